@@ -1,0 +1,1 @@
+"""The benchmark: what Headway costs beside the servers it is compared with. See README.md."""

@@ -1,0 +1,206 @@
+"""Runs the measures in interleaved rounds (A B C … A B C …) and keeps every sample."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from bench.contenders import Contender
+from bench.jobs import AnyJob, Calls, Events, Memory, Paced
+from bench.processes import LoadProcess, NotServing, ServerProcess
+from bench.wire import ERAS, FIRST_ID, Wire
+
+Measure = Literal["startup", "calls", "events", "paced", "memory"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+CONCURRENCIES = (1, 32)
+STREAMS = (1, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything."""
+
+    measures: tuple[Measure, ...] = MEASURES
+    rounds: int = 3
+    seconds: float = 0.5
+    events: int = 1000
+    paced_streams: int = 100
+    paced_seconds: float = 4.0
+    sessions: int = 2000
+    open_streams: int = 500
+    starts: int = 5
+
+
+QUICK = Plan(
+    rounds=1,
+    seconds=0.1,
+    events=500,
+    paced_streams=20,
+    paced_seconds=0.3,
+    sessions=100,
+    open_streams=50,
+    starts=1,
+)
+
+
+@dataclass(slots=True)
+class Samples:
+    """Everything measured, by contender and figure, in the order of the rounds."""
+
+    values: dict[str, dict[str, list[float]]] = field(
+        default_factory=dict[str, dict[str, list[float]]]
+    )
+    problems: list[str] = field(default_factory=list[str])
+
+    def add(self, contender: str, figure: str, value: float) -> None:
+        """Keep a sample."""
+        self.values.setdefault(contender, {}).setdefault(figure, []).append(value)
+
+    def median(self, contender: str, figure: str) -> float | None:
+        """The middle of the rounds, or None when there was none."""
+        values = self.values.get(contender, {}).get(figure)
+        return statistics.median(values) if values else None
+
+    def ratio(self, one: str, other: str, figure: str) -> float | None:
+        """The middle of the ratios of one round each."""
+        ones = self.values.get(one, {}).get(figure, [])
+        others = self.values.get(other, {}).get(figure, [])
+        ratios = [a / b for a, b in zip(ones, others, strict=False) if b]
+        return statistics.median(ratios) if ratios else None
+
+
+class Bench:
+    """One run of the benchmark."""
+
+    def __init__(self, plan: Plan, contenders: Sequence[Contender], say: Callable[[str], None]):
+        self._plan = plan
+        self._contenders = contenders
+        self._say = say
+        self._load = LoadProcess()
+        self._failed: set[tuple[str, str]] = set()
+        self.samples = Samples()
+
+    def run(self) -> Samples:
+        """Every measure of the plan."""
+        try:
+            if "startup" in self._plan.measures:
+                self._start_up()
+            if {"calls", "events", "paced"} & set(self._plan.measures):
+                self._rates()
+            if "memory" in self._plan.measures:
+                self._memory()
+        finally:
+            self._load.stop()
+        return self.samples
+
+    def _start_up(self) -> None:
+        for number in range(self._plan.starts):
+            self._say(f"start-up, {number + 1} of {self._plan.starts}")
+            for contender in self._contenders:
+                with self._running(contender, "startup"):
+                    pass
+                seconds, _ = contender.try_import()
+                self.samples.add(contender.name, "startup.import", seconds)
+
+    def _rates(self) -> None:
+        with ExitStack() as stack:
+            servers = [
+                (contender, stack.enter_context(self._running(contender, "rates")))
+                for contender in self._contenders
+                if not contender.only_start_up
+            ]
+            for number in range(self._plan.rounds):
+                for figure, make in self._rate_jobs(number):
+                    self._say(f"round {number + 1} of {self._plan.rounds}: {figure}")
+                    for contender, server in servers:
+                        if server is not None:
+                            self._sample(contender, figure, make(server.port, server.pid))
+
+    def _rate_jobs(self, number: int) -> Iterator[tuple[str, Callable[[int, int], AnyJob]]]:
+        plan = self._plan
+        for era in ERAS:
+            if "calls" in plan.measures:
+                for count in CONCURRENCIES:
+                    yield (
+                        f"calls.{era}.{count}",
+                        lambda port, pid, era=era, count=count: Calls(
+                            port=port, pid=pid, era=era, connections=count, seconds=plan.seconds
+                        ),
+                    )
+            if "events" in plan.measures:
+                for count in STREAMS:
+                    yield (
+                        f"events.{era}.{count}",
+                        lambda port, pid, era=era, count=count: Events(
+                            port=port,
+                            pid=pid,
+                            era=era,
+                            streams=count,
+                            events=plan.events,
+                            seconds=plan.seconds,
+                        ),
+                    )
+            if "paced" in plan.measures and number == 0:
+                yield (
+                    f"paced.{era}",
+                    lambda port, pid, era=era: Paced(
+                        port=port,
+                        pid=pid,
+                        era=era,
+                        streams=plan.paced_streams,
+                        interval=0.1,
+                        seconds=plan.paced_seconds,
+                    ),
+                )
+
+    def _memory(self) -> None:
+        for contender in self._contenders:
+            if contender.only_start_up:
+                continue
+            self._say(f"memory: {contender.name}")
+            with self._running(contender, "memory") as server:
+                if server is not None:
+                    job = Memory(
+                        port=server.port,
+                        pid=server.pid,
+                        sessions=self._plan.sessions,
+                        streams=self._plan.open_streams,
+                    )
+                    self._sample(contender, "memory", job)
+
+    @contextmanager
+    def _running(self, contender: Contender, purpose: str) -> Iterator[ServerProcess | None]:
+        """The contender's server, answering; None where it does not come up (a problem)."""
+        if (contender.name, purpose) in self._failed:
+            yield None
+            return
+        server = ServerProcess(contender.command)
+        try:
+            try:
+                request = Wire(server.port, "2026").call("echo", {"text": "first"}).fill(FIRST_ID)
+                first = server.first_answer(request)
+            except NotServing as problem:
+                self._fail(contender, purpose, str(problem))
+                yield None
+                return
+            if purpose == "startup":
+                self.samples.add(contender.name, "startup.first", first)
+            yield server
+        finally:
+            server.stop()
+
+    def _sample(self, contender: Contender, figure: str, job: AnyJob) -> None:
+        if (contender.name, figure) in self._failed:
+            return
+        outcome = self._load.perform(job)
+        if outcome.error is not None:
+            self._fail(contender, figure, outcome.error)
+        for name, value in outcome.figures.items():
+            if value is not None:
+                self.samples.add(contender.name, f"{figure}.{name}", value)
+
+    def _fail(self, contender: Contender, figure: str, why: str) -> None:
+        self._failed.add((contender.name, figure))
+        self.samples.problems.append(f"{contender.name} {figure}: {why}")
+        self._say(f"PROBLEM {self.samples.problems[-1]}")

@@ -1,0 +1,116 @@
+"""The jobs that measure speed: calls, events, and the CPU that either takes."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import psutil
+
+from bench.checks import check_call
+from bench.clients import Answers, connect
+from bench.connection import Response
+from bench.jobs import Calls, Events, Paced
+
+SLICE = 0.25
+"""Seconds of load between two checks of what came; the checks are not timed."""
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds a process has used; on Linux from its own clock, which counts nanoseconds."""
+    if sys.platform == "linux":
+        return time.clock_gettime(((~pid) << 3) | 2)
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+async def drive(
+    pid: int,
+    seconds: float,
+    load: Callable[[float], Awaitable[list[Answers]]],
+    check: Callable[[list[Answers]], int],
+) -> dict[str, float | None]:
+    """Load and check in turns; only the load counts. `check` returns how much was done."""
+    done, elapsed, server, own = 0, 0.0, 0.0, 0.0
+    while elapsed < seconds:
+        begin, server_begin, own_begin = time.perf_counter(), cpu_of(pid), time.process_time()
+        answers = await load(begin + min(SLICE, seconds - elapsed))
+        elapsed += time.perf_counter() - begin
+        server += cpu_of(pid) - server_begin
+        own += time.process_time() - own_begin
+        done += check(answers)
+    return {
+        "rate": done / elapsed,
+        "cpu": server / done * 1e6,
+        "server_busy": server / elapsed,
+        "load_busy": own / elapsed,
+    }
+
+
+async def calls(job: Calls) -> dict[str, float | None]:
+    """Tool calls a second; CPU milliseconds for 1,000 of them."""
+    async with AsyncExitStack() as stack:
+        callers = await connect(stack, job.port, job.era, job.connections)
+        texts = [f"caller {number} of the benchmark" for number in range(len(callers))]
+        templates = [
+            caller.wire.call("echo", {"text": text})
+            for caller, text in zip(callers, texts, strict=True)
+        ]
+
+        async def load(deadline: float) -> list[Answers]:
+            each = zip(callers, templates, strict=True)
+            return await asyncio.gather(*(one.call_until(call, deadline) for one, call in each))
+
+        def check(answers: list[Answers]) -> int:
+            for text, mine in zip(texts, answers, strict=True):
+                for response, request_id in mine:
+                    check_call(response, request_id, text)
+            return sum(map(len, answers))
+
+        check(await load(time.perf_counter() + 0.05))
+        return await drive(job.pid, job.seconds, load, check)
+
+
+async def events(job: Events) -> dict[str, float | None]:
+    """Progress events a second; CPU milliseconds for 1,000 of them."""
+    async with AsyncExitStack() as stack:
+        callers = await connect(stack, job.port, job.era, job.streams)
+
+        async def load(deadline: float, count: int = job.events) -> list[Answers]:
+            return await asyncio.gather(
+                *(
+                    one.call_until(one.wire.call("emit", {"n": count}, progress=True), deadline)
+                    for one in callers
+                )
+            )
+
+        def check(answers: list[Answers], count: int = job.events) -> int:
+            flat = [pair for mine in answers for pair in mine]
+            for response, request_id in flat:
+                check_call(response, request_id, "done", count)
+            return len(flat) * count
+
+        warm_up = max(10, job.events // 10)
+        check(await load(0, warm_up), warm_up)
+        return await drive(job.pid, job.seconds, load, check)
+
+
+async def paced(job: Paced) -> dict[str, float | None]:
+    """CPU percent while every stream sends an event an interval."""
+    count = int((job.seconds + 0.6) / job.interval)
+    async with AsyncExitStack() as stack:
+        callers = await connect(stack, job.port, job.era, job.streams)
+        arguments = {"n": count, "interval": job.interval}
+        tasks: list[asyncio.Task[tuple[Response, int]]] = []
+        for one in callers:
+            call = one.call(one.wire.call("paced", arguments, progress=True))
+            tasks.append(asyncio.create_task(call))
+            await asyncio.sleep(job.interval / job.streams)
+        await asyncio.sleep(0.2)
+        begin, cpu = time.perf_counter(), cpu_of(job.pid)
+        await asyncio.sleep(job.seconds)
+        percent = (cpu_of(job.pid) - cpu) / (time.perf_counter() - begin) * 100
+        for response, request_id in await asyncio.gather(*tasks):
+            check_call(response, request_id, "done", count)
+        return {"percent": percent}

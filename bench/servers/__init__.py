@@ -1,0 +1,1 @@
+"""The servers that are measured. Each module is a script: `python -m bench.servers.NAME PORT …`."""

@@ -1,0 +1,19 @@
+"""The command line: arguments in, exit code out.
+
+This package must not do anything that a user of the library could not do. Every command is
+a file; what a command needs is imported when it runs, so that `headway run` starts without
+loading what only `headway call` uses.
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command, of `argv` or the process's own arguments, and exit with its code."""
+    from headway.cli.app import app
+    from headway.cli.exits import leave, run
+
+    leave(run(lambda: app(argv, prog_name="headway", standalone_mode=False)))

@@ -1,0 +1,38 @@
+"""The commands under one name. What a command does is in its own file."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from headway.cli import call, run, serve, tools
+
+app = typer.Typer(
+    help="Run MCP servers so that long tools stream, survive and finish.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("run")(run.run)
+app.command("tools")(tools.tools)
+app.command("call")(call.call)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"headway {version('headway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Run MCP servers so that long tools stream, survive and finish."""

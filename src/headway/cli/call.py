@@ -1,0 +1,161 @@
+"""`headway call`: run a tool, watch it, get its result."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from headway.cli.exits import Cancelled, Refused, ToolFailed
+from headway.cli.options import DURATION, duration
+from headway.cli.tools import EraOption, Headers, Output, Place, headers_of
+
+if TYPE_CHECKING:
+    from mcp.client.client import Client
+    from mcp_types import CallToolResult, ContentBlock, LoggingMessageNotificationParams
+
+    from headway.cli.display import Display
+
+
+def call(
+    place: Place,
+    tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool's name.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Arguments. A value is JSON where it parses and the tool wants no string.",
+        ),
+    ] = None,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="OBJECT", help="All arguments as one JSON object."),
+    ] = None,
+    era: EraOption = None,
+    output: Output = "text",
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration,
+            metavar=DURATION,
+            help="Cancel the run when it takes longer: 45s, 30m, 2h. Default: wait.",
+        ),
+    ] = None,
+    header: Headers = None,
+) -> None:
+    """Call a tool and show its progress; the result goes to stdout, everything else to stderr.
+
+    Ctrl+C cancels the run.
+    """
+    request = _Request(place, tool, pairs or [], document, era, timeout, headers_of(header))
+    try:
+        result = asyncio.run(_call(request))
+    except KeyboardInterrupt as error:
+        raise Cancelled("cancelled") from error
+    _print(result, output)
+    if result.is_error:
+        text = "\n".join(_texts(result.content)) or "the tool reported an error"
+        raise ToolFailed(_shown(text, sys.stderr.isatty()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    place: str
+    tool: str
+    pairs: list[str]
+    document: str | None
+    era: Literal["2025", "2026"] | None
+    timeout: float | None
+    headers: Mapping[str, str]
+
+
+async def _call(request: _Request) -> "CallToolResult":
+    from headway.cli.display import display, log_line
+    from headway.cli.peer import peer
+    from headway.cli.questions import Questions
+
+    screen = display(f"Calling {request.tool}")
+
+    async def on_log(params: "LoggingMessageNotificationParams") -> None:
+        screen.line(log_line(params.logger, params.level, params.data))
+
+    async with peer(
+        request.place,
+        era=request.era,
+        headers=dict(request.headers),
+        on_log=on_log,
+        on_question=Questions(screen),
+    ) as client:
+        arguments = await _checked_arguments(client, request)
+        with screen:
+            return await _limited(client, request, arguments, screen)
+
+
+async def _checked_arguments(client: "Client", request: _Request) -> dict[str, Any]:
+    from headway.cli.arguments import check, collect
+    from headway.cli.peer import list_tools
+
+    tools = {tool.name: tool for tool in await list_tools(client)}
+    tool = tools.get(request.tool)
+    if tool is None:
+        there = f"it has {', '.join(tools)}" if tools else "it has none"
+        raise Refused(f"{request.place} has no tool {request.tool!r}; {there}")
+    arguments = collect(request.pairs, request.document, tool.input_schema)
+    check(request.tool, arguments, tool.input_schema)
+    return arguments
+
+
+async def _limited(
+    client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
+) -> "CallToolResult":
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        screen.progress(progress, total, message)
+
+    limit = asyncio.timeout(request.timeout)
+    try:
+        async with limit:
+            return await client.call_tool(request.tool, arguments, progress_callback=on_progress)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise ToolFailed(
+            f"{request.tool} did not finish within {request.timeout:g} s and was cancelled"
+        ) from error
+
+
+def _print(result: "CallToolResult", output: Literal["text", "json"]) -> None:
+    if output == "json":
+        body = result.model_dump(by_alias=True, exclude_none=True, mode="json")
+        kept = "structuredContent" if "structuredContent" in body else "content"
+        print(json.dumps({"isError": result.is_error, kept: body[kept]}, ensure_ascii=False))
+    elif not result.is_error:
+        texts = list(_texts(result.content))
+        if not texts and result.structured_content is not None:
+            texts = [json.dumps(result.structured_content, indent=2, ensure_ascii=False)]
+        print(_shown("\n".join(texts), sys.stdout.isatty()))
+
+
+def _shown(text: str, on_terminal: bool) -> str:
+    """A terminal obeys control characters; a file or a pipe gets them as they are."""
+    from headway.cli.display import plain
+
+    return plain(text) if on_terminal else text
+
+
+def _texts(content: "list[ContentBlock]") -> Iterator[str]:
+    """What a result says, as text: what is not text is named."""
+    for block in content:
+        match block.type:
+            case "text":
+                yield block.text
+            case "image" | "audio":
+                yield f"[{block.type}, {block.mime_type}, {len(block.data) * 3 // 4} bytes]"
+            case "resource_link":
+                yield f"[resource {block.uri}]"
+            case "resource":
+                resource = block.resource
+                text = getattr(resource, "text", None)
+                yield text if isinstance(text, str) else f"[resource {resource.uri}]"

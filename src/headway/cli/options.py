@@ -1,0 +1,137 @@
+"""The options that `serve` and `run` share, and what they make."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+import typer
+
+from headway.errors import SetupError
+from headway.settings import Settings, parse_duration
+
+DURATION = "DURATION"
+
+
+def duration(text: str | float) -> float:
+    """`parse_duration`, with its refusal as a usage error."""
+    try:
+        return parse_duration(text)
+    except SetupError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"/[^\s?#]*", text):
+        raise typer.BadParameter(f"{text!r} is not a path; write /mcp")
+    return text
+
+
+Host = Annotated[
+    str, typer.Option(envvar="HEADWAY_HOST", metavar="ADDRESS", help="The address to listen on.")
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        envvar="HEADWAY_PORT", min=0, max=65535, help="The port to listen on; 0 takes a free one."
+    ),
+]
+Endpoint = Annotated[
+    str,
+    typer.Option(
+        "--path", envvar="HEADWAY_PATH", callback=_endpoint, help="The path of the MCP endpoint."
+    ),
+]
+JournalUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        envvar="HEADWAY_JOURNAL",
+        metavar="URL",
+        help="Where runs are kept: memory:, sqlite:///relative.db or sqlite:////absolute.db. "
+        "Default: a SQLite file of this server's own in the user's data directory.",
+    ),
+]
+ProgressRate = Annotated[
+    float,
+    typer.Option(
+        envvar="HEADWAY_PROGRESS_RATE",
+        min=0.0,
+        help="Progress messages a second and run, at most; 0 sends every report.",
+    ),
+]
+AllowHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        envvar="HEADWAY_ALLOW_HOST",
+        metavar="HOST",
+        help="Accept this Host header besides localhost and --host. May be repeated.",
+    ),
+]
+AllowOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-origin",
+        envvar="HEADWAY_ALLOW_ORIGIN",
+        metavar="ORIGIN",
+        help="Accept browsers on this origin. May be repeated.",
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        envvar="HEADWAY_TIMEOUT",
+        parser=duration,
+        metavar=DURATION,
+        help="How long a run may take where its tool says nothing: 45s, 30m, 2h.",
+    ),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    typer.Option(envvar="HEADWAY_LOG_LEVEL", help="How much to log on stderr."),
+]
+
+
+def settings(
+    *,
+    progress_rate: float,
+    allow_hosts: list[str] | None,
+    allow_origins: list[str] | None,
+    timeout: float,
+) -> Settings:
+    """The settings that the options describe."""
+    return Settings(
+        progress_rate=progress_rate,
+        timeout=timeout,
+        allowed_hosts=tuple(allow_hosts or ()),
+        allowed_origins=tuple(allow_origins or ()),
+    )
+
+
+def own_directory(identity: str) -> Path:
+    """A directory of the user's for the server `identity`, made where it is missing.
+
+    Two servers never share one by accident: its name has a hash of the whole identity.
+    """
+    base = os.environ.get("XDG_DATA_HOME", "")
+    home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(identity).name).strip("-")[:40]
+    directory = home / "headway" / f"{readable}-{digest}"
+    try:
+        # Results of tools are nobody else's to read.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"cannot make {directory} for the journal ({error.strerror}); "
+            "choose a place with --journal"
+        ) from error
+    return directory
+
+
+def journal_url(directory: Path) -> str:
+    """The URL of the SQLite journal in `directory`."""
+    return "sqlite:///" + quote(str(directory / "journal.db"))

@@ -1,0 +1,187 @@
+"""The other end of `tools` and `call`: an MCP server by URL, or a target served here.
+
+This module must not know what is done with the connection. Whatever the SDK's client or HTTP
+raise becomes an error of `headway.cli.exits`, with a sentence about what to do.
+"""
+
+import asyncio
+import logging
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
+from http.client import responses
+from importlib.metadata import version
+from typing import Any, Literal
+
+import httpx2
+import mcp_types
+from mcp.client.client import Client
+from mcp.client.session import ElicitationFnT, LoggingFnT
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
+
+from headway.cli import logs
+from headway.cli.exits import Refused, ToolFailed, Unreachable, root_of
+from headway.errors import HeadwayError
+
+Era = Literal["2025", "2026"]
+
+MODES = {"2025": "legacy", "2026": "2026-07-28", None: "auto"}
+
+CONNECT = 30.0
+"""Seconds until a server that accepts connections must have answered the first request."""
+
+GRACE = 2
+"""Seconds that a target served here gets to end, once nobody calls it any more."""
+
+ADVICE = {
+    401: "it wants authorization; pass --header 'Authorization: Bearer …'",
+    403: "this caller is not allowed; check --header and the server's allowed hosts",
+    404: "no MCP endpoint there; check the path, usually /mcp",
+    405: "no MCP endpoint there; check the path, usually /mcp",
+    421: "it does not accept this Host; see its --allow-host",
+}
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is a URL rather than a TARGET."""
+    return text.startswith(("http://", "https://"))
+
+
+class _Answers:
+    """Remembers the last HTTP status: the SDK's errors do not carry it."""
+
+    def __init__(self) -> None:
+        self.status = 0
+
+    async def __call__(self, response: httpx2.Response) -> None:
+        self.status = response.status_code
+
+
+@asynccontextmanager
+async def peer(
+    place: str,
+    *,
+    era: Era | None = None,
+    headers: dict[str, str] | None = None,
+    on_log: LoggingFnT | None = None,
+    on_question: ElicitationFnT | None = None,
+) -> AsyncGenerator[Client]:
+    """A connected client of the server at `place`, a URL or a TARGET that is served meanwhile.
+
+    Raises:
+        SetupError: The target cannot be loaded or started.
+        Unreachable: Nothing answers, or it is no MCP server that this client can talk to.
+    """
+    async with AsyncExitStack() as stack:
+        url = place if is_url(place) else await stack.enter_async_context(_served(place))
+        # A proxy is for what is elsewhere.
+        options: dict[str, Any] = {"headers": headers, "trust_env": is_url(place)}
+        client = await stack.enter_async_context(
+            _connected(url, options, era=era, on_log=on_log, on_question=on_question)
+        )
+        yield client
+
+
+@asynccontextmanager
+async def _served(target: str) -> AsyncGenerator[str]:
+    from headway.cli.serving import serving
+    from headway.cli.target import load
+    from headway.server import asgi
+
+    logs.configure("warning")
+    # What its author should change is nothing to the one who calls it.
+    warnings.simplefilter("ignore", MCPDeprecationWarning)
+    # Stdout is for the result of the call, whatever the target prints.
+    with redirect_stdout(sys.stderr):
+        loaded = load(target)
+        async with serving(asgi(loaded.server, journal="memory:"), grace=GRACE) as origin:
+            yield f"{origin}/mcp"
+
+
+@asynccontextmanager
+async def _connected(
+    url: str,
+    options: dict[str, Any],
+    *,
+    era: Era | None,
+    on_log: LoggingFnT | None,
+    on_question: ElicitationFnT | None,
+) -> AsyncGenerator[Client]:
+    # The SDK logs tracebacks of what this module turns into a sentence.
+    for name in ("mcp", "client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    answers = _Answers()
+    # Long tools may be silent for long: only connecting and sending have a limit.
+    timeout = httpx2.Timeout(CONNECT, read=None)
+    try:
+        async with (
+            httpx2.AsyncClient(
+                timeout=timeout, event_hooks={"response": [answers]}, **options
+            ) as wire,
+            AsyncExitStack() as stack,
+        ):
+            client = Client(
+                streamable_http_client(url, http_client=wire),
+                mode=MODES[era],
+                log_level="info",
+                logging_callback=on_log,
+                elicitation_callback=on_question,
+                client_info=mcp_types.Implementation(name="headway", version=version("headway")),
+            )
+            async with asyncio.timeout(CONNECT):
+                await stack.enter_async_context(client)
+                await _ask_for_logs(client)
+            yield client
+    except BaseException as error:
+        raise _translated(root_of(error), url, answers.status) from error
+
+
+async def _ask_for_logs(client: Client) -> None:
+    """2025 servers send logs to those who set a level; 2026 requests carry theirs."""
+    if client.server_capabilities.logging and client.protocol_version < "2026":
+        params = mcp_types.SetLevelRequestParams(level="info")
+        request = mcp_types.SetLevelRequest(params=params)
+        await client.session.send_request(request, mcp_types.EmptyResult)
+
+
+def _translated(error: BaseException, url: str, status: int) -> BaseException:
+    if isinstance(error, HeadwayError) or not isinstance(error, Exception):
+        return error
+    if isinstance(error, MCPError):
+        return _from_protocol(error, url, status)
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"{url} did not answer within {CONNECT:g} s")
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+        return Refused(f"{url} is no URL: {error}")
+    if isinstance(error, httpx2.ConnectError):
+        return Unreachable(f"cannot connect to {url} ({error}); is the server running there?")
+    if isinstance(error, httpx2.HTTPError):
+        return Unreachable(f"the connection to {url} failed: {error or type(error).__name__}")
+    return ToolFailed(f"{url} answered what the protocol does not allow: {error}")
+
+
+def _from_protocol(error: MCPError, url: str, status: int) -> HeadwayError:
+    if error.code == mcp_types.CONNECTION_CLOSED:
+        return Unreachable(f"the connection to {url} was lost: {error.message}")
+    if status >= 400 and (status in ADVICE or status >= 500 or error.code != -32602):
+        advice = ADVICE.get(status, error.message)
+        return Unreachable(f"{url} answered HTTP {status} {responses.get(status, '')}: {advice}")
+    if error.code == mcp_types.INVALID_PARAMS:
+        return Refused(error.message)
+    if error.message.startswith("Unexpected content type"):
+        return Unreachable(f"{url} is no MCP endpoint ({error.message}); check the path")
+    return ToolFailed(error.message)
+
+
+async def list_tools(client: Client) -> Sequence[mcp_types.Tool]:
+    """Every tool of the server, over all pages."""
+    tools: list[mcp_types.Tool] = []
+    cursor: str | None = None
+    while True:
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            return tools

@@ -1,0 +1,46 @@
+"""`headway run TARGET`: serve a server that somebody wrote."""
+
+from typing import Annotated
+
+import typer
+
+from headway.cli import options
+
+
+def run(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="path/to/file.py:name or package.module:name. The name may be left out when "
+            "there is one server, or one called mcp, server or app.",
+        ),
+    ],
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    path: options.Endpoint = "/mcp",
+    journal: options.JournalUrl = None,
+    progress_rate: options.ProgressRate = 4.0,
+    allow_host: options.AllowHosts = None,
+    allow_origin: options.AllowOrigins = None,
+    timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Serve an MCP server over HTTP, unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
+    from headway.cli import logs, start
+    from headway.cli import target as targets
+
+    settings = options.settings(
+        progress_rate=progress_rate,
+        allow_hosts=allow_host,
+        allow_origins=allow_origin,
+        timeout=timeout,
+    )
+    logs.configure(log_level)
+    loaded = targets.load(target)
+    start.start(
+        loaded.server,
+        journal=journal or options.journal_url(options.own_directory(loaded.identity)),
+        listen=start.Listen(host=host, port=port, path=path),
+        settings=settings,
+    )

@@ -1,0 +1,58 @@
+"""`headway serve`: the ready-made tools."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headway.cli import options
+
+
+def serve(
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root",
+            envvar="HEADWAY_ROOT",
+            metavar="DIR",
+            help="A directory the tools may read. May be repeated. Default: the current one.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HEADWAY_DATA",
+            metavar="DIR",
+            help="Where the tools keep what they make, such as an index. "
+            "Default: a directory of this server's own in the user's data directory.",
+        ),
+    ] = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    path: options.Endpoint = "/mcp",
+    journal: options.JournalUrl = None,
+    progress_rate: options.ProgressRate = 4.0,
+    allow_host: options.AllowHosts = None,
+    allow_origin: options.AllowOrigins = None,
+    timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Serve the ready-made tools: long-running work on the files below the roots."""
+    from headway.cli import logs, start
+    from headway.tools import build
+
+    settings = options.settings(
+        progress_rate=progress_rate,
+        allow_hosts=allow_host,
+        allow_origins=allow_origin,
+        timeout=timeout,
+    )
+    logs.configure(log_level)
+    roots = [path.resolve() for path in root or [Path()]]
+    identity = "\n".join(["serve", *sorted(map(str, roots))])
+    start.start(
+        build(roots, data or options.own_directory(identity) / "data"),
+        journal=journal or options.journal_url(options.own_directory(identity)),
+        listen=start.Listen(host=host, port=port, path=path),
+        settings=settings,
+    )

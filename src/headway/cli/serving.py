@@ -1,0 +1,286 @@
+"""Serving an app over HTTP: the socket, uvicorn, the signals and an orderly end.
+
+This module must not know MCP. It is uvicorn's driver because three things have to happen in
+an order of our own: the port is taken before anything starts, runs are drained before
+connections are waited for, and a failure to start is a sentence instead of a traceback.
+"""
+
+import asyncio
+import errno
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol
+
+import uvicorn
+
+from headway.cli.exits import Broken, report, root_of
+from headway.errors import HeadwayError, SetupError
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BACKLOG = 2048
+
+GRACE = 30
+"""Seconds that runs get to finish and answers to be sent after the first signal."""
+
+SWITCH_INTERVAL = 0.0005
+"""Python's default of 5 ms is how long a thread that wants the GIL may have to wait for one
+that computes. The SQLite writer thread hands it back and forth with the event loop several
+times a commit; at 5 ms each, commits of a busy server would take longer than their disk."""
+
+
+class App(Protocol):
+    """What can be served: an ASGI app that can be told to come to an end."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None:
+        """Answer one connection."""
+        ...
+
+    async def drain(self) -> None:
+        """End what would never end by itself, such as streams that only wait for news."""
+        ...
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`; port 0 takes a free one.
+
+    Raises:
+        SetupError: The port is in use or not ours to take, or `host` is no address of this
+            machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise SetupError(f"{host!r} is no address; choose another with --host") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Two sockets may both be bound to one port; only one may listen on it.
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SetupError(_refusal(host, port, error)) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; choose another with --port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"port {port} on {host} needs privileges; choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; choose another with --host"
+    return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+def origin_of(listener: socket.socket) -> str:
+    """`http://host:port` as bound."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Lifespan:
+    """Keeps what the app's lifespan raises, for the caller instead of uvicorn's log."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.failure: SetupError | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "lifespan":
+            return self._lifespan(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        phase = "startup"
+
+        async def watched_send(message: Message) -> None:
+            nonlocal phase
+            if message["type"].endswith(".failed"):
+                # Apps tell first and raise after; the exception says more than the message.
+                self.failure = SetupError(f"the server failed: {message.get('message', '')}")
+                return
+            phase = "shutdown"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched_send)
+        except Exception as error:  # noqa: BLE001 - whatever a served object's lifespan raises
+            self.failure = _start_failure(root_of(error), phase)
+        if self.failure is not None:
+            await send({"type": f"lifespan.{phase}.failed", "message": ""})
+
+
+def _start_failure(error: BaseException, phase: str) -> SetupError:
+    if isinstance(error, SetupError):
+        return error
+    if isinstance(error, HeadwayError):
+        return SetupError(str(error))
+    failure = Broken(f"the server's own {phase} code raised {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals, sentences and exits."""
+
+    def __init__(self, app: App, grace: int) -> None:
+        self._app = app
+        self._grace = grace
+        self._watched = _Lifespan(app)
+        self.ready = asyncio.get_running_loop().create_future()
+        has_httptools = importlib.util.find_spec("httptools") is not None
+        super().__init__(
+            uvicorn.Config(
+                self._watched,
+                interface="asgi3",
+                http="httptools" if has_httptools else "h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=grace,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to whoever drives this server."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, or raise the `SetupError` that says why not."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn's word for a lifespan that failed
+            has_started = False
+        else:
+            has_started = True
+        if not has_started:
+            raise self._watched.failure or SetupError("the server did not start")
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    async def stop(self) -> None:
+        """Let runs finish, then have `serve` return."""
+        try:
+            if self.started:
+                async with asyncio.timeout(self._grace):
+                    await self._app.drain()
+        except Exception:
+            logger.exception("draining failed; stopping all the same")
+        finally:
+            self.should_exit = True
+
+
+def _without_uvicorns_sentence(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Application startup failed")
+
+
+def _quiet_uvicorn() -> None:
+    logging.getLogger("uvicorn.error").addFilter(_without_uvicorns_sentence)
+
+
+@contextmanager
+def _stop_on_signals(server: _Server) -> Generator[None]:
+    """First SIGINT or SIGTERM: an orderly end. Second: now."""
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop(number: int) -> None:
+        if stopping:
+            # Whatever hangs cannot be trusted to end; the journal is safe against this.
+            os._exit(128 + number)
+        report("finishing what runs; Ctrl+C again stops at once")
+        stopping.append(loop.create_task(server.stop()))
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda n, _frame: loop.call_soon_threadsafe(stop, n))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+
+
+async def _serve(app: App, listener: socket.socket, announce: Callable[[str], object]) -> None:
+    server = _Server(app, GRACE)
+    server.ready.add_done_callback(lambda _: announce(origin_of(listener)))
+    with _stop_on_signals(server):
+        await server.serve(sockets=[listener])
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def serve_until_stopped(
+    app: App, listener: socket.socket, *, announce: Callable[[str], object]
+) -> None:
+    """Serve `app` on `listener` until a signal ends it; `announce` gets the origin when ready.
+
+    The first SIGINT or SIGTERM drains the app and lets answers be sent, the second ends the
+    process at once.
+
+    Raises:
+        SetupError: The app could not start.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    _quiet_uvicorn()
+    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(app, listener, announce))
+
+
+@asynccontextmanager
+async def serving(
+    app: App, *, host: str = "127.0.0.1", port: int = 0, grace: int = GRACE
+) -> AsyncGenerator[str]:
+    """Serve `app` in the running loop, on a free port unless told; gives `http://host:port`.
+
+    Leaving drains the app and gives its runs `grace` seconds. Signals stay the caller's.
+
+    Raises:
+        SetupError: The port is taken or the app could not start.
+    """
+    _quiet_uvicorn()
+    listener = bind(host, port)
+    origin = origin_of(listener)
+    server = _Server(app, grace)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task.add_done_callback(lambda _: server.ready.done() or server.ready.set_result(None))
+    try:
+        await server.ready
+        if not task.done():
+            yield origin
+    finally:
+        await server.stop()
+        try:
+            await task
+        finally:
+            listener.close()

@@ -1,0 +1,142 @@
+"""TARGET: from `path/to/file.py:name` or `package.module:name` to the server it names.
+
+This module must not know what makes an object a server: `headway.server` does.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from headway.cli.exits import Broken
+from headway.errors import SetupError
+from headway.server import inspect_server
+
+USUAL = ("mcp", "server", "app")
+"""The names that win where a module has several servers and the target says none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server and where it came from."""
+
+    server: object
+    identity: str
+    """The same for the same target on every start, whatever the working directory."""
+
+
+def is_server(value: object) -> bool:
+    """Whether Headway can serve `value`."""
+    try:
+        inspect_server(value)
+    except SetupError:
+        return False
+    return True
+
+
+def load(text: str) -> Target:
+    """The server that `text` names.
+
+    Raises:
+        SetupError: There is none; the text says what is there instead.
+        Broken: The module raised while it was imported.
+    """
+    place, name = _split(text)
+    is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
+    module = _from_file(place) if is_file else _from_name(place)
+    found, server = _pick(module, place, name)
+    where = str(Path(place).resolve()) if is_file else place
+    return Target(server, f"{where}:{found}")
+
+
+def _split(text: str) -> tuple[str, str]:
+    place, colon, name = text.rpartition(":")
+    if not colon or not all(part.isidentifier() for part in name.split(".")):
+        return text.removesuffix(":"), ""
+    return place, name
+
+
+def _from_file(place: str) -> ModuleType:
+    path = Path(place).resolve()
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise SetupError(f"{place} {what}; a target is path/to/file.py:name or package.module:name")
+    sys.path.insert(0, str(path.parent))
+    # Under its own name, so that a sibling's `import server` finds this very module.
+    name = path.stem if path.stem.isidentifier() else "headway_target"
+    if name in sys.modules:
+        name = f"headway_target_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SetupError(f"{place} is no Python file; a target is path/to/file.py:name")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the target's own code
+        raise _broken(place, error) from error
+    return module
+
+
+def _from_name(place: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise SetupError(
+            f"{place!r} names nothing; a target is path/to/file.py:name or package.module:name"
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and f"{place}.".startswith(f"{error.name}."):
+            raise SetupError(
+                f"there is no module {error.name!r} here or installed; "
+                "a file is named with its path, as in path/to/file.py:name"
+            ) from error
+        raise _broken(place, error) from error
+    except (Exception, SystemExit) as error:  # the target's own code
+        raise _broken(place, error) from error
+
+
+def _broken(place: str, error: BaseException) -> SetupError:
+    if isinstance(error, SystemExit):
+        return SetupError(
+            f"{place} exits while it is imported; put what starts it under "
+            'if __name__ == "__main__":'
+        )
+    return Broken(f"{place} cannot be imported: {type(error).__name__}: {error}")
+
+
+def _pick(module: ModuleType, place: str, name: str) -> tuple[str, object]:
+    servers = {key: value for key, value in vars(module).items() if is_server(value)}
+    if name:
+        return name, _named(module, place, name, servers)
+    if len({id(value) for value in servers.values()}) == 1:
+        return next(iter(servers.items()))
+    for usual in USUAL:
+        if usual in servers:
+            return usual, servers[usual]
+    if not servers:
+        raise SetupError(f"{place} has no MCP server at its top level; name one, as in {place}:mcp")
+    raise SetupError(f"{place} has several servers; name one: {_listed(place, servers)}")
+
+
+def _named(module: ModuleType, place: str, name: str, servers: dict[str, object]) -> object:
+    value: object = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            there = f"it has {_listed(place, servers)}" if servers else "it has no server at all"
+            raise SetupError(f"{place} has no {name!r}; {there}")
+        value = getattr(value, part)
+    try:
+        inspect_server(value)
+    except SetupError as error:
+        also = f"; {place} has {_listed(place, servers)}" if servers else ""
+        raise SetupError(f"{place}:{name} cannot be served: {error}{also}") from error
+    return value
+
+
+def _listed(place: str, servers: dict[str, object]) -> str:
+    return ", ".join(f"{place}:{name}" for name in servers)

@@ -1,0 +1,16 @@
+"""The engine: executes runs and writes them to the journal."""
+
+from headway.engine.context import RunContext, tell
+from headway.engine.engine import BUSY, Engine, Request, ToolOptions
+from headway.engine.run import Run, current_run
+
+__all__ = [
+    "BUSY",
+    "Engine",
+    "Request",
+    "Run",
+    "RunContext",
+    "ToolOptions",
+    "current_run",
+    "tell",
+]

@@ -1,0 +1,282 @@
+"""The engine: starts runs, keeps them within limits, and sees that each one ends in the journal.
+
+This module must not know HTTP, sessions or eras. A caller hands it what to execute and reads
+the run's stream; when the caller goes away the run does not.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp_types import INTERNAL_ERROR
+
+from headway.clock import Clock
+from headway.engine.context import RunContext
+from headway.engine.gate import Gate
+from headway.engine.run import Run, current_run
+from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
+from headway.events import Accepted, Completed, Event, Failed, Interrupted, Started, encode_json
+from headway.journal import Journal
+from headway.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT = -32001
+"""JSON-RPC code of a run that hit its time limit; the number the TypeScript SDK uses."""
+
+BUSY = -32000
+"""JSON-RPC code of a request refused for a limit."""
+
+ANNOUNCE_EVERY = 1.0
+"""Seconds between updates of the queue position."""
+
+Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What an author may set for one tool, beyond the SDK's own options."""
+
+    timeout: float | None = None
+    """Seconds a run of it may take; None: the server's limit."""
+    concurrency: int | None = None
+    """Runs of it at once; None: as many as the server allows."""
+    threaded: bool = False
+    """It is a sync function: a run of it needs one of the server's threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a transport wants executed."""
+
+    method: str
+    target: str | None
+    owner: str
+    """The prefix of the run's stream: only who knows it can find the run."""
+    context: RunContext
+    execute: Execute
+
+
+class Engine:
+    """All runs of this process.
+
+    `options` tells the limits of a tool by its name.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        options: Callable[[str], ToolOptions] | None = None,
+    ) -> None:
+        self.journal = journal
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.runs: dict[str, Run] = {}
+        self._options = options or _no_options
+        self._all = Gate(settings.max_runs)
+        self._threads = Gate(settings.threads)
+        self._tools: dict[str, Gate] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = False
+
+    async def start(self) -> None:
+        """Make ready on the running loop."""
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
+
+    async def stop(self) -> None:
+        """End every run as interrupted; returns when all of them are in the journal."""
+        for run in list(self.runs.values()):
+            if run.task is not None:
+                run.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+
+    def launch(self, request: Request) -> Run:
+        """Start a run and return it; it executes on its own, whoever reads it.
+
+        Raises:
+            ProtocolError: The server has as many runs and as long a queue as it may (503).
+        """
+        is_tool = request.method == "tools/call"
+        if is_tool:
+            self._check_room(self.gates(request.target or ""))
+        run_id = secrets.token_urlsafe(24)
+        context = request.context
+        run = Run(
+            run_id,
+            f"run/{request.owner}/{run_id}",
+            Accepted(request.method, request.target, request.owner),
+            journal=self.journal,
+            clock=self.clock,
+            rate=self.settings.progress_rate,
+            heartbeat=self.settings.heartbeat if context.token is not None else None,
+            recorded=is_tool,
+        )
+        context.bind(run)
+        self.runs[run_id] = run
+        work = self._run_tool(run, request) if is_tool else self._run_plain(run, request)
+        run.task = task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return run
+
+    def gates(self, tool: str) -> list[Gate]:
+        """The gates a run of `tool` has to pass, the narrowest first."""
+        options = self._options(tool)
+        gates: list[Gate] = []
+        if options.concurrency is not None:
+            gate = self._tools.setdefault(tool, Gate(options.concurrency))
+            gates.append(gate)
+        if options.threaded:
+            gates.append(self._threads)
+        gates.append(self._all)
+        return gates
+
+    # Executing
+
+    async def _run_tool(self, run: Run, request: Request) -> None:
+        options = self._options(run.target or "")
+        try:
+            async with AsyncExitStack() as places:
+                for gate in self.gates(run.target or ""):
+                    await self._pass(gate, run)
+                    places.callback(gate.leave)
+                await self._execute(run, request, options.timeout or self.settings.timeout)
+        except asyncio.CancelledError:
+            self._end(run, _ended_in_queue(run))
+            if run.cancelled is None:
+                raise
+
+    async def _run_plain(self, run: Run, request: Request) -> None:
+        # `subscriptions/listen` and the like last as long as their reader.
+        await self._execute(run, request, None)
+
+    async def _pass(self, gate: Gate, run: Run) -> None:
+        if gate.is_open:
+            await gate.enter(_silent)
+            return
+        run.start_beating()
+        self._keep_telling()
+        with anyio.CancelScope() as run.scope:
+            if run.cancelled is not None:
+                run.scope.cancel()
+            await gate.enter(lambda ahead: run.announce(f"Queued, {ahead} ahead"))
+        if run.scope.cancelled_caught:
+            raise asyncio.CancelledError
+
+    async def _execute(self, run: Run, request: Request, limit: float | None) -> None:
+        """Call the handler and write how it ended. Whatever happens, an end is written."""
+        token = current_run.set(run)
+        event: Event = Interrupted("the server stopped before the run was done")
+        timer = None
+        timed_out = success = False
+
+        def expire() -> None:
+            nonlocal timed_out
+            timed_out = True
+            run.cancel("timeout")
+
+        try:
+            run.append(Started())
+            run.start_beating()
+            with anyio.CancelScope() as run.scope:
+                if run.cancelled is not None:
+                    run.scope.cancel()
+                if limit is not None:
+                    timer = self.clock.call_later(limit, expire)
+                result = await request.execute(request.context)
+                event, success = Completed(encode_json(result)), is_success(result)
+            if run.scope.cancelled_caught and run.cancelled is not None:
+                event = _timeout(run, limit) if timed_out else run.cancelled
+        except RunCancelled:
+            event = run.cancelled or event
+        except Exception as error:  # noqa: BLE001 - the user's tool: anything can come out
+            event = _failure(run, error)
+        finally:
+            current_run.reset(token)
+            if timer is not None:
+                timer.cancel()
+            self._end(run, event, success=success)
+
+    def _end(self, run: Run, event: Event, *, success: bool = False) -> None:
+        """Write the terminal entry, unless there is one."""
+        if run.ended:
+            return
+        try:
+            run.finish(event, success=success)
+        except JournalError as error:
+            # Another process has taken the run over, or the journal is gone: not ours to end.
+            logger.warning("run %s: its end could not be written: %s", run.id, error)
+        finally:
+            self.runs.pop(run.id, None)
+
+    # Limits
+
+    def _check_room(self, gates: list[Gate]) -> None:
+        waiting = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))
+        if waiting >= self.settings.max_queue and not all(gate.is_open for gate in gates):
+            raise ProtocolError(
+                BUSY,
+                f"The server is busy: {self._all.taken} calls are running and {waiting} are "
+                "waiting. Try again in a few seconds.",
+                status=503,
+                retry_after=2,
+            )
+
+    def _keep_telling(self) -> None:
+        """Tell those who wait their place, as long as somebody does."""
+        if not self._telling:
+            self._telling = True
+            self.clock.call_later(ANNOUNCE_EVERY, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        gates = [gate for gate in (self._all, self._threads, *self._tools.values()) if gate.queued]
+        for gate in gates:
+            gate.tell()
+        if gates:
+            self._keep_telling()
+
+
+def _no_options(_tool: str) -> ToolOptions:
+    return ToolOptions()
+
+
+def is_success(result: dict[str, Any]) -> bool:
+    """Whether a result says that the work is done: no tool error, no question back."""
+    return result.get("isError") is not True and result.get("resultType", "complete") == "complete"
+
+
+def _silent(_ahead: int) -> None:
+    pass
+
+
+def _ended_in_queue(run: Run) -> Event:
+    return run.cancelled or Interrupted("the server stopped before the run began")
+
+
+def _timeout(run: Run, limit: float | None) -> Event:
+    error = ToolTimeout(limit or 0.0)
+    return Failed(REQUEST_TIMEOUT, f"{run.target or run.method} {error} and was stopped")
+
+
+def _failure(run: Run, error: Exception) -> Event:
+    """The terminal event for what a handler raised; nothing of an unexpected error leaks."""
+    known = handler_exception_to_error_data(error)
+    if known is not None:
+        data = None if known.data is None else encode_json(known.data)
+        return Failed(known.code, known.message, data)
+    reference = run.id[:8]
+    logger.error("run %s: the handler raised", reference, exc_info=error)
+    return Failed(INTERNAL_ERROR, f"Internal server error (reference {reference})")

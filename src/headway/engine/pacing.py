@@ -1,0 +1,127 @@
+"""Pacing: which progress reports become entries, and when. Promise 1, without a clock.
+
+This module must not know threads, timers or the journal. It is told the time and answers
+with what to write; who calls it decides how to wait.
+
+The rules:
+
+- What is written strictly increases and is finite. Repeats, decreases and NaN are absorbed.
+- The newest value wins: a report that comes too soon waits, and a later one replaces it.
+- The first report is written at once and the last one always.
+- News without growth (another message, a grown total, a heartbeat) is carried by the smallest
+  useful increase, `nudge`, so that it can pass the next real value neither up nor down.
+"""
+
+from collections.abc import Callable
+from math import inf, isfinite
+
+from headway.events import Progress
+
+Message = str | Callable[[], str] | None
+
+NUDGE = 2.0**-32
+"""The size of an artificial increase, relative to the value: far below what anyone counts,
+far above what double precision loses."""
+
+
+def nudge(value: float, total: float | None) -> float:
+    """The smallest useful increase of `value`; below `total` while `value` is."""
+    step = max(1.0, abs(value)) * NUDGE
+    if total is not None and value < total:
+        step = min(step, (total - value) / 2)
+    return value + step
+
+
+def finite(value: object) -> int | float | None:
+    """`value` when it is a number that can be put on the wire, else None."""
+    try:
+        number = value if type(value) is int else float(value)  # pyright: ignore[reportArgumentType]
+        return number if isfinite(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+class Pacer:
+    """The progress of one run, from its tool's reports to what is written.
+
+    `offer`, `flush`, `beat` and `finish` return the progress to write now, or None. When one
+    returns None with `held` set, `flush` wants to be called at `due`.
+
+    A message may be a function: it is called when the report is written, and not for the many
+    that are never written.
+    """
+
+    __slots__ = ("_high", "_message", "_sent", "_total", "held", "interval", "written")
+
+    def __init__(self, rate: float) -> None:
+        self.interval = 1.0 / rate if rate > 0 else 0.0
+        self.held = False
+        self.written = -inf
+        self._high: int | float = -inf  # the largest value reported
+        self._sent: int | float = -inf  # the largest value written
+        self._total: int | float | None = None
+        self._message: Message = None
+
+    @property
+    def due(self) -> float:
+        """When what is held may be written."""
+        return self.written + self.interval
+
+    def offer(
+        self, progress: object, total: object, message: Message, now: float
+    ) -> Progress | None:
+        """Take a report of the tool: any values, in any order."""
+        value = finite(progress)
+        if value is None:
+            return None
+        limit = self._total if total is None or total is self._total else finite(total)
+        if limit is not None and value > limit:
+            value = limit
+        if value <= self._high and not self._is_news(value, limit, message):
+            return None
+        self._high = value
+        self._total = limit
+        self._message = message
+        if now - self.written < self.interval:
+            self.held = True
+            return None
+        return self._write(value, now)
+
+    def announce(self, message: str, now: float) -> Progress | None:
+        """Take a message about a run that has no progress of its own yet."""
+        return self.offer(self._high if self._high > -inf else 0, None, message, now)
+
+    def flush(self, now: float) -> Progress | None:
+        """What is held, once it may be written."""
+        if not self.held or now - self.written < self.interval:
+            return None
+        return self._write(self._high, now)
+
+    def beat(self, now: float) -> Progress:
+        """A sign of life, whatever was written before."""
+        return self._write(self._high if self._high > -inf else 0, now)
+
+    def finish(self, now: float, *, success: bool) -> Progress | None:
+        """The last word: what is held, or the total when the run succeeded short of it."""
+        if success and self._total is not None and self._sent < self._total:
+            return self._write(self._total, now)
+        return self._write(self._high, now) if self.held else None
+
+    def _is_news(self, value: float, total: float | None, message: Message) -> bool:
+        """Whether a report that does not grow says anything new."""
+        return value == self._high and (
+            (message is not None and message != self._message) or total != self._total
+        )
+
+    def _write(self, value: int | float, now: float) -> Progress:
+        total = self._total
+        if value <= self._sent:
+            value = nudge(self._sent, total)
+            if total is not None and value > total:
+                # It was all done already: the total moves along, so that they stay equal.
+                total = value
+        self.held = False
+        self._sent = value
+        self.written = now
+        message = self._message
+        return Progress(value, total, message() if callable(message) else message)

@@ -1,0 +1,323 @@
+"""One run in this process: its place in the journal, its progress, its questions, its end.
+
+Only the process that executes a run has a `Run`; everybody else reads the run's stream.
+`report`, `log` and `part` may be called from any thread; all else on the event loop.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from threading import get_ident
+from typing import Any
+
+import anyio
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
+
+from headway.clock import Clock, Timer
+from headway.engine.pacing import Pacer
+from headway.errors import JournalError, RunCancelled
+from headway.events import (
+    Accepted,
+    Cancelled,
+    Event,
+    InputReceived,
+    InputRequested,
+    Log,
+    Part,
+    encode_json,
+)
+from headway.journal import Journal
+from headway.runs import TRANSITIONS, State, advance
+
+current_run: ContextVar["Run | None"] = ContextVar("headway_run", default=None)
+"""The run that the current task or thread works for."""
+
+BREATH = 0.005
+"""Seconds a tool may report without a pause before it lets the loop serve others."""
+
+
+class Run:
+    """One execution of one request's handler.
+
+    Made by `Engine.launch`. `id` is unguessable; `stream` is where its entries are.
+    """
+
+    __slots__ = (
+        "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
+        "_questions", "_scheduled", "_steps", "_thread", "_waiting", "born", "cancelled", "clock", "ended",
+        "heartbeat", "id", "journal", "method", "pacer", "recorded", "scope", "seq", "state",
+        "stream", "target", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        run_id: str,
+        stream: str,
+        accepted: Accepted,
+        *,
+        journal: Journal,
+        clock: Clock,
+        rate: float,
+        heartbeat: float | None,
+        recorded: bool,
+    ) -> None:
+        self.id = run_id
+        self.stream = stream
+        self.method = accepted.method
+        self.target = accepted.target
+        self.journal = journal
+        self.clock = clock
+        self.recorded = recorded
+        self.heartbeat = heartbeat
+        self.pacer = Pacer(rate)
+        self.born = clock.now()
+        self.state = State.NEW
+        self._steps = TRANSITIONS[State.NEW]
+        self.seq = 0
+        self.scope: anyio.CancelScope | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled: Cancelled | None = None
+        self.ended = False
+        self._waiting: dict[str, asyncio.Future[Any]] | None = None
+        self._questions = 0
+        self._ends: list[Callable[[], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        self._lock = threading.Lock()
+        self._outbox: list[Event] = []
+        self._scheduled = False
+        self._flushing: Timer | None = None
+        self._beating: Timer | None = None
+        self._cancel_event: anyio.Event | None = None
+        self._breath = 0.0
+        self.append(accepted)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the run has its end, on the event loop."""
+        self._ends.append(callback)
+
+    # Entries
+
+    def append(self, event: Event) -> None:
+        """Add an event to the run's stream; on the event loop only."""
+        state = self._steps.get(type(event)) or advance(self.state, event)
+        if state is not self.state:
+            self.state = state
+            self._steps = TRANSITIONS[state]
+        self.seq = self.journal.append_nowait(
+            self.stream, event, after=self.seq, recorded=self.recorded
+        )
+
+    def start_beating(self) -> None:
+        """From now on the run shows a sign of life when it is silent."""
+        if self.heartbeat is not None and self._beating is None and not self.ended:
+            silent_since = max(self.pacer.written, self.born)
+            wait = silent_since + self.heartbeat - self.clock.now()
+            self._beating = self.clock.call_later(max(wait, 0.0), self._beat)
+
+    def finish(self, event: Event, *, success: bool) -> None:
+        """Write the last progress and the terminal event; nothing follows."""
+        self._drain()
+        with self._lock:
+            last = self.pacer.finish(self.clock.now(), success=success)
+            self.ended = True
+        for timer in (self._flushing, self._beating):
+            if timer is not None:
+                timer.cancel()
+        try:
+            if last is not None:
+                self.append(last)
+            self.append(event)
+        finally:
+            self._give_up_questions()
+            for callback in self._ends:
+                callback()
+
+    # What tools call
+
+    def report(
+        self, progress: float, total: float | None, message: str | Callable[[], str] | None
+    ) -> None:
+        """Take a progress report, from any thread; never waits.
+
+        Raises:
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = get_ident() == self._thread
+        if self.cancelled is not None and not on_loop:
+            raise RunCancelled(self.cancelled.reason or "the run was cancelled")
+        with self._lock:
+            if self.ended:
+                return
+            paced = self.pacer.offer(progress, total, message, self.clock.now())
+            if paced is not None:
+                if on_loop and not self._outbox:
+                    self.append(paced)
+                    return
+                self._outbox.append(paced)
+            elif not self.pacer.held or self._flushing is not None:
+                return
+            self._schedule()
+
+    def announce(self, message: str) -> None:
+        """Say something about a run that has not started."""
+        paced = self.pacer.announce(message, self.clock.now())
+        if paced is not None:
+            self.append(paced)
+        elif self.pacer.held and self._flushing is None:
+            self._arm()
+
+    def log(self, level: str, data: object, logger: str | None = None) -> None:
+        """Add a log message, from any thread; never waits."""
+        self.emit(Log(level, encode_json(data), logger))
+
+    def part(self, value: object) -> None:
+        """Add a partial result, from any thread; never waits."""
+        self.emit(Part(encode_json(value)))
+
+    def emit(self, event: Event) -> None:
+        """Add an event, from any thread; dropped when the run has ended.
+
+        Raises:
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = get_ident() == self._thread
+        if self.cancelled is not None and not on_loop:
+            raise RunCancelled(self.cancelled.reason or "the run was cancelled")
+        with self._lock:
+            if self.ended:
+                return
+            if on_loop and not self._outbox:
+                self.append(event)
+                return
+            self._outbox.append(event)
+            self._schedule()
+
+    def needs_breath(self) -> bool:
+        """Whether the tool has held the loop long enough that others should have a turn."""
+        now = self.clock.now()
+        if now - self._breath < BREATH:
+            return False
+        self._breath = now
+        return True
+
+    # Questions to the client
+
+    async def ask(self, method: str, params: object, limit: float | None = None) -> dict[str, Any]:
+        """Put a question to the client and wait for the answer.
+
+        Raises:
+            MCPError: The client answered with an error, or not within `limit` seconds.
+        """
+        self._questions += 1
+        key = f"{self.id}.{self._questions}"
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[key] = answer
+        self._drain()
+        self.append(InputRequested(key, method, None if params is None else encode_json(params)))
+        timer = self.clock.call_later(limit, lambda: self._expire(key)) if limit else None
+        try:
+            return await answer
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._waiting.pop(key, None) is not None and not self.ended:
+                self.append(InputReceived(key))
+
+    def answer(self, key: str, result: object, error: Exception | None = None) -> bool:
+        """Answer a question; False when nobody waits for it."""
+        waiting = (self._waiting or {}).get(key)
+        if waiting is None or waiting.done():
+            return False
+        if error is None:
+            waiting.set_result(result)
+        else:
+            waiting.set_exception(error)
+        return True
+
+    # Stopping
+
+    @property
+    def cancel_event(self) -> anyio.Event:
+        """Set when the run is asked to stop."""
+        if self._cancel_event is None:
+            self._cancel_event = anyio.Event()
+            if self.cancelled is not None:
+                self._cancel_event.set()
+        return self._cancel_event
+
+    def cancel(self, by: str, reason: str | None = None) -> None:
+        """Ask the run to stop: async code at its await, threads at their next call here."""
+        if self.cancelled is None and not self.ended:
+            self.cancelled = Cancelled(by, reason)
+            if self._cancel_event is not None:
+                self._cancel_event.set()
+            if self.scope is not None:
+                self.scope.cancel()
+
+    # Inside
+
+    def _schedule(self) -> None:
+        """Have the loop look at the outbox; the lock is held."""
+        if not self._scheduled:
+            self._scheduled = True
+            if get_ident() == self._thread:
+                self._loop.call_soon(self._drain)
+            else:
+                try:
+                    self._loop.call_soon_threadsafe(self._drain)
+                except RuntimeError:
+                    self.ended = True  # the loop is closed: a thread outlived its server
+
+    def _drain(self) -> None:
+        with self._lock:
+            self._scheduled = False
+            events, self._outbox = self._outbox, []
+            if not self.ended:
+                for event in events:
+                    self.append(event)
+                if self.pacer.held and self._flushing is None:
+                    self._arm()
+
+    def _arm(self) -> None:
+        wait = max(0.0, self.pacer.due - self.clock.now())
+        self._flushing = self.clock.call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        with self._lock:
+            if self.ended:
+                return
+            paced = self.pacer.flush(self.clock.now())
+            if paced is not None:
+                self._outbox.append(paced)
+            elif self.pacer.held:
+                self._arm()
+        self._drain()
+
+    def _beat(self) -> None:
+        self._beating = None
+        assert self.heartbeat is not None
+        with self._lock:
+            if self.ended:
+                return
+            now = self.clock.now()
+            if now - max(self.pacer.written, self.born) >= self.heartbeat:
+                self._outbox.append(self.pacer.beat(now))
+        try:
+            self._drain()
+        except JournalError:
+            return  # the run's task finds out and ends it
+        self.start_beating()
+
+    def _expire(self, key: str) -> None:
+        self.answer(key, None, MCPError(INTERNAL_ERROR, "The client did not answer in time"))
+
+    def _give_up_questions(self) -> None:
+        for waiting in (self._waiting or {}).values():
+            if not waiting.done():
+                waiting.cancel()

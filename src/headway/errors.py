@@ -1,0 +1,106 @@
+"""Every exception of Headway, split by who has to act.
+
+```
+HeadwayError
+├── SetupError            you, before serving: a bad setting, a missing file, a busy port
+├── ProtocolError         the client broke a rule; carries the JSON-RPC code and HTTP status
+├── ToolTimeout           the tool's author or operator: the tool ran into its limit
+└── JournalError          the operator, or code that writes to a journal
+    ├── StreamNotFound    also "expired" and "not yours": one answer for all three
+    ├── StreamEnded       an append after the terminal entry
+    ├── Conflict          another writer is ahead: stop writing this stream
+    ├── EntriesTrimmed    a read below the oldest entry kept; carries its `seq`
+    └── JournalUnavailable  the storage cannot be reached or written; safe to try again
+RunCancelled              not an error: raised inside a tool whose run was cancelled
+```
+"""
+
+
+class HeadwayError(Exception):
+    """The root of what Headway raises on purpose."""
+
+
+class SetupError(HeadwayError):
+    """The server cannot start as configured; the text says what to change."""
+
+
+class ProtocolError(HeadwayError):
+    """The client's message is refused: a JSON-RPC error with an HTTP status.
+
+    `retry_after`, in seconds, becomes the `Retry-After` header where it is set.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        status: int = 400,
+        data: object = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.data = data
+        self.retry_after = retry_after
+
+
+class ToolTimeout(HeadwayError):
+    """A run did not finish inside its time limit."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"did not finish within its limit of {limit:g} s")
+        self.limit = limit
+
+
+class JournalError(HeadwayError):
+    """Something about the journal."""
+
+
+class StreamNotFound(JournalError):
+    """No such stream, or it has expired, or it is not the caller's to see."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"no stream {stream!r} in the journal (it may have expired)")
+        self.stream = stream
+
+
+class StreamEnded(JournalError):
+    """An append to a stream whose terminal entry is written."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"stream {stream!r} has ended; nothing can follow its terminal entry")
+        self.stream = stream
+
+
+class Conflict(JournalError):
+    """An append named a `seq` that is not the stream's last: somebody else wrote."""
+
+    def __init__(self, stream: str, *, after: int, last: int) -> None:
+        super().__init__(f"append to {stream!r} after {after}, but its last entry is {last}")
+        self.stream = stream
+        self.after = after
+        self.last = last
+
+
+class EntriesTrimmed(JournalError):
+    """Entries above the cursor are gone; `first` is the oldest one kept."""
+
+    def __init__(self, stream: str, *, first: int) -> None:
+        super().__init__(f"entries of {stream!r} before {first} have been trimmed")
+        self.stream = stream
+        self.first = first
+
+
+class JournalUnavailable(JournalError):
+    """The journal's storage cannot be opened, read or written."""
+
+
+class RunCancelled(BaseException):
+    """Raised by calls into Headway inside a run that has been cancelled.
+
+    Like `asyncio.CancelledError` it is no `Exception`, so a tool's own `except Exception`
+    does not swallow it. It reaches sync code in threads, which nothing else can interrupt.
+    """

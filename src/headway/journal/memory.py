@@ -1,0 +1,10 @@
+"""The `memory:` journal: fast, bounded, gone with the process."""
+
+from headway.clock import Clock
+from headway.journal.base import Journal
+from headway.settings import Retention
+
+
+def memory_journal(*, retention: Retention | None = None, clock: Clock | None = None) -> Journal:
+    """A journal without storage. The reference the other backends are held against."""
+    return Journal(None, retention=retention, clock=clock)

@@ -1,0 +1,386 @@
+"""The `sqlite:` journal: one file, shared by the processes of a machine.
+
+This module must not know what an event means, only that entries have numbers and an end.
+
+The idea needed to read it: **one commit is one SQL statement, one row is a chunk.** All that a
+commit brings for a stream is one row (a JSON array without its brackets), so the cost per event
+falls as the rate grows. The statement inserts into the view `appends`, whose trigger checks the
+fence and keeps the stream's numbers: every statement hands over the interpreter lock, and under
+a busy event loop each time may take `sys.getswitchinterval()` to get it back. Reads return one
+row for the same reason.
+
+What lasts: with `synchronous=NORMAL` a commit survives the death of every process (kill -9, out
+of memory), because the operating system has it. A power cut or a kernel crash may take back the
+commits since the last checkpoint (about the last 4 MB), always a whole number of them; the file
+itself stays sound.
+"""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalError,
+    JournalUnavailable,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import Entry, decode_entries, encode_entries
+from headway.journal.base import PAGE, STREAM_OVERHEAD, Head, Write
+from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
+from headway.settings import Retention
+
+T = TypeVar("T")
+Row = tuple[str, int, int, float | None, bytes]
+"""Of `appends`: stream, first, last, expires, data."""
+
+ROWS = (1, 4, 16, 64, 256)
+"""Rows an INSERT may have. A few sizes, padded, so that each is compiled once."""
+
+READ = """SELECT first, (
+    SELECT CAST(group_concat(data, ',') AS BLOB) FROM (
+        SELECT data FROM chunks
+        WHERE stream = streams.id AND last > :after AND first <= :upto ORDER BY last
+    )
+) FROM streams WHERE name = :name"""
+
+MAKE_ROOM = """DELETE FROM streams WHERE id IN (
+    SELECT id FROM (
+        SELECT id, bytes, sum(bytes) OVER (ORDER BY expires, id) AS freed
+        FROM streams WHERE expires IS NOT NULL
+    ) WHERE freed - bytes < (SELECT sum(bytes) FROM streams) - ?
+)"""
+
+TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
+
+CUT = """SELECT last FROM (
+    SELECT last, sum(last - first + 1) OVER newer AS entries, sum(length(data)) OVER newer AS bytes
+    FROM chunks WHERE stream = :id WINDOW newer AS (ORDER BY last DESC)
+) WHERE (entries > :entries OR bytes > :bytes) AND last < :newest ORDER BY last DESC LIMIT 1"""
+
+
+class SqliteStore:
+    """Keeps entries in one SQLite file, written by one thread and read by another."""
+
+    def __init__(
+        self, path: str | Path, *, retention: Retention, busy_timeout: float = BUSY_TIMEOUT
+    ) -> None:
+        self._file = JournalFile(Path(path), busy_timeout=busy_timeout)
+        self.retention = retention
+        # Cutting within limits works on whole chunks; four make a limit exact enough.
+        self._chunk_entries = min(PAGE, max(1, retention.stream_entries // 4))
+        self._chunk_bytes = max(1, retention.stream_bytes // 4)
+        self._writer: _Worker | None = None
+        self._reader: _Worker | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._version = 0
+        self._grown: dict[str, tuple[int, int]] = {}
+        self._grown_in_all = 0
+
+    # The Store protocol
+
+    async def open(self) -> None:
+        """Open or create the file.
+
+        Raises:
+            SetupError: This file cannot be a journal; the text says what to do.
+            JournalUnavailable: It is locked, or the disk is full or failing.
+        """
+        writer, reader = _Worker("headway-journal-write"), _Worker("headway-journal-read")
+        try:
+            writer.db = await writer.run(self._file.connect)
+            await writer.run(self._file.make_ready, writer.db)
+            reader.db = await reader.run(self._file.connect)
+            self._watcher = self._file.connect()
+            self._version = self._data_version(self._watcher)
+        except sqlite3.Error as error:
+            raise self._file.explain(error, opening=True) from error
+        else:
+            self._writer, self._reader = writer, reader
+        finally:
+            if self._reader is None:
+                await self._close(reader, writer)
+
+    async def close(self) -> None:
+        """Finish the writes begun, then let go of the file."""
+        workers = [worker for worker in (self._reader, self._writer) if worker is not None]
+        self._reader = self._writer = None
+        await self._close(*workers)
+
+    async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
+        """See `Store.write`."""
+        return await self._on(self._writer, self._write, writes)
+
+    async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
+        """See `Store.read`."""
+        return await self._on(self._reader, self._read, stream, after, limit)
+
+    async def head(self, stream: str) -> Head | None:
+        """See `Store.head`."""
+        return await self._on(self._reader, self._head, stream)
+
+    async def streams(self, prefix: str) -> list[str]:
+        """See `Store.streams`."""
+        return await self._on(self._reader, self._streams, prefix)
+
+    async def drop(self, streams: Sequence[str]) -> None:
+        """See `Store.drop`. Behind the writes already begun, before those that follow."""
+        await self._on(self._writer, self._drop, streams)
+
+    async def expire(self, now: float) -> None:
+        """See `Store.expire`. Streams without a terminal entry are only trimmed."""
+        await self._on(self._writer, self._expire, now)
+
+    async def changed(self) -> bool:
+        """See `Store.changed`. Also true after this process's own commits."""
+        if self._watcher is None:
+            raise self._closed()
+        try:
+            # Here and not in a thread: it looks at shared memory and takes microseconds.
+            version = self._data_version(self._watcher)
+        except sqlite3.Error as error:
+            raise self._file.explain(error) from error
+        changed, self._version = version != self._version, version
+        return changed
+
+    # Opening and closing, in the worker threads
+
+    async def _close(self, *workers: "_Worker") -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
+        for worker in workers:
+            await worker.close()
+
+    # Writing, in the writer's thread
+
+    def _write(self, db: sqlite3.Connection, writes: Sequence[Write]) -> dict[str, JournalError]:
+        refused: dict[str, JournalError] = {}
+        rows: dict[str, list[Row]] = {}
+        for write in writes:
+            try:
+                rows[write.stream] = list(self._rows(write))
+            except (TypeError, ValueError, OverflowError) as error:
+                text = f"entries of {write.stream!r} cannot be stored: {error}"
+                refused[write.stream] = JournalError(text)
+        try:
+            _insert(db, [row for some in rows.values() for row in some])
+        except sqlite3.IntegrityError:
+            refused |= self._write_some(db, writes, rows)
+        ended = {write.stream for write in writes if write.ended}
+        self._keep_within_bounds(db, rows, ended)
+        return refused
+
+    def _write_some(
+        self, db: sqlite3.Connection, writes: Sequence[Write], rows: dict[str, list[Row]]
+    ) -> dict[str, JournalError]:
+        """The fence stopped a commit: find out for whom, and commit the others."""
+        refused: dict[str, JournalError] = {}
+        with transaction(db):
+            heads = _heads(db, list(rows))
+            for write in writes:
+                last, ended = heads.get(write.stream, (0, False))
+                if write.stream not in rows or (last == write.after and not ended):
+                    continue
+                refused[write.stream] = (
+                    StreamEnded(write.stream)
+                    if ended
+                    else Conflict(write.stream, after=write.after, last=last)
+                )
+                del rows[write.stream]
+            _insert(db, [row for some in rows.values() for row in some])
+        return refused
+
+    def _rows(self, write: Write) -> Iterator[Row]:
+        entries, step = write.entries, self._chunk_entries
+        for start in range(0, len(entries), step):
+            for chunk, data in self._chunks(entries[start : start + step]):
+                expires = None
+                if write.ended and chunk[-1] is entries[-1]:
+                    expires = chunk[-1].time + self.retention.ttl
+                yield write.stream, chunk[0].seq, chunk[-1].seq, expires, data
+
+    def _chunks(self, entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
+        data = encode_entries(entries)[1:-1]
+        if len(data) <= self._chunk_bytes or len(entries) == 1:
+            yield entries, data
+            return
+        middle = len(entries) // 2
+        yield from self._chunks(entries[:middle])
+        yield from self._chunks(entries[middle:])
+
+    # Retention, in the writer's thread
+
+    def _keep_within_bounds(
+        self, db: sqlite3.Connection, rows: dict[str, list[Row]], ended: set[str]
+    ) -> None:
+        """Trim now and then what was written, so that a burst need not wait for `expire`."""
+        for stream, some in rows.items():
+            size = sum(len(row[4]) for row in some)
+            self._grown_in_all += size + STREAM_OVERHEAD
+            entries, total = self._grown.pop(stream, (0, 0))
+            entries, total = entries + some[-1][2] - some[0][1] + 1, total + size
+            if total > self._chunk_bytes or entries > self.retention.stream_entries // 4:
+                with transaction(db):
+                    self._trim(db, stream)
+            elif stream not in ended:
+                self._grown[stream] = entries, total
+        if self._grown_in_all > self.retention.max_bytes // 16:
+            self._grown_in_all = 0
+            with transaction(db):
+                db.execute(MAKE_ROOM, (self.retention.max_bytes,))
+
+    def _expire(self, db: sqlite3.Connection, now: float) -> None:
+        with transaction(db):
+            db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
+            db.execute(MAKE_ROOM, (self.retention.max_bytes,))
+            limits = self.retention.stream_entries, self.retention.stream_bytes
+            for (stream,) in db.execute(TOO_LONG, limits).fetchall():
+                self._trim(db, stream)
+        # Streams dropped by another process would stay here for ever.
+        self._grown.clear()
+
+    def _trim(self, db: sqlite3.Connection, stream: str) -> None:
+        """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one."""
+        found = db.execute("SELECT id, last FROM streams WHERE name = ?", (stream,)).fetchone()
+        if found is None:
+            return
+        identity, newest = found
+        limits = {"entries": self.retention.stream_entries, "bytes": self.retention.stream_bytes}
+        cut = db.execute(CUT, {"id": identity, "newest": newest, **limits}).fetchone()
+        if cut is None:
+            return
+        db.execute("DELETE FROM chunks WHERE stream = ? AND last <= ?", (identity, cut[0]))
+        db.execute(
+            "UPDATE streams SET first = ?1, bytes = ?2 +"
+            " (SELECT sum(length(data)) FROM chunks WHERE stream = ?3) WHERE id = ?3",
+            (cut[0] + 1, STREAM_OVERHEAD, identity),
+        )
+
+    def _drop(self, db: sqlite3.Connection, streams: Sequence[str]) -> None:
+        names = json.dumps(list(streams))
+        db.execute("DELETE FROM streams WHERE name IN (SELECT value FROM json_each(?))", (names,))
+        for stream in streams:
+            self._grown.pop(stream, None)
+
+    # Reading, in the reader's thread
+
+    def _read(self, db: sqlite3.Connection, stream: str, after: int, limit: int) -> list[Entry]:
+        place = {"name": stream, "after": after, "upto": after + limit}
+        found = db.execute(READ, place).fetchone()
+        if found is None:
+            raise StreamNotFound(stream)
+        first, data = found
+        if after + 1 < first:
+            raise EntriesTrimmed(stream, first=first)
+        if data is None:
+            return []
+        try:
+            entries = decode_entries(b"[%b]" % data)
+        except msgspec.DecodeError as error:
+            what = f"journal {self._file.path}: stream {stream!r}"
+            raise JournalUnavailable(f"{what} has an unreadable entry: {error}") from error
+        skip = after + 1 - entries[0].seq
+        return entries[skip : skip + limit]
+
+    def _head(self, db: sqlite3.Connection, stream: str) -> Head | None:
+        found = db.execute(
+            "SELECT first, last, expires IS NOT NULL FROM streams WHERE name = ?", (stream,)
+        ).fetchone()
+        return Head(found[0], found[1], bool(found[2])) if found else None
+
+    def _streams(self, db: sqlite3.Connection, prefix: str) -> list[str]:
+        end = _end_of(prefix)
+        below = "" if end is None else "AND name < :end"
+        names = db.execute(
+            "SELECT json_group_array(name) FROM (SELECT name FROM streams"
+            f" WHERE name >= :prefix {below} ORDER BY id)",
+            {"prefix": prefix, "end": end},
+        ).fetchone()[0]
+        return json.loads(names)
+
+    def _data_version(self, db: sqlite3.Connection) -> int:
+        return db.execute("PRAGMA data_version").fetchone()[0]
+
+    # Trouble
+
+    async def _on(self, worker: "_Worker | None", work: Callable[..., T], *args: object) -> T:
+        if worker is None:
+            raise self._closed()
+        try:
+            return await worker.run(work, worker.db, *args)
+        except sqlite3.Error as error:
+            raise self._file.explain(error) from error
+
+    def _closed(self) -> JournalUnavailable:
+        return JournalUnavailable(f"journal {self._file.path} is closed")
+
+
+class _Worker:
+    """One thread with its own connection; work is done in the order given."""
+
+    def __init__(self, name: str) -> None:
+        self.db: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, name)
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def close(self) -> None:
+        if self.db is not None:
+            await self.run(self.db.close)
+        self._thread.shutdown(wait=False)
+
+
+def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
+    """All rows or none: `IntegrityError` when the fence stops one."""
+    if not rows:
+        return
+    if len(rows) <= ROWS[-1]:
+        _insert_some(db, rows)  # by itself one transaction
+        return
+    with contextlib.nullcontext() if db.in_transaction else transaction(db):
+        for start in range(0, len(rows), ROWS[-1]):
+            _insert_some(db, rows[start : start + ROWS[-1]])
+
+
+def _insert_some(db: sqlite3.Connection, rows: list[Row]) -> None:
+    count = next(size for size in ROWS if size >= len(rows))
+    values = [value for row in rows for value in row]
+    values += [None] * (5 * (count - len(rows)))
+    db.execute(_INSERTS[count], values)
+
+
+_INSERTS = {
+    count: "INSERT INTO appends SELECT * FROM (VALUES "
+    + ",".join(["(?,?,?,?,?)"] * count)
+    + ") WHERE column1 IS NOT NULL"
+    for count in ROWS
+}
+
+
+def _heads(db: sqlite3.Connection, streams: list[str]) -> dict[str, tuple[int, bool]]:
+    found = db.execute(
+        "SELECT name, last, expires IS NOT NULL FROM streams"
+        " WHERE name IN (SELECT value FROM json_each(?))",
+        (json.dumps(streams),),
+    ).fetchall()
+    return {name: (last, bool(ended)) for name, last, ended in found}
+
+
+def _end_of(prefix: str) -> str | None:
+    """The least text above all that start with `prefix`; None where there is none."""
+    prefix = prefix.rstrip("\U0010ffff")
+    if not prefix:
+        return None
+    following = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)

@@ -1,0 +1,94 @@
+"""Event ids: a reader's place as text, so that any process can go on where another stopped.
+
+An id of a run's stream is `<run>.<address>.<seq>`. The address holds the request's JSON-RPC id
+and progress token: the journal does not know them, and the client that resumes does not send
+them. It is the client's own data, so nothing is trusted that it could not have said anyway;
+which run it may read is decided by the stream's name, which holds the session's tag.
+
+An id of a session's own stream (GET) is `get.<tag>.<seq>`.
+"""
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+from mcp_types.jsonrpc import INVALID_REQUEST
+
+from headway.errors import ProtocolError
+from headway.protocol.inbound import is_id
+
+LONGEST_EVENT_ID = 4096
+"""Characters of an event id that is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCursor:
+    """A place in a run's stream, and how its reader is addressed."""
+
+    run: str
+    id: str | int
+    token: str | int | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCursor:
+    """A place in a session's own stream."""
+
+    tag: str
+    seq: int
+
+
+def tag_of(secret: str) -> str:
+    """A name for a session or principal that gives nothing of its secret away."""
+    return base64.urlsafe_b64encode(
+        hashlib.blake2b(secret.encode(), digest_size=12).digest()
+    ).decode()
+
+
+def run_prefix(run: str, identity: str | int, token: str | int | None) -> bytes:
+    """An event id of a run's stream, up to its `seq`."""
+    address = base64.urlsafe_b64encode(msgspec.json.encode([identity, token])).rstrip(b"=")
+    return b"%b.%b." % (run.encode(), address)
+
+
+def session_prefix(tag: str) -> bytes:
+    """An event id of a session's own stream, up to its `seq`."""
+    return b"get.%b." % tag.encode()
+
+
+def parse_event_id(text: str) -> RunCursor | SessionCursor:
+    """The place that a `Last-Event-ID` names.
+
+    Raises:
+        ProtocolError: It is no event id of this server.
+    """
+    first, _, rest = text[:LONGEST_EVENT_ID].partition(".")
+    middle, _, last = rest.partition(".")
+    if not (first and middle and last.isascii() and last.isdigit() and len(last) < 19):
+        raise unknown_event()
+    if first == "get":
+        return SessionCursor(middle, int(last))
+    try:
+        padded = middle + "=" * (-len(middle) % 4)
+        address = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        raise unknown_event() from None
+    if not isinstance(address, list) or len(cast("list[object]", address)) != 2:
+        raise unknown_event()
+    identity, token = cast("list[object]", address)
+    if not is_id(identity) or not (token is None or is_id(token)):
+        raise unknown_event()
+    return RunCursor(first, identity, token, int(last))
+
+
+def unknown_event() -> ProtocolError:
+    """One answer for a garbled, an expired and a foreign event id."""
+    return ProtocolError(
+        INVALID_REQUEST,
+        "Last-Event-ID names no event of this session (it may have expired); "
+        "open the stream without it, or send the request again",
+    )

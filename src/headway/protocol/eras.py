@@ -1,0 +1,94 @@
+"""What the protocol revisions ask for, as a table. No other module compares versions."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """One protocol revision's way of streaming."""
+
+    version: str
+    has_sessions: bool
+    """Handshake, `Mcp-Session-Id`, GET and DELETE; else each POST stands for itself."""
+    cut_cancels: bool
+    """A lost reader stops the run (2026-07-28: MUST); else the run goes on and is resumable."""
+    has_event_ids: bool
+    """Frames carry ids that `Last-Event-ID` can name."""
+    primes: bool
+    """A stream opens with an id, empty data and `retry`. Older clients choke on it."""
+    answers_cancelled: bool
+    """A cancelled request still ends with a response (2025 streams end with one only)."""
+    takes_batches: bool
+    """A POST may carry an array of messages."""
+    logs_by_request: bool
+    """Log messages only for a request that names a level; else the session's level counts."""
+
+
+_2025 = Era(
+    version="2025-06-18",
+    has_sessions=True,
+    cut_cancels=False,
+    has_event_ids=True,
+    primes=False,
+    answers_cancelled=True,
+    takes_batches=False,
+    logs_by_request=False,
+)
+
+
+def _like_2025(version: str, *, primes: bool = False, takes_batches: bool = False) -> Era:
+    return Era(
+        version=version,
+        has_sessions=_2025.has_sessions,
+        cut_cancels=_2025.cut_cancels,
+        has_event_ids=_2025.has_event_ids,
+        primes=primes,
+        answers_cancelled=_2025.answers_cancelled,
+        takes_batches=takes_batches,
+        logs_by_request=_2025.logs_by_request,
+    )
+
+
+MODERN: Final = Era(
+    version="2026-07-28",
+    has_sessions=False,
+    cut_cancels=True,
+    has_event_ids=False,
+    primes=False,
+    answers_cancelled=False,
+    takes_batches=False,
+    logs_by_request=True,
+)
+
+ERAS: Final = MappingProxyType(
+    {
+        era.version: era
+        for era in (
+            _like_2025("2024-11-05"),
+            _like_2025("2025-03-26", takes_batches=True),
+            _2025,
+            _like_2025("2025-11-25", primes=True),
+            MODERN,
+        )
+    }
+)
+"""Every revision served, by its version."""
+
+DEFAULT_VERSION: Final = "2025-03-26"
+"""What a client speaks that sends no `MCP-Protocol-Version` (transports, 2025-06-18)."""
+
+LOG_LEVELS: Final = (
+    "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency",
+)  # fmt: skip
+"""RFC 5424 severities, as MCP names them, ascending."""
+
+_RANK: Final = {level: rank for rank, level in enumerate(LOG_LEVELS)}
+NO_LOGS: Final = len(LOG_LEVELS)
+"""The rank above all levels: nothing passes."""
+
+
+def rank_of(level: object) -> int:
+    """A level's place among the levels; `NO_LOGS` for none or an unknown one."""
+    return _RANK.get(level, NO_LOGS) if isinstance(level, str) else NO_LOGS

@@ -1,0 +1,194 @@
+"""From a request's bytes to messages: what is in a body, or why it is refused.
+
+Pure functions; a refusal is a `ProtocolError` that carries its JSON-RPC code, its HTTP status
+and a sentence that says what to do.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard, cast
+
+import msgspec
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    InboundLadderRejection,
+    InboundModernRoute,
+    classify_inbound_request,
+    find_duplicated_routing_header,
+)
+from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR
+
+from headway.errors import ProtocolError
+from headway.protocol.eras import ERAS
+
+VERSION_HEADER: Final = "mcp-protocol-version"
+SESSION_HEADER: Final = "mcp-session-id"
+LAST_EVENT_HEADER: Final = "last-event-id"
+
+LONGEST_ID: Final = 512
+"""Characters of a request id or progress token; both come back in every event id."""
+
+TARGETS: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "resources/subscribe": "uri",
+    "resources/unsubscribe": "uri",
+}
+"""The parameter that says what a method is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One JSON-RPC message. A request has `id` and `method`, a notification only `method`,
+    an answer only `id` (and `body` with its result or error)."""
+
+    body: dict[str, Any]
+    method: str | None
+    id: str | int | None
+    params: dict[str, Any] | None
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it wants an answer."""
+        return self.method is not None and self.id is not None
+
+    @property
+    def target(self) -> str | None:
+        """What it is about: a tool's or prompt's name, a resource's URI."""
+        value = (self.params or {}).get(TARGETS.get(self.method or "", ""))
+        return value if isinstance(value, str) else None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Its `_meta`, empty where there is none."""
+        meta = (self.params or {}).get("_meta")
+        return cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
+
+    @property
+    def token(self) -> str | int | None:
+        """The progress token, when the client gave one."""
+        token = self.meta.get("progressToken")
+        return token if is_id(token) else None
+
+
+def is_id(value: object) -> TypeGuard[str | int]:
+    """Whether a JSON value can be a request id or a progress token."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_ID
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def parse_body(body: bytes, max_depth: int) -> object:
+    """The JSON value of a body.
+
+    Raises:
+        ProtocolError: It is no JSON, no UTF-8, or nested deeper than `max_depth`.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(PARSE_ERROR, f"The body is not valid JSON: {error}") from None
+    # Nesting cannot be deeper than there are opening brackets: most bodies end here.
+    if body.count(b"[") + body.count(b"{") > max_depth and depth_of(value) > max_depth:
+        raise _too_deep(max_depth)
+    return value
+
+
+def _too_deep(max_depth: int) -> ProtocolError:
+    return ProtocolError(
+        PARSE_ERROR, f"The JSON is nested too deeply; {max_depth} levels are accepted"
+    )
+
+
+def depth_of(value: object) -> int:
+    """How deep a JSON value nests; iterative, because deep ones are the point."""
+    depth = 0
+    level: list[object] = [value]
+    while level := [inner for item in level for inner in _inside(item)]:
+        depth += 1
+    return depth
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        # An empty container is a level too.
+        return [None, *cast("dict[str, object]", value).values()]
+    return [None, *cast("list[object]", value)] if isinstance(value, list) else ()
+
+
+def read_message(value: object) -> Message:
+    """A JSON value as one JSON-RPC message.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    if not isinstance(value, dict):
+        raise _no_message("The body must be one JSON-RPC message: an object")
+    body = cast("dict[str, Any]", value)
+    if body.get("jsonrpc") != "2.0":
+        raise _no_message('The message lacks "jsonrpc": "2.0"')
+    method, params, identity = body.get("method"), body.get("params"), body.get("id")
+    if "id" in body and not is_id(identity):
+        raise _no_message(
+            f"The message's id must be an integer or a string of at most {LONGEST_ID} characters"
+        )
+    if method is None:
+        if identity is None or ("result" in body) == ("error" in body):
+            raise _no_message("The message has no method, and is no answer with a result or error")
+        return Message(body, None, identity, None)
+    if not isinstance(method, str):
+        raise _no_message("The message's method must be a string")
+    if params is not None and not isinstance(params, dict):
+        raise _no_message("The message's params must be an object")
+    return Message(body, method, identity, cast("dict[str, Any] | None", params))
+
+
+def _no_message(text: str) -> ProtocolError:
+    return ProtocolError(INVALID_REQUEST, text)
+
+
+def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header names, lower case, to values without blanks around them.
+
+    Some parsers keep the blanks behind a value; a comparison must not see them.
+    """
+    return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in raw}
+
+
+def check_version(version: str | None) -> None:
+    """Refuse a protocol version that no revision has.
+
+    Raises:
+        ProtocolError: Naming the versions served.
+    """
+    if version is not None and version not in ERAS:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"MCP-Protocol-Version {version[:32]!r} is not served; use one of {', '.join(ERAS)}",
+        )
+
+
+def classify_modern(
+    message: Message, headers: dict[str, str], raw: Iterable[tuple[bytes, bytes]]
+) -> InboundModernRoute:
+    """Check a 2026-07-28 request against its headers.
+
+    Raises:
+        ProtocolError: With the code and status of the first rule it breaks.
+    """
+    duplicated = find_duplicated_routing_header((name.decode("latin-1"), "") for name, _ in raw)
+    if duplicated is not None:
+        raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+    verdict = classify_inbound_request(message.body, headers=headers)
+    if isinstance(verdict, InboundLadderRejection):
+        raise refusal(verdict)
+    return verdict
+
+
+def refusal(rejection: InboundLadderRejection) -> ProtocolError:
+    """A rejection of the SDK's rules as ours."""
+    status = ERROR_CODE_HTTP_STATUS.get(rejection.code, 400)
+    return ProtocolError(rejection.code, rejection.message, status=status, data=rejection.data)

@@ -1,0 +1,184 @@
+"""Entries of a run, rendered for one request of one client.
+
+A journal's entry knows no JSON-RPC id, no progress token and no era; a `Reader` does. Same
+entry and same reader, same bytes: a stream read again after a cut is the stream it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from mcp_types.jsonrpc import INTERNAL_ERROR
+from msgspec import Raw, Struct
+
+from headway.events import (
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    InputRequested,
+    Interrupted,
+    Log,
+    Notified,
+    Part,
+    Progress,
+)
+from headway.protocol.eras import Era, rank_of
+
+REQUEST_CANCELLED: Final = -32800
+"""The code 2025 streams end with after a cancel, as in the official SDK (and LSP)."""
+
+PART_LOGGER: Final = "headway.part"
+"""The logger name under which parts reach a client: the protocol has no message for them."""
+
+_INFO: Final = rank_of("info")
+
+
+class _ProgressParams(Struct, omit_defaults=True, gc=False):
+    progressToken: str | int
+    progress: int | float
+    total: int | float | None = None
+    message: str | None = None
+
+
+class _LogParams(Struct, omit_defaults=True):
+    level: str
+    data: Raw
+    logger: str | None = None
+
+
+class _ErrorBody(Struct, omit_defaults=True):
+    code: int
+    message: str
+    data: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+_NOTIFY_PROGRESS: Final = b'{"jsonrpc":"2.0","method":"notifications/progress","params":'
+_NOTIFY_LOG: Final = b'{"jsonrpc":"2.0","method":"notifications/message","params":'
+
+_SEPARATORS: Final = (
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)
+
+
+def escape_lines(data: bytes) -> bytes:
+    """JSON in which no reader can see a line end: U+2028, U+2029 and U+0085 as escapes."""
+    if b"\xe2\x80" in data or b"\xc2\x85" in data:
+        for raw, escaped in _SEPARATORS:
+            data = data.replace(raw, escaped)
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a run: the request to answer and what its client may be sent."""
+
+    id: str | int
+    token: str | int | None
+    era: Era
+    log_rank: Callable[[], int]
+    """The lowest level the client wants at the moment, as `rank_of` counts."""
+
+
+def render(event: Event, reader: Reader) -> bytes | None:
+    """The JSON-RPC message that `event` is for `reader`, or None where it is none of its."""
+    renderer = _RENDERERS.get(type(event))
+    data = renderer(event, reader) if renderer is not None else None
+    return data if data is None or data.isascii() else escape_lines(data)
+
+
+def response(identity: object, result: Raw) -> bytes:
+    """A JSON-RPC response."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encode(identity), bytes(result))
+
+
+def error(identity: object, code: int, message: str, data: object = None) -> bytes:
+    """A JSON-RPC error; `identity` is None where the request's id is not known."""
+    body = _encode(_ErrorBody(code, message, data))
+    return escape_lines(b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_encode(identity), body))
+
+
+def notification(method: str, params: Raw | None) -> bytes:
+    """A JSON-RPC notification."""
+    if params is None:
+        return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), bytes(params))
+
+
+def request(key: str, method: str, params: Raw | None) -> bytes:
+    """A JSON-RPC request of the server; the answer comes back under `key`."""
+    tail = b"" if params is None else b',"params":%b' % bytes(params)
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (_encode(key), _encode(method), tail)
+
+
+def error_code(event: Event) -> int | None:
+    """The JSON-RPC error code a terminal event ends with, if it is an error."""
+    match event:
+        case Failed():
+            return event.code
+        case Interrupted():
+            return INTERNAL_ERROR
+        case Cancelled():
+            return REQUEST_CANCELLED
+        case _:
+            return None
+
+
+def _progress(event: Progress, reader: Reader) -> bytes | None:
+    if reader.token is None:
+        return None
+    params = _ProgressParams(reader.token, event.progress, event.total, event.message)
+    return _NOTIFY_PROGRESS + _encode(params) + b"}"
+
+
+def _log(event: Log, reader: Reader) -> bytes | None:
+    if rank_of(event.level) < reader.log_rank():
+        return None
+    return _NOTIFY_LOG + _encode(_LogParams(event.level, event.data, event.logger)) + b"}"
+
+
+def _part(event: Part, reader: Reader) -> bytes | None:
+    if reader.log_rank() > _INFO:
+        return None
+    return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER)) + b"}"
+
+
+def _cancelled(event: Cancelled, reader: Reader) -> bytes | None:
+    if not reader.era.answers_cancelled:
+        return None
+    reason = f"Request cancelled: {event.reason}" if event.reason else "Request cancelled"
+    return error(reader.id, REQUEST_CANCELLED, reason)
+
+
+def _failed(event: Failed, reader: Reader) -> bytes:
+    return error(reader.id, event.code, event.message, event.data)
+
+
+def _interrupted(event: Interrupted, reader: Reader) -> bytes:
+    return error(reader.id, INTERNAL_ERROR, f"The call was interrupted: {event.reason}")
+
+
+_RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
+    Progress: _progress,
+    Log: _log,
+    Part: _part,
+    Notified: lambda event, _: notification(event.method, event.params),
+    InputRequested: lambda event, _: request(event.key, event.method, event.params),
+    Completed: lambda event, reader: response(reader.id, event.result),
+    Failed: _failed,
+    Cancelled: _cancelled,
+    Interrupted: _interrupted,
+}
+
+
+def lost(count: int, reader: Reader) -> bytes | None:
+    """A log message that says how many entries the reader came too late for."""
+    if rank_of("warning") < reader.log_rank():
+        return None
+    text = f"{count} messages were dropped: this reader was too slow"
+    params = _LogParams("warning", Raw(_encode(text)), "headway")
+    return _NOTIFY_LOG + _encode(params) + b"}"

@@ -1,0 +1,134 @@
+"""A run's life: its states, which event leads where, and the state that entries add up to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headway.errors import HeadwayError
+from headway.events import (
+    Accepted,
+    Cancelled,
+    Completed,
+    Entry,
+    Event,
+    Failed,
+    InputReceived,
+    InputRequested,
+    Interrupted,
+    Log,
+    Notified,
+    Part,
+    Progress,
+    Started,
+)
+
+
+class State(StrEnum):
+    """Where a run stands."""
+
+    NEW = "new"
+    QUEUED = "queued"
+    WORKING = "working"
+    INPUT_REQUIRED = "input_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+_ENDS: dict[type, State] = {
+    Failed: State.FAILED,
+    Cancelled: State.CANCELLED,
+    Interrupted: State.INTERRUPTED,
+}
+_ALIVE: dict[type, State] = {
+    Progress: State.WORKING,
+    Log: State.WORKING,
+    Part: State.WORKING,
+    Notified: State.WORKING,
+    InputRequested: State.INPUT_REQUIRED,
+    InputReceived: State.WORKING,
+    Completed: State.COMPLETED,
+    **_ENDS,
+}
+
+TRANSITIONS: dict[State, dict[type, State]] = {
+    State.NEW: {Accepted: State.QUEUED},
+    State.QUEUED: {Progress: State.QUEUED, Started: State.WORKING, **_ENDS},
+    State.WORKING: _ALIVE,
+    # While one part of a tool waits for an answer, the others go on.
+    State.INPUT_REQUIRED: {
+        **_ALIVE,
+        Progress: State.INPUT_REQUIRED,
+        Log: State.INPUT_REQUIRED,
+        Part: State.INPUT_REQUIRED,
+        Notified: State.INPUT_REQUIRED,
+    },
+    State.COMPLETED: {},
+    State.FAILED: {},
+    State.CANCELLED: {},
+    State.INTERRUPTED: {},
+}
+"""The transition table. What is not in it cannot happen."""
+
+
+class IllegalTransition(HeadwayError):
+    """An event that cannot happen in the run's state: a bug in Headway."""
+
+
+def advance(state: State, event: Event) -> State:
+    """The state after `event`.
+
+    Raises:
+        IllegalTransition: The table has no such step.
+    """
+    try:
+        return TRANSITIONS[state][type(event)]
+    except KeyError:
+        name = type(event).__name__
+        raise IllegalTransition(f"{name} cannot happen to a run that is {state}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What a run's entries add up to."""
+
+    state: State = State.NEW
+    method: str = ""
+    target: str | None = None
+    progress: float | None = None
+    total: float | None = None
+    message: str | None = None
+    parts: int = 0
+    last: int = 0
+    end: Event | None = None
+    """The terminal event, once there is one."""
+
+
+def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
+    """The run after `entries`, starting from `view` or from nothing."""
+    view = view or RunView()
+    state, progress, total, message = view.state, view.progress, view.total, view.message
+    method, target, parts, last, end = view.method, view.target, view.parts, view.last, view.end
+    waiting = 1 if state is State.INPUT_REQUIRED else 0
+    for entry in entries:
+        event, last = entry.event, entry.seq
+        state = advance(state, event)
+        match event:
+            case Accepted():
+                method, target = event.method, event.target
+            case Progress():
+                progress, total = event.progress, event.total
+                message = event.message if event.message is not None else message
+            case Part():
+                parts += 1
+            case InputRequested():
+                waiting += 1
+            case InputReceived():
+                waiting = max(0, waiting - 1)
+                state = State.INPUT_REQUIRED if waiting else state
+            case Completed() | Failed() | Cancelled() | Interrupted():
+                end = event
+            case _:
+                pass
+    return RunView(state, method, target, progress, total, message, parts, last, end)

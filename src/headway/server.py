@@ -1,0 +1,349 @@
+"""One MCP server, one journal and one engine put together: the only place that builds an app.
+
+Also the only place that knows the insides of what can be served: where the SDK or FastMCP
+offers no public way, the private name is touched here, and a test fails loudly when it moves.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mcp.server import MCPServer
+from mcp.server.lowlevel import Server
+from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.models import InitializationOptions
+from mcp.server.subscriptions import SubscriptionBus
+from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+)
+from mcp_types import (
+    EmptyResult,
+    SetLevelRequestParams,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from headway.api import Headway
+from headway.clock import Clock
+from headway.engine import Engine, ToolOptions
+from headway.errors import SetupError
+from headway.journal import Journal, open_journal
+from headway.settings import Settings
+from headway.transport.guard import Guard, Receive, Scope, Send
+from headway.transport.http import HttpTransport
+from headway.transport.kernel import Kernel
+from headway.transport.sessions import Sessions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What Headway needs of a server object, whatever its kind."""
+
+    name: str
+    low: Server[Any]
+    options: Callable[[], InitializationOptions] | None
+    bus: SubscriptionBus | None
+    """Where its change events are published; None when nobody outside can hear them."""
+    build: Callable[[str, HttpTransport], Starlette]
+    """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
+    tools: dict[str, ToolOptions]
+
+
+def asgi(
+    server: object,
+    *,
+    journal: str | Journal = "memory:",
+    path: str = "/mcp",
+    host: str = "127.0.0.1",
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+) -> "HeadwayApp":
+    """An ASGI app that serves `server` at `path`.
+
+    `server` is an `MCPServer` (a `Headway` among them), a lowlevel `Server` or a FastMCP 4
+    server; its auth, metadata routes, custom routes and lifespan keep working. `host` is the
+    address that will be listened on, for the Host check. The journal is opened and closed with
+    the app.
+
+    Mounted in another app it starts with its first request; to start and stop it with that
+    app, enter `lifespan` in the other app's own.
+
+    Raises:
+        SetupError: `server` cannot be served, or the journal's URL is malformed.
+    """
+    return HeadwayApp(
+        inspect_server(server),
+        journal=open_journal(journal, clock=clock) if isinstance(journal, str) else journal,
+        path=path,
+        host=host,
+        settings=settings or Settings(),
+        clock=clock or Clock(),
+    )
+
+
+class HeadwayApp:
+    """A served MCP server as an ASGI app. Made by `asgi`."""
+
+    def __init__(
+        self,
+        served: Served,
+        *,
+        journal: Journal,
+        path: str,
+        host: str,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        _equip(served.low)
+        self.name = served.name
+        self.path = path
+        self.journal = journal
+        self.engine = Engine(journal, settings, clock=clock, options=_option_table(served.tools))
+        self._served = served
+        self._kernel = Kernel(served.low)
+        self._sessions = Sessions(journal, settings, clock)
+        self.transport = HttpTransport(
+            self._kernel,
+            self.engine,
+            self._sessions,
+            settings=settings,
+            clock=clock,
+            guard=Guard(settings, host),
+        )
+        self._app = served.build(path, self.transport)
+        self._app.router.lifespan_context = lambda _app: self.lifespan()
+        # Without middleware the router has nothing to add to our own endpoint.
+        self._is_direct = not self._app.user_middleware and not _is_guarded(self._app, path)
+        self._starting = asyncio.Lock()
+        self._is_running = False
+        self._own: asyncio.Task[None] | None = None
+        self._closing: asyncio.Event | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] == "http":
+            if not self._is_running:
+                await self._start_by_itself()
+            if self._is_direct and scope["path"] == self.path and not scope.get("root_path"):
+                await self.transport(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Journal, server lifespan and engine, from start to stop.
+
+        Raises:
+            SetupError: The journal cannot be opened.
+        """
+        low = self._served.low
+        async with self.journal, low.lifespan(low) as state:
+            self._kernel.state = state
+            if self._served.options is not None:
+                self._kernel.options = self._served.options()
+            await self.engine.start()
+            self._sessions.start()
+            unsubscribe = self._bridge_changes()
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
+                unsubscribe()
+                self.transport.end_idle_streams()
+                await self.engine.stop()
+                await self._sessions.stop()
+
+    async def drain(self) -> None:
+        """End the streams that only wait for news; calls go on to their results.
+
+        To be called when the process is told to stop, before the HTTP server waits for its
+        connections: they would never end by themselves.
+        """
+        self.transport.end_idle_streams()
+
+    async def aclose(self) -> None:
+        """Stop an app that started by itself; for those who mount it without `lifespan`."""
+        if self._own is not None and self._closing is not None:
+            self._closing.set()
+            await self._own
+            self._own = None
+
+    async def _start_by_itself(self) -> None:
+        """Mounted in an app that did not run our lifespan: run it in a task of our own."""
+        async with self._starting:
+            if self._is_running:
+                return
+            started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._closing = asyncio.Event()
+            self._own = asyncio.create_task(self._live(started, self._closing))
+            await started
+
+    async def _live(self, started: "asyncio.Future[None]", closing: asyncio.Event) -> None:
+        try:
+            async with self.lifespan():
+                started.set_result(None)
+                await closing.wait()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    def _bridge_changes(self) -> Callable[[], None]:
+        """Tell 2025 sessions of what is published for `subscriptions/listen`."""
+        if self._served.bus is None:
+            return lambda: None
+
+        def deliver(event: ServerEvent) -> None:
+            match event:
+                case ResourceUpdated():
+                    method, params = "notifications/resources/updated", {"uri": event.uri}
+                    self._sessions.broadcast(method, params, event.uri)
+                case _:
+                    self._sessions.broadcast(_CHANGES[type(event)], None)
+
+        return self._served.bus.subscribe(deliver)
+
+
+_CHANGES: dict[type, str] = {
+    ToolsListChanged: "notifications/tools/list_changed",
+    PromptsListChanged: "notifications/prompts/list_changed",
+    ResourcesListChanged: "notifications/resources/list_changed",
+}
+
+
+# What can be served
+
+
+def inspect_server(server: object) -> Served:
+    """What `server` is and how it is served.
+
+    Raises:
+        SetupError: It is none of the kinds that can be served.
+    """
+    if isinstance(server, MCPServer):
+        return _mcp_server(cast("MCPServer[Any]", server))
+    if isinstance(server, Server):
+        return _lowlevel_server(cast("Server[Any]", server))
+    if _is_fastmcp(server):
+        return _fastmcp_server(server)
+    raise SetupError(
+        f"{type(server).__module__}.{type(server).__qualname__} is no MCP server; Headway serves "
+        "mcp.server.MCPServer, mcp.server.lowlevel.Server, fastmcp.FastMCP (4.x) and Headway"
+    )
+
+
+def _mcp_server(server: MCPServer[Any]) -> Served:
+    low: Server[Any] = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
+    bus: SubscriptionBus = server._subscriptions  # pyright: ignore[reportPrivateUsage]
+
+    def build(path: str, transport: HttpTransport) -> Starlette:
+        app = server.streamable_http_app(streamable_http_path=path)
+        server.session_manager.asgi_app = transport  # pyright: ignore[reportAttributeAccessIssue]
+        return app
+
+    return Served(
+        name=server.name,
+        low=low,
+        options=lambda: low.create_initialization_options(
+            NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+        ),
+        bus=bus,
+        build=build,
+        tools=server.tool_options if isinstance(server, Headway) else {},
+    )
+
+
+def _lowlevel_server(server: Server[Any]) -> Served:
+    def build(path: str, transport: HttpTransport) -> Starlette:
+        app = server.streamable_http_app(streamable_http_path=path)
+        server.session_manager.asgi_app = transport  # pyright: ignore[reportAttributeAccessIssue]
+        return app
+
+    return Served(server.name, server, None, None, build, {})
+
+
+def _is_fastmcp(server: object) -> bool:
+    # By name, so that FastMCP is neither needed nor imported to serve anything else.
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(server).__mro__]
+    return "fastmcp.server.server.FastMCP" in kinds and isinstance(
+        getattr(server, "_mcp_server", None), Server
+    )
+
+
+class _Manager:
+    """What FastMCP's endpoint expects of a session manager."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self.handle_request = transport.__call__
+
+
+def _fastmcp_server(server: Any) -> Served:
+    low: Server[Any] = server._mcp_server
+
+    def build(path: str, transport: HttpTransport) -> Starlette:
+        app: Starlette = server.http_app(path=path)
+        _endpoint(app, path).session_manager = _Manager(transport)
+        return app
+
+    return Served(low.name, low, low.create_initialization_options, None, build, {})
+
+
+def _endpoint(app: Starlette, path: str) -> Any:
+    """The innermost ASGI app of a route: under the auth wrapper, if there is one."""
+    for route in app.routes:
+        if isinstance(route, Route) and route.path == path:
+            endpoint: Any = route.endpoint
+            while not hasattr(endpoint, "session_manager") and hasattr(endpoint, "app"):
+                endpoint = endpoint.app
+            return endpoint
+    raise SetupError(f"the server's own HTTP app has no route at {path}")
+
+
+def _is_guarded(app: Starlette, path: str) -> bool:
+    """Whether the endpoint is wrapped, as auth does."""
+    return not any(
+        isinstance(route, Route)
+        and route.path == path
+        and hasattr(route.endpoint, "session_manager")
+        for route in app.routes
+    )
+
+
+def _option_table(tools: dict[str, ToolOptions]) -> Callable[[str], ToolOptions]:
+    none = ToolOptions()
+    return lambda name: tools.get(name, none)
+
+
+# What the SDK leaves to each server
+
+
+async def _accept(_context: Any, _params: Any) -> EmptyResult:
+    return EmptyResult()
+
+
+def _equip(low: Server[Any]) -> None:
+    """Have the methods answered that Headway itself makes work: levels and subscriptions.
+
+    A handler that the server brings stays.
+    """
+    ours: list[tuple[str, type, str | None]] = [
+        ("logging/setLevel", SetLevelRequestParams, None),
+        ("resources/subscribe", SubscribeRequestParams, "resources/list"),
+        ("resources/unsubscribe", UnsubscribeRequestParams, "resources/list"),
+    ]
+    for method, params, needs in ours:
+        has_need = needs is None or low.get_request_handler(needs) is not None
+        if has_need and low.get_request_handler(method) is None:
+            low.add_request_handler(method, params, _accept)

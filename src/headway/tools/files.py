@@ -1,0 +1,190 @@
+"""`process_files`: every file of a directory, one at a time, with progress and partial results.
+
+The tool reads top to bottom: find the directory, list the files, look at each, sum up. What
+may be touched is in `roots`, how it is opened safely in `reading`, what is done in `operations`.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from headway import part, report, track
+from headway.tools.listing import Found, Listing
+from headway.tools.operations import Checksum, Index, Operation, Stats, Totals
+from headway.tools.patterns import Pattern
+from headway.tools.reading import Failed, Reader, Skipped
+from headway.tools.roots import Roots, cause, printable
+
+INDEX_FILE = "index.sqlite"
+"""The full-text index, under the server's data directory."""
+
+Directory = Annotated[
+    str,
+    Field(description="Absolute, or relative to the first allowed directory; '.' is that one."),
+]
+Glob = Annotated[
+    str,
+    Field(
+        description="Which files, relative to the directory: '*.txt', 'src/**/*.py'; '**' is any "
+        "number of directories."
+    ),
+]
+OperationName = Literal["checksum", "stats", "index"]
+AskedOperation = Annotated[
+    OperationName,
+    Field(
+        description="checksum: SHA-256 of each file. stats: lines, words, bytes and type. "
+        "index: put text files into the server's full-text index."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may process; sizes in bytes."""
+
+    files: int = 1_000_000
+    """Files in one call; their names are held in memory, about 100 bytes each."""
+
+    stats_bytes: int = 1024 * 1024 * 1024
+    """The largest file that `stats` reads, piece by piece."""
+
+    index_bytes: int = 16 * 1024 * 1024
+    """The largest file that `index` takes, which is in memory several times over."""
+
+    failures: int = 20
+    """Failures spelled out in the result; each of the others is a part like all files."""
+
+
+class Failure(BaseModel):
+    """A file that could not be processed, and why."""
+
+    file: str
+    reason: str
+
+
+class Summary(Totals):
+    """What came of a call: `files` is the sum of `ok`, `skipped` and `failed`."""
+
+    directory: str
+    pattern: str
+    operation: str
+    files: int
+    ok: int
+    skipped: int
+    failed: int
+    bytes: int = Field(description="Bytes of the files that are ok")
+    skipped_because: dict[str, int] = Field(description="Reasons for skipping, and how often")
+    failures: list[Failure] = Field(description="The first files that failed")
+
+
+class FileTools:
+    """The tools that read files below the roots; what they keep goes to `data`."""
+
+    def __init__(self, roots: Roots, data: Path, limits: Limits | None = None) -> None:
+        self._roots = roots
+        self._data = data
+        self._limits = limits or Limits()
+
+    def process_files(
+        self, directory: Directory, pattern: Glob = "**/*", operation: AskedOperation = "checksum"
+    ) -> Summary:
+        """Process every file below a directory, and report each one as it is done.
+
+        Files that are unreadable, vanish, are too large or of the wrong kind are reported and
+        do not stop the rest. Links to directories are not followed, nor links that leave the
+        allowed directories. Directories named .git, node_modules, .venv or __pycache__ are
+        entered only when the pattern names them.
+        """
+        place = self._roots.directory(directory)
+        glob = Pattern(pattern)
+        report(0, message=f"Listing {printable(directory)}")
+        listing = Listing(self._roots, place, glob, limit=self._limits.files, notice=_count_found)
+        tally = Tally(self._limits.failures)
+
+        def message(found: Found) -> str:
+            return f"{operation} {found.shown}"
+
+        def within(found: Found, share: float) -> None:
+            report(tally.files + share, len(listing), message(found))
+
+        with self._operation(operation) as work, Reader(self._roots, place.root, within) as reader:
+            for found in track(listing, message=message):
+                outcome = examine(reader, found, work)
+                tally.add(found.shown, outcome)
+                part({"file": found.shown, **outcome})
+            totals = work.totals(listing)
+        return tally.summary(totals, printable(place.absolute), pattern, operation)
+
+    def _operation(self, name: OperationName) -> Operation:
+        match name:
+            case "checksum":
+                return Checksum()
+            case "stats":
+                return Stats(self._limits.stats_bytes)
+            case "index":
+                return Index(self._data / INDEX_FILE, self._limits.index_bytes)
+
+
+def examine(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
+    """What came of one file: its status, and the facts or the reason."""
+    if found.obstacle is not None:
+        return {"status": found.obstacle.status, "reason": found.obstacle.reason}
+    try:
+        return {"status": "ok", **reader.read(found, work.examine)}
+    except Skipped as left_out:
+        return {"status": "skipped", "reason": str(left_out)}
+    except Failed as failed:
+        return {"status": "failed", "reason": str(failed)}
+    except OSError as error:
+        return {"status": "failed", "reason": cause(error)}
+
+
+@dataclass(slots=True)
+class Tally:
+    """The outcomes so far, added up."""
+
+    listed: int
+    """How many failures are kept."""
+    files: int = 0
+    bytes: int = 0
+    statuses: Counter[str] = field(default_factory=Counter[str])
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    failures: list[Failure] = field(default_factory=list[Failure])
+
+    def add(self, file: str, outcome: dict[str, object]) -> None:
+        """Count one file."""
+        self.files += 1
+        status = str(outcome["status"])
+        self.statuses[status] += 1
+        if status == "ok":
+            size = outcome["bytes"]
+            assert isinstance(size, int)
+            self.bytes += size
+        elif status == "skipped":
+            self.reasons[str(outcome["reason"])] += 1
+        elif len(self.failures) < self.listed:
+            self.failures.append(Failure(file=file, reason=str(outcome["reason"])))
+
+    def summary(self, totals: Totals, directory: str, pattern: str, operation: str) -> Summary:
+        """The result of the call."""
+        return Summary(
+            directory=directory,
+            pattern=printable(pattern),
+            operation=operation,
+            files=self.files,
+            ok=self.statuses["ok"],
+            skipped=self.statuses["skipped"],
+            failed=self.statuses["failed"],
+            bytes=self.bytes,
+            skipped_because=dict(self.reasons),
+            failures=self.failures,
+            **totals.model_dump(),
+        )
+
+
+def _count_found(count: int) -> None:
+    report(0, message=f"Listing … {count:,} files")

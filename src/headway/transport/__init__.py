@@ -1,0 +1,1 @@
+"""Bytes to protocol and back: the only modules that know HTTP."""

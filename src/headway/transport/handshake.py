@@ -1,0 +1,371 @@
+"""The 2025 revisions over HTTP: sessions, resumable streams, GET, DELETE and batches."""
+
+import logging
+from functools import partial
+from typing import Any, cast
+
+from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import (
+    cancelled_request_id_from_params,
+    handler_exception_to_error_data,
+)
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import INTERNAL_ERROR
+from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
+
+from headway.engine import Engine, Request, Run, RunContext
+from headway.errors import ProtocolError
+from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed, encode_json
+from headway.journal import Journal
+from headway.protocol import render
+from headway.protocol.cursors import (
+    RunCursor,
+    SessionCursor,
+    parse_event_id,
+    run_prefix,
+    session_prefix,
+    unknown_event,
+)
+from headway.protocol.eras import Era
+from headway.protocol.inbound import (
+    LAST_EVENT_HEADER,
+    SESSION_HEADER,
+    Message,
+    check_version,
+    read_message,
+)
+from headway.transport.answers import Answers
+from headway.transport.batch import Batch
+from headway.transport.exchange import JSON, SSE, Exchange, Refusal
+from headway.transport.guard import check_accept
+from headway.transport.kernel import Kernel
+from headway.transport.sessions import Session, Sessions
+from headway.transport.sse import Headers, Voice, send_empty, send_json
+
+logger = logging.getLogger(__name__)
+
+
+class Handshake:
+    """Answers the requests of 2025 clients."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        sessions: Sessions,
+        answers: Answers,
+    ) -> None:
+        self._kernel = kernel
+        self._engine = engine
+        self._sessions = sessions
+        self._answers = answers
+
+    @property
+    def _journal(self) -> Journal:
+        return self._engine.journal
+
+    # POST
+
+    async def post(self, exchange: Exchange, message: Message) -> None:
+        """Answer one message.
+
+        Raises:
+            ProtocolError: It is refused; the id of a request goes with it.
+        """
+        try:
+            if message.method == "initialize" and message.is_request:
+                await self._initialize(exchange, message)
+            else:
+                await self._post_to_session(exchange, message)
+        except ProtocolError as error:
+            raise Refusal(error, message.id if message.is_request else None) from None
+
+    async def _initialize(self, exchange: Exchange, message: Message) -> None:
+        check_accept(exchange.headers, JSON, SSE)
+        session = self._sessions.draft(exchange.owner)
+        context = self._context(exchange, message, session, can_ask=False)
+        try:
+            result = await self._kernel.legacy(session.connection, message)(context)
+        except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
+            raise _failed_handshake(error) from None
+        version = session.connection.protocol_version
+        self._sessions.open(session, version, message.params or {})
+        body = render.escape_lines(render.response(message.id, encode_json(result)))
+        await send_json(exchange.send, 200, body, _header(session))
+
+    async def _post_to_session(self, exchange: Exchange, message: Message) -> None:
+        session = await self._session(exchange)
+        if not message.is_request:
+            await self._take(exchange, session, message)
+            await send_empty(exchange.send, 202, _header(session))
+            return
+        check_accept(exchange.headers, JSON, SSE)
+        run = self._run_of(exchange, session, message)
+        voice = self._voice(session, message.id, message.token, run.id, 0)
+        answer = self._answers.open(
+            run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
+        )
+        with session:
+            # A call that asks for progress will stream, and a stream that opens at once can be
+            # resumed even when it is cut before the tool says anything.
+            at_once = session.era.primes and message.token is not None
+            await self._answers.answer(run, answer, session.era, at_once=at_once)
+
+    async def post_batch(self, exchange: Exchange, values: list[object]) -> None:
+        """Answer an array of messages, as 2025-03-26 allows it.
+
+        Raises:
+            ProtocolError: It is refused as a whole; nothing of it is executed.
+        """
+        session = await self._session(exchange)
+        messages = _read_batch(values, session.era)
+        requests = [message for message in messages if message.is_request]
+        if requests:
+            check_accept(exchange.headers, JSON, SSE)
+        for message in messages:
+            if not message.is_request:
+                await self._take(exchange, session, message)
+        if not requests:
+            await send_empty(exchange.send, 202, _header(session))
+            return
+        batch = Batch(exchange.receive, exchange.send, _header(session))
+        for message in requests:
+            run = self._run_of(exchange, session, message)
+            voice = self._voice(session, message.id, message.token, run.id, 0)
+            batch.add(self._answers.open(run.stream, 0, voice, batch.receive, batch.send))
+        with session:
+            await batch.respond()
+
+    # Messages of a session
+
+    async def _session(self, exchange: Exchange) -> Session:
+        check_version(exchange.version)
+        session_id = exchange.headers.get(SESSION_HEADER)
+        if not session_id:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                "The Mcp-Session-Id header is missing; send initialize to open a session",
+            )
+        return await self._sessions.find(session_id, exchange.owner)
+
+    def _run_of(self, exchange: Exchange, session: Session, message: Message) -> Run:
+        """The run of a request: a new one, or the one its repetition asks for again."""
+        identity = cast("str | int", message.id)
+        going_on = session.requests.get(identity)
+        if going_on is not None and going_on.run is not None and not going_on.run.ended:
+            if going_on.body != message.body:
+                raise ProtocolError(
+                    INVALID_REQUEST,
+                    f"Request id {identity!r} is still in use in this session for another "
+                    "request; give each request an id of its own",
+                )
+            return going_on.run
+        context = self._context(exchange, message, session, can_ask=True)
+        call = self._kernel.legacy(session.connection, message)
+
+        async def execute(context: RunContext) -> dict[str, Any]:
+            result = await call(context)
+            _remember(session, message)
+            return result
+
+        run = self._engine.launch(
+            Request(cast("str", message.method), message.target, session.tag, context, execute)
+        )
+        session.requests[identity] = context
+        run.on_end(partial(_forget, session, identity, context))
+        return run
+
+    async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
+        """A notification or an answer of the client."""
+        if message.method is None:
+            _take_answer(session, message)
+            return
+        if message.method == "notifications/cancelled":
+            _take_cancel(session, message)
+        context = self._context(exchange, message, session, can_ask=False)
+        await self._kernel.notify(session.connection, context, message)
+        if message.method == "notifications/initialized":
+            session.record(SessionReady())
+
+    # GET and DELETE
+
+    async def get(self, exchange: Exchange) -> None:
+        """A session's own stream, or any stream of it again from where it was cut.
+
+        Raises:
+            ProtocolError: The session or the event id is not this client's.
+        """
+        check_accept(exchange.headers, SSE)
+        session = await self._session(exchange)
+        last = exchange.headers.get(LAST_EVENT_HEADER)
+        with session:
+            try:
+                place = parse_event_id(last) if last else None
+                if isinstance(place, RunCursor):
+                    await self._resume(exchange, session, place)
+                else:
+                    await self._listen(exchange, session, place)
+            except ProtocolError:
+                logger.warning("session %s…: an event id was refused", session.tag[:6])
+                raise
+
+    async def _listen(
+        self, exchange: Exchange, session: Session, place: SessionCursor | None
+    ) -> None:
+        if place is None:
+            place = SessionCursor(session.tag, session.delivered)
+        if place.tag != session.tag or place.seq > session.seq:
+            raise unknown_event()
+        prefix = session_prefix(session.tag)
+        reader = render.Reader("", None, session.era, lambda: session.level_rank)
+        opening = self._opening(session.era, prefix, place.seq)
+        voice = Voice(reader, prefix=prefix, opening=opening, seen=session.deliver)
+        await self._stream(exchange, session, session.stream, place.seq, voice)
+
+    async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
+        """A request's stream again, after the entry its reader saw last."""
+        # The name holds this session's tag: a run of another session is not found.
+        stream = f"run/{session.tag}/{place.run}"
+        head = await self._journal.head(stream)
+        if head is None or place.seq > head.last + 1:
+            raise unknown_event()
+        voice = self._voice(session, place.id, place.token, place.run, place.seq)
+        await self._stream(exchange, session, stream, place.seq, voice)
+
+    async def _stream(
+        self, exchange: Exchange, session: Session, stream: str, after: int, voice: Voice
+    ) -> None:
+        answer = self._answers.open(
+            stream, after, voice, exchange.receive, exchange.send, _header(session)
+        )
+        await self._answers.run(stream, answer, answer.stream())
+
+    async def delete(self, exchange: Exchange) -> None:
+        """The client is done with its session.
+
+        Raises:
+            ProtocolError: The session is not this client's.
+        """
+        session = await self._session(exchange)
+        self._sessions.close(session, "the client closed it")
+        self._answers.close(session.stream)
+        await send_empty(exchange.send, 200)
+
+    # What handlers and readers are given
+
+    def _context(
+        self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
+    ) -> RunContext:
+        metadata = ServerMessageMetadata(request_context=exchange.request, can_send_request=can_ask)
+        headers = exchange.request.headers
+        context = RunContext(
+            message.id,
+            TransportContext(kind="streamable-http", can_send_request=can_ask, headers=headers),
+            metadata,
+            message.token,
+            message.body,
+        )
+        if session.era.primes:
+            # SEP-1699: only who got a priming event can come back to a stream closed early.
+            metadata.close_sse_stream = partial(self._close_request_stream, context)
+            metadata.close_standalone_sse_stream = partial(self._close_own_stream, session)
+        return context
+
+    async def _close_request_stream(self, context: RunContext) -> None:
+        if context.run is not None:
+            self._answers.close(context.run.stream)
+
+    async def _close_own_stream(self, session: Session) -> None:
+        self._answers.close(session.stream)
+
+    def _voice(
+        self,
+        session: Session,
+        identity: str | int | None,
+        token: str | int | None,
+        run_id: str,
+        seq: int,
+    ) -> Voice:
+        identity = cast("str | int", identity)
+        prefix = run_prefix(run_id, identity, token)
+        reader = render.Reader(identity, token, session.era, lambda: session.level_rank)
+        return Voice(reader, prefix=prefix, opening=self._opening(session.era, prefix, seq))
+
+    def _opening(self, era: Era, prefix: bytes, seq: int) -> bytes:
+        """The priming event: an id to come back with before anything was said."""
+        if not era.primes:
+            return b""
+        retry = int(self._answers.settings.retry * 1000)
+        return b"id: %b%d\nretry: %d\ndata: \n\n" % (prefix, seq, retry)
+
+
+def _header(session: Session) -> Headers:
+    return ((b"mcp-session-id", session.id.encode()),)
+
+
+def _read_batch(values: list[object], era: Era) -> list[Message]:
+    if not era.takes_batches:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Batches are not part of {era.version}; send one message in each POST",
+        )
+    messages = [read_message(value) for value in values]
+    if not messages or any(message.method == "initialize" for message in messages):
+        raise ProtocolError(
+            INVALID_REQUEST, "A batch holds at least one message, and no initialize"
+        )
+    return messages
+
+
+def _take_answer(session: Session, message: Message) -> None:
+    raised = _client_error(message.body["error"]) if "error" in message.body else None
+    if not session.answer(str(message.id), message.body.get("result"), raised):
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"No question {str(message.id)[:64]!r} waits for an answer in this session",
+        )
+
+
+def _take_cancel(session: Session, message: Message) -> None:
+    identity = cancelled_request_id_from_params(message.params)
+    context = session.requests.get(identity) if identity is not None else None
+    if context is not None and context.run is not None:
+        reason = (message.params or {}).get("reason")
+        context.run.cancel("client", reason[:200] if isinstance(reason, str) else None)
+
+
+def _remember(session: Session, message: Message) -> None:
+    """What a successful request says about its session."""
+    params = message.params or {}
+    match message.method:
+        case "logging/setLevel":
+            session.record(LevelSet(str(params.get("level"))))
+        case "resources/subscribe":
+            session.record(Subscribed(str(params.get("uri"))))
+        case "resources/unsubscribe":
+            session.record(Unsubscribed(str(params.get("uri"))))
+        case _:
+            pass
+
+
+def _forget(session: Session, identity: str | int, context: RunContext) -> None:
+    if session.requests.get(identity) is context:
+        del session.requests[identity]
+
+
+def _client_error(error: Any) -> MCPError:
+    """A client's error answer as the exception its asker gets."""
+    match error:
+        case {"code": int(code), "message": str(text)}:
+            return MCPError(code, text, error.get("data"))
+        case _:
+            return MCPError(INVALID_PARAMS, "The client answered with a malformed error")
+
+
+def _failed_handshake(error: Exception) -> ProtocolError:
+    known = handler_exception_to_error_data(error)
+    if known is None:
+        logger.error("initialize raised", exc_info=error)
+        return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
+    return ProtocolError(known.code, known.message, status=200, data=known.data)

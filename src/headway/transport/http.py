@@ -1,0 +1,117 @@
+"""Streamable HTTP, all eras on one endpoint.
+
+A request is guarded, read and handed to its era; there it becomes a run of the engine, and the
+answer is a cursor on that run. Nothing here waits for a tool, and no tool waits for anything
+here.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from mcp_types import PROTOCOL_VERSION_META_KEY
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+from headway.clock import Clock
+from headway.engine import Engine
+from headway.errors import ProtocolError
+from headway.protocol.eras import MODERN
+from headway.protocol.inbound import parse_body, read_message
+from headway.settings import Settings
+from headway.transport.answers import Answers
+from headway.transport.exchange import Exchange, NotAllowed, refuse
+from headway.transport.guard import (
+    ClientGone,
+    Guard,
+    Receive,
+    Scope,
+    Send,
+    check_content_type,
+    read_body,
+)
+from headway.transport.handshake import Handshake
+from headway.transport.kernel import Kernel
+from headway.transport.modern import Modern
+from headway.transport.sessions import Sessions
+
+logger = logging.getLogger(__name__)
+
+
+class HttpTransport:
+    """The MCP endpoint as an ASGI app."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        sessions: Sessions,
+        *,
+        settings: Settings,
+        clock: Clock,
+        guard: Guard,
+    ) -> None:
+        self.answers = Answers(engine.journal, settings, clock)
+        self._engine = engine
+        self._settings = settings
+        self._guard = guard
+        self._modern = Modern(kernel, engine, self.answers)
+        self._handshake = Handshake(kernel, engine, sessions, self.answers)
+        self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
+            "POST": self._post,
+            "GET": self._get,
+            "DELETE": self._delete,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        exchange = Exchange(scope, receive, send)
+        try:
+            self._guard.check(exchange.headers)
+            handler = self._methods.get(exchange.method)
+            if handler is None:
+                raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
+            await handler(exchange)
+        except ProtocolError as error:
+            await refuse(send, error)
+        except ClientGone:
+            logger.debug("the client left before its request was read")
+
+    def end_idle_streams(self) -> None:
+        """End the streams that wait for news and not for a result: GET and `listen`."""
+        self.answers.close_all("session/")
+        for run in list(self._engine.runs.values()):
+            if run.method == "subscriptions/listen":
+                run.cancel("server", "the server is stopping")
+
+    async def _post(self, exchange: Exchange) -> None:
+        check_content_type(exchange.headers)
+        body = await read_body(exchange.headers, exchange.receive, self._settings.max_body)
+        value = parse_body(body, self._settings.max_depth)
+        if _is_modern(exchange.version, value):
+            await self._modern.post(exchange, read_message(value))
+        elif isinstance(value, list):
+            await self._handshake.post_batch(exchange, cast("list[object]", value))
+        else:
+            await self._handshake.post(exchange, read_message(value))
+
+    async def _get(self, exchange: Exchange) -> None:
+        if exchange.version == MODERN.version:
+            raise NotAllowed("At 2026-07-28 there is no GET; use subscriptions/listen", "POST")
+        await self._handshake.get(exchange)
+
+    async def _delete(self, exchange: Exchange) -> None:
+        if exchange.version == MODERN.version:
+            raise NotAllowed("At 2026-07-28 there are no sessions to delete", "POST")
+        await self._handshake.delete(exchange)
+
+
+def _is_modern(version: str | None, value: object) -> bool:
+    """Whether a POST belongs to 2026-07-28: by its header, or by the envelope it carries."""
+    if version is not None:
+        return version not in HANDSHAKE_PROTOCOL_VERSIONS
+    match value:
+        case {"method": str() as method, "params": {"_meta": {}}}:
+            meta = cast("dict[str, dict[str, dict[str, object]]]", value)["params"]["_meta"]
+            return method != "initialize" and PROTOCOL_VERSION_META_KEY in meta
+        case _:
+            return False

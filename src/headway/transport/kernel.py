@@ -1,0 +1,142 @@
+"""The SDK's kernel behind one face: one server object, one request in, one result out.
+
+The only module that drives `mcp.server.runner`.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mcp.server.connection import Connection
+from mcp.server.lowlevel import Server
+from mcp.server.models import InitializationOptions
+from mcp.server.runner import ServerRunner, serve_one
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import (
+    MCP_PARAM_HEADER_PREFIX,
+    InboundLadderRejection,
+    InboundModernRoute,
+    validate_mcp_param_headers,
+)
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    PROTOCOL_VERSION_META_KEY,
+)
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+
+from headway.engine import RunContext
+from headway.engine.engine import Execute
+from headway.errors import ProtocolError
+from headway.protocol.inbound import Message, refusal
+
+logger = logging.getLogger(__name__)
+
+_PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
+_LIST_PAGES = 100
+
+
+class Kernel:
+    """One low-level server and the state of its lifespan."""
+
+    def __init__(self, server: Server[Any], options: InitializationOptions | None = None) -> None:
+        self.server = server
+        self.options = options
+        self.state: Any = None
+
+    def legacy(self, connection: Connection, message: Message) -> Execute:
+        """What executes a 2025 request of a session."""
+        runner = ServerRunner(self.server, connection, self.state, init_options=self.options)
+        method, params = cast("str", message.method), message.params
+        return lambda context: runner.on_request(context, method, params)
+
+    def modern(self, route: InboundModernRoute, message: Message) -> Execute:
+        """What executes a 2026-07-28 request, on a connection of its own."""
+        method, params = cast("str", message.method), message.params
+
+        async def execute(context: RunContext) -> dict[str, Any]:
+            connection = Connection.from_envelope(
+                route.protocol_version, route.client_info, route.client_capabilities
+            )
+            return await serve_one(
+                self.server,
+                context,
+                method,
+                params,
+                connection=connection,
+                lifespan_state=self.state,
+            )
+
+        return execute
+
+    async def notify(self, connection: Connection, context: RunContext, message: Message) -> None:
+        """Hand a client's notification to the server."""
+        runner = ServerRunner(self.server, connection, self.state, init_options=self.options)
+        await runner.on_notify(context, cast("str", message.method), message.params)
+
+    async def check_param_headers(
+        self, route: InboundModernRoute, message: Message, headers: Headers, context: RunContext
+    ) -> None:
+        """Hold `Mcp-Param-*` headers against the called tool's arguments.
+
+        Raises:
+            ProtocolError: One of them disagrees with the body.
+        """
+        arguments: object = (message.params or {}).get("arguments") or {}
+        if message.method != "tools/call" or message.target is None:
+            return
+        if not isinstance(arguments, Mapping):
+            return
+        if not arguments and not any(name.startswith(_PARAM_PREFIX) for name in headers):
+            return
+        schema = await self._input_schema(route, message.target, context)
+        if schema is None:
+            return
+        verdict = validate_mcp_param_headers(
+            schema, cast("Mapping[str, Any]", arguments), cast("Mapping[str, str]", headers)
+        )
+        if isinstance(verdict, InboundLadderRejection):
+            raise refusal(verdict)
+
+    async def _input_schema(
+        self, route: InboundModernRoute, tool: str, context: RunContext
+    ) -> Mapping[str, Any] | None:
+        """A tool's input schema, by the server's look-up or by listing what the caller sees.
+
+        A server that cannot list is no reason to refuse a call: then nothing is checked.
+        """
+        # Servers before mcp 2.3 have no look-up.
+        lookup = getattr(self.server, "get_tool_input_schema", None)
+        try:
+            if lookup is not None:
+                return lookup(tool)
+            if self.server.get_request_handler("tools/list") is not None:
+                return await self._listed_schema(route, tool, context)
+        except Exception:  # the server's own code: it may raise anything
+            logger.exception("Mcp-Param headers of %r were not checked", tool)
+        return None
+
+    async def _listed_schema(
+        self, route: InboundModernRoute, tool: str, context: RunContext
+    ) -> Mapping[str, Any] | None:
+        meta = {
+            PROTOCOL_VERSION_META_KEY: route.protocol_version,
+            CLIENT_CAPABILITIES_META_KEY: route.client_capabilities,
+        }
+        if route.client_info is not None:
+            meta[CLIENT_INFO_META_KEY] = route.client_info
+        params: dict[str, Any] = {"_meta": meta}
+        for _ in range(_LIST_PAGES):
+            listing = Message({}, "tools/list", 0, params)
+            try:
+                page = await self.modern(route, listing)(context)
+            except (MCPError, ValidationError, ProtocolError):
+                return None
+            for entry in page.get("tools", []):
+                if entry.get("name") == tool:
+                    return entry.get("inputSchema")
+            if not isinstance(page.get("nextCursor"), str):
+                return None
+            params = {"_meta": meta, "cursor": page["nextCursor"]}
+        return None

@@ -1,0 +1,90 @@
+"""2026-07-28 over HTTP: each POST stands for itself, and its stream is its life."""
+
+from typing import cast
+
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import LOG_LEVEL_META_KEY
+from mcp_types.jsonrpc import INVALID_REQUEST
+
+from headway.engine import Engine, Request, RunContext
+from headway.errors import ProtocolError
+from headway.events import Event
+from headway.protocol import render
+from headway.protocol.cursors import tag_of
+from headway.protocol.eras import MODERN, rank_of
+from headway.protocol.inbound import Message, check_version, classify_modern
+from headway.transport.answers import Answers
+from headway.transport.exchange import JSON, SSE, Exchange, Refusal
+from headway.transport.guard import check_accept
+from headway.transport.kernel import Kernel
+from headway.transport.sse import Voice, send_empty
+
+
+class Modern:
+    """Answers the POSTs of 2026-07-28 clients."""
+
+    def __init__(self, kernel: Kernel, engine: Engine, answers: Answers) -> None:
+        self._kernel = kernel
+        self._engine = engine
+        self._answers = answers
+
+    async def post(self, exchange: Exchange, message: Message) -> None:
+        """Answer one self-contained message.
+
+        Raises:
+            ProtocolError: It is refused; the id of a request goes with it.
+        """
+        if message.method is None:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                "At 2026-07-28 a client posts no answers; send the request again with them",
+            )
+        if not message.is_request:
+            # Nothing is defined for a client to notify of over HTTP; it does no harm either.
+            check_version(exchange.version)
+            await send_empty(exchange.send, 202)
+            return
+        try:
+            await self._request(exchange, message)
+        except ProtocolError as error:
+            raise Refusal(error, message.id) from None
+
+    async def _request(self, exchange: Exchange, message: Message) -> None:
+        check_accept(exchange.headers, JSON, SSE)
+        route = classify_modern(message, exchange.headers, exchange.scope["headers"])
+        context = _context(exchange, message)
+        await self._kernel.check_param_headers(route, message, exchange.request.headers, context)
+        run = self._engine.launch(
+            Request(
+                cast("str", message.method),
+                message.target,
+                tag_of(f"principal {exchange.owner}"),
+                context,
+                self._kernel.modern(route, message),
+            )
+        )
+        rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
+        reader = render.Reader(cast("str | int", message.id), message.token, MODERN, lambda: rank)
+        answer = self._answers.open(
+            run.stream, 0, Voice(reader, status=_status), exchange.receive, exchange.send
+        )
+        await self._answers.answer(run, answer, MODERN)
+
+
+def _context(exchange: Exchange, message: Message) -> RunContext:
+    headers = exchange.request.headers
+    return RunContext(
+        cast("str | int", message.id),
+        TransportContext(kind="streamable-http", can_send_request=False, headers=headers),
+        ServerMessageMetadata(request_context=exchange.request, can_send_request=False),
+        message.token,
+        message.body,
+    )
+
+
+def _status(event: Event) -> int:
+    """The HTTP status of an answer that is nothing but its end."""
+    code = render.error_code(event)
+    return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)

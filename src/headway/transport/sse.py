@@ -1,0 +1,298 @@
+"""One HTTP answer made of a cursor: plain JSON while it may be, an SSE stream when it must.
+
+This module must not know methods or sessions: it is given a cursor and a voice, and it decides
+when bytes go out.
+
+Flow control is the reader's own: the next entries are read when the last frames are written.
+A client that stops reading stops its own reading of the journal and nothing else.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from headway.clock import Clock, Timer
+from headway.errors import EntriesTrimmed, StreamNotFound
+from headway.events import TERMINAL, Entry, Event
+from headway.journal import Cursor
+from headway.protocol.render import Reader, lost, render
+from headway.transport.guard import Receive, Send
+
+PING: Final = b": ping\n\n"
+CHUNK: Final = 65536
+"""Bytes of frames handed to the server at once."""
+
+WATCH_AFTER: Final = 0.02
+"""Seconds until somebody listens for a disconnect: most answers are out before."""
+
+_SSE_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class End(StrEnum):
+    """Why an answer is over."""
+
+    DONE = "done"
+    GONE = "client gone"
+    REPLACED = "another reader took over"
+    CLOSED = "closed by the server"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How one reader is spoken to."""
+
+    reader: Reader
+    prefix: bytes | None = None
+    """Event ids up to the `seq`; None: frames have no ids."""
+    opening: bytes = b""
+    """What a stream begins with."""
+    status: Callable[[Event], int] = lambda _event: 200
+    """The HTTP status of an answer that is only its terminal event."""
+    seen: Callable[[int], None] | None = None
+    """Told up to which `seq` entries were handed to the connection."""
+
+    def frame(self, entry: Entry) -> bytes | None:
+        """The SSE frame of an entry, or None where it is not for this reader."""
+        data = render(entry.event, self.reader)
+        if data is None:
+            return None
+        if self.prefix is None:
+            return b"event: message\ndata: %b\n\n" % data
+        return b"id: %b%d\nevent: message\ndata: %b\n\n" % (self.prefix, entry.seq, data)
+
+
+class Answer:
+    """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
+
+    __slots__ = (
+        "_body_size", "_clock", "_cursor", "_frames", "_headers", "_ping_due", "_ping_every",
+        "_pinging", "_receive", "_send", "_timers", "_voice", "_watcher", "_written", "committed",
+        "end", "on_stop",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        voice: Voice,
+        receive: Receive,
+        send: Send,
+        *,
+        clock: Clock,
+        ping: float,
+        headers: Headers = (),
+    ) -> None:
+        self._cursor = cursor
+        self._voice = voice
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        self._ping_every = ping
+        self._headers = headers
+        self._frames: list[bytes] = []
+        self._body_size = 0
+        self._ping_due = False
+        self._pinging: Timer | None = None
+        self._written = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+        self._timers: list[Timer] = []
+        self.committed = False
+        self.end: End | None = None
+
+    def stop(self, end: End) -> None:
+        """End the answer as soon as its task looks up."""
+        if self.end is None:
+            self.end = end
+            self._cursor.nudge()
+
+    async def respond(self, *, commit_after: float) -> End:
+        """Answer to the end, with JSON or as a stream, and say how it ended.
+
+        Plain JSON when the run ends with nothing said before; a stream as soon as there is
+        something to say, and at the latest `commit_after` seconds from now.
+
+        Cancellation: the answer is cut; the run is not touched.
+        """
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(WATCH_AFTER, self._watch))
+        commit = self._clock.call_later(commit_after, self._cursor.nudge)
+        self._timers.append(commit)
+        try:
+            only = await self._first_words()
+            commit.cancel()
+            if only is not None:
+                await self._send_json(only)
+            elif self.end is None or self.end is End.CLOSED:
+                await self._pump()
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
+    async def stream(self) -> End:
+        """Answer as a stream from the first byte on."""
+        self._watch()
+        try:
+            await self._pump()
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
+    # Before the commit
+
+    async def _first_words(self) -> Event | None:
+        """The terminal event if nothing else is to be said, else None with frames begun."""
+        while True:
+            entries = await self._next()
+            if not entries:
+                return None
+            last = entries[-1]
+            for entry in entries:
+                self._take(entry)
+            if not self._frames and self._cursor.done:
+                return last.event  # ended without a word, as an unanswered cancel does
+            if type(last.event) in TERMINAL and len(self._frames) == 1 and not self._body_size:
+                return last.event
+            if self._frames:
+                return None
+
+    async def _send_json(self, event: Event) -> None:
+        body = render(event, self._voice.reader)
+        if body is None:
+            # The era forbids to answer; the client that cancelled is not listening anyway.
+            await send_empty(self._send, 202, self._headers)
+            return
+        await send_json(self._send, self._voice.status(event), body, self._headers)
+
+    # The stream
+
+    async def _pump(self) -> None:
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_SSE_HEADERS, *self._headers],
+            }
+        )
+        self.committed = True
+        self._written = self._clock.now()
+        self._pinging = self._clock.call_later(self._ping_every, self._ping)
+        # Some proxies hold the headers back until the first byte of the body.
+        if self._voice.opening or not self._frames:
+            self._frames.insert(0, self._voice.opening or PING)
+        while True:
+            over = self._cursor.done or self.end is not None
+            if self._frames or over:
+                await self._flush(more=not over)
+            if over:
+                break
+            await self._read_on()
+
+    async def _read_on(self) -> None:
+        for entry in await self._next():
+            self._take(entry)
+            if self._body_size > CHUNK:
+                await self._flush(more=True)
+        if self._ping_due:
+            self._ping_due = False
+            if not self._frames:
+                self._frames.append(PING)
+
+    async def _next(self) -> list[Entry]:
+        if self.end is not None:
+            return []
+        try:
+            return await self._cursor.next()
+        except EntriesTrimmed as error:
+            missed = error.first - 1 - self._cursor.after
+            self._cursor.after = error.first - 1
+            notice = lost(missed, self._voice.reader)
+            if notice is not None:
+                self._frames.append(b"event: message\ndata: %b\n\n" % notice)
+                self._body_size += len(notice)
+            return await self._next()
+        except StreamNotFound:
+            self.end = End.CLOSED
+            return []
+
+    def _take(self, entry: Entry) -> None:
+        frame = self._voice.frame(entry)
+        if frame is not None:
+            if type(entry.event) not in TERMINAL:
+                self._body_size += len(frame)
+            self._frames.append(frame)
+
+    async def _flush(self, *, more: bool) -> None:
+        body = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
+        self._frames.clear()
+        self._body_size = 0
+        if self._is_lost():
+            return
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        self._written = self._clock.now()
+        if self._voice.seen is not None and not self._is_lost():
+            self._voice.seen(self._cursor.after)
+
+    def _is_lost(self) -> bool:
+        return self.end is End.GONE
+
+    # Timers and the other side
+
+    def _ping(self) -> None:
+        silent = self._clock.now() - self._written
+        if silent >= self._ping_every:
+            self._ping_due = True
+            self._cursor.nudge()
+            silent = 0.0
+        self._pinging = self._clock.call_later(self._ping_every - silent, self._ping)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch_connection())
+
+    async def _watch_connection(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.stop(End.GONE)
+
+    def _tidy(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Answer with a JSON body."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_empty(send: Send, status: int, headers: Headers = ()) -> None:
+    """Answer without a body."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-length", b"0"), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": b""})

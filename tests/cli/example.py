@@ -1,0 +1,93 @@
+"""The server that the tests of the command line run."""
+
+import asyncio
+import sys
+import threading
+from typing import Annotated
+
+from mcp.server.mcpserver import Context
+from pydantic import BaseModel, Field
+
+from headway.api import Headway, log, part, report
+
+mcp = Headway("example")
+marks: dict[str, asyncio.Event] = {}
+
+
+@mcp.tool()
+async def count(
+    steps: Annotated[int, Field(description="How far to count")] = 3, note: str | None = None
+) -> str:
+    """Count, and tell.
+
+    A second paragraph.
+    """
+    for step in range(1, steps + 1):
+        report(step, steps, f"Step {step}")
+    log({"note": note}, "warning")
+    part({"file": "a.txt"})
+    return f"counted to {steps}"
+
+
+@mcp.tool()
+async def types(text: str, number: float, flag: bool, items: list[int]) -> dict[str, object]:
+    """Give back what came."""
+    return {"text": text, "number": number, "flag": flag, "items": items}
+
+
+@mcp.tool()
+async def fail() -> str:
+    """Fail on purpose."""
+    raise ValueError("it broke")
+
+
+@mcp.tool()
+async def noisy() -> str:
+    """Print to stdout."""
+    sys.stdout.write("from the tool itself\n")
+    return "quiet"
+
+
+@mcp.tool()
+async def wait(mark: str) -> str:
+    """Wait for ever, and leave `mark` when cancelled."""
+    event = marks.setdefault(mark, asyncio.Event())
+    try:
+        report(1, None, "waiting")
+        await asyncio.get_running_loop().create_future()
+    finally:
+        event.set()
+    return "never"
+
+
+@mcp.tool()
+async def was_cancelled(mark: str) -> str:
+    """Wait until a `wait` has left `mark`."""
+    await marks.setdefault(mark, asyncio.Event()).wait()
+    return "yes"
+
+
+@mcp.tool()
+def stuck() -> str:
+    """Hang in a thread, where nothing can interrupt it."""
+    report(1, None, "stuck")
+    threading.Event().wait()
+    return "never"
+
+
+class Answer(BaseModel):
+    """What `ask` asks for."""
+
+    colour: str
+    sure: bool = True
+
+
+@mcp.tool()
+async def ask(ctx: Context) -> str:
+    """Ask the person who calls."""
+    answer = await ctx.elicit("Which colour?", Answer)
+    return f"{answer.action} {answer.data.colour if answer.action == 'accept' else ''}".strip()
+
+
+if __name__ == "__main__":
+    raise SystemExit("this does not run under headway run")

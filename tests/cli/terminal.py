@@ -1,0 +1,71 @@
+"""A `headway` process on a terminal of its own, seen and typed at as a person does."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.cli.program import LIMIT
+
+
+class Terminal:
+    def __init__(self, *args: str, home: Path) -> None:
+        self._master, slave = pty.openpty()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                # The terminal becomes the process's own, so that ^C typed there is SIGINT.
+                "import fcntl, os, sys, termios; os.setsid();"
+                "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+                "from headway.cli import main; main(sys.argv[1:])",
+                *args,
+            ],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=kept | {"XDG_DATA_HOME": str(home), "TERM": "xterm", "COLUMNS": "120"},
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], LIMIT)
+        assert ready, f"nothing more on the screen: {self.shown}"
+        try:
+            chunk = os.read(self._master, 65536)
+        except OSError:  # Linux's end of file for a terminal whose process is gone
+            return False
+        self.shown += chunk.decode(errors="replace")
+        return bool(chunk)
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.shown:
+            assert self._read(), f"ended without {text!r}: {self.shown}"
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> int:
+        while self._read():
+            pass
+        return self._process.wait(timeout=LIMIT)

@@ -1,0 +1,198 @@
+"""`headway call` and `headway tools` as processes, in both eras, over real HTTP."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import EXAMPLE
+from tests.cli.program import Programs
+from tests.cli.terminal import Terminal
+
+from headway.cli.serving import bind
+
+ERAS = ["2025", "2026"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_progress_logs_and_parts_go_to_stderr_and_the_result_to_stdout(
+    programs: Programs, url: str, era: str
+):
+    finished = programs.run("call", url, "count", "steps=12", "note=5", "--era", era)
+    assert (finished.code, finished.out) == (0, "counted to 12\n")
+    lines = finished.err.splitlines()
+    assert "[12/12] Step 12" in lines
+    assert 'warning: {"note": "5"}' in lines
+    assert '+ {"file": "a.txt"}' in lines
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_ctrl_c_cancels_the_run(programs: Programs, url: str, era: str):
+    mark = f"ctrl-c-{era}"
+    program = programs.start("call", url, "wait", f"mark={mark}", "--era", era)
+    program.wait_for("waiting")
+    program.interrupt()
+    finished = program.finish()
+    assert (finished.code, finished.out) == (130, "")
+    assert finished.err.endswith("headway: cancelled\n")
+    assert programs.run("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_time_limit_cancels_the_run(programs: Programs, url: str, era: str):
+    mark = f"limit-{era}"
+    finished = programs.run("call", url, "wait", f"mark={mark}", "--timeout", "200ms", "--era", era)
+    assert finished.code == 1
+    assert "headway: wait did not finish within 0.2 s and was cancelled" in finished.err
+    assert programs.run("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+
+
+def test_json_output_is_one_object_with_the_structured_result(programs: Programs, url: str):
+    arguments = {"text": "5", "number": 1.5, "flag": True, "items": [1]}
+    pairs = [f"{key}={json.dumps(value).strip(chr(34))}" for key, value in arguments.items()]
+    finished = programs.run("call", url, "types", *pairs, "--output", "json")
+    assert finished.code == 0, finished.err
+    assert json.loads(finished.out) == {"isError": False, "structuredContent": arguments}
+
+
+def test_arguments_as_a_document(programs: Programs, url: str):
+    finished = programs.run("call", url, "count", "--json", '{"steps": 2}')
+    assert (finished.code, finished.out) == (0, "counted to 2\n")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_tool_error_is_exit_1_with_its_text(programs: Programs, url: str, era: str):
+    finished = programs.run("call", url, "fail", "--era", era)
+    assert (finished.code, finished.out) == (1, "")
+    assert finished.err.startswith("headway: ")
+
+
+def test_a_tool_error_as_json_is_still_an_object(programs: Programs, url: str):
+    finished = programs.run("call", url, "fail", "--output", "json")
+    assert finished.code == 1
+    assert json.loads(finished.out)["isError"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nope"], "has no tool 'nope'; it has count, types"),
+        (["count", "steps=many"], "steps: 'many' is not of type 'integer'"),
+        (["count", "stpes=3"], "no argument 'stpes'"),
+        (["types", "text=a"], "'number' is a required property"),
+        (["count", "steps"], "'steps' is not key=value"),
+        (["count", "--json", "{"], "--json is not JSON"),
+        (["count", "--header", "nonsense"], "'nonsense' is not a header"),
+        (["count", "--timeout", "0"], "'0' is not a duration"),
+    ],
+)
+def test_usage_errors_are_exit_2(programs: Programs, url: str, arguments: list[str], says: str):
+    finished = programs.run("call", url, *arguments)
+    assert (finished.code, finished.out) == (2, "")
+    assert says in finished.err
+    assert finished.err.startswith("headway: ")
+    assert finished.err.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_exit_4(programs: Programs):
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+    finished = programs.run("tools", f"http://127.0.0.1:{port}/mcp")
+    assert finished.code == 4
+    assert "is the server running there?" in finished.err
+    assert finished.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("era", [[], ["--era", "2025"], ["--era", "2026"]])
+def test_a_wrong_path_is_exit_4(programs: Programs, url: str, era: list[str]):
+    finished = programs.run("call", url.replace("/mcp", "/nope"), "count", *era)
+    assert finished.code == 4
+    assert "HTTP 404" in finished.err
+
+
+def test_no_url_and_no_target_is_exit_3(programs: Programs):
+    finished = programs.run("call", "nowhere.py", "count")
+    assert finished.code == 3
+    assert "nowhere.py does not exist" in finished.err
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_target_is_served_for_the_call(programs: Programs, era: str):
+    finished = programs.run("call", str(EXAMPLE), "count", "steps=2", "--era", era)
+    assert (finished.code, finished.out) == (0, "counted to 2\n")
+    assert "[2/2] Step 2" in finished.err
+
+
+def test_what_a_target_prints_does_not_mix_with_the_result(programs: Programs):
+    finished = programs.run("call", str(EXAMPLE), "noisy", "--output", "json")
+    assert json.loads(finished.out)["structuredContent"] == {"result": "quiet"}
+    assert "from the tool itself" in finished.err
+
+
+def test_ctrl_c_ends_a_target_whose_tool_hangs_in_a_thread(programs: Programs):
+    program = programs.start("call", str(EXAMPLE), "stuck")
+    program.wait_for("stuck")
+    program.interrupt()
+    assert program.finish().code == 130
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_question_is_declined_where_nobody_can_be_asked(programs: Programs, url: str, era: str):
+    finished = programs.run("call", url, "ask", "--era", era)
+    assert (finished.code, finished.out) == (0, "decline\n")
+    assert "declined, no terminal to ask on: Which colour?" in finished.err
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_question_is_asked_on_a_terminal(tmp_path: Path, url: str, era: str):
+    with Terminal("call", url, "ask", "--era", era, home=tmp_path) as terminal:
+        terminal.wait_for("colour")
+        terminal.type("blue\n")
+        terminal.wait_for("y, n")
+        terminal.type("\n")
+        assert terminal.finish() == 0
+        assert "accept blue" in terminal.shown
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, url: str):
+    with Terminal("call", url, "count", "steps=12", home=tmp_path) as terminal:
+        assert terminal.finish() == 0
+        assert "12/12" in terminal.shown
+        assert '+ {"file": "a.txt"}' in terminal.shown
+        assert "counted to 12" in terminal.shown
+
+
+def test_ctrl_c_at_a_question_cancels(tmp_path: Path, url: str):
+    with Terminal("call", url, "ask", home=tmp_path) as terminal:
+        terminal.wait_for("colour")
+        terminal.type("\x03")
+        assert terminal.finish() == 130
+        assert "headway: cancelled" in terminal.shown
+
+
+def test_tools_are_listed_with_descriptions_and_arguments(programs: Programs, url: str):
+    finished = programs.run("tools", url)
+    assert finished.code == 0
+    assert finished.out.startswith(
+        "count\n"
+        "  Count, and tell.\n"
+        "\n"
+        "  A second paragraph.\n"
+        "    steps: integer = 3  How far to count\n"
+        "    note: null | string\n"
+        "\n"
+        "types\n"
+    )
+    assert "    text: string, required\n" in finished.out
+
+
+def test_tools_as_json(programs: Programs, url: str):
+    finished = programs.run("tools", url, "--output", "json", "--era", "2025")
+    names = [tool["name"] for tool in json.loads(finished.out)]
+    assert names[:2] == ["count", "types"]
+
+
+def test_tools_of_a_target_as_a_table_on_a_terminal(tmp_path: Path):
+    with Terminal("tools", str(EXAMPLE), home=tmp_path) as terminal:
+        assert terminal.finish() == 0
+        assert "What it does" in terminal.shown
+        assert "Count, and tell." in terminal.shown

@@ -1,0 +1,42 @@
+"""The journal's backends, to run one test over each."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from headway.clock import Clock
+from headway.journal import Journal, open_journal
+from headway.settings import Retention
+
+BACKENDS = ["memory", "sqlite"]
+
+Make = Callable[..., Journal]
+"""Makes a journal that is not yet open, each time with a storage of its own."""
+
+
+@pytest.fixture(params=BACKENDS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    numbers = itertools.count()
+    urls: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory:",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db",
+    }
+
+    def make(retention: Retention | None = None, clock: Clock | None = None) -> Journal:
+        return open_journal(urls[request.param](), retention=retention, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+async def journal(make: Make) -> AsyncIterator[Journal]:
+    async with make() as journal:
+        yield journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal file may be."""
+    return tmp_path / "journal.db"

@@ -1,0 +1,261 @@
+"""What the journal promises between its tails and a storage: order, failure and ending."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from headway.errors import (
+    Conflict,
+    JournalError,
+    JournalUnavailable,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import Completed, Entry, Event, Progress, Started, encode_json
+from headway.journal import Head, Journal, Write
+from headway.testing import FakeClock
+
+END: Event = Completed(encode_json(None))
+
+pytestmark = pytest.mark.anyio
+
+
+class GatedStore:
+    """Keeps entries in lists. Writes wait at a gate and fail when told to."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[Entry]] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.arrived = asyncio.Event()
+        self.failing = False
+        self.refusals: dict[str, JournalError] = {}
+        self.commits = 0
+        self.remote = False
+        self.reading = asyncio.Event()
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
+        self.arrived.set()
+        await self.gate.wait()
+        if self.failing:
+            raise JournalUnavailable("the disk is full")
+        self.commits += 1
+        for write in writes:
+            if write.stream not in self.refusals:
+                self.kept.setdefault(write.stream, []).extend(write.entries)
+        return self.refusals
+
+    async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
+        if stream not in self.kept:
+            raise StreamNotFound(stream)
+        found = self.kept[stream][after : after + limit]
+        self.reading.set()
+        await self.may_read.wait()
+        return found
+
+    async def head(self, stream: str) -> Head | None:
+        kept = self.kept.get(stream)
+        return Head(1, len(kept), kept[-1].event == END) if kept else None
+
+    async def streams(self, prefix: str) -> list[str]:
+        return [stream for stream in self.kept if stream.startswith(prefix)]
+
+    async def drop(self, streams: Sequence[str]) -> None:
+        for stream in streams:
+            self.kept.pop(stream, None)
+
+    async def expire(self, now: float) -> None: ...
+
+    async def changed(self) -> bool:
+        changed, self.remote = self.remote, False
+        return changed
+
+
+@pytest.fixture
+async def store() -> GatedStore:
+    return GatedStore()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def journal(store: GatedStore, clock: FakeClock) -> AsyncIterator[Journal]:
+    async with asyncio.timeout(5), Journal(store, clock=clock) as journal:
+        yield journal
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_terminal_entry_is_invisible_until_it_is_stored(
+    journal: Journal, store: GatedStore
+) -> None:
+    await journal.append("run", [Started()], after=0)
+    store.gate.clear()
+    journal.append_nowait("run", Progress(1), after=1)
+    journal.append_nowait("run", END, after=2)
+    cursor = journal.cursor("run")
+    assert [entry.seq for entry in await cursor.next()] == [1, 2]
+    waiting = asyncio.create_task(cursor.next())
+    await turns()
+    assert not waiting.done()
+    assert await journal.head("run") == Head(1, 2, ended=False)
+    store.gate.set()
+    assert [entry.seq for entry in await waiting] == [3]
+    assert cursor.done
+
+
+async def test_what_is_appended_during_a_commit_goes_into_the_next_one_together(
+    journal: Journal, store: GatedStore
+) -> None:
+    store.gate.clear()
+    journal.append_nowait("a", Started(), after=0)
+    await store.arrived.wait()
+    for after in range(1, 50):
+        journal.append_nowait("a", Progress(after), after=after)
+    journal.append_nowait("b", Started(), after=0)
+    store.gate.set()
+    await asyncio.gather(journal.settle("a"), journal.settle("b"))
+    assert store.commits == 2
+    assert (len(store.kept["a"]), len(store.kept["b"])) == (50, 1)
+
+
+async def test_while_the_storage_fails_work_goes_on_and_nothing_is_lost(
+    journal: Journal, store: GatedStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.failing = True
+    journal.append_nowait("run", Started(), after=0)
+    with pytest.raises(JournalUnavailable, match="the disk is full"):
+        await journal.settle("run")
+    journal.append_nowait("run", END, after=1)
+    await clock.advance(60)
+    assert [entry.seq async for entry in journal.follow("run")] == [1, 2]
+    store.failing = False
+    await clock.advance(5)
+    assert [entry.seq for entry in store.kept["run"]] == [1, 2]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+
+
+async def test_a_writer_that_lost_its_stream_is_told_so(
+    journal: Journal, store: GatedStore
+) -> None:
+    await journal.append("run", [Started()], after=0)
+    store.refusals = {"run": Conflict("run", after=1, last=7)}
+    journal.append_nowait("run", Progress(1), after=1)
+    with pytest.raises(Conflict):
+        await journal.settle("run")
+    with pytest.raises(Conflict):
+        journal.append_nowait("run", Progress(2), after=2)
+
+
+async def test_closing_writes_what_is_pending(store: GatedStore) -> None:
+    async with Journal(store) as journal:
+        journal.append_nowait("a", Started(), after=0)
+        journal.append_nowait("b", END, after=0)
+    assert list(store.kept) == ["a", "b"]
+
+
+async def test_closing_ends_every_wait(journal: Journal, store: GatedStore) -> None:
+    await journal.append("mine", [Started()], after=0)
+    store.kept["theirs"] = [Entry(1, 1.0, Started())]
+    cursors = [journal.cursor(stream, after=1) for stream in ("mine", "theirs")]
+    waiting = [asyncio.create_task(cursor.next()) for cursor in cursors]
+    await turns()
+    await journal.close()
+    for task in waiting:
+        with pytest.raises(JournalUnavailable, match="closed"):
+            await task
+
+
+async def test_a_change_between_a_read_and_its_wait_is_not_missed(
+    journal: Journal, store: GatedStore, clock: FakeClock
+) -> None:
+    """The poll for another cursor takes the hint while this one is still reading."""
+    store.kept["theirs"] = [Entry(1, 1.0, Started())]
+    other = asyncio.create_task(journal.cursor("theirs", after=1).next())
+    await turns()
+    store.may_read.clear()
+    store.reading.clear()
+    waiting = asyncio.create_task(journal.cursor("theirs", after=1).next())
+    await store.reading.wait()
+    store.kept["theirs"].append(Entry(2, 2.0, END))
+    store.remote = True
+    await clock.advance(0.1)
+    store.may_read.set()
+    await clock.advance(1)
+    assert [entry.seq for entry in await waiting] == [2]
+    assert [entry.seq for entry in await other] == [2]
+
+
+async def test_dropping_ends_the_wait_for_the_storage(journal: Journal, store: GatedStore) -> None:
+    await journal.append("other", [Started()], after=0)
+    store.gate.clear()
+    store.arrived.clear()
+    journal.append_nowait("other", Progress(1), after=1)
+    await store.arrived.wait()  # the writer is busy
+    journal.append_nowait("run", Started(), after=0)
+    settling = asyncio.create_task(journal.settle("run"))
+    await turns()
+    await journal.drop("run")
+    await settling
+    store.gate.set()
+    await journal.settle("other")
+    assert "run" not in store.kept
+
+
+async def test_a_stream_dropped_during_an_outage_does_not_come_back(
+    journal: Journal, store: GatedStore, clock: FakeClock
+) -> None:
+    store.gate.clear()
+    store.failing = True
+    journal.append_nowait("run", Started(), after=0)
+    await store.arrived.wait()
+    await journal.drop("run")
+    store.gate.set()
+    await turns()
+    store.failing = False
+    await clock.advance(10)
+    assert store.kept == {}
+
+
+async def test_a_stream_begun_again_outlives_the_end_of_the_one_before(clock: FakeClock) -> None:
+    async with Journal(clock=clock) as journal:
+        await journal.append("run", [END], after=0)
+        await journal.drop("run")
+        await journal.append("run", [Started()], after=0)
+        await clock.advance(journal.retention.ttl + 60)
+        assert await journal.append("run", [END], after=1) == 2
+
+
+async def test_an_ended_stream_leaves_nothing_in_memory(
+    journal: Journal, store: GatedStore
+) -> None:
+    await journal.append("run", [Started(), END], after=0)
+    assert (await journal.attach("run")).ended
+    with pytest.raises(StreamEnded):
+        await journal.append("run", [Started()], after=2)
+    assert journal._tails == {}
+    assert journal._size == 0
+
+
+async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:
+    await journal.append("run", [Started()], after=0)
+    cursor = journal.cursor("run", after=1)
+    for _ in range(3):
+        waiting = asyncio.create_task(cursor.next())
+        await turns()
+        cursor.nudge()
+        assert await waiting == []
+    assert journal._tails["run"].waiters == []

@@ -1,0 +1,136 @@
+"""Any sequence of calls leaves every backend where a list in a dict would be."""
+
+import asyncio
+import shutil
+import tempfile
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from headway.errors import Conflict, StreamEnded, StreamNotFound
+from headway.events import Completed, Event, Log, Part, Progress, encode_json
+from headway.journal import Head, Journal, open_journal
+
+NAMES = st.sampled_from(["a", "b", "a:1", "ä", "%"])
+EVENTS = st.lists(
+    st.one_of(
+        st.builds(Progress, st.floats(0, 1e6), st.none(), st.none() | st.text(max_size=3)),
+        st.builds(Part, st.text(max_size=5).map(encode_json)),
+        st.builds(Log, st.just("info"), st.builds(encode_json, st.integers())),
+    ),
+    min_size=1,
+    max_size=4,
+)
+END: Event = Completed(encode_json(None))
+
+
+class Machine(RuleBasedStateMachine):
+    """The model: for each stream, in order of creation, its events."""
+
+    reopens = False
+    url = "memory:"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: dict[str, list[Event]] = {}
+        self.runner = asyncio.Runner()
+        self.directory = tempfile.mkdtemp()
+        self.journal = self.open()
+
+    def open(self) -> Journal:
+        journal = open_journal(self.url.format(self.directory))
+        self.runner.run(journal.open())
+        return journal
+
+    def teardown(self) -> None:
+        self.runner.run(self.journal.close())
+        self.runner.close()
+        shutil.rmtree(self.directory)
+
+    def ended(self, name: str) -> bool:
+        return self.model.get(name, [])[-1:] == [END]
+
+    @rule(name=NAMES, events=EVENTS, end=st.integers(0, 3), off=st.integers(-9, 3))
+    def append(self, name: str, events: list[Event], end: int, off: int) -> None:
+        last = len(self.model.get(name, []))
+        after = max(0, last + min(off, 0) + max(0, off - 2))
+        events = [*events, END] if end == 0 else events
+        appending = self.journal.append(name, events, after=after)
+        if self.ended(name) or after != last:
+            with pytest.raises(StreamEnded if self.ended(name) else Conflict):
+                self.runner.run(appending)
+            return
+        assert self.runner.run(appending) == last + len(events)
+        self.model.setdefault(name, []).extend(events)
+
+    @rule(name=NAMES, events=EVENTS, settle=st.booleans())
+    def append_nowait(self, name: str, events: list[Event], settle: bool) -> None:
+        async def append() -> None:
+            head = await self.journal.attach(name)
+            after = head.last
+            for event in events:
+                after = self.journal.append_nowait(name, event, after=after)
+            if settle:
+                await self.journal.settle(name)
+
+        if not self.ended(name):
+            self.runner.run(append())
+            self.model.setdefault(name, []).extend(events)
+
+    @rule(name=NAMES, after=st.integers(0, 12), limit=st.integers(1, 6))
+    def read(self, name: str, after: int, limit: int) -> None:
+        reading = self.journal.read(name, after=after, limit=limit)
+        if name not in self.model:
+            with pytest.raises(StreamNotFound):
+                self.runner.run(reading)
+            return
+        entries = self.runner.run(reading)
+        assert [entry.event for entry in entries] == self.model[name][after : after + limit]
+        assert [entry.seq for entry in entries] == [after + 1 + n for n in range(len(entries))]
+
+    @rule(name=NAMES, after=st.integers(0, 12))
+    def follow(self, name: str, after: int) -> None:
+        async def follow() -> list[Event]:
+            # The last entry may still be on its way into the storage.
+            async with asyncio.timeout(5):
+                return [entry.event async for entry in self.journal.follow(name, after=after)]
+
+        if self.ended(name):
+            assert self.runner.run(follow()) == self.model[name][after:]
+
+    @rule(name=NAMES)
+    def drop(self, name: str) -> None:
+        self.runner.run(self.journal.drop(name))
+        self.model.pop(name, None)
+
+    @precondition(lambda self: self.reopens)
+    @rule()
+    def reopen(self) -> None:
+        self.runner.run(self.journal.close())
+        self.journal = self.open()
+
+    @rule(prefix=st.sampled_from(["", "a", "ä", "%", "b:"]))
+    def streams(self, prefix: str) -> None:
+        expected = [name for name in self.model if name.startswith(prefix)]
+        assert self.runner.run(self.journal.streams(prefix)) == expected
+
+    @invariant()
+    def heads_agree(self) -> None:
+        for name, events in self.model.items():
+            head = self.runner.run(self.journal.head(name))
+            assert head == Head(1, len(events), self.ended(name))
+
+
+class SqliteMachine(Machine):
+    reopens = True
+    url = "sqlite:///{}/journal.db"
+
+
+FEW = settings(max_examples=30, stateful_step_count=25, deadline=None, database=None)
+
+TestMemory = Machine.TestCase
+TestMemory.settings = FEW
+TestSqlite = SqliteMachine.TestCase
+TestSqlite.settings = FEW

@@ -1,0 +1,58 @@
+"""The fake clock tells every timer its own time."""
+
+import asyncio
+
+import pytest
+
+from headway.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_timers_are_called_in_order_each_at_its_time() -> None:
+    clock, seen = FakeClock(start=1000), list[tuple[str, float, float]]()
+    for name, delay in (("b", 2), ("a", 1), ("c", 2), ("late", 5)):
+        clock.call_later(delay, lambda name=name: seen.append((name, clock.now(), clock.time())))
+    clock.call_later(1.5, lambda: seen.append(("never", 0, 0))).cancel()
+    await clock.advance(4)
+    assert seen == [("a", 1, 1001), ("b", 2, 1002), ("c", 2, 1002)]
+    assert clock.now() == 4
+
+
+async def test_a_task_that_sleeps_again_wakes_every_time() -> None:
+    clock, times = FakeClock(), list[float]()
+
+    async def tick() -> None:
+        while True:
+            await clock.sleep(10)
+            times.append(clock.now())
+
+    task = asyncio.create_task(tick())
+    await clock.advance(35)
+    assert times == [10, 20, 30]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await clock.advance(35)
+    assert times == [10, 20, 30]
+
+
+async def test_no_delay_needs_no_advance() -> None:
+    async with asyncio.timeout(5):
+        await FakeClock().sleep(0)
+
+
+async def test_steps_let_sockets_and_threads_take_part() -> None:
+    clock, answers = FakeClock(), list[float]()
+
+    async def tick() -> None:
+        while True:
+            await asyncio.to_thread(lambda: None)
+            await clock.sleep(1)
+            answers.append(clock.now())
+
+    task = asyncio.create_task(tick())
+    async with asyncio.timeout(10):
+        while len(answers) < 3:
+            await clock.advance(1, step=0.5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
