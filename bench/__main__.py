@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.contenders import CONTENDERS, Contender
 from bench.measure import MEASURES, QUICK, Bench, Measure, Plan
 from bench.processes import LOAD_CORE, PINNED, pin
-from bench.report import as_json, conditions, generator, table, targets
+from bench.report import as_json, company, conditions, generator, table, targets
 
 
 def arguments() -> argparse.Namespace:
@@ -44,12 +44,12 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
 
 
-def available(options: argparse.Namespace) -> tuple[list[Contender], list[str]]:
-    """The servers to measure, and why others are skipped."""
+def available(options: argparse.Namespace) -> tuple[dict[Contender, float], list[str]]:
+    """The servers to measure, with the time their import took; and why others are skipped."""
     wanted = [one for one in CONTENDERS if one.name in options.only] or list(CONTENDERS)
-    reasons = [(one, one.try_import()[1]) for one in wanted]
-    skipped = [f"{one.name}: skipped, {why}" for one, why in reasons if why is not None]
-    return [one for one, why in reasons if why is None], skipped
+    tries = [(one, *one.try_import()) for one in wanted]
+    skipped = [f"{one.name}: skipped, {why}" for one, _, why in tries if why is not None]
+    return {one: seconds for one, seconds, why in tries if why is None}, skipped
 
 
 def say(begin: float, line: str) -> None:
@@ -72,9 +72,9 @@ def main() -> int:
     bench = Bench(plan_of(options), contenders, lambda line: say(begin, line))
     samples = bench.run()
     samples.problems.extend(skipped)
-    print(f"\nMedians\n{table(samples, contenders)}\n\nTargets\n{targets(samples)}\n")
-    if line := generator(samples):
-        print(line)
+    print(f"\nMedians\n{table(samples, list(contenders))}\n\nTargets\n{targets(samples)}\n")
+    notes = (generator(samples), company(samples))
+    print(*(note for note in notes if note is not None), sep="\n")
     print(f"{time.perf_counter() - begin:.0f} s")
     if options.json is not None:
         options.json.write_text(as_json(samples, facts))

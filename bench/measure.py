@@ -1,12 +1,13 @@
 """Runs the measures in interleaved rounds (A B C … A B C …) and keeps every sample."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from bench.contenders import Contender
+from bench.cpu import Neighbours
 from bench.jobs import AnyJob, Calls, Events, Memory, Paced
 from bench.processes import LoadProcess, NotServing, ServerProcess
 from bench.wire import ERAS, FIRST_ID, Wire
@@ -52,6 +53,8 @@ class Samples:
         default_factory=dict[str, dict[str, list[float]]]
     )
     problems: list[str] = field(default_factory=list[str])
+    others: float | None = None
+    """The share of the machine that processes of others used while speed was measured."""
 
     def add(self, contender: str, figure: str, value: float) -> None:
         """Keep a sample."""
@@ -71,15 +74,20 @@ class Samples:
 
 
 class Bench:
-    """One run of the benchmark."""
+    """One run of the benchmark. The contenders come with the time their import took once."""
 
-    def __init__(self, plan: Plan, contenders: Sequence[Contender], say: Callable[[str], None]):
+    def __init__(
+        self, plan: Plan, contenders: dict[Contender, float], say: Callable[[str], None]
+    ) -> None:
         self._plan = plan
-        self._contenders = contenders
+        self._contenders = list(contenders)
         self._say = say
         self._load = LoadProcess()
         self._failed: set[tuple[str, str]] = set()
         self.samples = Samples()
+        if "startup" in plan.measures:
+            for contender, seconds in contenders.items():
+                self.samples.add(contender.name, "startup.import", seconds)
 
     def run(self) -> Samples:
         """Every measure of the plan."""
@@ -100,8 +108,8 @@ class Bench:
             for contender in self._contenders:
                 with self._running(contender, "startup"):
                     pass
-                seconds, _ = contender.try_import()
-                self.samples.add(contender.name, "startup.import", seconds)
+                if number:  # the first was made by asking whether it is there
+                    self.samples.add(contender.name, "startup.import", contender.try_import()[0])
 
     def _rates(self) -> None:
         with ExitStack() as stack:
@@ -110,12 +118,16 @@ class Bench:
                 for contender in self._contenders
                 if not contender.only_start_up
             ]
+            ours = [server.pid for _, server in servers if server is not None]
+            neighbours = Neighbours([*ours, self._load.pid])
             for number in range(self._plan.rounds):
                 for figure, make in self._rate_jobs(number):
                     self._say(f"round {number + 1} of {self._plan.rounds}: {figure}")
                     for contender, server in servers:
                         if server is not None:
                             self._sample(contender, figure, make(server.port, server.pid))
+            with suppress(OSError):  # one of ours may have died; that is told elsewhere
+                self.samples.others = neighbours.share()
 
     def _rate_jobs(self, number: int) -> Iterator[tuple[str, Callable[[int, int], AnyJob]]]:
         plan = self._plan

@@ -115,6 +115,11 @@ class LoadProcess:
         self._process = self._start()
         return Outcome(error="the load generator hung or died")
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End the generator."""
         end(self._process)

@@ -1,28 +1,18 @@
 """The jobs that measure speed: calls, events, and the CPU that either takes."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-import psutil
-
 from bench.checks import check_call
 from bench.clients import Answers, connect
 from bench.connection import Response
+from bench.cpu import cpu_of
 from bench.jobs import Calls, Events, Paced
 
 SLICE = 0.25
 """Seconds of load between two checks of what came; the checks are not timed."""
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds a process has used; on Linux from its own clock, which counts nanoseconds."""
-    if sys.platform == "linux":
-        return time.clock_gettime(((~pid) << 3) | 2)
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 async def drive(

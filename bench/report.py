@@ -67,8 +67,23 @@ def targets(samples: Samples) -> str:
     for verdict in verdicts(samples):
         if verdict.got is not None:
             word = "reached" if verdict.reached else "SHORT"
-            lines.append(f"{verdict.what:<62}{verdict.target:>9}{verdict.text:>12}  {word}")
+            by_cpu = "" if verdict.by_cpu is None else f"{verdict.by_cpu:.2f}x by CPU"
+            lines.append(
+                f"{verdict.what:<60}{verdict.target:>9}{verdict.text:>10}  {word:<9}{by_cpu:>13}"
+            )
     return "\n".join(lines) or "no target was measured"
+
+
+def company(samples: Samples) -> str | None:
+    """Whether others used the machine meanwhile."""
+    if samples.others is None:
+        return None
+    advice = "; where it is much, the figures by CPU are the steadier ones" * (
+        samples.others > 0.05
+    )
+    return (
+        f"other processes used {samples.others:.0%} of the machine while speed was measured{advice}"
+    )
 
 
 def generator(samples: Samples) -> str | None:
@@ -110,7 +125,7 @@ def as_json(samples: Samples, facts: dict[str, Any]) -> str:
         for name, figures in samples.values.items()
     }
     document = {
-        "conditions": facts,
+        "conditions": {**facts, "others": samples.others},
         "medians": medians,
         "targets": [asdict(verdict) for verdict in verdicts(samples)],
         "problems": samples.problems,

@@ -9,10 +9,14 @@ mcp = Headway("reports")
 `headway run file.py:mcp` serves it; `asgi(mcp)` is the same as an ASGI app.
 """
 
-from headway.api import Headway, log, part, report, track
-from headway.errors import HeadwayError, RunCancelled, SetupError
-from headway.server import HeadwayApp, asgi
-from headway.settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headway.api import Headway, log, part, report, track
+    from headway.errors import HeadwayError, RunCancelled, SetupError
+    from headway.server import HeadwayApp, asgi
+    from headway.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -29,3 +33,18 @@ __all__ = [
     "report",
     "track",
 ]
+
+_HOMES = {
+    "api": ("Headway", "log", "part", "report", "track"),
+    "errors": ("HeadwayError", "RunCancelled", "SetupError"),
+    "server": ("HeadwayApp", "asgi"),
+    "settings": ("Settings",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: the SDK takes half a second."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"headway.{module}"), name)
+    raise AttributeError(f"module 'headway' has no attribute {name!r}")

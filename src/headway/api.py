@@ -175,6 +175,8 @@ class Headway(MCPServer[Any]):
     ) -> None:
         """Register a tool; see `tool`."""
         options = _options(fn, name or fn.__name__, timeout, concurrency)
+        # Without this the model reads the docstring with the source's indentation.
+        description = description or inspect.getdoc(fn)
         super().add_tool(fn, name, title, description, annotations, icons, meta, structured_output)
         self.tool_options[name or fn.__name__] = options
 

@@ -1,18 +1,46 @@
 """Programs, and one running server that tests may share because they change nothing of it."""
 
-from collections.abc import Iterator
+import logging
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.program import Programs, programs_in
+from tests.cli.program import Finished, Programs, programs_in
+
+from headway.cli import exits
+from headway.cli.app import app
 
 EXAMPLE = Path(__file__).parent / "example.py"
+
+Command = Callable[..., Finished]
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Iterator[Programs]:
     with programs_in(tmp_path) as programs:
         yield programs
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Runs a command in this process, in a directory of its own: for what needs no signals."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def run(*arguments: str) -> Finished:
+        code = exits.run(lambda: app(list(arguments), prog_name="headway", standalone_mode=False))
+        shown = capsys.readouterr()
+        return Finished(code, shown.out, shown.err)
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

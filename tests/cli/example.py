@@ -3,9 +3,10 @@
 import asyncio
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Elicit, ElicitationResult, Resolve
 from pydantic import BaseModel, Field
 
 from headway.api import Headway, log, part, report
@@ -75,6 +76,13 @@ def stuck() -> str:
     return "never"
 
 
+@mcp.tool()
+async def read(fifo: str) -> str:
+    """Give what somebody writes into a named pipe, when they do."""
+    report(1, None, "reading")
+    return await asyncio.to_thread(Path(fifo).read_text)
+
+
 class Answer(BaseModel):
     """What `ask` asks for."""
 
@@ -82,10 +90,13 @@ class Answer(BaseModel):
     sure: bool = True
 
 
+def which_colour() -> Elicit[Answer]:
+    return Elicit("Which colour?", Answer)
+
+
 @mcp.tool()
-async def ask(ctx: Context) -> str:
+async def ask(answer: Annotated[ElicitationResult[Answer], Resolve(which_colour)]) -> str:
     """Ask the person who calls."""
-    answer = await ctx.elicit("Which colour?", Answer)
     return f"{answer.action} {answer.data.colour if answer.action == 'accept' else ''}".strip()
 
 

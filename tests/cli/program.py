@@ -65,8 +65,8 @@ class Program:
     def interrupt(self, number: int = signal.SIGINT) -> None:
         self._process.send_signal(number)
 
-    def finish(self) -> Finished:
-        code = self._process.wait(timeout=LIMIT)
+    def finish(self, limit: float = LIMIT) -> Finished:
+        code = self._process.wait(timeout=limit)
         for reader in self._readers:
             reader.join(timeout=LIMIT)
         return Finished(code, "".join(self._seen["out"]), "".join(self._seen["err"]))

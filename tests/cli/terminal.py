@@ -11,21 +11,22 @@ from typing import Self
 
 from tests.cli.program import LIMIT
 
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+# The terminal becomes this process's own, so that ^C typed there is SIGINT.
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from headway.cli import main
+main(sys.argv[1:])
+"""
+
 
 class Terminal:
     def __init__(self, *args: str, home: Path) -> None:
         self._master, slave = pty.openpty()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                # The terminal becomes the process's own, so that ^C typed there is SIGINT.
-                "import fcntl, os, sys, termios; os.setsid();"
-                "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-                "from headway.cli import main; main(sys.argv[1:])",
-                *args,
-            ],
+            [sys.executable, "-c", ON_A_TERMINAL, *args],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import EXAMPLE
+from tests.cli.conftest import EXAMPLE, Command
 from tests.cli.program import Programs
 from tests.cli.terminal import Terminal
 
@@ -26,7 +26,7 @@ def test_progress_logs_and_parts_go_to_stderr_and_the_result_to_stdout(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_ctrl_c_cancels_the_run(programs: Programs, url: str, era: str):
+def test_ctrl_c_cancels_the_run(programs: Programs, command: Command, url: str, era: str):
     mark = f"ctrl-c-{era}"
     program = programs.start("call", url, "wait", f"mark={mark}", "--era", era)
     program.wait_for("waiting")
@@ -34,40 +34,40 @@ def test_ctrl_c_cancels_the_run(programs: Programs, url: str, era: str):
     finished = program.finish()
     assert (finished.code, finished.out) == (130, "")
     assert finished.err.endswith("headway: cancelled\n")
-    assert programs.run("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+    assert command("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_time_limit_cancels_the_run(programs: Programs, url: str, era: str):
+def test_a_time_limit_cancels_the_run(command: Command, url: str, era: str):
     mark = f"limit-{era}"
-    finished = programs.run("call", url, "wait", f"mark={mark}", "--timeout", "200ms", "--era", era)
+    finished = command("call", url, "wait", f"mark={mark}", "--timeout", "200ms", "--era", era)
     assert finished.code == 1
     assert "headway: wait did not finish within 0.2 s and was cancelled" in finished.err
-    assert programs.run("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+    assert command("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
 
 
-def test_json_output_is_one_object_with_the_structured_result(programs: Programs, url: str):
+def test_json_output_is_one_object_with_the_structured_result(command: Command, url: str):
     arguments = {"text": "5", "number": 1.5, "flag": True, "items": [1]}
     pairs = [f"{key}={json.dumps(value).strip(chr(34))}" for key, value in arguments.items()]
-    finished = programs.run("call", url, "types", *pairs, "--output", "json")
+    finished = command("call", url, "types", *pairs, "--output", "json")
     assert finished.code == 0, finished.err
     assert json.loads(finished.out) == {"isError": False, "structuredContent": arguments}
 
 
-def test_arguments_as_a_document(programs: Programs, url: str):
-    finished = programs.run("call", url, "count", "--json", '{"steps": 2}')
+def test_arguments_as_a_document(command: Command, url: str):
+    finished = command("call", url, "count", "--json", '{"steps": 2}')
     assert (finished.code, finished.out) == (0, "counted to 2\n")
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_tool_error_is_exit_1_with_its_text(programs: Programs, url: str, era: str):
-    finished = programs.run("call", url, "fail", "--era", era)
+def test_a_tool_error_is_exit_1_with_its_text(command: Command, url: str, era: str):
+    finished = command("call", url, "fail", "--era", era)
     assert (finished.code, finished.out) == (1, "")
     assert finished.err.startswith("headway: ")
 
 
-def test_a_tool_error_as_json_is_still_an_object(programs: Programs, url: str):
-    finished = programs.run("call", url, "fail", "--output", "json")
+def test_a_tool_error_as_json_is_still_an_object(command: Command, url: str):
+    finished = command("call", url, "fail", "--output", "json")
     assert finished.code == 1
     assert json.loads(finished.out)["isError"] is True
 
@@ -85,39 +85,38 @@ def test_a_tool_error_as_json_is_still_an_object(programs: Programs, url: str):
         (["count", "--timeout", "0"], "'0' is not a duration"),
     ],
 )
-def test_usage_errors_are_exit_2(programs: Programs, url: str, arguments: list[str], says: str):
-    finished = programs.run("call", url, *arguments)
+def test_usage_errors_are_exit_2(command: Command, url: str, arguments: list[str], says: str):
+    finished = command("call", url, *arguments)
     assert (finished.code, finished.out) == (2, "")
     assert says in finished.err
     assert finished.err.startswith("headway: ")
     assert finished.err.count("\n") == 1
 
 
-def test_a_server_that_is_not_there_is_exit_4(programs: Programs):
+def test_a_server_that_is_not_there_is_exit_4(command: Command):
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-    finished = programs.run("tools", f"http://127.0.0.1:{port}/mcp")
+    finished = command("tools", f"http://127.0.0.1:{port}/mcp")
     assert finished.code == 4
     assert "is the server running there?" in finished.err
     assert finished.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("era", [[], ["--era", "2025"], ["--era", "2026"]])
-def test_a_wrong_path_is_exit_4(programs: Programs, url: str, era: list[str]):
-    finished = programs.run("call", url.replace("/mcp", "/nope"), "count", *era)
+def test_a_wrong_path_is_exit_4(command: Command, url: str, era: list[str]):
+    finished = command("call", url.replace("/mcp", "/nope"), "count", *era)
     assert finished.code == 4
     assert "HTTP 404" in finished.err
 
 
-def test_no_url_and_no_target_is_exit_3(programs: Programs):
-    finished = programs.run("call", "nowhere.py", "count")
+def test_no_url_and_no_target_is_exit_3(command: Command):
+    finished = command("call", "nowhere.py", "count")
     assert finished.code == 3
     assert "nowhere.py does not exist" in finished.err
 
 
-@pytest.mark.parametrize("era", ERAS)
-def test_a_target_is_served_for_the_call(programs: Programs, era: str):
-    finished = programs.run("call", str(EXAMPLE), "count", "steps=2", "--era", era)
+def test_a_target_is_served_for_the_call(programs: Programs):
+    finished = programs.run("call", str(EXAMPLE), "count", "steps=2")
     assert (finished.code, finished.out) == (0, "counted to 2\n")
     assert "[2/2] Step 2" in finished.err
 
@@ -136,8 +135,8 @@ def test_ctrl_c_ends_a_target_whose_tool_hangs_in_a_thread(programs: Programs):
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_question_is_declined_where_nobody_can_be_asked(programs: Programs, url: str, era: str):
-    finished = programs.run("call", url, "ask", "--era", era)
+def test_a_question_is_declined_where_nobody_can_be_asked(command: Command, url: str, era: str):
+    finished = command("call", url, "ask", "--era", era)
     assert (finished.code, finished.out) == (0, "decline\n")
     assert "declined, no terminal to ask on: Which colour?" in finished.err
 
@@ -169,8 +168,8 @@ def test_ctrl_c_at_a_question_cancels(tmp_path: Path, url: str):
         assert "headway: cancelled" in terminal.shown
 
 
-def test_tools_are_listed_with_descriptions_and_arguments(programs: Programs, url: str):
-    finished = programs.run("tools", url)
+def test_tools_are_listed_with_descriptions_and_arguments(command: Command, url: str):
+    finished = command("tools", url)
     assert finished.code == 0
     assert finished.out.startswith(
         "count\n"
@@ -185,8 +184,8 @@ def test_tools_are_listed_with_descriptions_and_arguments(programs: Programs, ur
     assert "    text: string, required\n" in finished.out
 
 
-def test_tools_as_json(programs: Programs, url: str):
-    finished = programs.run("tools", url, "--output", "json", "--era", "2025")
+def test_tools_as_json(command: Command, url: str):
+    finished = command("tools", url, "--output", "json", "--era", "2025")
     names = [tool["name"] for tool in json.loads(finished.out)]
     assert names[:2] == ["count", "types"]
 

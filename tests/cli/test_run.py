@@ -1,6 +1,8 @@
 """`headway run` and `headway serve` as processes."""
 
+import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,10 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.cli.conftest import EXAMPLE
+from mcp import Client
+from tests.cli.conftest import EXAMPLE, Command
 from tests.cli.program import Programs
 
-from headway.cli.serving import bind
+from headway.cli.serving import GRACE, bind
 
 LOW = """
 from mcp.server import Server
@@ -24,19 +27,13 @@ def _running(programs: Programs, *more: str):
 
 
 def test_run_says_where_the_server_is_and_answers_there(programs: Programs):
-    program, url = _running(programs, "--path", "/other", "--journal", "memory:")
-    assert url.endswith("/other")
-    answer = httpx2.post(url, content=b"{", headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    program.interrupt()
-    assert program.finish().code == 0
-
-
-def test_the_ready_line_names_server_and_address(programs: Programs):
-    program = programs.start("run", f"{EXAMPLE}:mcp", "--port", "0")
+    program = programs.start("run", f"{EXAMPLE}:mcp", "--port", "0", "--path", "/other")
     line = program.wait_for("serving")
     assert line.startswith("headway: serving example at http://127.0.0.1:")
-    assert line.endswith("/mcp (Ctrl+C to stop)")
+    assert line.endswith("/other (Ctrl+C to stop)")
+    url = line.split(" at ")[1].split()[0]
+    answer = httpx2.post(url, content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 400
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,10 +80,10 @@ def test_options_come_from_the_environment_too(programs: Programs):
     ],
 )
 def test_what_cannot_start_is_one_sentence(
-    programs: Programs, tmp_path: Path, arguments: list[str], code: int, says: str
+    command: Command, tmp_path: Path, arguments: list[str], code: int, says: str
 ):
     (tmp_path / "corrupt.db").write_bytes(b"this is no database at all " * 100)
-    finished = programs.run(*arguments)
+    finished = command(*arguments)
     assert (finished.code, finished.out) == (code, "")
     assert finished.err.startswith("headway: ")
     assert says in finished.err
@@ -108,7 +105,35 @@ def test_a_lifespan_that_raises_shows_its_traceback_and_a_sentence(
     finished = programs.run("run", "app.py", "--port", "0", "--journal", "memory:")
     assert finished.code == 3
     assert "headway: the server's own startup code raised KeyError: 'DATABASE_URL'" in finished.err
+    assert "app.py" in finished.err.splitlines()[1]
     assert "uvicorn" not in finished.err
+    assert "starlette" not in finished.err
+
+
+def test_a_run_that_goes_on_at_the_first_signal_is_finished_and_answered(
+    programs: Programs, tmp_path: Path
+):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program, url = _running(programs, "--journal", "memory:")
+    caller = programs.start("call", url, "read", f"fifo={fifo}")
+    caller.wait_for("reading")
+    program.interrupt(signal.SIGTERM)
+    program.wait_for("finishing what runs")
+    fifo.write_text("the last words")
+    assert (caller.finish().code, caller.finish().out) == (0, "the last words\n")
+    assert program.finish().code == 0
+
+
+@pytest.mark.anyio
+async def test_streams_that_only_wait_for_news_do_not_hold_up_the_end(programs: Programs):
+    program, url = _running(programs, "--journal", "memory:")
+    async with Client(url, mode="legacy") as client:
+        await client.list_tools()
+        program.interrupt()
+        # Less than the grace period, which an open stream would use up.
+        finished = await asyncio.to_thread(program.finish, GRACE * 2 / 3)
+    assert finished.code == 0
 
 
 def test_a_call_that_hangs_is_left_behind_at_the_second_signal(programs: Programs):
@@ -138,8 +163,8 @@ def test_version(programs: Programs):
     assert finished.out.startswith("headway 0.")
 
 
-def test_no_command_shows_the_help(programs: Programs):
-    finished = programs.run()
+def test_no_command_shows_the_help(command: Command):
+    finished = command()
     assert finished.code == 2
     assert "tools" in finished.out + finished.err
 
@@ -153,7 +178,7 @@ def _imported(code: str) -> set[str]:
 
 
 def test_the_commands_themselves_load_nothing_heavy():
-    loaded = _imported("import headway.cli.app, headway.cli.exits")
+    loaded = _imported("import headway.cli.app, headway.cli.exits") - _imported("import headway")
     assert not loaded & {"rich", "mcp", "httpx2", "uvicorn", "jsonschema", "pydantic"}
     assert not any(name.startswith("headway.tools") for name in loaded)
 

@@ -10,7 +10,7 @@ import pytest
 
 from headway.cli.exits import Broken
 from headway.cli.serving import App, bind, origin_of, serving
-from headway.errors import SetupError
+from headway.errors import HeadwayError, SetupError
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +120,22 @@ async def test_what_fails_inside_ends_the_server_too():
         async with serving(app):
             raise ZeroDivisionError
     assert app.notes[-1] == "stopped"
+
+
+async def test_a_shutdown_that_raises_is_an_error_and_logged(caplog: pytest.LogCaptureFixture):
+    class Bad(Hello):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            raise KeyError("too late")
+
+    with pytest.raises(HeadwayError, match="did not stop cleanly: 'too late'"):
+        async with serving(Bad()):
+            pass
+    assert [record.message for record in caplog.records] == [
+        "the server's own shutdown code raised"
+    ]
 
 
 async def test_a_drain_that_fails_does_not_keep_the_server_alive():

@@ -155,6 +155,22 @@ async def test_the_newest_entry_is_kept_however_large_it_is(small: SqliteStore) 
     assert len(await small.read("a", 1, 10)) == 1
 
 
+async def test_what_is_written_is_not_refused_because_trimming_failed(
+    small: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def locked(*_args: object) -> None:
+        raise sqlite3.OperationalError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small, "_trim", locked)  # no lock can be timed between two statements
+        assert await small.write([write("a", 0, 500)]) == {}
+    assert "it is trimmed later" in caplog.text
+    await small.expire(1)
+    head = await small.head("a")
+    assert head is not None
+    assert head.last - head.first < 40
+
+
 async def test_the_bytes_counted_are_those_there_are(small: SqliteStore) -> None:
     for after in range(0, 300, 7):
         await small.write([write("a", after, 7, size=after % 60)])

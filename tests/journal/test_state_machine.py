@@ -128,7 +128,7 @@ class SqliteMachine(Machine):
     url = "sqlite:///{}/journal.db"
 
 
-FEW = settings(max_examples=30, stateful_step_count=25, deadline=None, database=None)
+FEW = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)
 
 TestMemory = Machine.TestCase
 TestMemory.settings = FEW

@@ -1,6 +1,5 @@
 """The commands under one name. What a command does is in its own file."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -22,6 +21,8 @@ app.command("call")(call.call)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"headway {version('headway')}")
         raise typer.Exit
 

@@ -13,10 +13,12 @@
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, cast
 
@@ -83,19 +85,19 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def report(sentence: str) -> None:
-    """Say `sentence` on stderr as the program."""
-    print(f"headway: {sentence}", file=sys.stderr, flush=True)
+    """Say `sentence` on stderr as the program, if anybody still listens there."""
+    with suppress(OSError):  # a closed pipe must not keep a server from stopping
+        print(f"headway: {sentence}", file=sys.stderr, flush=True)
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """`trace` from the first frame that is neither Headway's nor the import system's."""
-    ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - compared as text
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith((ours, "<frozen importlib")) and "/importlib/" not in file:
-            return trace
-        trace = trace.tb_next
-    return None
+    """`trace` from the first frame of the reader's own code; all of it where there is none."""
+    here = str(Path(__file__).parent.parent)
+    elsewhere = (here, "<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    frame = trace
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(elsewhere):
+        frame = frame.tb_next
+    return frame or trace
 
 
 def _explain(error: BaseException) -> None:

@@ -112,7 +112,7 @@ def settings(
 
 
 def own_directory(identity: str) -> Path:
-    """A directory of the user's for the server `identity`, made where it is missing.
+    """Where the server `identity` keeps what is its own, in the user's data directory.
 
     Two servers never share one by accident: its name has a hash of the whole identity.
     """
@@ -120,7 +120,16 @@ def own_directory(identity: str) -> Path:
     home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(identity).name).strip("-")[:40]
-    directory = home / "headway" / f"{readable}-{digest}"
+    return home / "headway" / f"{readable}-{digest}"
+
+
+def own_journal(identity: str) -> str:
+    """The URL of the server's own SQLite journal, whose directory is made where it is missing.
+
+    Raises:
+        SetupError: The directory cannot be made.
+    """
+    directory = own_directory(identity)
     try:
         # Results of tools are nobody else's to read.
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,9 +138,4 @@ def own_directory(identity: str) -> Path:
             f"cannot make {directory} for the journal ({error.strerror}); "
             "choose a place with --journal"
         ) from error
-    return directory
-
-
-def journal_url(directory: Path) -> str:
-    """The URL of the SQLite journal in `directory`."""
     return "sqlite:///" + quote(str(directory / "journal.db"))

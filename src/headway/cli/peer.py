@@ -43,6 +43,9 @@ ADVICE = {
     421: "it does not accept this Host; see its --allow-host",
 }
 
+ALWAYS = {401, 403, 421}
+"""Statuses that are about the caller even with a JSON-RPC error in the body."""
+
 
 def is_url(text: str) -> bool:
     """Whether `text` is a URL rather than a TARGET."""
@@ -50,13 +53,23 @@ def is_url(text: str) -> bool:
 
 
 class _Answers:
-    """Remembers the last HTTP status: the SDK's errors do not carry it."""
+    """Remembers the last answer to a message: the SDK's errors carry no HTTP status."""
 
     def __init__(self) -> None:
         self.status = 0
+        self.is_json = False
 
     async def __call__(self, response: httpx2.Response) -> None:
-        self.status = response.status_code
+        # Not those to a GET: a 2025 server without a stream of its own refuses it with 405.
+        if response.request.method == "POST":
+            self.status = response.status_code
+            self.is_json = response.headers.get("content-type", "").startswith("application/json")
+
+    @property
+    def refuse_all(self) -> bool:
+        """Whether the answer is the server's or a proxy's, not one to this very message."""
+        of_protocol = self.is_json and self.status not in ALWAYS
+        return self.status >= 500 or (self.status >= 400 and not of_protocol)
 
 
 @asynccontextmanager
@@ -135,7 +148,7 @@ async def _connected(
                 await _ask_for_logs(client)
             yield client
     except BaseException as error:
-        raise _translated(root_of(error), url, answers.status) from error
+        raise _translated(root_of(error), url, answers) from error
 
 
 async def _ask_for_logs(client: Client) -> None:
@@ -146,11 +159,11 @@ async def _ask_for_logs(client: Client) -> None:
         await client.session.send_request(request, mcp_types.EmptyResult)
 
 
-def _translated(error: BaseException, url: str, status: int) -> BaseException:
+def _translated(error: BaseException, url: str, answers: _Answers) -> BaseException:
     if isinstance(error, HeadwayError) or not isinstance(error, Exception):
         return error
     if isinstance(error, MCPError):
-        return _from_protocol(error, url, status)
+        return _from_protocol(error, url, answers)
     if isinstance(error, TimeoutError):
         return Unreachable(f"{url} did not answer within {CONNECT:g} s")
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
@@ -162,10 +175,11 @@ def _translated(error: BaseException, url: str, status: int) -> BaseException:
     return ToolFailed(f"{url} answered what the protocol does not allow: {error}")
 
 
-def _from_protocol(error: MCPError, url: str, status: int) -> HeadwayError:
+def _from_protocol(error: MCPError, url: str, answers: _Answers) -> HeadwayError:
     if error.code == mcp_types.CONNECTION_CLOSED:
         return Unreachable(f"the connection to {url} was lost: {error.message}")
-    if status >= 400 and (status in ADVICE or status >= 500 or error.code != -32602):
+    if answers.refuse_all:
+        status = answers.status
         advice = ADVICE.get(status, error.message)
         return Unreachable(f"{url} answered HTTP {status} {responses.get(status, '')}: {advice}")
     if error.code == mcp_types.INVALID_PARAMS:

@@ -40,7 +40,7 @@ def run(
     loaded = targets.load(target)
     start.start(
         loaded.server,
-        journal=journal or options.journal_url(options.own_directory(loaded.identity)),
+        journal=journal or options.own_journal(loaded.identity),
         listen=start.Listen(host=host, port=port, path=path),
         settings=settings,
     )

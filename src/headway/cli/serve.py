@@ -7,26 +7,29 @@ import typer
 
 from headway.cli import options
 
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        envvar="HEADWAY_ROOT",
+        metavar="DIR",
+        help="A directory the tools may read. May be repeated. Default: the current one.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="HEADWAY_DATA",
+        metavar="DIR",
+        help="Where the tools keep what they make, such as an index. "
+        "Default: a directory of this server's own in the user's data directory.",
+    ),
+]
+
 
 def serve(
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--root",
-            envvar="HEADWAY_ROOT",
-            metavar="DIR",
-            help="A directory the tools may read. May be repeated. Default: the current one.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="HEADWAY_DATA",
-            metavar="DIR",
-            help="Where the tools keep what they make, such as an index. "
-            "Default: a directory of this server's own in the user's data directory.",
-        ),
-    ] = None,
+    root: Roots = None,
+    data: Data = None,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
     path: options.Endpoint = "/mcp",
@@ -52,7 +55,7 @@ def serve(
     identity = "\n".join(["serve", *sorted(map(str, roots))])
     start.start(
         build(roots, data or options.own_directory(identity) / "data"),
-        journal=journal or options.journal_url(options.own_directory(identity)),
+        journal=journal or options.own_journal(identity),
         listen=start.Listen(host=host, port=port, path=path),
         settings=settings,
     )

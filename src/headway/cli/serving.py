@@ -100,7 +100,7 @@ class _Lifespan:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.failure: SetupError | None = None
+        self.failure: HeadwayError | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
@@ -121,18 +121,22 @@ class _Lifespan:
 
         try:
             await self.app(scope, receive, watched_send)
-        except Exception as error:  # noqa: BLE001 - whatever a served object's lifespan raises
-            self.failure = _start_failure(root_of(error), phase)
+        except Exception as error:
+            if phase == "startup":
+                self.failure = _start_failure(root_of(error))
+            else:
+                logger.error("the server's own shutdown code raised", exc_info=error)
+                self.failure = HeadwayError(f"the server did not stop cleanly: {error}")
         if self.failure is not None:
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
 
 
-def _start_failure(error: BaseException, phase: str) -> SetupError:
+def _start_failure(error: BaseException) -> SetupError:
     if isinstance(error, SetupError):
         return error
     if isinstance(error, HeadwayError):
         return SetupError(str(error))
-    failure = Broken(f"the server's own {phase} code raised {type(error).__name__}: {error}")
+    failure = Broken(f"the server's own startup code raised {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
 
@@ -178,6 +182,12 @@ class _Server(uvicorn.Server):
         if not self.ready.done():
             self.ready.set_result(None)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `stop`, or raise what start-up or shutdown failed with."""
+        await super().serve(sockets)
+        if self._watched.failure is not None:
+            raise self._watched.failure
+
     async def stop(self) -> None:
         """Let runs finish, then have `serve` return."""
         try:
@@ -191,7 +201,7 @@ class _Server(uvicorn.Server):
 
 
 def _without_uvicorns_sentence(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("Application startup failed")
+    return not record.getMessage().endswith("failed. Exiting.")
 
 
 def _quiet_uvicorn() -> None:
@@ -250,6 +260,7 @@ def serve_until_stopped(
 
     Raises:
         SetupError: The app could not start.
+        HeadwayError: It raised while it stopped.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     _quiet_uvicorn()
@@ -267,6 +278,7 @@ async def serving(
 
     Raises:
         SetupError: The port is taken or the app could not start.
+        HeadwayError: It raised while it stopped.
     """
     _quiet_uvicorn()
     listener = bind(host, port)

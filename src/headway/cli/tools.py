@@ -1,6 +1,7 @@
 """`headway tools`: what a server can do."""
 
 import asyncio
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,11 +86,18 @@ def _arguments(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield name, takes, str(part.get("description") or "")
 
 
+def _description(tool: "Tool") -> str:
+    """A docstring comes with the indentation of its function."""
+    from headway.cli.display import plain
+
+    return inspect.cleandoc(plain(tool.description or "")).strip()
+
+
 def _lines(tool: "Tool") -> Iterator[str]:
     from headway.cli.display import plain
 
     yield plain(tool.name)
-    for line in plain(tool.description or "").strip().splitlines():
+    for line in _description(tool).splitlines():
         yield f"  {line}".rstrip()
     for name, takes, description in _arguments(tool.input_schema):
         yield plain(f"    {name}: {takes}{f'  {description}' if description else ''}")
@@ -112,7 +120,7 @@ def _draw(found: Sequence["Tool"]) -> None:
         arguments.rstrip()
         table.add_row(
             Text(plain(tool.name), style="cyan bold"),
-            Text(plain(tool.description or "").strip()),
+            Text(_description(tool)),
             arguments,
         )
     Console().print(table if found else "no tools")

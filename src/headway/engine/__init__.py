@@ -1,6 +1,6 @@
 """The engine: executes runs and writes them to the journal."""
 
-from headway.engine.context import RunContext, tell
+from headway.engine.context import RunContext, as_event, tell
 from headway.engine.engine import BUSY, Engine, Request, ToolOptions
 from headway.engine.run import Run, current_run
 
@@ -11,6 +11,7 @@ __all__ = [
     "Run",
     "RunContext",
     "ToolOptions",
+    "as_event",
     "current_run",
     "tell",
 ]

@@ -16,7 +16,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import ProgressToken, RequestId
 
 from headway.engine.run import Run
-from headway.events import Log, Notified, encode_json
+from headway.events import Event, Log, Notified, encode_json
 
 BREATHE_EVERY = 16
 """Reports between looks at whether the loop wants a turn."""
@@ -109,13 +109,14 @@ def tell(
     if method == "notifications/progress":
         if token is not None and params.get("progressToken") == token:
             run.report(params.get("progress", 0), params.get("total"), params.get("message"))
-    elif method == "notifications/message":
-        run.emit(
-            Log(
-                str(params.get("level", "info")),
-                encode_json(params.get("data")),
-                params.get("logger"),
-            )
-        )
     else:
-        run.emit(Notified(method, encode_json(dict(params)) if params else None))
+        run.emit(as_event(method, params))
+
+
+def as_event(method: str, params: Mapping[str, Any] | None) -> Event:
+    """A notification as an event: a log message is one that its reader's level may hold back."""
+    params = params or {}
+    if method == "notifications/message":
+        data = encode_json(params.get("data"))
+        return Log(str(params.get("level", "info")), data, params.get("logger"))
+    return Notified(method, encode_json(dict(params)) if params else None)

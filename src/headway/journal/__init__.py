@@ -3,7 +3,8 @@
 | URL | what it is |
 |---|---|
 | `memory:` | lives and dies with the process |
-| `sqlite:///relative.db`, `sqlite:////absolute.db` | one file, shared by the processes of a machine |
+| `sqlite:///relative.db` | one file, shared by the processes of a machine |
+| `sqlite:////absolute/path.db` | the same; four slashes before an absolute path |
 """
 
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from urllib.parse import unquote
 
 from headway.clock import Clock
 from headway.errors import SetupError
-from headway.journal.base import Cursor, Head, Journal, Store, Write
+from headway.journal.base import Journal
+from headway.journal.cursor import Cursor
 from headway.journal.memory import memory_journal
+from headway.journal.store import Head, Store, Write
 from headway.settings import Retention
 
 __all__ = ["Cursor", "Head", "Journal", "Store", "Write", "open_journal"]

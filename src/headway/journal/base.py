@@ -16,11 +16,9 @@ that nobody sees a result that a crash could still take back.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable
 
-from headway.clock import Clock, Timer
+from headway.clock import Clock
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -30,131 +28,19 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import TERMINAL, Entry, Event, size_of
+from headway.journal.changes import Changes
+from headway.journal.cursor import PAGE, Cursor
+from headway.journal.store import Head, Store, Write
+from headway.journal.tail import Tail
 from headway.settings import Retention
 
 logger = logging.getLogger(__name__)
-
-STREAM_OVERHEAD = 512
-"""Bytes charged for a stream besides its entries."""
-
-PAGE = 256
-"""Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
-
-POLL = 0.05
-"""Seconds between looks for other processes' writes, while somebody waits for them."""
 
 SWEEP = 30.0
 """Seconds between searches for expired streams."""
 
 RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds until a failed write is tried again; the last one repeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What is known of a stream without reading it."""
-
-    first: int
-    """The oldest entry kept; `last + 1` when none is."""
-    last: int
-    ended: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Entries of one stream for the store: they follow `after`, in order."""
-
-    stream: str
-    after: int
-    entries: list[Entry]
-    ended: bool
-
-
-class Store(Protocol):
-    """Storage behind a journal. All methods run on the event loop and may wait."""
-
-    async def open(self) -> None:
-        """Make ready, or raise `SetupError`/`JournalUnavailable` saying what to do."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything; nothing is written after this."""
-        ...
-
-    async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
-        """Commit all writes together; return the streams refused, with `Conflict` or
-        `StreamEnded`. A stream's write is taken whole or not at all, only where `after` is
-        the stream's last `seq`.
-
-        Raises:
-            JournalUnavailable: Nothing was written; the same call may be made again.
-        """
-        ...
-
-    async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
-        """Up to `limit` entries above `after`, in order.
-
-        Raises:
-            StreamNotFound: No such stream.
-            EntriesTrimmed: The entry `after + 1` existed and is gone.
-        """
-        ...
-
-    async def head(self, stream: str) -> Head | None:
-        """The stream's head, or None."""
-        ...
-
-    async def streams(self, prefix: str) -> list[str]:
-        """The streams whose names start with `prefix`, oldest first."""
-        ...
-
-    async def drop(self, streams: Sequence[str]) -> None:
-        """Forget streams."""
-        ...
-
-    async def expire(self, now: float) -> None:
-        """Drop what retention does not keep at `now` (seconds since 1970)."""
-        ...
-
-    async def changed(self) -> bool:
-        """Whether another process may have written since the last call."""
-        ...
-
-
-class Tail:
-    """The part of a stream that this process wrote and still holds."""
-
-    __slots__ = (
-        "base", "ended", "entries", "failure", "last", "pending", "recorded",
-        "settled", "size", "stored", "stream", "visible", "waiters",
-    )  # fmt: skip
-
-    def __init__(self, stream: str, base: int, *, recorded: bool) -> None:
-        self.stream = stream
-        self.recorded = recorded
-        self.entries: list[Entry] = []
-        self.base = base  # the seq before entries[0]
-        self.last = base
-        self.visible = base  # readers see up to here
-        self.stored = base  # the store has up to here
-        self.ended = False
-        self.size = STREAM_OVERHEAD
-        self.pending: list[Entry] = []
-        self.failure: JournalError | None = None
-        self.waiters: list[asyncio.Future[None]] = []
-        self.settled: list[asyncio.Future[None]] = []
-
-    def wake(self) -> None:
-        """Let waiting cursors look again."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def page(self, after: int, limit: int) -> list[Entry]:
-        """Visible entries above `after`, which is not below `base`."""
-        start = after - self.base
-        return self.entries[start : min(start + limit, self.visible - self.base)]
 
 
 class Journal:
@@ -182,11 +68,9 @@ class Journal:
         self._dirty: dict[str, Tail] = {}
         self._work: asyncio.Event | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._remote: list[asyncio.Future[None]] = []
         self.closed = False
-        self.remote_version = 0
-        """Grows whenever another process may have written."""
-        self._polling: Timer | None = None
+        self.changes = Changes(None if store is None else store.changed, self.clock)
+        """What wakes cursors on other processes' streams."""
 
     # Opening and closing
 
@@ -195,6 +79,7 @@ class Journal:
 
         Raises:
             SetupError: The storage cannot be used as it is; the text says what to do.
+            JournalUnavailable: It is locked, full or failing, which may be over by itself.
         """
         self._work = asyncio.Event()
         if self._store is not None:
@@ -217,10 +102,8 @@ class Journal:
         self.closed = True
         for tail in self._tails.values():
             tail.wake()
-            _resolve(tail, JournalUnavailable("the journal is closed"))
-        self._wake_remote()
-        if self._polling is not None:
-            self._polling.cancel()
+            tail.resolve(JournalUnavailable("the journal is closed"))
+        self.changes.close()
         if self._store is not None:
             await self._store.close()
 
@@ -355,7 +238,7 @@ class Journal:
             tail.visible = tail.last
             tail.pending.clear()
             tail.wake()
-            _resolve(tail, None)  # as if dropped a moment later
+            tail.resolve(None)  # as if dropped a moment later
         if self._store is not None and (tail is None or tail.recorded):
             await self._store.drop([stream])
 
@@ -388,9 +271,9 @@ class Journal:
             raise StreamNotFound(stream)
         raise EntriesTrimmed(stream, first=tail.base + 1)
 
-    def cursor(self, stream: str, *, after: int = 0) -> "Cursor":
+    def cursor(self, stream: str, *, after: int = 0) -> Cursor:
         """A reader's place, behind entry `after`."""
-        return Cursor(self, stream, after)
+        return Cursor(self, self._tails.get(stream), stream, after)
 
     async def follow(self, stream: str, *, after: int = 0) -> AsyncIterator[Entry]:
         """Yield a stream's entries in order, waiting for new ones, until its terminal entry.
@@ -485,10 +368,12 @@ class Journal:
                 continue
             try:
                 refused = await self._store.write(writes)
-            except JournalUnavailable as error:
+            except Exception as error:
                 if failures == 0:
-                    logger.error("the journal cannot be written: %s", error)
-                self._release(dirty, error)
+                    is_known = isinstance(error, JournalUnavailable)
+                    trace = None if is_known else error
+                    logger.error("the journal cannot be written: %s", error, exc_info=trace)
+                self._release(dirty, JournalUnavailable(str(error)))
                 await self.clock.sleep(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
                 failures += 1
                 continue
@@ -506,7 +391,7 @@ class Journal:
         for tail in dirty.values():
             tail.visible = tail.last
             tail.wake()
-            _resolve(tail, error)
+            tail.resolve(error)
 
     def _stored(self, tail: Tail, write: Write, refusal: JournalError | None) -> None:
         if refusal is not None:
@@ -515,144 +400,17 @@ class Journal:
             tail.pending.clear()
             self._remove(tail)
             tail.wake()
-            _resolve(tail, refusal)
+            tail.resolve(refusal)
             return
         del tail.pending[: len(write.entries)]
         tail.stored = write.entries[-1].seq
         if not tail.pending:
             tail.visible = tail.last
             tail.wake()
-            _resolve(tail, None)
+            tail.resolve(None)
             if tail.ended:
                 # The store serves it from here on; cursors that hold the tail finish with it.
                 self._remove(tail)
-
-    # Other processes
-
-    def watch_remote(self, waiter: "asyncio.Future[None]", seen: int) -> None:
-        """Resolve `waiter` when another process may have written since `remote_version` was
-        `seen`, which is read before the entries are: a change may fall in between.
-        """
-        if seen != self.remote_version or self.closed:
-            waiter.set_result(None)
-            return
-        self._remote.append(waiter)
-        if self._polling is None:
-            self._polling = self.clock.call_later(POLL, self._poll)
-
-    def _poll(self) -> None:
-        self._polling = None
-        self._tasks[:] = [task for task in self._tasks if not task.done()]
-        self._tasks.append(asyncio.create_task(self._poll_once()))
-
-    async def _poll_once(self) -> None:
-        assert self._store is not None
-        changed = True
-        with _quietly("other processes' entries cannot be seen"):
-            changed = await self._store.changed()
-        self._remote = [waiter for waiter in self._remote if not waiter.done()]
-        if changed:
-            self._wake_remote()
-        if self._remote and self._polling is None:
-            self._polling = self.clock.call_later(POLL, self._poll)
-
-    def _wake_remote(self) -> None:
-        self.remote_version += 1
-        waiters, self._remote = self._remote, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-class Cursor:
-    """A reader's place in one stream: `after` is the last `seq` seen.
-
-    For one task at a time; `nudge` may be called by any other on the same loop.
-    """
-
-    __slots__ = ("_journal", "_nudged", "_tail", "_waiter", "after", "done", "stream")
-
-    def __init__(self, journal: Journal, stream: str, after: int) -> None:
-        self._journal = journal
-        self._tail = journal._tails.get(stream)  # pyright: ignore[reportPrivateUsage]
-        self._waiter: asyncio.Future[None] | None = None
-        self._nudged = False
-        self.stream = stream
-        self.after = after
-        self.done = False
-        """The stream has ended and everything was handed out."""
-
-    async def next(self) -> list[Entry]:
-        """The entries behind the cursor, waiting until there are some.
-
-        Empty when the stream has ended (`done`) or the cursor was nudged.
-
-        Raises:
-            StreamNotFound: No such stream.
-            EntriesTrimmed: The next entry is gone; set `after` to `error.first - 1` to go on.
-            JournalUnavailable: The storage cannot be read, or the journal was closed.
-        """
-        while not self.done:
-            tail, seen = self._tail, self._journal.remote_version
-            if tail is not None and self.after >= tail.base:
-                entries = tail.page(self.after, PAGE)
-                over = tail.ended and self.after + len(entries) >= tail.last
-            else:
-                entries, over = await self._read_stored()
-            if entries:
-                self.after = entries[-1].seq
-                self.done = over or type(entries[-1].event) in TERMINAL
-                return entries
-            if over or (tail is not None and tail.failure is not None):
-                self.done = True
-            elif self._nudged:
-                self._nudged = False
-                return []
-            else:
-                await self._wait(tail, seen)
-        return []
-
-    def nudge(self) -> None:
-        """Make the current or the following wait of `next` return empty-handed."""
-        self._nudged = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _read_stored(self) -> tuple[list[Entry], bool]:
-        entries = await self._journal.read(self.stream, after=self.after)
-        if entries:
-            return entries, False
-        head = await self._journal.head(self.stream)
-        if head is None:
-            raise StreamNotFound(self.stream)
-        return [], head.ended and self.after >= head.last
-
-    async def _wait(self, tail: Tail | None, seen: int) -> None:
-        if self._journal.closed:
-            raise JournalUnavailable("the journal is closed")
-        self._waiter = asyncio.get_running_loop().create_future()
-        if tail is not None:
-            tail.waiters.append(self._waiter)
-        else:
-            self._journal.watch_remote(self._waiter, seen)
-        try:
-            await self._waiter
-        finally:
-            # Nudged or cancelled, it would stay in the list until the next entry.
-            if tail is not None and self._waiter in tail.waiters:
-                tail.waiters.remove(self._waiter)
-            self._waiter = None
-
-
-def _resolve(tail: Tail, error: JournalError | None) -> None:
-    settled, tail.settled = tail.settled, []
-    for done in settled:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
 
 
 class _quietly:
@@ -666,6 +424,6 @@ class _quietly:
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
         if isinstance(error, JournalError):
-            logger.warning(self._message + ": %s", *self._args, error)
+            logger.warning("%s: %s", self._message % self._args, error)
             return True
         return False

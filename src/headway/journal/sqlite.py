@@ -18,6 +18,7 @@ itself stays sound.
 import asyncio
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +36,13 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import Entry, decode_entries, encode_entries
-from headway.journal.base import PAGE, STREAM_OVERHEAD, Head, Write
+from headway.journal.cursor import PAGE
+from headway.journal.store import Head, Write
+from headway.journal.tail import STREAM_OVERHEAD
 from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.settings import Retention
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[str, int, int, float | None, bytes]
@@ -57,7 +62,7 @@ MAKE_ROOM = """DELETE FROM streams WHERE id IN (
     SELECT id FROM (
         SELECT id, bytes, sum(bytes) OVER (ORDER BY expires, id) AS freed
         FROM streams WHERE expires IS NOT NULL
-    ) WHERE freed - bytes < (SELECT sum(bytes) FROM streams) - ?
+    ) WHERE freed - bytes < ?
 )"""
 
 TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
@@ -177,7 +182,11 @@ class SqliteStore:
         except sqlite3.IntegrityError:
             refused |= self._write_some(db, writes, rows)
         ended = {write.stream for write in writes if write.ended}
-        self._keep_within_bounds(db, rows, ended)
+        try:
+            self._keep_within_bounds(db, rows, ended)
+        except sqlite3.Error as error:
+            # The entries are in: to fail now would have them written, and refused, again.
+            logger.warning("%s; it is trimmed later", self._file.explain(error))
         return refused
 
     def _write_some(
@@ -237,17 +246,22 @@ class SqliteStore:
         if self._grown_in_all > self.retention.max_bytes // 16:
             self._grown_in_all = 0
             with transaction(db):
-                db.execute(MAKE_ROOM, (self.retention.max_bytes,))
+                self._make_room(db)
 
     def _expire(self, db: sqlite3.Connection, now: float) -> None:
         with transaction(db):
             db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
-            db.execute(MAKE_ROOM, (self.retention.max_bytes,))
+            self._make_room(db)
             limits = self.retention.stream_entries, self.retention.stream_bytes
             for (stream,) in db.execute(TOO_LONG, limits).fetchall():
                 self._trim(db, stream)
         # Streams dropped by another process would stay here for ever.
         self._grown.clear()
+
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        total = db.execute("SELECT sum(bytes) FROM streams").fetchone()[0] or 0
+        if total > self.retention.max_bytes:
+            db.execute(MAKE_ROOM, (total - self.retention.max_bytes,))
 
     def _trim(self, db: sqlite3.Connection, stream: str) -> None:
         """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one."""

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from headway.errors import JournalUnavailable, SetupError
-from headway.journal.base import STREAM_OVERHEAD
+from headway.journal.tail import STREAM_OVERHEAD
 
 APPLICATION_ID = 0x48445759
 """`HDWY`: what `file` and we recognise a journal by."""

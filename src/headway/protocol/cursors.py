@@ -20,8 +20,9 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from headway.errors import ProtocolError
 from headway.protocol.inbound import is_id
 
-LONGEST_EVENT_ID = 4096
-"""Characters of an event id that is looked at."""
+LONGEST_EVENT_ID = 10_000
+"""Characters of an event id that is looked at. The longest one made here has about 8,300: id
+and token of `LONGEST_ID` characters each, every one written as `\\u0001`, in Base64."""
 
 
 @dataclass(frozen=True, slots=True)

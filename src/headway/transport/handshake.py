@@ -123,6 +123,8 @@ class Handshake:
         requests = [message for message in messages if message.is_request]
         if requests:
             check_accept(exchange.headers, JSON, SSE)
+        for message in requests:
+            _going_on(session, message)
         for message in messages:
             if not message.is_request:
                 await self._take(exchange, session, message)
@@ -151,16 +153,10 @@ class Handshake:
 
     def _run_of(self, exchange: Exchange, session: Session, message: Message) -> Run:
         """The run of a request: a new one, or the one its repetition asks for again."""
+        going_on = _going_on(session, message)
+        if going_on is not None:
+            return going_on
         identity = cast("str | int", message.id)
-        going_on = session.requests.get(identity)
-        if going_on is not None and going_on.run is not None and not going_on.run.ended:
-            if going_on.body != message.body:
-                raise ProtocolError(
-                    INVALID_REQUEST,
-                    f"Request id {identity!r} is still in use in this session for another "
-                    "request; give each request an id of its own",
-                )
-            return going_on.run
         context = self._context(exchange, message, session, can_ask=True)
         call = self._kernel.legacy(session.connection, message)
 
@@ -300,6 +296,24 @@ class Handshake:
         return b"id: %b%d\nretry: %d\ndata: \n\n" % (prefix, seq, retry)
 
 
+def _going_on(session: Session, message: Message) -> Run | None:
+    """The run of a request that its client sends again while it lasts.
+
+    Raises:
+        ProtocolError: The id is in use for another request.
+    """
+    context = session.requests.get(cast("str | int", message.id))
+    if context is None or context.run is None or context.run.ended:
+        return None
+    if context.body != message.body:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Request id {message.id!r} is still in use in this session for another request; "
+            "give each request an id of its own",
+        )
+    return context.run
+
+
 def _header(session: Session) -> Headers:
     return ((b"mcp-session-id", session.id.encode()),)
 
@@ -315,6 +329,9 @@ def _read_batch(values: list[object], era: Era) -> list[Message]:
         raise ProtocolError(
             INVALID_REQUEST, "A batch holds at least one message, and no initialize"
         )
+    ids = [message.id for message in messages if message.is_request]
+    if len(set(ids)) < len(ids):
+        raise ProtocolError(INVALID_REQUEST, "Each request of a batch needs an id of its own")
     return messages
 
 

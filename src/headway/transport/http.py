@@ -15,7 +15,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from headway.clock import Clock
 from headway.engine import Engine
 from headway.errors import ProtocolError
-from headway.protocol.eras import MODERN
+from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import parse_body, read_message
 from headway.settings import Settings
 from headway.transport.answers import Answers
@@ -107,8 +107,9 @@ class HttpTransport:
 
 def _is_modern(version: str | None, value: object) -> bool:
     """Whether a POST belongs to 2026-07-28: by its header, or by the envelope it carries."""
-    if version is not None:
+    if version in ERAS:
         return version not in HANDSHAKE_PROTOCOL_VERSIONS
+    # An unknown version: who wrote it decides in which era's words it is refused.
     match value:
         case {"method": str() as method, "params": {"_meta": {}}}:
             meta = cast("dict[str, dict[str, dict[str, object]]]", value)["params"]["_meta"]

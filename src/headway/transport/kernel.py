@@ -93,8 +93,10 @@ class Kernel:
         schema = await self._input_schema(route, message.target, context)
         if schema is None:
             return
+        # Not a dict: two headers of one name must stay two.
+        trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
         verdict = validate_mcp_param_headers(
-            schema, cast("Mapping[str, Any]", arguments), cast("Mapping[str, str]", headers)
+            schema, cast("Mapping[str, Any]", arguments), cast("Mapping[str, str]", trimmed)
         )
         if isinstance(verdict, InboundLadderRejection):
             raise refusal(verdict)

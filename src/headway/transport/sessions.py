@@ -19,7 +19,7 @@ from mcp_types import INTERNAL_ERROR, InitializeRequestParams
 from msgspec import Raw
 
 from headway.clock import Clock, Timer
-from headway.engine import BUSY, RunContext, current_run, tell
+from headway.engine import BUSY, RunContext, as_event, current_run, tell
 from headway.errors import EntriesTrimmed, JournalError, ProtocolError, StreamNotFound
 from headway.events import (
     Entry,
@@ -197,7 +197,7 @@ class _SessionChannel:
             if context is not None and context.run is not None:
                 tell(context.run, context.token, method, params)
             return
-        self._session.record(Notified(method, encode_json(dict(params)) if params else None))
+        self._session.record(as_event(method, params))
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

@@ -15,7 +15,7 @@ from typing import Final
 
 from headway.clock import Clock, Timer
 from headway.errors import EntriesTrimmed, StreamNotFound
-from headway.events import TERMINAL, Entry, Event
+from headway.events import TERMINAL, Cancelled, Entry, Event
 from headway.journal import Cursor
 from headway.protocol.render import Reader, lost, render
 from headway.transport.guard import Receive, Send
@@ -32,6 +32,10 @@ _SSE_HEADERS: Final = (
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
+
+_AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
+"""What a plain JSON answer may be. Not the end of a cancelled call: its client is often on its
+way out, and the official one survives a late event of a stream, but not a late JSON body."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -157,7 +161,7 @@ class Answer:
                 self._take(entry)
             if not self._frames and self._cursor.done:
                 return last.event  # ended without a word, as an unanswered cancel does
-            if type(last.event) in TERMINAL and len(self._frames) == 1 and not self._body_size:
+            if type(last.event) in _AS_JSON and len(self._frames) == 1 and not self._body_size:
                 return last.event
             if self._frames:
                 return None

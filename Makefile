@@ -1,0 +1,47 @@
+# Everything that is done here more than once. `make demo` and `make test` need nothing but
+# Python 3.11, make and the package registry.
+
+PYTHON ?= python3
+UV := .tools/bin/uv
+RUN := .venv/bin/
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check format bench clean
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# uv itself comes from the registry, so that only Python has to be there.
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headway needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+$(STAMP): $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+install: $(STAMP) ## make the environment in .venv, with everything
+
+demo: $(STAMP) ## hash this checkout through a real server, with a live bar
+	@$(RUN)python scripts/demo.py
+
+test: $(STAMP) ## run the tests
+	$(RUN)pytest -q -n 2 $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import contracts, file shape
+	$(RUN)ruff format --check
+	$(RUN)ruff check
+	$(RUN)pyright
+	$(RUN)lint-imports
+	$(RUN)python scripts/shape.py
+
+format: $(STAMP) ## bring the code into form
+	$(RUN)ruff format
+	$(RUN)ruff check --fix
+
+bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK=1: a minute)
+	$(RUN)python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+clean: ## remove what the targets above made
+	rm -rf .venv .tools

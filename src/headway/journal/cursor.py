@@ -1,0 +1,111 @@
+"""A reader's place in a stream, and the loop that joins reading and waiting: written once."""
+
+import asyncio
+from typing import Protocol
+
+from headway.errors import JournalUnavailable, StreamNotFound
+from headway.events import TERMINAL, Entry
+from headway.journal.changes import Changes
+from headway.journal.store import Head
+from headway.journal.tail import Tail
+
+PAGE = 256
+"""Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
+
+
+class Source(Protocol):
+    """What a cursor needs of a journal."""
+
+    closed: bool
+    changes: Changes
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+        """As `Journal.read`."""
+        ...
+
+    async def head(self, stream: str) -> Head | None:
+        """As `Journal.head`."""
+        ...
+
+
+class Cursor:
+    """A reader's place in one stream: `after` is the last `seq` seen.
+
+    For one task at a time; `nudge` may be called by any other on the same loop.
+    """
+
+    __slots__ = ("_nudged", "_source", "_tail", "_waiter", "after", "done", "stream")
+
+    def __init__(self, source: Source, tail: Tail | None, stream: str, after: int) -> None:
+        self._source = source
+        self._tail = tail
+        self._waiter: asyncio.Future[None] | None = None
+        self._nudged = False
+        self.stream = stream
+        self.after = after
+        self.done = False
+        """The stream has ended and everything was handed out."""
+
+    async def next(self) -> list[Entry]:
+        """The entries behind the cursor, waiting until there are some.
+
+        Empty when the stream has ended (`done`) or the cursor was nudged.
+
+        Raises:
+            StreamNotFound: No such stream.
+            EntriesTrimmed: The next entry is gone; set `after` to `error.first - 1` to go on.
+            Conflict: Another process has taken the stream over from this one.
+            JournalUnavailable: The storage cannot be read, or the journal was closed.
+        """
+        while not self.done:
+            tail, seen = self._tail, self._source.changes.version
+            if tail is not None and self.after >= tail.base:
+                entries = tail.page(self.after, PAGE)
+                over = tail.ended and self.after + len(entries) >= tail.last
+            else:
+                entries, over = await self._read_stored()
+            if entries:
+                self.after = entries[-1].seq
+                self.done = over or type(entries[-1].event) in TERMINAL
+                return entries
+            if over:
+                self.done = True
+            elif tail is not None and tail.failure is not None:
+                raise tail.failure
+            elif self._nudged:
+                self._nudged = False
+                return []
+            else:
+                await self._wait(tail, seen)
+        return []
+
+    def nudge(self) -> None:
+        """Make the current or the following wait of `next` return empty-handed."""
+        self._nudged = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _read_stored(self) -> tuple[list[Entry], bool]:
+        entries = await self._source.read(self.stream, after=self.after)
+        if entries:
+            return entries, False
+        head = await self._source.head(self.stream)
+        if head is None:
+            raise StreamNotFound(self.stream)
+        return [], head.ended and self.after >= head.last
+
+    async def _wait(self, tail: Tail | None, seen: int) -> None:
+        if self._source.closed:
+            raise JournalUnavailable("the journal is closed")
+        self._waiter = asyncio.get_running_loop().create_future()
+        if tail is not None:
+            tail.waiters.append(self._waiter)
+        else:
+            self._source.changes.watch(self._waiter, seen)
+        try:
+            await self._waiter
+        finally:
+            # Nudged or cancelled, it would stay in the list until the next entry.
+            if tail is not None and self._waiter in tail.waiters:
+                tail.waiters.remove(self._waiter)
+            self._waiter = None

@@ -1,0 +1,56 @@
+"""A stream in memory: what this process wrote of it and still holds."""
+
+import asyncio
+
+from headway.errors import JournalError
+from headway.events import Entry
+
+STREAM_OVERHEAD = 512
+"""Bytes charged for a stream besides its entries."""
+
+
+class Tail:
+    """The part of a stream that this process wrote and still holds."""
+
+    __slots__ = (
+        "base", "ended", "entries", "failure", "last", "pending", "recorded",
+        "settled", "size", "stored", "stream", "visible", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, stream: str, base: int, *, recorded: bool) -> None:
+        self.stream = stream
+        self.recorded = recorded
+        self.entries: list[Entry] = []
+        self.base = base  # the seq before entries[0]
+        self.last = base
+        self.visible = base  # readers see up to here
+        self.stored = base  # the store has up to here
+        self.ended = False
+        self.size = STREAM_OVERHEAD
+        self.pending: list[Entry] = []
+        self.failure: JournalError | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+        self.settled: list[asyncio.Future[None]] = []
+
+    def wake(self) -> None:
+        """Let waiting cursors look again."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def resolve(self, error: JournalError | None) -> None:
+        """Tell those who wait for the storage how it went."""
+        settled, self.settled = self.settled, []
+        for done in settled:
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+    def page(self, after: int, limit: int) -> list[Entry]:
+        """Visible entries above `after`, which is not below `base`."""
+        start = after - self.base
+        return self.entries[start : min(start + limit, self.visible - self.base)]

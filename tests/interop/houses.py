@@ -1,0 +1,74 @@
+"""The served objects: each kind behind a real socket, on the loop of the tests."""
+
+from collections.abc import AsyncGenerator, Callable, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.interop import serve_fastmcp, serve_headway, serve_lowlevel, serve_mcpserver
+from tests.interop.witness import Witness
+
+from headway import HeadwayApp, Settings, asgi
+from headway.cli.serving import Receive, Scope, Send, serving
+
+KINDS: dict[str, Callable[[Witness], Any]] = {
+    "MCPServer": serve_mcpserver.build,
+    "Server": serve_lowlevel.build,
+    "FastMCP": serve_fastmcp.build,
+    "Headway": serve_headway.build,
+}
+
+SETTINGS = Settings(progress_rate=0, retry=0.01)
+"""No pacing, so that every report of a tool can be accounted for; a quick reconnect."""
+
+
+@dataclass
+class Tap:
+    """Notes every byte that an app answers, for what a client does not tell."""
+
+    app: HeadwayApp
+    heard: bytearray = field(default_factory=bytearray)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            self.heard += message.get("body", b"")
+            await send(message)
+
+        await self.app(scope, receive, noted if scope["type"] == "http" else send)
+
+    async def drain(self) -> None:
+        await self.app.drain()
+
+
+@dataclass(frozen=True)
+class House:
+    """One served object."""
+
+    kind: str
+    url: str
+    witness: Witness
+    tap: Tap
+
+
+@asynccontextmanager
+async def open_house(kind: str, settings: Settings = SETTINGS) -> AsyncGenerator[House]:
+    """Serve an object of this kind."""
+    witness = Witness()
+    tap = Tap(asgi(KINDS[kind](witness), settings=settings))
+    async with serving(tap, grace=5) as origin:
+        yield House(kind, f"{origin}/mcp", witness, tap)
+
+
+class Street:
+    """Opens each house when it is first asked for, and keeps it for the tests that follow."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._houses: dict[str, House] = {}
+
+    async def house(self, kind: str) -> House:
+        if kind not in self._houses:
+            self._houses[kind] = await self._stack.enter_async_context(open_house(kind))
+        house = self._houses[kind]
+        house.tap.heard.clear()
+        return house

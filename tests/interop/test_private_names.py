@@ -1,0 +1,137 @@
+"""The names of the SDK and of FastMCP that `headway/server.py` touches though they are private.
+
+Nothing public does what they do. When a release moves one, these tests say where to look.
+"""
+
+from typing import Any
+
+import pytest
+from fastmcp import FastMCP
+from fastmcp.server.auth import StaticTokenVerifier
+from mcp.server import MCPServer
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.lowlevel import Server
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from headway.server import _endpoint
+
+PATH = "/mcp"
+
+
+def endpoint_of(app: Starlette) -> Any:
+    routes = [route for route in app.routes if isinstance(route, Route) and route.path == PATH]
+    assert routes, f"no Route at {PATH}: change headway.server._endpoint to find the endpoint"
+    return routes[0].endpoint
+
+
+def test_mcpserver_has_its_lowlevel_server() -> None:
+    low = getattr(MCPServer("x"), "_lowlevel_server", None)
+    assert isinstance(low, Server), (
+        "MCPServer._lowlevel_server is no lowlevel Server any more: "
+        "change headway.server._mcp_server to get at it (the kernel serves that object)"
+    )
+
+
+def test_mcpserver_has_its_subscription_bus() -> None:
+    bus = getattr(MCPServer("x"), "_subscriptions", None)
+    assert callable(getattr(bus, "subscribe", None)), (
+        "MCPServer._subscriptions is no SubscriptionBus any more: change headway.server._mcp_server "
+        "to get at the bus, or 2025 sessions will not hear of changes"
+    )
+
+
+def test_fastmcp_has_its_lowlevel_server_and_its_name() -> None:
+    server: FastMCP[Any] = FastMCP("x")
+    assert isinstance(getattr(server, "_mcp_server", None), Server), (
+        "FastMCP._mcp_server is no lowlevel Server any more: "
+        "change headway.server._is_fastmcp and _fastmcp_server to get at it"
+    )
+    kind = type(server)
+    assert f"{kind.__module__}.{kind.__qualname__}" == "fastmcp.server.server.FastMCP", (
+        "FastMCP has moved: change the name that headway.server._is_fastmcp looks for"
+    )
+
+
+@pytest.mark.parametrize("server", [MCPServer("x"), Server("x")], ids=["MCPServer", "Server"])
+def test_the_sdks_endpoint_asks_its_session_manager_for_the_app(server: Any) -> None:
+    app = server.streamable_http_app(streamable_http_path=PATH)
+    manager = getattr(endpoint_of(app), "session_manager", None)
+    assert manager is not None, (
+        "the endpoint of streamable_http_app() has no session_manager any more: "
+        "change headway.server._endpoint and _is_guarded"
+    )
+    assert manager is server.session_manager, (
+        "server.session_manager is not what the endpoint uses any more: "
+        "change `build` in headway.server so that the endpoint gets our transport"
+    )
+    assert hasattr(manager, "asgi_app"), (
+        "session_manager.asgi_app is gone, so replacing it has no effect: "
+        "change `build` in headway.server so that the endpoint gets our transport"
+    )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("server", [MCPServer("x"), Server("x")], ids=["MCPServer", "Server"])
+async def test_the_sdks_endpoint_calls_what_is_put_in_place_of_asgi_app(server: Any) -> None:
+    app = server.streamable_http_app(streamable_http_path=PATH)
+    calls: list[Any] = []
+
+    async def ours(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope)
+
+    server.session_manager.asgi_app = ours
+    await endpoint_of(app)({"type": "http"}, None, None)
+    assert calls == [{"type": "http"}], (
+        "the endpoint does not look up session_manager.asgi_app at each request any more: "
+        "change `build` in headway.server so that the endpoint gets our transport"
+    )
+
+
+@pytest.mark.anyio
+async def test_fastmcps_endpoint_calls_handle_request_of_its_session_manager() -> None:
+    server: FastMCP[Any] = FastMCP("x")
+    endpoint = endpoint_of(server.http_app(path=PATH))
+    assert hasattr(endpoint, "session_manager"), (
+        "the endpoint of FastMCP.http_app() has no session_manager any more: "
+        "change headway.server._endpoint and _is_guarded"
+    )
+    calls: list[Any] = []
+
+    class Manager:
+        async def handle_request(self, scope: Any, receive: Any, send: Any) -> None:
+            calls.append(scope)
+
+    endpoint.session_manager = Manager()
+    await endpoint({"type": "http"}, None, None)
+    assert calls == [{"type": "http"}], (
+        "FastMCP's endpoint does not call session_manager.handle_request any more: "
+        "change headway.server._Manager to what it calls now"
+    )
+
+
+class Verifier(TokenVerifier):
+    async def verify_token(self, token: str) -> AccessToken | None:
+        return None
+
+
+def _guarded() -> list[Any]:
+    issuer, resource = AnyHttpUrl("https://issuer.test"), AnyHttpUrl("https://me.test/mcp")
+    auth = AuthSettings(issuer_url=issuer, resource_server_url=resource)
+    mcp_server = MCPServer("x", auth=auth, token_verifier=Verifier())
+    fastmcp_server: FastMCP[Any] = FastMCP("x", auth=StaticTokenVerifier(tokens={}))
+    return [mcp_server.streamable_http_app(streamable_http_path=PATH), fastmcp_server.http_app(PATH)]
+
+
+@pytest.mark.parametrize("app", _guarded(), ids=["MCPServer", "FastMCP"])
+def test_the_endpoint_is_found_below_the_auth_wrapper(app: Starlette) -> None:
+    outermost = endpoint_of(app)
+    assert not hasattr(outermost, "session_manager"), (
+        "auth wraps the endpoint no more: headway.server._is_guarded cannot tell that it is on"
+    )
+    assert hasattr(_endpoint(app, PATH), "session_manager"), (
+        "the auth wrapper holds the endpoint under another name than `app`: "
+        "change headway.server._endpoint"
+    )

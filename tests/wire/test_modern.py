@@ -1,0 +1,443 @@
+"""2026-07-28: every POST stands for itself, and its stream is its life."""
+
+import asyncio
+from typing import Annotated, Any
+
+import pytest
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, InputRequiredResult
+from pydantic import BaseModel, Field
+from tests.wire.client import within
+from tests.wire.peers import META, MODERN, Modern, Session, merge, progress_of, served, text_of
+
+from headway import Headway, Settings, log, part
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+]
+
+
+def echo_server() -> Headway:
+    mcp = Headway("echo")
+
+    @mcp.tool()
+    async def echo(text: str = "hi") -> str:
+        return text
+
+    @mcp.tool()
+    async def routed(
+        text: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Text"})] = "hi",
+        count: Annotated[int, Field(json_schema_extra={"x-mcp-header": "Count"})] = 1,
+    ) -> str:
+        return text * count
+
+    @mcp.tool()
+    async def refuse() -> str:
+        raise MCPError(-32602, "The moon is not full")
+
+    return mcp
+
+
+async def test_a_call_needs_no_session_and_is_answered_as_json() -> None:
+    async with served(echo_server()) as wire:
+        answer = await Modern(wire).call("echo", {"text": "ho"}, id="x")
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert "mcp-session-id" not in answer.headers
+        outcome = await answer.json()
+        assert (outcome["id"], text_of(outcome)) == ("x", "ho")
+        assert outcome["result"]["resultType"] == "complete"
+        assert outcome["result"]["_meta"][f"{META}serverInfo"]["name"] == "echo"
+
+
+async def test_the_server_is_discovered_without_a_handshake() -> None:
+    async with served(echo_server()) as wire:
+        outcome = await (await Modern(wire).request("server/discover")).json()
+        assert MODERN in outcome["result"]["supportedVersions"]
+
+
+async def test_what_is_said_comes_as_a_stream_without_event_ids() -> None:
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def work(ctx: Context[Any, Any]) -> str:
+        await ctx.report_progress(1, 2, "half")
+        return "done"
+
+    async with served(mcp) as wire:
+        answer = await Modern(wire).call("work", token=0)
+        assert answer.is_stream
+        messages = await answer.rest()
+        assert messages[0]["params"] == {
+            "progressToken": 0, "progress": 1, "total": 2, "message": "half",
+        }  # fmt: skip
+        assert progress_of(messages) == [1, 2]
+        assert text_of(messages[-1]) == "done"
+        assert answer.ids == []
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"Mcp-Name": "  routed\t "},
+        {"Mcp-Name": "=?base64?cm91dGVk?="},
+        {"Mcp-Method": " tools/call ", "MCP-Protocol-Version": f" {MODERN}  "},
+        {"Mcp-Param-Text": "  hi "},
+        {"Mcp-Param-Text": "=?base64?aGk=?=", "mcp-param-count": " 2"},
+        {"Mcp-Param-Count": "2.0"},
+        {"Mcp-Param-Other": "of no meaning here"},
+        {"Accept": "text/event-stream;q=0.5 , application/*"},
+        {"Accept": "*/*"},
+        {"Content-Type": "application/json; charset=utf-8"},
+        {"Mcp-Session-Id": "of no meaning here"},
+    ],
+)
+async def test_headers_that_agree_with_the_body_pass(extra: dict[str, str]) -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        params = {"name": "routed", "arguments": {"text": "hi", "count": 2}}
+        agreeing = {"Mcp-Param-Text": "hi", "Mcp-Param-Count": "2"}
+        answer = await modern.post(modern.body("tools/call", params), merge(agreeing, extra))
+        assert answer.status == 200, await answer.body()
+        assert text_of(await answer.json()) == "hihi"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"Mcp-Name": None},
+        {"Mcp-Name": "other"},
+        {"Mcp-Name": "Routed"},
+        {"Mcp-Name": "=?base64?!?="},
+        {"Mcp-Method": None},
+        {"Mcp-Method": "tools/list"},
+        {"MCP-Protocol-Version": None},
+        {"Mcp-Param-Text": "ho"},
+        {"Mcp-Param-Text": None},
+        {"Mcp-Param-Text": "=?base64?aGk?="},
+        {"Mcp-Param-Text": "hi\r\nMcp-Param-Text: hi"},
+        {"Mcp-Param-Count": "3"},
+        {"Mcp-Param-Count": "two"},
+    ],
+)
+async def test_headers_that_disagree_with_the_body_are_refused(
+    extra: dict[str, str | None],
+) -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        params = {"name": "routed", "arguments": {"text": "hi", "count": 2}}
+        body = modern.body("tools/call", params, id="h")
+        agreeing = {"Mcp-Param-Text": "hi", "Mcp-Param-Count": "2"}
+        answer = await modern.post(body, merge({**agreeing}, extra))
+        error = await answer.json()
+        assert (answer.status, error["id"], error["error"]["code"]) == (400, "h", -32020)
+
+
+@pytest.mark.parametrize("name", ["Mcp-Name", "mcp-method", "MCP-Protocol-Version"])
+async def test_a_routing_header_given_twice_is_refused(name: str) -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        body = modern.body("tools/call", {"name": "echo", "arguments": {}})
+        head = modern.headers(body)
+        value = {key.lower(): value for key, value in head.items()}[name.lower()]
+        answer = await modern.post(body, {"X-Pad": f"1\r\n{name.upper()}: {value}"})
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, -32020)
+        assert "more than once" in error["message"]
+
+
+async def test_an_unknown_method_is_404() -> None:
+    async with served(echo_server()) as wire:
+        answer = await Modern(wire).request("no/such", id=4)
+        error = await answer.json()
+        assert (answer.status, error["id"], error["error"]["code"]) == (404, 4, -32601)
+
+
+@pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel"])
+async def test_what_the_revision_no_longer_has_is_404(method: str) -> None:
+    async with served(echo_server()) as wire:
+        answer = await Modern(wire).request(method)
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, -32601)
+
+
+async def test_an_unsupported_version_is_answered_with_the_supported_ones() -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        body = modern.body("tools/list")
+        body["params"]["_meta"][f"{META}protocolVersion"] = "2099-01-01"
+        answer = await modern.post(body, {"MCP-Protocol-Version": "2099-01-01"})
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, -32022)
+        assert error["data"] == {"supported": [MODERN], "requested": "2099-01-01"}
+
+
+@pytest.mark.parametrize("missing", ["protocolVersion", "clientCapabilities", None])
+async def test_an_envelope_without_its_keys_is_refused_by_name(missing: str | None) -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        body = modern.body("tools/list")
+        if missing is None:
+            del body["params"]["_meta"]
+        else:
+            del body["params"]["_meta"][META + missing]
+        answer = await modern.post(body)
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, -32602)
+        assert (missing or "_meta") in error["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+async def test_only_post_is_allowed(method: str) -> None:
+    async with served(echo_server()) as wire:
+        headers = {"MCP-Protocol-Version": MODERN, "Accept": "text/event-stream"}
+        answer = await wire.ask(method, headers)
+        assert answer.status == 405
+        assert "POST" in answer.headers["allow"]
+
+
+async def test_a_posted_answer_is_refused_and_a_notification_taken() -> None:
+    async with served(echo_server()) as wire:
+        modern = Modern(wire)
+        refused = await modern.post({"jsonrpc": "2.0", "id": 1, "result": {}})
+        assert refused.status == 400
+        body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        assert (await modern.post(body)).status == 202
+
+
+# Late commit
+
+
+@pytest.mark.parametrize(
+    ("params", "status"),
+    [
+        ({"name": "echo", "arguments": 7}, 400),
+        ({"name": "refuse", "arguments": {}}, 400),
+        ({"arguments": {}}, 400),
+        ({"name": None}, 400),
+    ],
+)
+async def test_an_early_error_keeps_its_status(params: dict[str, Any], status: int) -> None:
+    async with served(echo_server()) as wire:
+        answer = await Modern(wire).request("tools/call", params, token="t")
+        assert (answer.status, (await answer.json())["error"]["code"]) == (status, -32602)
+
+
+async def test_a_silent_call_becomes_a_stream_in_time_and_has_a_first_byte_then() -> None:
+    go = asyncio.Event()
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def silent() -> str:
+        await go.wait()
+        return "done"
+
+    async with served(mcp, settings=Settings(commit_after=0.5)) as wire:
+        modern = Modern(wire)
+        body = modern.body("tools/call", {"name": "silent", "arguments": {}})
+        connection = await modern.send(body)
+        await wait_for_runs(wire, 1)
+        await wire.clock.advance(0.49)
+        assert not connection.reader._buffer  # pyright: ignore[reportAttributeAccessIssue]
+        await wire.clock.advance(0.02)
+        answer = await connection.answer()
+        assert answer.is_stream
+        first = await answer.frame()
+        assert first is not None
+        assert first.comment is not None
+        go.set()
+        assert text_of((await answer.rest())[-1]) == "done"
+
+
+async def wait_for_runs(wire: Any, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(wire.app.engine.runs) != count:
+            await asyncio.sleep(0)
+
+
+# Logs
+
+
+async def test_logs_and_parts_come_only_to_a_request_that_asks_for_a_level() -> None:
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def talk(ctx: Context[Any, Any]) -> str:
+        await ctx.info("sdk")
+        log("ours", "warning")
+        log("detail", "debug")
+        part({"n": 1})
+        return "ok"
+
+    async with served(mcp) as wire:
+        modern = Modern(wire)
+        silent = await modern.call("talk", token="t")
+        assert text_of(await silent.json()) == "ok"
+        for level, heard in {
+            "debug": ["sdk", "ours", "detail", {"n": 1}],
+            "info": ["sdk", "ours", {"n": 1}],
+            "warning": ["ours"],
+        }.items():
+            messages = await (await modern.call("talk", level=level)).rest()
+            assert [m["params"]["data"] for m in messages[:-1]] == heard
+
+
+async def test_a_level_that_does_not_exist_is_refused_or_says_nothing() -> None:
+    async with served(echo_server()) as wire:
+        answer = await Modern(wire).call("echo", level="loud")
+        assert answer.status in (200, 400)
+        assert "internal" not in (await answer.body()).decode().lower()
+
+
+# Subscriptions
+
+
+async def test_a_listener_is_acknowledged_and_hears_what_it_asked_for() -> None:
+    bus = InMemorySubscriptionBus()
+    async with served(MCPServer("s", subscriptions=bus)) as wire:
+        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["x://a"]}
+        answer = await Modern(wire).request(
+            "subscriptions/listen", {"notifications": wanted}, id="sub"
+        )
+        assert answer.is_stream
+        acknowledged = await answer.message()
+        assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+        assert acknowledged["params"]["notifications"] == wanted
+        await bus.publish(ResourceUpdated("x://b"))
+        await bus.publish(ResourceUpdated("x://a"))
+        await bus.publish(ToolsListChanged())
+        heard = [await answer.message(), await answer.message()]
+        assert [m["method"] for m in heard] == [
+            "notifications/resources/updated", "notifications/tools/list_changed",
+        ]  # fmt: skip
+        for message in heard:
+            assert message["params"]["_meta"][f"{META}subscriptionId"] == "sub"
+        await wire.clock.advance(11)
+        ping = await answer.frame()
+        assert ping is not None
+        assert ping.comment is not None
+        await wire.app.drain()
+        assert all("error" not in message for message in await answer.rest())
+
+
+async def test_a_listener_that_goes_away_is_forgotten() -> None:
+    async with served(MCPServer("s")) as wire:
+        answer = await Modern(wire).request(
+            "subscriptions/listen", {"notifications": {"toolsListChanged": True}}
+        )
+        await answer.message()
+        assert len(wire.app.engine.runs) == 1
+        answer.cut()
+        await wait_for_runs(wire, 0)
+
+
+# Input in several rounds
+
+
+class Name(BaseModel):
+    name: str
+
+
+async def ask_name() -> Elicit[Name]:
+    return Elicit("Who?", Name)
+
+
+async def test_a_question_is_a_result_and_its_answer_a_new_request() -> None:
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def greet(who: Annotated[Name, Resolve(ask_name)]) -> str:
+        return f"Hello {who.name}"
+
+    async with served(mcp) as wire:
+        modern = Modern(wire, {"elicitation": {"form": {}}})
+        result = (await (await modern.call("greet", token="t")).json())["result"]
+        assert result["resultType"] == "input_required"
+        ((key, question),) = result["inputRequests"].items()
+        assert question["method"] == "elicitation/create"
+        params = {
+            "name": "greet",
+            "arguments": {},
+            "inputResponses": {key: {"action": "accept", "content": {"name": "Ada"}}},
+            "requestState": result["requestState"],
+        }
+        outcome = await (await modern.request("tools/call", params, id=2)).json()
+        assert text_of(outcome) == "Hello Ada"
+
+
+async def test_a_client_that_cannot_be_asked_is_told_what_it_lacks() -> None:
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def greet(who: Annotated[Name, Resolve(ask_name)]) -> str:
+        return who.name
+
+    async with served(mcp) as wire:
+        answer = await Modern(wire).call("greet")
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, -32021)
+
+
+async def test_a_tool_can_ask_by_hand() -> None:
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def count(ctx: Context[Any, Any]) -> CallToolResult | InputRequiredResult:
+        rounds = int(ctx.request_state or 0)
+        await ctx.report_progress(rounds, 2)
+        if rounds < 2:
+            return InputRequiredResult(request_state=str(rounds + 1))
+        return CallToolResult(content=[], structured_content={"rounds": rounds})
+
+    async with served(mcp) as wire:
+        modern = Modern(wire)
+        params: dict[str, Any] = {"name": "count", "arguments": {}}
+        for rounds in range(2):
+            messages = await (await modern.request("tools/call", params, token="t")).rest()
+            assert progress_of(messages) == [rounds]  # asking is not being done
+            params["requestState"] = messages[-1]["result"]["requestState"]
+        outcome = await (await modern.request("tools/call", params)).outcome()
+        assert outcome["result"]["structuredContent"] == {"rounds": 2}
+
+
+async def test_both_eras_are_served_side_by_side() -> None:
+    async with served(echo_server()) as wire:
+        session = await Session.open(wire)
+        assert text_of(await (await session.call("echo")).json()) == "hi"
+        assert text_of(await (await Modern(wire).call("echo")).json()) == "hi"
+
+
+# Disconnect
+
+
+@pytest.mark.parametrize("speaks", [True, False], ids=["after a frame", "before any frame"])
+async def test_a_lost_connection_cancels_the_call(speaks: bool) -> None:
+    started, stopped = asyncio.Event(), asyncio.Event()
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def hang(ctx: Context[Any, Any]) -> None:
+        if speaks:
+            await ctx.report_progress(1)
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with served(mcp) as wire:
+        modern = Modern(wire)
+        body = modern.body("tools/call", {"name": "hang", "arguments": {}}, token="t")
+        connection = await modern.send(body)
+        await within(started.wait())
+        if speaks:
+            await (await connection.answer()).message()
+        connection.cut()
+        await within(stopped.wait())
+        await wait_for_runs(wire, 0)
+        assert (await modern.request("tools/list")).status == 200

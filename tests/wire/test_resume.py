@@ -1,0 +1,318 @@
+"""2025 eras: a cut is not a cancel, and who comes back gets exactly the rest."""
+
+import asyncio
+import base64
+import json
+import logging
+from typing import Any
+
+import pytest
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
+from tests.wire.client import Answer, within
+from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
+
+from headway import Settings
+from headway.journal import open_journal
+from headway.settings import Retention
+from headway.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+EVERY_REPORT = Settings(progress_rate=0)
+
+
+class Steps:
+    """A tool that reports each step when it is told to, and counts its runs."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.gate = asyncio.Semaphore(0)
+        self.ended = asyncio.Event()
+        self.bus = InMemorySubscriptionBus()
+        self.mcp = MCPServer("steps", subscriptions=self.bus)
+        self.mcp.add_tool(self.work, name="work")
+
+    async def work(self, steps: int, ctx: Context[Any, Any]) -> str:
+        self.runs += 1
+        for step in range(1, steps + 1):
+            await self.gate.acquire()
+            await ctx.report_progress(step, steps)
+        self.ended.set()
+        return f"run {self.runs}"
+
+    def step(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.gate.release()
+
+
+async def read(answer: Answer, count: int) -> list[dict[str, Any]]:
+    return [await answer.message() for _ in range(count)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_cut_call_is_resumed_with_exactly_the_rest_and_its_result(version: str) -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire, version)
+        steps.step(4)
+        answer = await session.call("work", {"steps": 9}, id="w", token="t")
+        assert progress_of(await read(answer, 4)) == [1, 2, 3, 4]
+        answer.cut()
+        steps.step(2)  # while nobody listens
+        resumed = await session.get(answer.ids[-1])
+        assert resumed.status == 200
+        assert progress_of(await read(resumed, 2)) == [5, 6]
+        steps.step(3)
+        messages = await resumed.rest()
+        assert progress_of(messages) == [7, 8, 9]
+        assert (messages[-1]["id"], text_of(messages[-1])) == ("w", "run 1")
+        assert steps.runs == 1
+
+
+async def test_a_second_cut_with_nothing_in_between_loses_and_repeats_nothing() -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire)
+        steps.step(2)
+        answer = await session.call("work", {"steps": 3}, token="t")
+        await read(answer, 2)
+        cursor = answer.ids[-1]
+        for _ in range(3):
+            answer.cut()
+            answer = await session.get(cursor)
+            primed = await answer.frame()
+            assert primed is not None
+            assert (primed.id, primed.data, primed.retry) == (cursor, "", 1000)
+        steps.step()
+        messages = await answer.rest()
+        assert progress_of(messages) == [3]
+        assert text_of(messages[-1]) == "run 1"
+
+
+async def test_a_call_cut_before_its_first_message_is_resumed_from_the_priming_event() -> None:
+    steps = Steps()
+    async with served(steps.mcp) as wire:
+        session = await Session.open(wire)
+        answer = await session.call("work", {"steps": 1}, token="t")
+        primed = await answer.frame()
+        assert primed is not None
+        answer.cut()
+        steps.step()
+        await within(steps.ended.wait())
+        messages = await (await session.get(primed.id)).rest()
+        assert progress_of(messages) == [1]
+        assert text_of(messages[-1]) == "run 1"
+
+
+async def test_a_result_can_be_replayed_as_often_as_wanted_until_it_expires() -> None:
+    steps = Steps()
+    clock = FakeClock()
+    journal = open_journal("memory:", clock=clock)
+    journal.retention = Retention(ttl=100)
+    async with served(steps.mcp, clock=clock, journal=journal, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire)
+        steps.step(3)
+        answer = await session.call("work", {"steps": 3}, token="t")
+        whole = await answer.rest()
+        frames = list(answer.ids)
+        for _ in range(3):
+            again = await session.get(frames[0])
+            assert await again.rest() == whole
+            assert again.ids == frames
+        last = await session.get(frames[-1])
+        assert await last.rest() == []
+        await clock.advance(200)
+        expired = await session.get(frames[0])
+        assert expired.status == 400
+        assert "expired" in (await expired.json())["error"]["message"]
+
+
+async def test_a_cut_after_the_result_was_written_but_before_it_was_read() -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire)
+        steps.step()
+        answer = await session.call("work", {"steps": 2}, token="t")
+        await read(answer, 1)
+        steps.step()
+        await within(steps.ended.wait())
+        await answer.peek()
+        answer.cut()
+        messages = await (await session.get(answer.ids[-1])).rest()
+        assert progress_of(messages) == [2]
+        assert text_of(messages[-1]) == "run 1"
+
+
+async def test_two_sessions_with_the_same_request_id_never_see_each_others_events() -> None:
+    go = asyncio.Event()
+    mcp = MCPServer("s")
+
+    @mcp.tool()
+    async def work(owner: str, ctx: Context[Any, Any]) -> str:
+        await ctx.report_progress(1, 2, owner)
+        await go.wait()
+        return owner
+
+    async with served(mcp) as wire:
+        sessions = {name: await Session.open(wire) for name in ("alice", "mallory")}
+        cursors: dict[str, str] = {}
+        for name, session in sessions.items():
+            answer = await session.call("work", {"owner": name}, id=1, token="t")
+            assert (await answer.message())["params"]["message"] == name
+            cursors[name] = answer.ids[-1]
+            answer.cut()
+        go.set()
+        for name, foreign in (("alice", "mallory"), ("mallory", "alice")):
+            refused = await sessions[name].get(cursors[foreign])
+            assert refused.status == 400
+            body = await refused.body()
+            assert b"names no event of this session" in body
+            assert foreign.encode() not in body
+            messages = await (await sessions[name].get(cursors[name])).rest()
+            assert progress_of(messages) == [2]
+            assert text_of(messages[-1]) == name
+
+
+async def test_event_ids_that_are_not_this_sessions_are_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps = Steps()
+    async with served(steps.mcp) as wire:
+        session, other = await Session.open(wire), await Session.open(wire)
+        answer = await session.call("work", {"steps": 1}, token="t")
+        await answer.frame()
+        own = await other.get()
+        await own.frame()
+        run, address, _ = answer.ids[0].split(".")
+        get, tag, _ = own.ids[0].split(".")
+        deep = base64.urlsafe_b64encode(b"[" * 3000).decode()
+        ids = [
+            "x", "1", "..", "a.b.c", "get.x.1", f"get.{tag}.0", f"{get}.{tag}.1", f"{run}.{address}",
+            f"{run}.{address}.-1", f"{run}.{address}.x", f"{run}.{address}.99", f"{run}.!!.0",
+            f"{run}.{address}.{'9' * 30}", f"{run}.{deep}.0", f"{run}.bnVsbA.0", f"{run}.WzEsW11d.0",
+            f"nosuchrun.{address}.0", f"../{run}.{address}.0", "x" * 9000, "caf\xe9", f"{run}.{address}.\xb2",
+        ]  # fmt: skip
+        with caplog.at_level(logging.INFO):
+            for event_id in ids:
+                refused = await session.get(event_id)
+                assert refused.status == 400, event_id
+                assert "Last-Event-ID" in (await refused.json())["error"]["message"]
+        assert not [record for record in caplog.records if record.exc_info]
+        steps.step()
+        assert text_of((await answer.rest())[-1]) == "run 1"
+
+
+async def test_a_resumed_stream_takes_over_from_the_reader_that_is_still_open() -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire)
+        steps.step()
+        first = await session.call("work", {"steps": 2}, token="t")
+        await read(first, 1)
+        second = await session.get(first.ids[-1])
+        assert await first.rest() == []
+        steps.step()
+        assert progress_of(await second.rest()) == [2]
+
+
+TOKENS: list[str | int] = [
+    0, -1, 2**63 - 1, -(2**53), "", " ", "1", "a.b.c", "\n\r\0", "\u2028\u2029\u0085", '"}\\', "é😀",
+    "x" * 512, "😀" * 512, "\x01" * 512,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=lambda token: ascii(token)[:20])
+async def test_resumed_progress_keeps_its_token_and_the_answer_its_id(token: str | int) -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+        session = await Session.open(wire)
+        steps.step()
+        answer = await session.call("work", {"steps": 2}, id=token, token=token)
+        (before,) = await read(answer, 1)
+        answer.cut()
+        steps.step()
+        after, outcome = await (await session.get(answer.ids[-1])).rest()
+        for message in (before, after):
+            found = message["params"]["progressToken"]
+            assert (found, type(found)) == (token, type(token))
+        assert (outcome["id"], type(outcome["id"])) == (token, type(token))
+
+
+# The session's own stream
+
+
+async def test_the_get_stream_goes_on_after_the_event_that_was_seen_last() -> None:
+    steps = Steps()
+    async with served(steps.mcp) as wire:
+        session = await Session.open(wire)
+        for uri in ("x://1", "x://2", "x://3", "x://4"):
+            await session.request("resources/subscribe", {"uri": uri})
+        own = await session.get()
+        await steps.bus.publish(ResourceUpdated("x://1"))
+        await steps.bus.publish(ResourceUpdated("x://2"))
+        await read(own, 2)
+        own.cut()
+        await steps.bus.publish(ResourceUpdated("x://3"))
+        seen_only_the_first = await session.get(own.ids[-2])
+        heard = [message["params"]["uri"] for message in await read(seen_only_the_first, 2)]
+        assert heard == ["x://2", "x://3"]
+
+
+async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
+    steps = Steps()
+    async with served(steps.mcp) as wire:
+        session = await Session.open(wire)
+        await steps.bus.publish(ToolsListChanged())
+        first = await session.get()
+        assert (await first.message())["method"] == "notifications/tools/list_changed"
+        first.cut()
+        await session.request("resources/subscribe", {"uri": "x://1"})
+        while len(wire.app.transport.answers):
+            await asyncio.sleep(0)
+        await steps.bus.publish(ResourceUpdated("x://1"))
+        second = await session.get()
+        assert (await second.message())["params"] == {"uri": "x://1"}
+
+
+async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest() -> None:
+    """SEP-1699: the SDK's own call for it, `ctx.close_sse_stream()`."""
+    mcp = MCPServer("s")
+    go = asyncio.Event()
+
+    @mcp.tool()
+    async def poll(ctx: Context[Any, Any]) -> str:
+        await ctx.close_sse_stream()
+        await go.wait()
+        return "later"
+
+    async with served(mcp) as wire:
+        session = await Session.open(wire)
+        answer = await session.call("poll", id=1, token="t")
+        assert await answer.rest() == []
+        resumed = await session.get(answer.ids[-1])
+        go.set()
+        assert text_of((await resumed.rest())[-1]) == "later"
+
+
+async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before() -> None:
+    steps = Steps()
+    async with served(steps.mcp, settings=Settings(session_ttl=100)) as wire:
+        idle, listening, busy = [await Session.open(wire) for _ in range(3)]
+        own = await listening.get()
+        call = await busy.call("work", {"steps": 1}, token="t")
+        await call.frame()
+        await own.frame()
+        await wire.clock.advance(150)
+        assert (await idle.request("ping")).status == 404
+        for session in (listening, busy):
+            assert (await session.request("ping")).status == 200
+
+
+def test_an_event_id_tells_nothing_that_the_client_did_not_say() -> None:
+    """The address in an id is the client's own request id and token, as JSON."""
+    from headway.protocol.cursors import run_prefix
+
+    _, address, _ = run_prefix("run", "id", 7).decode().split(".")
+    assert json.loads(base64.urlsafe_b64decode(address + "==")) == ["id", 7]
