@@ -2,7 +2,7 @@
 # Python 3.11, make and the package registry.
 
 PYTHON ?= python3
-UV := .tools/bin/uv
+UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 
@@ -14,8 +14,8 @@ help:
 # uv itself comes from the registry, so that only Python has to be there.
 $(UV):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headway needs Python 3.11 or newer")'
-	$(PYTHON) -m venv .tools
-	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(PYTHON) -m venv .tools/.venv
+	.tools/.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
 $(STAMP): $(UV) pyproject.toml uv.lock
 	$(UV) sync --frozen --quiet --python $(PYTHON)

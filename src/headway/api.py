@@ -7,6 +7,7 @@ functions can be called and tested on their own. None of them ever waits.
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
@@ -18,6 +19,8 @@ from headway.engine import ToolOptions, current_run
 from headway.errors import SetupError
 from headway.protocol.eras import LOG_LEVELS
 from headway.settings import parse_duration
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
@@ -133,10 +136,8 @@ class Track(Generic[T]):
         label = self._message
         if label is None:
             run.report(self._done, self._total, None)
-        elif callable(label):
-            run.report(self._done, self._total, lambda: label(item))
         else:
-            run.report(self._done, self._total, lambda: label.format(item=item))
+            run.report(self._done, self._total, lambda: _describe(label, item))
 
     def _finish(self) -> None:
         total = self._done if self._total is None else self._total
@@ -147,6 +148,20 @@ class Track(Generic[T]):
         run = current_run.get()
         if run is not None and run.needs_breath():
             await asyncio.sleep(0)
+
+
+def _describe(label: Label, item: object) -> str:
+    """The message for an item. A label that fails gives an empty one: it is made when the report
+    is written, which may be long after the tool went on, and in the middle of reporting.
+    """
+    outside = current_run.set(None)  # a label that reports something itself is not heard
+    try:
+        return str(label(item) if callable(label) else label.format(item=item))
+    except Exception:  # the author's function: it may raise anything
+        logger.exception("no message for an item: the label of track() failed")
+        return ""
+    finally:
+        current_run.reset(outside)
 
 
 class Headway(MCPServer[Any]):

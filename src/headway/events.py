@@ -234,11 +234,15 @@ def size_of(event: Event) -> int:
     return total
 
 
-def _clean(entry: Entry) -> Entry:
-    event = entry.event
+def encodable(event: Event) -> Event:
+    """The same event with U+FFFD for each lone surrogate in its texts."""
     fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
     texts = {name: _without_surrogates(value) for name, value in fields if isinstance(value, str)}
-    return msgspec.structs.replace(entry, event=msgspec.structs.replace(event, **texts))
+    return msgspec.structs.replace(event, **texts)
+
+
+def _clean(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, event=encodable(entry.event))
 
 
 def _without_surrogates(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Four kinds of served objects, six ways to be their client."""
+"""Four kinds of served objects, four ways to be their client."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import fastmcp
-import fastmcp.client.elicitation
 import mcp_types as types
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
@@ -46,9 +45,11 @@ class PeerKind:
         return "2025-11-25" if self.is_2025 else "2026-07-28"
 
 
-OFFICIAL = [PeerKind("official", mode) for mode in ("legacy", "auto", "2026-07-28")]
-FASTMCP = [PeerKind("fastmcp", mode) for mode in ("legacy", "auto", "2026-07-28")]
+OFFICIAL = [PeerKind("official", mode) for mode in ("legacy", "auto")]
+FASTMCP = [PeerKind("fastmcp", mode) for mode in ("legacy", "auto")]
 PEERS = [*OFFICIAL, *FASTMCP]
+PINNED = [PeerKind(client, "2026-07-28") for client in ("official", "fastmcp")]
+"""These know nothing of the server until they ask; beyond that they are as `auto`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Ears:
             self.updates.append(str(message.params.uri))
             self._news.set()
 
-    async def on_question(self, _context: Any, params: types.ElicitRequestParams) -> Any:
+    async def on_question(self, context: Any, params: types.ElicitRequestParams) -> Any:
         self.questions.append(params.message)
         if self.answer is None:
             return types.ElicitResult(action="decline")
@@ -99,6 +100,8 @@ class Ears:
 
 class Peer(abc.ABC):
     """A connected client."""
+
+    client: Any
 
     def __init__(self, kind: PeerKind) -> None:
         self.kind = kind

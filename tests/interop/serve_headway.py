@@ -107,8 +107,9 @@ def _add_long(server: Headway, witness: Witness) -> None:
         return f"all {STAGES} stages"
 
     @server.tool()
-    async def step_out(ctx: Ctx) -> str:
+    async def step_out(key: str, ctx: Ctx) -> str:
         report(1, 2, "before")
         await ctx.close_sse_stream()
+        await witness.gate(key)
         report(2, 2, "after")
         return "back again"

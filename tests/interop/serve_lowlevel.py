@@ -31,6 +31,7 @@ ARGUMENTS = {
     "count": {"total": "integer"},
     "hang": {"key": "string"},
     "stages": {"key": "string"},
+    "step_out": {"key": "string"},
     "touch": {"uri": "string"},
 }
 
@@ -44,7 +45,6 @@ def build(witness: Witness) -> Server[Any]:
         "chatter": _chatter,
         "ask": _ask,
         "confirm": _confirm,
-        "step_out": _step_out,
         **_long(witness),
         **_changing(bus),
     }
@@ -124,14 +124,6 @@ async def _confirm(ctx: Ctx, _params: Params) -> str:
     return f"hello {answer.content['name']}" if answer.content else answer.action
 
 
-async def _step_out(ctx: Ctx, _params: Params) -> str:
-    await ctx.session.report_progress(1, 2, "before")
-    if ctx.close_sse_stream is not None:
-        await ctx.close_sse_stream()
-    await ctx.session.report_progress(2, 2, "after")
-    return "back again"
-
-
 def _long(witness: Witness) -> dict[str, Handler]:
     async def hang(_ctx: Ctx, params: Params) -> str:
         with witness.watching((params.arguments or {})["key"]):
@@ -148,7 +140,15 @@ def _long(witness: Witness) -> dict[str, Handler]:
                     await witness.gate(key)
         return f"all {STAGES} stages"
 
-    return {"hang": hang, "stages": stages}
+    async def step_out(ctx: Ctx, params: Params) -> str:
+        await ctx.session.report_progress(1, 2, "before")
+        if ctx.close_sse_stream is not None:
+            await ctx.close_sse_stream()
+        await witness.gate((params.arguments or {})["key"])
+        await ctx.session.report_progress(2, 2, "after")
+        return "back again"
+
+    return {"hang": hang, "stages": stages, "step_out": step_out}
 
 
 def _changing(bus: InMemorySubscriptionBus) -> dict[str, Handler]:

@@ -102,8 +102,9 @@ def _add_long(server: MCPServer[Any], witness: Witness) -> None:
         return f"all {STAGES} stages"
 
     @server.tool()
-    async def step_out(ctx: Ctx) -> str:
+    async def step_out(key: str, ctx: Ctx) -> str:
         await ctx.report_progress(1, 2, "before")
         await ctx.close_sse_stream()
+        await witness.gate(key)
         await ctx.report_progress(2, 2, "after")
         return "back again"

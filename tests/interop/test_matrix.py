@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.interop.houses import House
-from tests.interop.peers import PATIENCE, Ears, Outcome, PeerKind, connected
+from tests.interop.peers import PATIENCE, PINNED, Ears, Outcome, PeerKind, connected
 from tests.interop.witness import COMPLAINT, LEVELS, NOTE, OTHER, QUESTION, TOOLS
 
 pytestmark = [
@@ -26,6 +26,19 @@ async def test_a_call_is_answered(house: House, peer: PeerKind) -> None:
     said = "häuser \u2028 and \x85 a line\nend 🚀"
     async with connected(peer, house.url) as client:
         assert await client.call("echo", {"text": said}) == Outcome(said)
+
+
+@pytest.mark.parametrize("pinned", PINNED, ids=str)
+async def test_a_client_that_asks_nothing_first_gets_along_too(
+    house: House, pinned: PeerKind, ears: Ears
+) -> None:
+    async with connected(pinned, house.url, ears) as client:
+        assert client.version == pinned.version
+        outcome = await client.call("count", {"total": 2}, ears.on_progress)
+        assert outcome == Outcome("counted to 2")
+        assert await client.call("ask") == Outcome("hello Ada")
+        assert {tool.name for tool in await client.tools()} == TOOLS
+        await ears.until(lambda: ears.progress[-1:] != [] and ears.progress[-1][0] == 2)
 
 
 async def test_resources_and_prompts(house: House, peer: PeerKind) -> None:

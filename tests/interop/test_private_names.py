@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastmcp import FastMCP
-from fastmcp.server.auth import StaticTokenVerifier
+from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from mcp.server import MCPServer
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
@@ -38,8 +38,8 @@ def test_mcpserver_has_its_lowlevel_server() -> None:
 def test_mcpserver_has_its_subscription_bus() -> None:
     bus = getattr(MCPServer("x"), "_subscriptions", None)
     assert callable(getattr(bus, "subscribe", None)), (
-        "MCPServer._subscriptions is no SubscriptionBus any more: change headway.server._mcp_server "
-        "to get at the bus, or 2025 sessions will not hear of changes"
+        "MCPServer._subscriptions is no SubscriptionBus any more: change "
+        "headway.server._mcp_server to get at the bus, or 2025 sessions will not hear of changes"
     )
 
 
@@ -118,11 +118,17 @@ class Verifier(TokenVerifier):
 
 
 def _guarded() -> list[Any]:
-    issuer, resource = AnyHttpUrl("https://issuer.test"), AnyHttpUrl("https://me.test/mcp")
-    auth = AuthSettings(issuer_url=issuer, resource_server_url=resource)
+    auth = AuthSettings(
+        issuer_url=AnyHttpUrl("https://issuer.test"),
+        resource_server_url=AnyHttpUrl("https://me.test/mcp"),
+        validate_token_resource=False,
+    )
     mcp_server = MCPServer("x", auth=auth, token_verifier=Verifier())
     fastmcp_server: FastMCP[Any] = FastMCP("x", auth=StaticTokenVerifier(tokens={}))
-    return [mcp_server.streamable_http_app(streamable_http_path=PATH), fastmcp_server.http_app(PATH)]
+    return [
+        mcp_server.streamable_http_app(streamable_http_path=PATH),
+        fastmcp_server.http_app(PATH),
+    ]
 
 
 @pytest.mark.parametrize("app", _guarded(), ids=["MCPServer", "FastMCP"])

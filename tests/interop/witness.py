@@ -10,8 +10,8 @@ from pydantic import BaseModel
 NOTE = "interop://note"
 OTHER = "interop://other"
 TOOLS = frozenset(
-    "echo count chatter ask confirm hang stages step_out fail touch".split()
-)  # fmt: skip
+    ("echo", "count", "chatter", "ask", "confirm", "hang", "stages", "step_out", "fail", "touch")
+)
 LEVELS = ("debug", "info", "warning", "error")
 QUESTION = "What is your name?"
 COMPLAINT = "the disk is full"

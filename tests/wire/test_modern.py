@@ -134,7 +134,7 @@ async def test_headers_that_disagree_with_the_body_are_refused(
         params = {"name": "routed", "arguments": {"text": "hi", "count": 2}}
         body = modern.body("tools/call", params, id="h")
         agreeing = {"Mcp-Param-Text": "hi", "Mcp-Param-Count": "2"}
-        answer = await modern.post(body, merge({**agreeing}, extra))
+        answer = await modern.post(body, {**agreeing, **extra})
         error = await answer.json()
         assert (answer.status, error["id"], error["error"]["code"]) == (400, "h", -32020)
 

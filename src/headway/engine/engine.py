@@ -7,8 +7,7 @@ the run's stream; when the caller goes away the run does not.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import anyio
 import anyio.to_thread
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import INTERNAL_ERROR
+from msgspec import Struct
 
 from headway.clock import Clock
 from headway.engine.context import RunContext
@@ -52,8 +52,7 @@ class ToolOptions:
     """It is a sync function: a run of it needs one of the server's threads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a transport wants executed."""
 
     method: str
@@ -88,6 +87,7 @@ class Engine:
         self._tools: dict[str, Gate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling = False
+        self._arriving = 0  # launched, but not at a gate yet
 
     async def start(self) -> None:
         """Make ready on the running loop."""
@@ -109,8 +109,9 @@ class Engine:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
         is_tool = request.method == "tools/call"
-        if is_tool:
-            self._check_room(self.gates(request.target or ""))
+        options = self._options(request.target or "") if is_tool else _NO_OPTIONS
+        gates = self._gates(request.target or "", options) if is_tool else ()
+        self._check_room(gates)
         run_id = secrets.token_urlsafe(24)
         context = request.context
         run = Run(
@@ -125,19 +126,19 @@ class Engine:
         )
         context.bind(run)
         self.runs[run_id] = run
-        work = self._run_tool(run, request) if is_tool else self._run_plain(run, request)
-        run.task = task = asyncio.create_task(work)
+        self._arriving += bool(gates)
+        # `subscriptions/listen` and the like last as long as their reader.
+        limit = (options.timeout or self.settings.timeout) if is_tool else None
+        run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return run
 
-    def gates(self, tool: str) -> list[Gate]:
+    def _gates(self, tool: str, options: ToolOptions) -> Sequence[Gate]:
         """The gates a run of `tool` has to pass, the narrowest first."""
-        options = self._options(tool)
         gates: list[Gate] = []
         if options.concurrency is not None:
-            gate = self._tools.setdefault(tool, Gate(options.concurrency))
-            gates.append(gate)
+            gates.append(self._tools.setdefault(tool, Gate(options.concurrency)))
         if options.threaded:
             gates.append(self._threads)
         gates.append(self._all)
@@ -145,22 +146,26 @@ class Engine:
 
     # Executing
 
-    async def _run_tool(self, run: Run, request: Request) -> None:
-        options = self._options(run.target or "")
+    async def _pass_and_execute(
+        self, run: Run, request: Request, gates: Sequence[Gate], limit: float | None
+    ) -> None:
+        passed: list[Gate] = []
+        self._arriving -= bool(gates)
         try:
-            async with AsyncExitStack() as places:
-                for gate in self.gates(run.target or ""):
-                    await self._pass(gate, run)
-                    places.callback(gate.leave)
-                await self._execute(run, request, options.timeout or self.settings.timeout)
+            for gate in gates:
+                await self._pass(gate, run)
+                passed.append(gate)
+            if run.cancelled is None:
+                await self._execute(run, request, limit)
+            else:
+                self._end(run, run.cancelled)
         except asyncio.CancelledError:
             self._end(run, _ended_in_queue(run))
             if run.cancelled is None:
                 raise
-
-    async def _run_plain(self, run: Run, request: Request) -> None:
-        # `subscriptions/listen` and the like last as long as their reader.
-        await self._execute(run, request, None)
+        finally:
+            for gate in passed:
+                gate.leave()
 
     async def _pass(self, gate: Gate, run: Run) -> None:
         if gate.is_open:
@@ -200,7 +205,7 @@ class Engine:
             if run.scope.cancelled_caught and run.cancelled is not None:
                 event = _timeout(run, limit) if timed_out else run.cancelled
         except RunCancelled:
-            event = run.cancelled or event
+            event = _timeout(run, limit) if timed_out else run.cancelled or event
         except Exception as error:  # noqa: BLE001 - the user's tool: anything can come out
             event = _failure(run, error)
         finally:
@@ -223,9 +228,13 @@ class Engine:
 
     # Limits
 
-    def _check_room(self, gates: list[Gate]) -> None:
-        waiting = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))
-        if waiting >= self.settings.max_queue and not all(gate.is_open for gate in gates):
+    def _check_room(self, gates: Sequence[Gate]) -> None:
+        arriving = self._arriving
+        if all(gate.is_open and gate.taken + arriving < gate.limit for gate in gates):
+            return
+        queued = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))
+        waiting = queued + arriving
+        if waiting >= self.settings.max_queue:
             raise ProtocolError(
                 BUSY,
                 f"The server is busy: {self._all.taken} calls are running and {waiting} are "
@@ -249,8 +258,11 @@ class Engine:
             self._keep_telling()
 
 
+_NO_OPTIONS = ToolOptions()
+
+
 def _no_options(_tool: str) -> ToolOptions:
-    return ToolOptions()
+    return _NO_OPTIONS
 
 
 def is_success(result: dict[str, Any]) -> bool:

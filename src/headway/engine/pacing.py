@@ -13,7 +13,7 @@ The rules:
 """
 
 from collections.abc import Callable
-from math import inf, isfinite
+from math import inf
 
 from headway.events import Progress
 
@@ -32,11 +32,15 @@ def nudge(value: float, total: float | None) -> float:
     return value + step
 
 
+LARGEST = 1e300
+"""Beyond it a number is taken for infinite: there must be room for a `nudge`."""
+
+
 def finite(value: object) -> int | float | None:
     """`value` when it is a number that can be put on the wire, else None."""
     try:
         number = value if type(value) is int else float(value)  # pyright: ignore[reportArgumentType]
-        return number if isfinite(number) else None
+        return number if -LARGEST <= number <= LARGEST else None
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -74,7 +78,10 @@ class Pacer:
         value = finite(progress)
         if value is None:
             return None
-        limit = self._total if total is None or total is self._total else finite(total)
+        limit = self._total
+        if total is not None and total is not limit:
+            known = finite(total)
+            limit = limit if known is None else known
         if limit is not None and value > limit:
             value = limit
         if value <= self._high and not self._is_news(value, limit, message):
@@ -124,4 +131,6 @@ class Pacer:
         self._sent = value
         self.written = now
         message = self._message
-        return Progress(value, total, message() if callable(message) else message)
+        if callable(message):
+            message = self._message = message()
+        return Progress(value, total, message)

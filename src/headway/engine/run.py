@@ -46,7 +46,8 @@ class Run:
 
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_questions", "_scheduled", "_steps", "_thread", "_waiting", "born", "cancelled", "clock", "ended",
+        "_questions", "_scheduled", "_steps", "_thread", "_waiting", "born", "cancelled", "clock",
+        "ended",
         "heartbeat", "id", "journal", "method", "pacer", "recorded", "scope", "seq", "state",
         "stream", "target", "task",
     )  # fmt: skip
@@ -148,6 +149,8 @@ class Run:
         on_loop = get_ident() == self._thread
         if self.cancelled is not None and not on_loop:
             raise RunCancelled(self.cancelled.reason or "the run was cancelled")
+        if message is not None and not isinstance(message, str) and not callable(message):
+            message = str(message)  # type hints do not stop anyone
         with self._lock:
             if self.ended:
                 return

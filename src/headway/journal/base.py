@@ -61,6 +61,11 @@ class Journal:
     ) -> None:
         self.retention = retention or Retention()
         self.clock = clock or Clock()
+        # Asked with every entry.
+        self._time = self.clock.time
+        self._stream_bytes = self.retention.stream_bytes
+        self._stream_entries = self.retention.stream_entries
+        self._max_bytes = self.retention.max_bytes
         self._store = store
         self._tails: dict[str, Tail] = {}
         self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
@@ -174,42 +179,45 @@ class Journal:
             if after != 0:
                 raise Conflict(stream, after=after, last=0)
             tail = self._new_tail(stream, None, recorded=recorded)
-        if tail.failure is not None:
-            raise tail.failure
-        if tail.ended:
-            raise StreamEnded(stream)
-        if after != tail.last:
-            raise Conflict(stream, after=after, last=tail.last)
-        seq = after + 1
-        entry = Entry(seq, self.clock.time(), event)
+        if after != tail.last or tail.ended or tail.failure is not None:
+            raise tail.failure or (
+                StreamEnded(stream) if tail.ended else Conflict(stream, after=after, last=tail.last)
+            )
+        tail.last = seq = after + 1
+        entry = Entry(seq, self._time(), event)
         tail.entries.append(entry)
-        tail.last = seq
         size = size_of(event)
         tail.size += size
         self._size += size
-        ended = type(event) in TERMINAL
-        if ended:
-            tail.ended = True
-        if self._store is not None and tail.recorded:
-            tail.pending.append(entry)
-            self._dirty[stream] = tail
-            if self._work is not None:
-                self._work.set()
-            if not ended:
-                tail.visible = seq
+        if type(event) in TERMINAL:
+            self._end(tail, entry)
+        elif self._store is None or not tail.recorded:
+            tail.visible = seq
         else:
-            tail.stored = tail.visible = seq
-            if ended:
-                self._ended.append((entry.time + self.retention.ttl, tail))
+            tail.visible = seq
+            self._mark(tail, entry)
         if tail.waiters:
             tail.wake()
-        if tail.size > self.retention.stream_bytes or (
-            seq - tail.base > self.retention.stream_entries
-        ):
+        if tail.size > self._stream_bytes or seq - tail.base > self._stream_entries:
             self._trim(tail)
-        if self._size > self.retention.max_bytes:
+        if self._size > self._max_bytes:
             self._make_room()
         return seq
+
+    def _end(self, tail: Tail, entry: Entry) -> None:
+        tail.ended = True
+        if self._store is None or not tail.recorded:
+            tail.visible = entry.seq
+            self._ended.append((entry.time + self.retention.ttl, tail))
+        else:
+            self._mark(tail, entry)
+
+    def _mark(self, tail: Tail, entry: Entry) -> None:
+        """Have the entry stored with the next group commit."""
+        tail.pending.append(entry)
+        self._dirty[tail.stream] = tail
+        if self._work is not None:
+            self._work.set()
 
     async def settle(self, stream: str) -> None:
         """Return when everything appended to `stream` so far is in the storage.

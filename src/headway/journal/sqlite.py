@@ -37,9 +37,9 @@ from headway.errors import (
 )
 from headway.events import Entry, decode_entries, encode_entries
 from headway.journal.cursor import PAGE
+from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.journal.store import Head, Write
 from headway.journal.tail import STREAM_OVERHEAD
-from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.settings import Retention
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,7 @@ Pure functions; a refusal is a `ProtocolError` that carries its JSON-RPC code, i
 and a sentence that says what to do.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard, cast
 
 import msgspec
@@ -17,6 +16,7 @@ from mcp.shared.inbound import (
     find_duplicated_routing_header,
 )
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR
+from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
@@ -38,8 +38,7 @@ TARGETS: Final[Mapping[str, str]] = {
 """The parameter that says what a method is about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One JSON-RPC message. A request has `id` and `method`, a notification only `method`,
     an answer only `id` (and `body` with its result or error)."""
 
@@ -172,16 +171,18 @@ def check_version(version: str | None) -> None:
 
 
 def classify_modern(
-    message: Message, headers: dict[str, str], raw: Iterable[tuple[bytes, bytes]]
+    message: Message, headers: dict[str, str], raw: Sequence[tuple[bytes, bytes]]
 ) -> InboundModernRoute:
     """Check a 2026-07-28 request against its headers.
 
     Raises:
         ProtocolError: With the code and status of the first rule it breaks.
     """
-    duplicated = find_duplicated_routing_header((name.decode("latin-1"), "") for name, _ in raw)
-    if duplicated is not None:
-        raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+    # A mapping folds duplicates; where none were folded there are none.
+    if len(headers) != len(raw):
+        duplicated = find_duplicated_routing_header((name.decode("latin-1"), "") for name, _ in raw)
+        if duplicated is not None:
+            raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
     verdict = classify_inbound_request(message.body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise refusal(verdict)

@@ -5,7 +5,6 @@ entry and same reader, same bytes: a stream read again after a cut is the stream
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +22,7 @@ from headway.events import (
     Notified,
     Part,
     Progress,
+    encodable,
 )
 from headway.protocol.eras import Era, rank_of
 
@@ -73,8 +73,7 @@ def escape_lines(data: bytes) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Struct, frozen=True):
     """Who reads a run: the request to answer and what its client may be sent."""
 
     id: str | int
@@ -87,7 +86,12 @@ class Reader:
 def render(event: Event, reader: Reader) -> bytes | None:
     """The JSON-RPC message that `event` is for `reader`, or None where it is none of its."""
     renderer = _RENDERERS.get(type(event))
-    data = renderer(event, reader) if renderer is not None else None
+    if renderer is None:
+        return None
+    try:
+        data = renderer(event, reader)
+    except UnicodeEncodeError:  # a lone surrogate, as file names can hold
+        data = renderer(encodable(event), reader)
     return data if data is None or data.isascii() else escape_lines(data)
 
 

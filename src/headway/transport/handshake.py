@@ -132,8 +132,8 @@ class Handshake:
             await send_empty(exchange.send, 202, _header(session))
             return
         batch = Batch(exchange.receive, exchange.send, _header(session))
-        for message in requests:
-            run = self._run_of(exchange, session, message)
+        runs = self._runs_of(exchange, session, requests)
+        for message, run in zip(requests, runs, strict=True):
             voice = self._voice(session, message.id, message.token, run.id, 0)
             batch.add(self._answers.open(run.stream, 0, voice, batch.receive, batch.send))
         with session:
@@ -171,6 +171,23 @@ class Handshake:
         session.requests[identity] = context
         run.on_end(partial(_forget, session, identity, context))
         return run
+
+    def _runs_of(
+        self, exchange: Exchange, session: Session, requests: list[Message]
+    ) -> list[Run]:
+        """The runs of all requests of a batch; when one is refused, none of them begins."""
+        runs: list[Run] = []
+        new: list[Run] = []
+        try:
+            for message in requests:
+                is_new = _going_on(session, message) is None
+                runs.append(self._run_of(exchange, session, message))
+                new += runs[-1:] if is_new else []
+        except ProtocolError:
+            for run in new:
+                run.cancel("server", "its batch was refused")
+            raise
+        return runs
 
     async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
         """A notification or an answer of the client."""

@@ -17,6 +17,7 @@ from mcp.shared.inbound import (
     InboundLadderRejection,
     InboundModernRoute,
     validate_mcp_param_headers,
+    x_mcp_header_map,
 )
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
 _LIST_PAGES = 100
+_SCHEMAS_KEPT = 1000
 
 
 class Kernel:
@@ -44,6 +46,7 @@ class Kernel:
         self.server = server
         self.options = options
         self.state: Any = None
+        self._param_headers: dict[int, tuple[Mapping[str, Any], bool]] = {}
 
     def legacy(self, connection: Connection, message: Message) -> Execute:
         """What executes a 2025 request of a session."""
@@ -91,7 +94,7 @@ class Kernel:
         if not arguments and not any(name.startswith(_PARAM_PREFIX) for name in headers):
             return
         schema = await self._input_schema(route, message.target, context)
-        if schema is None:
+        if schema is None or not self._has_param_headers(schema):
             return
         # Not a dict: two headers of one name must stay two.
         trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
@@ -100,6 +103,19 @@ class Kernel:
         )
         if isinstance(verdict, InboundLadderRejection):
             raise refusal(verdict)
+
+    def _has_param_headers(self, schema: Mapping[str, Any]) -> bool:
+        """Whether a schema mirrors any argument into a header; hardly any does.
+
+        Remembered for the schema object itself, which a server keeps for a tool's life.
+        """
+        key = id(schema)
+        known = self._param_headers.get(key)
+        if known is None or known[0] is not schema:
+            if len(self._param_headers) >= _SCHEMAS_KEPT:
+                self._param_headers.clear()
+            known = self._param_headers[key] = (schema, bool(x_mcp_header_map(schema)))
+        return known[1]
 
     async def _input_schema(
         self, route: InboundModernRoute, tool: str, context: RunContext

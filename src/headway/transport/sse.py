@@ -9,9 +9,10 @@ A client that stops reading stops its own reading of the journal and nothing els
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from headway.clock import Clock, Timer
 from headway.errors import EntriesTrimmed, StreamNotFound
@@ -49,8 +50,11 @@ class End(StrEnum):
     CLOSED = "closed by the server"
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+def _always_ok(_event: Event) -> int:
+    return 200
+
+
+class Voice(Struct, frozen=True):
     """How one reader is spoken to."""
 
     reader: Reader
@@ -58,7 +62,7 @@ class Voice:
     """Event ids up to the `seq`; None: frames have no ids."""
     opening: bytes = b""
     """What a stream begins with."""
-    status: Callable[[Event], int] = lambda _event: 200
+    status: Callable[[Event], int] = _always_ok
     """The HTTP status of an answer that is only its terminal event."""
     seen: Callable[[int], None] | None = None
     """Told up to which `seq` entries were handed to the connection."""
