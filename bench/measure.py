@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 
 from bench.contenders import Contender
@@ -113,58 +114,35 @@ class Bench:
 
     def _rates(self) -> None:
         with ExitStack() as stack:
-            servers = [
-                (contender, stack.enter_context(self._running(contender, "rates")))
-                for contender in self._contenders
-                if not contender.only_start_up
-            ]
-            ours = [server.pid for _, server in servers if server is not None]
-            neighbours = Neighbours([*ours, self._load.pid])
+            servers: list[tuple[Contender, ServerProcess]] = []
+            for contender in self._contenders:
+                if not contender.only_start_up:
+                    server = stack.enter_context(self._running(contender, "rates"))
+                    servers.extend([] if server is None else [(contender, server)])
+            neighbours = Neighbours([*(server.pid for _, server in servers), self._load.pid])
             for number in range(self._plan.rounds):
                 for figure, make in self._rate_jobs(number):
                     self._say(f"round {number + 1} of {self._plan.rounds}: {figure}")
                     for contender, server in servers:
-                        if server is not None:
-                            self._sample(contender, figure, make(server.port, server.pid))
+                        self._sample(contender, figure, make(port=server.port, pid=server.pid))
             with suppress(OSError):  # one of ours may have died; that is told elsewhere
                 self.samples.others = neighbours.share()
 
-    def _rate_jobs(self, number: int) -> Iterator[tuple[str, Callable[[int, int], AnyJob]]]:
+    def _rate_jobs(self, number: int) -> Iterator[tuple[str, Callable[..., AnyJob]]]:
+        """What is measured in a round: the name of a figure, and its job but for the server."""
         plan = self._plan
         for era in ERAS:
             if "calls" in plan.measures:
-                for count in CONCURRENCIES:
-                    yield (
-                        f"calls.{era}.{count}",
-                        lambda port, pid, era=era, count=count: Calls(
-                            port=port, pid=pid, era=era, connections=count, seconds=plan.seconds
-                        ),
-                    )
+                for n in CONCURRENCIES:
+                    make = partial(Calls, era=era, connections=n, seconds=plan.seconds)
+                    yield f"calls.{era}.{n}", make
             if "events" in plan.measures:
-                for count in STREAMS:
-                    yield (
-                        f"events.{era}.{count}",
-                        lambda port, pid, era=era, count=count: Events(
-                            port=port,
-                            pid=pid,
-                            era=era,
-                            streams=count,
-                            events=plan.events,
-                            seconds=plan.seconds,
-                        ),
-                    )
+                size = {"events": plan.events, "seconds": plan.seconds}
+                for n in STREAMS:
+                    yield f"events.{era}.{n}", partial(Events, era=era, streams=n, **size)
             if "paced" in plan.measures and number == 0:
-                yield (
-                    f"paced.{era}",
-                    lambda port, pid, era=era: Paced(
-                        port=port,
-                        pid=pid,
-                        era=era,
-                        streams=plan.paced_streams,
-                        interval=0.1,
-                        seconds=plan.paced_seconds,
-                    ),
-                )
+                size = {"streams": plan.paced_streams, "seconds": plan.paced_seconds}
+                yield f"paced.{era}", partial(Paced, era=era, interval=0.1, **size)
 
     def _memory(self) -> None:
         for contender in self._contenders:

@@ -11,7 +11,7 @@ import pytest
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ClientMessageMetadata
-from tests.interop.houses import House
+from tests.interop.houses import House, Street
 from tests.interop.peers import (
     FASTMCP,
     OFFICIAL,
@@ -100,13 +100,16 @@ async def test_a_second_cut_with_nothing_in_between_loses_nothing_either(
 
 
 @RESUMING
-@pytest.mark.parametrize("plus", [0, 1, 200, 900])
+@pytest.mark.parametrize("plus", [0, 1, 60, 200, 900, 1500])
 async def test_wherever_the_cut_falls_nothing_is_lost_and_nothing_comes_twice(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str], plus: int
+    street: Street, peer: PeerKind, ears: Ears, key: str, plus: int
 ) -> None:
-    proxy, url = wire
+    house = await street.house("MCPServer")
     house.witness.open_gate(key)
-    async with connected(peer, url, ears) as client:
+    async with (
+        proxied(house.url) as (proxy, url),
+        connected(peer, url, ears) as client,
+    ):
         await proxy.has_told(PRIMING)  # on the session's own stream, which is not meant here
         # From the priming event on: before it, a client has no id to come back with.
         proxy.plan(Cut(PRIMING, plus))

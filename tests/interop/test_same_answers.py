@@ -6,7 +6,7 @@ Headway's engine and say nothing elsewhere.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
 
+FOREIGN = ("MCPServer", "Server", "FastMCP")
 Call = tuple[str, dict[str, Any]]
 
 LIST_CHANGED = {f"{kind}.list_changed" for kind in ("tools", "prompts", "resources")}
@@ -54,7 +55,7 @@ class Native:
 
 @asynccontextmanager
 async def both(kind: str) -> AsyncGenerator[tuple[str, str]]:
-    """The URLs of the framework's own app and of Headway's."""
+    """One object of this kind behind its own app, and one behind Headway."""
     ours = asgi(KINDS[kind](Witness()), settings=SETTINGS)
     server = KINDS[kind](Witness())
     theirs = server.http_app() if kind == "FastMCP" else server.streamable_http_app()
@@ -93,20 +94,28 @@ def capabilities(peer: Peer) -> set[str]:
     return inner | set(claimed)
 
 
-@pytest.mark.parametrize("kind", ["MCPServer", "Server", "FastMCP"])
+@pytest.fixture(scope="module")
+async def pairs(anyio_backend: str) -> AsyncGenerator[dict[str, tuple[str, str]]]:
+    """The URLs of the framework's own app and of Headway's, for each kind."""
+    async with AsyncExitStack() as stack:
+        yield {kind: await stack.enter_async_context(both(kind)) for kind in FOREIGN}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("peer", PEERS, ids=str)
-async def test_headway_answers_as_the_frameworks_own_server(kind: str, peer: PeerKind) -> None:
+async def test_headway_answers_as_the_frameworks_own_server(
+    pairs: dict[str, tuple[str, str]], kind: str, peer: PeerKind
+) -> None:
     # A lowlevel handler that crashes is answered by the SDK with what it raised at 2025, and by
     # Headway with a reference into its log: the one difference, and it is meant.
     calls = [call for call in CALLS if kind != "Server" or call[1] or call[0] != "echo"]
-    async with both(kind) as (native, origin):
-        found: list[dict[str, Any]] = []
-        can: list[set[str]] = []
-        for url in (native, origin):
-            ears = Ears()
-            async with connected(peer, url, ears) as client:
-                can.append(capabilities(client))
-                found.append(await everything(client, ears, calls))
+    found: list[dict[str, Any]] = []
+    can: list[set[str]] = []
+    for url in pairs[kind]:
+        ears = Ears()
+        async with connected(peer, url, ears) as client:
+            can.append(capabilities(client))
+            found.append(await everything(client, ears, calls))
     assert found[1] == found[0]
     # Headway makes levels and subscriptions work for every server, and says so.
     assert can[1] >= can[0]

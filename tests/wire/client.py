@@ -6,7 +6,7 @@ Nothing here knows MCP; `peers` speaks it. Every wait ends after `PATIENCE` seco
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,13 @@ async def within(work: Awaitable[T], seconds: float = PATIENCE) -> T:
     """The outcome of `work`, or `TimeoutError`."""
     async with asyncio.timeout(seconds):
         return await work
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Give the loop turns until `is_so`, for what has no event to wait for."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - a turn of the loop, no nap
+            await asyncio.sleep(0)
 
 
 @dataclass(frozen=True)

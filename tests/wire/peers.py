@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import pytest
 from tests.wire.client import Answer, Connection, request_bytes
 
 from headway import Settings, asgi
@@ -152,9 +153,7 @@ class Session:
     async def send(self, message: object, *, receive_buffer: int | None = None) -> Connection:
         """Post without waiting for the answer."""
         body = json.dumps(message).encode()
-        return await self.wire.send(
-            "POST", self.headers(), body, receive_buffer=receive_buffer
-        )
+        return await self.wire.send("POST", self.headers(), body, receive_buffer=receive_buffer)
 
     async def request(
         self,
@@ -180,13 +179,23 @@ class Session:
         return message if params is None else {**message, "params": params}
 
     def call_message(
-        self, tool: str, arguments: dict[str, Any] | None = None, *, id: Any = None, token: Any = None
+        self,
+        tool: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        id: Any = None,
+        token: Any = None,
     ) -> dict[str, Any]:
         params = {"name": tool, "arguments": arguments or {}}
         return self.message("tools/call", params, id=id, token=token)
 
     async def call(
-        self, tool: str, arguments: dict[str, Any] | None = None, *, id: Any = None, token: Any = None
+        self,
+        tool: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        id: Any = None,
+        token: Any = None,
     ) -> Answer:
         return await self.post(self.call_message(tool, arguments, id=id, token=token))
 
@@ -276,6 +285,28 @@ class Modern:
     ) -> Answer:
         params = {"name": tool, "arguments": arguments or {}}
         return await self.request("tools/call", params, **options)
+
+
+Client = Session | Modern
+
+each_era = pytest.mark.parametrize("era", ["2025", "2026"])
+
+
+async def connect(wire: Wire, era: str) -> Client:
+    """A client of the newest revision of an era."""
+    return await Session.open(wire) if era == "2025" else Modern(wire)
+
+
+async def begin(
+    client: Client, tool: str, *, id: Any = 1, token: Any = None, receive_buffer: int | None = None
+) -> Connection:
+    """Call a tool without waiting for the answer; `receive_buffer` for who will not read."""
+    if isinstance(client, Session):
+        message = client.call_message(tool, id=id, token=token)
+        return await client.send(message, receive_buffer=receive_buffer)
+    params = {"name": tool, "arguments": {}}
+    body = client.body("tools/call", params, id=id, token=token)
+    return await client.send(body, receive_buffer=receive_buffer)
 
 
 def text_of(outcome: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp_types import SamplingMessage, TextContent
 from pydantic import BaseModel
-from tests.wire.client import Answer, within
+from tests.wire.client import Answer, until, within
 from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
 
 pytestmark = [
@@ -306,8 +306,7 @@ async def test_a_silent_request_sent_again_is_answered_to_the_newer_connection()
         session = await Session.open(wire)
         message = session.call_message("work", {"n": 1}, id=1)
         first = await session.send(message)
-        while not counted.runs:
-            await asyncio.sleep(0)
+        await until(lambda: counted.runs)
         second = await session.send(message)
         refused = await first.answer()
         assert refused.status == 409

@@ -10,7 +10,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, T
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import BaseModel, Field
-from tests.wire.client import within
+from tests.wire.client import until, within
 from tests.wire.peers import META, MODERN, Modern, Session, merge, progress_of, served, text_of
 
 from headway import Headway, Settings, log, part
@@ -241,7 +241,7 @@ async def test_a_silent_call_becomes_a_stream_in_time_and_has_a_first_byte_then(
         modern = Modern(wire)
         body = modern.body("tools/call", {"name": "silent", "arguments": {}})
         connection = await modern.send(body)
-        await wait_for_runs(wire, 1)
+        await until(lambda: len(wire.app.engine.runs) == 1)
         await wire.clock.advance(0.49)
         assert not connection.reader._buffer  # pyright: ignore[reportAttributeAccessIssue]
         await wire.clock.advance(0.02)
@@ -252,12 +252,6 @@ async def test_a_silent_call_becomes_a_stream_in_time_and_has_a_first_byte_then(
         assert first.comment is not None
         go.set()
         assert text_of((await answer.rest())[-1]) == "done"
-
-
-async def wait_for_runs(wire: Any, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(wire.app.engine.runs) != count:
-            await asyncio.sleep(0)
 
 
 # Logs
@@ -333,7 +327,7 @@ async def test_a_listener_that_goes_away_is_forgotten() -> None:
         await answer.message()
         assert len(wire.app.engine.runs) == 1
         answer.cut()
-        await wait_for_runs(wire, 0)
+        await until(lambda: len(wire.app.engine.runs) == 0)
 
 
 # Input in several rounds
@@ -439,5 +433,5 @@ async def test_a_lost_connection_cancels_the_call(speaks: bool) -> None:
             await (await connection.answer()).message()
         connection.cut()
         await within(stopped.wait())
-        await wait_for_runs(wire, 0)
+        await until(lambda: len(wire.app.engine.runs) == 0)
         assert (await modern.request("tools/list")).status == 200

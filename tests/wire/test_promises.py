@@ -3,29 +3,29 @@
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, Wire, progress_of, served, text_of
+from tests.wire.client import Answer, until
+from tests.wire.peers import (
+    Client,
+    Session,
+    Wire,
+    begin,
+    connect,
+    each_era,
+    progress_of,
+    served,
+    text_of,
+)
 
 from headway import Headway, Settings, report, track
 from headway.clock import Clock
 
 pytestmark = pytest.mark.anyio
-
-Client = Session | Modern
-
-
-async def connect(wire: Wire, era: str) -> Client:
-    return await Session.open(wire) if era == "2025" else Modern(wire)
-
-
-each_era = pytest.mark.parametrize("era", ["2025", "2026"])
 
 
 def strictly_increasing(values: list[float]) -> bool:
@@ -172,23 +172,16 @@ async def test_a_label_that_fails_does_not_take_the_call_with_it(era: str, threa
     def label(item: int) -> str:
         return str(1 / (2 - item))
 
-    if threaded:
+    def in_a_thread() -> str:
+        for item in track([1, 2], message=label):
+            if item == 2:
+                break
+        return "ok"
 
-        @mcp.tool()
-        def work() -> str:
-            for item in track([1, 2], message=label):
-                if item == 2:
-                    break
-            return "ok"
-    else:
+    async def on_the_loop() -> str:
+        return in_a_thread()
 
-        @mcp.tool()
-        async def work() -> str:
-            async for item in track([1, 2], message=label):
-                if item == 2:
-                    break
-            return "ok"
-
+    mcp.add_tool(in_a_thread if threaded else on_the_loop, name="work")
     async with served(mcp) as wire:
         answer = await (await connect(wire, era)).call("work", token="t")
         messages = await answer.rest()
@@ -247,14 +240,6 @@ def silent_server() -> tuple[Headway, asyncio.Event]:
     return mcp, go
 
 
-async def count_until(done: Callable[[], bool], listen: Callable[[], Awaitable[Any]]) -> int:
-    count = 0
-    while not done():
-        await listen()
-        count += 1
-    return count
-
-
 @each_era
 async def test_a_silent_call_with_a_token_beats_for_ten_minutes(era: str) -> None:
     mcp, go = silent_server()
@@ -292,13 +277,8 @@ async def test_a_silent_call_without_a_token_pings_for_ten_minutes(era: str) -> 
 
 async def begin_streaming(wire: Wire, client: Client, tool: str) -> Answer:
     """A silent call as a stream, after its first frame."""
-    if isinstance(client, Session):
-        connection = await client.send(client.call_message(tool))
-    else:
-        connection = await client.send(client.body("tools/call", {"name": tool, "arguments": {}}))
-    async with asyncio.timeout(5):
-        while not wire.app.engine.runs:
-            await asyncio.sleep(0)
+    connection = await begin(client, tool)
+    await until(lambda: wire.app.engine.runs)
     await wire.clock.advance(1)
     answer = await connection.answer()
     assert answer.is_stream

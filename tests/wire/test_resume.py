@@ -4,16 +4,18 @@ import asyncio
 import base64
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
-from tests.wire.client import Answer, within
+from tests.wire.client import Answer, until, within
 from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
 
 from headway import Settings
+from headway.clock import Clock
 from headway.journal import open_journal
 from headway.settings import Retention
 from headway.testing import FakeClock
@@ -189,10 +191,11 @@ async def test_event_ids_that_are_not_this_sessions_are_refused(
         get, tag, _ = own.ids[0].split(".")
         deep = base64.urlsafe_b64encode(b"[" * 3000).decode()
         ids = [
-            "x", "1", "..", "a.b.c", "get.x.1", f"get.{tag}.0", f"{get}.{tag}.1", f"{run}.{address}",
+            "x", "1", "..", "a.b.c", "get.x.1", f"get.{tag}.0", f"{get}.{tag}.1",
             f"{run}.{address}.-1", f"{run}.{address}.x", f"{run}.{address}.99", f"{run}.!!.0",
-            f"{run}.{address}.{'9' * 30}", f"{run}.{deep}.0", f"{run}.bnVsbA.0", f"{run}.WzEsW11d.0",
-            f"nosuchrun.{address}.0", f"../{run}.{address}.0", "x" * 9000, "caf\xe9", f"{run}.{address}.\xb2",
+            f"{run}.{address}.{'9' * 30}", f"{run}.{deep}.0", f"{run}.bnVsbA.0",
+            f"nosuchrun.{address}.0", f"../{run}.{address}.0", "x" * 9000, "caf\xe9",
+            f"{run}.{address}", f"{run}.WzEsW11d.0", f"{run}.{address}.\xb2",
         ]  # fmt: skip
         with caplog.at_level(logging.INFO):
             for event_id in ids:
@@ -218,8 +221,8 @@ async def test_a_resumed_stream_takes_over_from_the_reader_that_is_still_open() 
 
 
 TOKENS: list[str | int] = [
-    0, -1, 2**63 - 1, -(2**53), "", " ", "1", "a.b.c", "\n\r\0", "\u2028\u2029\u0085", '"}\\', "é😀",
-    "x" * 512, "😀" * 512, "\x01" * 512,
+    0, -1, 2**63 - 1, -(2**53), "", " ", "1", "a.b.c", "\n\r\0", "\u2028\u2029\u0085", '"}\\',
+    "é😀", "x" * 512, "😀" * 512, "\x01" * 512,
 ]  # fmt: skip
 
 
@@ -238,6 +241,29 @@ async def test_resumed_progress_keeps_its_token_and_the_answer_its_id(token: str
             found = message["params"]["progressToken"]
             assert (found, type(found)) == (token, type(token))
         assert (outcome["id"], type(outcome["id"])) == (token, type(token))
+
+
+async def test_a_call_is_resumed_on_another_replica_with_the_same_journal(tmp_path: Path) -> None:
+    steps, idle = Steps(), Steps()
+    options: dict[str, Any] = {
+        "journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": Clock(), "settings": EVERY_REPORT,
+    }  # fmt: skip
+    async with served(steps.mcp, **options) as wire, served(idle.mcp, **options) as replica:
+        session = await Session.open(wire)
+        steps.step(2)
+        answer = await session.call("work", {"steps": 3}, id="w", token="t")
+        assert progress_of(await read(answer, 2)) == [1, 2]
+        answer.cut()
+        session.wire = replica
+        stranger = await Session.open(replica)
+        assert (await stranger.get(answer.ids[-1])).status == 400
+        resumed = await session.get(answer.ids[-2])
+        assert progress_of(await read(resumed, 1)) == [2]
+        steps.step()
+        messages = await resumed.rest()
+        assert progress_of(messages) == [3]
+        assert (messages[-1]["id"], text_of(messages[-1])) == ("w", "run 1")
+        assert (steps.runs, idle.runs) == (1, 0)
 
 
 # The session's own stream
@@ -269,8 +295,7 @@ async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
         assert (await first.message())["method"] == "notifications/tools/list_changed"
         first.cut()
         await session.request("resources/subscribe", {"uri": "x://1"})
-        while len(wire.app.transport.answers):
-            await asyncio.sleep(0)
+        await until(lambda: not len(wire.app.transport.answers))
         await steps.bus.publish(ResourceUpdated("x://1"))
         second = await session.get()
         assert (await second.message())["params"] == {"uri": "x://1"}

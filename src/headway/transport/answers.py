@@ -6,8 +6,9 @@ of the proxy that has not noticed yet.
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
-from mcp_types.jsonrpc import INVALID_REQUEST
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 
 from headway.clock import Clock
 from headway.engine import Run
@@ -17,6 +18,30 @@ from headway.protocol.eras import Era
 from headway.settings import Settings
 from headway.transport.guard import Receive, Send
 from headway.transport.sse import Answer, End, Headers, Voice
+
+
+def _replaced() -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST, "The same request was sent again; its answer goes there", status=409
+    )
+
+
+def _closed() -> ProtocolError:
+    return ProtocolError(
+        INTERNAL_ERROR, "The server closed the stream; send the request again", status=503
+    )
+
+
+def _failed() -> ProtocolError:
+    return ProtocolError(
+        INTERNAL_ERROR,
+        "The journal cannot be read at the moment; try again in a few seconds",
+        status=503,
+        retry_after=5,
+    )
+
+
+_REFUSALS: Final = {End.REPLACED: _replaced, End.CLOSED: _closed, End.FAILED: _failed}
 
 
 class Answers:
@@ -67,7 +92,8 @@ class Answers:
         """Answer a request with its run, and do what the era wants when the reader is lost.
 
         Raises:
-            ProtocolError: 409: another reader took over before anything was said here.
+            ProtocolError: Nothing was said here, and nothing will be: another reader took over
+                (409), or the journal cannot be read (503).
         """
         work = (
             answer.stream() if at_once else answer.respond(commit_after=self.settings.commit_after)
@@ -80,8 +106,8 @@ class Answers:
             raise
         if end is End.GONE and era.cut_cancels:
             run.cancel("client", "the client closed the stream")
-        if end in (End.REPLACED, End.CLOSED) and not answer.committed:
-            raise ProtocolError(INVALID_REQUEST, f"There is no answer here: {end}", status=409)
+        if not answer.committed and end in _REFUSALS:
+            raise _REFUSALS[end]()
 
     def close(self, stream: str) -> None:
         """End a stream's answer; its client may come back."""

@@ -172,9 +172,7 @@ class Handshake:
         run.on_end(partial(_forget, session, identity, context))
         return run
 
-    def _runs_of(
-        self, exchange: Exchange, session: Session, requests: list[Message]
-    ) -> list[Run]:
+    def _runs_of(self, exchange: Exchange, session: Session, requests: list[Message]) -> list[Run]:
         """The runs of all requests of a batch; when one is refused, none of them begins."""
         runs: list[Run] = []
         new: list[Run] = []

@@ -8,6 +8,7 @@ A client that stops reading stops its own reading of the journal and nothing els
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
@@ -15,11 +16,13 @@ from typing import Final
 from msgspec import Struct
 
 from headway.clock import Clock, Timer
-from headway.errors import EntriesTrimmed, StreamNotFound
+from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
 from headway.events import TERMINAL, Cancelled, Entry, Event
 from headway.journal import Cursor
 from headway.protocol.render import Reader, lost, render
 from headway.transport.guard import Receive, Send
+
+logger = logging.getLogger(__name__)
 
 PING: Final = b": ping\n\n"
 CHUNK: Final = 65536
@@ -48,6 +51,7 @@ class End(StrEnum):
     GONE = "client gone"
     REPLACED = "another reader took over"
     CLOSED = "closed by the server"
+    FAILED = "the journal cannot be read"
 
 
 def _always_ok(_event: Event) -> int:
@@ -137,7 +141,7 @@ class Answer:
             commit.cancel()
             if only is not None:
                 await self._send_json(only)
-            elif self.end is None or self.end is End.CLOSED:
+            elif self.end is None:
                 await self._pump()
         finally:
             self._tidy()
@@ -227,6 +231,11 @@ class Answer:
             return await self._next()
         except StreamNotFound:
             self.end = End.CLOSED
+            return []
+        except JournalError as error:
+            # A 2025 client comes back with its cursor; perhaps to another process.
+            logger.warning("a stream was cut: %s", error)
+            self.end = End.FAILED
             return []
 
     def _take(self, entry: Entry) -> None:
