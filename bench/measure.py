@@ -31,7 +31,7 @@ class Plan:
     paced_seconds: float = 4.0
     sessions: int = 2000
     open_streams: int = 500
-    starts: int = 5
+    starts: int = 3
 
 
 QUICK = Plan(

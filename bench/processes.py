@@ -80,7 +80,9 @@ class ServerProcess:
                 if client.recv(65_536).startswith(b"HTTP/1.1 200"):
                     return time.perf_counter() - self.spawned
             time.sleep(0.002)
-        raise NotServing(f"no answer {timeout:.0f} s after the start: {self.last_words()}")
+        status = self._process.poll()
+        how = f"no answer within {timeout:.0f} s" if status is None else f"it ended with {status}"
+        raise NotServing(f"{how}: {self.last_words()}")
 
     def last_words(self) -> str:
         """The end of what the process printed."""

@@ -16,7 +16,7 @@ from bench.wire import ERAS
 
 GENERATOR_NEEDS = 400_000
 """Events a second that the load generator must take in, or it would be what is measured."""
-_WIDTH = 15
+_WIDTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,10 @@ def rows() -> Iterator[Row]:
 
 
 def table(samples: Samples, contenders: Sequence[Contender]) -> str:
-    """Medians, a column a server. A dot stands for what was not measured or is not offered."""
+    """Medians, a column a server; a dot for what was not measured or is not offered."""
     names = [contender.name for contender in contenders]
-    lines = [" " * 32 + "".join(f"{name:>{_WIDTH}}" for name in names)]
+    headings = [name.rpartition("-")[2] for name in names]
+    lines = [" " * 32 + "".join(f"{heading:>{_WIDTH}}" for heading in headings)]
     for row in rows():
         medians = [samples.median(name, row.figure) for name in names]
         if any(median is not None for median in medians):

@@ -100,7 +100,23 @@ async def test_a_second_cut_with_nothing_in_between_loses_nothing_either(
 
 
 @RESUMING
-@pytest.mark.parametrize("plus", [0, 1, 60, 200, 900, 1500])
+async def test_a_second_cut_after_more_progress_loses_nothing_either(
+    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+) -> None:
+    proxy, url = wire
+    house.witness.open_gate(key)
+    async with connected(peer, url, ears) as client:
+        proxy.plan(Cut(b"stage 3 of 6"), Cut(b"stage 5 of 6"))
+        call = Staged(client, key, ears)
+        await call()
+        await ears.until(lambda: EVERY_STAGE[-1] in ears.progress)
+    assert (call.outcome, proxy.cuts, house.witness.runs[key]) == (DONE, 2, 1)
+    # The official transport names the id of the first cut again, and is told again what it has.
+    assert list(dict.fromkeys(ears.progress)) == EVERY_STAGE
+
+
+@RESUMING
+@pytest.mark.parametrize("plus", [0, 1, 60, 200, 900, 1200])
 async def test_wherever_the_cut_falls_nothing_is_lost_and_nothing_comes_twice(
     street: Street, peer: PeerKind, ears: Ears, key: str, plus: int
 ) -> None:
