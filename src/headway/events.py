@@ -8,6 +8,9 @@ Rules of this file:
 - JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
   will have on the wire, so it is encoded once, however many readers it has.
 
+- No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
+  a busy server holds very many.
+
 Two kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`) and a
 2025 session's (`SessionOpened` to `SessionClosed`).
 """
@@ -25,7 +28,7 @@ else:
     MaybeRaw = Raw
 
 
-class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True):
+class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True, gc=False):
     """A request became a run. First entry of every run."""
 
     method: str
@@ -35,7 +38,7 @@ class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True):
     """The session and principal that may read, answer and cancel the run."""
 
 
-class Started(Struct, frozen=True, tag="started", omit_defaults=True):
+class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
     """The handler began to execute."""
 
 
@@ -47,7 +50,7 @@ class Progress(Struct, frozen=True, tag="progress", omit_defaults=True, gc=False
     message: str | None = None
 
 
-class Log(Struct, frozen=True, tag="log", omit_defaults=True):
+class Log(Struct, frozen=True, tag="log", omit_defaults=True, gc=False):
     """A log message of the handler."""
 
     level: str
@@ -55,20 +58,20 @@ class Log(Struct, frozen=True, tag="log", omit_defaults=True):
     logger: str | None = None
 
 
-class Part(Struct, frozen=True, tag="part"):
+class Part(Struct, frozen=True, tag="part", gc=False):
     """A partial result, as JSON."""
 
     value: Raw
 
 
-class Notified(Struct, frozen=True, tag="notified", omit_defaults=True):
+class Notified(Struct, frozen=True, tag="notified", omit_defaults=True, gc=False):
     """Any other notification for the client, passed through."""
 
     method: str
     params: MaybeRaw = None
 
 
-class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=True):
+class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=True, gc=False):
     """The handler asks the client something and waits. `key` is unique for all time."""
 
     key: str
@@ -76,19 +79,19 @@ class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=T
     params: MaybeRaw = None
 
 
-class InputReceived(Struct, frozen=True, tag="input_received"):
+class InputReceived(Struct, frozen=True, tag="input_received", gc=False):
     """The question `key` was answered, or given up."""
 
     key: str
 
 
-class Completed(Struct, frozen=True, tag="completed"):
+class Completed(Struct, frozen=True, tag="completed", gc=False):
     """Terminal: the handler returned `result` (a tool's own error is a result too)."""
 
     result: Raw
 
 
-class Failed(Struct, frozen=True, tag="failed", omit_defaults=True):
+class Failed(Struct, frozen=True, tag="failed", omit_defaults=True, gc=False):
     """Terminal: the request ends with a JSON-RPC error."""
 
     code: int
@@ -96,20 +99,20 @@ class Failed(Struct, frozen=True, tag="failed", omit_defaults=True):
     data: MaybeRaw = None
 
 
-class Cancelled(Struct, frozen=True, tag="cancelled", omit_defaults=True):
+class Cancelled(Struct, frozen=True, tag="cancelled", omit_defaults=True, gc=False):
     """Terminal: the run was stopped. `by` says who did."""
 
     by: str
     reason: str | None = None
 
 
-class Interrupted(Struct, frozen=True, tag="interrupted", omit_defaults=True):
+class Interrupted(Struct, frozen=True, tag="interrupted", omit_defaults=True, gc=False):
     """Terminal: the process that executed the run went away."""
 
     reason: str
 
 
-class SessionOpened(Struct, frozen=True, tag="session_opened", omit_defaults=True):
+class SessionOpened(Struct, frozen=True, tag="session_opened", omit_defaults=True, gc=False):
     """A 2025 client shook hands. First entry of every session."""
 
     version: str
@@ -119,29 +122,29 @@ class SessionOpened(Struct, frozen=True, tag="session_opened", omit_defaults=Tru
     """The principal that opened the session."""
 
 
-class SessionReady(Struct, frozen=True, tag="session_ready"):
+class SessionReady(Struct, frozen=True, tag="session_ready", gc=False):
     """The client sent `notifications/initialized`."""
 
 
-class LevelSet(Struct, frozen=True, tag="level_set"):
+class LevelSet(Struct, frozen=True, tag="level_set", gc=False):
     """The client asked for log messages from `level` upwards."""
 
     level: str
 
 
-class Subscribed(Struct, frozen=True, tag="subscribed"):
+class Subscribed(Struct, frozen=True, tag="subscribed", gc=False):
     """The client wants to hear of changes of the resource `uri`."""
 
     uri: str
 
 
-class Unsubscribed(Struct, frozen=True, tag="unsubscribed"):
+class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     """The client no longer wants to hear of changes of the resource `uri`."""
 
     uri: str
 
 
-class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=True):
+class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=True, gc=False):
     """Terminal: the session is over; its id means nothing any more."""
 
     reason: str = ""
@@ -173,7 +176,7 @@ TERMINAL: frozenset[type] = frozenset({Completed, Failed, Cancelled, Interrupted
 """The events that end a stream."""
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """An event as stored: its place in the stream and when it was written."""
 
     seq: int

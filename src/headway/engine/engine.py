@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -101,6 +102,9 @@ class Engine:
                 run.task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
+        for run in list(self.runs.values()):
+            # Its task never began, or a thread of it does not come back.
+            self._end(run, _ended_in_queue(run))
 
     def launch(self, request: Request) -> Run:
         """Start a run and return it; it executes on its own, whoever reads it.
@@ -124,6 +128,7 @@ class Engine:
             heartbeat=self.settings.heartbeat if context.token is not None else None,
             recorded=is_tool,
         )
+        run.give_up = partial(self._give_up, run)
         context.bind(run)
         self.runs[run_id] = run
         self._arriving += bool(gates)
@@ -155,13 +160,13 @@ class Engine:
             for gate in gates:
                 await self._pass(gate, run)
                 passed.append(gate)
-            if run.cancelled is None:
+            if run.stopping is None:
                 await self._execute(run, request, limit)
             else:
-                self._end(run, run.cancelled)
+                self._end(run, run.stopping)
         except asyncio.CancelledError:
             self._end(run, _ended_in_queue(run))
-            if run.cancelled is None:
+            if run.stopping is None:
                 raise
         finally:
             for gate in passed:
@@ -174,7 +179,7 @@ class Engine:
         run.start_beating()
         self._keep_telling()
         with anyio.CancelScope() as run.scope:
-            if run.cancelled is not None:
+            if run.stopping is not None:
                 run.scope.cancel()
             await gate.enter(lambda ahead: run.announce(f"Queued, {ahead} ahead"))
         if run.scope.cancelled_caught:
@@ -184,35 +189,40 @@ class Engine:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
         event: Event = Interrupted("the server stopped before the run was done")
+        success = False
         timer = None
-        timed_out = success = False
-
-        def expire() -> None:
-            nonlocal timed_out
-            timed_out = True
-            run.cancel("timeout")
-
+        if limit is not None:
+            timer = self.clock.call_later(limit, partial(run.stop, _timeout(run, limit)))
         try:
             run.append(Started())
             run.start_beating()
             with anyio.CancelScope() as run.scope:
-                if run.cancelled is not None:
+                if run.stopping is not None:
                     run.scope.cancel()
-                if limit is not None:
-                    timer = self.clock.call_later(limit, expire)
                 result = await request.execute(request.context)
                 event, success = Completed(encode_json(result)), is_success(result)
-            if run.scope.cancelled_caught and run.cancelled is not None:
-                event = _timeout(run, limit) if timed_out else run.cancelled
+            if run.scope.cancelled_caught and run.stopping is not None:
+                event = run.stopping
         except RunCancelled:
-            event = _timeout(run, limit) if timed_out else run.cancelled or event
+            event = run.stopping or event
         except Exception as error:  # noqa: BLE001 - the user's tool: anything can come out
             event = _failure(run, error)
         finally:
             current_run.reset(token)
+            run.scope = None
             if timer is not None:
                 timer.cancel()
             self._end(run, event, success=success)
+
+    def _give_up(self, run: Run) -> None:
+        """A stopped run does not come back: end it for those who read it."""
+        if not run.ended:
+            logger.warning(
+                "run %s: %s was stopped but goes on; its result will be dropped",
+                run.id[:8],
+                run.target or run.method,
+            )
+            self._end(run, _ended_in_queue(run))
 
     def _end(self, run: Run, event: Event, *, success: bool = False) -> None:
         """Write the terminal entry, unless there is one."""
@@ -275,11 +285,11 @@ def _silent(_ahead: int) -> None:
 
 
 def _ended_in_queue(run: Run) -> Event:
-    return run.cancelled or Interrupted("the server stopped before the run began")
+    return run.stopping or Interrupted("the server stopped before the run began")
 
 
-def _timeout(run: Run, limit: float | None) -> Event:
-    error = ToolTimeout(limit or 0.0)
+def _timeout(run: Run, limit: float) -> Event:
+    error = ToolTimeout(limit)
     return Failed(REQUEST_TIMEOUT, f"{run.target or run.method} {error} and was stopped")
 
 

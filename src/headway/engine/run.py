@@ -34,6 +34,9 @@ from headway.runs import TRANSITIONS, State, advance
 current_run: ContextVar["Run | None"] = ContextVar("headway_run", default=None)
 """The run that the current task or thread works for."""
 
+PATIENCE = 1.0
+"""Seconds between asking a run to stop and giving its end out without it."""
+
 BREATH = 0.005
 """Seconds a tool may report without a pause before it lets the loop serve others."""
 
@@ -46,10 +49,9 @@ class Run:
 
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_questions", "_scheduled", "_steps", "_thread", "_waiting", "born", "cancelled", "clock",
-        "ended",
-        "heartbeat", "id", "journal", "method", "pacer", "recorded", "scope", "seq", "state",
-        "stream", "target", "task",
+        "_patience", "_questions", "_scheduled", "_steps", "_thread", "_waiting", "born", "clock",
+        "ended", "give_up", "heartbeat", "id", "journal", "method", "pacer", "recorded", "scope",
+        "seq", "state", "stopping", "stream", "target", "task",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +81,9 @@ class Run:
         self.seq = 0
         self.scope: anyio.CancelScope | None = None
         self.task: asyncio.Task[None] | None = None
-        self.cancelled: Cancelled | None = None
+        self.stopping: Event | None = None
+        self.give_up: Callable[[], None] = _nothing
+        self._patience: Timer | None = None
         self.ended = False
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
         self._questions = 0
@@ -124,7 +128,7 @@ class Run:
         with self._lock:
             last = self.pacer.finish(self.clock.now(), success=success)
             self.ended = True
-        for timer in (self._flushing, self._beating):
+        for timer in (self._flushing, self._beating, self._patience):
             if timer is not None:
                 timer.cancel()
         try:
@@ -135,6 +139,10 @@ class Run:
             self._give_up_questions()
             for callback in self._ends:
                 callback()
+            # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
+            self._ends.clear()
+            self.give_up = _nothing
+            self.task = None
 
     # What tools call
 
@@ -147,8 +155,8 @@ class Run:
             RunCancelled: In a thread, when the run was cancelled.
         """
         on_loop = get_ident() == self._thread
-        if self.cancelled is not None and not on_loop:
-            raise RunCancelled(self.cancelled.reason or "the run was cancelled")
+        if self.stopping is not None and not on_loop:
+            raise RunCancelled("the run was stopped")
         if message is not None and not isinstance(message, str) and not callable(message):
             message = str(message)  # type hints do not stop anyone
         with self._lock:
@@ -187,8 +195,8 @@ class Run:
             RunCancelled: In a thread, when the run was cancelled.
         """
         on_loop = get_ident() == self._thread
-        if self.cancelled is not None and not on_loop:
-            raise RunCancelled(self.cancelled.reason or "the run was cancelled")
+        if self.stopping is not None and not on_loop:
+            raise RunCancelled("the run was stopped")
         with self._lock:
             if self.ended:
                 return
@@ -249,18 +257,28 @@ class Run:
         """Set when the run is asked to stop."""
         if self._cancel_event is None:
             self._cancel_event = anyio.Event()
-            if self.cancelled is not None:
+            if self.stopping is not None:
                 self._cancel_event.set()
         return self._cancel_event
 
     def cancel(self, by: str, reason: str | None = None) -> None:
-        """Ask the run to stop: async code at its await, threads at their next call here."""
-        if self.cancelled is None and not self.ended:
-            self.cancelled = Cancelled(by, reason)
-            if self._cancel_event is not None:
-                self._cancel_event.set()
-            if self.scope is not None:
-                self.scope.cancel()
+        """Stop the run because somebody wants it stopped."""
+        self.stop(Cancelled(by, reason))
+
+    def stop(self, end: Event) -> None:
+        """Ask the run to stop: async code at its await, threads at their next call here.
+
+        `end` is written when it does, and after `PATIENCE` even if it does not: code in a
+        thread that never calls Headway cannot be reached, and its caller is not to wait for it.
+        """
+        if self.stopping is not None or self.ended:
+            return
+        self.stopping = end
+        if self._cancel_event is not None:
+            self._cancel_event.set()
+        if self.scope is not None:
+            self.scope.cancel()
+        self._patience = self.clock.call_later(PATIENCE, self.give_up)
 
     # Inside
 
@@ -324,3 +342,7 @@ class Run:
         for waiting in (self._waiting or {}).values():
             if not waiting.done():
                 waiting.cancel()
+
+
+def _nothing() -> None:
+    pass

@@ -214,6 +214,8 @@ class Journal:
 
     def _mark(self, tail: Tail, entry: Entry) -> None:
         """Have the entry stored with the next group commit."""
+        if tail.pending is None:
+            tail.pending = []
         tail.pending.append(entry)
         self._dirty[tail.stream] = tail
         if self._work is not None:
@@ -233,7 +235,7 @@ class Journal:
                 raise tail.failure
             return
         done = asyncio.get_running_loop().create_future()
-        tail.settled.append(done)
+        tail.settled = [*(tail.settled or ()), done]
         await done
 
     async def drop(self, stream: str) -> None:
@@ -244,7 +246,7 @@ class Journal:
             self._remove(tail)
             tail.ended = True
             tail.visible = tail.last
-            tail.pending.clear()
+            tail.pending = None
             tail.wake()
             tail.resolve(None)  # as if dropped a moment later
         if self._store is not None and (tail is None or tail.recorded):
@@ -405,12 +407,12 @@ class Journal:
         if refusal is not None:
             # Another process owns the stream: what was appended here never happened.
             tail.failure = refusal
-            tail.pending.clear()
+            tail.pending = None
             self._remove(tail)
             tail.wake()
             tail.resolve(refusal)
             return
-        del tail.pending[: len(write.entries)]
+        tail.pending = (tail.pending or [])[len(write.entries) :] or None
         tail.stored = write.entries[-1].seq
         if not tail.pending:
             tail.visible = tail.last

@@ -99,13 +99,13 @@ class Cursor:
             raise JournalUnavailable("the journal is closed")
         self._waiter = asyncio.get_running_loop().create_future()
         if tail is not None:
-            tail.waiters.append(self._waiter)
+            tail.waiters = [*(tail.waiters or ()), self._waiter]
         else:
             self._source.changes.watch(self._waiter, seen)
         try:
             await self._waiter
         finally:
             # Nudged or cancelled, it would stay in the list until the next entry.
-            if tail is not None and self._waiter in tail.waiters:
+            if tail is not None and tail.waiters and self._waiter in tail.waiters:
                 tail.waiters.remove(self._waiter)
             self._waiter = None

@@ -27,22 +27,23 @@ class Tail:
         self.stored = base  # the store has up to here
         self.ended = False
         self.size = STREAM_OVERHEAD
-        self.pending: list[Entry] = []
+        # Lists when they are needed: a journal keeps very many tails.
+        self.pending: list[Entry] | None = None
         self.failure: JournalError | None = None
-        self.waiters: list[asyncio.Future[None]] = []
-        self.settled: list[asyncio.Future[None]] = []
+        self.waiters: list[asyncio.Future[None]] | None = None
+        self.settled: list[asyncio.Future[None]] | None = None
 
     def wake(self) -> None:
         """Let waiting cursors look again."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        waiters, self.waiters = self.waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
     def resolve(self, error: JournalError | None) -> None:
         """Tell those who wait for the storage how it went."""
-        settled, self.settled = self.settled, []
-        for done in settled:
+        settled, self.settled = self.settled, None
+        for done in settled or ():
             if done.done():
                 continue
             if error is None:

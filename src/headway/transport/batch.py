@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
+from headway.transport.answers import Answers
 from headway.transport.guard import Receive, Send
 from headway.transport.sse import Answer, Headers
 
@@ -19,7 +20,7 @@ class Batch:
         self._receive = receive
         self._send = send
         self._headers = headers
-        self._answers: list[Answer] = []
+        self._members: list[tuple[str, Answer]] = []
         self._lock = asyncio.Lock()
         self._gone = asyncio.Event()
         self._started = False
@@ -35,18 +36,18 @@ class Batch:
         async with self._lock:
             await self._pass_on(message)
 
-    def add(self, answer: Answer) -> None:
-        """Take one member in."""
-        self._answers.append(answer)
+    def add(self, stream: str, answer: Answer) -> None:
+        """Take one member in: the answer that reads `stream`."""
+        self._members.append((stream, answer))
         self._open += 1
 
-    async def respond(self) -> None:
-        """Run all members to their ends."""
+    async def respond(self, answers: Answers) -> None:
+        """Run all members to their ends, each as the one reader of its stream."""
         watcher = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
-                for answer in self._answers:
-                    group.create_task(answer.stream())
+                for stream, answer in self._members:
+                    group.create_task(answers.run(stream, answer, answer.stream()))
         finally:
             watcher.cancel()
 

@@ -5,6 +5,7 @@ Host and Origin against DNS rebinding, content negotiation, and a body within it
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -118,8 +119,7 @@ def check_accept(headers: dict[str, str], *wanted: str) -> None:
     Raises:
         ProtocolError: 406.
     """
-    accept = headers.get("accept", "")
-    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    kinds = _media_types(headers.get("accept", ""))
     for media in wanted:
         if not kinds & {media, media.partition("/")[0] + "/*", "*/*"}:
             raise ProtocolError(
@@ -127,6 +127,11 @@ def check_accept(headers: dict[str, str], *wanted: str) -> None:
                 f"The answer may be {' or '.join(wanted)}; send Accept: {', '.join(wanted)}",
                 status=406,
             )
+
+
+@lru_cache(maxsize=64)
+def _media_types(accept: str) -> frozenset[str]:
+    return frozenset(part.partition(";")[0].strip().lower() for part in accept.split(","))
 
 
 async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> bytes:

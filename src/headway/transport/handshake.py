@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from typing import Any, cast
 
+from mcp.server.runner import ServerRunner
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import (
     cancelled_request_id_from_params,
@@ -79,14 +80,16 @@ class Handshake:
             else:
                 await self._post_to_session(exchange, message)
         except ProtocolError as error:
-            raise Refusal(error, message.id if message.is_request else None) from None
+            # 409 ends this connection, not the request: its answer goes to another one.
+            is_over = message.is_request and error.status != 409
+            raise Refusal(error, message.id if is_over else None) from None
 
     async def _initialize(self, exchange: Exchange, message: Message) -> None:
         check_accept(exchange.headers, JSON, SSE)
         session = self._sessions.draft(exchange.owner)
         context = self._context(exchange, message, session, can_ask=False)
         try:
-            result = await self._kernel.legacy(session.connection, message)(context)
+            result = await self._kernel.legacy(self._runner(session), message)(context)
         except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
             raise _failed_handshake(error) from None
         version = session.connection.protocol_version
@@ -135,9 +138,11 @@ class Handshake:
         runs = self._runs_of(exchange, session, requests)
         for message, run in zip(requests, runs, strict=True):
             voice = self._voice(session, message.id, message.token, run.id, 0)
-            batch.add(self._answers.open(run.stream, 0, voice, batch.receive, batch.send))
+            batch.add(
+                run.stream, self._answers.open(run.stream, 0, voice, batch.receive, batch.send)
+            )
         with session:
-            await batch.respond()
+            await batch.respond(self._answers)
 
     # Messages of a session
 
@@ -158,7 +163,7 @@ class Handshake:
             return going_on
         identity = cast("str | int", message.id)
         context = self._context(exchange, message, session, can_ask=True)
-        call = self._kernel.legacy(session.connection, message)
+        call = self._kernel.legacy(self._runner(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
@@ -195,7 +200,7 @@ class Handshake:
         if message.method == "notifications/cancelled":
             _take_cancel(session, message)
         context = self._context(exchange, message, session, can_ask=False)
-        await self._kernel.notify(session.connection, context, message)
+        await self._kernel.notify(self._runner(session), context, message)
         if message.method == "notifications/initialized":
             session.record(SessionReady())
 
@@ -264,6 +269,11 @@ class Handshake:
         await send_empty(exchange.send, 200)
 
     # What handlers and readers are given
+
+    def _runner(self, session: Session) -> ServerRunner[Any]:
+        if session.runner is None:
+            session.runner = self._kernel.runner(session.connection)
+        return session.runner
 
     def _context(
         self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
@@ -384,6 +394,9 @@ def _remember(session: Session, message: Message) -> None:
 def _forget(session: Session, identity: str | int, context: RunContext) -> None:
     if session.requests.get(identity) is context:
         del session.requests[identity]
+    # They hold the context that holds them.
+    context.message_metadata.close_sse_stream = None
+    context.message_metadata.close_standalone_sse_stream = None
 
 
 def _client_error(error: Any) -> MCPError:

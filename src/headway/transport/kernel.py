@@ -10,7 +10,7 @@ from typing import Any, cast
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.models import InitializationOptions
-from mcp.server.runner import ServerRunner, serve_one
+from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import (
     MCP_PARAM_HEADER_PREFIX,
@@ -48,9 +48,12 @@ class Kernel:
         self.state: Any = None
         self._param_headers: dict[int, tuple[Mapping[str, Any], bool]] = {}
 
-    def legacy(self, connection: Connection, message: Message) -> Execute:
+    def runner(self, connection: Connection) -> ServerRunner[Any]:
+        """What executes the requests of one 2025 session."""
+        return ServerRunner(self.server, connection, self.state, init_options=self.options)
+
+    def legacy(self, runner: ServerRunner[Any], message: Message) -> Execute:
         """What executes a 2025 request of a session."""
-        runner = ServerRunner(self.server, connection, self.state, init_options=self.options)
         method, params = cast("str", message.method), message.params
         return lambda context: runner.on_request(context, method, params)
 
@@ -62,20 +65,20 @@ class Kernel:
             connection = Connection.from_envelope(
                 route.protocol_version, route.client_info, route.client_capabilities
             )
-            return await serve_one(
-                self.server,
-                context,
-                method,
-                params,
-                connection=connection,
-                lifespan_state=self.state,
-            )
+            runner = ServerRunner(self.server, connection, self.state)
+            try:
+                return await runner.on_request(context, method, params)
+            finally:
+                # A cached bound method: a cycle for each call, if it stayed.
+                vars(runner).pop("on_request", None)
+                await aclose_shielded(connection)
 
         return execute
 
-    async def notify(self, connection: Connection, context: RunContext, message: Message) -> None:
+    async def notify(
+        self, runner: ServerRunner[Any], context: RunContext, message: Message
+    ) -> None:
         """Hand a client's notification to the server."""
-        runner = ServerRunner(self.server, connection, self.state, init_options=self.options)
         await runner.on_notify(context, cast("str", message.method), message.params)
 
     async def check_param_headers(

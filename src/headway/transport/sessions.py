@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from mcp.server.connection import Connection
+from mcp.server.runner import ServerRunner
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, InitializeRequestParams
@@ -54,8 +55,8 @@ class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "level_rank", "owner",
-        "requests", "seq", "sessions", "subscriptions", "tag", "used",
+        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "level_rank",
+        "owner", "requests", "runner", "seq", "sessions", "subscriptions", "tag", "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -68,6 +69,7 @@ class Session:
         self.subscriptions: frozenset[str] = frozenset()
         self.requests: dict[str | int, RunContext] = {}
         self.connection = Connection.for_loop(_SessionChannel(self), session_id=session_id)
+        self.runner: ServerRunner[Any] | None = None
         self.seq = 0
         self.delivered = 0
         self.used = sessions.clock.now()
