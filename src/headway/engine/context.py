@@ -4,7 +4,6 @@ Everything a handler says to its client passes here and becomes an event of the 
 is written to a wire, so nothing waits for a reader.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,14 +17,11 @@ from mcp_types import ProgressToken, RequestId
 from headway.engine.run import Run
 from headway.events import Event, Log, Notified, encode_json
 
-BREATHE_EVERY = 16
-"""Reports between looks at whether the loop wants a turn."""
-
 
 class RunContext:
     """The request-scoped channel of one run; satisfies `mcp.shared.dispatcher.DispatchContext`."""
 
-    __slots__ = ("_reports", "_run", "body", "message_metadata", "request_id", "token", "transport")
+    __slots__ = ("_run", "body", "message_metadata", "request_id", "token", "transport")
 
     def __init__(
         self,
@@ -41,7 +37,6 @@ class RunContext:
         self.token = token
         self.body = body
         self._run: Run | None = None
-        self._reports = 0
 
     def bind(self, run: Run) -> None:
         """Make `run` the one that this context speaks for."""
@@ -70,11 +65,7 @@ class RunContext:
         if run is None:
             return
         run.report(progress, total, message)
-        # A tool that reports in a tight loop never waits by itself; a look at the clock for
-        # each report would cost more than the report.
-        self._reports += 1
-        if not self._reports % BREATHE_EVERY and run.needs_breath():
-            await asyncio.sleep(0)
+        await run.breathe()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
