@@ -47,20 +47,26 @@ CONTENDERS = (
     Contender(
         "headway",
         "memory journal, no pacing",
-        _script("product", "memory:"),
+        _script("product", "memory:", "authored"),
+        "import headway.server",
+    ),
+    Contender(
+        "unchanged",
+        "Headway serving the SDK's own MCPServer",
+        _script("product", "memory:", "fixture"),
         "import headway.server",
     ),
     Contender(
         "headway-sqlite",
         "SQLite journal, no pacing",
-        _script("product", "sqlite:///{directory}/journal.db"),
+        _script("product", "sqlite:///{directory}/journal.db", "authored"),
         "import headway.server",
     ),
     Contender(
         "headway-cli",
         "`headway run`, only its start-up",
         (
-            *(_HEADWAY, "run", str(ROOT / "bench/servers/fixture.py") + ":mcp"),
+            *(_HEADWAY, "run", str(ROOT / "bench/servers/authored.py") + ":mcp"),
             *("--port", "{port}", "--journal", "memory:"),
         ),
         "import headway.server, headway.cli",

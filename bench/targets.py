@@ -1,4 +1,4 @@
-"""What Headway is to reach (issue 2, "Speed and memory"), as ratios within one run."""
+"""What Headway is to reach, as ratios within one run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

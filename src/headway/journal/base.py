@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 SWEEP = 30.0
 """Seconds between searches for expired streams."""
 
+FRESH = 64
+"""Ended streams that are kept unpacked: their readers are about to read the end."""
+
 RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds until a failed write is tried again; the last one repeats."""
 
@@ -69,6 +72,7 @@ class Journal:
         self._store = store
         self._tails: dict[str, Tail] = {}
         self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
+        self._fresh: deque[Tail] = deque()  # ended, but perhaps still being read
         self._size = 0
         self._dirty: dict[str, Tail] = {}
         self._work: asyncio.Event | None = None
@@ -209,8 +213,15 @@ class Journal:
         if self._store is None or not tail.recorded:
             tail.visible = entry.seq
             self._ended.append((entry.time + self.retention.ttl, tail))
+            self._fresh.append(tail)
+            if len(self._fresh) > FRESH:
+                self._pack(self._fresh.popleft())
         else:
             self._mark(tail, entry)
+
+    def _pack(self, tail: Tail) -> None:
+        if self._tails.get(tail.stream) is tail:
+            self._size -= tail.pack()
 
     def _mark(self, tail: Tail, entry: Entry) -> None:
         """Have the entry stored with the next group commit."""
