@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ curl, which shows the stream as it is:
 
 
 @contextlib.contextmanager
-def server(data: Path) -> Iterator[str]:
+def server(data: Path) -> Generator[str]:
     """`headway serve` on a free port with the checkout as root; its URL."""
     command = [
         *HEADWAY, "serve", "--root", str(CHECKOUT), "--data", str(data / "data"),
