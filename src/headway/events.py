@@ -11,8 +11,8 @@ Rules of this file:
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
-Two kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`) and a
-2025 session's (`SessionOpened` to `SessionClosed`).
+Three kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), a
+2025 session's (`SessionOpened` to `SessionClosed`) and a process's (`Alive` to `ProcessLeft`).
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -144,13 +144,23 @@ class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     uri: str
 
 
+class Alive(Struct, frozen=True, tag="alive", gc=False):
+    """A process is there: it may write its runs until its lease is over. Or a session is in use."""
+
+
+class ProcessLeft(Struct, frozen=True, tag="process_left", omit_defaults=True, gc=False):
+    """Terminal: a process stopped, or was found gone."""
+
+    reason: str = ""
+
+
 class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=True, gc=False):
     """Terminal: the session is over; its id means nothing any more."""
 
     reason: str = ""
 
 
-Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed
+Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed | ProcessLeft
 Event = (
     Accepted
     | Started
@@ -170,9 +180,13 @@ Event = (
     | Subscribed
     | Unsubscribed
     | SessionClosed
+    | Alive
+    | ProcessLeft
 )
 
-TERMINAL: frozenset[type] = frozenset({Completed, Failed, Cancelled, Interrupted, SessionClosed})
+TERMINAL: frozenset[type] = frozenset(
+    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft}
+)
 """The events that end a stream."""
 
 

@@ -48,6 +48,10 @@ class Settings:
     """A run may take this long, unless its tool says otherwise. A day is more than any call
     in the field; without a limit a hung tool holds its place for ever."""
 
+    lease: float = 10.0
+    """A process that gave no sign of life for this long has lost its runs: others that share
+    the journal end them as interrupted. Longer than any pause of a healthy process."""
+
     max_runs: int = 1000
     """Tool calls executing at once in one process."""
 
@@ -79,7 +83,7 @@ class Settings:
     """Refuse requests whose Host or Origin is not allowed (DNS rebinding)."""
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "ping", "retry", "timeout", "session_ttl"):
+        for name in ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease"):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
         for name in ("max_runs", "threads", "max_body", "max_depth", "max_sessions"):

@@ -54,7 +54,8 @@ def _bar() -> tuple[Bar, io.StringIO]:
     return Bar("Calling count", console), out
 
 
-def test_the_bar_shows_message_and_amount_and_prints_lines_above():
+@pytest.mark.anyio
+async def test_the_bar_shows_message_and_amount_and_prints_lines_above():
     bar, out = _bar()
     with bar:
         bar.progress(1, 3, "Step [one]")
@@ -64,6 +65,18 @@ def test_the_bar_shows_message_and_amount_and_prints_lines_above():
     assert "Step [one]" in shown
     assert "+ [red]part" in shown
     assert "3/3" in shown
+
+
+@pytest.mark.anyio
+async def test_a_thousand_lines_do_not_draw_the_bar_a_thousand_times():
+    bar, out = _bar()
+    with bar:
+        bar.progress(1, 2, "Working")
+        for number in range(1000):
+            bar.line(f"+ part {number}")
+    shown = out.getvalue()
+    assert [line for line in shown.splitlines() if "part 999" in line]
+    assert shown.count("Working") < 100
 
 
 def test_the_bar_gives_the_terminal_away_for_a_question():

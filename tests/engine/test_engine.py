@@ -85,8 +85,8 @@ async def test_a_run_that_raises_is_failed_and_says_no_more_than_it_may(caplog):
         assert isinstance(end, Failed)
         assert end.code == -32603
         assert "hunter2" not in end.message
-        assert end.message.endswith(f"(reference {run.id[:8]})")
-        assert run.id[:8] in caplog.text
+        assert end.message.endswith(f"(reference {run.reference})")
+        assert run.reference in caplog.text
 
 
 async def test_a_protocol_error_of_a_handler_keeps_its_code_and_data():

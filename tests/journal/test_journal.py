@@ -64,8 +64,12 @@ class GatedStore:
         kept = self.kept.get(stream)
         return Head(1, len(kept), kept[-1].event == END) if kept else None
 
-    async def streams(self, prefix: str) -> list[str]:
-        return [stream for stream in self.kept if stream.startswith(prefix)]
+    async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
+        return [
+            stream
+            for stream, kept in self.kept.items()
+            if stream.startswith(prefix) and not (unfinished and kept[-1].event == END)
+        ]
 
     async def drop(self, streams: Sequence[str]) -> None:
         for stream in streams:

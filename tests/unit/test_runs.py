@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from headway.events import (
     TERMINAL,
     Accepted,
+    Alive,
     Cancelled,
     Completed,
     Entry,
@@ -22,6 +23,7 @@ from headway.events import (
     Log,
     Notified,
     Part,
+    ProcessLeft,
     Progress,
     SessionClosed,
     SessionOpened,
@@ -48,7 +50,10 @@ EXAMPLES: list[Event] = [
     Cancelled("client"),
     Interrupted("crash"),
 ]
-OF_SESSIONS = {SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed}
+OF_OTHERS = {
+    SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,
+    Alive, ProcessLeft,
+}  # fmt: skip
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 
 
@@ -72,7 +77,7 @@ def lives(draw: st.DrawFn) -> list[Event]:
 def test_the_table_has_every_state_and_every_event_of_a_run() -> None:
     assert set(TRANSITIONS) == set(State)
     known = {kind for steps in TRANSITIONS.values() for kind in steps}
-    assert known == set(get_args(Event)) - OF_SESSIONS
+    assert known == set(get_args(Event)) - OF_OTHERS
     assert known == {type(event) for event in EXAMPLES}
 
 

@@ -17,6 +17,7 @@ from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
 from headway import Settings
 from headway.clock import Clock
 from headway.journal import open_journal
+from headway.protocol.cursors import tag_of
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -333,6 +334,31 @@ async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before()
         assert (await idle.request("ping")).status == 404
         for session in (listening, busy):
             assert (await session.request("ping")).status == 200
+
+
+async def test_sessions_in_a_journal_file_end_when_no_process_saw_any_use_of_them(
+    tmp_path: Path,
+) -> None:
+    steps = Steps()
+    clock = FakeClock()
+    options: dict[str, Any] = {
+        "journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": clock,
+        "settings": Settings(session_ttl=100),
+    }  # fmt: skip
+    async with served(steps.mcp, **options) as wire:
+        left = await Session.open(wire)
+    async with served(steps.mcp, **options) as wire, served(Steps().mcp, **options) as replica:
+        idle, used = [await Session.open(wire) for _ in range(2)]
+        for _ in range(4):
+            await clock.advance(60, step=10)
+            assert (await used.request("ping")).status == 200
+            await clock.advance(5, step=5)
+        for gone in (left, idle):
+            gone.wire = replica
+            assert (await gone.request("ping")).status == 404
+        assert await wire.app.journal.streams("session/", unfinished=True) == [
+            f"session/{tag_of(used.id)}"
+        ]
 
 
 def test_an_event_id_tells_nothing_that_the_client_did_not_say() -> None:

@@ -1,5 +1,6 @@
 """The live bar of a call, drawn with Rich on stderr."""
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -72,6 +73,8 @@ class Bar:
             expand=True,
         )
         self._task = self._progress.add_task(plain(title), total=None, seen=False)
+        self._lines: list[str] = []
+        self._printing: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -83,6 +86,7 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._print()
         if not self._progress.tasks[0].fields["seen"]:
             # A bar that never moved says nothing worth keeping on the screen.
             self._progress.live.transient = True
@@ -95,12 +99,29 @@ class Bar:
             self._progress.update(self._task, description=plain(message).replace("\n", " "))
 
     def line(self, text: str) -> None:
-        """Print `text` above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print `text` above the bar, with the next redraw.
+
+        Each print draws the bar anew: a print for each of thousands of parts would leave the
+        progress far behind.
+        """
+        self._lines.append(text)
+        if self._printing is None:
+            loop = asyncio.get_running_loop()
+            self._printing = loop.call_later(1 / REDRAWS, self._print)
+
+    def _print(self) -> None:
+        if self._printing is not None:
+            self._printing.cancel()
+            self._printing = None
+        if self._lines:
+            text = "\n".join(self._lines)
+            self._lines.clear()
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def aside(self) -> Generator[None]:
         """Take the bar off the screen while somebody else uses it."""
+        self._print()
         self._progress.stop()
         try:
             yield

@@ -21,6 +21,7 @@ from msgspec import Struct
 from headway.clock import Clock
 from headway.engine.context import RunContext
 from headway.engine.gate import Gate
+from headway.engine.lease import Lease
 from headway.engine.run import Run, current_run
 from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
 from headway.events import Accepted, Completed, Event, Failed, Interrupted, Started, encode_json
@@ -87,6 +88,7 @@ class Engine:
         self._threads = Gate(settings.threads)
         self._tools: dict[str, Gate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lease = Lease(journal, self.clock, settings.lease, self._interrupt_all)
         self._telling = False
         self._arriving = 0  # launched, but not at a gate yet
 
@@ -94,6 +96,7 @@ class Engine:
         """Make ready on the running loop."""
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
+        await self._lease.take()
 
     async def stop(self) -> None:
         """End every run as interrupted; returns when all of them are in the journal."""
@@ -105,6 +108,7 @@ class Engine:
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
             self._end(run, _ended_in_queue(run))
+        await self._lease.release()
 
     def launch(self, request: Request) -> Run:
         """Start a run and return it; it executes on its own, whoever reads it.
@@ -116,7 +120,7 @@ class Engine:
         options = self._options(request.target or "") if is_tool else _NO_OPTIONS
         gates = self._gates(request.target or "", options) if is_tool else ()
         self._check_room(gates)
-        run_id = secrets.token_urlsafe(24)
+        run_id = self._lease.tag + secrets.token_urlsafe(24)
         context = request.context
         run = Run(
             run_id,
@@ -219,7 +223,7 @@ class Engine:
         if not run.ended:
             logger.warning(
                 "run %s: %s was stopped but goes on; its result will be dropped",
-                run.id[:8],
+                run.reference,
                 run.target or run.method,
             )
             self._end(run, _ended_in_queue(run))
@@ -232,9 +236,14 @@ class Engine:
             run.finish(event, success=success)
         except JournalError as error:
             # Another process has taken the run over, or the journal is gone: not ours to end.
-            logger.warning("run %s: its end could not be written: %s", run.id, error)
+            logger.warning("run %s: its end could not be written: %s", run.reference, error)
         finally:
             self.runs.pop(run.id, None)
+
+    def _interrupt_all(self) -> None:
+        """Another process has ended our runs: stop working on them."""
+        for run in list(self.runs.values()):
+            run.stop(Interrupted("another process took the run over"))
 
     # Limits
 
@@ -299,6 +308,6 @@ def _failure(run: Run, error: Exception) -> Event:
     if known is not None:
         data = None if known.data is None else encode_json(known.data)
         return Failed(known.code, known.message, data)
-    reference = run.id[:8]
+    reference = run.reference
     logger.error("run %s: the handler raised", reference, exc_info=error)
     return Failed(INTERNAL_ERROR, f"Internal server error (reference {reference})")

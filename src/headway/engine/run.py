@@ -5,6 +5,7 @@ Only the process that executes a run has a `Run`; everybody else reads the run's
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -24,12 +25,15 @@ from headway.events import (
     Event,
     InputReceived,
     InputRequested,
+    Interrupted,
     Log,
     Part,
     encode_json,
 )
 from headway.journal import Journal
 from headway.runs import TRANSITIONS, State, advance
+
+logger = logging.getLogger(__name__)
 
 current_run: ContextVar["Run | None"] = ContextVar("headway_run", default=None)
 """The run that the current task or thread works for."""
@@ -103,6 +107,11 @@ class Run:
         self._breath = 0.0
         self.append(accepted)
 
+    @property
+    def reference(self) -> str:
+        """A short name for logs and error messages; it opens nothing."""
+        return self.id[8:16]
+
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the run has its end, on the event loop."""
         self._ends.append(callback)
@@ -118,6 +127,14 @@ class Run:
         self.seq = self.journal.append_nowait(
             self.stream, event, after=self.seq, recorded=self.recorded
         )
+
+    def _put(self, event: Event) -> None:
+        """Add what a tool has to say; a stream that is no longer ours stops the run."""
+        try:
+            self.append(event)
+        except JournalError as error:
+            logger.error("run %s is not this process's any more: %s", self.reference, error)
+            self.stop(Interrupted("another process took the run over"))
 
     def start_beating(self) -> None:
         """From now on the run shows a sign of life when it is silent."""
@@ -169,7 +186,7 @@ class Run:
             paced = self.pacer.offer(progress, total, message, self.clock.now())
             if paced is not None:
                 if on_loop and not self._outbox:
-                    self.append(paced)
+                    self._put(paced)
                     return
                 self._outbox.append(paced)
             elif not self.pacer.held or self._flushing is not None:
@@ -205,7 +222,7 @@ class Run:
             if self.ended:
                 return
             if on_loop and not self._outbox:
-                self.append(event)
+                self._put(event)
                 return
             self._outbox.append(event)
             self._schedule()
@@ -308,7 +325,7 @@ class Run:
             events, self._outbox = self._outbox, []
             if not self.ended:
                 for event in events:
-                    self.append(event)
+                    self._put(event)
                 if self.pacer.held and self._flushing is None:
                     self._arm()
 

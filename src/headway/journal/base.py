@@ -30,8 +30,9 @@ from headway.errors import (
 from headway.events import TERMINAL, Entry, Event, size_of
 from headway.journal.changes import Changes
 from headway.journal.cursor import PAGE, Cursor
-from headway.journal.store import Head, Store, Write
+from headway.journal.store import Head, Store
 from headway.journal.tail import Tail
+from headway.journal.writer import Writer
 from headway.settings import Retention
 
 logger = logging.getLogger(__name__)
@@ -41,9 +42,6 @@ SWEEP = 30.0
 
 FRESH = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
-
-RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
-"""Seconds until a failed write is tried again; the last one repeats."""
 
 
 class Journal:
@@ -74,12 +72,16 @@ class Journal:
         self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
         self._fresh: deque[Tail] = deque()  # ended, but perhaps still being read
         self._size = 0
-        self._dirty: dict[str, Tail] = {}
-        self._work: asyncio.Event | None = None
+        self._writer = None if store is None else Writer(store, self.clock, self._remove)
         self._tasks: list[asyncio.Task[None]] = []
         self.closed = False
         self.changes = Changes(None if store is None else store.changed, self.clock)
         """What wakes cursors on other processes' streams."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is written outlives this process."""
+        return self._store is not None
 
     # Opening and closing
 
@@ -90,10 +92,9 @@ class Journal:
             SetupError: The storage cannot be used as it is; the text says what to do.
             JournalUnavailable: It is locked, full or failing, which may be over by itself.
         """
-        self._work = asyncio.Event()
-        if self._store is not None:
+        if self._store is not None and self._writer is not None:
             await self._store.open()
-            self._tasks.append(asyncio.create_task(self._write_all()))
+            self._tasks.append(asyncio.create_task(self._writer.run()))
         self._tasks.append(asyncio.create_task(self._sweep_all()))
 
     async def close(self) -> None:
@@ -195,11 +196,10 @@ class Journal:
         self._size += size
         if type(event) in TERMINAL:
             self._end(tail, entry)
-        elif self._store is None or not tail.recorded:
-            tail.visible = seq
         else:
             tail.visible = seq
-            self._mark(tail, entry)
+            if self._writer is not None and tail.recorded:
+                self._writer.mark(tail, entry)
         if tail.waiters:
             tail.wake()
         if tail.size > self._stream_bytes or seq - tail.base > self._stream_entries:
@@ -210,27 +210,18 @@ class Journal:
 
     def _end(self, tail: Tail, entry: Entry) -> None:
         tail.ended = True
-        if self._store is None or not tail.recorded:
+        if self._writer is not None and tail.recorded:
+            self._writer.mark(tail, entry)
+        else:
             tail.visible = entry.seq
             self._ended.append((entry.time + self.retention.ttl, tail))
             self._fresh.append(tail)
             if len(self._fresh) > FRESH:
                 self._pack(self._fresh.popleft())
-        else:
-            self._mark(tail, entry)
 
     def _pack(self, tail: Tail) -> None:
         if self._tails.get(tail.stream) is tail:
             self._size -= tail.pack()
-
-    def _mark(self, tail: Tail, entry: Entry) -> None:
-        """Have the entry stored with the next group commit."""
-        if tail.pending is None:
-            tail.pending = []
-        tail.pending.append(entry)
-        self._dirty[tail.stream] = tail
-        if self._work is not None:
-            self._work.set()
 
     async def settle(self, stream: str) -> None:
         """Return when everything appended to `stream` so far is in the storage.
@@ -252,7 +243,8 @@ class Journal:
     async def drop(self, stream: str) -> None:
         """Forget a stream. Cursors on it find its end."""
         tail = self._tails.get(stream)
-        self._dirty.pop(stream, None)
+        if self._writer is not None:
+            self._writer.discard(stream)
         if tail is not None:
             self._remove(tail)
             tail.ended = True
@@ -313,12 +305,18 @@ class Journal:
             for entry in await cursor.next():
                 yield entry
 
-    async def streams(self, prefix: str = "") -> list[str]:
-        """The names of all streams that start with `prefix`, oldest first."""
-        known = await self._store.streams(prefix) if self._store is not None else []
+    async def streams(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """The names of the streams that start with `prefix`, oldest first.
+
+        All of them, or only those without a terminal entry.
+        """
+        known: list[str] = []
+        if self._store is not None:
+            known = await self._store.streams(prefix, unfinished=unfinished)
         seen = set(known)
         for name, tail in self._tails.items():
-            if name.startswith(prefix) and name not in seen and tail.last:
+            is_wanted = tail.last and not (unfinished and tail.ended)
+            if is_wanted and name.startswith(prefix) and name not in seen:
                 known.append(name)
         return known
 
@@ -365,73 +363,9 @@ class Journal:
                 with _quietly("expired streams were not dropped"):
                     await self._store.expire(now)
 
-    # Storing
-
     async def _settle_quietly(self, stream: str) -> None:
         with _quietly("the last entries of %s were not stored", stream):
             await self.settle(stream)
-
-    async def _write_all(self) -> None:
-        """Hand what is pending to the store, one group commit after the other."""
-        assert self._store is not None
-        assert self._work is not None
-        failures = 0
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            dirty, self._dirty = self._dirty, {}
-            writes = [
-                Write(tail.stream, tail.stored, list(tail.pending), tail.ended)
-                for tail in dirty.values()
-                if tail.pending
-            ]
-            if not writes:
-                continue
-            try:
-                refused = await self._store.write(writes)
-            except Exception as error:
-                if failures == 0:
-                    is_known = isinstance(error, JournalUnavailable)
-                    trace = None if is_known else error
-                    logger.error("the journal cannot be written: %s", error, exc_info=trace)
-                self._release(dirty, JournalUnavailable(str(error)))
-                await self.clock.sleep(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
-                failures += 1
-                continue
-            if failures:
-                logger.warning("the journal can be written again")
-                failures = 0
-            for write in writes:
-                self._stored(dirty[write.stream], write, refused.get(write.stream))
-
-    def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
-        """The store failed: keep the entries for later, but let readers and writers go on."""
-        self._dirty = {**dirty, **self._dirty}
-        assert self._work is not None
-        self._work.set()
-        for tail in dirty.values():
-            tail.visible = tail.last
-            tail.wake()
-            tail.resolve(error)
-
-    def _stored(self, tail: Tail, write: Write, refusal: JournalError | None) -> None:
-        if refusal is not None:
-            # Another process owns the stream: what was appended here never happened.
-            tail.failure = refusal
-            tail.pending = None
-            self._remove(tail)
-            tail.wake()
-            tail.resolve(refusal)
-            return
-        tail.pending = (tail.pending or [])[len(write.entries) :] or None
-        tail.stored = write.entries[-1].seq
-        if not tail.pending:
-            tail.visible = tail.last
-            tail.wake()
-            tail.resolve(None)
-            if tail.ended:
-                # The store serves it from here on; cursors that hold the tail finish with it.
-                self._remove(tail)
 
 
 class _quietly:

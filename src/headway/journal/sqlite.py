@@ -133,9 +133,9 @@ class SqliteStore:
         """See `Store.head`."""
         return await self._on(self._reader, self._head, stream)
 
-    async def streams(self, prefix: str) -> list[str]:
+    async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`."""
-        return await self._on(self._reader, self._streams, prefix)
+        return await self._on(self._reader, self._streams, prefix, unfinished)
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
@@ -312,12 +312,13 @@ class SqliteStore:
         ).fetchone()
         return Head(found[0], found[1], bool(found[2])) if found else None
 
-    def _streams(self, db: sqlite3.Connection, prefix: str) -> list[str]:
+    def _streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
         end = _end_of(prefix)
         below = "" if end is None else "AND name < :end"
+        which = "AND expires IS NULL" if unfinished else ""
         names = db.execute(
             "SELECT json_group_array(name) FROM (SELECT name FROM streams"
-            f" WHERE name >= :prefix {below} ORDER BY id)",
+            f" WHERE name >= :prefix {below} {which} ORDER BY id)",
             {"prefix": prefix, "end": end},
         ).fetchone()[0]
         return json.loads(names)

@@ -35,6 +35,7 @@ SCHEMA = (
         expires REAL                -- set by the terminal entry, NULL until then
     )""",
     "CREATE INDEX streams_by_expiry ON streams (expires) WHERE expires IS NOT NULL",
+    "CREATE INDEX unfinished_streams ON streams (name) WHERE expires IS NULL",
     """CREATE TABLE chunks (
         stream INTEGER NOT NULL,
         first INTEGER NOT NULL,

@@ -62,8 +62,8 @@ class Store(Protocol):
         """The stream's head, or None."""
         ...
 
-    async def streams(self, prefix: str) -> list[str]:
-        """The streams whose names start with `prefix`, oldest first."""
+    async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
+        """The streams whose names start with `prefix`, oldest first; all, or those not ended."""
         ...
 
     async def drop(self, streams: Sequence[str]) -> None:

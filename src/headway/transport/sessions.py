@@ -23,6 +23,7 @@ from headway.clock import Clock, Timer
 from headway.engine import BUSY, RunContext, as_event, current_run, tell
 from headway.errors import EntriesTrimmed, JournalError, ProtocolError, StreamNotFound
 from headway.events import (
+    Alive,
     Entry,
     Event,
     InputReceived,
@@ -50,13 +51,20 @@ ANSWER_WITHIN = 300.0
 SWEEP_SHARE = 10
 """Idle sessions are looked for this many times within `session_ttl`."""
 
+SIGN_SHARE = 2
+"""A session in use says so in a journal that outlives the process this often within
+`session_ttl`."""
+
+ABANDONED = 1 + 1 / SIGN_SHARE + 1 / SWEEP_SHARE
+"""Times `session_ttl` without an entry: by then every process would have noticed some use."""
+
 
 class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "level_rank",
-        "owner", "requests", "runner", "seq", "sessions", "subscriptions", "tag", "used",
+        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "level_rank", "owner",
+        "requests", "runner", "seq", "sessions", "signed", "subscriptions", "tag", "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -72,7 +80,7 @@ class Session:
         self.runner: ServerRunner[Any] | None = None
         self.seq = 0
         self.delivered = 0
-        self.used = sessions.clock.now()
+        self.used = self.signed = sessions.clock.now()
         self.holds = 0
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
         self._asks = 0
@@ -226,7 +234,9 @@ class Sessions:
         return len(self._known)
 
     def start(self) -> None:
-        """Begin to look for idle sessions."""
+        """Begin to look for idle sessions, those left by processes that are gone among them."""
+        if self.journal.is_durable:
+            self.later(self._close_abandoned())
         self._sweeping = self.clock.call_later(self.settings.session_ttl / SWEEP_SHARE, self._sweep)
 
     async def stop(self) -> None:
@@ -310,11 +320,34 @@ class Sessions:
                 session.record(event)
 
     def _sweep(self) -> None:
-        limit = self.clock.now() - self.settings.session_ttl
+        now, ttl = self.clock.now(), self.settings.session_ttl
         for session in list(self._known.values()):
-            if not session.holds and not session.requests and session.used < limit:
-                self.close(session, "idle")
+            is_idle = not session.holds and not session.requests and session.used < now - ttl
+            if not self.journal.is_durable:
+                if is_idle:
+                    self.close(session, "idle")
+            elif is_idle:
+                # Another process may still serve it: its age in the journal decides.
+                del self._known[session.id]
+            elif session.signed < now - ttl / SIGN_SHARE:
+                session.signed = now
+                session.record(Alive())
         self.start()
+
+    async def _close_abandoned(self) -> None:
+        """End the sessions that no process has seen any use of."""
+        limit = self.clock.time() - ABANDONED * self.settings.session_ttl
+        try:
+            for stream in await self.journal.streams("session/", unfinished=True):
+                head = await self.journal.head(stream)
+                if head is None or head.ended:
+                    continue
+                last = await self.journal.read(stream, after=head.last - 1)
+                if last and last[-1].time < limit:
+                    closing = [SessionClosed("idle")]
+                    await self.journal.append(stream, closing, after=head.last)
+        except JournalError as error:
+            logger.warning("idle sessions were not looked for: %s", error)
 
 
 @lru_cache(maxsize=256)

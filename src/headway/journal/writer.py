@@ -1,0 +1,105 @@
+"""Group commits: what a process wrote since the last one goes to the store in one step."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from headway.clock import Clock
+from headway.errors import JournalError, JournalUnavailable
+from headway.events import Entry
+from headway.journal.store import Store, Write
+from headway.journal.tail import Tail
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
+"""Seconds until a failed write is tried again; the last one repeats."""
+
+
+class Writer:
+    """Hands pending entries to the store.
+
+    `forget` is called with a tail that need not be kept any longer: its stream has ended and
+    the store serves it, or it turned out to be another process's.
+    """
+
+    def __init__(self, store: Store, clock: Clock, forget: Callable[[Tail], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._forget = forget
+        self._dirty: dict[str, Tail] = {}
+        self._work = asyncio.Event()
+
+    def mark(self, tail: Tail, entry: Entry) -> None:
+        """Have the entry stored with the next group commit."""
+        if tail.pending is None:
+            tail.pending = []
+        tail.pending.append(entry)
+        self._dirty[tail.stream] = tail
+        self._work.set()
+
+    def discard(self, stream: str) -> None:
+        """Store nothing more of a stream that was dropped."""
+        self._dirty.pop(stream, None)
+
+    async def run(self) -> None:
+        """Write, one group commit after the other, until cancelled.
+
+        What could not be written is kept and tried again.
+        """
+        failures = 0
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            dirty, self._dirty = self._dirty, {}
+            writes = [
+                Write(tail.stream, tail.stored, list(tail.pending), tail.ended)
+                for tail in dirty.values()
+                if tail.pending
+            ]
+            if not writes:
+                continue
+            try:
+                refused = await self._store.write(writes)
+            except Exception as error:
+                if failures == 0:
+                    is_known = isinstance(error, JournalUnavailable)
+                    trace = None if is_known else error
+                    logger.error("the journal cannot be written: %s", error, exc_info=trace)
+                self._release(dirty, JournalUnavailable(str(error)))
+                await self._clock.sleep(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
+                failures += 1
+                continue
+            if failures:
+                logger.warning("the journal can be written again")
+                failures = 0
+            for write in writes:
+                self._stored(dirty[write.stream], write, refused.get(write.stream))
+
+    def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
+        """The store failed: keep the entries for later, but let readers and writers go on."""
+        self._dirty = {**dirty, **self._dirty}
+        self._work.set()
+        for tail in dirty.values():
+            tail.visible = tail.last
+            tail.wake()
+            tail.resolve(error)
+
+    def _stored(self, tail: Tail, write: Write, refusal: JournalError | None) -> None:
+        if refusal is not None:
+            # Another process owns the stream: what was appended here never happened.
+            tail.failure = refusal
+            tail.pending = None
+            self._forget(tail)
+            tail.wake()
+            tail.resolve(refusal)
+            return
+        tail.pending = (tail.pending or [])[len(write.entries) :] or None
+        tail.stored = write.entries[-1].seq
+        if not tail.pending:
+            tail.visible = tail.last
+            tail.wake()
+            tail.resolve(None)
+            if tail.ended:
+                # The store serves it from here on; cursors that hold the tail finish with it.
+                self._forget(tail)
