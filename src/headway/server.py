@@ -32,6 +32,7 @@ from mcp_types import (
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from headway import resources
 from headway.api import Headway
 from headway.clock import Clock
 from headway.engine import Engine, ToolOptions
@@ -42,6 +43,7 @@ from headway.transport.guard import Guard, Receive, Scope, Send
 from headway.transport.http import HttpTransport
 from headway.transport.kernel import Kernel
 from headway.transport.sessions import Sessions
+from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Served:
     build: Callable[[str, HttpTransport], Starlette]
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
+    is_ours: bool = False
+    """Whether it is a `Headway`, whose lists may show what Headway adds."""
 
 
 def asgi(
@@ -106,6 +110,7 @@ class HeadwayApp:
         clock: Clock,
     ) -> None:
         _equip(served.low)
+        resources.equip(served.low, listed=served.is_ours)
         self.name = served.name
         self.path = path
         self.journal = journal
@@ -113,6 +118,7 @@ class HeadwayApp:
         self._served = served
         self._kernel = Kernel(served.low)
         self._sessions = Sessions(journal, settings, clock)
+        self._watchers = Watchers(journal, clock, self._tell_of_resource)
         self.transport = HttpTransport(
             self._kernel,
             self.engine,
@@ -120,6 +126,7 @@ class HeadwayApp:
             settings=settings,
             clock=clock,
             guard=Guard(settings, host),
+            watchers=self._watchers,
         )
         self._app = served.build(path, self.transport)
         self._app.router.lifespan_context = lambda _app: self.lifespan()
@@ -162,6 +169,7 @@ class HeadwayApp:
                 self._is_running = False
                 unsubscribe()
                 self.transport.end_idle_streams()
+                await self._watchers.stop()
                 await self.engine.stop()
                 await self._sessions.stop()
 
@@ -199,6 +207,12 @@ class HeadwayApp:
             if started.done():
                 raise
             started.set_exception(error)
+
+    async def _tell_of_resource(self, uri: str) -> None:
+        if self._served.bus is not None:
+            await self._served.bus.publish(ResourceUpdated(uri))
+        else:
+            self._sessions.broadcast("notifications/resources/updated", {"uri": uri}, uri)
 
     def _bridge_changes(self) -> Callable[[], None]:
         """Tell 2025 sessions of what is published for `subscriptions/listen`."""
@@ -262,6 +276,7 @@ def _mcp_server(server: MCPServer[Any]) -> Served:
         bus=bus,
         build=build,
         tools=server.tool_options if isinstance(server, Headway) else {},
+        is_ours=isinstance(server, Headway),
     )
 
 

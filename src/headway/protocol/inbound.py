@@ -193,3 +193,14 @@ def refusal(rejection: InboundLadderRejection) -> ProtocolError:
     """A rejection of the SDK's rules as ours."""
     status = ERROR_CODE_HTTP_STATUS.get(rejection.code, 400)
     return ProtocolError(rejection.code, rejection.message, status=status, data=rejection.data)
+
+
+def subscribed_resources(message: Message) -> list[object]:
+    """The resources that a `subscriptions/listen` wants to hear of; whatever the client sent."""
+    if message.method != "subscriptions/listen":
+        return []
+    wanted = (message.params or {}).get("notifications")
+    uris = cast("dict[str, object]", wanted if isinstance(wanted, dict) else {}).get(
+        "resourceSubscriptions"
+    )
+    return cast("list[object]", uris) if isinstance(uris, list) else []

@@ -25,6 +25,7 @@ from headway.events import (
     encodable,
 )
 from headway.protocol.eras import Era, rank_of
+from headway.protocol.run_uris import META_KEY, uri_of
 
 REQUEST_CANCELLED: Final = -32800
 """The code 2025 streams end with after a cancel, as in the official SDK (and LSP)."""
@@ -46,6 +47,7 @@ class _LogParams(Struct, omit_defaults=True):
     level: str
     data: Raw
     logger: str | None = None
+    meta: dict[str, str] | None = msgspec.field(name="_meta", default=None)
 
 
 class _ErrorBody(Struct, omit_defaults=True):
@@ -81,6 +83,8 @@ class Reader(Struct, frozen=True):
     era: Era
     log_rank: Callable[[], int]
     """The lowest level the client wants at the moment, as `rank_of` counts."""
+    run: str = ""
+    """The id of the run, for a client that wants to read it as a resource."""
 
 
 def render(event: Event, reader: Reader) -> bytes | None:
@@ -148,7 +152,8 @@ def _log(event: Log, reader: Reader) -> bytes | None:
 def _part(event: Part, reader: Reader) -> bytes | None:
     if reader.log_rank() > _INFO:
         return None
-    return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER)) + b"}"
+    meta = {META_KEY: uri_of(reader.run)} if reader.run else None
+    return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER, meta)) + b"}"
 
 
 def _cancelled(event: Cancelled, reader: Reader) -> bytes | None:

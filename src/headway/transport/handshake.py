@@ -43,6 +43,7 @@ from headway.transport.guard import check_accept
 from headway.transport.kernel import Kernel
 from headway.transport.sessions import Session, Sessions
 from headway.transport.sse import Headers, Voice, send_empty, send_json
+from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,13 @@ class Handshake:
         engine: Engine,
         sessions: Sessions,
         answers: Answers,
+        watchers: Watchers,
     ) -> None:
         self._kernel = kernel
         self._engine = engine
         self._sessions = sessions
         self._answers = answers
+        self._watchers = watchers
 
     @property
     def _journal(self) -> Journal:
@@ -168,6 +171,8 @@ class Handshake:
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
             _remember(session, message)
+            if message.method == "resources/subscribe":
+                self._watchers.watch(session.tag, (message.params or {}).get("uri"))
             return result
 
         run = self._engine.launch(
@@ -310,7 +315,7 @@ class Handshake:
     ) -> Voice:
         identity = cast("str | int", identity)
         prefix = run_prefix(run_id, identity, token)
-        reader = render.Reader(identity, token, session.era, lambda: session.level_rank)
+        reader = render.Reader(identity, token, session.era, lambda: session.level_rank, run_id)
         return Voice(reader, prefix=prefix, opening=self._opening(session.era, prefix, seq))
 
     def _opening(self, era: Era, prefix: bytes, seq: int) -> bytes:

@@ -33,6 +33,7 @@ from headway.transport.handshake import Handshake
 from headway.transport.kernel import Kernel
 from headway.transport.modern import Modern
 from headway.transport.sessions import Sessions
+from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,14 @@ class HttpTransport:
         settings: Settings,
         clock: Clock,
         guard: Guard,
+        watchers: Watchers,
     ) -> None:
         self.answers = Answers(engine.journal, settings, clock)
         self._engine = engine
         self._settings = settings
         self._guard = guard
-        self._modern = Modern(kernel, engine, self.answers)
-        self._handshake = Handshake(kernel, engine, sessions, self.answers)
+        self._modern = Modern(kernel, engine, self.answers, watchers)
+        self._handshake = Handshake(kernel, engine, sessions, self.answers, watchers)
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._post,
             "GET": self._get,

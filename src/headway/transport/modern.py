@@ -14,21 +14,30 @@ from headway.events import Event
 from headway.protocol import render
 from headway.protocol.cursors import tag_of
 from headway.protocol.eras import MODERN, rank_of
-from headway.protocol.inbound import Message, check_version, classify_modern
+from headway.protocol.inbound import (
+    Message,
+    check_version,
+    classify_modern,
+    subscribed_resources,
+)
 from headway.transport.answers import Answers
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
 from headway.transport.kernel import Kernel
 from headway.transport.sse import Voice, send_empty
+from headway.transport.watching import Watchers
 
 
 class Modern:
     """Answers the POSTs of 2026-07-28 clients."""
 
-    def __init__(self, kernel: Kernel, engine: Engine, answers: Answers) -> None:
+    def __init__(
+        self, kernel: Kernel, engine: Engine, answers: Answers, watchers: Watchers
+    ) -> None:
         self._kernel = kernel
         self._engine = engine
         self._answers = answers
+        self._watchers = watchers
 
     async def post(self, exchange: Exchange, message: Message) -> None:
         """Answer one self-contained message.
@@ -56,17 +65,16 @@ class Modern:
         route = classify_modern(message, exchange.headers, exchange.scope["headers"])
         context = _context(exchange, message)
         await self._kernel.check_param_headers(route, message, exchange.request.headers, context)
-        run = self._engine.launch(
-            Request(
-                cast("str", message.method),
-                message.target,
-                tag_of(f"principal {exchange.owner}"),
-                context,
-                self._kernel.modern(route, message),
-            )
-        )
+        tag = tag_of(f"principal {exchange.owner}")
+        execute = self._kernel.modern(route, message)
+        request = Request(cast("str", message.method), message.target, tag, context, execute)
+        run = self._engine.launch(request)
+        for uri in subscribed_resources(message):
+            self._watchers.watch(tag, uri)
         rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
-        reader = render.Reader(cast("str | int", message.id), message.token, MODERN, lambda: rank)
+        reader = render.Reader(
+            cast("str | int", message.id), message.token, MODERN, lambda: rank, run.id
+        )
         answer = self._answers.open(
             run.stream, 0, Voice(reader, status=_status), exchange.receive, exchange.send
         )

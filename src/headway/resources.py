@@ -1,0 +1,224 @@
+"""Every run as a resource, `headway://runs/<id>`: its state, its progress and its parts so far.
+
+This is how incremental results stay inside the specification: any client can read them, and
+subscribe to hear of more. A caller sees its own runs and nobody else's: reading is a run too, and
+the run that is read has to be in the same place of the journal.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    EmptyResult,
+    ListResourceTemplatesResult,
+    ReadResourceResult,
+    ResourceTemplate,
+    TextResourceContents,
+)
+from mcp_types.jsonrpc import INVALID_PARAMS
+from msgspec import Raw, Struct
+
+from headway.engine import current_run
+from headway.errors import EntriesTrimmed, StreamNotFound
+from headway.events import Cancelled, Entry, Event, Failed, Interrupted, Part
+from headway.journal import Journal
+from headway.protocol.run_uris import TEMPLATE, run_of, uri_of
+from headway.runs import RunView, State, fold
+
+PARTS_BYTES = 1024 * 1024
+"""Of a run's parts the newest are shown, of so many bytes together."""
+
+JSON = "application/json"
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+class _Progress(Struct, omit_defaults=True):
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
+class _Description(Struct, omit_defaults=True):
+    uri: str
+    state: str
+    method: str = ""
+    tool: str | None = None
+    progress: _Progress | None = None
+    parts: list[Raw] = []
+    earlier_parts_left_out: bool = False
+    error: str | None = None
+
+
+async def describe(journal: Journal, stream: str) -> bytes:
+    """A run as JSON: `state`, `tool`, `progress`, `parts` with the newest last, `error`.
+
+    Raises:
+        StreamNotFound: There is no such run, or it has been forgotten.
+    """
+    entries, is_whole = await _entries(journal, stream)
+    # Of a run that said very much the journal has dropped the beginning.
+    view = fold(entries, None if is_whole else RunView(State.WORKING))
+    parts = [entry.event.value for entry in entries if isinstance(entry.event, Part)]
+    shown = _newest(parts)
+    progress = None
+    if view.progress is not None:
+        progress = _Progress(view.progress, view.total, view.message)
+    return msgspec.json.encode(
+        _Description(
+            uri=uri_of(stream.rpartition("/")[2]),
+            state=view.state,
+            method=view.method,
+            tool=view.target,
+            progress=progress,
+            parts=shown,
+            earlier_parts_left_out=not is_whole or len(shown) < len(parts),
+            error=_error(view.end),
+        )
+    )
+
+
+async def _entries(journal: Journal, stream: str) -> tuple[list[Entry], bool]:
+    """What is kept of a run, and whether that is all."""
+    head = await journal.head(stream)
+    if head is None:
+        raise StreamNotFound(stream)
+    entries: list[Entry] = []
+    after, is_whole = head.first - 1, head.first == 1
+    while after < head.last:
+        try:
+            entries += await journal.read(stream, after=after)
+        except EntriesTrimmed as error:
+            entries, after, is_whole = [], error.first - 1, False
+            continue
+        after = entries[-1].seq
+    return entries, is_whole
+
+
+def _newest(parts: list[Raw]) -> list[Raw]:
+    """The last parts, as many as fit."""
+    room = PARTS_BYTES
+    for count, value in enumerate(reversed(parts)):
+        room -= len(bytes(value))
+        if room < 0:
+            return parts[len(parts) - count :]
+    return parts
+
+
+def _error(end: Event | None) -> str | None:
+    match end:
+        case Failed():
+            return end.message
+        case Interrupted():
+            return end.reason
+        case Cancelled():
+            return end.reason or f"cancelled by the {end.by}"
+        case _:
+            return None
+
+
+# What a server answers
+
+
+def equip(low: Server[Any], *, listed: bool) -> None:
+    """Have a server that has resources answer for its runs too; all else it answers as before.
+
+    `listed`: the template is in the server's list of templates.
+    """
+    wrappers: list[tuple[str, Callable[[Handler], Handler]]] = [
+        ("resources/read", _read),
+        ("resources/subscribe", _subscribe),
+        ("subscriptions/listen", _listen),
+    ]
+    if listed:
+        wrappers.append(("resources/templates/list", _list))
+    for method, wrap in wrappers:
+        entry = low.get_request_handler(method)
+        if entry is not None and not hasattr(entry.handler, _MARK):
+            handler = wrap(entry.handler)
+            setattr(handler, _MARK, True)  # one server object may be served more than once
+            low.add_request_handler(method, entry.params_type, handler)
+
+
+_MARK = "_answers_for_runs"
+
+
+def _read(inner: Handler) -> Handler:
+    async def read(context: Any, params: Any) -> Any:
+        run_id = run_of(params.uri)
+        if run_id is None:
+            return await inner(context, params)
+        try:
+            text = (await describe(*_place_of(run_id))).decode()
+        except StreamNotFound:
+            raise _unknown(params.uri) from None
+        content = TextResourceContents(uri=params.uri, mime_type=JSON, text=text)
+        return ReadResourceResult(contents=[content])
+
+    return read
+
+
+def _subscribe(inner: Handler) -> Handler:
+    async def subscribe(context: Any, params: Any) -> Any:
+        if run_of(params.uri) is None:
+            return await inner(context, params)
+        if not await _is_known(params.uri):
+            raise _unknown(params.uri)
+        return EmptyResult()
+
+    return subscribe
+
+
+def _listen(inner: Handler) -> Handler:
+    async def listen(context: Any, params: Any) -> Any:
+        """Of runs that are not the caller's nothing is heard."""
+        wanted = params.notifications
+        if wanted.resource_subscriptions:
+            wanted.resource_subscriptions = [
+                uri
+                for uri in wanted.resource_subscriptions
+                if run_of(uri) is None or await _is_known(uri)
+            ]
+        return await inner(context, params)
+
+    return listen
+
+
+def _list(inner: Handler) -> Handler:
+    async def templates(context: Any, params: Any) -> Any:
+        page: ListResourceTemplatesResult = await inner(context, params)
+        if page.next_cursor is None:
+            page.resource_templates = [*page.resource_templates, _TEMPLATE]
+        return page
+
+    return templates
+
+
+_TEMPLATE = ResourceTemplate(
+    name="run",
+    title="A run of a tool",
+    uri_template=TEMPLATE,
+    description="State, progress and partial results of a tool call; the id is in `_meta` of each "
+    "partial result. Can be subscribed to.",
+    mime_type=JSON,
+)
+
+
+def _place_of(run_id: str) -> tuple[Journal, str]:
+    """Where a run of this caller would be: beside the run that is asking."""
+    asking = current_run.get()
+    if asking is None:
+        raise StreamNotFound(run_id)
+    return asking.journal, f"{asking.stream.rpartition('/')[0]}/{run_id}"
+
+
+async def _is_known(uri: str) -> bool:
+    journal, stream = _place_of(run_of(uri) or "")
+    return await journal.head(stream) is not None
+
+
+def _unknown(uri: str) -> MCPError:
+    return MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
