@@ -324,6 +324,37 @@ async def test_who_waits_for_a_place_is_told_so(
 
 
 @each_era
+async def test_eight_blocked_threads_block_nobody_else(era: str) -> None:
+    """Scenario 18: sync tools that sleep, while lists are answered and the wire stays alive."""
+    go, working = threading.Event(), threading.Semaphore(0)
+    mcp = Headway("s")
+
+    @mcp.tool(concurrency=8)
+    def block() -> str:
+        working.release()
+        go.wait(30)
+        return "woken"
+
+    async with served(mcp) as wire:
+        client = await connect(wire, era)
+        try:
+            calls = [await begin(client, "block", id=n, token=n) for n in range(1, 9)]
+            for _ in calls:
+                assert await asyncio.to_thread(working.acquire, timeout=10)
+            ninth = await client.call("block", id=9, token=9)
+            assert (await ninth.message())["params"]["message"] == "Queued, 0 ahead"
+            for number in range(20):
+                listed = await (await client.request("tools/list", id=100 + number)).json()
+                assert listed["result"]["tools"][0]["name"] == "block"
+            await wire.clock.advance(10.5, step=0.5)
+            for call in calls:
+                assert progress_of([await (await call.answer()).message()])
+        finally:
+            go.set()
+        assert text_of((await ninth.rest())[-1]) == "woken"
+
+
+@each_era
 async def test_who_is_cancelled_in_the_queue_leaves_it(era: str) -> None:
     queued = Queued(concurrency=1)
     async with served(queued.mcp) as wire:
