@@ -11,8 +11,9 @@ Rules of this file:
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
-Three kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), a
-2025 session's (`SessionOpened` to `SessionClosed`) and a process's (`Alive` to `ProcessLeft`).
+Four kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
+one (`HandedOver` to `InboxClosed`), a 2025 session's (`SessionOpened` to `SessionClosed`) and a
+process's (`Alive` to `ProcessLeft`).
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -160,7 +161,34 @@ class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=Tru
     reason: str = ""
 
 
-Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed | ProcessLeft
+class HandedOver(Struct, frozen=True, tag="handed_over", gc=False):
+    """A run goes on without its request: its client has a handle. First entry of its inbox."""
+
+    created: float
+    """When the run began, in seconds since 1970."""
+    ttl: float
+    """How long after that the handle may be of use, in seconds."""
+
+
+class CancelRequested(Struct, frozen=True, tag="cancel_requested", omit_defaults=True, gc=False):
+    """Somebody who does not execute the run wants it stopped."""
+
+    by: str
+    reason: str | None = None
+
+
+class InputAnswered(Struct, frozen=True, tag="input_answered", gc=False):
+    """The client's answer to the run's question `key`: the result object it would have sent."""
+
+    key: str
+    result: Raw
+
+
+class InboxClosed(Struct, frozen=True, tag="inbox_closed", gc=False):
+    """Terminal: the run has ended; nobody reads its inbox any more."""
+
+
+Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed | ProcessLeft | InboxClosed
 Event = (
     Accepted
     | Started
@@ -182,10 +210,14 @@ Event = (
     | SessionClosed
     | Alive
     | ProcessLeft
+    | HandedOver
+    | CancelRequested
+    | InputAnswered
+    | InboxClosed
 )
 
 TERMINAL: frozenset[type] = frozenset(
-    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft}
+    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft, InboxClosed}
 )
 """The events that end a stream."""
 

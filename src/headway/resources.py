@@ -22,8 +22,8 @@ from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
 from headway.engine import current_run
-from headway.errors import EntriesTrimmed, StreamNotFound
-from headway.events import Cancelled, Entry, Event, Failed, Interrupted, Part
+from headway.errors import StreamNotFound
+from headway.events import Cancelled, Event, Failed, Interrupted, Part
 from headway.journal import Journal
 from headway.protocol.run_uris import TEMPLATE, run_of, uri_of
 from headway.runs import RunView, State, fold
@@ -59,7 +59,8 @@ async def describe(journal: Journal, stream: str) -> bytes:
     Raises:
         StreamNotFound: There is no such run, or it has been forgotten.
     """
-    entries, is_whole = await _entries(journal, stream)
+    entries = await journal.kept(stream)
+    is_whole = entries[0].seq == 1
     # Of a run that said very much the journal has dropped the beginning.
     view = fold(entries, None if is_whole else RunView(State.WORKING))
     parts = [entry.event.value for entry in entries if isinstance(entry.event, Part)]
@@ -79,23 +80,6 @@ async def describe(journal: Journal, stream: str) -> bytes:
             error=_error(view.end),
         )
     )
-
-
-async def _entries(journal: Journal, stream: str) -> tuple[list[Entry], bool]:
-    """What is kept of a run, and whether that is all."""
-    head = await journal.head(stream)
-    if head is None:
-        raise StreamNotFound(stream)
-    entries: list[Entry] = []
-    after, is_whole = head.first - 1, head.first == 1
-    while after < head.last:
-        try:
-            entries += await journal.read(stream, after=after)
-        except EntriesTrimmed as error:
-            entries, after, is_whole = [], error.first - 1, False
-            continue
-        after = entries[-1].seq
-    return entries, is_whole
 
 
 def _newest(parts: list[Raw]) -> list[Raw]:

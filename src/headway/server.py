@@ -32,7 +32,7 @@ from mcp_types import (
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from headway import resources
+from headway import resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
 from headway.engine import Engine, ToolOptions
@@ -111,6 +111,7 @@ class HeadwayApp:
     ) -> None:
         _equip(served.low)
         resources.equip(served.low, listed=served.is_ours)
+        tasks.equip(served.low)
         self.name = served.name
         self.path = path
         self.journal = journal

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 from headway.errors import SetupError
 
@@ -19,6 +20,23 @@ def parse_duration(text: str | float) -> float:
     if seconds <= 0:
         raise SetupError(f"{text!r} is not a duration; write 500ms, 45s, 30m or 2h")
     return seconds
+
+
+def parse_window(text: str | float) -> float:
+    """Seconds until a call is handed over: a duration, `at once` (0) or `never` (inf).
+
+    Raises:
+        SetupError: It is none of these.
+    """
+    words = {"never": inf, "at once": 0.0}
+    if isinstance(text, str) and text.strip() in words:
+        return words[text.strip()]
+    if text in (0, inf):
+        return float(text)
+    try:
+        return parse_duration(text)
+    except SetupError:
+        raise SetupError(f"{text!r} is no window; write 45s, 30m, 'at once' or 'never'") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,10 @@ class Settings:
     timeout: float = 86400.0
     """A run may take this long, unless its tool says otherwise. A day is more than any call
     in the field; without a limit a hung tool holds its place for ever."""
+
+    hand_over: float = 45.0
+    """A call that takes longer is answered with a handle where its client knows tasks; 0: at
+    once, inf: never. Most clients wait 60 s for an answer that says nothing."""
 
     lease: float = 10.0
     """A process that gave no sign of life for this long has lost its runs: others that share
@@ -86,6 +108,8 @@ class Settings:
         for name in ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease"):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
+        if not self.hand_over >= 0:
+            raise SetupError("hand_over must not be below zero")
         for name in ("max_runs", "threads", "max_body", "max_depth", "max_sessions"):
             if getattr(self, name) < 1:
                 raise SetupError(f"{name} must be at least 1")

@@ -12,10 +12,14 @@ from headway.events import (
     Accepted,
     Alive,
     Cancelled,
+    CancelRequested,
     Completed,
     Entry,
     Event,
     Failed,
+    HandedOver,
+    InboxClosed,
+    InputAnswered,
     InputReceived,
     InputRequested,
     Interrupted,
@@ -52,7 +56,7 @@ EXAMPLES: list[Event] = [
 ]
 OF_OTHERS = {
     SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,
-    Alive, ProcessLeft,
+    Alive, ProcessLeft, HandedOver, CancelRequested, InputAnswered, InboxClosed,
 }  # fmt: skip
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 

@@ -1,7 +1,9 @@
 """The server that authors register their tools on."""
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any, TypeVar, cast
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -17,7 +19,7 @@ from mcp_types import (
 
 from headway.engine import ToolOptions, current_run
 from headway.errors import SetupError
-from headway.settings import parse_duration
+from headway.settings import parse_duration, parse_window
 
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
 
@@ -83,9 +85,22 @@ class Headway(MCPServer[Any]):
         *,
         timeout: str | float | None = None,
         concurrency: int | None = None,
+        rate: float | None = None,
+        hand_over: str | float | None = None,
+        needs_task: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
-        options = _options(fn, name or fn.__name__, timeout, concurrency)
+        options = _options(
+            name or fn.__name__,
+            timeout=timeout,
+            concurrency=concurrency,
+            rate=rate,
+            hand_over=hand_over,
+            needs_task=needs_task,
+            threaded=not _is_async(fn),
+        )
+        if options.hand_over == 0:
+            fn = _announced(fn)
         # Without this the model reads the docstring with the source's indentation.
         description = description or inspect.getdoc(fn)
         super().add_tool(fn, name, title, description, annotations, icons, meta, structured_output)
@@ -106,6 +121,9 @@ class Headway(MCPServer[Any]):
         *,
         timeout: str | float | None = None,
         concurrency: int | None = None,
+        rate: float | None = None,
+        hand_over: str | float | None = None,
+        needs_task: bool = False,
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
 
@@ -122,9 +140,13 @@ class Headway(MCPServer[Any]):
             structured_output: Whether results are structured; by the return type when left out.
             timeout: How long a run may take: seconds, or `500ms`, `45s`, `30m`, `2h`.
             concurrency: How many runs at once; more wait in order and report their place.
+            rate: Progress messages a second, at most; 0: every report. The server's when left out.
+            hand_over: After how long a call is answered with a task, where its client knows
+                tasks: a duration, `at once` or `never`. The server's when left out.
+            needs_task: Refuse clients of 2026-07-28 that do not know tasks.
 
         Raises:
-            SetupError: `timeout` or `concurrency` makes no sense.
+            SetupError: An option makes no sense, or two of them contradict each other.
         """
         if callable(name):
             raise TypeError("write @mcp.tool() with parentheses")
@@ -132,7 +154,8 @@ class Headway(MCPServer[Any]):
         def register(fn: _CallableT) -> _CallableT:
             self.add_tool(
                 fn, name, title, description, annotations, icons, meta, structured_output,
-                timeout=timeout, concurrency=concurrency,
+                timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
+                needs_task=needs_task,
             )  # fmt: skip
             return fn
 
@@ -140,15 +163,79 @@ class Headway(MCPServer[Any]):
 
 
 def _options(
-    fn: Callable[..., Any], name: str, timeout: str | float | None, concurrency: int | None
+    name: str,
+    *,
+    timeout: str | float | None,
+    concurrency: int | None,
+    rate: float | None,
+    hand_over: str | float | None,
+    needs_task: bool,
+    threaded: bool,
 ) -> ToolOptions:
-    if concurrency is not None and concurrency < 1:
-        raise SetupError(f"tool {name!r}: concurrency must be at least 1")
+    """The options of a tool, in seconds.
+
+    Raises:
+        SetupError: Naming the tool and the option that makes no sense.
+    """
     try:
-        seconds = None if timeout is None else parse_duration(timeout)
+        options = ToolOptions(
+            timeout=None if timeout is None else _read("timeout", parse_duration, timeout),
+            concurrency=concurrency,
+            threaded=threaded,
+            rate=rate,
+            hand_over=None if hand_over is None else _read("hand_over", parse_window, hand_over),
+            needs_task=needs_task,
+        )
+        for fault in _faults(options):
+            raise SetupError(fault)
     except SetupError as error:
-        raise SetupError(f"tool {name!r}: timeout {error}") from None
-    return ToolOptions(seconds, concurrency, threaded=not _is_async(fn))
+        raise SetupError(f"tool {name!r}: {error}") from None
+    return options
+
+
+def _read(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
+    try:
+        return parse(value)
+    except SetupError as error:
+        raise SetupError(f"{option} {error}") from None
+
+
+def _faults(options: ToolOptions) -> Iterator[str]:
+    """What is wrong with options that are each of the right kind."""
+    window, limit = options.hand_over, options.timeout
+    if options.concurrency is not None and options.concurrency < 1:
+        yield "concurrency must be at least 1"
+    if options.rate is not None and not 0 <= options.rate < inf:
+        yield "rate must be a number of messages a second, or 0 for all of them"
+    if options.needs_task and window == inf:
+        yield "a tool that needs_task has to be handed over; its hand_over is 'never'"
+    if window is not None and limit is not None and limit <= window < inf:
+        yield (
+            f"hand_over after {window:g} s can never happen: the tool is stopped by its timeout "
+            f"after {limit:g} s; write hand_over='never', or a longer timeout"
+        )
+
+
+def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, saying that it begins: what was asked before is no part of the task."""
+
+    @functools.wraps(fn)
+    async def announced(*args: Any, **kwargs: Any) -> Any:
+        _enter()
+        return await fn(*args, **kwargs)
+
+    @functools.wraps(fn)
+    def announced_sync(*args: Any, **kwargs: Any) -> Any:
+        _enter()
+        return fn(*args, **kwargs)
+
+    return announced if _is_async(fn) else announced_sync
+
+
+def _enter() -> None:
+    run = current_run.get()
+    if run is not None:
+        run.enter()
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

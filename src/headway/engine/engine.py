@@ -21,6 +21,7 @@ from msgspec import Struct
 from headway.clock import Clock
 from headway.engine.context import RunContext
 from headway.engine.gate import Gate
+from headway.engine.inbox import Inboxes
 from headway.engine.lease import Lease
 from headway.engine.run import Run, current_run
 from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
@@ -50,8 +51,14 @@ class ToolOptions:
     """Seconds a run of it may take; None: the server's limit."""
     concurrency: int | None = None
     """Runs of it at once; None: as many as the server allows."""
+    rate: float | None = None
+    """Progress messages a second of a run of it; None: the server's."""
     threaded: bool = False
     """It is a sync function: a run of it needs one of the server's threads."""
+    hand_over: float | None = None
+    """Seconds until a call of it is answered with a handle; inf: never; None: the server's."""
+    needs_task: bool = False
+    """Only clients that know tasks may call it (2026-07-28)."""
 
 
 class Request(Struct, frozen=True):
@@ -89,6 +96,7 @@ class Engine:
         self._tools: dict[str, Gate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._lease = Lease(journal, self.clock, settings.lease, self._interrupt_all)
+        self.inboxes = Inboxes(journal)
         self._telling = False
         self._arriving = 0  # launched, but not at a gate yet
 
@@ -108,7 +116,12 @@ class Engine:
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
             self._end(run, _ended_in_queue(run))
+        await self.inboxes.stop()
         await self._lease.release()
+
+    def options_of(self, tool: str | None) -> ToolOptions:
+        """What the author set for a tool."""
+        return self._options(tool or "")
 
     def launch(self, request: Request) -> Run:
         """Start a run and return it; it executes on its own, whoever reads it.
@@ -117,7 +130,7 @@ class Engine:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
         is_tool = request.method == "tools/call"
-        options = self._options(request.target or "") if is_tool else _NO_OPTIONS
+        options = self.options_of(request.target) if is_tool else _NO_OPTIONS
         gates = self._gates(request.target or "", options) if is_tool else ()
         self._check_room(gates)
         run_id = self._lease.tag + secrets.token_urlsafe(24)
@@ -128,7 +141,7 @@ class Engine:
             Accepted(request.method, request.target, request.owner),
             journal=self.journal,
             clock=self.clock,
-            rate=self.settings.progress_rate,
+            rate=self.settings.progress_rate if options.rate is None else options.rate,
             heartbeat=self.settings.heartbeat if context.token is not None else None,
             recorded=is_tool,
         )

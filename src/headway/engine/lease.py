@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Callable
 
 from headway.clock import Clock, Timer
+from headway.engine.inbox import inbox_of
 from headway.errors import JournalError
-from headway.events import Alive, Interrupted, ProcessLeft
+from headway.events import Alive, Event, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Lease:
                 if process_of(stream) in gone:
                     reason = "the server process that executed it went away"
                     await self._end(stream, Interrupted(reason))
+                    await self._end(inbox_of(stream), InboxClosed())
             for tag in gone:
                 await self._end(_stream(tag), ProcessLeft("found gone"))
         except JournalError as error:
@@ -114,7 +116,7 @@ class Lease:
         last = await self._journal.read(_stream(tag), after=head.last - 1)
         return bool(last) and last[-1].time + self._seconds > self._clock.time()
 
-    async def _end(self, stream: str, event: Interrupted | ProcessLeft) -> None:
+    async def _end(self, stream: str, event: Event) -> None:
         head = await self._journal.head(stream)
         if head is None or head.ended:
             return

@@ -57,8 +57,9 @@ class Run:
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
         "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
-        "born", "clock", "ended", "give_up", "heartbeat", "id", "journal", "method", "pacer",
-        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task",
+        "born", "clock", "ended", "give_up", "heartbeat", "id", "journal", "method", "on_ask",
+        "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream", "target",
+        "task",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,8 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.stopping: Event | None = None
         self.give_up: Callable[[], None] = _nothing
+        self.on_ask: Callable[[], None] = _nothing
+        self.on_enter: Callable[[], None] = _nothing
         self._patience: Timer | None = None
         self.ended = False
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
@@ -162,7 +165,7 @@ class Run:
                 callback()
             # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
             self._ends.clear()
-            self.give_up = _nothing
+            self.give_up = self.on_ask = self.on_enter = _nothing
             self.task = None
 
     # What tools call
@@ -239,6 +242,13 @@ class Run:
                 await asyncio.sleep(0)
                 self._breath = self.clock.now()
 
+    def enter(self) -> None:
+        """The author's function begins, its arguments complete; from any thread."""
+        if get_ident() == self._thread:
+            self.on_enter()
+        else:
+            self._loop.call_soon_threadsafe(lambda: self.on_enter())
+
     # Questions to the client
 
     async def ask(self, method: str, params: object, limit: float | None = None) -> dict[str, Any]:
@@ -255,6 +265,7 @@ class Run:
         self._waiting[key] = answer
         self._drain()
         self.append(InputRequested(key, method, None if params is None else encode_json(params)))
+        self.on_ask()
         timer = self.clock.call_later(limit, lambda: self._expire(key)) if limit else None
         try:
             return await answer

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 SWEEP = 30.0
 """Seconds between searches for expired streams."""
 
+POSTS = 10
+"""Writers of one stream that find another one quicker try again this often."""
+
 FRESH = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
 
@@ -153,6 +156,37 @@ class Journal:
             after = self.append_nowait(stream, event, after=after, recorded=recorded)
         await self.settle(stream)
         return after
+
+    async def post(self, stream: str, event: Event) -> int:
+        """Add an event behind whatever is last, durably, and return its `seq`.
+
+        For streams that several processes write: each sees what the others wrote.
+
+        Cancellation: the entry may have been written.
+
+        Raises:
+            StreamEnded: The stream has its terminal entry.
+            Conflict: Others were quicker again and again.
+            JournalUnavailable: The storage cannot be written now.
+        """
+        for attempt in range(POSTS):
+            head = await self.attach(stream)
+            if head.ended:
+                raise StreamEnded(stream)
+            try:
+                return await self.append(stream, [event], after=head.last)
+            except Conflict:
+                if attempt == POSTS - 1:
+                    raise
+            finally:
+                self._detach(stream)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _detach(self, stream: str) -> None:
+        """Read the stream from the storage from now on: others write it too."""
+        tail = self._tails.get(stream)
+        if tail is not None and self._store is not None and not tail.pending:
+            self._remove(tail)
 
     async def attach(self, stream: str, *, recorded: bool = True) -> Head:
         """Make ready to append to a stream that may exist in the storage; return its head.
@@ -283,6 +317,32 @@ class Journal:
         if tail is None:
             raise StreamNotFound(stream)
         raise EntriesTrimmed(stream, first=tail.base + 1)
+
+    async def kept(self, stream: str) -> list[Entry]:
+        """All entries that there are of a stream at the moment; the oldest may be gone.
+
+        Raises:
+            StreamNotFound: No such stream.
+        """
+        entries: list[Entry] = []
+        after, last = 0, 1
+        while after < last:
+            head = await self.head(stream)
+            if head is None:
+                raise StreamNotFound(stream)
+            last, after = head.last, max(after, head.first - 1)
+            try:
+                page = await self.read(stream, after=after)
+            except EntriesTrimmed as error:
+                entries, after = [], error.first - 1
+                continue
+            if not page:
+                break
+            entries += page
+            after = page[-1].seq
+        if not entries:
+            raise StreamNotFound(stream)
+        return entries
 
     def cursor(self, stream: str, *, after: int = 0) -> Cursor:
         """A reader's place, behind entry `after`."""

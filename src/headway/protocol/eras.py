@@ -22,6 +22,8 @@ class Era:
     """A cancelled request still ends with a response (2025 streams end with one only)."""
     takes_batches: bool
     """A POST may carry an array of messages."""
+    asks_on_streams: bool
+    """A question to the client is a request on the stream; else it is in the task's state."""
     logs_by_request: bool
     """Log messages only for a request that names a level; else the session's level counts."""
 
@@ -34,6 +36,7 @@ _2025 = Era(
     primes=False,
     answers_cancelled=True,
     takes_batches=False,
+    asks_on_streams=True,
     logs_by_request=False,
 )
 
@@ -47,6 +50,7 @@ def _like_2025(version: str, *, primes: bool = False, takes_batches: bool = Fals
         primes=primes,
         answers_cancelled=_2025.answers_cancelled,
         takes_batches=takes_batches,
+        asks_on_streams=_2025.asks_on_streams,
         logs_by_request=_2025.logs_by_request,
     )
 
@@ -59,6 +63,7 @@ MODERN: Final = Era(
     primes=False,
     answers_cancelled=False,
     takes_batches=False,
+    asks_on_streams=False,
     logs_by_request=True,
 )
 

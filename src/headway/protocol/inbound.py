@@ -10,9 +10,11 @@ from typing import Any, Final, TypeGuard, cast
 import msgspec
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
+    MCP_NAME_HEADER,
     InboundLadderRejection,
     InboundModernRoute,
     classify_inbound_request,
+    decode_header_value,
     find_duplicated_routing_header,
 )
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR
@@ -20,6 +22,7 @@ from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
+from headway.protocol.tasks import METHODS as TASK_METHODS
 
 VERSION_HEADER: Final = "mcp-protocol-version"
 SESSION_HEADER: Final = "mcp-session-id"
@@ -186,6 +189,13 @@ def classify_modern(
     verdict = classify_inbound_request(message.body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise refusal(verdict)
+    if message.method in TASK_METHODS:
+        task = (message.params or {}).get("taskId")
+        if decode_header_value(headers.get(MCP_NAME_HEADER)) != task:
+            raise ProtocolError(
+                HEADER_MISMATCH,
+                "mcp-name header does not match the request body's 'taskId' parameter",
+            )
     return verdict
 
 

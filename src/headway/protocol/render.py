@@ -156,6 +156,12 @@ def _part(event: Part, reader: Reader) -> bytes | None:
     return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER, meta)) + b"}"
 
 
+def _question(event: InputRequested, reader: Reader) -> bytes | None:
+    if not reader.era.asks_on_streams:
+        return None
+    return request(event.key, event.method, event.params)
+
+
 def _cancelled(event: Cancelled, reader: Reader) -> bytes | None:
     if not reader.era.answers_cancelled:
         return None
@@ -176,7 +182,7 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
     Log: _log,
     Part: _part,
     Notified: lambda event, _: notification(event.method, event.params),
-    InputRequested: lambda event, _: request(event.key, event.method, event.params),
+    InputRequested: _question,
     Completed: lambda event, reader: response(reader.id, event.result),
     Failed: _failed,
     Cancelled: _cancelled,

@@ -23,7 +23,9 @@ from headway.protocol.inbound import (
 from headway.transport.answers import Answers
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
+from headway.transport.hand_over import HandOver, TaskContext
 from headway.transport.kernel import Kernel
+from headway.transport.listening import ListenContext, subscribed_tasks
 from headway.transport.sse import Voice, send_empty
 from headway.transport.watching import Watchers
 
@@ -38,6 +40,7 @@ class Modern:
         self._engine = engine
         self._answers = answers
         self._watchers = watchers
+        self._hand_over = HandOver(engine, kernel)
 
     async def post(self, exchange: Exchange, message: Message) -> None:
         """Answer one self-contained message.
@@ -63,7 +66,8 @@ class Modern:
     async def _request(self, exchange: Exchange, message: Message) -> None:
         check_accept(exchange.headers, JSON, SSE)
         route = classify_modern(message, exchange.headers, exchange.scope["headers"])
-        context = _context(exchange, message)
+        may_hand_over = self._hand_over.applies(message)
+        context = _context(exchange, message, may_hand_over=may_hand_over)
         await self._kernel.check_param_headers(route, message, exchange.request.headers, context)
         tag = tag_of(f"principal {exchange.owner}")
         execute = self._kernel.modern(route, message)
@@ -78,18 +82,26 @@ class Modern:
         answer = self._answers.open(
             run.stream, 0, Voice(reader, status=_status), exchange.receive, exchange.send
         )
+        if may_hand_over:
+            self._hand_over.offer(run, answer, message)
         await self._answers.answer(run, answer, MODERN)
 
 
-def _context(exchange: Exchange, message: Message) -> RunContext:
-    headers = exchange.request.headers
-    return RunContext(
-        cast("str | int", message.id),
-        TransportContext(kind="streamable-http", can_send_request=False, headers=headers),
-        ServerMessageMetadata(request_context=exchange.request, can_send_request=False),
-        message.token,
-        message.body,
+def _context(exchange: Exchange, message: Message, *, may_hand_over: bool) -> RunContext:
+    transport = TransportContext(
+        kind="streamable-http",
+        # In a task the client can be asked; else the SDK's multi-round-trip requests do it.
+        can_send_request=may_hand_over,
+        headers=exchange.request.headers,
     )
+    metadata = ServerMessageMetadata(request_context=exchange.request, can_send_request=False)
+    tasks = subscribed_tasks(message)
+    if tasks:
+        return ListenContext(message, transport, metadata, tasks)
+    if may_hand_over:
+        return TaskContext(message, transport, metadata)
+    identity = cast("str | int", message.id)
+    return RunContext(identity, transport, metadata, message.token, message.body)
 
 
 def _status(event: Event) -> int:

@@ -51,6 +51,7 @@ class End(StrEnum):
     GONE = "client gone"
     REPLACED = "another reader took over"
     CLOSED = "closed by the server"
+    HANDED_OVER = "answered with a handle"
     FAILED = "the journal cannot be read"
 
 
@@ -85,9 +86,9 @@ class Answer:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
-        "_body_size", "_clock", "_cursor", "_frames", "_headers", "_ping_due", "_ping_every",
-        "_pinging", "_receive", "_send", "_timers", "_voice", "_watcher", "_written", "committed",
-        "end", "on_stop",
+        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_ping_due",
+        "_ping_every", "_pinging", "_receive", "_send", "_timers", "_voice", "_watcher", "_written",
+        "committed", "end",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +110,7 @@ class Answer:
         self._ping_every = ping
         self._headers = headers
         self._frames: list[bytes] = []
+        self._handle: bytes | None = None
         self._body_size = 0
         self._ping_due = False
         self._pinging: Timer | None = None
@@ -123,6 +125,12 @@ class Answer:
         if self.end is None:
             self.end = end
             self._cursor.nudge()
+
+    def conclude(self, message: bytes) -> None:
+        """End the answer with this JSON-RPC message instead of the run's own end."""
+        if self.end is None:
+            self._handle = message
+            self.stop(End.HANDED_OVER)
 
     async def respond(self, *, commit_after: float) -> End:
         """Answer to the end, with JSON or as a stream, and say how it ended.
@@ -141,7 +149,9 @@ class Answer:
             commit.cancel()
             if only is not None:
                 await self._send_json(only)
-            elif self.end is None:
+            elif self._handle is not None and not self._frames:
+                await send_json(self._send, 200, self._handle, self._headers)
+            elif self.end is None or self._handle is not None:
                 await self._pump()
         finally:
             self._tidy()
@@ -200,6 +210,8 @@ class Answer:
             self._frames.insert(0, self._voice.opening or PING)
         while True:
             over = self._cursor.done or self.end is not None
+            if self._handle is not None and not self._cursor.done:
+                self._frames.append(b"event: message\ndata: %b\n\n" % self._handle)
             if self._frames or over:
                 await self._flush(more=not over)
             if over:

@@ -47,20 +47,35 @@ class Watchers:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, stream: str, uri: str) -> None:
-        try:
-            head = await self._journal.head(stream)
-            if head is None or head.ended:
-                return
-            cursor = self._journal.cursor(stream, after=head.last)
-            while not cursor.done:
-                try:
-                    news = await cursor.next()
-                except EntriesTrimmed as error:
-                    cursor.after = error.first - 1
-                    continue
-                if news:
-                    await self._publish(uri)
-                    if not cursor.done:
-                        await self._clock.sleep(INTERVAL)
-        except JournalError as error:
-            logger.warning("a run is watched no longer: %s", error)
+        head = await self._journal.head(stream)
+        if head is not None:
+            await follow_news(
+                self._journal, self._clock, stream, head.last, lambda: self._publish(uri)
+            )
+
+
+async def follow_news(
+    journal: Journal,
+    clock: Clock,
+    stream: str,
+    after: int,
+    tell: Callable[[], Awaitable[None]],
+) -> None:
+    """Call `tell` for what comes behind entry `after` of a run, until its end has been told.
+
+    What comes within `INTERVAL` is told at once. A journal that fails ends it.
+    """
+    cursor = journal.cursor(stream, after=after)
+    try:
+        while not cursor.done:
+            try:
+                news = await cursor.next()
+            except EntriesTrimmed as error:
+                cursor.after = error.first - 1
+                continue
+            if news:
+                await tell()
+                if not cursor.done:
+                    await clock.sleep(INTERVAL)
+    except JournalError as error:
+        logger.warning("a run is watched no longer: %s", error)

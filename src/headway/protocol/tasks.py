@@ -1,0 +1,167 @@
+"""Runs as tasks: what a run's entries and its inbox add up to for the tasks extension (SEP-2663).
+
+A task is not a thing of its own. Its id is the run's id, its status the run's state, its status
+message the run's progress.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mcp_types.jsonrpc import INTERNAL_ERROR
+
+from headway.events import (
+    Completed,
+    Entry,
+    Event,
+    Failed,
+    HandedOver,
+    InputAnswered,
+    InputReceived,
+    InputRequested,
+    Interrupted,
+)
+from headway.runs import RunView, State, fold
+
+EXTENSION: Final = "io.modelcontextprotocol/tasks"
+
+METHODS: Final = ("tasks/get", "tasks/update", "tasks/cancel")
+
+POLL_LEAST: Final = 0.5
+POLL_MOST: Final = 10.0
+POLL_SHARE: Final = 20
+"""A client is asked to come back after a twentieth of the task's age, within these seconds: often
+for what is about to end, seldom for what will take hours."""
+
+_STATUS: Final[Mapping[State, str]] = {
+    State.NEW: "working",
+    State.QUEUED: "working",
+    State.WORKING: "working",
+    State.INPUT_REQUIRED: "input_required",
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+    State.INTERRUPTED: "failed",
+}
+
+
+def declares_tasks(capabilities: object) -> bool:
+    """Whether a client's capabilities, as they came, name the tasks extension."""
+    match capabilities:
+        case {"extensions": {"io.modelcontextprotocol/tasks": dict()}}:
+            return True
+        case _:
+            return False
+
+
+def handle(run_id: str, entries: list[Entry], handed: HandedOver, now: float) -> dict[str, Any]:
+    """The `CreateTaskResult`: the task without what it will end with."""
+    task = _task(run_id, _view(entries), handed, updated=now, now=now)
+    if task["status"] != "working":
+        task["status"] = "working"  # `tasks/get` tells the rest, in the shape that has room for it
+    return {"resultType": "task", **task}
+
+
+def task_of(
+    run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
+) -> dict[str, Any]:
+    """The `DetailedTask`; `kept` is for how many seconds an ended run can be read."""
+    handed = inbox[0].event
+    assert isinstance(handed, HandedOver)
+    view = _view(entries)
+    updated = entries[-1].time if entries else handed.created
+    if view.end is not None:
+        handed = HandedOver(handed.created, updated - handed.created + kept)
+    task = _task(run_id, view, handed, updated=updated, now=now)
+    questions = outstanding(entries, inbox)
+    if task["status"] == "input_required" and not questions:
+        task["status"] = "working"  # all is answered; the tool will notice in a moment
+    if task["status"] == "input_required":
+        task["inputRequests"] = {
+            question.key: {
+                "method": question.method,
+                **({} if question.params is None else {"params": question.params}),
+            }
+            for question in questions
+        }
+    return task | _outcome(view.end)
+
+
+def outstanding(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputRequested]:
+    """The questions of a run that nobody has answered yet."""
+    answered = {entry.event.key for entry in inbox if isinstance(entry.event, InputAnswered)}
+    waiting: dict[str, InputRequested] = {}
+    for entry in entries:
+        match entry.event:
+            case InputRequested() as question if question.key not in answered:
+                waiting[question.key] = question
+            case InputReceived(key):
+                waiting.pop(key, None)
+            case _:
+                pass
+    return list(waiting.values())
+
+
+def status_message(view: RunView) -> str | None:
+    """`37 of 120 · Hashing setup.py`: the run's progress as a sentence."""
+    match view.end:
+        case Failed():
+            return view.end.message
+        case Interrupted():
+            return _interrupted(view.end)
+        case None:
+            pass
+        case _:
+            return getattr(view.end, "reason", None)
+    amount = None
+    if view.progress is not None and view.total is not None:
+        amount = f"{_number(view.progress)} of {_number(view.total)}"
+    return " · ".join(filter(None, (amount, view.message))) or None
+
+
+def _view(entries: list[Entry]) -> RunView:
+    # Of a run that said very much the journal has dropped the beginning.
+    is_whole = not entries or entries[0].seq == 1
+    return fold(entries, None if is_whole else RunView(State.WORKING))
+
+
+def _task(
+    run_id: str, view: RunView, handed: HandedOver, *, updated: float, now: float
+) -> dict[str, Any]:
+    message = status_message(view)
+    pause = min(max((now - handed.created) / POLL_SHARE, POLL_LEAST), POLL_MOST)
+    return {
+        "taskId": run_id,
+        "status": _STATUS[view.state],
+        **({} if message is None else {"statusMessage": message}),
+        "createdAt": _iso(handed.created),
+        "lastUpdatedAt": _iso(max(updated, handed.created)),
+        "ttlMs": max(1, int(handed.ttl * 1000)),
+        "pollIntervalMs": int(pause * 1000),
+    }
+
+
+def _outcome(end: Event | None) -> dict[str, Any]:
+    match end:
+        case Completed():
+            return {"result": end.result}
+        case Failed():
+            error: dict[str, Any] = {"code": end.code, "message": end.message}
+            return {"error": error if end.data is None else {**error, "data": end.data}}
+        case Interrupted():
+            return {"error": {"code": INTERNAL_ERROR, "message": _interrupted(end)}}
+        case _:
+            return {}
+
+
+def _interrupted(end: Interrupted) -> str:
+    return f"The call was interrupted: {end.reason}"
+
+
+def _iso(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

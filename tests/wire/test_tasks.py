@@ -1,0 +1,369 @@
+"""The tasks extension of 2026-07-28 (SEP-2663): a task is a run that was handed over."""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
+from tests.wire.client import until
+from tests.wire.peers import META, Modern, Session, Wire, progress_of, served, text_of
+
+from headway import Headway, Settings, report
+from headway.settings import Retention
+from headway.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+TASKS = "io.modelcontextprotocol/tasks"
+KNOWS = {"extensions": {TASKS: {}}, "elicitation": {}}
+
+
+class Name(BaseModel):
+    name: str
+
+
+class Work:
+    """Tools that wait until they are told to go on, and count their runs."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.runs = 0
+        self.stopped = False
+        self.mcp = MCPServer("work")
+        for tool in (self.slow, self.asks, self.asks_twice, self.refuses, self.fails, self.quick):
+            self.mcp.add_tool(tool, name=tool.__name__)
+
+    async def slow(self, ctx: Context[Any, Any]) -> str:
+        self.runs += 1
+        await ctx.report_progress(37, 120, "Hashing setup.py")
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.stopped = True
+            raise
+        return "done"
+
+    async def asks(self, ctx: Context[Any, Any]) -> str:
+        answer = await ctx.elicit("Who are you?", Name)
+        return f"Hello {answer.data.name}" if answer.action == "accept" else answer.action
+
+    async def asks_twice(self, ctx: Context[Any, Any]) -> str:
+        answers = await asyncio.gather(ctx.elicit("One?", Name), ctx.elicit("Two?", Name))
+        return " and ".join(a.data.name for a in answers if a.action == "accept")
+
+    async def refuses(self) -> str:
+        await self.go.wait()
+        raise MCPError(-32099, "The moon is not full")
+
+    async def fails(self) -> str:
+        await self.go.wait()
+        raise ValueError("no such table")
+
+    async def quick(self) -> str:
+        return "at once"
+
+
+class Client(Modern):
+    """A 2026 client that knows tasks."""
+
+    def __init__(self, wire: Wire, capabilities: dict[str, Any] | None = None) -> None:
+        super().__init__(wire, KNOWS if capabilities is None else capabilities)
+
+    def headers(self, body: dict[str, Any], extra: Any = None) -> dict[str, str]:
+        name = body["params"].get("taskId")
+        return super().headers(body, {"Mcp-Name": name, **(extra or {})} if name else extra)
+
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        return await (await self.request(method, params)).json()
+
+    async def get(self, task: str) -> dict[str, Any]:
+        return (await self.ask("tasks/get", taskId=task))["result"]
+
+    async def until(self, task: str, status: str) -> dict[str, Any]:
+        return await self.poll(task, lambda state: state["status"] == status)
+
+    async def poll(self, task: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        for _ in range(1000):
+            state = await self.get(task)
+            if wanted(state):
+                return state
+        raise AssertionError(f"the task stays as it is: {await self.get(task)}")
+
+    async def questions(self, task: str, count: int) -> dict[str, Any]:
+        state = await self.poll(task, lambda state: len(state.get("inputRequests", {})) == count)
+        return state["inputRequests"]
+
+    async def task(self, tool: str, **options: Any) -> dict[str, Any]:
+        """Call a tool whose window is over at once, and return the task."""
+        return (await (await self.call(tool, **options)).outcome())["result"]
+
+
+AT_ONCE = Settings(hand_over=0.0)
+
+
+async def test_a_call_inside_its_window_pays_nothing() -> None:
+    async with served(Work().mcp) as wire:
+        answer = await Client(wire).call("quick")
+        assert answer.headers["content-type"] == "application/json"
+        outcome = await answer.json()
+        assert (text_of(outcome), outcome["result"]["resultType"]) == ("at once", "complete")
+        assert await wire.app.journal.streams("inbox/") == []
+
+
+async def test_progress_comes_first_and_then_the_handle_on_the_same_response() -> None:
+    work = Work()
+    async with served(work.mcp, settings=Settings(hand_over=45)) as wire:
+        client = Client(wire)
+        answer = await client.call("slow", token="t", id="x")
+        assert progress_of([await answer.message()]) == [37]
+        await wire.clock.advance(46, step=1)
+        messages = await answer.rest()
+        assert messages[-1]["id"] == "x"
+        task = messages[-1]["result"]
+        assert {m.get("method") for m in messages[:-1]} == {"notifications/progress"}
+        assert task["resultType"] == "task"
+        assert task["status"] == "working"
+        assert task["statusMessage"] == "37 of 120 · Hashing setup.py"
+        assert not {"result", "error", "inputRequests", "task"} & set(task)
+        assert task["_meta"][f"{META}serverInfo"]["name"] == "work"
+        state = await client.get(task["taskId"])
+        assert state["resultType"] == "complete"
+        assert {k: state[k] for k in ("taskId", "status", "createdAt", "ttlMs")} == {
+            k: task[k] for k in ("taskId", "status", "createdAt", "ttlMs")
+        }
+        work.go.set()
+        state = await client.until(task["taskId"], "completed")
+        assert state["result"]["content"][0]["text"] == "done"
+        assert state["result"]["resultType"] == "complete"
+        assert work.runs == 1
+
+
+async def test_the_poll_interval_grows_with_the_age_of_the_task() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = await client.task("slow")
+        intervals: list[int] = []
+        for _ in range(4):
+            intervals.append((await client.get(task["taskId"]))["pollIntervalMs"])
+            await wire.clock.advance(100)
+        assert intervals == [500, 5000, 10_000, 10_000]
+
+
+async def test_a_handed_over_run_outlives_its_connection_and_its_result_stays() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = await client.task("slow")
+        wire.cut_all()
+        work.go.set()
+        for _ in range(2):
+            state = await client.until(task["taskId"], "completed")
+            assert state["result"]["content"][0]["text"] == "done"
+
+
+async def test_without_the_extension_nothing_is_handed_over_and_nothing_answered() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        plain = Client(wire, {"elicitation": {}})
+        answer = await plain.call("slow", token="t")
+        await answer.message()
+        work.go.set()
+        assert text_of((await answer.rest())[-1]) == "done"
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            error = (await plain.ask(method, taskId="x", inputResponses={}))["error"]
+            assert error["code"] == -32021
+            assert TASKS in error["data"]["requiredCapabilities"]["extensions"]
+
+
+async def test_the_extension_is_announced() -> None:
+    async with served(Work().mcp) as wire:
+        found = (await Client(wire).ask("server/discover"))["result"]["capabilities"]
+        assert found["extensions"] == {TASKS: {}}
+        session = await Session.open(wire)
+        for method in ("tasks/get", "tasks/update"):
+            answer = await (await session.request(method, {"taskId": "x"})).json()
+            assert answer["error"]["code"] == -32601
+
+
+async def test_a_question_makes_a_task_and_is_answered_in_it() -> None:
+    async with served(Work().mcp) as wire:
+        client = Client(wire)
+        task = await client.task("asks")
+        state = await client.until(task["taskId"], "input_required")
+        ((key, question),) = state["inputRequests"].items()
+        assert question["method"] == "elicitation/create"
+        assert question["params"]["message"] == "Who are you?"
+        answers = {key: {"action": "accept", "content": {"name": "Alice"}}, "unknown": {}}
+        done = await client.ask("tasks/update", taskId=task["taskId"], inputResponses=answers)
+        assert set(done["result"]) == {"resultType", "_meta"}
+        state = await client.until(task["taskId"], "completed")
+        assert state["result"]["content"][0]["text"] == "Hello Alice"
+
+
+async def test_answers_may_come_one_by_one() -> None:
+    async with served(Work().mcp) as wire:
+        client = Client(wire)
+        task = (await client.task("asks_twice"))["taskId"]
+        first, second = await client.questions(task, 2)
+        for key, name, left in ((first, "A", {second}), (second, "B", set())):
+            answer = {key: {"action": "accept", "content": {"name": name}}}
+            await client.ask("tasks/update", taskId=task, inputResponses=answer)
+            assert set((await client.get(task)).get("inputRequests", {})) == left
+        state = await client.until(task, "completed")
+        assert state["result"]["content"][0]["text"] == "A and B"
+
+
+@pytest.mark.parametrize("bad", ["yes", None, 7, [], {"action": "perhaps"}, {}])
+async def test_an_answer_that_is_none_changes_nothing_and_says_so(bad: Any) -> None:
+    async with served(Work().mcp) as wire:
+        client = Client(wire)
+        task = (await client.task("asks_twice"))["taskId"]
+        first, second = await client.questions(task, 2)
+        answers = {first: {"action": "decline"}, second: bad}
+        refused = await client.ask("tasks/update", taskId=task, inputResponses=answers)
+        assert refused["error"]["code"] == -32602
+        assert second in refused["error"]["message"]
+        assert set((await client.get(task))["inputRequests"]) == {first, second}
+
+
+async def test_a_client_that_cannot_answer_is_not_asked() -> None:
+    async with served(Work().mcp) as wire:
+        client = Client(wire, {"extensions": {TASKS: {}}})
+        outcome = await (await client.call("asks")).outcome()
+        assert outcome["error"]["code"] == -32021
+        assert outcome["error"]["data"] == {"requiredCapabilities": {"elicitation": {}}}
+
+
+async def test_cancelling_a_task_stops_its_work() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = (await client.task("slow"))["taskId"]
+        await until(lambda: work.runs == 1)
+        for _ in range(2):  # the second one is late, and as welcome
+            done = await client.ask("tasks/cancel", taskId=task)
+            assert set(done["result"]) == {"resultType", "_meta"}
+            state = await client.until(task, "cancelled")
+            assert state["statusMessage"] == "the task was cancelled"
+        assert work.stopped
+
+
+async def test_failed_is_for_protocol_errors_and_a_tool_s_error_is_a_result() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        refused, failed = [(await client.task(tool))["taskId"] for tool in ("refuses", "fails")]
+        work.go.set()
+        state = await client.until(refused, "failed")
+        assert state["error"] == {"code": -32099, "message": "The moon is not full"}
+        assert "result" not in state
+        state = await client.until(failed, "completed")
+        assert state["result"]["isError"] is True
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
+async def test_unknown_foreign_and_not_handed_over_are_one_answer(method: str) -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = (await client.task("slow"))["taskId"]
+        await (await Modern(wire).call("slow", token="t")).message()
+        theirs = [run.id for run in wire.app.engine.runs.values() if run.id != task]
+        session = await Session.open(wire)
+        await (await session.call("slow", token="t")).frame()
+        messages = {
+            (await client.ask(method, taskId=name, inputResponses={}))["error"]["message"]
+            for name in ("unknown", task[:-1], f"../{task}", *theirs)
+        }
+        assert len(messages) == 1
+
+
+async def test_a_wrong_routing_header_is_refused() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = (await client.task("slow"))["taskId"]
+        body = client.body("tasks/get", {"taskId": task})
+        for name in ("other", None):
+            answer = await client.post(body, {"Mcp-Name": name})
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, -32020)
+
+
+async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_path: Path) -> None:
+    work, idle = Work(), Work()
+    options: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'j.db'}", "settings": AT_ONCE}
+    options["clock"] = FakeClock()
+    async with served(work.mcp, **options) as wire, served(idle.mcp, **options) as replica:
+        task = (await Client(wire).task("slow"))["taskId"]
+        elsewhere = Client(replica)
+        assert (await elsewhere.get(task))["status"] == "working"
+        await elsewhere.ask("tasks/cancel", taskId=task)
+        state = await elsewhere.get(task)
+        for _ in range(100):
+            if state["status"] != "working":
+                break
+            await options["clock"].advance(0.1, step=0.05)
+            state = await elsewhere.get(task)
+        assert state["status"] == "cancelled"
+        assert work.stopped
+        assert state["ttlMs"] >= Retention().ttl * 1000
+
+
+async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = (await client.task("slow", token="t"))["taskId"]
+        await until(lambda: work.runs == 1)
+        wanted = {"notifications": {"taskIds": [task, "unknown", 7], "toolsListChanged": True}}
+        ear = await client.request("subscriptions/listen", wanted, id="ear")
+        honored = (await ear.message())["params"]["notifications"]
+        assert honored == {"taskIds": [task], "toolsListChanged": True}
+        first = await ear.message()
+        assert first["method"] == "notifications/tasks"
+        assert first["params"]["_meta"] == {f"{META}subscriptionId": "ear"}
+        assert (first["params"]["taskId"], first["params"]["status"]) == (task, "working")
+        work.go.set()
+        await wire.clock.advance(2, step=0.25)
+        while (news := await ear.message())["params"]["status"] == "working":
+            pass
+        assert news["params"]["result"]["content"][0]["text"] == "done"
+
+
+async def test_a_listener_without_the_extension_hears_of_no_tasks() -> None:
+    async with served(Work().mcp) as wire:
+        wanted = {"notifications": {"taskIds": ["x"]}}
+        answer = await Modern(wire).request("subscriptions/listen", wanted)
+        assert (await answer.json())["error"]["code"] == -32021
+
+
+async def test_a_tool_may_never_or_always_be_handed_over() -> None:
+    mcp = Headway("options")
+    go = asyncio.Event()
+
+    async def wait() -> str:
+        report(1, 2)
+        await go.wait()
+        return "done"
+
+    mcp.add_tool(wait, name="never", hand_over="never")
+    mcp.add_tool(wait, name="at_once", hand_over="at once")
+    mcp.add_tool(wait, name="soon", hand_over="500ms")
+    async with served(mcp, settings=Settings(hand_over=inf)) as wire:
+        client = Client(wire)
+        never = await client.call("never", token=1)
+        await never.message()
+        assert (await client.task("at_once"))["resultType"] == "task"
+        soon = await client.call("soon", token=2)
+        await soon.message()
+        await wire.clock.advance(1, step=0.25)
+        assert (await soon.rest())[-1]["result"]["resultType"] == "task"
+        go.set()
+        assert text_of((await never.rest())[-1]) == "done"
