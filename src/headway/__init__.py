@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headway.api import Headway, log, part, report, track
+    from headway.api import Headway, log, part, report, stage, track
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import HeadwayApp, asgi
     from headway.settings import Settings
@@ -31,11 +31,12 @@ __all__ = [
     "log",
     "part",
     "report",
+    "stage",
     "track",
 ]
 
 _HOMES = {
-    "api": ("Headway", "log", "part", "report", "track"),
+    "api": ("Headway", "log", "part", "report", "stage", "track"),
     "errors": ("HeadwayError", "RunCancelled", "SetupError"),
     "server": ("HeadwayApp", "asgi"),
     "settings": ("Settings",),

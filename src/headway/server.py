@@ -63,6 +63,13 @@ class Served:
     is_ours: bool = False
     """Whether it is a `Headway`, whose lists may show what Headway adds."""
 
+    def options_of(self, tool: str) -> ToolOptions:
+        """What the author set for a tool."""
+        return self.tools.get(tool, _NO_OPTIONS)
+
+
+_NO_OPTIONS = ToolOptions()
+
 
 def asgi(
     server: object,
@@ -109,13 +116,11 @@ class HeadwayApp:
         settings: Settings,
         clock: Clock,
     ) -> None:
-        _equip(served.low)
-        resources.equip(served.low, listed=served.is_ours)
-        tasks.equip(served.low)
+        equipped(served)
         self.name = served.name
         self.path = path
         self.journal = journal
-        self.engine = Engine(journal, settings, clock=clock, options=_option_table(served.tools))
+        self.engine = Engine(journal, settings, clock=clock, options=served.options_of)
         self._served = served
         self._kernel = Kernel(served.low)
         self._sessions = Sessions(journal, settings, clock)
@@ -337,12 +342,15 @@ def _is_guarded(app: Starlette, path: str) -> bool:
     )
 
 
-def _option_table(tools: dict[str, ToolOptions]) -> Callable[[str], ToolOptions]:
-    none = ToolOptions()
-    return lambda name: tools.get(name, none)
-
-
 # What the SDK leaves to each server
+
+
+def equipped(served: Served) -> Server[Any]:
+    """The low-level server, answering for what Headway adds to it."""
+    _equip(served.low)
+    resources.equip(served.low, listed=served.is_ours)
+    tasks.equip(served.low)
+    return served.low
 
 
 async def _accept(_context: Any, _params: Any) -> EmptyResult:

@@ -119,4 +119,5 @@ async def test_headway_answers_as_the_frameworks_own_server(
     assert found[1] == found[0]
     # Headway makes levels and subscriptions work for every server, and says so.
     assert can[1] >= can[0]
-    assert not can[1] - can[0] - {"logging", "resources.subscribe", *LIST_CHANGED}
+    added = {"logging", "resources.subscribe", "extensions", *LIST_CHANGED}
+    assert not can[1] - can[0] - added

@@ -129,9 +129,8 @@ async def test_line_separators_arrive_escaped_and_whole(era: str) -> None:
             if frame.message is not None:
                 frames.append(frame.message)
         progress, logged, parted, done, outcome = frames
-        for message in (progress, done):
-            assert message["params"]["progressToken"] == SEPARATORS
-            assert message["params"]["message"] == SEPARATORS
+        assert {m["params"]["progressToken"] for m in (progress, done)} == {SEPARATORS}
+        assert [m["params"]["message"] for m in (progress, done)] == [SEPARATORS, "Done"]
         assert (logged["params"]["data"], logged["params"]["logger"]) == (SEPARATORS, SEPARATORS)
         assert parted["params"]["data"] == {SEPARATORS: SEPARATORS}
         assert text_of(outcome) == SEPARATORS

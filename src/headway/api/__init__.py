@@ -6,13 +6,13 @@ functions can be called and tested on their own. None of them ever waits.
 
 | module | what is in it |
 |---|---|
-| `progress` | `report`, `track`: how far a tool is |
+| `progress` | `report`, `track`, `stage`: how far a tool is |
 | `output` | `part`, `log`: what it has to say meanwhile |
 | `author` | `Headway`: the server that tools are registered on |
 """
 
 from headway.api.author import Headway
 from headway.api.output import log, part
-from headway.api.progress import report, track
+from headway.api.progress import report, stage, track
 
-__all__ = ["Headway", "log", "part", "report", "track"]
+__all__ = ["Headway", "log", "part", "report", "stage", "track"]

@@ -1,21 +1,17 @@
-"""How far a tool is: `report` and `track`."""
+"""How far a tool is: `report`, `track` and `stage`."""
 
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
-from headway.engine import current_run
-
-logger = logging.getLogger(__name__)
+from headway.engine import Run, current_run
+from headway.engine.tree import Items, Label, Node, current_node, innermost
 
 T = TypeVar("T")
 
-Label = str | Callable[[Any], str]
-"""A message for an item: a format with `{item}`, or a function of the item."""
-
 
 def report(progress: float, total: float | None = None, message: str | None = None) -> None:
-    """Report how far the tool is.
+    """Report how far the tool is, or the stage or item that it works in.
 
     The client sees the newest value at a sensible rate and always the last one. Values that do
     not grow, and NaN, are absorbed; `total` may grow, and is remembered when it is left out.
@@ -28,21 +24,93 @@ def report(progress: float, total: float | None = None, message: str | None = No
         run.report(progress, total, message)
 
 
+def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
+    """A part of the work, as a context: `with stage("Upload", weight=3):`, or `async with`.
+
+    It takes `weight` units of the stage around it, or of the tool; what is reported inside fills
+    it, and stages inside share it. A stage without a declared `total` is as large as the stages
+    and tracks inside it together, so its total grows as they begin. Stages that are open at the
+    same time, in tasks or in threads that copy the context (`asyncio.to_thread`), add up.
+
+    Left in order it counts as full; left by an exception, as far as it came.
+
+    Raises:
+        ValueError: `weight` is not above zero.
+    """
+    return Stage(name, weight, total)
+
+
 def track(
     items: Iterable[T] | AsyncIterable[T],
     *,
     total: float | None = None,
     message: Label | None = None,
+    weight: float | None = None,
 ) -> "Track[T]":
     """The same items, with progress: how many are done, of how many, and which is next.
 
     For `for` (also in threads) and, over an async iterable, for `async for`. `total` is the
-    number of items where they have a length. `message` is shown while an item is worked on.
+    number of items where they have a length. `message` is shown while an item is worked on: a
+    format with `{item}`, or a function of the item. Stages and tracks inside share the item that
+    is worked on. `weight` is how many units of the stage around it all items take together; the
+    number of items unless given.
 
     Raises:
         RunCancelled: Between items in a thread, when the run was cancelled. Let it pass.
+        ValueError: `weight` is not above zero.
     """
-    return Track(items, total, message)
+    return Track(items, total, message, weight)
+
+
+class Stage:
+    """What `stage` returns. Its `report` is for code that works for it from outside."""
+
+    def __init__(self, name: str | None, weight: float, total: float | None) -> None:
+        self._options = (name, _above_zero(weight), total)
+        self._entered: list[tuple[Run, Node, Node | None]] = []
+
+    def report(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Report how far this stage is, wherever the call comes from; nothing when it is over."""
+        if self._entered:
+            run, node, _ = self._entered[-1]
+            node.report(progress, total, message)
+            run.touch()
+
+    def __enter__(self) -> Self:
+        run = current_run.get()
+        if run is not None:
+            node = Node(innermost(run.root()), *self._options)
+            node.open()
+            self._entered.append((run, node, current_node.get()))
+            current_node.set(node)
+            run.touch()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._entered:
+            run, node, outside = self._entered.pop()
+            current_node.set(outside)
+            node.close(full=kind is None)
+            if kind is None:
+                run.touch()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, trace)
 
 
 class Track(Generic[T]):
@@ -53,63 +121,118 @@ class Track(Generic[T]):
         items: Iterable[T] | AsyncIterable[T],
         total: float | None,
         message: Label | None,
+        weight: float | None,
     ) -> None:
         self._items = items
         self._message = message
-        self._done = 0
+        self._weight = None if weight is None else _above_zero(weight)
         length = getattr(items, "__len__", None)
         self._total: float | None = length() if total is None and length is not None else total
 
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._items, Iterable):
             raise TypeError("these items are asynchronous: use async for")
-        for item in self._items:
-            self._begin(item)
-            yield item
-            self._done += 1
-        self._finish()
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        if isinstance(self._items, AsyncIterable):
-            async for item in self._items:
-                self._begin(item)
-                yield item
-                self._done += 1
-        else:
-            for item in self._items:
-                self._begin(item)
-                yield item
-                self._done += 1
-                run = current_run.get()
-                if run is not None:
-                    await run.breathe()
-        self._finish()
-
-    def _begin(self, item: T) -> None:
         run = current_run.get()
-        if run is None:
-            return
-        label = self._message
-        if label is None:
-            run.report(self._done, self._total, None)
-        else:
-            run.report(self._done, self._total, lambda: _describe(label, item))
+        return iter(self._items) if run is None else self._follow(run, self._items)
 
-    def _finish(self) -> None:
-        total = self._done if self._total is None else self._total
-        ending = None if self._message is None else f"{self._done} done"
-        report(self._done, max(total, self._done), ending)
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _Followed(self._items, current_run.get(), self._open)
+
+    def _open(self, run: Run) -> Items:
+        parent = innermost(run.root()) or run.root()
+        node = Items(parent, self._message, self._weight, self._total)
+        node.open()
+        return node
+
+    def _follow(self, run: Run, items: Iterable[T]) -> Iterator[T]:
+        # What is done for each item here costs its author time: nothing that can wait.
+        node, outside = self._open(run), current_node.get()
+        root, begin = node.root, node.begin
+        current_node.set(node)
+        full = False
+        try:
+            for item in items:
+                begin(item)
+                if not root.pending:
+                    root.touch()
+                elif run.stopping is not None:
+                    run.check()
+                yield item
+                node.done += 1
+            full = True
+        finally:
+            if current_node.get() is node:
+                current_node.set(outside)
+            node.close(full=full)
+        run.touch()
 
 
-def _describe(label: Label, item: object) -> str:
-    """The message for an item. A label that fails gives an empty one: it is made when the report
-    is written, which may be long after the tool went on, and in the middle of reporting.
-    """
-    outside = current_run.set(None)  # a label that reports something itself is not heard
-    try:
-        return str(label(item) if callable(label) else label.format(item=item))
-    except Exception:  # the author's function: it may raise anything
-        logger.exception("no message for an item: the label of track() failed")
-        return ""
-    finally:
-        current_run.reset(outside)
+class _Followed(Generic[T]):
+    """The iterator of `async for`. A class, so that a `break` closes it at once."""
+
+    def __init__(
+        self,
+        items: Iterable[T] | AsyncIterable[T],
+        run: Run | None,
+        opened: Callable[[Run], Items],
+    ) -> None:
+        is_async = isinstance(items, AsyncIterable)
+        self._async = aiter(items) if is_async else None
+        self._sync = iter(items) if not is_async else None
+        self._run = run
+        self._outside = current_node.get()
+        self._node = None if run is None else opened(run)
+        if self._node is not None:
+            current_node.set(self._node)
+        self._is_first = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        run, node = self._run, self._node
+        if run is None or node is None:
+            return await self._next()
+        if not self._is_first:
+            node.done += 1
+            if self._sync is not None:
+                await run.breathe()
+        self._is_first = False
+        try:
+            item = await self._next()
+        except StopAsyncIteration:
+            self._leave(node, full=True)
+            run.touch()
+            raise
+        except BaseException:
+            self._leave(node, full=False)
+            raise
+        node.begin(item)
+        if not node.root.pending:
+            run.touch()
+        return item
+
+    async def _next(self) -> T:
+        if self._async is not None:
+            return await anext(self._async)
+        assert self._sync is not None
+        try:
+            return next(self._sync)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def _leave(self, node: Node, *, full: bool) -> None:
+        if current_node.get() is node:
+            current_node.set(self._outside)
+        node.close(full=full)
+
+    def __del__(self) -> None:
+        node = getattr(self, "_node", None)
+        if node is not None:
+            node.close(full=False)
+
+
+def _above_zero(weight: float) -> float:
+    if not weight > 0:
+        raise ValueError(f"weight must be above zero, not {weight!r}")
+    return weight

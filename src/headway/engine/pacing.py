@@ -14,6 +14,7 @@ The rules:
 
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
 from headway.events import Progress
 
@@ -31,6 +32,12 @@ def nudge(value: float, total: float | None) -> float:
         step = min(step, (total - value) / 2)
     return value + step
 
+
+UNKNOWN: Final = object()
+"""In place of a total: there was one, and there is none any more."""
+
+DONE = "Done"
+"""What is said at the end of a run that succeeded without reporting its total."""
 
 LARGEST = 1e300
 """Beyond it a number is taken for infinite: there must be room for a `nudge`."""
@@ -74,14 +81,18 @@ class Pacer:
     def offer(
         self, progress: object, total: object, message: Message, now: float
     ) -> Progress | None:
-        """Take a report of the tool: any values, in any order."""
+        """Take a report of the tool: any values, in any order.
+
+        A total that is left out is the last one; `UNKNOWN` takes that back.
+        """
         value = finite(progress)
         if value is None:
             return None
         limit = self._total
         if total is not None and total is not limit:
             known = finite(total)
-            limit = limit if known is None else known
+            if known is not None or total is UNKNOWN:
+                limit = known
         if limit is not None and value > limit:
             value = limit
         if value <= self._high and not self._is_news(value, limit, message):
@@ -111,6 +122,8 @@ class Pacer:
     def finish(self, now: float, *, success: bool) -> Progress | None:
         """The last word: what is held, or the total when the run succeeded short of it."""
         if success and self._total is not None and self._sent < self._total:
+            if self._high < self._total:
+                self._message = DONE  # the last message was about a step on the way
             return self._write(self._total, now)
         return self._write(self._high, now) if self.held else None
 

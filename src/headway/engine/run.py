@@ -17,7 +17,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
 
 from headway.clock import Clock, Timer
-from headway.engine.pacing import Pacer
+from headway.engine.pacing import UNKNOWN, Pacer
+from headway.engine.tree import Root, innermost
 from headway.errors import JournalError, RunCancelled
 from headway.events import (
     Accepted,
@@ -28,6 +29,7 @@ from headway.events import (
     Interrupted,
     Log,
     Part,
+    Progress,
     encode_json,
 )
 from headway.journal import Journal
@@ -59,7 +61,7 @@ class Run:
         "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
         "born", "clock", "ended", "give_up", "heartbeat", "id", "journal", "method", "on_ask",
         "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream", "target",
-        "task",
+        "task", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +85,7 @@ class Run:
         self.recorded = recorded
         self.heartbeat = heartbeat
         self.pacer = Pacer(rate)
+        self.tree: Root | None = None
         self.born = clock.now()
         self.state = State.NEW
         self._steps = TRANSITIONS[State.NEW]
@@ -150,14 +153,16 @@ class Run:
         """Write the last progress and the terminal event; nothing follows."""
         self._drain()
         with self._lock:
+            sampled = self._sample()
             last = self.pacer.finish(self.clock.now(), success=success)
             self.ended = True
         for timer in (self._flushing, self._beating, self._patience):
             if timer is not None:
                 timer.cancel()
         try:
-            if last is not None:
-                self.append(last)
+            for progress in (sampled, last):
+                if progress is not None:
+                    self.append(progress)
             self.append(event)
         finally:
             self._give_up_questions()
@@ -183,18 +188,43 @@ class Run:
             raise RunCancelled("the run was stopped")
         if message is not None and not isinstance(message, str) and not callable(message):
             message = str(message)  # type hints do not stop anyone
+        if self.tree is not None:
+            node = innermost(self.tree) or self.tree
+            node.report(progress, total, message() if callable(message) else message)
+            if not self.tree.pending:
+                self.touch()
+            return
         with self._lock:
-            if self.ended:
-                return
-            paced = self.pacer.offer(progress, total, message, self.clock.now())
-            if paced is not None:
-                if on_loop and not self._outbox:
-                    self._put(paced)
-                    return
-                self._outbox.append(paced)
-            elif not self.pacer.held or self._flushing is not None:
-                return
-            self._schedule()
+            if not self.ended:
+                paced = self.pacer.offer(progress, total, message, self.clock.now())
+                self._hand_on(paced, on_loop=on_loop)
+
+    def root(self) -> Root:
+        """The root of the run's stages and tracks."""
+        if self.tree is None:
+            self.tree = Root(self.touch)
+        return self.tree
+
+    def touch(self) -> None:
+        """Take what the tree of stages says, from any thread; now, or when it may be written.
+
+        Raises:
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = get_ident() == self._thread
+        if self.stopping is not None and not on_loop:
+            raise RunCancelled("the run was stopped")
+        with self._lock:
+            if not self.ended and self.tree is not None:
+                paced = self._sample()
+                # Until the timer comes for it nobody need call again.
+                self.tree.pending = paced is None and self.pacer.interval > 0
+                self._hand_on(paced, on_loop=on_loop)
+
+    def check(self) -> None:
+        """Raise `RunCancelled` in a thread whose run was cancelled."""
+        if self.stopping is not None and get_ident() != self._thread:
+            raise RunCancelled("the run was stopped")
 
     def announce(self, message: str) -> None:
         """Say something about a run that has not started."""
@@ -318,6 +348,34 @@ class Run:
 
     # Inside
 
+    @property
+    def _has_news(self) -> bool:
+        """Whether something waits for its time to be written."""
+        return self.pacer.held or (self.tree is not None and self.tree.pending)
+
+    def _sample(self) -> Progress | None:
+        """What the tree says now, to be written or absorbed; the lock is held."""
+        if self.tree is None:
+            return None
+        outside = current_run.set(None)  # a label that reports something itself is not heard
+        try:
+            value, total, message = self.tree.sample()
+        finally:
+            current_run.reset(outside)
+        limit = UNKNOWN if total is None else total
+        return self.pacer.offer(value, limit, message, self.clock.now())
+
+    def _hand_on(self, paced: Progress | None, *, on_loop: bool) -> None:
+        """Write a progress, or see that what waits will be; the lock is held."""
+        if paced is not None:
+            if on_loop and not self._outbox:
+                self._put(paced)
+                return
+            self._outbox.append(paced)
+        elif not self._has_news or self._flushing is not None:
+            return
+        self._schedule()
+
     def _schedule(self) -> None:
         """Have the loop look at the outbox; the lock is held."""
         if not self._scheduled:
@@ -337,11 +395,13 @@ class Run:
             if not self.ended:
                 for event in events:
                     self._put(event)
-                if self.pacer.held and self._flushing is None:
+                if self._has_news and self._flushing is None:
                     self._arm()
 
     def _arm(self) -> None:
         wait = max(0.0, self.pacer.due - self.clock.now())
+        if not self.pacer.held:
+            wait = max(wait, self.pacer.interval)  # nothing new yet; look again then
         self._flushing = self.clock.call_later(wait, self._flush)
 
     def _flush(self) -> None:
@@ -349,7 +409,9 @@ class Run:
         with self._lock:
             if self.ended:
                 return
-            paced = self.pacer.flush(self.clock.now())
+            if self.tree is not None:
+                self.tree.pending = False
+            paced = self._sample() or self.pacer.flush(self.clock.now())
             if paced is not None:
                 self._outbox.append(paced)
             elif self.pacer.held:
@@ -364,7 +426,7 @@ class Run:
                 return
             now = self.clock.now()
             if now - max(self.pacer.written, self.born) >= self.heartbeat:
-                self._outbox.append(self.pacer.beat(now))
+                self._outbox.append(self._sample() or self.pacer.beat(now))
         try:
             self._drain()
         except JournalError:

@@ -136,6 +136,19 @@ def error_code(event: Event) -> int | None:
             return None
 
 
+def error_message(event: Event) -> str:
+    """What a client is told of a terminal event that is no result."""
+    match event:
+        case Failed():
+            return event.message
+        case Interrupted():
+            return f"The call was interrupted: {event.reason}"
+        case Cancelled():
+            return f"Request cancelled: {event.reason}" if event.reason else "Request cancelled"
+        case _:
+            return ""
+
+
 def _progress(event: Progress, reader: Reader) -> bytes | None:
     if reader.token is None:
         return None
@@ -165,8 +178,7 @@ def _question(event: InputRequested, reader: Reader) -> bytes | None:
 def _cancelled(event: Cancelled, reader: Reader) -> bytes | None:
     if not reader.era.answers_cancelled:
         return None
-    reason = f"Request cancelled: {event.reason}" if event.reason else "Request cancelled"
-    return error(reader.id, REQUEST_CANCELLED, reason)
+    return error(reader.id, REQUEST_CANCELLED, error_message(event))
 
 
 def _failed(event: Failed, reader: Reader) -> bytes:
@@ -174,7 +186,7 @@ def _failed(event: Failed, reader: Reader) -> bytes:
 
 
 def _interrupted(event: Interrupted, reader: Reader) -> bytes:
-    return error(reader.id, INTERNAL_ERROR, f"The call was interrupted: {event.reason}")
+    return error(reader.id, INTERNAL_ERROR, error_message(event))
 
 
 _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {

@@ -1,4 +1,4 @@
-"""For tests of servers and of journal backends: a clock to turn by hand, and the contract.
+"""The contract of journal backends. A clause is a function whose name is what it promises.
 
 This module must not know any test framework: a clause that does not hold raises
 `AssertionError`.
@@ -6,13 +6,10 @@ This module must not know any test framework: a clause that does not hold raises
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
-from headway.clock import Clock, Timer
 from headway.errors import Conflict, EntriesTrimmed, JournalError, StreamEnded, StreamNotFound
 from headway.events import (
     Accepted,
@@ -27,85 +24,10 @@ from headway.events import (
 )
 from headway.journal import Cursor, Journal
 from headway.journal.base import SWEEP
-
-__all__ = ["CLAUSES", "FakeClock", "check_clause", "check_journal"]
-
-TURNS = 16
-"""Turns of the event loop that `FakeClock` grants whoever was woken, before time goes on."""
-
-BREATH = 0.001
-"""Real seconds that a step of `FakeClock.advance` leaves to sockets and threads."""
+from headway.testing.clock import FakeClock, turns
 
 PATIENCE = 10.0
 """Real seconds until a clause that waits counts as broken."""
-
-
-class _FakeTimer:
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback = callback
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class FakeClock(Clock):
-    """Time that stands still until `advance` moves it: ten minutes pass in a moment."""
-
-    def __init__(self, *, start: float = 1_700_000_000.0) -> None:
-        self._start = start
-        self._now = 0.0
-        self._order = itertools.count()
-        self._timers: list[tuple[float, int, _FakeTimer]] = []
-
-    def now(self) -> float:
-        """Seconds advanced so far."""
-        return self._now
-
-    def time(self) -> float:
-        """Seconds since 1970: `start` and what was advanced."""
-        return self._start + self._now
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """Call `callback` when `advance` gets there; at once, by the loop, without a delay."""
-        if delay <= 0:
-            return asyncio.get_running_loop().call_soon(callback)
-        timer = _FakeTimer(callback)
-        heapq.heappush(self._timers, (self._now + delay, next(self._order), timer))
-        return timer
-
-    async def advance(self, seconds: float, *, step: float | None = None) -> None:
-        """Move time on, calling what falls due in order, each at its own time.
-
-        Between two times the loop runs, so a task that was woken may set its next timer in
-        time. That is enough for tasks alone. Where sockets, threads or processes take part,
-        say `step`: after each step of so many seconds they get a moment of real time.
-        """
-        end = self._now + seconds
-        await _turns()  # tasks just started set their timers
-        while self._now < end:
-            await self._advance_to(min(end, self._now + (step or seconds)))
-            if step is not None:
-                await asyncio.sleep(BREATH)
-                await _turns()
-
-    async def _advance_to(self, end: float) -> None:
-        while self._timers and self._timers[0][0] <= end:
-            due, _, timer = heapq.heappop(self._timers)
-            if timer.cancelled:
-                continue
-            self._now = max(self._now, due)
-            timer.callback()
-            await _turns()
-        self._now = end
-
-
-async def _turns() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
-
-
-# The journal's contract. A clause is a function whose name is what it promises.
 
 Clause = Callable[[Journal], Awaitable[None]]
 
@@ -196,7 +118,7 @@ async def _following(
     async with asyncio.TaskGroup() as group:
         for after, into in zip(afters, seen, strict=True):
             group.create_task(follow(after, into))
-        await _turns()
+        await turns()
         yield seen
     # The group has waited for all of them.
 
@@ -247,7 +169,7 @@ async def a_cursor_opened_before_the_first_entry_sees_all_of_them_once(journal: 
     async with _following(journal, stream, 0, 0) as seen:
         for after in range(5):
             journal.append_nowait(stream, Progress(after + 1.0), after=after)
-            await _turns()
+            await turns()
         journal.append_nowait(stream, _END, after=5)
     _expect(seen == [[1, 2, 3, 4, 5, 6]] * 2, f"they saw {seen}")
 
@@ -290,7 +212,7 @@ async def a_nudged_cursor_returns_empty_handed_and_loses_nothing(journal: Journa
     _expect_numbers(await cursor.next(), 1, 1)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(cursor.next())
-        await _turns()
+        await turns()
         cursor.nudge()
     _expect(waiting.result() == [] and not cursor.done, "the wait was not ended")
     cursor.nudge()

@@ -1,0 +1,105 @@
+"""A run without a journal: everything a tool says is handed to a function.
+
+What `report`, `track`, `stage`, `log` and `part` find where there is no server: in a test, or in
+a process that works for a run of another one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import RLock
+from typing import TYPE_CHECKING, Self, cast
+
+from headway.engine.pacing import UNKNOWN, Pacer
+from headway.engine.run import current_run
+from headway.engine.tree import Root, current_node, innermost
+from headway.events import Event, Log, Part, Progress, encode_json
+
+if TYPE_CHECKING:
+    from headway.engine.run import Run
+
+
+class Recorder:
+    """Takes what a tool says, from any thread, and hands it on in order.
+
+    `rate` is how many progress messages a second are handed on, 0 for all of them. Nothing comes
+    by itself: what is held goes out with the next word, or with `finish`.
+    """
+
+    def __init__(self, deliver: Callable[[Event], object], rate: float = 0.0) -> None:
+        self.stopping = None
+        self.tree: Root | None = None
+        self._pacer = Pacer(rate)
+        self._deliver = deliver
+        self._lock = RLock()
+
+    @contextmanager
+    def active(self) -> Generator[Self]:
+        """While inside, calls into Headway come here."""
+        # It answers to all that tools call of a run, and to nothing else.
+        run = current_run.set(cast("Run", self))
+        node = current_node.set(None)
+        try:
+            yield self
+        finally:
+            current_node.reset(node)
+            current_run.reset(run)
+
+    def report(
+        self, progress: float, total: float | None, message: str | Callable[[], str] | None
+    ) -> None:
+        """Take a progress report."""
+        if self.tree is None:
+            self._hand_on(self._pacer.offer(progress, total, message, time.monotonic()))
+            return
+        node = innermost(self.tree) or self.tree
+        node.report(progress, total, message() if callable(message) else message)
+        self.touch()
+
+    def root(self) -> Root:
+        """The root of the stages and tracks."""
+        if self.tree is None:
+            self.tree = Root(self.touch)
+        return self.tree
+
+    def touch(self) -> None:
+        """Take what the tree of stages says."""
+        with self._lock:
+            self._hand_on(self._sample())
+
+    def check(self) -> None:
+        """Nobody stops it."""
+
+    async def breathe(self) -> None:
+        """Let the loop serve others."""
+        await asyncio.sleep(0)
+
+    def log(self, level: str, data: object, logger: str | None = None) -> None:
+        """Take a log message."""
+        self._deliver(Log(level, encode_json(data), logger))
+
+    def part(self, value: object) -> None:
+        """Take a partial result."""
+        self._deliver(Part(encode_json(value)))
+
+    def finish(self, *, success: bool) -> None:
+        """Hand on what is held; with success the total, if one is known."""
+        with self._lock:
+            self._hand_on(self._sample())
+            self._hand_on(self._pacer.finish(time.monotonic(), success=success))
+
+    def _sample(self) -> Progress | None:
+        if self.tree is None:
+            return None
+        outside = current_run.set(None)  # a label that reports something itself is not heard
+        try:
+            value, total, message = self.tree.sample()
+        finally:
+            current_run.reset(outside)
+        limit = UNKNOWN if total is None else total
+        return self._pacer.offer(value, limit, message, time.monotonic())
+
+    def _hand_on(self, progress: Progress | None) -> None:
+        if progress is not None:
+            self._deliver(progress)
