@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway import Headway, report, stage, track
+from headway import Headway, Settings, report, stage, track
 from headway.testing import run_tool
 
 
@@ -97,12 +97,12 @@ async def work_async(plan: Plan) -> None:
 def test_progress_strictly_grows_and_ends_at_the_total(trees: list[Plan], rate: float) -> None:
     mcp = Headway("s")
 
-    @mcp.tool(rate=rate)
+    @mcp.tool()
     async def tool() -> str:
         await asyncio.gather(*(work_async(tree) for tree in trees))
         return "done"
 
-    outcome = asyncio.run(run_tool(mcp, "tool"))
+    outcome = asyncio.run(run_tool(mcp, "tool", settings=Settings(progress_rate=rate)))
     assert outcome.result == "done"
     values = [p.progress for p in outcome.progress]
     assert all(a < b for a, b in pairwise(values))
@@ -124,6 +124,6 @@ def test_ten_thousand_items_leave_nothing_behind(threaded: bool) -> None:
     async def many_async() -> int:
         return many()
 
-    mcp.add_tool(many if threaded else many_async, name="many", rate=4)
-    outcome = asyncio.run(run_tool(mcp, "many"))
+    mcp.add_tool(many if threaded else many_async, name="many")
+    outcome = asyncio.run(run_tool(mcp, "many", settings=Settings()))
     assert outcome.progress[-1][:2] == (100, 100)

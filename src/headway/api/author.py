@@ -17,6 +17,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
+from headway.api.generators import as_tool
 from headway.engine import ToolOptions, current_run
 from headway.errors import SetupError
 from headway.settings import parse_duration, parse_window
@@ -90,6 +91,7 @@ class Headway(MCPServer[Any]):
         needs_task: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
+        fn = as_tool(fn)
         options = _options(
             name or fn.__name__,
             timeout=timeout,
@@ -127,8 +129,9 @@ class Headway(MCPServer[Any]):
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
 
-        Async functions run on the event loop, sync ones in threads. The first seven arguments
-        are the SDK's own.
+        Async functions run on the event loop, sync ones in threads. What a generator function
+        yields is a part at once; its result is what it returns, or else the list of what it
+        yielded. The first seven arguments are the SDK's own.
 
         Args:
             name: The tool's name; the function's when left out.

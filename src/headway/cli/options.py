@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from headway.errors import SetupError
-from headway.settings import Settings, parse_duration
+from headway.settings import Settings, parse_duration, parse_window
 
 DURATION = "DURATION"
 
@@ -19,6 +19,14 @@ def duration(text: str | float) -> float:
     """`parse_duration`, with its refusal as a usage error."""
     try:
         return parse_duration(text)
+    except SetupError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def window(text: str | float) -> float:
+    """`parse_window`, with its refusal as a usage error."""
+    try:
+        return parse_window(text)
     except SetupError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -89,6 +97,16 @@ Timeout = Annotated[
         help="How long a run may take where its tool says nothing: 45s, 30m, 2h.",
     ),
 ]
+HandOver = Annotated[
+    float,
+    typer.Option(
+        envvar="HEADWAY_HAND_OVER",
+        parser=window,
+        metavar=DURATION,
+        help="After how long a call goes on as a task, where its client knows tasks: a duration, "
+        "'at once' or 'never'.",
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(envvar="HEADWAY_LOG_LEVEL", help="How much to log on stderr."),
@@ -101,11 +119,13 @@ def settings(
     allow_hosts: list[str] | None,
     allow_origins: list[str] | None,
     timeout: float,
+    hand_over: float,
 ) -> Settings:
     """The settings that the options describe."""
     return Settings(
         progress_rate=progress_rate,
         timeout=timeout,
+        hand_over=hand_over,
         allowed_hosts=tuple(allow_hosts or ()),
         allowed_origins=tuple(allow_origins or ()),
     )

@@ -24,6 +24,7 @@ def run(
     allow_host: options.AllowHosts = None,
     allow_origin: options.AllowOrigins = None,
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    hand_over: options.HandOver = "45s",  # pyright: ignore[reportArgumentType]
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve an MCP server over HTTP, unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
@@ -35,6 +36,7 @@ def run(
         allow_hosts=allow_host,
         allow_origins=allow_origin,
         timeout=timeout,
+        hand_over=hand_over,
     )
     logs.configure(log_level)
     loaded = targets.load(target)

@@ -38,6 +38,7 @@ def serve(
     allow_host: options.AllowHosts = None,
     allow_origin: options.AllowOrigins = None,
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    hand_over: options.HandOver = "45s",  # pyright: ignore[reportArgumentType]
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve the ready-made tools: long-running work on the files below the roots."""
@@ -49,6 +50,7 @@ def serve(
         allow_hosts=allow_host,
         allow_origins=allow_origin,
         timeout=timeout,
+        hand_over=hand_over,
     )
     logs.configure(log_level)
     roots = [path.resolve() for path in root or [Path()]]

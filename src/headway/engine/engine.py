@@ -109,6 +109,8 @@ class Engine:
     async def stop(self) -> None:
         """End every run as interrupted; returns when all of them are in the journal."""
         for run in list(self.runs.values()):
+            # Threads hear of it too, at their next word: a cancelled task would wait for them.
+            run.stop(Interrupted("the server stopped before the run was done"))
             if run.task is not None:
                 run.task.cancel()
         if self._tasks:

@@ -97,8 +97,16 @@ def outcome(entries: Iterable[Entry]) -> Outcome:
         error = _text(content) or "the tool failed and said nothing"
     result = None if error is not None else _plain(content, structured)
     return Outcome(
-        view.state, said.progress, said.logs, said.parts, result, content, structured, error, entries
-    )  # fmt: skip
+        view.state,
+        said.progress,
+        said.logs,
+        said.parts,
+        result,
+        content,
+        structured,
+        error,
+        entries,
+    )
 
 
 def _answer(end: Event | None) -> dict[str, Any]:

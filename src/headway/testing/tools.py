@@ -3,28 +3,35 @@
 import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner
-from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import ClientCapabilities, Implementation, InitializeRequestParams
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 from headway.clock import Clock
-from headway.engine import Engine, Request, Run, RunContext
+from headway.engine import Engine, Request, Run, RunContext, ToolOptions, current_run, tell
 from headway.engine.recorder import Recorder
-from headway.events import Entry, InputRequested, decode_json
+from headway.events import Entry, InputRequested, decode_json, encode_json
 from headway.journal import open_journal
-from headway.server import equipped, inspect_server
-from headway.settings import Settings
+from headway.server import Served, equipped, inspect_server
+from headway.settings import Retention, Settings
 from headway.testing.outcome import Outcome, Said, outcome
 
 Answers = Mapping[str, object] | Callable[[str, dict[str, Any]], object]
 """What the client answers when a tool asks: results by method, or a function of method and
-params."""
+params, which may raise an `MCPError` to answer with an error."""
+
+TOKEN = "test"
+"""The client's progress token."""
+
+EVERYTHING = Retention(max_bytes=2**40, stream_entries=2**40, stream_bytes=2**40)
+"""Nothing that a tool says in a test is forgotten."""
 
 TIMEOUT = 30.0
 """Seconds of real time after which a tool that does not end is a failed test."""
@@ -42,33 +49,29 @@ async def run_tool(
 ) -> Outcome:
     """Call a tool of any server Headway serves, without a socket, and return what it did.
 
-    It goes through the real engine: pacing (off, unless `settings` say otherwise), limits,
-    threads, cancellation. What a client would be asked is answered by `answers`.
+    It goes through the real engine: limits, threads, cancellation, and pacing where `settings`
+    are given; otherwise every report is a message, whatever the tool's own `rate`. The client is
+    of 2025-11-25; what it would be asked is answered by `answers`.
 
     Cancellation: stops the tool.
 
     Raises:
         SetupError: `server` cannot be served.
         TimeoutError: The tool was not done after `timeout` seconds of real time.
+        AssertionError: The tool asked what `answers` does not answer.
     """
     served = inspect_server(server)
     low = equipped(served)
-    settings = settings or Settings(progress_rate=0)
-    async with asyncio.timeout(timeout), open_journal("memory:", clock=clock) as journal:
-        engine = Engine(journal, settings, clock=clock, options=served.options_of)
-        async with low.lifespan(low) as state:
-            await engine.start()
-            try:
-                runner = ServerRunner(low, _connection(), state)
-                params = {"name": name, "arguments": dict(arguments or {})}
-
-                async def execute(context: RunContext) -> dict[str, Any]:
-                    return await runner.on_request(context, "tools/call", params)
-
-                request = Request("tools/call", name, "test", _context(), execute)
-                return await _followed(engine.launch(request), answers)
-            finally:
-                await engine.stop()
+    journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
+    options = served.options_of if settings is not None else _unpaced(served)
+    engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
+    async with asyncio.timeout(timeout), journal, low.lifespan(low) as state:
+        await engine.start()
+        try:
+            runner = ServerRunner(low, _connection(), state)
+            return await _followed(engine.launch(_request(runner, name, arguments)), answers)
+        finally:
+            await engine.stop()
 
 
 @contextmanager
@@ -85,6 +88,26 @@ def record() -> Generator[Said]:
     recorder.finish(success=False)
 
 
+def _unpaced(served: Served) -> Callable[[str], ToolOptions]:
+    return lambda tool: replace(served.options_of(tool), rate=0)
+
+
+def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] | None) -> Request:
+    params = {
+        "name": name,
+        # As they come off the wire.
+        "arguments": decode_json(encode_json(dict(arguments or {}))),
+        "_meta": {"progressToken": TOKEN},
+    }
+    transport = TransportContext(kind="test", can_send_request=True)
+    context = RunContext(1, transport, ServerMessageMetadata(), TOKEN, {})
+
+    async def execute(context: RunContext) -> dict[str, Any]:
+        return await runner.on_request(context, "tools/call", params)
+
+    return Request("tools/call", name, "test", context, execute)
+
+
 async def _followed(run: Run, answers: Answers | None) -> Outcome:
     entries: list[Entry] = []
     async for entry in run.journal.follow(run.stream):
@@ -96,22 +119,19 @@ async def _followed(run: Run, answers: Answers | None) -> Outcome:
 
 def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None:
     params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
-    if callable(answers):
-        run.answer(question.key, answers(question.method, params))
-    elif answers is not None and question.method in answers:
-        run.answer(question.key, answers[question.method])
-    else:
-        missing = AssertionError(f"the tool asked {question.method}; say what in answers=")
-        run.answer(question.key, None, missing)
-
-
-def _context() -> RunContext:
-    transport = TransportContext(kind="test", can_send_request=True)
-    return RunContext(1, transport, ServerMessageMetadata(), "test", {})
+    try:
+        if callable(answers):
+            run.answer(question.key, answers(question.method, params))
+        elif answers is not None and question.method in answers:
+            run.answer(question.key, answers[question.method])
+        else:
+            raise AssertionError(f"the tool asked {question.method}; say what in answers=")
+    except MCPError as refusal:
+        run.answer(question.key, None, refusal)
 
 
 def _connection() -> Connection:
-    connection = Connection.for_loop(cast("Any", _Deaf()), session_id="test")
+    connection = Connection.for_loop(cast("Any", _Client()), session_id="test")
     connection.client_params = InitializeRequestParams(
         protocol_version=LATEST_HANDSHAKE_VERSION,
         capabilities=ClientCapabilities.model_validate(
@@ -124,11 +144,16 @@ def _connection() -> Connection:
     return connection
 
 
-class _Deaf:
-    """The client outside of the call: there is none."""
+class _Client:
+    """What is said without naming the request is part of the call all the same."""
 
-    async def notify(self, method: str, params: object, opts: object = None) -> None:
-        pass
+    async def notify(self, method: str, params: Any, opts: object = None) -> None:
+        run = current_run.get()
+        if run is not None:
+            tell(run, TOKEN, method, params)
 
-    async def send_raw_request(self, method: str, params: object, opts: object = None) -> Any:
-        raise NoBackChannelError(method)
+    async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> Any:
+        run = current_run.get()
+        if run is None:
+            raise NoBackChannelError(method)
+        return await run.ask(method, params, (opts or {}).get("timeout"))
