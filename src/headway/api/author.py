@@ -88,6 +88,7 @@ class Headway(MCPServer[Any]):
         concurrency: int | None = None,
         rate: float | None = None,
         hand_over: str | float | None = None,
+        detached: bool = False,
         needs_task: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
@@ -98,6 +99,7 @@ class Headway(MCPServer[Any]):
             concurrency=concurrency,
             rate=rate,
             hand_over=hand_over,
+            detached=detached,
             needs_task=needs_task,
             threaded=not _is_async(fn),
         )
@@ -125,6 +127,7 @@ class Headway(MCPServer[Any]):
         concurrency: int | None = None,
         rate: float | None = None,
         hand_over: str | float | None = None,
+        detached: bool = False,
         needs_task: bool = False,
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
@@ -146,6 +149,8 @@ class Headway(MCPServer[Any]):
             rate: Progress messages a second, at most; 0: every report. The server's when left out.
             hand_over: After how long a call is answered with a task, where its client knows
                 tasks: a duration, `at once` or `never`. The server's when left out.
+            detached: A run goes on when its 2026-07-28 client is gone; else that cancels it. Runs
+                of earlier revisions always go on. Its result is in the journal for its time.
             needs_task: Refuse clients of 2026-07-28 that do not know tasks.
 
         Raises:
@@ -158,7 +163,7 @@ class Headway(MCPServer[Any]):
             self.add_tool(
                 fn, name, title, description, annotations, icons, meta, structured_output,
                 timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
-                needs_task=needs_task,
+                detached=detached, needs_task=needs_task,
             )  # fmt: skip
             return fn
 
@@ -172,6 +177,7 @@ def _options(
     concurrency: int | None,
     rate: float | None,
     hand_over: str | float | None,
+    detached: bool,
     needs_task: bool,
     threaded: bool,
 ) -> ToolOptions:
@@ -187,6 +193,7 @@ def _options(
             threaded=threaded,
             rate=rate,
             hand_over=None if hand_over is None else _read("hand_over", parse_window, hand_over),
+            detached=detached,
             needs_task=needs_task,
         )
         for fault in _faults(options):

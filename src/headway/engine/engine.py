@@ -57,6 +57,8 @@ class ToolOptions:
     """It is a sync function: a run of it needs one of the server's threads."""
     hand_over: float | None = None
     """Seconds until a call of it is answered with a handle; inf: never; None: the server's."""
+    detached: bool = False
+    """A run of it goes on when its client is gone, where the era would have it cancelled."""
     needs_task: bool = False
     """Only clients that know tasks may call it (2026-07-28)."""
 
@@ -147,6 +149,7 @@ class Engine:
             heartbeat=self.settings.heartbeat if context.token is not None else None,
             recorded=is_tool,
         )
+        run.detached = options.detached
         run.give_up = partial(self._give_up, run)
         context.bind(run)
         self.runs[run_id] = run

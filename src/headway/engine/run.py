@@ -59,7 +59,7 @@ class Run:
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
         "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
-        "born", "clock", "ended", "give_up", "heartbeat", "id", "journal", "method", "on_ask",
+        "born", "clock", "detached", "ended", "give_up", "heartbeat", "id", "journal", "method", "on_ask",
         "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream", "target",
         "task", "tree",
     )  # fmt: skip
@@ -98,6 +98,7 @@ class Run:
         self.on_enter: Callable[[], None] = _nothing
         self._patience: Timer | None = None
         self.ended = False
+        self.detached = False
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
         self._questions = 0
         self._reports = 0

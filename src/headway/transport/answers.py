@@ -98,13 +98,14 @@ class Answers:
         work = (
             answer.stream() if at_once else answer.respond(commit_after=self.settings.commit_after)
         )
+        cut_cancels = era.cut_cancels and not run.detached
         try:
             end = await self.run(run.stream, answer, work)
         except asyncio.CancelledError:
-            if era.cut_cancels:
+            if cut_cancels:
                 run.cancel("client", "the connection was lost")
             raise
-        if end is End.GONE and era.cut_cancels:
+        if end is End.GONE and cut_cancels:
             run.cancel("client", "the client closed the stream")
         if not answer.committed and end in _REFUSALS:
             raise _REFUSALS[end]()
