@@ -2,22 +2,15 @@
 
 import logging
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
-from mcp.server.runner import ServerRunner
-from mcp.shared.exceptions import MCPError
-from mcp.shared.jsonrpc_dispatcher import (
-    cancelled_request_id_from_params,
-    handler_exception_to_error_data,
-)
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import INTERNAL_ERROR
-from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
+from mcp_types.jsonrpc import INVALID_REQUEST
 
-from headway.engine import Engine, Request, Run, RunContext
+from headway.engine import Engine, Run, RunContext
 from headway.errors import ProtocolError
-from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed, encode_json
+from headway.events import encode_json
 from headway.journal import Journal
 from headway.protocol import render
 from headway.protocol.cursors import (
@@ -38,6 +31,7 @@ from headway.protocol.inbound import (
 )
 from headway.transport.answers import Answers
 from headway.transport.batch import Batch
+from headway.transport.dialogue import Dialogue, going_on
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
 from headway.transport.kernel import Kernel
@@ -59,11 +53,10 @@ class Handshake:
         answers: Answers,
         watchers: Watchers,
     ) -> None:
-        self._kernel = kernel
+        self._dialogue = Dialogue(kernel, engine, watchers)
         self._engine = engine
         self._sessions = sessions
         self._answers = answers
-        self._watchers = watchers
 
     @property
     def _journal(self) -> Journal:
@@ -91,12 +84,7 @@ class Handshake:
         check_accept(exchange.headers, JSON, SSE)
         session = self._sessions.draft(exchange.owner)
         context = self._context(exchange, message, session, can_ask=False)
-        try:
-            result = await self._kernel.legacy(self._runner(session), message)(context)
-        except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
-            raise _failed_handshake(error) from None
-        version = session.connection.protocol_version
-        self._sessions.open(session, version, message.params or {})
+        result = await self._dialogue.open(session, message, context)
         body = render.escape_lines(render.response(message.id, encode_json(result)))
         await send_json(exchange.send, 200, body, _header(session))
 
@@ -107,7 +95,8 @@ class Handshake:
             await send_empty(exchange.send, 202, _header(session))
             return
         check_accept(exchange.headers, JSON, SSE)
-        run = self._run_of(exchange, session, message)
+        context = self._context(exchange, message, session, can_ask=True)
+        run = self._dialogue.run_of(session, message, context)
         voice = self._voice(session, message.id, message.token, run.id, 0)
         answer = self._answers.open(
             run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
@@ -130,7 +119,7 @@ class Handshake:
         if requests:
             check_accept(exchange.headers, JSON, SSE)
         for message in requests:
-            _going_on(session, message)
+            going_on(session, message)
         for message in messages:
             if not message.is_request:
                 await self._take(exchange, session, message)
@@ -159,37 +148,15 @@ class Handshake:
             )
         return await self._sessions.find(session_id, exchange.owner)
 
-    def _run_of(self, exchange: Exchange, session: Session, message: Message) -> Run:
-        """The run of a request: a new one, or the one its repetition asks for again."""
-        going_on = _going_on(session, message)
-        if going_on is not None:
-            return going_on
-        identity = cast("str | int", message.id)
-        context = self._context(exchange, message, session, can_ask=True)
-        call = self._kernel.legacy(self._runner(session), message)
-
-        async def execute(context: RunContext) -> dict[str, Any]:
-            result = await call(context)
-            _remember(session, message)
-            if message.method == "resources/subscribe":
-                self._watchers.watch(session.tag, (message.params or {}).get("uri"))
-            return result
-
-        run = self._engine.launch(
-            Request(cast("str", message.method), message.target, session.tag, context, execute)
-        )
-        session.requests[identity] = context
-        run.on_end(partial(_forget, session, identity, context))
-        return run
-
     def _runs_of(self, exchange: Exchange, session: Session, requests: list[Message]) -> list[Run]:
         """The runs of all requests of a batch; when one is refused, none of them begins."""
         runs: list[Run] = []
         new: list[Run] = []
         try:
             for message in requests:
-                is_new = _going_on(session, message) is None
-                runs.append(self._run_of(exchange, session, message))
+                is_new = going_on(session, message) is None
+                context = self._context(exchange, message, session, can_ask=True)
+                runs.append(self._dialogue.run_of(session, message, context))
                 new += runs[-1:] if is_new else []
         except ProtocolError:
             for run in new:
@@ -198,16 +165,8 @@ class Handshake:
         return runs
 
     async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
-        """A notification or an answer of the client."""
-        if message.method is None:
-            _take_answer(session, message)
-            return
-        if message.method == "notifications/cancelled":
-            _take_cancel(session, message)
         context = self._context(exchange, message, session, can_ask=False)
-        await self._kernel.notify(self._runner(session), context, message)
-        if message.method == "notifications/initialized":
-            session.record(SessionReady())
+        await self._dialogue.take(session, message, context)
 
     # GET and DELETE
 
@@ -275,11 +234,6 @@ class Handshake:
 
     # What handlers and readers are given
 
-    def _runner(self, session: Session) -> ServerRunner[Any]:
-        if session.runner is None:
-            session.runner = self._kernel.runner(session.connection)
-        return session.runner
-
     def _context(
         self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
     ) -> RunContext:
@@ -326,24 +280,6 @@ class Handshake:
         return b"id: %b%d\nretry: %d\ndata: \n\n" % (prefix, seq, retry)
 
 
-def _going_on(session: Session, message: Message) -> Run | None:
-    """The run of a request that its client sends again while it lasts.
-
-    Raises:
-        ProtocolError: The id is in use for another request.
-    """
-    context = session.requests.get(cast("str | int", message.id))
-    if context is None or context.run is None or context.run.ended:
-        return None
-    if context.body != message.body:
-        raise ProtocolError(
-            INVALID_REQUEST,
-            f"Request id {message.id!r} is still in use in this session for another request; "
-            "give each request an id of its own",
-        )
-    return context.run
-
-
 def _header(session: Session) -> Headers:
     return ((b"mcp-session-id", session.id.encode()),)
 
@@ -363,59 +299,3 @@ def _read_batch(values: list[object], era: Era) -> list[Message]:
     if len(set(ids)) < len(ids):
         raise ProtocolError(INVALID_REQUEST, "Each request of a batch needs an id of its own")
     return messages
-
-
-def _take_answer(session: Session, message: Message) -> None:
-    raised = _client_error(message.body["error"]) if "error" in message.body else None
-    if not session.answer(str(message.id), message.body.get("result"), raised):
-        raise ProtocolError(
-            INVALID_REQUEST,
-            f"No question {str(message.id)[:64]!r} waits for an answer in this session",
-        )
-
-
-def _take_cancel(session: Session, message: Message) -> None:
-    identity = cancelled_request_id_from_params(message.params)
-    context = session.requests.get(identity) if identity is not None else None
-    if context is not None and context.run is not None:
-        reason = (message.params or {}).get("reason")
-        context.run.cancel("client", reason[:200] if isinstance(reason, str) else None)
-
-
-def _remember(session: Session, message: Message) -> None:
-    """What a successful request says about its session."""
-    params = message.params or {}
-    match message.method:
-        case "logging/setLevel":
-            session.record(LevelSet(str(params.get("level"))))
-        case "resources/subscribe":
-            session.record(Subscribed(str(params.get("uri"))))
-        case "resources/unsubscribe":
-            session.record(Unsubscribed(str(params.get("uri"))))
-        case _:
-            pass
-
-
-def _forget(session: Session, identity: str | int, context: RunContext) -> None:
-    if session.requests.get(identity) is context:
-        del session.requests[identity]
-    # They hold the context that holds them.
-    context.message_metadata.close_sse_stream = None
-    context.message_metadata.close_standalone_sse_stream = None
-
-
-def _client_error(error: Any) -> MCPError:
-    """A client's error answer as the exception its asker gets."""
-    match error:
-        case {"code": int(code), "message": str(text)}:
-            return MCPError(code, text, error.get("data"))
-        case _:
-            return MCPError(INVALID_PARAMS, "The client answered with a malformed error")
-
-
-def _failed_handshake(error: Exception) -> ProtocolError:
-    known = handler_exception_to_error_data(error)
-    if known is None:
-        logger.error("initialize raised", exc_info=error)
-        return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
-    return ProtocolError(known.code, known.message, status=200, data=known.data)

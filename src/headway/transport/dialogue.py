@@ -1,0 +1,186 @@
+"""What the messages of a 2025 session do, whatever carries them.
+
+This module must not know HTTP or pipes. A transport brings each message with the context it is
+handled in; a request becomes a run, and how its stream is read is the transport's own.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from mcp.server.runner import ServerRunner
+from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import (
+    cancelled_request_id_from_params,
+    handler_exception_to_error_data,
+)
+from mcp_types import INTERNAL_ERROR
+from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
+from msgspec import Raw
+
+from headway.engine import Engine, Request, Run, RunContext
+from headway.errors import ProtocolError
+from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed, encode_json
+from headway.protocol.eras import Era
+from headway.protocol.inbound import Message, read_message
+from headway.transport.kernel import Kernel
+from headway.transport.sessions import Session, Sessions
+from headway.transport.watching import Watchers
+
+logger = logging.getLogger(__name__)
+
+ContextOf = Callable[[Message], RunContext]
+
+
+class Dialogue:
+    """Handles the messages of 2025 sessions."""
+
+    def __init__(
+        self, kernel: Kernel, engine: Engine, sessions: Sessions, watchers: Watchers
+    ) -> None:
+        self._kernel = kernel
+        self._engine = engine
+        self._sessions = sessions
+        self._watchers = watchers
+
+    async def shake_hands(self, session: Session, message: Message, context: RunContext) -> Raw:
+        """Open a drafted session with its `initialize`; the result for the client.
+
+        Raises:
+            ProtocolError: The server refuses the client; the session is not kept.
+        """
+        try:
+            result = await self._kernel.legacy(self._runner(session), message)(context)
+        except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
+            raise _failed_handshake(error) from None
+        self._sessions.open(session, session.connection.protocol_version, message.params or {})
+        return encode_json(result)
+
+    def run_of(self, session: Session, message: Message, context_of: ContextOf) -> Run:
+        """The run of a request: a new one, or the one its repetition asks for again.
+
+        Raises:
+            ProtocolError: The id is in use, or the server has as much to do as it may (503).
+        """
+        known = going_on(session, message)
+        if known is not None:
+            return known
+        identity = cast("str | int", message.id)
+        context = context_of(message)
+        call = self._kernel.legacy(self._runner(session), message)
+
+        async def execute(context: RunContext) -> dict[str, Any]:
+            result = await call(context)
+            _remember(session, message)
+            if message.method == "resources/subscribe":
+                self._watchers.watch(session.tag, (message.params or {}).get("uri"))
+            return result
+
+        run = self._engine.launch(
+            Request(cast("str", message.method), message.target, session.tag, context, execute)
+        )
+        session.requests[identity] = context
+        run.on_end(partial(_forget, session, identity, context))
+        return run
+
+    def runs_of(
+        self, session: Session, requests: list[Message], context_of: ContextOf
+    ) -> list[Run]:
+        """The runs of all requests of a batch; when one is refused, none of them begins."""
+        runs: list[Run] = []
+        new: list[Run] = []
+        try:
+            for message in requests:
+                is_new = going_on(session, message) is None
+                runs.append(self.run_of(session, message, context_of))
+                new += runs[-1:] if is_new else []
+        except ProtocolError:
+            for run in new:
+                run.cancel("server", "its batch was refused")
+            raise
+        return runs
+
+    def take_answer(self, session: Session, message: Message) -> None:
+        """Hand a client's answer to whoever asked.
+
+        Raises:
+            ProtocolError: Nobody did.
+        """
+        raised = _client_error(message.body["error"]) if "error" in message.body else None
+        if not session.answer(str(message.id), message.body.get("result"), raised):
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"No question {str(message.id)[:64]!r} waits for an answer in this session",
+            )
+
+    async def take_notification(
+        self, session: Session, message: Message, context: RunContext
+    ) -> None:
+        """Do what a client's notification says; the server's own handler may take its time."""
+        if message.method == "notifications/cancelled":
+            _take_cancel(session, message)
+        await self._kernel.notify(self._runner(session), context, message)
+        if message.method == "notifications/initialized":
+            session.record(SessionReady())
+
+    def _runner(self, session: Session) -> ServerRunner[Any]:
+        if session.runner is None:
+            session.runner = self._kernel.runner(session.connection)
+        return session.runner
+
+
+def going_on(session: Session, message: Message) -> Run | None:
+    """The run of a request that its client sends again while it lasts.
+
+    Raises:
+        ProtocolError: The id is in use for another request.
+    """
+    context = session.requests.get(cast("str | int", message.id))
+    if context is None or context.run is None or context.run.ended:
+        return None
+    if context.body != message.body:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Request id {message.id!r} is still in use in this session for another request; "
+            "give each request an id of its own",
+        )
+    return context.run
+
+
+def read_batch(values: list[object], era: Era) -> list[Message]:
+    """The messages of an array.
+
+    Raises:
+        ProtocolError: It is no batch, or the revision has none.
+    """
+    if not era.takes_batches:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Batches are not part of {era.version}; send the messages one by one",
+        )
+    messages = [read_message(value) for value in values]
+    if not messages or any(message.method == "initialize" for message in messages):
+        raise ProtocolError(
+            INVALID_REQUEST, "A batch holds at least one message, and no initialize"
+        )
+    ids = [message.id for message in messages if message.is_request]
+    if len(set(ids)) < len(ids):
+        raise ProtocolError(INVALID_REQUEST, "Each request of a batch needs an id of its own")
+    return messages
+
+
+def cancelled_id(message: Message) -> tuple[str | int | None, str | None]:
+    """What a `notifications/cancelled` wants cancelled, and why."""
+    reason = (message.params or {}).get("reason")
+    identity = cancelled_request_id_from_params(message.params)
+    return identity, reason[:200] if isinstance(reason, str) else None
+
+
+def _take_cancel(session: Session, message: Message) -> None:
+    identity, reason = cancelled_id(message)
+    context = session.requests.get(identity) if identity is not None else None
+    if context is not None and context.run is not None:
+        context.run.cancel("client", reason)
+
+
