@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, Image
 from pydantic import BaseModel
 
 from headway import Headway, stage, track
@@ -72,6 +72,21 @@ async def test_without_annotations_what_is_returned_counts_if_there_is_something
     outcome = await run_tool(mcp, "work")
     assert outcome.parts == ["half"]
     assert outcome.result == (returned or "half")
+    assert await schema(mcp) is None
+
+
+async def test_what_yields_anything_may_yield_images_too():
+    mcp = Headway()
+
+    @mcp.tool()
+    def draw() -> Iterator[Any]:
+        yield "sketch"
+        yield Image(data=b"PNG", format="png")
+
+    outcome = await run_tool(mcp, "draw")
+    image = {"type": "image", "data": "UE5H", "mimeType": "image/png"}
+    assert outcome.parts == ["sketch", image]
+    assert outcome.result == [{"type": "text", "text": "sketch"}, image]
     assert await schema(mcp) is None
 
 

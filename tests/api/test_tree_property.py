@@ -31,7 +31,9 @@ class Broken(Exception):
 
 weights = st.floats(min_value=0.01, max_value=100)
 totals = st.none() | st.floats(min_value=0.5, max_value=20)
-kinds = st.sampled_from(["stage", "track", "endless", "tasks", "threads", "report"])
+kinds = st.sampled_from(
+    ["stage", "track", "endless", "weighed", "left", "async", "tasks", "threads", "report", "grow"]
+)
 plans = st.recursive(
     st.builds(Plan, kinds, weights, totals, st.booleans(), st.just([])),
     lambda inner: st.builds(
@@ -56,13 +58,21 @@ def work(plan: Plan) -> None:
     """The plan in plain code; concurrent children are threads."""
     with suppress(Broken):
         match plan.kind:
-            case "track" | "endless":
-                items: Any = range(3) if plan.kind == "track" else iter(range(3))
-                for item in track(items, message="Item {item}"):
+            case "track" | "endless" | "weighed" | "left":
+                items: Any = iter(range(3)) if plan.kind == "endless" else range(3)
+                weight = plan.weight if plan.kind == "weighed" else None
+                for item in track(items, message="Item {item}", weight=weight):
                     if item == 1:
                         in_threads(plan.children)
+                        if plan.kind == "left":
+                            break
                     if plan.fails and item == 2:
                         raise Broken
+            case "grow":
+                with stage(total=plan.total):
+                    for known in range(1, 5):
+                        report(known - 1, known, f"{known} known")
+                        in_threads(plan.children[known - 1 : known])
             case "report":
                 report(1, plan.total)
                 report(0.5, 3, "back")
@@ -78,10 +88,16 @@ def work(plan: Plan) -> None:
 
 async def work_async(plan: Plan) -> None:
     """The plan on the event loop; concurrent children are tasks."""
-    if plan.kind not in ("tasks", "stage"):
+    if plan.kind not in ("tasks", "stage", "async"):
         await asyncio.to_thread(work, plan)
         return
     with suppress(Broken):
+        if plan.kind == "async":
+            async for child in track(plan.children, total=plan.total, weight=plan.weight):
+                await work_async(child)
+                if plan.fails:
+                    return
+            return
         async with stage(plan.kind, weight=plan.weight, total=plan.total):
             if plan.kind == "tasks":
                 await asyncio.gather(*(work_async(child) for child in plan.children))

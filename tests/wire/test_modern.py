@@ -1,7 +1,6 @@
 """2026-07-28: every POST stands for itself, and its stream is its life."""
 
 import asyncio
-import json
 from typing import Annotated, Any
 
 import pytest
@@ -436,29 +435,3 @@ async def test_a_lost_connection_cancels_the_call(speaks: bool) -> None:
         await within(stopped.wait())
         await until(lambda: len(wire.app.engine.runs) == 0)
         assert (await modern.request("tools/list")).status == 200
-
-
-async def test_a_detached_tool_outlives_its_connection_and_keeps_its_result() -> None:
-    go, done = asyncio.Event(), asyncio.Event()
-    mcp = Headway("s")
-
-    @mcp.tool(detached=True)
-    async def migrate() -> str:
-        part("begun")
-        await go.wait()
-        done.set()
-        return "migrated"
-
-    async with served(mcp) as wire:
-        client = Modern(wire)
-        answer = await client.call("migrate", level="info", token="t")
-        uri = (await answer.message())["params"]["_meta"]["headway/run"]
-        answer.cut()
-        await until(lambda: not len(wire.app.transport.answers))
-        await wire.clock.advance(5, step=1)
-        go.set()
-        await within(done.wait())
-        await until(lambda: not wire.app.engine.runs)
-        read = await (await client.request("resources/read", {"uri": uri})).json()
-        view = json.loads(read["result"]["contents"][0]["text"])
-        assert (view["state"], view["parts"]) == ("completed", ["begun"])

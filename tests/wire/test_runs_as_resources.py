@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mcp.server import MCPServer
-from tests.wire.client import Answer
+from tests.wire.client import Answer, until, within
 from tests.wire.peers import Client, Modern, Session, begin, connect, each_era, served
 
 from headway import Headway, part, report
@@ -179,3 +179,29 @@ async def test_only_a_headway_lists_the_template(era: str) -> None:
         client = await connect(wire, era)
         answer = await (await client.request("resources/read", {"uri": "note://x"})).json()
         assert answer["result"]["contents"][0]["text"] == "this is x"
+
+
+async def test_a_detached_tool_outlives_its_connection_and_keeps_its_result() -> None:
+    go, done = asyncio.Event(), asyncio.Event()
+    mcp = Headway("s")
+
+    @mcp.tool(detached=True)
+    async def migrate() -> str:
+        part("begun")
+        await go.wait()
+        done.set()
+        return "migrated"
+
+    async with served(mcp) as wire:
+        client = Modern(wire)
+        answer = await client.call("migrate", level="info", token="t")
+        uri = (await answer.message())["params"]["_meta"]["headway/run"]
+        answer.cut()
+        await until(lambda: not len(wire.app.transport.answers))
+        await wire.clock.advance(5, step=1)
+        go.set()
+        await within(done.wait())
+        await until(lambda: not wire.app.engine.runs)
+        read = await (await client.request("resources/read", {"uri": uri})).json()
+        view = json.loads(read["result"]["contents"][0]["text"])
+        assert (view["state"], view["parts"]) == ("completed", ["begun"])

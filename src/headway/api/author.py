@@ -213,10 +213,10 @@ def _read(option: str, parse: Callable[[str | float], float], value: str | float
 def _faults(options: ToolOptions) -> Iterator[str]:
     """What is wrong with options that are each of the right kind."""
     window, limit = options.hand_over, options.timeout
-    if options.concurrency is not None and options.concurrency < 1:
-        yield "concurrency must be at least 1"
-    if options.rate is not None and not 0 <= options.rate < inf:
-        yield "rate must be a number of messages a second, or 0 for all of them"
+    if options.concurrency is not None and not _is_count(options.concurrency):
+        yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
+    if options.rate is not None and not _is_rate(options.rate):
+        yield f"rate must be messages a second, or 0 for all of them, not {options.rate!r}"
     if options.needs_task and window == inf:
         yield "a tool that needs_task has to be handed over; its hand_over is 'never'"
     if window is not None and limit is not None and limit <= window < inf:
@@ -224,6 +224,14 @@ def _faults(options: ToolOptions) -> Iterator[str]:
             f"hand_over after {window:g} s can never happen: the tool is stopped by its timeout "
             f"after {limit:g} s; write hand_over='never', or a longer timeout"
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
 def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -116,4 +116,6 @@ def _result(annotation: Any) -> tuple[Any, Outcome]:
     is_generator = get_origin(annotation) is Generator
     if is_generator and len(arguments) == 3 and arguments[2] not in (None, NoneType):
         return arguments[2], Outcome.RETURNED
-    return (list[arguments[0]] if arguments else list), Outcome.YIELDED
+    # Of items that can be anything, images among them, no schema can be given.
+    is_typed = bool(arguments) and arguments[0] is not Any
+    return (list[arguments[0]] if is_typed else list), Outcome.YIELDED

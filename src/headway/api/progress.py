@@ -1,10 +1,11 @@
 """How far a tool is: `report`, `track` and `stage`."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 from headway.engine import Run, current_run
+from headway.engine.pacing import LARGEST
 from headway.engine.tree import Items, Label, Node, current_node, innermost
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Stage:
     """What `stage` returns. Its `report` is for code that works for it from outside."""
 
     def __init__(self, name: str | None, weight: float, total: float | None) -> None:
-        self._options = (name, _above_zero(weight), total)
+        self._options = (None if name is None else str(name), _checked(weight), total)
         self._entered: list[tuple[Run, Node, Node | None]] = []
 
     def report(
@@ -125,15 +126,15 @@ class Track(Generic[T]):
     ) -> None:
         self._items = items
         self._message = message
-        self._weight = None if weight is None else _above_zero(weight)
-        length = getattr(items, "__len__", None)
-        self._total: float | None = length() if total is None and length is not None else total
+        self._weight = None if weight is None else _checked(weight)
+        self._total: float | None = _size(items) if total is None else total
 
     def __iter__(self) -> Iterator[T]:
-        if not isinstance(self._items, Iterable):
+        if isinstance(self._items, AsyncIterable) and not isinstance(self._items, Iterable):
             raise TypeError("these items are asynchronous: use async for")
-        run = current_run.get()
-        return iter(self._items) if run is None else self._follow(run, self._items)
+        # What has no `__iter__` may have `__getitem__`.
+        items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
+        return items if run is None else self._follow(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _Followed(self._items, current_run.get(), self._open)
@@ -144,17 +145,17 @@ class Track(Generic[T]):
         node.open()
         return node
 
-    def _follow(self, run: Run, items: Iterable[T]) -> Iterator[T]:
+    def _follow(self, run: Run, items: Iterator[T]) -> Iterator[T]:
         # What is done for each item here costs its author time: nothing that can wait.
         node, outside = self._open(run), current_node.get()
-        root, begin = node.root, node.begin
+        root, begin, touch = node.root, node.begin, run.touch
         current_node.set(node)
         full = False
         try:
             for item in items:
                 begin(item)
                 if not root.pending:
-                    root.touch()
+                    touch()
                 elif run.stopping is not None:
                     run.check()
                 yield item
@@ -164,7 +165,7 @@ class Track(Generic[T]):
             if current_node.get() is node:
                 current_node.set(outside)
             node.close(full=full)
-        run.touch()
+        touch()
 
 
 class _Followed(Generic[T]):
@@ -232,7 +233,15 @@ class _Followed(Generic[T]):
             node.close(full=False)
 
 
-def _above_zero(weight: float) -> float:
-    if not weight > 0:
-        raise ValueError(f"weight must be above zero, not {weight!r}")
+def _checked(weight: float) -> float:
+    if not 0 < weight <= LARGEST:
+        raise ValueError(f"weight must be a number above zero, not {weight!r}")
     return weight
+
+
+def _size(items: object) -> int | None:
+    """How many items there are, where they know; some have a `__len__` that only raises."""
+    try:
+        return len(cast("Sized", items))
+    except (TypeError, AttributeError, NotImplementedError):
+        return None

@@ -25,10 +25,20 @@ Data = Annotated[
         "Default: a directory of this server's own in the user's data directory.",
     ),
 ]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="HEADWAY_CONFIG",
+        metavar="FILE",
+        help="headway.toml: roots, sources of search, hosts of process_batch. Options win over it.",
+    ),
+]
 
 
 def serve(
     root: Roots = None,
+    config: ConfigFile = None,
     data: Data = None,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
@@ -44,6 +54,7 @@ def serve(
     """Serve the ready-made tools: long-running work on the files below the roots."""
     from headway.cli import logs, start
     from headway.tools import build
+    from headway.tools.config import Config, load
 
     settings = options.settings(
         progress_rate=progress_rate,
@@ -53,11 +64,13 @@ def serve(
         hand_over=hand_over,
     )
     logs.configure(log_level)
-    roots = [path.resolve() for path in root or [Path()]]
+    chosen = Config() if config is None else load(config)
+    roots = [path.resolve() for path in root or chosen.roots or [Path()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])
+    own = chosen.data or options.own_directory(identity) / "data"
     start.start(
-        build(roots, data or options.own_directory(identity) / "data"),
-        journal=journal or options.own_journal(identity),
+        build(roots, data or own, config=chosen),
+        journal=journal or chosen.journal or options.own_journal(identity),
         listen=start.Listen(host=host, port=port, path=path),
         settings=settings,
     )

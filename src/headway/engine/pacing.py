@@ -78,6 +78,11 @@ class Pacer:
         """When what is held may be written."""
         return self.written + self.interval
 
+    @property
+    def reported(self) -> tuple[float, float | None]:
+        """The largest value reported so far, and the total; minus infinity before the first."""
+        return self._high, self._total
+
     def offer(
         self, progress: object, total: object, message: Message, now: float
     ) -> Progress | None:

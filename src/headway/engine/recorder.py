@@ -51,7 +51,8 @@ class Recorder:
     ) -> None:
         """Take a progress report."""
         if self.tree is None:
-            self._hand_on(self._pacer.offer(progress, total, message, time.monotonic()))
+            with self._lock:
+                self._hand_on(self._pacer.offer(progress, total, message, time.monotonic()))
             return
         node = innermost(self.tree) or self.tree
         node.report(progress, total, message() if callable(message) else message)
@@ -59,9 +60,10 @@ class Recorder:
 
     def root(self) -> Root:
         """The root of the stages and tracks."""
-        if self.tree is None:
-            self.tree = Root(self.touch)
-        return self.tree
+        with self._lock:
+            if self.tree is None:
+                self.tree = Root(*self._pacer.reported)
+            return self.tree
 
     def touch(self) -> None:
         """Take what the tree of stages says."""

@@ -59,9 +59,9 @@ class Run:
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
         "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
-        "born", "clock", "detached", "ended", "give_up", "heartbeat", "id", "journal", "method", "on_ask",
-        "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream", "target",
-        "task", "tree",
+        "born", "clock", "detached", "ended", "give_up", "heartbeat", "id", "journal", "method",
+        "on_ask", "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream",
+        "target", "task", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -202,9 +202,10 @@ class Run:
 
     def root(self) -> Root:
         """The root of the run's stages and tracks."""
-        if self.tree is None:
-            self.tree = Root(self.touch)
-        return self.tree
+        with self._lock:  # or two threads begin a tree each
+            if self.tree is None:
+                self.tree = Root(*self.pacer.reported)
+            return self.tree
 
     def touch(self) -> None:
         """Take what the tree of stages says, from any thread; now, or when it may be written.
@@ -215,8 +216,10 @@ class Run:
         on_loop = get_ident() == self._thread
         if self.stopping is not None and not on_loop:
             raise RunCancelled("the run was stopped")
+        if self.tree is None or self.tree.pending:
+            return
         with self._lock:
-            if not self.ended and self.tree is not None:
+            if not self.ended:
                 paced = self._sample()
                 # Until the timer comes for it nobody need call again.
                 self.tree.pending = paced is None and self.pacer.interval > 0

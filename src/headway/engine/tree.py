@@ -139,7 +139,7 @@ class Node:
 class Items(Node):
     """A track: its items are its units."""
 
-    __slots__ = ("_units", "done", "item", "label", "size")
+    __slots__ = ("_at", "_units", "done", "item", "label", "size")
 
     def __init__(
         self, parent: Node, label: Label | None, weight: float | None, size: float | None
@@ -149,6 +149,7 @@ class Items(Node):
         self.size = finite(size)
         self.done = 0
         self.item: Any = None
+        self._at = 0  # which item is worked on
         self._units = 0.0
 
     def begin(self, item: object) -> None:
@@ -159,7 +160,14 @@ class Items(Node):
                 self._gone = self._gone_weight = self._own = 0.0
                 self._own_total = None
         self.item = item
+        self._at = self.done
         self.root.newest = self
+
+    def close(self, *, full: bool) -> None:
+        """End, and let go of the last item."""
+        with self.root.lock:
+            super().close(full=full)
+            self.item = None
 
     def share(self) -> tuple[float, float | None]:
         """The items that are done, of all; None: nobody knows of how many."""
@@ -188,8 +196,10 @@ class Items(Node):
 
     def _done(self) -> float:
         """Items done, and how much of the one that is worked on."""
-        within, units = self._sum()
-        self._units = max(self._units, self.done + (min(within / units, 1.0) if units else 0.0))
+        done = self.done
+        # Between two items what was said within the one before is in `done`.
+        within, units = self._sum() if done == self._at else (0.0, 0.0)
+        self._units = max(self._units, done + (min(within / units, 1.0) if units else 0.0))
         return self._units
 
     def _limit(self) -> float:
@@ -201,25 +211,25 @@ class Items(Node):
 
 
 class Root(Node):
-    """All progress of one run."""
+    """All progress of one run; with what was reported before there were stages."""
 
-    __slots__ = ("lock", "newest", "pending", "touch")
+    __slots__ = ("lock", "newest", "pending")
 
-    def __init__(self, touch: Callable[[], None]) -> None:
+    def __init__(self, reported: float, total: float | None) -> None:
         self.lock = RLock()
         self.newest: Node = self
         self.pending = False
         """There is something new, and somebody will come for it."""
-        self.touch = touch
-        """To be called when something changes and nobody is coming for it yet."""
         super().__init__(None, None, None, None)
+        self.report(reported, total, None)
 
     def sample(self) -> tuple[float, float | None, str | None]:
         """Progress, total and message of the run at this moment."""
         with self.lock:
             done, total = self._gone + self._own, self._gone_weight
             known = True
-            for child in self._children.values():
+            # A copy: a track that is collected as garbage in the middle of this closes itself.
+            for child in list(self._children.values()):
                 share, weight = child.share()
                 done += share
                 if weight is None:

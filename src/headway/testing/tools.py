@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner
+from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
@@ -131,7 +132,7 @@ def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None
 
 
 def _connection() -> Connection:
-    connection = Connection.for_loop(cast("Any", _Client()), session_id="test")
+    connection = Connection.for_loop(_Client(), session_id="test")
     connection.client_params = InitializeRequestParams(
         protocol_version=LATEST_HANDSHAKE_VERSION,
         capabilities=ClientCapabilities.model_validate(
@@ -147,12 +148,16 @@ def _connection() -> Connection:
 class _Client:
     """What is said without naming the request is part of the call all the same."""
 
-    async def notify(self, method: str, params: Any, opts: object = None) -> None:
+    async def notify(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> None:
         run = current_run.get()
         if run is not None:
             tell(run, TOKEN, method, params)
 
-    async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> Any:
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
         run = current_run.get()
         if run is None:
             raise NoBackChannelError(method)

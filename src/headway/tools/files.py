@@ -108,10 +108,7 @@ class FileTools:
         def message(found: Found) -> str:
             return f"{operation} {found.shown}"
 
-        def within(found: Found, share: float) -> None:
-            report(tally.files + share, len(listing), message(found))
-
-        with self._operation(operation) as work, Reader(self._roots, place.root, within) as reader:
+        with self._operation(operation) as work, Reader(self._roots, place.root, _within) as reader:
             for found in track(listing, message=message):
                 outcome = examine(reader, found, work)
                 tally.add(found.shown, outcome)
@@ -184,6 +181,11 @@ class Tally:
             failures=self.failures,
             **totals.model_dump(),
         )
+
+
+def _within(_found: Found, share: float) -> None:
+    """How much of a large file is done: a part of the one item that `track` is at."""
+    report(share, 1)
 
 
 def _count_found(count: int) -> None:

@@ -12,10 +12,13 @@ Two tables, joined by `rowid`:
 """
 
 import sqlite3
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import quote
 
 VERSION = 1
 """Kept in `PRAGMA user_version`; an index of another version is made anew."""
@@ -27,6 +30,9 @@ directory, so that several runs can index at once."""
 BATCH_DOCUMENTS = 500
 
 TITLE_LENGTH = 200
+
+STEPS = 10_000
+"""Steps of SQLite's machine between two looks at the time; less than a millisecond."""
 
 _SCHEMA = (
     "DROP TABLE IF EXISTS file",
@@ -169,3 +175,80 @@ class TextIndex:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+class NotIndexed(Exception):
+    """There is no index yet, or one of another version."""
+
+
+class Match(NamedTuple):
+    """A file found; `rank` is 1 for the best."""
+
+    path: str
+    title: str
+    snippet: str
+    rank: int
+
+
+class Search:
+    """The index in `file`, to be read for so many seconds; used in a `with` block.
+
+    Paths that are not `allowed` are not found: the index may be older than the roots.
+
+    Raises:
+        NotIndexed: There is nothing to search.
+        sqlite3.Error: The file is no index, or the time is over; here or at any call.
+    """
+
+    def __init__(self, file: Path, allowed: Callable[[str], bool], *, seconds: float) -> None:
+        if not file.exists():
+            raise NotIndexed
+        self._db = sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=seconds)
+        self._db.create_function("allowed", 1, allowed, deterministic=True)
+        stop_after(self._db, seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def find(self, terms: Iterable[str], limit: int) -> list[Match]:
+        """The best files with all the terms; where there are none, those with any."""
+        if self._db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            raise NotIndexed
+        quoted = [phrase(term) for term in terms if any(map(str.isalnum, term))]
+        if not quoted:
+            return []
+        return self._find(" AND ".join(quoted), limit) or self._find(" OR ".join(quoted), limit)
+
+    def _find(self, expression: str, limit: int) -> list[Match]:
+        rows = self._db.execute(
+            # A word in the title says more than one in the text.
+            """
+            SELECT path, title, snippet(text, 2, '', '', '…', 32) FROM text
+            WHERE text MATCH ? AND allowed(path) ORDER BY bm25(text, 2.0, 5.0, 1.0) LIMIT ?
+            """,
+            (expression, limit),
+        )
+        return [
+            Match(path, title, snippet, rank)
+            for rank, (path, title, snippet) in enumerate(rows, start=1)
+        ]
+
+
+def phrase(term: str) -> str:
+    """A term as a phrase of FTS5, in which nothing has a meaning of its own."""
+    doubled = term.replace("\0", " ").replace('"', '""')
+    return f'"{doubled}"'
+
+
+def stop_after(connection: sqlite3.Connection, seconds: float) -> None:
+    """Interrupt what the connection does once so many seconds are over."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)

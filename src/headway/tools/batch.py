@@ -1,0 +1,308 @@
+"""`process_batch`: one HTTP request for each item, a few at a time, each outcome as it comes.
+
+The tool reads top to bottom: fill in the request for an item, send it when its host may be asked,
+try again where that can help, tell what came of it. How a request is sent safely is in `web`,
+where the items go into it in `template`.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, NamedTuple
+from uuid import uuid4
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from headway import part, report
+from headway.tools.roots import printable
+from headway.tools.template import BadItem, RequestTemplate, fill, fixed_url
+from headway.tools.timing import Clock, SystemClock
+from headway.tools.web.fetching import Answer, Ask, Fetcher, FetchFailed
+from headway.tools.web.hosts import Forbidden, Host, Hosts, Resolver
+
+ATTEMPTS = 4
+BACKOFF = 0.5
+LONGEST_WAIT = 60.0
+"""Seconds. A server that asks for more is not waited for: the item fails and says so."""
+
+RETRIED = {429, 502, 503, 504}
+SAFE = {"GET", "HEAD", "PUT", "DELETE"}
+"""Methods that may be sent again although it is not known what became of them (RFC 9110, 9.2.2)."""
+
+BODY_SHOWN = 2000
+ITEM_SHOWN = 200
+FAILURES_SHOWN = 20
+
+Items = Annotated[
+    list[Any],
+    Field(min_length=1, description="What the requests are about: text, numbers or objects."),
+]
+Concurrency = Annotated[int, Field(ge=1, le=32, description="Requests at once.")]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one call may do; sizes in bytes."""
+
+    items: int = 10_000
+    answer_bytes: int = 1024 * 1024
+    """The largest answer that is read; a larger one fails its item."""
+    seconds: float = 30.0
+    """For one attempt."""
+
+
+class BatchFailure(BaseModel):
+    """An item that failed, and why."""
+
+    index: int
+    reason: str
+
+
+class BatchSummary(BaseModel):
+    """What came of a call: `items` is the sum of `ok` and `failed`."""
+
+    items: int
+    ok: int
+    failed: int
+    attempts: int = Field(description="Requests sent, those that were repeated among them")
+    failures: list[BatchFailure] = Field(description="The first items that failed")
+
+
+class Outcome(NamedTuple):
+    """What came of one item."""
+
+    attempts: int
+    answer: Answer | None
+    reason: str | None
+
+
+class BatchTool:
+    """The tool that sends requests to `hosts`."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        *,
+        limits: BatchLimits | None = None,
+        clock: Clock | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._hosts = hosts
+        self._limits = limits or BatchLimits()
+        self._clock = clock or SystemClock()
+        self._resolver = resolver
+        self._gates: dict[str, Gate] = {}
+
+    async def process_batch(
+        self, items: Items, request: RequestTemplate, concurrency: Concurrency = 8
+    ) -> BatchSummary:
+        """Send one HTTP request for each item and report each outcome as it comes.
+
+        `{item}` and `{item.field}` in the request stand for the item. Requests go to allowed
+        hosts only, at their rate. What fails for the moment (no connection, 429, 502, 503, 504) is
+        tried again, later and later or when the server says; POST and PATCH only when the
+        request is `idempotent`. An item that fails does not stop the others.
+        """
+        self._check(items, request)
+        tally = Tally(len(items))
+        queue = iter(enumerate(items))
+        fetcher = Fetcher(
+            self._hosts,
+            self._clock,
+            largest=self._limits.answer_bytes,
+            seconds=self._limits.seconds,
+            resolver=self._resolver,
+        )
+        report(0, len(items), f"Sending {len(items)} requests")
+        async with fetcher, asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(items))):
+                group.create_task(self._work(queue, request, fetcher, tally))
+        return tally.summary()
+
+    def _check(self, items: list[Any], request: RequestTemplate) -> None:
+        """Refuse what can be known to fail before anything is sent."""
+        if len(items) > self._limits.items:
+            raise ToolError(
+                f"{len(items):,} items are more than one call takes ({self._limits.items:,}); "
+                "split them into several"
+            )
+        url = fixed_url(request.url)
+        if url is not None:
+            try:
+                self._hosts.allow(url)
+            except Forbidden as error:
+                raise ToolError(f"The request cannot be sent: {error}") from error
+
+    async def _work(
+        self,
+        queue: Iterator[tuple[int, Any]],
+        request: RequestTemplate,
+        fetcher: Fetcher,
+        tally: "Tally",
+    ) -> None:
+        for index, item in queue:
+            begin = self._clock.now()
+            outcome = await self._process(request, item, fetcher)
+            seconds = self._clock.now() - begin
+            part(described(index, item, outcome, seconds))
+            tally.add(index, outcome)
+            report(tally.done, tally.items, f"{tally.ok} ok, {tally.failed} failed")
+
+    async def _process(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
+        """The outcome of one item, however often it has to be tried."""
+        try:
+            ask, host = self._prepared(request, item)
+        except (BadItem, Forbidden) as error:
+            return Outcome(0, None, str(error))
+        gate = self._gates.setdefault(ask.url.split("/")[2], Gate(host.rate, self._clock))
+        may_repeat = request.method in SAFE or request.idempotent or host.retry_unsafe
+        attempt = 0
+        while True:
+            attempt += 1
+            await gate.pass_through()
+            answer, problem = None, ""
+            try:
+                answer = await fetcher.fetch(ask)
+            except FetchFailed as failed:
+                problem, again = str(failed), failed.transient and may_repeat
+            else:
+                if request.accepts(answer.status):
+                    return Outcome(attempt, answer, None)
+                problem = f"status {answer.status}"
+                again = answer.status == 429 or (answer.status in RETRIED and may_repeat)
+            wait = pause(attempt, answer)
+            if not again or attempt == ATTEMPTS:
+                return Outcome(attempt, answer, problem)
+            if wait > LONGEST_WAIT:
+                problem += f"; it asks to wait {wait:g} s, which is too long"
+                return Outcome(attempt, answer, problem)
+            if answer is not None:
+                gate.close(wait)  # the host wants a rest, not this item
+            await self._clock.sleep(wait)
+
+    def _prepared(self, request: RequestTemplate, item: Any) -> tuple[Ask, Host]:
+        ask = fill(request, item)
+        if request.idempotent:
+            headers = {**ask.headers, "Idempotency-Key": str(uuid4())}
+            ask = replace(ask, headers=headers)
+        url = fixed_url(ask.url)
+        if url is None:
+            raise BadItem("it makes no URL")
+        return ask, self._hosts.allow(url)
+
+
+class Gate:
+    """When a host may be asked next: at its rate, and not while it wants a rest."""
+
+    def __init__(self, rate: float, clock: Clock) -> None:
+        self._every = 1 / rate
+        self._clock = clock
+        self._next = 0.0
+
+    async def pass_through(self) -> None:
+        """Wait for a turn."""
+        now = self._clock.now()
+        turn = max(now, self._next)
+        self._next = turn + self._every
+        if turn > now:
+            await self._clock.sleep(turn - now)
+
+    def close(self, seconds: float) -> None:
+        """Let nobody pass for so long."""
+        self._next = max(self._next, self._clock.now() + seconds)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The outcomes so far, added up."""
+
+    items: int
+    ok: int = 0
+    failed: int = 0
+    attempts: int = 0
+    failures: list[BatchFailure] = field(default_factory=list[BatchFailure])
+
+    @property
+    def done(self) -> int:
+        """Items with an outcome."""
+        return self.ok + self.failed
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """Count one item."""
+        self.attempts += outcome.attempts
+        if outcome.reason is None:
+            self.ok += 1
+            return
+        self.failed += 1
+        if len(self.failures) < FAILURES_SHOWN:
+            self.failures.append(BatchFailure(index=index, reason=outcome.reason))
+
+    def summary(self) -> BatchSummary:
+        """The result of the call."""
+        return BatchSummary(
+            items=self.items,
+            ok=self.ok,
+            failed=self.failed,
+            attempts=self.attempts,
+            failures=sorted(self.failures, key=lambda failure: failure.index),
+        )
+
+
+def pause(attempt: int, answer: Answer | None) -> float:
+    """Seconds until the next attempt: what the server says, or longer and longer with some chance
+    in it, so that many clients do not come back together.
+    """
+    asked = None if answer is None else retry_after(answer.headers, datetime.now(UTC))
+    chance = 0.5 + random.random() / 2
+    return BACKOFF * 2 ** (attempt - 1) * chance if asked is None else asked
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """What `Retry-After` says, in seconds from now (RFC 9110, 10.2.3)."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def described(index: int, item: Any, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """The outcome of an item as a part."""
+    answer = outcome.answer
+    return {
+        "index": index,
+        "item": shortened(item),
+        "status": "ok" if outcome.reason is None else "failed",
+        **({} if answer is None else {"http_status": answer.status}),
+        "attempts": outcome.attempts,
+        "seconds": round(seconds, 3),
+        **({} if outcome.reason is None else {"error": outcome.reason}),
+        **({} if answer is None else {"body": shown(answer.body)}),
+    }
+
+
+def shortened(item: Any) -> Any:
+    """An item as it is, or the beginning of its JSON."""
+    text = json.dumps(item, ensure_ascii=False)
+    return item if len(text) <= ITEM_SHOWN else printable(text[:ITEM_SHOWN]) + "…"
+
+
+def shown(body: bytes) -> Any:
+    """An answer's body as JSON or text, or the beginning of it."""
+    if len(body) <= BODY_SHOWN:
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            pass
+    text = printable(body[: BODY_SHOWN * 4].decode(errors="replace"))
+    return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"

@@ -1,0 +1,118 @@
+"""`cache`: what the other sources answered before, for a while.
+
+One small SQLite file with one table, `answer`: source, query (folded), time, hits as JSON. The
+hits of a source that answers now are not given again: `search` takes cached ones only for
+those that do not.
+"""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from headway.tools.search.sources import Asked, Hit, Source, SourceFailed
+from headway.tools.timing import Clock
+
+logger = logging.getLogger(__name__)
+
+MAX_ANSWERS = 5_000
+"""Answers kept, some kilobytes each; over it the oldest go."""
+
+VERSION = 1
+
+_SCHEMA = (
+    "DROP TABLE IF EXISTS answer",
+    """CREATE TABLE answer (
+        source TEXT NOT NULL, query TEXT NOT NULL, time REAL NOT NULL, hits TEXT NOT NULL,
+        PRIMARY KEY (source, query)
+    )""",
+    "CREATE INDEX answer_time ON answer (time)",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+class Cache(Source):
+    """Earlier answers, in `file`, which is made when there is something to keep."""
+
+    def __init__(self, name: str, file: Path, ttl: float, clock: Clock) -> None:
+        super().__init__(name)
+        self._file = file
+        self._ttl = ttl
+        self._clock = clock
+
+    async def search(self, asked: Asked) -> list[Hit]:
+        """What was found by those who are asked; by anybody when only the cache is."""
+        return await self.in_thread(lambda: self._search(asked))
+
+    async def keep(self, source: str, asked: Asked, hits: Sequence[Hit]) -> None:
+        """Remember an answer. What goes wrong here is logged, for the answer itself is good."""
+        try:
+            await self.in_thread(lambda: self._keep(source, asked, hits))
+        except (sqlite3.Error, OSError):
+            logger.warning("the search cache %s cannot be written", self._file, exc_info=True)
+
+    def _search(self, asked: Asked) -> list[Hit]:
+        if not self._file.exists():
+            return []
+        try:
+            with self._open() as database:
+                rows = database.execute(
+                    "SELECT source, hits FROM answer WHERE query = ? AND time > ? ORDER BY source",
+                    (_folded(asked.query), self._clock.time() - self._ttl),
+                ).fetchall()
+            return list(self._hits(rows, asked))
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            raise SourceFailed(f"the cache cannot be read ({error})") from error
+
+    def _hits(self, rows: list[tuple[str, str]], asked: Asked) -> Generator[Hit]:
+        others = set(asked.sources) - {self.name}
+        answers = [
+            [
+                Hit(title, link, snippet, source)
+                for title, link, snippet in json.loads(hits)[: asked.limit]
+            ]
+            for source, hits in rows
+            if not others or source in others
+        ]
+        # The best of each, then the second of each: a cache has no opinion of its own.
+        for place in range(asked.limit):
+            for answer in answers:
+                yield from answer[place : place + 1]
+
+    def _keep(self, source: str, asked: Asked, hits: Sequence[Hit]) -> None:
+        now = self._clock.time()
+        text = json.dumps([hit[:3] for hit in hits])
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._open() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
+                (source, _folded(asked.query), now, text),
+            )
+            database.execute("DELETE FROM answer WHERE time <= ?", (now - self._ttl,))
+            database.execute(
+                "DELETE FROM answer WHERE rowid IN "
+                "(SELECT rowid FROM answer ORDER BY time DESC LIMIT -1 OFFSET ?)",
+                (MAX_ANSWERS,),
+            )
+
+    @contextmanager
+    def _open(self) -> Generator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._file, timeout=5)) as database:
+            if _version(database) != VERSION:
+                with database:
+                    database.execute("BEGIN IMMEDIATE")
+                    # Somebody else may have been quicker, and must not lose what he kept.
+                    for statement in _SCHEMA if _version(database) != VERSION else ():
+                        database.execute(statement)
+            with database:
+                yield database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return database.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _folded(query: str) -> str:
+    return " ".join(query.casefold().split())

@@ -1,0 +1,212 @@
+"""`search`: many sources at once, each one's hits as soon as it has them.
+
+The tool reads top to bottom: who is asked, ask them all, take the answers as they come, merge
+what there is. A source that fails or hangs is reported and spoils nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from headway import log, part, report
+from headway.tools.roots import printable
+from headway.tools.search.cache import Cache
+from headway.tools.search.fusion import Merged, fuse
+from headway.tools.search.sources import Asked, Hit, Source, SourceFailed, terms_of
+from headway.tools.timing import Clock, SystemClock, within
+
+logger = logging.getLogger(__name__)
+
+DEADLINE = 20.0
+"""Seconds for all sources together: well within what any client waits."""
+
+QUERY_LENGTH = 1000
+
+Query = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=QUERY_LENGTH,
+        description='Words to find, all of them; "words in quotes" are one phrase.',
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    Field(description="Which sources to ask; all of them when left out.", max_length=100),
+]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many hits, at most.")]
+
+
+class FoundHit(BaseModel):
+    """A hit of the merged answer, the best first."""
+
+    title: str
+    link: str = Field(description="A URL, or the path of a file")
+    snippet: str
+    score: float = Field(description="Reciprocal rank fusion over the sources")
+    sources: list[str]
+
+
+class SourceReport(BaseModel):
+    """What came of one source."""
+
+    source: str
+    status: Literal["complete", "failed", "missing"]
+    hits: int = 0
+    seconds: float
+    reason: str | None = None
+
+
+class SearchResult(BaseModel):
+    """What was found, and who was asked."""
+
+    query: str
+    hits: list[FoundHit]
+    complete: bool = Field(description="Whether every source that was asked has answered")
+    sources: list[SourceReport]
+
+
+class Answered(NamedTuple):
+    """What one source said."""
+
+    source: Source
+    hits: list[Hit]
+    seconds: float
+    reason: str | None
+
+
+class SearchTool:
+    """The tool that asks `sources`; a cache among them keeps what the others answer."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        deadline: float = DEADLINE,
+        clock: Clock | None = None,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._caches = [source for source in sources if isinstance(source, Cache)]
+        self._deadline = deadline
+        self._clock = clock or SystemClock()
+
+    async def search(self, query: Query, sources: Names = None, limit: Limit = 10) -> SearchResult:
+        """Search many sources at once; each source's hits are a partial result as they come.
+
+        A source that fails or does not answer in time is named in the result and does not keep
+        the others from theirs. Ranks are merged: what several sources find comes first.
+        """
+        chosen = self._chosen(sources)
+        terms = terms_of(query)
+        if not terms:
+            raise ToolError("The query has no words; say what to look for")
+        asked = Asked(query, terms, limit, tuple(source.name for source in chosen))
+        answers = await self._ask_all(chosen, asked)
+        return self._result(asked, chosen, answers)
+
+    def _chosen(self, names: list[str] | None) -> list[Source]:
+        if names is None:
+            return list(self._sources.values())
+        unknown = [printable(name)[:60] for name in names if name not in self._sources]
+        if unknown or not names:
+            there_are = ", ".join(self._sources)
+            what = f"no source {', '.join(unknown)}" if unknown else "no source to ask"
+            raise ToolError(f"There is {what}; the sources are: {there_are}")
+        return [self._sources[name] for name in dict.fromkeys(names)]
+
+    async def _ask_all(self, sources: list[Source], asked: Asked) -> list[Answered]:
+        """The answers of those who had one in time."""
+        report(0, len(sources), f"Asking {', '.join(asked.sources)}")
+        answers: list[Answered] = []
+        asking = [asyncio.create_task(self._ask(source, asked)) for source in sources]
+        try:
+            async with within(self._clock, self._deadline):
+                for next_answer in asyncio.as_completed(asking):
+                    answers.append(await next_answer)
+                    self._tell(answers, len(sources))
+        except TimeoutError:
+            pass  # whoever has not answered is missing
+        finally:
+            for task in asking:
+                task.cancel()
+            # A source may have its own way to end; nobody waits for it longer than a moment.
+            await asyncio.wait(asking, timeout=1)
+        return answers
+
+    async def _ask(self, source: Source, asked: Asked) -> Answered:
+        begin = self._clock.now()
+        hits, reason = list[Hit](), None
+        try:
+            hits = [hit.tidy() for hit in await source.search(asked)][: asked.limit]
+        except SourceFailed as failed:
+            reason = str(failed)
+        except Exception:  # a source's library may raise anything; the others go on
+            logger.exception("the source %r raised", source.name)
+            reason = "it failed for a reason that is in the server's log"
+        else:
+            if source not in self._caches:
+                for cache in self._caches:
+                    await cache.keep(source.name, asked, hits)
+        return Answered(source, hits, self._clock.now() - begin, reason)
+
+    def _tell(self, answers: list[Answered], total: int) -> None:
+        newest = answers[-1]
+        name, seconds = newest.source.name, round(newest.seconds, 3)
+        if newest.reason is None:
+            hits = [{"title": h.title, "link": h.link, "snippet": h.snippet} for h in newest.hits]
+            part({"source": name, "hits": hits, "seconds": seconds})
+            said = f"{name}: {len(hits)} hits"
+        else:
+            part({"source": name, "error": newest.reason, "seconds": seconds})
+            log(f"{name} failed: {newest.reason}", "warning")
+            said = f"{name} failed"
+        report(len(answers), total, said)
+
+    def _result(self, asked: Asked, sources: list[Source], answers: list[Answered]) -> SearchResult:
+        reports = {answer.source.name: _report(answer) for answer in answers}
+        for source in sources:
+            if source.name not in reports:
+                reason = f"no answer within {self._deadline:g} s"
+                reports[source.name] = SourceReport(
+                    source=source.name, status="missing", seconds=self._deadline, reason=reason
+                )
+                log(f"{source.name}: {reason}", "warning")
+        return SearchResult(
+            query=asked.query,
+            hits=[_found(one) for one in fuse(_rankings(answers), asked.limit)],
+            complete=all(each.status == "complete" for each in reports.values()),
+            sources=[reports[source.name] for source in sources],
+        )
+
+
+def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
+    """The hits by source; of a cache only what those have found who give no answer now."""
+    present = {answer.source.name for answer in answers if answer.reason is None}
+    return {
+        answer.source.name: [hit for hit in answer.hits if hit.origin not in present]
+        for answer in answers
+    }
+
+
+def _report(answer: Answered) -> SourceReport:
+    return SourceReport(
+        source=answer.source.name,
+        status="complete" if answer.reason is None else "failed",
+        hits=len(answer.hits),
+        seconds=round(answer.seconds, 3),
+        reason=answer.reason,
+    )
+
+
+def _found(one: Merged) -> FoundHit:
+    return FoundHit(
+        title=one.hit.title,
+        link=one.hit.link,
+        snippet=one.hit.snippet,
+        score=round(one.score, 6),
+        sources=one.sources,
+    )

@@ -1,0 +1,1 @@
+"""Asking hosts that the operator allows: checked addresses, bounded answers."""

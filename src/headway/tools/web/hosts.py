@@ -1,0 +1,188 @@
+"""Where tools may connect: named hosts, and only to addresses that were looked at.
+
+A name is resolved here, every address it has is checked, and the connection is made to a
+checked address, so that a name that answers differently a moment later gains nothing. What is
+sent, and what TLS verifies, is still the name.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import httpx2
+
+CONNECT_SECONDS = 10
+"""For each address of a name."""
+
+PORTS = {"http": 80, "https": 443}
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a name."""
+
+
+class Forbidden(Exception):
+    """A URL may not be asked; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host that may be asked, as the operator allowed it."""
+
+    ports: tuple[int, ...] = ()
+    """The ports; empty: those of http and https."""
+    private: bool = False
+    """Whether its addresses may be private, loopback or link-local."""
+    rate: float = 50.0
+    """Requests a second, at most, over all calls."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Sent with each request, such as a key that no caller should see."""
+    retry_unsafe: bool = False
+    """Whether POST and PATCH are repeated like requests that change nothing twice."""
+
+
+class Hosts:
+    """The hosts by name; `*.example.com` stands for every name below."""
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = {name.lower().rstrip("."): host for name, host in hosts.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(sorted(self._hosts)) or "none"
+
+    def __bool__(self) -> bool:
+        return bool(self._hosts)
+
+    def find(self, name: str) -> Host | None:
+        """What was said of a host."""
+        name = name.lower().rstrip(".")
+        if name in self._hosts:
+            return self._hosts[name]
+        parents = name.split(".")[1:]
+        wildcards = ("*." + ".".join(parents[start:]) for start in range(len(parents)))
+        return next((self._hosts[each] for each in wildcards if each in self._hosts), None)
+
+    def allow(self, url: httpx2.URL) -> Host:
+        """The host of a URL.
+
+        Raises:
+            Forbidden: It, its port or its scheme is not allowed.
+        """
+        if url.scheme not in PORTS or not url.host:
+            raise Forbidden("it is no http or https URL")
+        if url.userinfo:
+            raise Forbidden("it has a user name or password in it")
+        host = self.find(url.host)
+        if host is None:
+            raise Forbidden(f"the host {url.host!r} is not allowed; allowed are: {self}")
+        port = url.port or PORTS[url.scheme]
+        if port not in (host.ports or PORTS.values()):
+            raise Forbidden(f"port {port} of {url.host!r} is not allowed")
+        return host
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is everybody's, also when it is one of IPv4 inside one of IPv6."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return is_public(str(inner))
+        if address not in _GLOBAL_UNICAST:
+            return False
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not address.is_private
+    )
+
+
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+
+
+async def resolve(name: str, port: int) -> list[str]:
+    """The addresses of a name, as the system knows them.
+
+    Raises:
+        OSError: There are none.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class CheckedTransport(httpx2.AsyncBaseTransport):
+    """Connects to allowed hosts, at addresses that were checked."""
+
+    def __init__(self, hosts: Hosts, resolver: Resolver = resolve, connections: int = 64) -> None:
+        self._hosts = hosts
+        self._resolve = resolver
+        self._limits = httpx2.Limits(max_connections=connections)
+        # One for each name: what TLS verified for one name must not carry requests to another
+        # that has the same address.
+        self._transports: dict[tuple[str, str], httpx2.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request to the first address that takes the connection.
+
+        Raises:
+            Forbidden: The host or one of its addresses is not allowed.
+            httpx2.TransportError: No address takes the connection, or it breaks.
+        """
+        host = self._hosts.allow(request.url)
+        addresses = await self._addresses(request.url, host)
+        problem: httpx2.TransportError = httpx2.ConnectError("the name has no address")
+        for address in addresses:
+            try:
+                return await self._send(request, address)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                problem = error
+        raise problem
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    async def _addresses(self, url: httpx2.URL, host: Host) -> Sequence[str]:
+        name = url.raw_host.decode("ascii").strip("[]")
+        try:
+            addresses = await self._resolve(name, url.port or PORTS[url.scheme])
+        except (OSError, UnicodeError) as error:
+            raise httpx2.ConnectError(f"the name {name!r} cannot be resolved") from error
+        if not host.private and not all(map(is_public, addresses)):
+            # One is enough: the name's owner chooses which of them answers.
+            raise Forbidden(f"{name!r} is at a private address, which is not allowed")
+        return addresses
+
+    async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
+        name = request.url.raw_host.decode("ascii").strip("[]")
+        timeout = {"connect": CONNECT_SECONDS, **request.extensions.get("timeout", {})}
+        return await self._transport(request.url.scheme, name).handle_async_request(
+            httpx2.Request(
+                request.method,
+                request.url.copy_with(host=address.partition("%")[0]),
+                headers=request.headers,  # with the name as Host
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": name, "timeout": timeout},
+            )
+        )
+
+    def _transport(self, scheme: str, name: str) -> httpx2.AsyncHTTPTransport:
+        key = (scheme, name)
+        if key not in self._transports:
+            # Without the environment: a proxy would connect where nobody looked.
+            self._transports[key] = httpx2.AsyncHTTPTransport(
+                verify=tls(), trust_env=False, limits=self._limits
+            )
+        return self._transports[key]
+
+
+@lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """What verifies certificates; made once, for it reads a large file."""
+    return httpx2.create_ssl_context(trust_env=False)

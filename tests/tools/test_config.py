@@ -1,0 +1,194 @@
+"""`headway.toml`: checked as a whole before anything starts, each mistake named with its line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.errors import SetupError
+from headway.tools import build
+from headway.tools.config import Config, ConfigError, load
+from headway.tools.toml_lines import line_of
+
+GOOD = """\
+roots = ["docs", "/srv"]
+data = "var"
+journal = "sqlite:///var/journal.db"
+
+[search]
+deadline = "5s"
+
+[cache]
+ttl = "1h"
+
+[sources.wiki]
+kind = "database"
+url = "sqlite:///wiki.db"
+timeout = 3
+
+  [[sources.wiki.tables]]
+  name = "page"
+  columns = ["title", "body"]
+  title = "title"
+  link = "https://wiki.test/{slug}"
+
+[sources.web]
+kind = "api"
+url = "https://search.test/?q={query}&n={limit}"
+hits = "data.items"
+title = "name"
+link = "url"
+headers = { Authorization = "Bearer ${SEARCH_KEY}" }
+
+[hosts."*.example.com"]
+ports = [443, 8443]
+rate = 5
+headers = { X-Key = "${SEARCH_KEY}" }
+"""
+
+
+def loaded(place: Path, text: str) -> Config:
+    file = place / "headway.toml"
+    file.write_text(text)
+    return load(file)
+
+
+def complaints(place: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        loaded(place, text)
+    first, *lines = str(refused.value).splitlines()
+    assert "headway.toml" in first
+    return [line.strip().removeprefix(f"{place}/headway.toml:") for line in lines]
+
+
+def test_a_whole_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_KEY", "s3cret")
+    config = loaded(tmp_path, GOOD)
+    assert config.roots == (tmp_path / "docs", Path("/srv"))
+    assert config.data == tmp_path / "var"
+    assert config.journal == f"sqlite:///{tmp_path}/var/journal.db"
+    assert (config.deadline, config.cache_ttl) == (5, 3600)
+    ((name, databank),) = config.databases
+    assert (name, databank.url, databank.seconds) == ("wiki", f"sqlite:///{tmp_path}/wiki.db", 3)
+    ((name, endpoint),) = config.endpoints
+    assert (name, endpoint.headers) == ("web", {"Authorization": "Bearer s3cret"})
+    host = config.hosts.find("api.example.com")
+    assert host is not None
+    assert (host.ports, host.rate, host.headers) == ((443, 8443), 5, {"X-Key": "s3cret"})
+    (tmp_path / "docs").mkdir()
+    server = build([tmp_path / "docs"], tmp_path / "data", config=config)
+    assert set(server.tool_options) == {"process_files", "search", "process_batch", "long_task"}
+
+
+def test_an_empty_configuration_changes_nothing(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "")
+    assert (config.roots, config.data, config.journal) == (None, None, None)
+    assert (config.databases, config.endpoints, config.cache_ttl) == ((), (), None)
+    assert not config.allows_hosts
+
+
+API = "[sources.x]\nkind='api'\n"
+DATABASE = "[sources.x]\nkind='database'\n"
+TWO_TABLES = f"""\
+{DATABASE}url='sqlite://'
+[[sources.x.tables]]
+name='a'
+[[sources.x.tables]]
+name='b'
+columns=[1]
+title='t'
+link='l'
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("\nrot = 1", "2: rot: there is no such key; did you mean 'roots'?"),
+        ("roots = 'docs'", "1: roots: a valid list"),
+        ("roots = [1]", "1: roots.0: a valid string"),
+        ("[search]\n\ndeadline = 'soon'", "3: search.deadline: 'soon' is not a duration"),
+        ("[search]\ndeadline = true", "2: search.deadline: write a duration"),
+        ("[sources.x]", "1: sources.x.kind: is missing"),
+        ("[sources.x]\nkind = 'web'", "2: sources.x.kind: is neither"),
+        ("[sources.cache]\nkind = 'api'", "1: sources.cache: is a source that is always there"),
+        ("[sources.'A B']\nkind = 'api'", "1: sources.A B: is no name for a source"),
+        (f"{API}url='http://x/{{query}}'\ntitle='a'", "1: sources.x.link: is missing"),
+        (f"{API}url='http://x/'\ntitle='a'\nlink='b'", "3: sources.x.url: it needs {query}"),
+        (f"{API}url='{{query}}'\ntitle='a'\nlink='b'", "3: sources.x.url: it is no http"),
+        (f"{DATABASE}url='what'\ntables=[]", "3: sources.x.url: it is no SQLAlchemy URL"),
+        (f"{DATABASE}url='nodb://x'\ntables=[]", "3: sources.x.url: SQLAlchemy knows no such"),
+        (TWO_TABLES, "8: sources.x.tables.1.columns.0: a valid string"),
+        ("[hosts.'x y']", "1: hosts.x y: is no host name"),
+        ("[hosts.x]\nports = [\n  443,\n  0,\n]", "2: hosts.x.ports.1: greater than or equal to 1"),
+        ("[hosts.x]\nheaders = { A = '${NOT_SET_1}' }", "2: hosts.x.headers.A: the environment"),
+        ("[hosts.x]\nheaders = { A = \"a\\nb\" }", "2: hosts.x.headers.A: a header holds"),
+        ("hosts.x.rate = -1", "1: hosts.x.rate: greater than 0"),
+        ("sources = 3", "1: sources: a valid dictionary"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    told = complaints(tmp_path, text)
+    assert any(line.startswith(complaint) for line in told), told
+
+
+def test_all_mistakes_are_told_at_once_in_order(tmp_path: Path) -> None:
+    told = complaints(tmp_path, "a = 1\n[cache]\nttl = 'x'\n[search]\ndeadlin = 3\n")
+    assert [line.split(":")[0] for line in told] == ["1", "3", "5"]
+
+
+def test_what_is_no_toml_says_where(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        loaded(tmp_path, "a = 1\nb = what\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "missing.toml")
+    (tmp_path / "headway.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SetupError, match="cannot be read"):
+        load(tmp_path / "headway.toml")
+
+
+def test_a_secret_is_in_no_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_URL", "notaurl:s3cret")
+    text = "[sources.x]\nkind='database'\nurl='${SECRET_URL}'\ntables=[]\n"
+    assert "s3cret" not in " ".join(complaints(tmp_path, text))
+
+
+LINES = '''\
+top = """
+[not.a.table]
+key = 1
+"""
+[a."b.c"]
+x = { y = 1, z = [
+  2,
+] }
+[[list]]
+[[list]]
+deep.er = 1
+[[list.inner]]
+k = "# [no] comment"
+'''
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (["top"], 1), (["a", "b.c"], 5), (["a", "b.c", "x", "y"], 6), (["list", 0], 9),
+        (["list", 1, "deep", "er"], 11), (["list", 1, "inner", 0, "k"], 13), (["nothing"], 1),
+        (["list", 1, "missing"], 10),
+    ],
+)  # fmt: skip
+def test_lines_are_found(keys: list[str | int], line: int) -> None:
+    assert line_of(LINES, keys) == line
+
+
+@given(st.text(alphabet="ab.[]={}\"'#\n 1", max_size=80), st.lists(st.sampled_from(["a", "b", 0])))
+def test_looking_for_a_line_never_fails_on_valid_toml(text: str, keys: list[str | int]) -> None:
+    import tomllib
+
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    assert 1 <= line_of(text, keys) <= text.count("\n") + 1
