@@ -13,7 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headway.api import Headway, log, part, report, stage, track
+    from headway.api import (
+        CommandFailed,
+        CommandOutput,
+        Headway,
+        log,
+        part,
+        report,
+        stage,
+        stream_command,
+        track,
+    )
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import HeadwayApp, asgi
     from headway.settings import Settings
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CommandFailed",
+    "CommandOutput",
     "Headway",
     "HeadwayApp",
     "HeadwayError",
@@ -32,11 +44,22 @@ __all__ = [
     "part",
     "report",
     "stage",
+    "stream_command",
     "track",
 ]
 
 _HOMES = {
-    "api": ("Headway", "log", "part", "report", "stage", "track"),
+    "api": (
+        "CommandFailed",
+        "CommandOutput",
+        "Headway",
+        "log",
+        "part",
+        "report",
+        "stage",
+        "stream_command",
+        "track",
+    ),
     "errors": ("HeadwayError", "RunCancelled", "SetupError"),
     "server": ("HeadwayApp", "asgi"),
     "settings": ("Settings",),
