@@ -42,10 +42,15 @@ from headway.settings import Settings
 from headway.transport.guard import Guard, Receive, Scope, Send
 from headway.transport.http import HttpTransport
 from headway.transport.kernel import Kernel
+from headway.transport.pipe import Pipe
 from headway.transport.sessions import Sessions
+from headway.transport.stdio import StdioTransport
 from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
+
+STOP_WITHIN = 1.5
+"""Seconds that an app without its client waits for threads of tools and the server's own code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,35 @@ class HeadwayApp:
                 await self._watchers.stop()
                 await self.engine.stop()
                 await self._sessions.stop()
+
+    async def serve_pipe(self, pipe: Pipe, *, ready: Callable[[], object] | None = None) -> None:
+        """Serve the one client at the other end of `pipe`, until it leaves or the pipe is ended.
+
+        Starts the app, calls `ready`, and stops the app: it is for nobody else. Every run has
+        its end in the journal `STOP_WITHIN` seconds after the client left, or a little more.
+
+        Raises:
+            SetupError: The journal cannot be opened.
+        """
+        transport = StdioTransport(
+            self._kernel,
+            self.engine,
+            self._sessions,
+            settings=self.engine.settings,
+            watchers=self._watchers,
+            pipe=pipe,
+        )
+        limit = asyncio.timeout(None)
+        try:
+            async with limit, self.lifespan():
+                if ready is not None:
+                    ready()
+                await transport.serve()
+                limit.reschedule(asyncio.get_running_loop().time() + STOP_WITHIN)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            logger.warning("something did not stop within %g s and is left behind", STOP_WITHIN)
 
     async def drain(self) -> None:
         """End the streams that only wait for news; calls go on to their results.

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +115,18 @@ async def test_a_deleted_session_is_unknown_and_its_streams_end(version: str) ->
         for answer in (await session.call("echo"), await session.get(), await session.delete()):
             assert answer.status == 404
             assert "initialize" in (await answer.json())["error"]["message"]
+
+
+async def test_a_deleted_session_is_unknown_before_its_end_is_stored(tmp_path: Path) -> None:
+    file = tmp_path / "journal.db"
+    async with served(echo_server(), journal=f"sqlite:///{file}") as wire:
+        session = await Session.open(wire)
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody else can write until the rollback
+            assert (await session.delete()).status == 200
+            for answer in (await session.call("echo"), await session.get()):
+                assert answer.status == 404
+            other.execute("ROLLBACK")
 
 
 async def test_deleting_a_session_stops_its_calls() -> None:

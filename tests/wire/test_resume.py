@@ -14,7 +14,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, T
 from tests.wire.client import Answer, until, within
 from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
 
-from headway import Settings
+from headway import Settings, log
 from headway.clock import Clock
 from headway.journal import open_journal
 from headway.protocol.cursors import tag_of
@@ -302,7 +302,10 @@ async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
         assert (await second.message())["params"] == {"uri": "x://1"}
 
 
-async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest() -> None:
+@pytest.mark.parametrize("token", ["t", None], ids=["streaming", "not streaming yet"])
+async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest(
+    token: str | None,
+) -> None:
     """SEP-1699: the SDK's own call for it, `ctx.close_sse_stream()`."""
     mcp = MCPServer("s")
     go = asyncio.Event()
@@ -315,11 +318,34 @@ async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest() ->
 
     async with served(mcp) as wire:
         session = await Session.open(wire)
-        answer = await session.call("poll", id=1, token="t")
+        answer = await session.call("poll", id=1, token=token)
         assert await answer.rest() == []
         resumed = await session.get(answer.ids[-1])
         go.set()
         assert text_of((await resumed.rest())[-1]) == "later"
+
+
+async def test_a_stream_closed_behind_its_first_words_has_them_and_an_id_to_come_back_with() -> (
+    None
+):
+    mcp = MCPServer("s")
+    go = asyncio.Event()
+
+    @mcp.tool()
+    async def poll(ctx: Context[Any, Any]) -> str:
+        log("before")
+        await ctx.close_sse_stream()
+        await go.wait()
+        return "later"
+
+    async with served(mcp) as wire:
+        session = await Session.open(wire)
+        answer = await session.call("poll", id=1)
+        said = await answer.rest()
+        go.set()
+        said += await (await session.get(answer.ids[-1])).rest()
+        assert [message.get("method") for message in said] == ["notifications/message", None]
+        assert text_of(said[-1]) == "later"
 
 
 async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before() -> None:

@@ -84,10 +84,23 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
     return ()
 
 
+def start_failure(error: BaseException) -> SetupError:
+    """What a server's own startup code raised, as the reason why it cannot start."""
+    if isinstance(error, SetupError):
+        return error
+    if isinstance(error, HeadwayError):
+        return SetupError(str(error))
+    failure = Broken(f"the server's own startup code raised {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
 def report(sentence: str) -> None:
     """Say `sentence` on stderr as the program, if anybody still listens there."""
-    with suppress(OSError):  # a closed pipe must not keep a server from stopping
-        print(f"headway: {sentence}", file=sys.stderr, flush=True)
+    # A closed pipe must not keep a server from stopping; without a stderr nobody is told.
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"headway: {sentence}\n")
+        sys.stderr.flush()
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
@@ -142,7 +155,7 @@ def leave(code: int) -> NoReturn:
     Nothing can interrupt a sync function that hangs; everything that must be kept is in the
     journal by now, so the process does not wait for it.
     """
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError, AttributeError):  # gone, or closed from the beginning
         sys.stdout.flush()
         sys.stderr.flush()
     main = threading.main_thread()

@@ -4,13 +4,17 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 import typer
 
+from headway.cli.exits import Refused
 from headway.errors import SetupError
 from headway.settings import Settings, parse_duration, parse_window
+
+if TYPE_CHECKING:
+    from headway.cli.streams import Streams
 
 DURATION = "DURATION"
 
@@ -107,10 +111,51 @@ HandOver = Annotated[
         "'at once' or 'never'.",
     ),
 ]
+Stdio = Annotated[
+    bool,
+    typer.Option(
+        "--stdio",
+        help="Speak on stdin and stdout, to the program that starts this one, and not over HTTP. "
+        "Runs are kept in memory then, unless --journal says where.",
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(envvar="HEADWAY_LOG_LEVEL", help="How much to log on stderr."),
 ]
+
+
+HTTP_ONLY = {
+    "host": "--host",
+    "port": "--port",
+    "path": "--path",
+    "allow_host": "--allow-host",
+    "allow_origin": "--allow-origin",
+}
+
+
+def streams(context: typer.Context, *, stdio: bool) -> "Streams | None":
+    """stdin and stdout, taken away from everybody else, where `--stdio` asks for it.
+
+    To be called before anything is loaded that might print.
+
+    Raises:
+        Refused: Options were given that only make sense over HTTP. The environment may hold
+            theirs: it speaks to many servers.
+        SetupError: stdin or stdout is closed.
+    """
+    if not stdio:
+        return None
+    given = [
+        option
+        for name, option in HTTP_ONLY.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise Refused(f"{', '.join(given)} cannot go with --stdio, where nothing is listened on")
+    from headway.cli.streams import take_streams
+
+    return take_streams()
 
 
 def settings(
@@ -143,12 +188,18 @@ def own_directory(identity: str) -> Path:
     return home / "headway" / f"{readable}-{digest}"
 
 
-def own_journal(identity: str) -> str:
+def own_journal(identity: str, *, stdio: bool = False) -> str:
     """The URL of the server's own SQLite journal, whose directory is made where it is missing.
+
+    Over a pipe it is `memory:`. There a client and its server end together: nobody could come
+    back for a session or a result. And one desktop client may start any number of copies, in
+    places where nothing can be written.
 
     Raises:
         SetupError: The directory cannot be made.
     """
+    if stdio:
+        return "memory:"
     directory = own_directory(identity)
     try:
         # Results of tools are nobody else's to read.

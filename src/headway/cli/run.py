@@ -8,6 +8,7 @@ from headway.cli import options
 
 
 def run(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -16,6 +17,7 @@ def run(
             "there is one server, or one called mcp, server or app.",
         ),
     ],
+    stdio: options.Stdio = False,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
     path: options.Endpoint = "/mcp",
@@ -27,10 +29,11 @@ def run(
     hand_over: options.HandOver = "45s",  # pyright: ignore[reportArgumentType]
     log_level: options.LogLevel = "info",
 ) -> None:
-    """Serve an MCP server over HTTP, unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
+    """Serve an MCP server unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
     from headway.cli import logs, start
     from headway.cli import target as targets
 
+    streams = options.streams(context, stdio=stdio)
     settings = options.settings(
         progress_rate=progress_rate,
         allow_hosts=allow_host,
@@ -42,7 +45,8 @@ def run(
     loaded = targets.load(target)
     start.start(
         loaded.server,
-        journal=journal or options.own_journal(loaded.identity),
+        journal=journal or options.own_journal(loaded.identity, stdio=stdio),
         listen=start.Listen(host=host, port=port, path=path),
         settings=settings,
+        streams=streams,
     )

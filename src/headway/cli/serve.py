@@ -37,9 +37,11 @@ ConfigFile = Annotated[
 
 
 def serve(
+    context: typer.Context,
     root: Roots = None,
     config: ConfigFile = None,
     data: Data = None,
+    stdio: options.Stdio = False,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
     path: options.Endpoint = "/mcp",
@@ -56,6 +58,7 @@ def serve(
     from headway.tools import build
     from headway.tools.config import Config, load
 
+    streams = options.streams(context, stdio=stdio)
     settings = options.settings(
         progress_rate=progress_rate,
         allow_hosts=allow_host,
@@ -70,7 +73,8 @@ def serve(
     own = chosen.data or options.own_directory(identity) / "data"
     start.start(
         build(roots, data or own, config=chosen),
-        journal=journal or chosen.journal or options.own_journal(identity),
+        journal=journal or chosen.journal or options.own_journal(identity, stdio=stdio),
         listen=start.Listen(host=host, port=port, path=path),
         settings=settings,
+        streams=streams,
     )

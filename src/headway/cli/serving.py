@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import uvicorn
 
-from headway.cli.exits import Broken, report, root_of
+from headway.cli.exits import report, root_of, start_failure
 from headway.errors import HeadwayError, SetupError
 
 logger = logging.getLogger(__name__)
@@ -123,22 +123,12 @@ class _Lifespan:
             await self.app(scope, receive, watched_send)
         except Exception as error:
             if phase == "startup":
-                self.failure = _start_failure(root_of(error))
+                self.failure = start_failure(root_of(error))
             else:
                 logger.error("the server's own shutdown code raised", exc_info=error)
                 self.failure = HeadwayError(f"the server did not stop cleanly: {error}")
         if self.failure is not None:
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
-
-
-def _start_failure(error: BaseException) -> SetupError:
-    if isinstance(error, SetupError):
-        return error
-    if isinstance(error, HeadwayError):
-        return SetupError(str(error))
-    failure = Broken(f"the server's own startup code raised {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
 
 
 class _Server(uvicorn.Server):

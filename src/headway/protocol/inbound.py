@@ -17,6 +17,7 @@ from mcp.shared.inbound import (
     decode_header_value,
     find_duplicated_routing_header,
 )
+from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR
 from msgspec import Struct
 
@@ -176,7 +177,7 @@ def check_version(version: str | None) -> None:
 def classify_modern(
     message: Message, headers: dict[str, str], raw: Sequence[tuple[bytes, bytes]]
 ) -> InboundModernRoute:
-    """Check a 2026-07-28 request against its headers.
+    """Check a 2026-07-28 request, and its headers against it.
 
     Raises:
         ProtocolError: With the code and status of the first rule it breaks.
@@ -186,9 +187,7 @@ def classify_modern(
         duplicated = find_duplicated_routing_header((name.decode("latin-1"), "") for name, _ in raw)
         if duplicated is not None:
             raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    verdict = classify_inbound_request(message.body, headers=headers)
-    if isinstance(verdict, InboundLadderRejection):
-        raise refusal(verdict)
+    verdict = classify_enveloped(message, headers)
     if message.method in TASK_METHODS:
         task = (message.params or {}).get("taskId")
         if decode_header_value(headers.get(MCP_NAME_HEADER)) != task:
@@ -197,6 +196,40 @@ def classify_modern(
                 "mcp-name header does not match the request body's 'taskId' parameter",
             )
     return verdict
+
+
+def classify_enveloped(
+    message: Message, headers: dict[str, str] | None = None
+) -> InboundModernRoute:
+    """Check a 2026-07-28 request by itself, as it comes where there are no headers.
+
+    Raises:
+        ProtocolError: With the code and status of the first rule it breaks.
+    """
+    verdict = classify_inbound_request(message.body, headers=headers)
+    if isinstance(verdict, InboundLadderRejection):
+        raise refusal(verdict)
+    return verdict
+
+
+def has_envelope(value: object) -> bool:
+    """Whether a JSON value is a message that speaks 2026-07-28: its `_meta` names a version.
+
+    An `initialize` does not: those revisions have no handshake, whatever is stamped on it.
+    """
+    match value:
+        case {"method": str() as method, "params": {"_meta": {}}}:
+            meta = cast("dict[str, dict[str, dict[str, object]]]", value)["params"]["_meta"]
+            return method != "initialize" and PROTOCOL_VERSION_META_KEY in meta
+        case _:
+            return False
+
+
+def identity_of(value: object) -> str | int | None:
+    """The id that a refusal of this JSON value can name; None where no request is seen."""
+    body = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    identity = body.get("id")
+    return identity if "method" in body and is_id(identity) else None
 
 
 def refusal(rejection: InboundLadderRejection) -> ProtocolError:

@@ -17,7 +17,8 @@ from headway.journal import Journal
 from headway.protocol.eras import Era
 from headway.settings import Settings
 from headway.transport.guard import Receive, Send
-from headway.transport.sse import Answer, End, Headers, Voice
+from headway.transport.reading import End
+from headway.transport.sse import Answer, Headers, Voice
 
 
 def _replaced() -> ProtocolError:

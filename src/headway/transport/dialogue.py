@@ -5,7 +5,6 @@ handled in; a request becomes a run, and how its stream is read is the transport
 """
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -17,35 +16,29 @@ from mcp.shared.jsonrpc_dispatcher import (
 )
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
-from msgspec import Raw
 
 from headway.engine import Engine, Request, Run, RunContext
 from headway.errors import ProtocolError
-from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed, encode_json
+from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed
 from headway.protocol.eras import Era
 from headway.protocol.inbound import Message, read_message
 from headway.transport.kernel import Kernel
-from headway.transport.sessions import Session, Sessions
+from headway.transport.sessions import Session
 from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
-
-ContextOf = Callable[[Message], RunContext]
 
 
 class Dialogue:
     """Handles the messages of 2025 sessions."""
 
-    def __init__(
-        self, kernel: Kernel, engine: Engine, sessions: Sessions, watchers: Watchers
-    ) -> None:
+    def __init__(self, kernel: Kernel, engine: Engine, watchers: Watchers) -> None:
         self._kernel = kernel
         self._engine = engine
-        self._sessions = sessions
         self._watchers = watchers
 
-    async def shake_hands(self, session: Session, message: Message, context: RunContext) -> Raw:
-        """Open a drafted session with its `initialize`; the result for the client.
+    async def open(self, session: Session, message: Message, context: RunContext) -> dict[str, Any]:
+        """Open a drafted session with its `initialize`; gives the result for the client.
 
         Raises:
             ProtocolError: The server refuses the client; the session is not kept.
@@ -54,20 +47,20 @@ class Dialogue:
             result = await self._kernel.legacy(self._runner(session), message)(context)
         except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
             raise _failed_handshake(error) from None
-        self._sessions.open(session, session.connection.protocol_version, message.params or {})
-        return encode_json(result)
+        version = session.connection.protocol_version
+        session.sessions.open(session, version, message.params or {})
+        return result
 
-    def run_of(self, session: Session, message: Message, context_of: ContextOf) -> Run:
+    def run_of(self, session: Session, message: Message, context: RunContext) -> Run:
         """The run of a request: a new one, or the one its repetition asks for again.
 
         Raises:
-            ProtocolError: The id is in use, or the server has as much to do as it may (503).
+            ProtocolError: Its id is in use for another request, or the server is busy (503).
         """
         known = going_on(session, message)
         if known is not None:
             return known
         identity = cast("str | int", message.id)
-        context = context_of(message)
         call = self._kernel.legacy(self._runner(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -84,40 +77,15 @@ class Dialogue:
         run.on_end(partial(_forget, session, identity, context))
         return run
 
-    def runs_of(
-        self, session: Session, requests: list[Message], context_of: ContextOf
-    ) -> list[Run]:
-        """The runs of all requests of a batch; when one is refused, none of them begins."""
-        runs: list[Run] = []
-        new: list[Run] = []
-        try:
-            for message in requests:
-                is_new = going_on(session, message) is None
-                runs.append(self.run_of(session, message, context_of))
-                new += runs[-1:] if is_new else []
-        except ProtocolError:
-            for run in new:
-                run.cancel("server", "its batch was refused")
-            raise
-        return runs
-
-    def take_answer(self, session: Session, message: Message) -> None:
-        """Hand a client's answer to whoever asked.
+    async def take(self, session: Session, message: Message, context: RunContext) -> None:
+        """Do what a notification or an answer of the client says.
 
         Raises:
-            ProtocolError: Nobody did.
+            ProtocolError: It answers a question that nobody asked.
         """
-        raised = _client_error(message.body["error"]) if "error" in message.body else None
-        if not session.answer(str(message.id), message.body.get("result"), raised):
-            raise ProtocolError(
-                INVALID_REQUEST,
-                f"No question {str(message.id)[:64]!r} waits for an answer in this session",
-            )
-
-    async def take_notification(
-        self, session: Session, message: Message, context: RunContext
-    ) -> None:
-        """Do what a client's notification says; the server's own handler may take its time."""
+        if message.method is None:
+            _take_answer(session, message)
+            return
         if message.method == "notifications/cancelled":
             _take_cancel(session, message)
         await self._kernel.notify(self._runner(session), context, message)
@@ -157,7 +125,7 @@ def read_batch(values: list[object], era: Era) -> list[Message]:
     if not era.takes_batches:
         raise ProtocolError(
             INVALID_REQUEST,
-            f"Batches are not part of {era.version}; send the messages one by one",
+            f"Batches are not part of {era.version}; send one message at a time",
         )
     messages = [read_message(value) for value in values]
     if not messages or any(message.method == "initialize" for message in messages):
@@ -170,17 +138,57 @@ def read_batch(values: list[object], era: Era) -> list[Message]:
     return messages
 
 
-def cancelled_id(message: Message) -> tuple[str | int | None, str | None]:
-    """What a `notifications/cancelled` wants cancelled, and why."""
-    reason = (message.params or {}).get("reason")
-    identity = cancelled_request_id_from_params(message.params)
-    return identity, reason[:200] if isinstance(reason, str) else None
+def _take_answer(session: Session, message: Message) -> None:
+    raised = _client_error(message.body["error"]) if "error" in message.body else None
+    if not session.answer(str(message.id), message.body.get("result"), raised):
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"No question {str(message.id)[:64]!r} waits for an answer in this session",
+        )
 
 
 def _take_cancel(session: Session, message: Message) -> None:
-    identity, reason = cancelled_id(message)
+    identity = cancelled_request_id_from_params(message.params)
     context = session.requests.get(identity) if identity is not None else None
     if context is not None and context.run is not None:
-        context.run.cancel("client", reason)
+        reason = (message.params or {}).get("reason")
+        context.run.cancel("client", reason[:200] if isinstance(reason, str) else None)
 
 
+def _remember(session: Session, message: Message) -> None:
+    """What a successful request says about its session."""
+    params = message.params or {}
+    match message.method:
+        case "logging/setLevel":
+            session.record(LevelSet(str(params.get("level"))))
+        case "resources/subscribe":
+            session.record(Subscribed(str(params.get("uri"))))
+        case "resources/unsubscribe":
+            session.record(Unsubscribed(str(params.get("uri"))))
+        case _:
+            pass
+
+
+def _forget(session: Session, identity: str | int, context: RunContext) -> None:
+    if session.requests.get(identity) is context:
+        del session.requests[identity]
+    # They hold the context that holds them.
+    context.message_metadata.close_sse_stream = None
+    context.message_metadata.close_standalone_sse_stream = None
+
+
+def _client_error(error: Any) -> MCPError:
+    """A client's error answer as the exception its asker gets."""
+    match error:
+        case {"code": int(code), "message": str(text)}:
+            return MCPError(code, text, error.get("data"))
+        case _:
+            return MCPError(INVALID_PARAMS, "The client answered with a malformed error")
+
+
+def _failed_handshake(error: Exception) -> ProtocolError:
+    known = handler_exception_to_error_data(error)
+    if known is None:
+        logger.error("initialize raised", exc_info=error)
+        return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
+    return ProtocolError(known.code, known.message, status=200, data=known.data)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from math import isinf
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
@@ -26,7 +26,7 @@ from headway.protocol.inbound import Message
 from headway.protocol.tasks import EXTENSION, declares_tasks, handle
 from headway.transport.kernel import Kernel
 from headway.transport.listening import subscribed_tasks
-from headway.transport.sse import Answer
+from headway.transport.reading import End
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,16 @@ _NEEDS: Mapping[str, str] = {
     "roots/list": "roots",
 }
 """The capability that a client has to declare to be asked."""
+
+
+class Offered(Protocol):
+    """An answer that can end with a handle instead of the run's own end."""
+
+    end: End | None
+
+    def conclude(self, message: bytes) -> None:
+        """End with this JSON-RPC message, unless it has ended."""
+        ...
 
 
 class HandOver:
@@ -63,7 +73,7 @@ class HandOver:
             )
         return is_call and knows_tasks and not isinf(self._window(message.target))
 
-    def offer(self, run: Run, answer: Answer, message: Message) -> None:
+    def offer(self, run: Run, answer: Offered, message: Message) -> None:
         """Let the answer become a handle when the window is over, or the run asks something."""
 
         def hand_over() -> None:
@@ -86,7 +96,7 @@ class HandOver:
         own = self._engine.options_of(tool).hand_over
         return self._engine.settings.hand_over if own is None else own
 
-    async def _hand_over(self, run: Run, answer: Answer, message: Message) -> None:
+    async def _hand_over(self, run: Run, answer: Offered, message: Message) -> None:
         if answer.end is not None:
             return
         now = self._engine.clock.time()

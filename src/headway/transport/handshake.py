@@ -27,11 +27,10 @@ from headway.protocol.inbound import (
     SESSION_HEADER,
     Message,
     check_version,
-    read_message,
 )
 from headway.transport.answers import Answers
 from headway.transport.batch import Batch
-from headway.transport.dialogue import Dialogue, going_on
+from headway.transport.dialogue import Dialogue, going_on, read_batch
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
 from headway.transport.kernel import Kernel
@@ -114,7 +113,7 @@ class Handshake:
             ProtocolError: It is refused as a whole; nothing of it is executed.
         """
         session = await self._session(exchange)
-        messages = _read_batch(values, session.era)
+        messages = read_batch(values, session.era)
         requests = [message for message in messages if message.is_request]
         if requests:
             check_accept(exchange.headers, JSON, SSE)
@@ -282,20 +281,3 @@ class Handshake:
 
 def _header(session: Session) -> Headers:
     return ((b"mcp-session-id", session.id.encode()),)
-
-
-def _read_batch(values: list[object], era: Era) -> list[Message]:
-    if not era.takes_batches:
-        raise ProtocolError(
-            INVALID_REQUEST,
-            f"Batches are not part of {era.version}; send one message in each POST",
-        )
-    messages = [read_message(value) for value in values]
-    if not messages or any(message.method == "initialize" for message in messages):
-        raise ProtocolError(
-            INVALID_REQUEST, "A batch holds at least one message, and no initialize"
-        )
-    ids = [message.id for message in messages if message.is_request]
-    if len(set(ids)) < len(ids):
-        raise ProtocolError(INVALID_REQUEST, "Each request of a batch needs an id of its own")
-    return messages

@@ -9,14 +9,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from headway.clock import Clock
 from headway.engine import Engine
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS, MODERN
-from headway.protocol.inbound import parse_body, read_message
+from headway.protocol.inbound import has_envelope, parse_body, read_message
 from headway.settings import Settings
 from headway.transport.answers import Answers
 from headway.transport.exchange import Exchange, NotAllowed, refuse
@@ -112,9 +111,4 @@ def _is_modern(version: str | None, value: object) -> bool:
     if version in ERAS:
         return version not in HANDSHAKE_PROTOCOL_VERSIONS
     # An unknown version: who wrote it decides in which era's words it is refused.
-    match value:
-        case {"method": str() as method, "params": {"_meta": {}}}:
-            meta = cast("dict[str, dict[str, dict[str, object]]]", value)["params"]["_meta"]
-            return method != "initialize" and PROTOCOL_VERSION_META_KEY in meta
-        case _:
-            return False
+    return has_envelope(value)

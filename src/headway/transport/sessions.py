@@ -293,11 +293,16 @@ class Sessions:
     async def _adopt(self, session_id: str) -> Session | None:
         session = Session(self, session_id, "")
         try:
-            head = await self.journal.head(session.stream)
-            if head is None or head.ended:
+            if await self.journal.head(session.stream) is None:
                 return None
-            await self.journal.attach(session.stream)
-            while session.seq < head.last:
+            while True:
+                # Not `head`, which shows an end only when it is stored: the session that a
+                # client closed a moment ago must not come back.
+                head = await self.journal.attach(session.stream)
+                if head.ended:
+                    return None
+                if session.seq >= head.last:
+                    break
                 session.fold(await self.journal.read(session.stream, after=session.seq))
         except (StreamNotFound, EntriesTrimmed):
             return None

@@ -8,21 +8,17 @@ A client that stops reading stops its own reading of the journal and nothing els
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
 
 from headway.clock import Clock, Timer
-from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
 from headway.events import TERMINAL, Cancelled, Entry, Event
 from headway.journal import Cursor
 from headway.protocol.render import Reader, lost, render
 from headway.transport.guard import Receive, Send
-
-logger = logging.getLogger(__name__)
+from headway.transport.reading import End, read_on
 
 PING: Final = b": ping\n\n"
 CHUNK: Final = 65536
@@ -42,17 +38,6 @@ _AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
 way out, and the official one survives a late event of a stream, but not a late JSON body."""
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-
-class End(StrEnum):
-    """Why an answer is over."""
-
-    DONE = "done"
-    GONE = "client gone"
-    REPLACED = "another reader took over"
-    CLOSED = "closed by the server"
-    HANDED_OVER = "answered with a handle"
-    FAILED = "the journal cannot be read"
 
 
 def _always_ok(_event: Event) -> int:
@@ -151,7 +136,7 @@ class Answer:
                 await self._send_json(only)
             elif self._handle is not None and not self._frames:
                 await send_json(self._send, 200, self._handle, self._headers)
-            elif self.end is None or self._handle is not None:
+            elif self.end is None or self._handle is not None or self._is_to_be_resumed():
                 await self._pump()
         finally:
             self._tidy()
@@ -183,6 +168,10 @@ class Answer:
                 return last.event
             if self._frames:
                 return None
+
+    def _is_to_be_resumed(self) -> bool:
+        """Whether it was closed early for a client that comes back, once it has an event id."""
+        return self.end is End.CLOSED and self._voice.opening != b""
 
     async def _send_json(self, event: Event) -> None:
         body = render(event, self._voice.reader)
@@ -231,24 +220,15 @@ class Answer:
     async def _next(self) -> list[Entry]:
         if self.end is not None:
             return []
-        try:
-            return await self._cursor.next()
-        except EntriesTrimmed as error:
-            missed = error.first - 1 - self._cursor.after
-            self._cursor.after = error.first - 1
-            notice = lost(missed, self._voice.reader)
+        page = await read_on(self._cursor)
+        if page.missed:
+            notice = lost(page.missed, self._voice.reader)
             if notice is not None:
                 self._frames.append(b"event: message\ndata: %b\n\n" % notice)
                 self._body_size += len(notice)
-            return await self._next()
-        except StreamNotFound:
-            self.end = End.CLOSED
-            return []
-        except JournalError as error:
-            # A 2025 client comes back with its cursor; perhaps to another process.
-            logger.warning("a stream was cut: %s", error)
-            self.end = End.FAILED
-            return []
+        if page.end is not None:
+            self.end = page.end
+        return page.entries
 
     def _take(self, entry: Entry) -> None:
         frame = self._voice.frame(entry)

@@ -1,0 +1,93 @@
+"""The processes that this one started, found and ended.
+
+They are found by who started whom, in the table of processes. A process group of our own would
+be simpler, but it would take the server out of the group of its terminal: Ctrl+C would not
+reach it any more. Where whoever started us made us the leader of a group, all of that group is
+ours too, and with it what a shell left in the background before it ended. What made itself
+independent (a daemon) is not ours to end.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+LOOK_EVERY = 0.02
+"""Seconds between looks at whether those that were asked to end have done so."""
+
+
+class Process(NamedTuple):
+    """One row of the table of processes."""
+
+    pid: int
+    parent: int
+    group: int
+
+
+def children() -> list[int]:
+    """The processes started by this one, by those and so on; also who shares our own group."""
+    me = os.getpid()
+    table = _table()
+    ours = {me}
+    grows = True
+    while grows:
+        more = {row.pid for row in table if row.pid not in ours and row.parent in ours}
+        more |= {row.pid for row in table if row.pid not in ours and row.group in ours}
+        ours |= more
+        grows = bool(more)
+    return sorted(ours - {me})
+
+
+def end_children(number: int) -> int:
+    """Send a signal to all of them and tell how many there were."""
+    found = children() if os.name == "posix" else []
+    for pid in found:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    return len(found)
+
+
+def kill_children() -> None:
+    """End all of them at once; those that they start in the meantime too."""
+    for _ in range(3):
+        if not end_children(signal.SIGKILL):
+            return
+
+
+def end_children_within(seconds: float) -> None:
+    """Ask all of them to end, and end those that do not within some seconds."""
+    limit = time.monotonic() + seconds
+    if end_children(signal.SIGTERM):
+        while children() and time.monotonic() < limit:
+            time.sleep(LOOK_EVERY)
+        kill_children()
+
+
+def _table() -> list[Process]:
+    if Path("/proc/self/stat").exists():
+        return list(filter(None, map(_row, Path("/proc").glob("[0-9]*/stat"))))
+    return _listed()
+
+
+def _row(file: Path) -> Process | None:
+    try:
+        # The name, in parentheses, may hold anything.
+        fields = file.read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return None
+    is_dead = fields[0] in "ZX"
+    return None if is_dead else Process(int(file.parent.name), int(fields[1]), int(fields[2]))
+
+
+def _listed() -> list[Process]:
+    """Where there is no `/proc`, as on macOS."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,pgid="]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=1, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = (line.split() for line in shown.stdout.splitlines())
+    return [Process(*map(int, row)) for row in rows if len(row) == 3]

@@ -1,0 +1,53 @@
+"""Newline-delimited messages: bytes as they come, cut into lines."""
+
+from typing import Final
+
+BOM: Final = b"\xef\xbb\xbf"
+
+
+class LineBuffer:
+    """Cuts bytes into lines and keeps what is not a line yet, within a limit.
+
+    A line longer than `longest` bytes is dropped as it comes; what follows it is not affected.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._is_dropping = False
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        """The lines that are complete now, without blanks around them; None: one too long."""
+        found: list[bytes | None] = []
+        *ended, rest = data.split(b"\n")
+        for piece in ended:
+            self._keep(piece, found)
+            self._end(found)
+        self._keep(rest, found)
+        return found
+
+    def finish(self) -> list[bytes | None]:
+        """What was there when the bytes ended: a last line without its newline."""
+        found: list[bytes | None] = []
+        self._end(found)
+        return found
+
+    def _keep(self, piece: bytes, found: list[bytes | None]) -> None:
+        if self._is_dropping:
+            return
+        self._size += len(piece)
+        if self._size > self._longest:
+            self._is_dropping = True
+            self._pieces.clear()
+            found.append(None)
+        elif piece:
+            self._pieces.append(piece)
+
+    def _end(self, found: list[bytes | None]) -> None:
+        line = b"".join(self._pieces).removeprefix(BOM).strip()
+        if line and not self._is_dropping:
+            found.append(line)
+        self._pieces.clear()
+        self._size = 0
+        self._is_dropping = False

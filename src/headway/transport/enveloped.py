@@ -1,0 +1,84 @@
+"""2026-07-28 requests, whatever carries them: each says all that is to be known and is a run.
+
+This module must not know HTTP or pipes. How a run's stream is read is the transport's own.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+from mcp.shared.inbound import InboundModernRoute
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import LOG_LEVEL_META_KEY
+
+from headway.engine import Engine, Request, Run, RunContext
+from headway.protocol import render
+from headway.protocol.cursors import tag_of
+from headway.protocol.eras import MODERN, rank_of
+from headway.protocol.inbound import Message, subscribed_resources
+from headway.transport.hand_over import HandOver, Offered, TaskContext
+from headway.transport.kernel import Kernel
+from headway.transport.listening import ListenContext, subscribed_tasks
+from headway.transport.watching import Watchers
+
+
+class Enveloped:
+    """Starts the runs of 2026-07-28 requests."""
+
+    def __init__(self, kernel: Kernel, engine: Engine, watchers: Watchers) -> None:
+        self._kernel = kernel
+        self._engine = engine
+        self._watchers = watchers
+        self._hand_over = HandOver(engine, kernel)
+
+    def context(
+        self,
+        message: Message,
+        *,
+        kind: str,
+        headers: Mapping[str, str] | None = None,
+        request: object = None,
+    ) -> RunContext:
+        """What the handler of a request holds; `request` is what the transport has of it.
+
+        Raises:
+            ProtocolError: The request needs an extension that it does not declare.
+        """
+        may_hand_over = self._hand_over.applies(message)
+        # In a task the client can be asked; else the SDK's multi-round-trip requests do it.
+        transport = TransportContext(kind=kind, can_send_request=may_hand_over, headers=headers)
+        metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
+        tasks = subscribed_tasks(message)
+        if tasks:
+            return ListenContext(message, transport, metadata, tasks)
+        if may_hand_over:
+            return TaskContext(message, transport, metadata)
+        return RunContext(message.id, transport, metadata, message.token, message.body)
+
+    def launch(
+        self, message: Message, route: InboundModernRoute, context: RunContext, owner: str
+    ) -> Run:
+        """Start the run of a request of the principal `owner`.
+
+        Raises:
+            ProtocolError: The server has as much to do as it may (503).
+        """
+        tag = tag_of(f"principal {owner}")
+        execute = self._kernel.modern(route, message)
+        request = Request(cast("str", message.method), message.target, tag, context, execute)
+        run = self._engine.launch(request)
+        for uri in subscribed_resources(message):
+            self._watchers.watch(tag, uri)
+        return run
+
+    def offer(self, run: Run, answer: Offered, message: Message, context: RunContext) -> None:
+        """Let the answer become a handle, where the client knows tasks."""
+        if isinstance(context, TaskContext):
+            self._hand_over.offer(run, answer, message)
+
+
+def reader_of(message: Message, run: Run) -> render.Reader:
+    """Who reads the run of a request: its client."""
+    rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
+    identity = cast("str | int", message.id)
+    return render.Reader(identity, message.token, MODERN, lambda: rank, run.id)

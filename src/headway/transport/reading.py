@@ -1,0 +1,49 @@
+"""Reading a stream for somebody on a wire: what comes next, and why there will be no more."""
+
+import logging
+from enum import StrEnum
+from typing import NamedTuple
+
+from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
+from headway.events import Entry
+from headway.journal import Cursor
+
+logger = logging.getLogger(__name__)
+
+
+class End(StrEnum):
+    """Why an answer is over."""
+
+    DONE = "done"
+    GONE = "client gone"
+    REPLACED = "another reader took over"
+    CLOSED = "closed by the server"
+    HANDED_OVER = "answered with a handle"
+    FAILED = "the journal cannot be read"
+
+
+class Page(NamedTuple):
+    """What a cursor found."""
+
+    entries: list[Entry]
+    missed: int = 0
+    """Entries before these that the reader came too late for."""
+    end: End | None = None
+    """Why there will be nothing more, when it is not the stream's own end."""
+
+
+async def read_on(cursor: Cursor) -> Page:
+    """The next entries, waiting until there are some; none when nudged or at the end."""
+    missed = 0
+    while True:
+        try:
+            return Page(await cursor.next(), missed)
+        except EntriesTrimmed as error:
+            missed += error.first - 1 - cursor.after
+            cursor.after = error.first - 1
+        except StreamNotFound:
+            return Page([], missed, End.CLOSED)
+        except JournalError as error:
+            # A 2025 client over HTTP comes back with its cursor; perhaps to another process.
+            logger.warning("a stream was cut: %s", error)
+            return Page([], missed, End.FAILED)

@@ -1,0 +1,95 @@
+"""The two descriptors by themselves."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.stdio.client import LIMIT, ends_of, transport_of, until
+
+from headway.transport.pipe import ROOM, Pipe
+
+pytestmark = pytest.mark.anyio
+
+
+class Ends:
+    """A pipe and the client's ends of it."""
+
+    def __init__(self, *, blocking: bool = True) -> None:
+        self.source, self.to_server = os.pipe()
+        self.from_server, self.sink = os.pipe()
+        for fd in (self.source, self.sink):
+            os.set_blocking(fd, blocking)
+        self.lost: list[str] = []
+        self.pipe = Pipe(
+            self.source, self.sink, longest=10_000_000, on_end=lambda: self.lost.append("lost")
+        )
+        self.pipe.start()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Both as streams, closed at the end."""
+        reader, writer = await ends_of(self.from_server, self.to_server)
+        try:
+            async with asyncio.timeout(LIMIT):
+                yield reader, writer
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
+            transport_of(reader).close()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_much_goes_both_ways_whatever_whoever_made_the_pipes_set(blocking: bool):
+    ends = Ends(blocking=blocking)
+    text = b"x" * 5_000_000
+    async with ends.client() as (reader, writer):
+        writer.write(text + b"\nshort\n")
+        lines = ends.pipe.lines()
+        assert await anext(lines) == text
+        assert await anext(lines) == b"short"
+        ends.pipe.put(text)
+        ends.pipe.put(b"last")
+        assert await reader.readline() == text + b"\n"
+        assert await reader.readline() == b"last\n"
+        writer.close()
+        assert [line async for line in lines] == []
+    assert ends.pipe.client_left
+    assert ends.lost == ["lost"]
+
+
+async def test_whoever_has_more_to_say_waits_for_room():
+    ends = Ends()
+    ends.pipe.put(b"x" * (ROOM + 100_000))  # more than a pipe holds
+    waiting = asyncio.create_task(ends.pipe.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    async with ends.client() as (reader, _):
+        await reader.readline()
+        await waiting
+        await ends.pipe.flush()
+
+
+async def test_when_nobody_takes_answers_everybody_may_go_on():
+    ends = Ends()
+    os.close(ends.from_server)
+    ends.pipe.put(b"x" * (ROOM + 1))
+    async with asyncio.timeout(LIMIT):
+        await ends.pipe.room()
+        await ends.pipe.flush()
+        await ends.pipe.ended.wait()
+    ends.pipe.put(b"into nothing")
+    assert ends.pipe.client_left
+    assert "lost" in ends.lost
+    os.close(ends.to_server)
+
+
+async def test_a_client_that_leaves_while_it_is_not_read_is_noticed():
+    ends = Ends()
+    async with ends.client() as (_, writer):
+        writer.write(b"x\n" * 1_000_000)  # nobody calls `lines`
+        await until(lambda: writer.transport.get_write_buffer_size() < 1_000_000)
+        writer.transport.abort()
+        await ends.pipe.ended.wait()
+    assert ends.lost == ["lost"]
