@@ -71,10 +71,10 @@ class _Hoarding(Journal):
 
     def __init__(self, *, retention: Retention, clock: Clock) -> None:
         super().__init__(retention=Retention(), clock=clock)
-        self.kept, self.retention = self.retention, retention
+        self.own, self.retention = self.retention, retention
 
     def append_nowait(self, stream: str, event: Event, *, after: int, recorded: bool = True) -> int:
-        told, self.retention = self.retention, self.kept
+        told, self.retention = self.retention, self.own
         try:
             return super().append_nowait(stream, event, after=after, recorded=recorded)
         finally:
