@@ -7,6 +7,7 @@ the run's stream; when the caller goes away the run does not.
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,9 @@ REQUEST_TIMEOUT = -32001
 
 BUSY = -32000
 """JSON-RPC code of a request refused for a limit."""
+
+STOP_WITHIN = 10.0
+"""Seconds that runs get to end by themselves when the engine stops."""
 
 ANNOUNCE_EVERY = 1.0
 """Seconds between updates of the queue position."""
@@ -115,8 +119,10 @@ class Engine:
             run.stop(Interrupted("the server stopped before the run was done"))
             if run.task is not None:
                 run.task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=10)
+        # A thread that does not come back has an end all the same, and is not waited for.
+        limit = time.monotonic() + STOP_WITHIN
+        while self.runs and self._tasks and time.monotonic() < limit:
+            await asyncio.wait(self._tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
             self._end(run, _ended_in_queue(run))

@@ -88,6 +88,10 @@ class Dialogue:
             return
         if message.method == "notifications/cancelled":
             _take_cancel(session, message)
+        await self.tell(session, message, context)
+
+    async def tell(self, session: Session, message: Message, context: RunContext) -> None:
+        """Hand a notification to the server's own handlers; they may take their time."""
         await self._kernel.notify(self._runner(session), context, message)
         if message.method == "notifications/initialized":
             session.record(SessionReady())

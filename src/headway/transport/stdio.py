@@ -130,7 +130,7 @@ class StdioTransport:
 
     async def _take(self, message: Message, *, is_modern: bool) -> None:
         if not message.is_request:
-            self._hear(message, is_modern=is_modern)
+            await self._hear(message, is_modern=is_modern)
         elif self._is_going_on(message):
             logger.debug("request %r was sent twice", message.id)
         elif is_modern:
@@ -171,7 +171,7 @@ class StdioTransport:
             )
         return True
 
-    def _hear(self, message: Message, *, is_modern: bool) -> None:
+    async def _hear(self, message: Message, *, is_modern: bool) -> None:
         """Take a notification or an answer."""
         if message.method == "notifications/cancelled":
             self._cancel(message)
@@ -179,21 +179,24 @@ class StdioTransport:
             logger.debug("%s: there is no session to say it in", message.method)
             return
         context = self._context(message, can_ask=False)
+        if message.method is None:
+            try:
+                await self._dialogue.take(self._session, message, context)
+            except ProtocolError as error:  # nothing answers an answer
+                logger.info("a message was ignored: %s", error)
+            return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
-        self._spawn(self._tell_server(self._session, message, context), self._own_tasks)
-
-    async def _tell_server(self, session: Session, message: Message, context: RunContext) -> None:
-        try:
-            await self._dialogue.take(session, message, context)
-        except ProtocolError as error:
-            logger.info("a message was ignored: %s", error)
+        self._spawn(self._dialogue.tell(self._session, message, context), self._own_tasks)
 
     def _cancel(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
         identity = cancelled_request_id_from_params(message.params)
         known = self._open.pop(identity, None) if identity is not None else None
-        if known is not None:
+        if known is not None and identity is not None:
             _, run, speaker = known
+            if self._session is not None:
+                # It may take a moment to stop; its id is free from now on.
+                self._session.requests.pop(identity, None)
             reason = (message.params or {}).get("reason")
             speaker.stop()
             run.cancel("client", reason[:200] if isinstance(reason, str) else None)
