@@ -37,10 +37,23 @@ class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True, gc=False
     """What the method is about: the tool, prompt or resource named by the request."""
     owner: str = ""
     """The session and principal that may read, answer and cancel the run."""
+    version: str = ""
+    """The protocol revision of the request, of a run that may be restarted."""
+    params: MaybeRaw = None
+    """What was asked, of a run that may be restarted."""
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
     """The handler began to execute."""
+
+
+class Restarted(Struct, frozen=True, tag="restarted", gc=False):
+    """The process that executed the run died; another one begins it anew."""
+
+    process: str
+    """The tag of the one that does."""
+    attempt: int
+    """2 for the first restart."""
 
 
 class Progress(Struct, frozen=True, tag="progress", omit_defaults=True, gc=False):
@@ -192,6 +205,7 @@ Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed | Proces
 Event = (
     Accepted
     | Started
+    | Restarted
     | Progress
     | Log
     | Part

@@ -19,6 +19,7 @@ from headway.events import (
     Notified,
     Part,
     Progress,
+    Restarted,
     Started,
 )
 
@@ -49,12 +50,18 @@ _ALIVE: dict[type, State] = {
     InputRequested: State.INPUT_REQUIRED,
     InputReceived: State.WORKING,
     Completed: State.COMPLETED,
+    Restarted: State.QUEUED,
     **_ENDS,
 }
 
 TRANSITIONS: dict[State, dict[type, State]] = {
     State.NEW: {Accepted: State.QUEUED},
-    State.QUEUED: {Progress: State.QUEUED, Started: State.WORKING, **_ENDS},
+    State.QUEUED: {
+        Progress: State.QUEUED,
+        Started: State.WORKING,
+        Restarted: State.QUEUED,
+        **_ENDS,
+    },
     State.WORKING: _ALIVE,
     # While one part of a tool waits for an answer, the others go on.
     State.INPUT_REQUIRED: {
@@ -124,6 +131,8 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
                 parts += 1
             case InputRequested():
                 waiting += 1
+            case Restarted():
+                waiting = 0  # whoever asked is gone
             case InputReceived():
                 waiting = max(0, waiting - 1)
                 state = State.INPUT_REQUIRED if waiting else state

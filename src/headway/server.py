@@ -170,6 +170,7 @@ class HeadwayApp:
             self._kernel.state = state
             if self._served.options is not None:
                 self._kernel.options = self._served.options()
+            self.engine.reopen = self._kernel.again
             await self.engine.start()
             self._sessions.start()
             unsubscribe = self._bridge_changes()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ import pytest
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 
-from headway.engine import Engine, Request, Run, RunContext
+from headway.engine import Engine, Request, Run, RunContext, ToolOptions
 from headway.errors import Conflict, StreamEnded
-from headway.events import Entry, Interrupted, Part, Progress
+from headway.events import (
+    Accepted,
+    Entry,
+    Interrupted,
+    Part,
+    Progress,
+    Restarted,
+    decode_json,
+)
 from headway.journal import Journal, open_journal
 from headway.runs import State, fold
 from headway.settings import Settings
@@ -37,9 +45,9 @@ async def process(path: Path, clock: FakeClock) -> AsyncGenerator[Engine]:
             await engine.stop()
 
 
-async def launch(engine: Engine, execute: Any) -> Run:
+async def launch(engine: Engine, execute: Any, body: Any = None) -> Run:
     transport = TransportContext(kind="test", can_send_request=False)
-    context = RunContext(1, transport, ServerMessageMetadata(), None, {})
+    context = RunContext(1, transport, ServerMessageMetadata(), None, body or {})
     run = engine.launch(Request("tools/call", "slow", "owner", context, execute))
     for _ in range(5):
         await asyncio.sleep(0)
@@ -145,3 +153,41 @@ async def test_a_process_found_gone_begins_anew_and_works_on(tmp_path: Path):
         assert run.id[:8] != before.id[:8]
         assert fold(await entries(asleep.journal, run.stream)).state is State.COMPLETED
         assert before.ended
+
+
+async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever(tmp_path: Path):
+    """Nobody stops here: to the next process the one before it only looks dead."""
+    begun: list[str] = []
+
+    async with AsyncExitStack() as stack:
+        clocks = [FakeClock(start=1_700_000_000.0 + 30 * number) for number in range(4)]
+        engines: list[Engine] = []
+        stream = ""
+        for number, clock in enumerate(clocks):
+            journal = open_journal(f"sqlite:///{tmp_path / 'j.db'}", clock=clock)
+            await stack.enter_async_context(journal)
+            engine = Engine(
+                journal, Settings(), clock=clock, options=lambda _: ToolOptions(restart=True)
+            )
+
+            def again(accepted: Accepted, number: int = number) -> Any:
+                async def execute(context: RunContext) -> dict[str, Any]:
+                    begun.append(f"{number}: {accepted.target} {decode_json(accepted.params or b"")}")
+                    await anyio.sleep_forever()
+                    return {}
+
+                return execute
+
+            engine.reopen = again
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            engines.append(engine)
+            if number == 0:
+                run = await launch(engine, forever, {"params": {"name": "slow"}})
+                stream = run.stream
+            for _ in range(5):
+                await asyncio.sleep(0)
+        told = await entries(engines[-1].journal, stream)
+    assert begun == ["1: slow {'name': 'slow'}", "2: slow {'name': 'slow'}"]
+    assert [e.event.attempt for e in told if isinstance(e.event, Restarted)] == [2, 3]
+    assert isinstance(told[-1].event, Interrupted)

@@ -29,6 +29,7 @@ from headway.events import (
     Part,
     ProcessLeft,
     Progress,
+    Restarted,
     SessionClosed,
     SessionOpened,
     SessionReady,
@@ -43,6 +44,7 @@ NULL = encode_json(None)
 EXAMPLES: list[Event] = [
     Accepted("tools/call", "checksum"),
     Started(),
+    Restarted("process", 2),
     Progress(1, 2, "half"),
     Log("info", NULL),
     Part(NULL),

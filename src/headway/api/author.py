@@ -89,6 +89,7 @@ class Headway(MCPServer[Any]):
         rate: float | None = None,
         hand_over: str | float | None = None,
         detached: bool = False,
+        restart: bool = False,
         needs_task: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
@@ -100,6 +101,7 @@ class Headway(MCPServer[Any]):
             rate=rate,
             hand_over=hand_over,
             detached=detached,
+            restart=restart,
             needs_task=needs_task,
             threaded=not _is_async(fn),
         )
@@ -128,6 +130,7 @@ class Headway(MCPServer[Any]):
         rate: float | None = None,
         hand_over: str | float | None = None,
         detached: bool = False,
+        restart: bool = False,
         needs_task: bool = False,
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
@@ -151,6 +154,9 @@ class Headway(MCPServer[Any]):
                 tasks: a duration, `at once` or `never`. The server's when left out.
             detached: A run goes on when its 2026-07-28 client is gone; else that cancels it. Runs
                 of earlier revisions always go on. Its result is in the journal for its time.
+            restart: When the server process dies, the run is begun anew by another process on the
+                same journal file, or at the next start: at most twice. Its progress never goes
+                back; it cannot ask the client anything then. For work that may be done twice.
             needs_task: Refuse clients of 2026-07-28 that do not know tasks.
 
         Raises:
@@ -163,7 +169,7 @@ class Headway(MCPServer[Any]):
             self.add_tool(
                 fn, name, title, description, annotations, icons, meta, structured_output,
                 timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
-                detached=detached, needs_task=needs_task,
+                detached=detached, restart=restart, needs_task=needs_task,
             )  # fmt: skip
             return fn
 
@@ -178,6 +184,7 @@ def _options(
     rate: float | None,
     hand_over: str | float | None,
     detached: bool,
+    restart: bool,
     needs_task: bool,
     threaded: bool,
 ) -> ToolOptions:
@@ -194,6 +201,7 @@ def _options(
             rate=rate,
             hand_over=None if hand_over is None else _read("hand_over", parse_window, hand_over),
             detached=detached,
+            restart=restart,
             needs_task=needs_task,
         )
         for fault in _faults(options):

@@ -16,18 +16,32 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
 from mcp_types import INTERNAL_ERROR
 from msgspec import Struct
 
 from headway.clock import Clock
 from headway.engine.context import RunContext
+from headway.engine.current import current_run
 from headway.engine.gate import Gate
 from headway.engine.inbox import Inboxes
 from headway.engine.lease import Lease
-from headway.engine.run import Run, current_run
+from headway.engine.run import Run
 from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
-from headway.events import Accepted, Completed, Event, Failed, Interrupted, Started, encode_json
+from headway.events import (
+    Accepted,
+    Completed,
+    Entry,
+    Event,
+    Failed,
+    Interrupted,
+    Restarted,
+    Started,
+    encode_json,
+)
 from headway.journal import Journal
+from headway.runs import RunView, fold
 from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +51,9 @@ REQUEST_TIMEOUT = -32001
 
 BUSY = -32000
 """JSON-RPC code of a request refused for a limit."""
+
+ATTEMPTS = 3
+"""Processes that may die of one run before it is ended as interrupted."""
 
 STOP_WITHIN = 10.0
 """Seconds that runs get to end by themselves when the engine stops."""
@@ -61,6 +78,8 @@ class ToolOptions:
     """It is a sync function: a run of it needs one of the server's threads."""
     hand_over: float | None = None
     """Seconds until a call of it is answered with a handle; inf: never; None: the server's."""
+    restart: bool = False
+    """When its process dies, another one may begin a run of it anew."""
     detached: bool = False
     """A run of it goes on when its client is gone, where the era would have it cancelled."""
     needs_task: bool = False
@@ -76,6 +95,8 @@ class Request(Struct, frozen=True):
     """The prefix of the run's stream: only who knows it can find the run."""
     context: RunContext
     execute: Execute
+    version: str = ""
+    """The protocol revision it is made in."""
 
 
 class Engine:
@@ -101,7 +122,11 @@ class Engine:
         self._threads = Gate(settings.threads)
         self._tools: dict[str, Gate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lease = Lease(journal, self.clock, settings.lease, self._interrupt_all)
+        self._lease = Lease(
+            journal, self.clock, settings.lease, lost=self._interrupt_all, revive=self._revive
+        )
+        self.reopen: Callable[[Accepted], Execute] | None = None
+        """What executes a request again that only the journal knows of."""
         self.inboxes = Inboxes(journal)
         self._telling = False
         self._arriving = 0  # launched, but not at a gate yet
@@ -144,28 +169,80 @@ class Engine:
         gates = self._gates(request.target or "", options) if is_tool else ()
         self._check_room(gates)
         run_id = self._lease.tag + secrets.token_urlsafe(24)
-        context = request.context
-        run = Run(
-            run_id,
-            f"run/{request.owner}/{run_id}",
-            Accepted(request.method, request.target, request.owner),
+        stream = f"run/{request.owner}/{run_id}"
+        run = self._run(stream, _accepted(request, options), request, options, recorded=is_tool)
+        self._begin(run, request, options, gates)
+        return run
+
+    def _run(
+        self,
+        stream: str,
+        accepted: Accepted,
+        request: Request,
+        options: ToolOptions,
+        *,
+        recorded: bool = True,
+        view: RunView | None = None,
+    ) -> Run:
+        beats = request.context.token is not None or view is not None
+        return Run(
+            stream.rpartition("/")[2],
+            stream,
+            accepted,
             journal=self.journal,
             clock=self.clock,
             rate=self.settings.progress_rate if options.rate is None else options.rate,
-            heartbeat=self.settings.heartbeat if context.token is not None else None,
-            recorded=is_tool,
+            heartbeat=self.settings.heartbeat if beats else None,
+            recorded=recorded,
+            view=view,
         )
+
+    def _begin(
+        self, run: Run, request: Request, options: ToolOptions, gates: Sequence[Gate]
+    ) -> None:
+        """Have the run executed, in a task of its own."""
         run.detached = options.detached
         run.give_up = partial(self._give_up, run)
-        context.bind(run)
-        self.runs[run_id] = run
+        request.context.bind(run)
+        self.runs[run.id] = run
         self._arriving += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
+        is_tool = request.method == "tools/call"
         limit = (options.timeout or self.settings.timeout) if is_tool else None
         run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return run
+
+    async def _revive(self, stream: str) -> bool:
+        """Begin the run of a dead process anew, if its tool may be; False when it has to end.
+
+        Whoever is quicker than others to append the `Restarted` has it.
+        """
+        entries = await self.journal.kept(stream)
+        accepted, tries = entries[0].event, _tries(entries)
+        if not isinstance(accepted, Accepted) or accepted.params is None or self.reopen is None:
+            return False
+        options = self.options_of(accepted.target)
+        if tries and await self._lease.is_alive(tries[-1].process):
+            return True
+        if not options.restart or len(tries) + 1 >= ATTEMPTS:
+            return False
+        restarted = Restarted(self._lease.tag, len(tries) + 2)
+        try:
+            await self.journal.attach(stream)
+            seq = await self.journal.append(stream, [restarted], after=entries[-1].seq)
+        except JournalError as error:
+            logger.debug("%s is restarted by another process: %s", stream, error)
+            return True
+        view = fold([*entries, Entry(seq, self.clock.time(), restarted)])
+        context = RunContext(0, _NOBODY, ServerMessageMetadata(), None, {})
+        execute = self.reopen(accepted)
+        request = Request(accepted.method, accepted.target, accepted.owner, context, execute)
+        run = self._run(stream, accepted, request, options, view=view)
+        logger.warning("run %s: %s is begun anew", run.reference, run.target)
+        self._begin(run, request, options, self._gates(accepted.target or "", options))
+        await self.inboxes.resume(run)
+        return True
 
     def _gates(self, tool: str, options: ToolOptions) -> Sequence[Gate]:
         """The gates a run of `tool` has to pass, the narrowest first."""
@@ -302,6 +379,19 @@ class Engine:
 
 
 _NO_OPTIONS = ToolOptions()
+_NOBODY = TransportContext(kind="restart", can_send_request=False)
+
+
+def _accepted(request: Request, options: ToolOptions) -> Accepted:
+    """The first entry of a run; with all that it takes to begin it anew, where that may be."""
+    if not options.restart:
+        return Accepted(request.method, request.target, request.owner)
+    params = encode_json(request.context.body.get("params"))
+    return Accepted(request.method, request.target, request.owner, request.version, params)
+
+
+def _tries(entries: list[Entry]) -> list[Restarted]:
+    return [entry.event for entry in entries if isinstance(entry.event, Restarted)]
 
 
 def _no_options(_tool: str) -> ToolOptions:

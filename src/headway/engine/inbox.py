@@ -70,6 +70,16 @@ class Inboxes:
         inbox = inbox_of(run.stream)
         await self._journal.settle(run.stream)
         await self._journal.post(inbox, handed)
+        self._start(run, inbox)
+
+    async def resume(self, run: Run) -> None:
+        """Act on what comes for a run that was handed over by a process that died."""
+        inbox = inbox_of(run.stream)
+        head = await self._journal.head(inbox)
+        if head is not None and not head.ended:
+            self._start(run, inbox)
+
+    def _start(self, run: Run, inbox: str) -> None:
         task = asyncio.create_task(self._serve(run, inbox))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

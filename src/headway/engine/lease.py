@@ -9,7 +9,7 @@ process that was only paused finds that its runs have ended and cannot write to 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
 from headway.engine.inbox import inbox_of
@@ -27,17 +27,25 @@ SIGNS = 3
 class Lease:
     """This process's lease on a journal that others may share.
 
-    `lost` is called when another process has found this one gone.
+    `lost` is called when another process has found this one gone; `revive` with the stream of a
+    run that a dead process left: True when the run goes on, False when it has to end.
     """
 
     def __init__(
-        self, journal: Journal, clock: Clock, seconds: float, lost: Callable[[], None]
+        self,
+        journal: Journal,
+        clock: Clock,
+        seconds: float,
+        *,
+        lost: Callable[[], None],
+        revive: Callable[[str], Awaitable[bool]],
     ) -> None:
         self.tag = secrets.token_urlsafe(TAG_LENGTH)[:TAG_LENGTH]
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
         self._lost = lost
+        self._revive = revive
         self._seq = 0
         self._timer: Timer | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -93,7 +101,7 @@ class Lease:
             if not gone:
                 return
             for stream in await self._journal.streams("run/", unfinished=True):
-                if process_of(stream) in gone:
+                if process_of(stream) in gone and not await self._revive(stream):
                     reason = "the server process that executed it went away"
                     await self._end(stream, Interrupted(reason))
                     await self._end(inbox_of(stream), InboxClosed())
@@ -107,9 +115,10 @@ class Lease:
         tags = {process_of(name) for name in await self._journal.streams("run/", unfinished=True)}
         begun = await self._journal.streams("process/", unfinished=True)
         tags |= {name.removeprefix("process/") for name in begun}
-        return {tag for tag in tags - {self.tag} if not await self._is_alive(tag)}
+        return {tag for tag in tags - {self.tag} if not await self.is_alive(tag)}
 
-    async def _is_alive(self, tag: str) -> bool:
+    async def is_alive(self, tag: str) -> bool:
+        """Whether the process with this tag may still write its runs."""
         head = await self._journal.head(_stream(tag))
         if head is None or head.ended:
             return False

@@ -73,6 +73,12 @@ class Pacer:
         self._total: int | float | None = None
         self._message: Message = None
 
+    def resume(self, value: float) -> None:
+        """Go on where another process stopped: until the work is past `value` again, what it
+        says is carried by nudges.
+        """
+        self._sent = value
+
     @property
     def due(self) -> float:
         """When what is held may be written."""

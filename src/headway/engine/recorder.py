@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Self, cast
 
-from headway.engine.pacing import UNKNOWN, Pacer
-from headway.engine.run import current_run
-from headway.engine.tree import Root, current_node, innermost
+from headway.engine.current import current_run
+from headway.engine.pacing import Pacer
+from headway.engine.tree import Root, current_node, innermost, offer
 from headway.events import Event, Log, Part, Progress, encode_json
 
 if TYPE_CHECKING:
@@ -92,15 +92,7 @@ class Recorder:
             self._hand_on(self._pacer.finish(time.monotonic(), success=success))
 
     def _sample(self) -> Progress | None:
-        if self.tree is None:
-            return None
-        outside = current_run.set(None)  # a label that reports something itself is not heard
-        try:
-            value, total, message = self.tree.sample()
-        finally:
-            current_run.reset(outside)
-        limit = UNKNOWN if total is None else total
-        return self._pacer.offer(value, limit, message, time.monotonic())
+        return offer(self.tree, self._pacer, time.monotonic())
 
     def _hand_on(self, progress: Progress | None) -> None:
         if progress is not None:

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
 
@@ -17,8 +16,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
 
 from headway.clock import Clock, Timer
-from headway.engine.pacing import UNKNOWN, Pacer
-from headway.engine.tree import Root, innermost
+from headway.engine.pacing import Pacer
+from headway.engine.tree import Root, innermost, offer
 from headway.errors import JournalError, RunCancelled
 from headway.events import (
     Accepted,
@@ -33,12 +32,9 @@ from headway.events import (
     encode_json,
 )
 from headway.journal import Journal
-from headway.runs import TRANSITIONS, State, advance
+from headway.runs import TRANSITIONS, RunView, State, advance
 
 logger = logging.getLogger(__name__)
-
-current_run: ContextVar["Run | None"] = ContextVar("headway_run", default=None)
-"""The run that the current task or thread works for."""
 
 PATIENCE = 1.0
 """Seconds between asking a run to stop and giving its end out without it."""
@@ -75,6 +71,7 @@ class Run:
         rate: float,
         heartbeat: float | None,
         recorded: bool,
+        view: RunView | None = None,
     ) -> None:
         self.id = run_id
         self.stream = stream
@@ -112,7 +109,13 @@ class Run:
         self._beating: Timer | None = None
         self._cancel_event: anyio.Event | None = None
         self._breath = 0.0
-        self.append(accepted)
+        if view is None:
+            self.append(accepted)
+            return
+        # Taken over from a process that died: what it wrote stays.
+        self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
+        if view.progress is not None:
+            self.pacer.resume(view.progress)
 
     @property
     def reference(self) -> str:
@@ -359,15 +362,7 @@ class Run:
 
     def _sample(self) -> Progress | None:
         """What the tree says now, to be written or absorbed; the lock is held."""
-        if self.tree is None:
-            return None
-        outside = current_run.set(None)  # a label that reports something itself is not heard
-        try:
-            value, total, message = self.tree.sample()
-        finally:
-            current_run.reset(outside)
-        limit = UNKNOWN if total is None else total
-        return self.pacer.offer(value, limit, message, self.clock.now())
+        return offer(self.tree, self.pacer, self.clock.now())
 
     def _hand_on(self, paced: Progress | None, *, on_loop: bool) -> None:
         """Write a progress, or see that what waits will be; the lock is held."""

@@ -20,7 +20,9 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any
 
-from headway.engine.pacing import finite
+from headway.engine.current import current_run
+from headway.engine.pacing import UNKNOWN, Pacer, finite
+from headway.events import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +249,18 @@ def _tidy(value: float) -> float:
     """Without the dust of sums of shares; whole numbers as such."""
     value = round(value, DIGITS)
     return int(value) if value.is_integer() else value
+
+
+def offer(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
+    """Offer what the tree adds up to at this moment; what is to be written, or None."""
+    if root is None:
+        return None
+    outside = current_run.set(None)  # a label that reports something itself is not heard
+    try:
+        value, total, message = root.sample()
+    finally:
+        current_run.reset(outside)
+    return pacer.offer(value, UNKNOWN if total is None else total, message, now)
 
 
 def innermost(root: "Root | None") -> Node | None:

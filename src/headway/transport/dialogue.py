@@ -71,7 +71,14 @@ class Dialogue:
             return result
 
         run = self._engine.launch(
-            Request(cast("str", message.method), message.target, session.tag, context, execute)
+            Request(
+                cast("str", message.method),
+                message.target,
+                session.tag,
+                context,
+                execute,
+                session.connection.protocol_version,
+            )
         )
         session.requests[identity] = context
         run.on_end(partial(_forget, session, identity, context))

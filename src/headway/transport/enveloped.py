@@ -65,7 +65,9 @@ class Enveloped:
         """
         tag = tag_of(f"principal {owner}")
         execute = self._kernel.modern(route, message)
-        request = Request(cast("str", message.method), message.target, tag, context, execute)
+        version = route.protocol_version
+        method = cast("str", message.method)
+        request = Request(method, message.target, tag, context, execute, version)
         run = self._engine.launch(request)
         for uri in subscribed_resources(message):
             self._watchers.watch(tag, uri)

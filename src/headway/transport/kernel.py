@@ -11,7 +11,7 @@ from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.models import InitializationOptions
 from mcp.server.runner import ServerRunner, aclose_shielded
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import (
     MCP_PARAM_HEADER_PREFIX,
     InboundLadderRejection,
@@ -24,12 +24,14 @@ from mcp_types import (
     CLIENT_INFO_META_KEY,
     PROTOCOL_VERSION_META_KEY,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from headway.engine import RunContext
 from headway.engine.engine import Execute
 from headway.errors import ProtocolError
+from headway.events import Accepted, decode_json
 from headway.protocol.inbound import Message, refusal
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,19 @@ class Kernel:
                 await aclose_shielded(connection)
 
         return execute
+
+    def again(self, accepted: Accepted) -> Execute:
+        """What executes a request anew that only the journal knows of; its client is not there."""
+        method, version = accepted.method, accepted.version
+        params: Any = None if accepted.params is None else decode_json(accepted.params)
+        if version in MODERN_PROTOCOL_VERSIONS:
+            connection = Connection.from_envelope(version, None, None)
+        else:
+            connection = Connection.for_loop(cast("Any", _Nobody()), session_id=None)
+            connection.protocol_version = version
+            connection.initialized.set()
+        runner = self.runner(connection)
+        return lambda context: runner.on_request(context, method, params)
 
     async def notify(
         self, runner: ServerRunner[Any], context: RunContext, message: Message
@@ -161,3 +176,14 @@ class Kernel:
                 return None
             params = {"_meta": meta, "cursor": page["nextCursor"]}
         return None
+
+
+class _Nobody:
+    """The client of a request that is executed anew, outside of the request."""
+
+    async def notify(self, method: str, params: object, opts: object = None) -> None:
+        """Nobody hears it."""
+
+    async def send_raw_request(self, method: str, params: object, opts: object = None) -> Any:
+        """Nobody is there to ask."""
+        raise NoBackChannelError(method)

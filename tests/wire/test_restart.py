@@ -1,0 +1,102 @@
+"""A killed server: what its tools allow goes on in another process, and the rest has an end."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.cli.program import Programs, programs_in
+from tests.wire.client import until
+from tests.wire.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.wire.restarting import mcp
+
+from headway import Settings
+from headway.clock import Clock
+from headway.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+TARGET = f"{Path(__file__).with_name('restarting.py')}:mcp"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    with programs_in(tmp_path) as started:
+        yield started
+
+
+async def killed_in_the_middle(programs: Programs, place: Path, tool: str) -> tuple[Session, str]:
+    """A 2025 client of a server that was killed in the middle of the call, and its last event."""
+    journal = f"sqlite:///{place / 'j.db'}"
+    arguments = ("run", TARGET, "--port", "0", "--journal", journal)
+    server, url = await asyncio.to_thread(programs.serve, *arguments)
+    wire = Wire(url.removesuffix("/mcp"), cast("Any", None), Clock())
+    session = await Session.open(wire)
+    answer = await session.call(tool, {"place": str(place)}, id="w", token="t")
+    async with asyncio.timeout(20):
+        while progress_of([await answer.message()]) != [5]:
+            pass
+    await until((place / "stuck").exists)
+    server.end()
+    wire.cut_all()
+    return session, answer.ids[-1]
+
+
+def after_the_lease(place: Path) -> dict[str, Any]:
+    """Another process on the same journal, when the lease of the killed one is over."""
+    clock = FakeClock(start=time.time() + 11)
+    return {"journal": f"sqlite:///{place / 'j.db'}", "clock": clock, "settings": Settings()}
+
+
+async def test_a_run_that_may_is_begun_anew_and_its_client_gets_the_rest(
+    programs: Programs, tmp_path: Path
+) -> None:
+    session, last = await killed_in_the_middle(programs, tmp_path, "may_restart")
+    async with served(mcp, **after_the_lease(tmp_path)) as wire:
+        session.wire = wire
+        messages = await (await session.get(last)).rest()
+    assert (messages[-1]["id"], text_of(messages[-1])) == ("w", "migrated")
+    values = progress_of(messages)
+    assert values == sorted(set(values))
+    assert (values[0] >= 5, values[-5:]) == (True, [6, 7, 8, 9, 10])
+    said = [m["params"].get("message") for m in messages if "progress" in m.get("params", {})]
+    assert said[-6:] == ["Step 5", "Step 6", "Step 7", "Step 8", "Step 9", "10 done"]
+    assert (tmp_path / "attempts").read_text() == "xx"
+
+
+async def test_a_run_that_may_not_ends_as_interrupted_with_what_it_had_said(
+    programs: Programs, tmp_path: Path
+) -> None:
+    session, last = await killed_in_the_middle(programs, tmp_path, "fragile")
+    async with served(mcp, **after_the_lease(tmp_path)) as wire:
+        session.wire = wire
+        messages = await (await session.get(last)).rest()
+    assert "went away" in messages[-1]["error"]["message"]
+    assert (tmp_path / "attempts").read_text() == "x"
+
+
+async def test_a_task_survives_the_death_of_its_process(programs: Programs, tmp_path: Path) -> None:
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    arguments = ("run", TARGET, "--port", "0", "--journal", journal, "--hand-over", "at once")
+    server, url = await asyncio.to_thread(programs.serve, *arguments)
+    knows_tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    first = Modern(Wire(url.removesuffix("/mcp"), cast("Any", None), Clock()), knows_tasks)
+    answer = await first.call("may_restart", {"place": str(tmp_path)})
+    task = (await answer.outcome())["result"]["taskId"]
+    await until((tmp_path / "stuck").exists)
+    server.end()
+    first.wire.cut_all()
+    async with served(mcp, **after_the_lease(tmp_path)) as wire:
+        client = Modern(wire, knows_tasks)
+        body = client.body("tasks/get", {"taskId": task})
+        async with asyncio.timeout(20):
+            while True:
+                state = await (await client.post(body, {"Mcp-Name": task})).json()
+                if state["result"]["status"] != "working":
+                    break
+    assert state["result"]["status"] == "completed", state
+    assert json.dumps(state["result"]["result"]["content"]).count("migrated") == 1
+    assert state["result"]["_meta"][f"{META}serverInfo"]["name"] == "restarting"
