@@ -172,7 +172,8 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
 
             def again(accepted: Accepted, number: int = number) -> Any:
                 async def execute(context: RunContext) -> dict[str, Any]:
-                    begun.append(f"{number}: {accepted.target} {decode_json(accepted.params or b"")}")
+                    asked = decode_json(accepted.params or b"null")
+                    begun.append(f"{number}: {accepted.target} {asked}")
                     await anyio.sleep_forever()
                     return {}
 
