@@ -1,14 +1,19 @@
 """`stream_command`: what a program says, while it says it, and nothing left behind."""
 
 import asyncio
+import functools
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from tests.adapters.alive import gone, is_alive, until
 
-from headway import CommandFailed, Headway, stream_command
-from headway.testing import Outcome, run_tool
+from headway import CommandFailed, Headway, HeadwayError, stream_command
+from headway.testing import Outcome, record, run_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -114,13 +119,6 @@ time.sleep(60)
 """
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("stubborn", [False, True], ids=["ends on TERM", "ignores TERM"])
 async def test_a_cancel_ends_the_whole_group(stubborn: bool) -> None:
     prelude = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if stubborn else ""
@@ -141,10 +139,6 @@ async def test_a_cancel_ends_the_whole_group(stubborn: bool) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        for _ in range(500):
-            if not is_alive(child):
-                break
-            await asyncio.sleep(0.01)
     assert not is_alive(child)
 
 
@@ -186,3 +180,167 @@ async def test_a_scan_that_fails_fails_the_call_and_ends_the_program() -> None:
             await stream_command(
                 python("print('hello'); import time; time.sleep(60)"), progress=broken
             )
+
+
+async def test_what_is_called_wrong_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    file = tmp_path / "touched"
+    touch = python(f"open({str(file)!r}, 'w')")
+    text: Any = "ls -l"
+    wrong: Any = "logs"
+    with pytest.raises(TypeError, match="are a list"):
+        await stream_command(text)
+    with pytest.raises(ValueError, match="'logs'"):
+        await stream_command(touch, output=wrong)
+    with pytest.raises(LookupError):
+        await stream_command(touch, encoding="no-such")
+    with pytest.raises(UnicodeEncodeError):
+        await stream_command(touch, input="\udcff")
+    assert not file.exists()
+    assert issubclass(CommandFailed, HeadwayError)
+
+
+async def test_place_environment_and_encoding(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; sys.stdout.buffer.write(os.getcwd().encode() + b' \\xe4'); "
+        "print(os.environ['X'])"
+    )
+    result = await stream_command(python(code), cwd=tmp_path, env={"X": "y"}, encoding="latin-1")
+    assert result.stdout == f"{tmp_path} \xe4y\n"
+
+
+async def test_a_program_that_counts_several_times_never_goes_back() -> None:
+    outcome = await call(
+        "for what in ('Counting', 'Receiving', 'Resolving'):\n"
+        "  for n in range(0, 101, 20): print(f'{what} objects: {n}% ({n}/100)', end='\\r')\n"
+        "  print(f'{what} objects: 100% (100/100), done.')"
+    )
+    values = [each.progress for each in outcome.progress]
+    assert values == sorted(set(values))
+    assert outcome.progress[-1][:2] == pytest.approx((300, 300))
+    assert (160, 200) in [each[:2] for each in outcome.progress]
+    assert len(outcome.logs) == 3
+
+
+async def test_a_bar_that_begins_with_a_carriage_return_is_seen_at_once() -> None:
+    code = "import sys, time; sys.stdout.write('\\r 42%'); sys.stdout.flush(); time.sleep(60)"
+    with record() as said:
+        task = asyncio.create_task(stream_command(python(code)))
+        await until(lambda: bool(said.progress))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert said.progress[0][:2] == (42, 100)
+
+
+async def test_many_lines_as_parts_are_all_given_out_in_fewer_parts() -> None:
+    outcome = await call(
+        "import sys; print('hm', file=sys.stderr)\nfor n in range(50_000): print(n)", output="part"
+    )
+    assert "\n".join(outcome.parts).split() == [str(n) for n in range(50_000)]
+    assert len(outcome.parts) < 1_000
+    assert [each.data for each in outcome.logs] == ["hm"]
+
+
+async def test_a_part_that_waits_for_more_is_given_out_before_they_come() -> None:
+    code = "for n in range(1000): print(n)\nimport time; time.sleep(60)"
+    with record() as said:
+        task = asyncio.create_task(stream_command(python(code), output="part"))
+        await until(lambda: bool(said.parts) and said.parts[-1].endswith("999"))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_flood_does_not_hold_up_the_loop() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    result = await stream_command(python("print('line 3/7 at 40%\\n' * 100_000)"))
+    counting.cancel()
+    assert turns > 200
+    assert result.is_cut
+    assert len(result.stdout) <= 1024 * 1024
+
+
+async def test_what_is_told_of_a_failure_is_bounded() -> None:
+    code = "import sys; sys.exit('x' * 100_000 + '\\x1b[31mred')"
+    outcome = await call(code)
+    assert len(outcome.error or "") < 3_000
+    assert (outcome.error or "").endswith("xred")
+
+
+async def test_the_timeout_of_a_tool_ends_its_program(tmp_path: Path) -> None:
+    mcp = Headway("s")
+    file = tmp_path / "pid"
+    code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+
+    @mcp.tool(timeout="1s")
+    async def tool() -> None:
+        await stream_command(python(code))
+
+    outcome = await run_tool(mcp, "tool")
+    assert "limit" in (outcome.error or "")
+    await gone(int(file.read_text()))
+
+
+async def test_a_second_cancel_does_not_wait_for_the_grace() -> None:
+    code = (
+        "import signal, os, time; signal.signal(15, signal.SIG_IGN); "
+        "print(os.getpid()); time.sleep(60)"
+    )
+    with record() as said:
+        task = asyncio.create_task(stream_command(python(code), grace=600))
+        await until(lambda: bool(said.logs))
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.05)
+        await asyncio.gather(task, return_exceptions=True)
+    await gone(int(said.logs[0].data))
+
+
+def test_a_cancel_at_any_moment_leaves_nothing_behind() -> None:
+    async def cancelled_after(turns: int) -> None:
+        task = asyncio.create_task(stream_command(python("input()"), input="x" * 1_000_000))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    for turns in range(12):
+        asyncio.run(cancelled_after(turns))
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+async def test_one_that_went_its_own_way_does_not_hold_the_call() -> None:
+    code = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+        "'import time; time.sleep(60)'], start_new_session=True).pid)"
+    )
+    async with asyncio.timeout(20):
+        child = int((await stream_command(python(code))).stdout)
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
+async def test_a_program_that_closes_its_pipes_is_waited_for() -> None:
+    code = "import os, time; os.close(1); os.close(2); time.sleep(0.3); os._exit(4)"
+    assert (await stream_command(python(code), check=False)).returncode == 4
+
+
+async def test_a_sync_tool_can_have_it_too() -> None:
+    mcp = Headway("s")
+
+    @mcp.tool()
+    def tool() -> str:
+        run: Any = functools.partial(stream_command, python("print('1/2')"))
+        return anyio.from_thread.run(run).stdout
+
+    outcome = await run_tool(mcp, "tool")
+    assert outcome.result == "1/2\n"
+    assert outcome.progress[0][:2] == (50, 100)

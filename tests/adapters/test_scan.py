@@ -1,8 +1,10 @@
 """Progress in lines that real programs write, and lines that only look like it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headway.api.scan import scan
+from headway.api.scan import Found, Parts, find, scan
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,73 @@ def test_what_says_how_far_it_is(line: str, share: float) -> None:
 )
 def test_what_only_looks_like_it(line: str) -> None:
     assert scan(line) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("     50K .......... .......... .......... 37% 1.10M 12s", 0.37),
+        ("#5 [3/12] RUN make", 0.25),
+        ("[download]  42.0% of 10.00MiB at 1.00MiB/s ETA 00:05", 0.42),
+        ("model.bin: 45%|████▌     | 450M/1.00G [00:10<00:12, 45.0MB/s]", 0.45),
+        ("######################                 45.3%", 0.453),
+        ("    Building [=====>                   ] 30/120: syn, serde", 0.25),
+        ("tests/test_a.py ........... [ 45%]", 0.45),
+        ("  1,234,567  42%   11.77MB/s    0:00:12 (xfr#1, to-chk=5/7)", 0.42),
+        ("12,5 % erledigt", 0.125),
+        ("Resolving deltas:  50% (1/2)\x1b[K", 0.5),
+        ("3/12", 0.25),
+        ("x" * 100_000 + " 30%", 0.3),
+    ],
+)
+def test_more_that_says_how_far_it_is(line: str, share: float) -> None:
+    assert scan(line) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "11/23 10:15:00 INFO listening",
+        "-5% on last year",
+        "+12%",
+        "10.0.0.0/24 is reachable",
+        "between 10-20",
+        "50%off",
+        "1" * 100_000,
+        "9" * 1_000 + "/" + "9" * 1_000,
+        "1,1" * 30_000,
+        "1/" * 30_000,
+    ],
+)
+def test_more_that_only_looks_like_it(line: str) -> None:
+    assert scan(line) is None
+
+
+def test_the_words_before_say_of_what() -> None:
+    assert find("remote: Counting objects:  42% (4/9)") == (0.42, "remote Counting objects")
+    assert find("[3/12] cc") == (0.25, "")
+
+
+def test_half_a_line_is_not_taken_for_a_count() -> None:
+    assert find("1/2", is_whole=False) is None
+    assert find("12%", is_whole=False) == (0.12, "")
+
+
+def test_each_time_a_program_counts_is_a_unit() -> None:
+    parts = Parts()
+    said = [parts.add(Found(share, label)) for label in "ab" for share in (0.0, 0.5, 1.0)]
+    assert said == [(0, 1), (0.5, 1), (1, 1), (1, 2), (1.5, 2), (2, 2)]
+    assert parts.add(Found(0.25, "a")) == (2.25, 3)
+    assert parts.add(Found(0.1, "a")) == (2.25, 3)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([str(n) for n in range(50)]), st.floats(0, 1)), max_size=200)
+)
+def test_what_parts_add_up_to_never_falls(said: list[tuple[str, float]]) -> None:
+    parts = Parts()
+    sums = [parts.add(Found(share, label)) for label, share in said]
+    for (done, total), (before, size) in zip(sums[1:], sums, strict=False):
+        assert done >= before - 1e-9
+        assert total >= size
+        assert done <= total + 1e-9

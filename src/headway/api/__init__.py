@@ -2,25 +2,34 @@
 
 All but `Headway` are plain calls without a context parameter: they find the run that the
 current task or thread works for, and do nothing where there is none, so that a tool's
-functions can be called and tested on their own. None of them ever waits.
+functions can be called and tested on their own. None of them ever waits but `stream_command`
+and `in_process`, which are awaited.
 
 | module | what is in it |
 |---|---|
 | `progress` | `report`, `track`, `stage`: how far a tool is |
 | `output` | `part`, `log`: what it has to say meanwhile |
-| `command` | `stream_command`: other programs (`scan`: the progress in their lines) |
+| `command` | `stream_command`: other programs (`lines`, `scan`: what they say) |
+| `process` | `in_process`: work that computes, in another process (`worker`: what runs there) |
+| `libraries` | `capture_logging`, `capture_tqdm`: what libraries say by themselves |
 | `author` | `Headway`: the server that tools are registered on |
 """
 
 from headway.api.author import Headway
 from headway.api.command import CommandFailed, CommandOutput, stream_command
+from headway.api.libraries import capture_logging, capture_tqdm
 from headway.api.output import log, part
+from headway.api.process import ProcessFailed, in_process
 from headway.api.progress import report, stage, track
 
 __all__ = [
     "CommandFailed",
     "CommandOutput",
     "Headway",
+    "ProcessFailed",
+    "capture_logging",
+    "capture_tqdm",
+    "in_process",
     "log",
     "part",
     "report",

@@ -5,40 +5,41 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import anyio
-import anyio.to_thread
 from mcp.server.mcpserver.exceptions import ToolError
 
-from headway.api.output import log, part
-from headway.api.progress import report
-from headway.api.scan import Scan, scan
+from headway.api.lines import ERR, OUT, Follower, Lines, Sink, plain
+from headway.api.scan import Scan
+from headway.errors import HeadwayError
 
-CHUNK = 65536
+CHUNK = 65_536
 
-LONGEST_LINE = 16_384
-"""Bytes of a line; a longer one is given out in pieces."""
-
-LINES_A_SECOND = 50
-BURST = 200
-"""Lines given out at once before `LINES_A_SECOND` counts. The output itself is not thinned."""
+SLICE = 256
+"""Lines that are looked at before the loop serves others."""
 
 LINGER = 1.0
 """Seconds that a pipe may stay open behind its program: what holds it then is left over."""
 
 LOOK_EVERY = 0.02
+"""Seconds between looks at what must be gone soon."""
+
+LOOK_SELDOM = 0.25
+"""Seconds between looks at a program whose pipes are open: it seldom leaves them to another."""
 
 TAIL_LINES = 10
+TAIL_WIDTH = 500
+"""What of a program's last words is told when it fails."""
 
-Sink = Literal["log", "part"] | None
 
-
-class CommandFailed(ToolError):
+class CommandFailed(HeadwayError, ToolError):
     """A program could not be started, or did not end well; the text has the end of what it said."""
 
     def __init__(self, text: str, output: "CommandOutput | None" = None) -> None:
@@ -69,18 +70,23 @@ async def stream_command(
     progress: bool | Scan = True,
     check: bool = True,
     grace: float = 5.0,
+    encoding: str = "utf-8",
     max_output: int = 1024 * 1024,
 ) -> CommandOutput:
     """Run a program and give out what it says while it says it; returns all of it.
 
-    Its lines become log messages (those of stderr with level `notice`), or parts, or neither.
-    Percentages, `3/120` and `1.2/3.4 MB` in them become the progress of the stage around;
-    `progress` may be a function of a line instead. What a line overwrites with a carriage return
-    is looked at, but not given out. More than 50 lines a second are thinned out; `stdout` and
-    `stderr` have the last `max_output` bytes of each.
+    Its lines become log messages (those of stderr with level `notice`), or those of stdout parts,
+    or neither. Of more than 50 lines a second, logs leave out some and parts put several into one;
+    `stdout` and `stderr` have the last `max_output` bytes of each. What a line overwrites with a
+    carriage return is looked at, but not given out, and colours are removed.
+
+    Percentages, `3/120` and `1.2/3.4 MB` become the progress of the stage around. Where a program
+    counts several times, each time is a unit of the whole. `progress` may be a function instead:
+    of a line, to a share from 0 to 1, or so much of so much, or None.
 
     The program is started without a shell, in a process group of its own, with nothing on its
-    stdin unless `input` is given.
+    stdin unless `input` is given. What it leaves behind in its group ends with it. A sync tool
+    writes `anyio.from_thread.run(functools.partial(stream_command, argv))`.
 
     Cancellation: the whole group gets SIGTERM, after `grace` seconds SIGKILL; the call returns
     when it is gone. A process that made itself a new session is not reached.
@@ -88,20 +94,29 @@ async def stream_command(
     Raises:
         CommandFailed: It cannot be started; with `check`, it ended with anything but 0.
     """
+    if isinstance(argv, str | bytes):
+        raise TypeError("the program and its arguments are a list: no shell would cut the text up")
     words = tuple(os.fspath(word) for word in argv)
-    process = _started(words, cwd, env, has_input=input is not None)
-    follower = _Follower(output, scan if progress is True else progress or None)
-    pipes = [_Pipe(process.stdout, "info", max_output), _Pipe(process.stderr, "notice", max_output)]
-    feeding = asyncio.create_task(_feed(process, input))
+    data = input.encode(encoding) if isinstance(input, str) else input
+    follower = Follower(output, progress)
+    lines = [Lines(encoding), Lines(encoding)]
+    process = _started(words, cwd, env, has_input=data is not None)
+    pipes = [
+        _Pipe(process.stdout, OUT, lines[0], max_output),
+        _Pipe(process.stderr, ERR, lines[1], max_output),
+    ]
+    if data is not None and process.stdin is not None:
+        # The program may be slow to read it, or never do.
+        threading.Thread(target=_write, args=(process.stdin, data), daemon=True).start()
     try:
         await _followed(process, pipes, follower)
     finally:
-        feeding.cancel()
         with anyio.CancelScope(shield=True):
             await _end_group(process, grace)
         for pipe in pipes:
             pipe.close()
-    stdout, stderr = (pipe.text() for pipe in pipes)
+        follower.end()
+    stdout, stderr = (pipe.text(encoding) for pipe in pipes)
     is_cut = any(pipe.is_cut for pipe in pipes)
     assert process.returncode is not None
     result = CommandOutput(words, process.returncode, stdout, stderr, is_cut)
@@ -146,35 +161,28 @@ def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
 
 
 async def _followed(
-    process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: "_Follower"
+    process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: Follower
 ) -> None:
     """Read both pipes until the program is gone, and a moment longer."""
     reading = [asyncio.create_task(pipe.read(follower)) for pipe in pipes]
     try:
         while process.poll() is None:
-            await _look(reading)
-            await asyncio.sleep(0 if any(not task.done() for task in reading) else LOOK_EVERY)
-        await asyncio.wait(reading, timeout=LINGER)
-        await _look(reading)
+            if all(task.done() for task in reading):
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                await _look(reading, LOOK_SELDOM)
+        await _look(reading, LINGER)
     finally:
         for task in reading:
             task.cancel()  # a child in the background may hold the pipe open
         await asyncio.gather(*reading, return_exceptions=True)
-    follower.end()
 
 
-async def _look(reading: "list[asyncio.Task[None]]") -> None:
-    """Give the readers a moment; what one of them raised is raised here."""
-    done, _ = await asyncio.wait(reading, timeout=LOOK_EVERY, return_when="FIRST_EXCEPTION")
+async def _look(reading: "list[asyncio.Task[None]]", patience: float) -> None:
+    """Give the readers some time; what one of them raised is raised here."""
+    done, _ = await asyncio.wait(reading, timeout=patience, return_when="FIRST_EXCEPTION")
     for task in done:
         task.result()
-
-
-async def _feed(process: "subprocess.Popen[bytes]", input: str | bytes | None) -> None:
-    """Write the input; in a thread, because the program may be slow to read it."""
-    if input is not None and process.stdin is not None:
-        data = input.encode() if isinstance(input, str) else input
-        await anyio.to_thread.run_sync(_write, process.stdin, data, abandon_on_cancel=True)
 
 
 def _write(stdin: IO[bytes], data: bytes) -> None:
@@ -189,18 +197,48 @@ def _write(stdin: IO[bytes], data: bytes) -> None:
 
 async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """End whatever is left of the program's group, and reap the program."""
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
-        if not _signalled(process.pid, number):
-            break
-        end = time.monotonic() + patience
-        while time.monotonic() < end and _is_there(process):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(LOOK_EVERY)
-    process.poll()
+    try:
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
+            if not _signalled(process.pid, number):
+                break
+            end = time.monotonic() + patience
+            while time.monotonic() < end and _is_there(process):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(LOOK_EVERY)
+    except asyncio.CancelledError:  # a server that stops cancels again
+        _signalled(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_SELDOM)  # it cannot refuse
+        raise
+    finally:
+        process.poll()
 
 
 def _is_there(process: "subprocess.Popen[bytes]") -> bool:
-    process.poll()  # a program that nobody has reaped still counts as one of its group
-    return _signalled(process.pid, 0)
+    """Whether anything of the program's group still runs."""
+    if process.poll() is None:
+        return True
+    with suppress(ChildProcessError):
+        # Where this server is the first process of a container, orphans become its own.
+        while os.waitpid(-process.pid, os.WNOHANG)[0]:
+            pass
+    return _signalled(process.pid, 0) and _runs(process.pid)
+
+
+def _runs(group: int) -> bool:
+    """Whether the group has more than dead processes that nobody reaps: many containers have no
+    `init` that would.
+    """
+    table = list(Path("/proc").glob("[0-9]*/stat"))
+    return not table or any(_is_member(stat, group) for stat in table)
+
+
+def _is_member(stat: Path, group: int) -> bool:
+    try:
+        # The name before, in parentheses, may hold anything.
+        state, _, its_group = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+    except OSError:  # it has just ended
+        return False
+    return int(its_group) == group and state not in "ZX"
 
 
 def _signalled(group: int, number: int) -> bool:
@@ -215,35 +253,43 @@ def _signalled(group: int, number: int) -> bool:
 class _Pipe:
     """One of a program's outputs, line by line."""
 
-    def __init__(self, file: IO[bytes] | None, level: str, largest: int) -> None:
+    def __init__(self, file: IO[bytes] | None, level: str, lines: Lines, largest: int) -> None:
         assert file is not None
         self._file = file
         self._level = level
+        self._lines = lines
         self._largest = largest
         self._kept = bytearray()
         self.is_cut = False
 
-    def text(self) -> str:
+    def text(self, encoding: str) -> str:
         """What was said, or the end of it."""
-        return bytes(self._kept[-self._largest :]).decode(errors="replace")
+        first = max(0, len(self._kept) - self._largest)
+        return bytes(self._kept[first:]).decode(encoding, errors="replace")
 
-    async def read(self, follower: "_Follower") -> None:
+    async def read(self, follower: Follower) -> None:
         """Give every line to the follower until the pipe is closed."""
         stream = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(stream)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: protocol, self._file)
-        rest = b""
         try:
             while chunk := await stream.read(CHUNK):
                 self._keep(chunk)
-                *lines, rest = _lines(rest + chunk)
-                for line in lines:
-                    follower.take(line, self._level)
+                for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
+                    follower.take(kind, text, self._level)
+                    if count % SLICE == 0:
+                        await asyncio.sleep(0)
+            self._last(follower)
+        except asyncio.CancelledError:  # others hold the pipe open
+            self._last(follower)
+            raise
         finally:
             transport.close()
-            if rest:
-                follower.take(rest, self._level)
+
+    def _last(self, follower: Follower) -> None:
+        for kind, text in self._lines.feed(b"", final=True):
+            follower.take(kind, text, self._level)
 
     def close(self) -> None:
         """Let go of the pipe, whoever else holds it."""
@@ -253,82 +299,16 @@ class _Pipe:
         self._kept += chunk
         if len(self._kept) > 2 * self._largest:
             self.is_cut = True
-            del self._kept[: -self._largest]
+            del self._kept[: len(self._kept) - self._largest]
         self.is_cut = self.is_cut or len(self._kept) > self._largest
-
-
-def _lines(data: bytes) -> Iterator[bytes]:
-    """The lines in `data` with their ends, then what has no end yet."""
-    *whole, rest = data.split(b"\n")
-    for line in whole:
-        yield line + b"\n"
-    while len(rest) > LONGEST_LINE:
-        yield rest[:LONGEST_LINE]
-        rest = rest[LONGEST_LINE:]
-    # One at the very end may be the first half of a line end.
-    last = rest[:-1].rfind(b"\r") + 1
-    if last:
-        yield rest[:last]
-    yield rest[last:]
-
-
-class _Follower:
-    """What becomes of a program's lines."""
-
-    def __init__(self, sink: Sink, progress: Scan | None) -> None:
-        self._give: Callable[[str, str], None] = _SINKS[sink]
-        self._progress = progress
-        self._room = float(BURST)
-        self._looked = time.monotonic()
-        self._left_out = 0
-
-    def take(self, raw: bytes, level: str) -> None:
-        """One line, or several that overwrite each other."""
-        *overwritten, line = raw.decode(errors="replace").rstrip("\r\n").split("\r")
-        if self._progress is not None:
-            for text in (*overwritten, line):
-                share = self._progress(text)
-                if share is not None:
-                    report(share * 100, 100, text.strip()[:200] or None)
-        if not raw.endswith(b"\r") and line.strip():
-            self._tell(line, level)
-
-    def end(self) -> None:
-        """Say what was left out."""
-        if self._left_out:
-            self._give(f"… {self._left_out:,} lines left out", "info")
-
-    def _tell(self, line: str, level: str) -> None:
-        now = time.monotonic()
-        self._room = min(BURST, self._room + (now - self._looked) * LINES_A_SECOND)
-        self._looked = now
-        if self._room < 1:
-            self._left_out += 1
-            return
-        self._room -= 1
-        self._give(line, level)
-
-
-def _log(line: str, level: str) -> None:
-    log(line, level)
-
-
-def _part(line: str, _level: str) -> None:
-    part(line)
-
-
-def _drop(_line: str, _level: str) -> None:
-    pass
-
-
-_SINKS: dict[Sink, Callable[[str, str], None]] = {"log": _log, "part": _part, None: _drop}
 
 
 def _failure(output: CommandOutput) -> str:
     code = output.returncode
     how = f"exit code {code}" if code > 0 else f"signal {_name_of(-code)}"
     said = (output.stderr.strip() or output.stdout.strip()).splitlines()[-TAIL_LINES:]
-    return "\n".join([f"{shlex.join(output.argv)[:500]} ended with {how}", *said])
+    told = [plain(line[-TAIL_WIDTH:]) for line in said]
+    return "\n".join([f"{shlex.join(output.argv)[:TAIL_WIDTH]} ended with {how}", *told])
 
 
 def _name_of(number: int) -> str:
