@@ -15,6 +15,8 @@ from tests.wire.restarting import mcp
 
 from headway import Settings
 from headway.clock import Clock
+from headway.events import Progress
+from headway.journal import open_journal
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +42,12 @@ async def killed_in_the_middle(programs: Programs, place: Path, tool: str) -> tu
         while progress_of([await answer.message()]) != [5]:
             pass
     await until((place / "stuck").exists)
+    # What is not stored yet dies with the process: that is another test's subject.
+    async with asyncio.timeout(20), open_journal(journal) as stored:
+        (stream,) = await stored.streams("run/", unfinished=True)
+        async for entry in stored.follow(stream):
+            if isinstance(entry.event, Progress) and entry.event.progress == 5:
+                break
     server.end()
     wire.cut_all()
     return session, answer.ids[-1]
