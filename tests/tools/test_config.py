@@ -1,5 +1,9 @@
 """`headway.toml`: checked as a whole before anything starts, each mistake named with its line."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from headway.errors import SetupError
 from headway.tools import build
 from headway.tools.config import Config, ConfigError, load
+from headway.tools.sections import PLACES
 from headway.tools.toml_lines import line_of
 
 GOOD = """\
@@ -115,7 +120,7 @@ link='l'
         ("[sources.cache]\nkind = 'api'", "1: sources.cache: is a source that is always there"),
         ("[sources.'A B']\nkind = 'api'", "1: sources.A B: is no name for a source"),
         (f"{API}url='http://x/{{query}}'\ntitle='a'", "1: sources.x.link: is missing"),
-        (f"{API}url='http://x/'\ntitle='a'\nlink='b'", "3: sources.x.url: it needs {query}"),
+        (f"{API}url='http://x/'\ntitle='a'\nlink='b'", "1: sources.x: {query} is nowhere"),
         (f"{API}url='{{query}}'\ntitle='a'\nlink='b'", "3: sources.x.url: it is no http"),
         (f"{DATABASE}url='what'\ntables=[]", "3: sources.x.url: it is no SQLAlchemy URL"),
         (f"{DATABASE}url='nodb://x'\ntables=[]", "3: sources.x.url: SQLAlchemy knows no such"),
@@ -126,6 +131,31 @@ link='l'
         ("[hosts.x]\nheaders = { A = \"a\\nb\" }", "2: hosts.x.headers.A: a header holds"),
         ("hosts.x.rate = -1", "1: hosts.x.rate: greater than 0"),
         ("sources = 3", "1: sources: a valid dictionary"),
+        ("roots = []", "1: roots: List should have at least 1"),
+        ("journal = 'redis://x'", "1: journal: it is no journal; write memory:"),
+        ("[search]\ndeadline = '9999d'", "2: search.deadline: longer than a year"),
+        ("[batch]\nitems = 0", "2: batch.items: greater than or equal to 1"),
+        ("[files]\nfile = 1", "2: files.file: there is no such key; did you mean 'files'?"),
+        ("[hosts.x]\nurl = 1", "2: hosts.x.url: there is no such key; there are ports, private"),
+        ("[hosts.x]\nprivat = 1", "2: hosts.x.privat: there is no such key; did you mean 'private"),
+        (f"{API}titel='a'", "3: sources.x.titel: there is no such key; did you mean 'title'?"),
+        (f"{TWO_TABLES}colums=[]", "11: sources.x.tables.1.colums: there is no such key; did you"),
+        ("[hosts.'x:99']", "1: hosts.x:99: is no host name"),
+        ("[hosts.'*']", "1: hosts.*: is no host name"),
+        ("[hosts.'https://x']", "1: hosts.https://x: is no host name"),
+        ("[hosts.'A.b']\n[hosts.'a.b.']", "2: hosts.a.b.: is there in another spelling"),
+        ("[hosts.x.headers]\nHost = 'y'", "2: hosts.x.headers.Host: is a header that belongs"),
+        ("[hosts.x.headers]\n'a b' = 'y'", "2: hosts.x.headers.a b: is no name of a header"),
+        (f"{API}url='http://x/'\ntitle='a'\nlink='b'\nparams={{q='{{limit}}'}}",
+         "1: sources.x: {query} is nowhere"),
+        (f"{API}url='http://x/{{query}}'\ntitle='a'\nlink='b'\nbody={{}}",
+         "1: sources.x: a body is sent with method"),
+        (f"{API}url='http://{{query}}.x/'\ntitle='a'\nlink='b'", "3: sources.x.url: {query} and"),
+        (f"{API}url='http://u:p@x/{{query}}'", "3: sources.x.url: a name and a password are not"),
+        (f"{DATABASE}url='postgresql+psycopg2://x'", "3: sources.x.url: its driver is not"),
+        (f"{DATABASE}url='postgresql+psycopg_async://x'", "3: sources.x.url: its driver 'psyc"),
+        ("# a\u2028b\u0085c\n\nrot = 1", "3: rot: there is no such key"),
+        ("\r\n\r\nrot = 1\r\n", "3: rot: there is no such key"),
     ],
 )  # fmt: skip
 def test_every_mistake_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -139,7 +169,7 @@ def test_all_mistakes_are_told_at_once_in_order(tmp_path: Path) -> None:
 
 
 def test_what_is_no_toml_says_where(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="line 2"):
+    with pytest.raises(ConfigError, match=r"headway\.toml:2: Invalid value \(column 5\)"):
         loaded(tmp_path, "a = 1\nb = what\n")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "missing.toml")
@@ -148,10 +178,73 @@ def test_what_is_no_toml_says_where(tmp_path: Path) -> None:
         load(tmp_path / "headway.toml")
 
 
-def test_a_secret_is_in_no_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_URL", "notaurl:s3cret")
-    text = "[sources.x]\nkind='database'\nurl='${SECRET_URL}'\ntables=[]\n"
-    assert "s3cret" not in " ".join(complaints(tmp_path, text))
+@pytest.mark.parametrize(
+    ("secret", "section"),
+    [
+        ("notaurl:s3cret", f"{DATABASE}url='${{SECRET}}'\n"),
+        ("s3cret", f"{DATABASE}url='postgresql+psycopg://h:${{SECRET}}/x'\n"),
+        ("s3cret", f"{API}url='https://h:${{SECRET}}/{{query}}'\n"),
+        ("s3cret\n", f"{API}url='https://h/{{query}}'\nheaders={{A='${{SECRET}}'}}\n"),
+    ],
+)
+def test_a_secret_is_in_no_complaint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, section: str
+) -> None:
+    monkeypatch.setenv("SECRET", secret)
+    told = complaints(tmp_path, section)
+    assert told
+    assert "s3cret" not in " ".join(told)
+
+
+def test_the_documented_configuration_is_right_and_has_every_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tools.md"
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"\$\{(\w+)\}", example):
+        monkeypatch.setenv(name, "x")
+    config = loaded(tmp_path, example)
+    assert (config.files, config.batch) == (Config().files, Config().batch), "the defaults"
+    sections = [section for _, section in PLACES]
+    keys = {each.alias or name for one in sections for name, each in one.model_fields.items()}
+    missing = {key for key in keys if not re.search(rf"\b{key}\b.*[=\]]", example)}
+    assert not missing
+
+
+def test_limits_reach_the_tools(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "[batch]\nitems = 3\ntimeout = '2s'\n[files]\nindex_bytes = 9\n")
+    assert (config.batch.items, config.batch.timeout) == (3, 2)
+    assert config.batch.answer_bytes == Config().batch.answer_bytes
+    assert (config.files.index_bytes, config.files.files) == (9, Config().files.files)
+
+
+def serve(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`headway serve`, which is not expected to come up."""
+    return subprocess.run(
+        [sys.executable, "-m", "headway.cli", "serve", *arguments],
+        cwd=place, env=os.environ | {"XDG_DATA_HOME": str(place)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_line_names_every_mistake_and_cannot_start(tmp_path: Path) -> None:
+    (tmp_path / "headway.toml").write_text("rots = 1\n[hosts.x]\nrate = 0\n")
+    ended = serve(tmp_path, "--config", "headway.toml")
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines() == [
+        "headway: headway.toml has 2 mistakes:",
+        "  headway.toml:1: rots: there is no such key; did you mean 'roots'?",
+        "  headway.toml:3: hosts.x.rate: greater than 0",
+    ]
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "headway.toml").write_text("roots = ['of-the-file']\n")
+    by_file = serve(tmp_path, "--config", "headway.toml")
+    assert f"'{tmp_path}/of-the-file' cannot be opened" in by_file.stderr
+    by_option = serve(tmp_path, "--config", "headway.toml", "--root", "of-the-option")
+    assert f"'{tmp_path}/of-the-option' cannot be opened" in by_option.stderr
+    assert (by_file.returncode, by_option.returncode) == (3, 3)
 
 
 LINES = '''\

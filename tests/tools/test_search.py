@@ -5,7 +5,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ Reply = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def web(reply: Reply) -> Iterator[str]:
-    """A server on this machine that replies to every GET."""
+    """A server on this machine that replies to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             reply(self)
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -157,6 +159,12 @@ def test_ranks_are_fused_and_a_source_has_one_vote() -> None:
         ({"limit": 0}, "greater than or equal to 1"),
         ({"limit": 1000}, "less than or equal to 100"),
         ({"limit": "many"}, "valid integer"),
+        ({"limit": float("nan")}, "valid integer"),
+        ({"limit": 1.5}, "fractional part"),
+        ({"query": None}, "valid string"),
+        ({"query": "x" * 1_000_000}, "at most 1000"),
+        ({"sources": ["x" * 1_000_000]}, "no source"),
+        ({"sources": "a"}, "valid list"),
         ({"sources": ["a", "nowhere"]}, "no source nowhere; the sources are: a"),
         ({"sources": []}, "no source to ask"),
     ],
@@ -165,6 +173,7 @@ async def test_bad_arguments_get_a_sentence(arguments: dict[str, Any], complaint
     outcome = await search([Fixed("a", "hit")], **arguments)
     assert outcome.is_error
     assert complaint in (outcome.error or "")
+    assert len(outcome.error or "") < 500
 
 
 @pytest.mark.parametrize(
@@ -239,6 +248,30 @@ async def test_an_endpoint_is_asked_with_the_words_encoded() -> None:
     assert [hit["title"] for hit in outcome.result["hits"]] == ["a b", "c"]
 
 
+async def test_an_endpoint_is_asked_with_parameters_and_a_body() -> None:
+    asked: list[tuple[str, str, Any]] = []
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        size = int(handler.headers["Content-Length"])
+        body = json.loads(handler.rfile.read(size))
+        asked.append((handler.path, handler.headers["Content-Type"], body))
+        says(found("a"))(handler)
+
+    with web(reply) as url:
+        source = Endpoint(
+            url=f"{url}/find?v=1", method="POST", private=True,
+            params={"text": "{query}", "n": "{limit}"},
+            body={"match": "all: {query}", "size": "{limit}", "more": ["{query}", 1, None]},
+            hits="items", title="name", link="at",
+        )  # fmt: skip
+        query = 'a&b="{limit}'
+        outcome = await search([Api("web", source, SystemClock())], query=query, limit=3)
+    assert outcome.result["complete"], outcome.result
+    body = {"match": f"all: {query}", "size": 3, "more": [query, 1, None]}
+    path = "/find?v=1&text=a%26b%3D%22%7Blimit%7D&n=3"
+    assert asked == [(path, "application/json", body)]
+
+
 HOSTILE: dict[str, tuple[Reply, str]] = {
     "500": (says(b"oops", 500), "status 500"),
     "garbage": (says(b"\xff\xfe<html>"), "no JSON"),
@@ -294,6 +327,39 @@ async def test_earlier_answers_stand_in_for_who_does_not_answer(tmp_path: Path) 
     hits = {hit["link"]: hit["sources"] for hit in second.result["hits"]}
     assert hits == {"one": ["cache"], "two": ["b"]}
     assert (await search([down, cache], query="other")).result["hits"] == []
+
+
+async def test_an_earlier_answer_is_marked_with_its_age(tmp_path: Path) -> None:
+    class Later(SystemClock):
+        def time(self) -> float:
+            return super().time() + 90
+
+    await search([Fixed("a", "x", "y"), Cache("cache", tmp_path / "c.db", 3600, SystemClock())])
+    cache = Cache("cache", tmp_path / "c.db", 3600, Later())
+    down = Raising("a", SourceFailed("down"))
+    outcome = await search([down, cache, Fixed("b", "z", "y")])
+    assert {hit["link"]: hit["age"] for hit in outcome.result["hits"]} == {
+        "x": pytest.approx(90, abs=5), "y": None, "z": None,
+    }  # fmt: skip
+    (cached,) = [part for part in outcome.parts if part["source"] == "cache"]
+    assert [hit["source"] for hit in cached["hits"]] == ["a", "a"]
+    assert cached["hits"][0]["age"] == pytest.approx(90, abs=5)
+
+
+async def test_a_cache_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
+    cache = Cache("cache", tmp_path / "c.db", 3600, SystemClock())
+    await search([Fixed("a", "one"), cache])
+    with closing(sqlite3.connect(tmp_path / "c.db")) as busy:
+        busy.execute("BEGIN EXCLUSIVE")
+        outcome = await search([Fixed("a", "one"), cache], deadline=0.5)
+    assert [s["status"] for s in outcome.result["sources"]] == ["complete", "missing"]
+    assert [part["source"] for part in outcome.parts] == ["a"]
+
+
+async def test_a_failed_search_is_no_earlier_answer(tmp_path: Path) -> None:
+    cache = Cache("cache", tmp_path / "c.db", 3600, SystemClock())
+    await search([Raising("a", SourceFailed("down")), Hanging("b"), cache], deadline=0.2)
+    assert not (tmp_path / "c.db").exists()
 
 
 async def test_an_old_answer_is_no_answer(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def build(
     """
     config = config or Config()
     allowed = Roots(roots, private=data)
-    files = FileTools(allowed, data, limits)
+    files = FileTools(allowed, data, limits or config.files)
     sources = _sources(allowed, data, config)
     names = ", ".join(source.name for source in sources)
     mcp = Headway("headway-tools", instructions=INSTRUCTIONS.format(roots=allowed, sources=names))
@@ -79,7 +79,7 @@ def build(
             timeout="6h",
             concurrency=4,
             annotations=ToolAnnotations(read_only_hint=False, open_world_hint=True),
-        )(BatchTool(config.hosts).process_batch)
+        )(BatchTool(config.hosts, limits=config.batch).process_batch)
     mcp.tool(title="Long task", timeout="30m", annotations=_READS)(long_task)
     return mcp
 

@@ -7,12 +7,13 @@ where the items go into it in `template`.
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 from uuid import uuid4
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -23,7 +24,10 @@ from headway.tools.roots import printable
 from headway.tools.template import BadItem, RequestTemplate, fill, fixed_url
 from headway.tools.timing import Clock, SystemClock
 from headway.tools.web.fetching import Answer, Ask, Fetcher, FetchFailed
-from headway.tools.web.hosts import Forbidden, Host, Hosts, Resolver
+from headway.tools.web.hosts import Forbidden, Hosts, Resolver, host_of
+from headway.tools.web.rates import Gate, Rates
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 BACKOFF = 0.5
@@ -31,10 +35,10 @@ LONGEST_WAIT = 60.0
 """Seconds. A server that asks for more is not waited for: the item fails and says so."""
 
 RETRIED = {429, 502, 503, 504}
-SAFE = {"GET", "HEAD", "PUT", "DELETE"}
-"""Methods that may be sent again although it is not known what became of them (RFC 9110, 9.2.2)."""
-
 BODY_SHOWN = 2000
+BODY_DEPTH = 32
+"""Levels of JSON. A deeper body is shown as text: clients refuse messages that are too deep."""
+
 ITEM_SHOWN = 200
 FAILURES_SHOWN = 20
 
@@ -50,10 +54,12 @@ class BatchLimits:
     """What one call may do; sizes in bytes."""
 
     items: int = 10_000
+    request_chars: int = 1024 * 1024
+    """The largest request that is made of an item; a larger one fails its item."""
     answer_bytes: int = 1024 * 1024
     """The largest answer that is read; a larger one fails its item."""
-    seconds: float = 30.0
-    """For one attempt."""
+    timeout: float = 30.0
+    """Seconds for one attempt."""
 
 
 class BatchFailure(BaseModel):
@@ -96,7 +102,7 @@ class BatchTool:
         self._limits = limits or BatchLimits()
         self._clock = clock or SystemClock()
         self._resolver = resolver
-        self._gates: dict[str, Gate] = {}
+        self._rates = Rates(self._clock)
 
     async def process_batch(
         self, items: Items, request: RequestTemplate, concurrency: Concurrency = 8
@@ -115,7 +121,7 @@ class BatchTool:
             self._hosts,
             self._clock,
             largest=self._limits.answer_bytes,
-            seconds=self._limits.seconds,
+            seconds=self._limits.timeout,
             resolver=self._resolver,
         )
         report(0, len(items), f"Sending {len(items)} requests")
@@ -147,7 +153,11 @@ class BatchTool:
     ) -> None:
         for index, item in queue:
             begin = self._clock.now()
-            outcome = await self._process(request, item, fetcher)
+            try:
+                outcome = await self._process(request, item, fetcher)
+            except Exception:  # whatever an item makes of a library, the others go on
+                logger.exception("item %d raised", index)
+                outcome = Outcome(0, None, "it failed for a reason that is in the server's log")
             seconds = self._clock.now() - begin
             part(described(index, item, outcome, seconds))
             tally.add(index, outcome)
@@ -156,65 +166,52 @@ class BatchTool:
     async def _process(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
         """The outcome of one item, however often it has to be tried."""
         try:
-            ask, host = self._prepared(request, item)
+            ready = self._prepared(request, item)
         except (BadItem, Forbidden) as error:
             return Outcome(0, None, str(error))
-        gate = self._gates.setdefault(ask.url.split("/")[2], Gate(host.rate, self._clock))
-        may_repeat = request.method in SAFE or request.idempotent or host.retry_unsafe
         attempt = 0
         while True:
             attempt += 1
-            await gate.pass_through()
+            await ready.gate.pass_through()
             answer, problem = None, ""
             try:
-                answer = await fetcher.fetch(ask)
+                answer = await fetcher.fetch(ready.ask)
             except FetchFailed as failed:
-                problem, again = str(failed), failed.transient and may_repeat
+                problem, again = str(failed), failed.transient and ready.may_repeat
             else:
                 if request.accepts(answer.status):
                     return Outcome(attempt, answer, None)
                 problem = f"status {answer.status}"
-                again = answer.status == 429 or (answer.status in RETRIED and may_repeat)
-            wait = pause(attempt, answer)
+                again = answer.status == 429 or (answer.status in RETRIED and ready.may_repeat)
+            asked = None if answer is None else retry_after(answer.headers, datetime.now(UTC))
+            wait = pause(attempt) if asked is None else asked
             if not again or attempt == ATTEMPTS:
                 return Outcome(attempt, answer, problem)
             if wait > LONGEST_WAIT:
                 problem += f"; it asks to wait {wait:g} s, which is too long"
                 return Outcome(attempt, answer, problem)
-            if answer is not None:
-                gate.close(wait)  # the host wants a rest, not this item
+            if asked is not None or (answer is not None and answer.status == 429):
+                ready.gate.close(wait)  # the host wants a rest from everybody, not from this item
             await self._clock.sleep(wait)
 
-    def _prepared(self, request: RequestTemplate, item: Any) -> tuple[Ask, Host]:
-        ask = fill(request, item)
-        if request.idempotent:
-            headers = {**ask.headers, "Idempotency-Key": str(uuid4())}
-            ask = replace(ask, headers=headers)
+    def _prepared(self, request: RequestTemplate, item: Any) -> "Ready":
+        ask = fill(request, item, self._limits.request_chars)
+        if request.idempotent and not request.has_key:
+            ask = replace(ask, headers={**ask.headers, "Idempotency-Key": str(uuid4())})
         url = fixed_url(ask.url)
         if url is None:
             raise BadItem("it makes no URL")
-        return ask, self._hosts.allow(url)
+        host = self._hosts.allow(url)
+        may_repeat = request.may_repeat or host.retry_unsafe
+        return Ready(ask, self._rates.gate(host_of(url), host), may_repeat)
 
 
-class Gate:
-    """When a host may be asked next: at its rate, and not while it wants a rest."""
+class Ready(NamedTuple):
+    """A request that may be sent."""
 
-    def __init__(self, rate: float, clock: Clock) -> None:
-        self._every = 1 / rate
-        self._clock = clock
-        self._next = 0.0
-
-    async def pass_through(self) -> None:
-        """Wait for a turn."""
-        now = self._clock.now()
-        turn = max(now, self._next)
-        self._next = turn + self._every
-        if turn > now:
-            await self._clock.sleep(turn - now)
-
-    def close(self, seconds: float) -> None:
-        """Let nobody pass for so long."""
-        self._next = max(self._next, self._clock.now() + seconds)
+    ask: Ask
+    gate: Gate
+    may_repeat: bool
 
 
 @dataclass(slots=True)
@@ -253,13 +250,11 @@ class Tally:
         )
 
 
-def pause(attempt: int, answer: Answer | None) -> float:
-    """Seconds until the next attempt: what the server says, or longer and longer with some chance
-    in it, so that many clients do not come back together.
+def pause(attempt: int) -> float:
+    """Seconds until the next attempt: longer and longer, with some chance in it, so that many
+    clients do not come back together.
     """
-    asked = None if answer is None else retry_after(answer.headers, datetime.now(UTC))
-    chance = 0.5 + random.random() / 2
-    return BACKOFF * 2 ** (attempt - 1) * chance if asked is None else asked
+    return BACKOFF * 2 ** (attempt - 1) * (0.5 + random.random() / 2)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -301,8 +296,27 @@ def shown(body: bytes) -> Any:
     """An answer's body as JSON or text, or the beginning of it."""
     if len(body) <= BODY_SHOWN:
         try:
-            return json.loads(body)
+            value = json.loads(body)
         except (ValueError, RecursionError):
             pass
+        else:
+            if not is_deeper(value, BODY_DEPTH):
+                return value
     text = printable(body[: BODY_SHOWN * 4].decode(errors="replace"))
     return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether a JSON value has more levels of lists and objects."""
+    layer = [value]
+    for _ in range(levels + 1):
+        inner: list[object] = []
+        for each in layer:
+            if isinstance(each, dict):
+                inner += cast("dict[str, object]", each).values()
+            elif isinstance(each, list):
+                inner += cast("list[object]", each)
+        if not inner:
+            return False
+        layer = inner
+    return True

@@ -1,28 +1,35 @@
 """`headway.toml`: what the ready-made tools may read, search and ask.
 
-Everything is checked before anything starts, and every mistake is named with its line. `${NAME}`
-in a URL or a header stands for an environment variable, so that no key is in the file.
+Everything is checked before anything starts, and every mistake is named with its line. What may be
+in the file is in `sections`.
 """
 
-import os
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
-import httpx2
-import sqlalchemy as sa
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from pydantic import ValidationError
 
 from headway.errors import SetupError
-from headway.settings import parse_duration
+from headway.tools.batch import BatchLimits
+from headway.tools.files import Limits
 from headway.tools.search import Databank, Endpoint, Table
+from headway.tools.sections import (
+    ApiSection,
+    BatchSection,
+    DatabaseSection,
+    FileSection,
+    FilesSection,
+    HostSection,
+    is_host,
+    keys_at,
+)
 from headway.tools.toml_lines import line_of
-from headway.tools.web.hosts import PORTS, Host, Hosts
+from headway.tools.web.hosts import Host, Hosts, name_of
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 RESERVED = {"documents", "cache"}
@@ -30,133 +37,6 @@ RESERVED = {"documents", "cache"}
 
 class ConfigError(SetupError):
     """The configuration cannot be used; the text names every mistake."""
-
-
-def _expanded(text: Any) -> Any:
-    """`text` with the environment variables that it names."""
-    if not isinstance(text, str):
-        return text
-    for name in re.findall(r"\$\{(\w+)\}", text):
-        if name not in os.environ:
-            raise ValueError(f"the environment variable {name} is not set")
-    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], text)
-
-
-def _seconds(text: Any) -> Any:
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise ValueError("write a duration such as 500ms, 45s or 30m")
-    try:
-        return parse_duration(text)
-    except SetupError as error:
-        raise ValueError(str(error)) from None
-
-
-def _header(text: str) -> str:
-    if not text.isprintable() or not text.isascii():
-        raise ValueError("a header holds visible ASCII characters only")
-    return text
-
-
-def _database_url(text: str) -> str:
-    try:
-        sa.make_url(text).get_dialect()
-    except NoSuchModuleError:
-        raise ValueError("SQLAlchemy knows no such database") from None
-    except ArgumentError:
-        raise ValueError("it is no SQLAlchemy URL; write sqlite:///file.db") from None
-    except ImportError as error:
-        raise ValueError(f"there is no driver for it ({error})") from None
-    return text
-
-
-def _search_url(text: str) -> str:
-    try:
-        url = httpx2.URL(text.replace("{query}", "q").replace("{limit}", "1"))
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"it is no URL ({error})") from None
-    if url.scheme not in PORTS or not url.host:
-        raise ValueError("it is no http or https URL")
-    if "{" in url.host or "{query}" not in text:
-        raise ValueError("it needs {query} behind its host")
-    return text
-
-
-Secret = Annotated[str, BeforeValidator(_expanded)]
-Duration = Annotated[float, BeforeValidator(_seconds)]
-Headers = dict[str, Annotated[Secret, AfterValidator(_header)]]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class TableSection(_Section):
-    """`[[sources.NAME.tables]]`: a table of a database."""
-
-    name: str
-    columns: list[str] = Field(min_length=1)
-    title: str
-    link: str
-    snippet: str | None = None
-    schema_name: str | None = Field(default=None, alias="schema")
-
-
-class DatabaseSection(_Section):
-    """`[sources.NAME]` with `kind = "database"`."""
-
-    kind: Literal["database"]
-    url: Annotated[Secret, AfterValidator(_database_url)]
-    tables: list[TableSection] = Field(min_length=1)
-    timeout: Duration = 10.0
-
-
-class ApiSection(_Section):
-    """`[sources.NAME]` with `kind = "api"`: an HTTP endpoint that answers with JSON."""
-
-    kind: Literal["api"]
-    url: Annotated[Secret, AfterValidator(_search_url)]
-    hits: str = ""
-    title: str
-    link: str
-    snippet: str | None = None
-    headers: Headers = {}
-    private: bool = False
-    timeout: Duration = 10.0
-
-
-class HostSection(_Section):
-    """`[hosts."NAME"]`: a host that `process_batch` may ask."""
-
-    ports: list[Annotated[int, Field(ge=1, le=65535)]] = []
-    private: bool = False
-    rate: float = Field(default=50.0, gt=0, le=10_000, strict=False)
-    headers: Headers = {}
-    retry_unsafe: bool = False
-
-
-class CacheSection(_Section):
-    """`[cache]`: earlier answers of `search`."""
-
-    ttl: Duration = 3600.0
-
-
-class SearchSection(_Section):
-    """`[search]`."""
-
-    deadline: Duration = 20.0
-
-
-SourceSection = Annotated[DatabaseSection | ApiSection, Field(discriminator="kind")]
-
-
-class _File(_Section):
-    roots: list[str] | None = None
-    data: str | None = None
-    journal: str | None = None
-    search: SearchSection = SearchSection()
-    cache: CacheSection | None = None
-    sources: dict[str, SourceSection] = {}
-    hosts: dict[str, HostSection] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +50,9 @@ class Config:
     cache_ttl: float | None = None
     databases: tuple[tuple[str, Databank], ...] = ()
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
-    hosts: Hosts = Hosts({})  # noqa: RUF009 - it is never changed
+    hosts: Hosts = field(default_factory=lambda: Hosts({}))
+    files: Limits = field(default_factory=Limits)
+    batch: BatchLimits = field(default_factory=BatchLimits)
 
     @property
     def allows_hosts(self) -> bool:
@@ -191,10 +73,10 @@ def load(file: Path) -> Config:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(_no_toml(file, str(error))) from error
     mistakes = list(_named(raw))
     try:
-        parsed = _File.model_validate(raw)
+        parsed = FileSection.model_validate(raw)
     except ValidationError as error:
         mistakes += [_mistake(each) for each in error.errors()]
         parsed = None
@@ -215,18 +97,24 @@ def _named(raw: dict[str, Any]) -> Iterator[Mistake]:
             yield ("sources", name), "is a source that is always there; choose another name"
         elif not NAMES.fullmatch(name):
             yield ("sources", name), "is no name for a source; use a-z, 0-9, - and _"
+    seen: set[str] = set()
     for name in cast("dict[str, Any]", hosts) if isinstance(hosts, dict) else ():
-        if not re.fullmatch(r"(\*\.)?[\w.:\-]+", name):
-            yield ("hosts", name), "is no host name; write api.example.com or *.example.com"
+        if not is_host(name):
+            yield (
+                ("hosts", name),
+                "is no host name; write api.example.com or *.example.com, and the port in ports",
+            )
+            continue
+        if name_of(name) in seen:
+            yield ("hosts", name), "is there in another spelling already"
+        seen.add(name_of(name))
 
 
 def _mistake(error: Any) -> Mistake:
     place: tuple[str | int, ...] = error["loc"]
     match error["type"]:
         case "extra_forbidden":
-            close = get_close_matches(str(place[-1]), _KEYS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            return place, f"there is no such key{hint}"
+            return place, f"there is no such key{_hint(str(place[-1]), keys_at(place[:-1]))}"
         case "missing":
             return place, "is missing"
         case "union_tag_not_found":
@@ -234,17 +122,26 @@ def _mistake(error: Any) -> Mistake:
         case "union_tag_invalid":
             return (*place, "kind"), 'is neither "database" nor "api"'
         case "value_error":
-            return place, str(error["ctx"]["error"])
+            # Of a whole source: its last key is the union's branch, which is not in the file.
+            whole = place[0] == "sources" and len(place) == 3
+            return place[:2] if whole else place, str(error["ctx"]["error"])
         case _:
             return place, str(error["msg"]).removeprefix("Input should be ")
 
 
-_SECTIONS: tuple[type[_Section], ...] = (
-    _File, SearchSection, CacheSection, DatabaseSection, ApiSection, TableSection, HostSection,
-)  # fmt: skip
-_KEYS = sorted(
-    {field.alias or name for section in _SECTIONS for name, field in section.model_fields.items()}
-)
+def _hint(key: str, keys: list[str]) -> str:
+    close = get_close_matches(key, keys, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(keys)}" if keys else ""
+
+
+def _no_toml(file: Path, error: str) -> str:
+    """What the parser said, with the line where all other mistakes have it."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
+    if found is None:
+        return f"{file}: {error}"
+    return f"{file}:{found[2]}: {found[1]} (column {found[3]})"
 
 
 def _told(file: Path, text: str, raw: dict[str, Any], mistakes: list[Mistake]) -> str:
@@ -272,7 +169,7 @@ def _keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
     return keys
 
 
-def _config(parsed: _File, base: Path) -> Config:
+def _config(parsed: FileSection, base: Path) -> Config:
     sources = parsed.sources.items()
     return Config(
         roots=None if parsed.roots is None else tuple(base / root for root in parsed.roots),
@@ -289,7 +186,14 @@ def _config(parsed: _File, base: Path) -> Config:
             (name, _endpoint(source)) for name, source in sources if isinstance(source, ApiSection)
         ),
         hosts=Hosts({name: _host(section) for name, section in parsed.hosts.items()}),
+        files=Limits(**_given(parsed.files)),
+        batch=BatchLimits(**_given(parsed.batch)),
     )
+
+
+def _given(section: FilesSection | BatchSection) -> Mapping[str, Any]:
+    """The limits that are in the file; what is not keeps the tool's own default."""
+    return section.model_dump(exclude_none=True)
 
 
 def _beside(url: str, base: Path) -> str:
@@ -318,6 +222,9 @@ def _databank(section: DatabaseSection, base: Path) -> Databank:
 def _endpoint(section: ApiSection) -> Endpoint:
     return Endpoint(
         url=section.url,
+        method=section.method,
+        params=section.params,
+        body=section.body,
         hits=section.hits,
         title=section.title,
         link=section.link,
@@ -325,6 +232,7 @@ def _endpoint(section: ApiSection) -> Endpoint:
         headers=section.headers,
         private=section.private,
         seconds=section.timeout,
+        largest=section.largest,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
@@ -12,6 +13,14 @@ from headway.tools.web.fetching import Ask
 
 PLACE = re.compile(r"\{item((?:\.\w+)*)\}")
 HEADERS = 30
+
+KEY = "idempotency-key"
+
+FRAMING = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+"""Headers that say how a message is sent, and are set by who sends it."""
+
+SAFE = {"GET", "HEAD", "PUT", "DELETE"}
+"""Methods that may be sent again although it is not known what became of them (RFC 9110, 9.2.2)."""
 
 
 class BadItem(Exception):
@@ -39,37 +48,48 @@ class RequestTemplate(BaseModel):
     )
     idempotent: bool = Field(
         default=False,
-        description="The request may be sent twice; it carries an Idempotency-Key of its own.",
+        description="The request may be sent twice; it carries an Idempotency-Key of its own, "
+        "unless the headers have one.",
     )
 
     @field_validator("headers")
     @classmethod
     def _no_framing(cls, headers: dict[str, str]) -> dict[str, str]:
-        taken = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
         for name in headers:
-            if name.lower() in taken:
+            if name.lower() in FRAMING:
                 raise ValueError(f"the header {name!r} is not the caller's to set")
         return headers
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the caller gives each item an Idempotency-Key; the same for all is none."""
+        keys = (text for name, text in self.headers.items() if name.lower() == KEY)
+        return any(PLACE.search(text) for text in keys)
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether sending it once more can do no harm."""
+        return self.method in SAFE or self.idempotent or self.has_key
 
     def accepts(self, status: int) -> bool:
         """Whether a status is a success."""
         return status in self.expect if self.expect is not None else 200 <= status < 300
 
 
-def fill(template: RequestTemplate, item: Any) -> Ask:
-    """The request for one item.
+def fill(template: RequestTemplate, item: Any, room: int) -> Ask:
+    """The request for one item, of at most `room` characters of URL, headers and body.
 
     Raises:
-        BadItem: The item lacks a field, or a header cannot hold it.
+        BadItem: The item lacks a field, a header cannot hold it, or it takes more room.
     """
-    headers = {name: _header(text, item) for name, text in template.headers.items()}
+    filler = Filler(item, room)
+    headers = {name: _header(filler.put(text)) for name, text in template.headers.items()}
     content = b""
     if template.body is not None:
-        content = json.dumps(_value(template.body, item), ensure_ascii=False).encode(
-            errors="replace"
-        )
+        body = json.dumps(filler.value(template.body), ensure_ascii=False)
+        content = body.encode(errors="replace")
         headers.setdefault("Content-Type", "application/json")
-    return Ask(template.method, _url(template.url, item), headers, content)
+    return Ask(template.method, _url(template.url, filler), headers, content)
 
 
 def fixed_url(text: str) -> httpx2.URL | None:
@@ -83,48 +103,68 @@ def fixed_url(text: str) -> httpx2.URL | None:
         return None
 
 
-def _url(text: str, item: Any) -> str:
-    alone = PLACE.fullmatch(text)
-    if alone is not None:
-        return _text(_at(item, alone[1]))
+class Filler:
+    """Puts one item into texts and JSON, while there is room: a template that names a large item
+    many times would otherwise make a request of any size.
+    """
 
-    def encoded(place: re.Match[str]) -> str:
-        return quote(_text(_at(item, place[1])), safe="", errors="replace")
+    def __init__(self, item: Any, room: int) -> None:
+        self._item = item
+        self._room = self._left = room
 
-    return PLACE.sub(encoded, text)
+    def put(self, text: str, encode: Callable[[str], str] = str) -> str:
+        """A text with the item in its places."""
+        self._take(len(text))
+
+        def found(place: re.Match[str]) -> str:
+            return encode(self._taken(self._at(place[1])))
+
+        return PLACE.sub(found, text)
+
+    def value(self, template: Any) -> Any:
+        """A JSON value with the item in its places."""
+        if isinstance(template, str):
+            alone = PLACE.fullmatch(template)
+            if alone is None:
+                return self.put(template)
+            value = self._at(alone[1])
+            self._taken(value)
+            return value
+        if isinstance(template, dict):
+            pairs = cast("dict[str, Any]", template).items()
+            return {key: self.value(value) for key, value in pairs}
+        if isinstance(template, list):
+            return [self.value(value) for value in cast("list[Any]", template)]
+        return template
+
+    def _at(self, path: str) -> Any:
+        """What is at `.field.field` of the item."""
+        value = self._item
+        for name in filter(None, path.split(".")):
+            if not isinstance(value, dict) or name not in value:
+                raise BadItem(f"the item has no {path.removeprefix('.')!r}")
+            value = cast("dict[str, Any]", value)[name]
+        return value
+
+    def _taken(self, value: Any) -> str:
+        """A value as text, its room taken."""
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        self._take(len(text))
+        return text
+
+    def _take(self, length: int) -> None:
+        self._left -= length
+        if self._left < 0:
+            raise BadItem(f"its request would be larger than {self._room:,} characters")
 
 
-def _header(text: str, item: Any) -> str:
-    value = PLACE.sub(lambda place: _text(_at(item, place[1])), text)
+def _url(text: str, filler: Filler) -> str:
+    if PLACE.fullmatch(text):
+        return filler.put(text)
+    return filler.put(text, lambda value: quote(value, safe="", errors="replace"))
+
+
+def _header(value: str) -> str:
     if not value.isprintable() or not value.isascii():
         raise BadItem("a header would have characters in it that headers cannot hold")
     return value
-
-
-def _value(template: Any, item: Any) -> Any:
-    """A JSON value with the item put in wherever its places are."""
-    if isinstance(template, str):
-        alone = PLACE.fullmatch(template)
-        if alone is not None:
-            return _at(item, alone[1])
-        return PLACE.sub(lambda place: _text(_at(item, place[1])), template)
-    if isinstance(template, dict):
-        pairs = cast("dict[str, Any]", template).items()
-        return {key: _value(value, item) for key, value in pairs}
-    if isinstance(template, list):
-        return [_value(value, item) for value in cast("list[Any]", template)]
-    return template
-
-
-def _at(item: Any, path: str) -> Any:
-    """What is at `.field.field` of an item."""
-    value = item
-    for name in filter(None, path.split(".")):
-        if not isinstance(value, dict) or name not in value:
-            raise BadItem(f"the item has no {path.removeprefix('.')!r}")
-        value = cast("dict[str, Any]", value)[name]
-    return value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

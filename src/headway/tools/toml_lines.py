@@ -35,7 +35,7 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
     counts: Counter[tuple[Key, ...]] = Counter()
     inside: str | None = None
     nesting = 0
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if inside is not None:
             inside = None if line.count(inside) % 2 else inside
             continue

@@ -8,7 +8,7 @@ those that do not.
 import json
 import logging
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -46,34 +46,39 @@ class Cache(Source):
         """What was found by those who are asked; by anybody when only the cache is."""
         return await self.in_thread(lambda: self._search(asked))
 
-    async def keep(self, source: str, asked: Asked, hits: Sequence[Hit]) -> None:
-        """Remember an answer. What goes wrong here is logged, for the answer itself is good."""
+    async def keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
+        """Remember answers, by source. What goes wrong is logged, for the answers are good.
+
+        Who is cancelled here stops waiting; a thread may still write them.
+        """
         try:
-            await self.in_thread(lambda: self._keep(source, asked, hits))
-        except (sqlite3.Error, OSError):
+            await self.in_thread(lambda: self._keep(asked, found))
+        except (sqlite3.Error, OSError, ValueError):
             logger.warning("the search cache %s cannot be written", self._file, exc_info=True)
 
     def _search(self, asked: Asked) -> list[Hit]:
         if not self._file.exists():
             return []
+        now = self._clock.time()
         try:
             with self._open() as database:
                 rows = database.execute(
-                    "SELECT source, hits FROM answer WHERE query = ? AND time > ? ORDER BY source",
-                    (_folded(asked.query), self._clock.time() - self._ttl),
+                    "SELECT source, ? - time, hits FROM answer WHERE query = ? AND time > ? "
+                    "ORDER BY source",
+                    (now, _folded(asked.query), now - self._ttl),
                 ).fetchall()
             return list(self._hits(rows, asked))
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             raise SourceFailed(f"the cache cannot be read ({error})") from error
 
-    def _hits(self, rows: list[tuple[str, str]], asked: Asked) -> Generator[Hit]:
+    def _hits(self, rows: list[tuple[str, float, str]], asked: Asked) -> Generator[Hit]:
         others = set(asked.sources) - {self.name}
         answers = [
             [
-                Hit(title, link, snippet, source)
+                Hit(title, link, snippet, source, max(0.0, age))
                 for title, link, snippet in json.loads(hits)[: asked.limit]
             ]
-            for source, hits in rows
+            for source, age, hits in rows
             if not others or source in others
         ]
         # The best of each, then the second of each: a cache has no opinion of its own.
@@ -81,15 +86,15 @@ class Cache(Source):
             for answer in answers:
                 yield from answer[place : place + 1]
 
-    def _keep(self, source: str, asked: Asked, hits: Sequence[Hit]) -> None:
-        now = self._clock.time()
-        text = json.dumps([hit[:3] for hit in hits])
+    def _keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
+        now, query = self._clock.time(), _folded(asked.query)
+        rows = [
+            (source, query, now, json.dumps([hit[:3] for hit in hits]))
+            for source, hits in found.items()
+        ]
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._open() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)",
-                (source, _folded(asked.query), now, text),
-            )
+            database.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", rows)
             database.execute("DELETE FROM answer WHERE time <= ?", (now - self._ttl,))
             database.execute(
                 "DELETE FROM answer WHERE rowid IN "

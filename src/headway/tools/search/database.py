@@ -23,7 +23,7 @@ from headway.tools.search.sources import SNIPPET_LENGTH, Asked, Hit, Source, Sou
 READ_LENGTH = 20_000
 """Characters of a column that are read to make a snippet."""
 
-_FIELD = re.compile(r"\{(\w+)\}")
+_FIELD = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Database(Source):
                     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
                     connection.execute(sa.text(f"SET LOCAL statement_timeout = {limit:d}"))
                 case "mysql" | "mariadb":
+                    connection.execute(sa.text(_mysql_limit(connection, self._seconds)))
                     connection.execute(sa.text("START TRANSACTION READ ONLY"))
                 case _:
                     pass  # nothing but SELECT is ever sent
@@ -193,6 +194,15 @@ def _is_full_text(connection: sa.Connection, name: str) -> bool:
         {"name": name},
     ).scalar()
     return re.search(r"\bUSING\s+fts5\b", str(made or ""), re.IGNORECASE) is not None
+
+
+def _mysql_limit(connection: sa.Connection, seconds: float) -> str:
+    """The two have grown apart: MariaDB counts seconds for every statement, MySQL thousandths
+    for SELECT.
+    """
+    if getattr(connection.dialect, "is_mariadb", False):
+        return f"SET SESSION max_statement_time = {seconds:f}"
+    return f"SET SESSION max_execution_time = {int(seconds * 1000):d}"
 
 
 def _open_sqlite(file: str, seconds: float) -> sqlite3.Connection:

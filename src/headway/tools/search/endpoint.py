@@ -1,20 +1,20 @@
 """`api`: an HTTP endpoint that searches and answers with JSON."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
-from urllib.parse import quote
+from typing import Literal, cast
+from urllib.parse import quote, urlencode
 
 import httpx2
 
 from headway.tools.search.sources import Asked, Hit, Source, SourceFailed
 from headway.tools.timing import Clock
 from headway.tools.web.fetching import Ask, Fetcher, FetchFailed
-from headway.tools.web.hosts import PORTS, Host, Hosts, Resolver
+from headway.tools.web.hosts import PORTS, Host, Hosts, Resolver, host_of
 
-QUERY = "{query}"
-LIMIT = "{limit}"
+PLACE = re.compile(r"\{(query|limit)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,17 @@ class Endpoint:
     """
 
     url: str
-    """With `{query}` and perhaps `{limit}`, which are encoded when they are put in."""
+    """`{query}` and `{limit}` in it are encoded when they are put in; so are those of `params`."""
     hits: str
     """The path of the list; empty when the answer itself is the list."""
     title: str
     link: str
     snippet: str | None = None
+    method: Literal["GET", "POST"] = "GET"
+    params: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What is added to the URL behind its `?`."""
+    body: object = None
+    """JSON. A text that is nothing but `{limit}` becomes a number."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     private: bool = False
     """Whether its host may be at a private address."""
@@ -40,9 +45,26 @@ class Endpoint:
     @property
     def hosts(self) -> Hosts:
         """The one host that is asked, also after a redirect; http may lead to https."""
-        url = httpx2.URL(self.url.replace(QUERY, "q").replace(LIMIT, "1"))
+        url = httpx2.URL(PLACE.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
-        return Hosts({url.host: Host(ports=ports, private=self.private)})
+        return Hosts({host_of(url): Host(ports=ports, private=self.private)})
+
+    def ask(self, query: str, limit: int) -> Ask:
+        """The request for a query."""
+        values: dict[str, str | int] = {"query": query, "limit": limit}
+
+        def encoded(place: re.Match[str]) -> str:
+            return quote(str(values[place[1]]), safe="", errors="replace")
+
+        url = PLACE.sub(encoded, self.url)
+        if self.params:
+            params = {name: str(filled(text, values)) for name, text in self.params.items()}
+            url += ("&" if "?" in url else "?") + urlencode(params, errors="replace")
+        if self.body is None:
+            return Ask(self.method, url, self.headers)
+        body = json.dumps(filled(self.body, values), ensure_ascii=False)
+        headers = {"Content-Type": "application/json", **self.headers}
+        return Ask(self.method, url, headers, body.encode(errors="replace"))
 
 
 class Api(Source):
@@ -60,8 +82,6 @@ class Api(Source):
     async def search(self, asked: Asked) -> list[Hit]:
         """The endpoint's hits, in its order."""
         endpoint = self._endpoint
-        url = endpoint.url.replace(QUERY, quote(asked.query, safe="", errors="replace"))
-        ask = Ask("GET", url.replace(LIMIT, str(asked.limit)), endpoint.headers)
         fetcher = Fetcher(
             self._hosts,
             self._clock,
@@ -71,7 +91,7 @@ class Api(Source):
         )
         try:
             async with fetcher:
-                answer = await fetcher.fetch(ask)
+                answer = await fetcher.fetch(endpoint.ask(asked.query, asked.limit))
         except FetchFailed as failed:
             raise SourceFailed(str(failed)) from failed
         if not 200 <= answer.status < 300:
@@ -96,6 +116,21 @@ class Api(Source):
         title = _text(at(found, self._endpoint.title))
         snippet = _text(at(found, self._endpoint.snippet)) if self._endpoint.snippet else ""
         return Hit(title or link, link, snippet) if link else None
+
+
+def filled(template: object, values: Mapping[str, str | int]) -> object:
+    """JSON with the values in its places."""
+    if isinstance(template, str):
+        alone = PLACE.fullmatch(template)
+        if alone is not None:
+            return values[alone[1]]
+        return PLACE.sub(lambda place: str(values[place[1]]), template)
+    if isinstance(template, dict):
+        pairs = cast("dict[str, object]", template).items()
+        return {key: filled(value, values) for key, value in pairs}
+    if isinstance(template, list):
+        return [filled(value, values) for value in cast("list[object]", template)]
+    return template
 
 
 def at(value: object, path: str) -> object:

@@ -24,10 +24,10 @@ class Merged:
 
 def fuse(rankings: Mapping[str, Iterable[Hit]], limit: int) -> list[Merged]:
     """The best of all rankings; two hits with the same link are one, told in the words of the
-    source that ranks it higher.
+    source that ranks it higher, before those of an earlier answer.
     """
     merged: dict[str, Merged] = {}
-    best: dict[str, int] = {}
+    best: dict[str, tuple[bool, int]] = {}
     for source, hits in rankings.items():
         for rank, hit in enumerate(hits, start=1):
             one = merged.setdefault(hit.link, Merged(hit))
@@ -35,6 +35,7 @@ def fuse(rankings: Mapping[str, Iterable[Hit]], limit: int) -> list[Merged]:
                 continue  # a source that repeats itself has no second vote
             one.score += 1 / (K + rank)
             one.sources.append(source)
-            if rank < best.get(hit.link, rank + 1):
-                best[hit.link], one.hit = rank, hit
+            place = (hit.age is not None, rank)
+            if place < best.get(hit.link, (True, rank + 1)):
+                best[hit.link], one.hit = place, hit
     return sorted(merged.values(), key=lambda one: -one.score)[:limit]

@@ -56,6 +56,8 @@ class Hit(NamedTuple):
     snippet: str = ""
     origin: str | None = None
     """Who found it first, where that is not who gives it now."""
+    age: float | None = None
+    """Seconds since then."""
 
     def tidy(self) -> "Hit":
         """Bounded, and valid Unicode on lines of its own, whatever a source made of it."""
@@ -64,6 +66,7 @@ class Hit(NamedTuple):
             printable(self.link)[:LINK_LENGTH],
             _line(self.snippet, SNIPPET_LENGTH),
             self.origin,
+            self.age,
         )
 
 

@@ -5,6 +5,7 @@ what there is. A source that fails or hangs is reported and spoils nothing.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 DEADLINE = 20.0
 """Seconds for all sources together: well within what any client waits."""
+
+KEEPING = 1.0
+"""Seconds that a result waits for a cache to have it."""
 
 QUERY_LENGTH = 1000
 
@@ -49,6 +53,9 @@ class FoundHit(BaseModel):
     snippet: str
     score: float = Field(description="Reciprocal rank fusion over the sources")
     sources: list[str]
+    age: float | None = Field(
+        default=None, description="Seconds since it was found, where that was earlier and not now"
+    )
 
 
 class SourceReport(BaseModel):
@@ -106,6 +113,7 @@ class SearchTool:
             raise ToolError("The query has no words; say what to look for")
         asked = Asked(query, terms, limit, tuple(source.name for source in chosen))
         answers = await self._ask_all(chosen, asked)
+        await self._keep(asked, answers)
         return self._result(asked, chosen, answers)
 
     def _chosen(self, names: list[str] | None) -> list[Source]:
@@ -147,17 +155,25 @@ class SearchTool:
         except Exception:  # a source's library may raise anything; the others go on
             logger.exception("the source %r raised", source.name)
             reason = "it failed for a reason that is in the server's log"
-        else:
-            if source not in self._caches:
-                for cache in self._caches:
-                    await cache.keep(source.name, asked, hits)
         return Answered(source, hits, self._clock.now() - begin, reason)
+
+    async def _keep(self, asked: Asked, answers: list[Answered]) -> None:
+        """Give the caches what was found now, once everybody has been heard."""
+        found = {
+            answer.source.name: answer.hits
+            for answer in answers
+            if answer.reason is None and answer.source not in self._caches
+        }
+        if found and self._caches:
+            with contextlib.suppress(TimeoutError):  # it goes on writing, and nobody waits
+                async with within(self._clock, KEEPING):
+                    await asyncio.gather(*(cache.keep(asked, found) for cache in self._caches))
 
     def _tell(self, answers: list[Answered], total: int) -> None:
         newest = answers[-1]
         name, seconds = newest.source.name, round(newest.seconds, 3)
         if newest.reason is None:
-            hits = [{"title": h.title, "link": h.link, "snippet": h.snippet} for h in newest.hits]
+            hits = [_shown(hit) for hit in newest.hits]
             part({"source": name, "hits": hits, "seconds": seconds})
             said = f"{name}: {len(hits)} hits"
         else:
@@ -192,6 +208,14 @@ def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
     }
 
 
+def _shown(hit: Hit) -> dict[str, object]:
+    """A hit in a part, with its age where it has one."""
+    shown: dict[str, object] = {"title": hit.title, "link": hit.link, "snippet": hit.snippet}
+    if hit.age is not None:
+        shown |= {"source": hit.origin, "age": round(hit.age)}
+    return shown
+
+
 def _report(answer: Answered) -> SourceReport:
     return SourceReport(
         source=answer.source.name,
@@ -209,4 +233,5 @@ def _found(one: Merged) -> FoundHit:
         snippet=one.hit.snippet,
         score=round(one.score, 6),
         sources=one.sources,
+        age=None if one.hit.age is None else round(one.hit.age),
     )

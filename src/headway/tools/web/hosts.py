@@ -48,7 +48,7 @@ class Hosts:
     """The hosts by name; `*.example.com` stands for every name below."""
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
-        self._hosts = {name.lower().rstrip("."): host for name, host in hosts.items()}
+        self._hosts = {name_of(name): host for name, host in hosts.items()}
 
     def __str__(self) -> str:
         return ", ".join(sorted(self._hosts)) or "none"
@@ -58,7 +58,7 @@ class Hosts:
 
     def find(self, name: str) -> Host | None:
         """What was said of a host."""
-        name = name.lower().rstrip(".")
+        name = name_of(name)
         if name in self._hosts:
             return self._hosts[name]
         parents = name.split(".")[1:]
@@ -71,22 +71,45 @@ class Hosts:
         Raises:
             Forbidden: It, its port or its scheme is not allowed.
         """
-        if url.scheme not in PORTS or not url.host:
+        name = host_of(url)
+        if url.scheme not in PORTS or not name:
             raise Forbidden("it is no http or https URL")
         if url.userinfo:
             raise Forbidden("it has a user name or password in it")
-        host = self.find(url.host)
+        host = self.find(name)
         if host is None:
-            raise Forbidden(f"the host {url.host!r} is not allowed; allowed are: {self}")
+            raise Forbidden(f"the host {name!r} is not allowed; allowed are: {self}")
         port = url.port or PORTS[url.scheme]
         if port not in (host.ports or PORTS.values()):
-            raise Forbidden(f"port {port} of {url.host!r} is not allowed")
+            raise Forbidden(f"port {port} of {name!r} is not allowed")
+        if url.scheme == "http" and host.headers and not host.private:
+            raise Forbidden(f"{name!r} is asked over https only: a key goes with the request")
         return host
+
+
+def host_of(url: httpx2.URL) -> str:
+    """The host of a URL as it is sent. `URL.host` would be decoded, and raises for some."""
+    return url.raw_host.decode("ascii").strip("[]")
+
+
+def name_of(host: str) -> str:
+    """A host's one name among its spellings: ASCII, lower case, without the dot at the end.
+
+    Raises:
+        httpx2.InvalidURL: It can be no name.
+    """
+    name = host.lower().rstrip(".")
+    if name.isascii():
+        return name
+    wildcard = "*." if name.startswith("*.") else ""
+    return wildcard + host_of(httpx2.URL(f"http://{name.removeprefix(wildcard)}"))
 
 
 def is_public(text: str) -> bool:
     """Whether an address is everybody's, also when it is one of IPv4 inside one of IPv6."""
     address = ipaddress.ip_address(text)
+    if address in _CLOUD:
+        return False
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
@@ -102,6 +125,9 @@ def is_public(text: str) -> bool:
 
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+
+_CLOUD = {ipaddress.ip_address("168.63.129.16")}
+"""What a cloud answers its machines at although the address is public (here Azure's)."""
 
 
 async def resolve(name: str, port: int) -> list[str]:
@@ -149,7 +175,7 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
             await transport.aclose()
 
     async def _addresses(self, url: httpx2.URL, host: Host) -> Sequence[str]:
-        name = url.raw_host.decode("ascii").strip("[]")
+        name = host_of(url)
         try:
             addresses = await self._resolve(name, url.port or PORTS[url.scheme])
         except (OSError, UnicodeError) as error:
@@ -160,7 +186,7 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         return addresses
 
     async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
-        name = request.url.raw_host.decode("ascii").strip("[]")
+        name = host_of(request.url)
         timeout = {"connect": CONNECT_SECONDS, **request.extensions.get("timeout", {})}
         return await self._transport(request.url.scheme, name).handle_async_request(
             httpx2.Request(

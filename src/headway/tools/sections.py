@@ -1,0 +1,256 @@
+"""What may be in `headway.toml`, section by section, and what its values must be like.
+
+`${NAME}` in a URL or a header stands for an environment variable, so that no key is in the file.
+For the same reason no complaint about such a value repeats it.
+"""
+
+import ipaddress
+import os
+import re
+from typing import Annotated, Any, Literal, Self
+
+import httpx2
+import sqlalchemy as sa
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from headway.errors import SetupError
+from headway.settings import parse_duration
+from headway.tools.search.endpoint import PLACE
+from headway.tools.template import FRAMING
+from headway.tools.web.hosts import PORTS, name_of
+
+LONGEST = 365 * 24 * 3600.0
+"""Seconds. Whoever writes more has mistaken the unit."""
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def _expanded(text: Any) -> Any:
+    """`text` with the environment variables that it names."""
+    if not isinstance(text, str):
+        return text
+    for name in _VARIABLE.findall(text):
+        if name not in os.environ:
+            raise ValueError(f"the environment variable {name} is not set")
+    return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
+
+
+def _seconds(text: Any) -> Any:
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise ValueError("write a duration such as 500ms, 45s or 30m")
+    try:
+        seconds = parse_duration(text)
+    except SetupError as error:
+        raise ValueError(str(error)) from None
+    if seconds > LONGEST:
+        raise ValueError("longer than a year")
+    return seconds
+
+
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~\w]+", text, re.ASCII):
+        raise ValueError("is no name of a header")
+    if text.lower() in FRAMING:
+        raise ValueError("is a header that belongs to the connection")
+    return text
+
+
+def _header(text: str) -> str:
+    if not text.isprintable() or not text.isascii():
+        raise ValueError("a header holds visible ASCII characters only")
+    return text
+
+
+def _database_url(text: str) -> str:
+    try:
+        dialect = sa.make_url(text).get_dialect()
+        dialect.import_dbapi()
+    except NoSuchModuleError:
+        raise ValueError("SQLAlchemy knows no such database") from None
+    except (ArgumentError, ValueError):
+        raise ValueError("it is no SQLAlchemy URL; write sqlite:///file.db") from None
+    except ImportError as error:
+        raise ValueError(f"its driver is not installed ({error})") from None
+    if dialect.is_async:
+        raise ValueError(f"its driver {dialect.driver!r} is for async code; take one that is not")
+    return text
+
+
+def _search_url(text: str) -> str:
+    try:
+        url = httpx2.URL(PLACE.sub("1", text))
+    except httpx2.InvalidURL:
+        raise ValueError("it is no URL") from None
+    if url.scheme not in PORTS or not url.raw_host:
+        raise ValueError("it is no http or https URL")
+    if url.userinfo:
+        raise ValueError("a name and a password are not sent; write an Authorization header")
+    if PLACE.search(text.split("://", 1)[1].split("/")[0].split("?")[0]):
+        raise ValueError("{query} and {limit} may stand behind the host only")
+    return text
+
+
+def _journal_url(text: str) -> str:
+    if not re.fullmatch(r"memory:(//)?|sqlite:///.+", text):
+        raise ValueError("it is no journal; write memory: or sqlite:///journal.db")
+    return text
+
+
+Secret = Annotated[str, BeforeValidator(_expanded)]
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Headers = dict[
+    Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_header)]
+]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+class Section(BaseModel):
+    """A table of the file; a key that it does not have is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TableSection(Section):
+    """`[[sources.NAME.tables]]`: a table of a database."""
+
+    name: str
+    columns: list[str] = Field(min_length=1)
+    title: str
+    link: str
+    snippet: str | None = None
+    schema_name: str | None = Field(default=None, alias="schema")
+
+
+class DatabaseSection(Section):
+    """`[sources.NAME]` with `kind = "database"`."""
+
+    kind: Literal["database"]
+    url: Annotated[Secret, AfterValidator(_database_url)]
+    tables: list[TableSection] = Field(min_length=1)
+    timeout: Duration = 10.0
+
+
+class ApiSection(Section):
+    """`[sources.NAME]` with `kind = "api"`: an HTTP endpoint that answers with JSON."""
+
+    kind: Literal["api"]
+    url: Annotated[Secret, AfterValidator(_search_url)]
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, Secret] = {}
+    body: dict[str, Any] | list[Any] | None = None
+    hits: str = ""
+    title: str
+    link: str
+    snippet: str | None = None
+    headers: Headers = {}
+    private: bool = False
+    timeout: Duration = 10.0
+    largest: Count = 5 * 1024 * 1024
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if "{query}" not in f"{self.url} {self.params} {self.body}":
+            raise ValueError("{query} is nowhere in its url, params or body")
+        if self.body is not None and self.method != "POST":
+            raise ValueError('a body is sent with method = "POST"')
+        return self
+
+
+class HostSection(Section):
+    """`[hosts."NAME"]`: a host that `process_batch` may ask."""
+
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = []
+    private: bool = False
+    rate: float = Field(default=50.0, gt=0, le=10_000, strict=False)
+    headers: Headers = {}
+    retry_unsafe: bool = False
+
+
+class CacheSection(Section):
+    """`[cache]`: earlier answers of `search`."""
+
+    ttl: Duration = 3600.0
+
+
+class SearchSection(Section):
+    """`[search]`."""
+
+    deadline: Duration = 20.0
+
+
+class FilesSection(Section):
+    """`[files]`: what one call of `process_files` may do; the names are those of its `Limits`."""
+
+    files: Count | None = None
+    stats_bytes: Count | None = None
+    index_bytes: Count | None = None
+
+
+class BatchSection(Section):
+    """`[batch]`: what one call of `process_batch` may do; the names are those of its limits."""
+
+    items: Count | None = None
+    request_chars: Count | None = None
+    answer_bytes: Count | None = None
+    timeout: Duration | None = None
+
+
+SourceSection = Annotated[DatabaseSection | ApiSection, Field(discriminator="kind")]
+
+
+class FileSection(Section):
+    """The whole file."""
+
+    roots: list[str] | None = Field(default=None, min_length=1)
+    data: str | None = None
+    journal: Annotated[str, AfterValidator(_journal_url)] | None = None
+    search: SearchSection = SearchSection()
+    files: FilesSection = FilesSection()
+    batch: BatchSection = BatchSection()
+    cache: CacheSection | None = None
+    sources: dict[str, SourceSection] = {}
+    hosts: dict[str, HostSection] = {}
+
+
+def is_host(name: str) -> bool:
+    """Whether a text is the name of a host, an address, or `*.` and a name."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return re.fullmatch(r"(\*\.)?[\w\-]+(\.[\w\-]+)*\.?", name_of(name)) is not None
+    except httpx2.InvalidURL:
+        return False
+
+
+PLACES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
+    (("sources", "*", "database", "tables", "*"), TableSection),
+    (("sources", "*", "database"), DatabaseSection),
+    (("sources", "*", "api"), ApiSection),
+    (("hosts", "*"), HostSection),
+    (("search",), SearchSection),
+    (("files",), FilesSection),
+    (("batch",), BatchSection),
+    (("cache",), CacheSection),
+    ((), FileSection),
+)
+"""Every section, by where it is as pydantic says it in an error: with the kind of a source."""
+
+
+def keys_at(place: tuple[str | int, ...]) -> list[str]:
+    """The keys that the section at a place has."""
+    for pattern, section in PLACES:
+        if len(pattern) == len(place) and all(
+            here in ("*", there) for here, there in zip(pattern, place, strict=True)
+        ):
+            return [field.alias or name for name, field in section.model_fields.items()]
+    return []
