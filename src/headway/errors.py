@@ -104,3 +104,13 @@ class RunCancelled(BaseException):
     Like `asyncio.CancelledError` it is no `Exception`, so a tool's own `except Exception`
     does not swallow it. It reaches sync code in threads, which nothing else can interrupt.
     """
+
+
+def journal_away() -> ProtocolError:
+    """The refusal of what needs a journal that cannot be read or written at the moment."""
+    return ProtocolError(
+        -32603,  # JSON-RPC: internal error
+        "The journal cannot be used at the moment; try again in a few seconds",
+        status=503,
+        retry_after=5,
+    )

@@ -11,9 +11,9 @@ Rules of this file:
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
-Four kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
-one (`HandedOver` to `InboxClosed`), a 2025 session's (`SessionOpened` to `SessionClosed`) and a
-process's (`Alive` to `ProcessLeft`).
+Five kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
+one (`HandedOver` to `InboxClosed`), that of a key by which one is found (`Claimed` to `Released`),
+a 2025 session's (`SessionOpened` to `SessionClosed`) and a process's (`Alive` to `ProcessLeft`).
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -114,9 +114,10 @@ class Failed(Struct, frozen=True, tag="failed", omit_defaults=True, gc=False):
 
 
 class Cancelled(Struct, frozen=True, tag="cancelled", omit_defaults=True, gc=False):
-    """Terminal: the run was stopped. `by` says who did."""
+    """Terminal: the run was stopped."""
 
     by: str
+    """`client`: it said so; `connection`: it was lost; `session`: it was closed; `server`."""
     reason: str | None = None
 
 
@@ -175,7 +176,8 @@ class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=Tru
 
 
 class HandedOver(Struct, frozen=True, tag="handed_over", gc=False):
-    """A run goes on without its request: its client has a handle. First entry of its inbox."""
+    """A run can go on without its request: its client has a handle, a key or the run's own id.
+    First entry of its inbox."""
 
     created: float
     """When the run began, in seconds since 1970."""
@@ -201,7 +203,29 @@ class InboxClosed(Struct, frozen=True, tag="inbox_closed", gc=False):
     """Terminal: the run has ended; nobody reads its inbox any more."""
 
 
-Terminal = Completed | Failed | Cancelled | Interrupted | SessionClosed | ProcessLeft | InboxClosed
+class Claimed(Struct, frozen=True, tag="claimed", omit_defaults=True, gc=False):
+    """A run can be found by the key that this stream stands for."""
+
+    stream: str
+    """The run's stream."""
+    fingerprint: str = ""
+    """What was asked with the key; who repeats it has to ask the same."""
+
+
+class Released(Struct, frozen=True, tag="released", gc=False):
+    """Terminal: the run that the key names has ended; both are kept for their time."""
+
+
+Terminal = (
+    Completed
+    | Failed
+    | Cancelled
+    | Interrupted
+    | SessionClosed
+    | ProcessLeft
+    | InboxClosed
+    | Released
+)
 Event = (
     Accepted
     | Started
@@ -228,10 +252,12 @@ Event = (
     | CancelRequested
     | InputAnswered
     | InboxClosed
+    | Claimed
+    | Released
 )
 
 TERMINAL: frozenset[type] = frozenset(
-    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft, InboxClosed}
+    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft, InboxClosed, Released}
 )
 """The events that end a stream."""
 

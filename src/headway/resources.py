@@ -136,7 +136,7 @@ def _read(inner: Handler) -> Handler:
         if run_id is None:
             return await inner(context, params)
         try:
-            text = (await describe(*_place_of(run_id))).decode()
+            text = (await describe(*await _place_of(run_id))).decode()
         except StreamNotFound:
             raise _unknown(params.uri) from None
         content = TextResourceContents(uri=params.uri, mime_type=JSON, text=text)
@@ -191,17 +191,24 @@ _TEMPLATE = ResourceTemplate(
 )
 
 
-def _place_of(run_id: str) -> tuple[Journal, str]:
-    """Where a run of this caller would be: beside the run that is asking."""
+async def _place_of(run_id: str) -> tuple[Journal, str]:
+    """Where the run is, if it is this caller's.
+
+    Raises:
+        StreamNotFound: It is unknown, expired or somebody else's.
+    """
     asking = current_run.get()
     if asking is None:
         raise StreamNotFound(run_id)
-    return asking.journal, f"{asking.stream.rpartition('/')[0]}/{run_id}"
+    return asking.journal, await asking.engine.keys.place_of(asking, run_id)
 
 
 async def _is_known(uri: str) -> bool:
-    journal, stream = _place_of(run_of(uri) or "")
-    return await journal.head(stream) is not None
+    try:
+        await _place_of(run_of(uri) or "")
+    except StreamNotFound:
+        return False
+    return True
 
 
 def _unknown(uri: str) -> MCPError:

@@ -74,7 +74,7 @@ def _gated(method: str, handler: Handler) -> Handler:
 
 
 async def _get(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = _place_of(params.task_id)
+    run, stream = await _place_of(params.task_id)
     entries, inbox = await _read(run.journal, stream)
     kept = run.journal.retention.ttl
     task = task_of(params.task_id, entries, inbox, now=run.clock.time(), kept=kept)
@@ -82,7 +82,7 @@ async def _get(_context: Any, params: TaskParams) -> dict[str, Any]:
 
 
 async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
-    run, stream = _place_of(params.task_id)
+    run, stream = await _place_of(params.task_id)
     entries, inbox = await _read(run.journal, stream)
     waiting = {question.key: question.method for question in outstanding(entries, inbox)}
     answers = {key: value for key, value in params.input_responses.items() if key in waiting}
@@ -94,7 +94,7 @@ async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
 
 
 async def _cancel(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = _place_of(params.task_id)
+    run, stream = await _place_of(params.task_id)
     try:
         await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
     except StreamNotFound:
@@ -127,12 +127,15 @@ async def _read(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]
         raise _unknown() from None
 
 
-def _place_of(task_id: str) -> tuple[Run, str]:
-    """The run that is asking, and where a run of the same caller would be."""
+async def _place_of(task_id: str) -> tuple[Run, str]:
+    """The run that is asking, and the stream of the task, if it is the same caller's."""
     asking = current_run.get()
-    if asking is None or "/" in task_id:
+    if asking is None:
         raise _unknown()
-    return asking, f"{asking.stream.rpartition('/')[0]}/{task_id}"
+    try:
+        return asking, await asking.engine.keys.place_of(asking, task_id)
+    except StreamNotFound:
+        raise _unknown() from None
 
 
 def _unknown() -> MCPError:

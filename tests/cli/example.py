@@ -4,9 +4,9 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from mcp.server.mcpserver import Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver import Context, Elicit, ElicitationResult, Resolve
 from pydantic import BaseModel, Field
 
 from headway.api import Headway, log, part, report
@@ -40,6 +40,12 @@ async def types(text: str, number: float, flag: bool, items: list[int]) -> dict[
 async def fail() -> str:
     """Fail on purpose."""
     raise ValueError("it broke")
+
+
+@mcp.tool()
+async def key(ctx: Context[Any, Any]) -> str:
+    """Give back the key that this call came with."""
+    return str((ctx.request_context.meta or {}).get("headway/idempotency-key"))
 
 
 @mcp.tool()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from tests.cli.conftest import EXAMPLE, Command
@@ -35,6 +36,12 @@ def test_ctrl_c_cancels_the_run(programs: Programs, command: Command, url: str, 
     assert (finished.code, finished.out) == (130, "")
     assert finished.err.endswith("headway: cancelled\n")
     assert command("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_each_call_has_an_idempotency_key_of_its_own(command: Command, url: str, era: str):
+    keys = [UUID(command("call", url, "key", "--era", era).out.strip()) for _ in range(2)]
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -167,8 +167,12 @@ def test_ends_become_responses_with_the_reader_s_own_id():
         assert msgspec.json.decode(data) == {"jsonrpc": "2.0", "id": "seven", **expected}
 
 
-def test_a_cancelled_modern_request_is_not_answered():
-    assert render.render(Cancelled("client"), reader(MODERN)) is None
+@pytest.mark.parametrize("era", [OLD, MODERN])
+def test_who_still_reads_a_cancelled_run_is_told(era: Era):
+    data = render.render(Cancelled("server", "stopping"), reader(era))
+    assert data is not None
+    error = {"code": -32800, "message": "Request cancelled: stopping"}
+    assert msgspec.json.decode(data)["error"] == error
 
 
 def test_nothing_internal_is_rendered():

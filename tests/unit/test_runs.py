@@ -13,6 +13,7 @@ from headway.events import (
     Alive,
     Cancelled,
     CancelRequested,
+    Claimed,
     Completed,
     Entry,
     Event,
@@ -29,6 +30,7 @@ from headway.events import (
     Part,
     ProcessLeft,
     Progress,
+    Released,
     Restarted,
     SessionClosed,
     SessionOpened,
@@ -59,6 +61,7 @@ EXAMPLES: list[Event] = [
 OF_OTHERS = {
     SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,
     Alive, ProcessLeft, HandedOver, CancelRequested, InputAnswered, InboxClosed,
+    Claimed, Released,
 }  # fmt: skip
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 

@@ -319,6 +319,16 @@ async def test_a_listener_is_acknowledged_and_hears_what_it_asked_for() -> None:
         assert all("error" not in message for message in await answer.rest())
 
 
+async def test_a_listener_is_answered_when_the_server_stops() -> None:
+    async with served(MCPServer("plain")) as wire:
+        wanted = {"notifications": {"toolsListChanged": True}}
+        ear = await Modern(wire).request("subscriptions/listen", wanted, id="ear")
+        await ear.message()
+        await wire.app.drain()
+        (last,) = await ear.rest()
+        assert (last["id"], last["result"]["resultType"]) == ("ear", "complete")
+
+
 async def test_a_listener_that_goes_away_is_forgotten() -> None:
     async with served(MCPServer("s")) as wire:
         answer = await Modern(wire).request(

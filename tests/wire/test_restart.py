@@ -30,14 +30,21 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
         yield started
 
 
-async def killed_in_the_middle(programs: Programs, place: Path, tool: str) -> tuple[Session, str]:
+KEY = {"headway/idempotency-key": "k"}
+
+
+async def killed_in_the_middle(
+    programs: Programs, place: Path, tool: str, key: dict[str, str] | None = None
+) -> tuple[Session, str]:
     """A 2025 client of a server that was killed in the middle of the call, and its last event."""
     journal = f"sqlite:///{place / 'j.db'}"
     arguments = ("run", TARGET, "--port", "0", "--journal", journal)
     server, url = await asyncio.to_thread(programs.serve, *arguments)
     wire = Wire(url.removesuffix("/mcp"), cast("Any", None), Clock())
     session = await Session.open(wire)
-    answer = await session.call(tool, {"place": str(place)}, id="w", token="t")
+    message = session.call_message(tool, {"place": str(place)}, id="w", token="t")
+    message["params"]["_meta"].update(key or {})
+    answer = await session.post(message)
     async with asyncio.timeout(20):
         while progress_of([await answer.message()]) != [5]:
             pass
@@ -108,3 +115,20 @@ async def test_a_task_survives_the_death_of_its_process(programs: Programs, tmp_
     assert state["result"]["status"] == "completed", state
     assert json.dumps(state["result"]["result"]["content"]).count("migrated") == 1
     assert state["result"]["_meta"][f"{META}serverInfo"]["name"] == "restarting"
+
+
+@pytest.mark.parametrize(
+    ("tool", "says", "attempts"), [("may_restart", "migrated", "xx"), ("fragile", "went away", "x")]
+)
+async def test_a_call_repeated_with_its_key_after_the_crash_is_not_done_twice(
+    programs: Programs, tmp_path: Path, tool: str, says: str, attempts: str
+) -> None:
+    await killed_in_the_middle(programs, tmp_path, tool, KEY)
+    async with served(mcp, **after_the_lease(tmp_path)) as wire:
+        session = await Session.open(wire)
+        message = session.call_message(tool, {"place": str(tmp_path)}, token="t")
+        message["params"]["_meta"].update(KEY)
+        async with asyncio.timeout(20):
+            outcome = await (await session.post(message)).outcome()
+    assert says in json.dumps(outcome)
+    assert (tmp_path / "attempts").read_text() == attempts

@@ -5,7 +5,8 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from uuid import uuid4
 
 import typer
 
@@ -15,7 +16,12 @@ from headway.cli.tools import EraOption, Headers, Output, Place, headers_of
 
 if TYPE_CHECKING:
     from mcp.client.client import Client
-    from mcp_types import CallToolResult, ContentBlock, LoggingMessageNotificationParams
+    from mcp_types import (
+        CallToolResult,
+        ContentBlock,
+        LoggingMessageNotificationParams,
+        RequestParamsMeta,
+    )
 
     from headway.cli.display import Display
 
@@ -111,13 +117,19 @@ async def _checked_arguments(client: "Client", request: _Request) -> dict[str, A
 async def _limited(
     client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
 ) -> "CallToolResult":
+    from headway.protocol.keys import META_KEY
+
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         screen.progress(progress, total, message)
 
+    # What is sent again on the way, by a proxy or by the client itself, is not done again.
+    meta = cast("RequestParamsMeta", {META_KEY: str(uuid4())})
     limit = asyncio.timeout(request.timeout)
     try:
         async with limit:
-            return await client.call_tool(request.tool, arguments, progress_callback=on_progress)
+            return await client.call_tool(
+                request.tool, arguments, progress_callback=on_progress, meta=meta
+            )
     except TimeoutError as error:
         if not limit.expired():
             raise

@@ -2,17 +2,23 @@
 
 from headway.engine.context import RunContext, as_event, tell
 from headway.engine.current import current_run
-from headway.engine.engine import BUSY, Engine, Request, ToolOptions
+from headway.engine.engine import BUSY, Engine
+from headway.engine.following import Following
+from headway.engine.once import launch_once
+from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.run import Run
 
 __all__ = [
     "BUSY",
     "Engine",
+    "Execute",
+    "Following",
     "Request",
     "Run",
     "RunContext",
     "ToolOptions",
     "as_event",
     "current_run",
+    "launch_once",
     "tell",
 ]

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,18 +18,20 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import INTERNAL_ERROR
-from msgspec import Struct
 
 from headway.clock import Clock
 from headway.engine.context import RunContext
 from headway.engine.current import current_run
 from headway.engine.gate import Gate
 from headway.engine.inbox import Inboxes
+from headway.engine.keys import Keys
 from headway.engine.lease import Lease
+from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.run import Run
 from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
 from headway.events import (
     Accepted,
+    Cancelled,
     Completed,
     Entry,
     Event,
@@ -61,43 +62,6 @@ STOP_WITHIN = 10.0
 ANNOUNCE_EVERY = 1.0
 """Seconds between updates of the queue position."""
 
-Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolOptions:
-    """What an author may set for one tool, beyond the SDK's own options."""
-
-    timeout: float | None = None
-    """Seconds a run of it may take; None: the server's limit."""
-    concurrency: int | None = None
-    """Runs of it at once; None: as many as the server allows."""
-    rate: float | None = None
-    """Progress messages a second of a run of it; None: the server's."""
-    threaded: bool = False
-    """It is a sync function: a run of it needs one of the server's threads."""
-    hand_over: float | None = None
-    """Seconds until a call of it is answered with a handle; inf: never; None: the server's."""
-    restart: bool = False
-    """When its process dies, another one may begin a run of it anew."""
-    detached: bool = False
-    """A run of it goes on when its client is gone, where the era would have it cancelled."""
-    needs_task: bool = False
-    """Only clients that know tasks may call it (2026-07-28)."""
-
-
-class Request(Struct, frozen=True):
-    """What a transport wants executed."""
-
-    method: str
-    target: str | None
-    owner: str
-    """The prefix of the run's stream: only who knows it can find the run."""
-    context: RunContext
-    execute: Execute
-    version: str = ""
-    """The protocol revision it is made in."""
-
 
 class Engine:
     """All runs of this process.
@@ -122,8 +86,14 @@ class Engine:
         self._threads = Gate(settings.threads)
         self._tools: dict[str, Gate] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.keys = Keys(journal)
         self._lease = Lease(
-            journal, self.clock, settings.lease, lost=self._interrupt_all, revive=self._revive
+            journal,
+            self.clock,
+            settings.lease,
+            lost=self._interrupt_all,
+            revive=self._revive,
+            recovered=self.keys.sweep,
         )
         self.reopen: Callable[[Accepted], Execute] | None = None
         """What executes a request again that only the journal knows of."""
@@ -152,6 +122,7 @@ class Engine:
             # Its task never began, or a thread of it does not come back.
             self._end(run, _ended_in_queue(run))
         await self.inboxes.stop()
+        await self.keys.stop()
         await self._lease.release()
 
     def options_of(self, tool: str | None) -> ToolOptions:
@@ -164,15 +135,35 @@ class Engine:
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
+        run = self.accept(request)
+        self.begin(run, request)
+        return run
+
+    def accept(self, request: Request) -> Run:
+        """Make a run of a request; it has its first entry, and waits for `begin` or `discard`.
+
+        Raises:
+            ProtocolError: The server has as many runs and as long a queue as it may (503).
+        """
         is_tool = request.method == "tools/call"
-        options = self.options_of(request.target) if is_tool else _NO_OPTIONS
-        gates = self._gates(request.target or "", options) if is_tool else ()
-        self._check_room(gates)
+        self._check_room(self._gates_of(request))
+        if request.follows and len(self.runs) >= self.settings.max_runs + self.settings.max_queue:
+            raise _busy(f"{len(self.runs)} requests are open")
         run_id = self._lease.tag + secrets.token_urlsafe(24)
         stream = f"run/{request.owner}/{run_id}"
+        options = self._options_for(request)
         run = self._run(stream, _accepted(request, options), request, options, recorded=is_tool)
-        self._begin(run, request, options, gates)
+        self.runs[run.id] = run
         return run
+
+    def discard(self, run: Run) -> None:
+        """End a run that was accepted and is not to be executed."""
+        self._end(run, Cancelled("server", "the call is going on already"))
+
+    def _options_for(self, request: Request) -> ToolOptions:
+        """The limits of what is executed for a request."""
+        is_executed = request.method == "tools/call" and request.follows is None
+        return self.options_of(request.target) if is_executed else _NO_OPTIONS
 
     def _run(
         self,
@@ -189,26 +180,26 @@ class Engine:
             stream.rpartition("/")[2],
             stream,
             accepted,
-            journal=self.journal,
-            clock=self.clock,
+            engine=self,
+            principal=request.principal,
+            follows=request.follows,
             rate=self.settings.progress_rate if options.rate is None else options.rate,
             heartbeat=self.settings.heartbeat if beats else None,
             recorded=recorded,
             view=view,
         )
 
-    def _begin(
-        self, run: Run, request: Request, options: ToolOptions, gates: Sequence[Gate]
-    ) -> None:
-        """Have the run executed, in a task of its own."""
-        run.detached = options.detached
+    def begin(self, run: Run, request: Request) -> None:
+        """Have an accepted run executed, in a task of its own."""
+        options = self._options_for(request)
+        gates = self._gates_of(request)
+        run.detached = self.options_of(request.target).detached
         run.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
         self._arriving += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
-        is_tool = request.method == "tools/call"
-        limit = (options.timeout or self.settings.timeout) if is_tool else None
+        limit = (options.timeout or self.settings.timeout) if gates else None
         run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -240,15 +231,17 @@ class Engine:
         request = Request(accepted.method, accepted.target, accepted.owner, context, execute)
         run = self._run(stream, accepted, request, options, view=view)
         logger.warning("run %s: %s is begun anew", run.reference, run.target)
-        self._begin(run, request, options, self._gates(accepted.target or "", options))
+        self.begin(run, request)
         await self.inboxes.resume(run)
         return True
 
-    def _gates(self, tool: str, options: ToolOptions) -> Sequence[Gate]:
-        """The gates a run of `tool` has to pass, the narrowest first."""
-        gates: list[Gate] = []
+    def _gates_of(self, request: Request) -> Sequence[Gate]:
+        """The gates that the run of a request has to pass, the narrowest first."""
+        if request.method != "tools/call" or request.follows is not None:
+            return ()
+        options, gates = self.options_of(request.target), list[Gate]()
         if options.concurrency is not None:
-            gates.append(self._tools.setdefault(tool, Gate(options.concurrency)))
+            gates.append(self._tools.setdefault(request.target or "", Gate(options.concurrency)))
         if options.threaded:
             gates.append(self._threads)
         gates.append(self._all)
@@ -355,13 +348,7 @@ class Engine:
         queued = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))
         waiting = queued + arriving
         if waiting >= self.settings.max_queue:
-            raise ProtocolError(
-                BUSY,
-                f"The server is busy: {self._all.taken} calls are running and {waiting} are "
-                "waiting. Try again in a few seconds.",
-                status=503,
-                retry_after=2,
-            )
+            raise _busy(f"{self._all.taken} calls are running and {waiting} are waiting")
 
     def _keep_telling(self) -> None:
         """Tell those who wait their place, as long as somebody does."""
@@ -388,6 +375,11 @@ def _accepted(request: Request, options: ToolOptions) -> Accepted:
         return Accepted(request.method, request.target, request.owner)
     params = encode_json(request.context.body.get("params"))
     return Accepted(request.method, request.target, request.owner, request.version, params)
+
+
+def _busy(what: str) -> ProtocolError:
+    text = f"The server is busy: {what}. Try again in a few seconds."
+    return ProtocolError(BUSY, text, status=503, retry_after=2)
 
 
 def _tries(entries: list[Entry]) -> list[Restarted]:

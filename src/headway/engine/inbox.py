@@ -7,6 +7,8 @@ not a broadcast that can be missed. Its first entry says that the run was handed
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from headway.engine.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
@@ -79,8 +81,21 @@ class Inboxes:
         if head is not None and not head.ended:
             self._start(run, inbox)
 
+    def tell(self, stream: str, event: Event) -> None:
+        """Ask something of the run with this stream, wherever it is, and do not wait for it."""
+        self._spawn(self._tell(stream, event))
+
+    async def _tell(self, stream: str, event: Event) -> None:
+        try:
+            await ask(self._journal, stream, event)
+        except JournalError as error:
+            logger.warning("%s was not told: %s", stream, error)
+
     def _start(self, run: Run, inbox: str) -> None:
-        task = asyncio.create_task(self._serve(run, inbox))
+        self._spawn(self._serve(run, inbox))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -28,7 +28,8 @@ class Lease:
     """This process's lease on a journal that others may share.
 
     `lost` is called when another process has found this one gone; `revive` with the stream of a
-    run that a dead process left: True when the run goes on, False when it has to end.
+    run that a dead process left: True when the run goes on, False when it has to end; `recovered`
+    when that was done for all of them.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Lease:
         *,
         lost: Callable[[], None],
         revive: Callable[[str], Awaitable[bool]],
+        recovered: Callable[[], Awaitable[None]],
     ) -> None:
         self.tag = secrets.token_urlsafe(TAG_LENGTH)[:TAG_LENGTH]
         self._journal = journal
@@ -46,6 +48,7 @@ class Lease:
         self._seconds = seconds
         self._lost = lost
         self._revive = revive
+        self._recovered = recovered
         self._seq = 0
         self._timer: Timer | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -105,6 +108,7 @@ class Lease:
                     reason = "the server process that executed it went away"
                     await self._end(stream, Interrupted(reason))
                     await self._end(inbox_of(stream), InboxClosed())
+            await self._recovered()
             for tag in gone:
                 await self._end(_stream(tag), ProcessLeft("found gone"))
         except JournalError as error:

@@ -9,13 +9,13 @@ import logging
 import threading
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
 
-from headway.clock import Clock, Timer
+from headway.clock import Timer
 from headway.engine.pacing import Pacer
 from headway.engine.tree import Root, innermost, offer
 from headway.errors import JournalError, RunCancelled
@@ -31,8 +31,10 @@ from headway.events import (
     Progress,
     encode_json,
 )
-from headway.journal import Journal
 from headway.runs import TRANSITIONS, RunView, State, advance
+
+if TYPE_CHECKING:
+    from headway.engine.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +51,16 @@ BREATH = 0.005
 class Run:
     """One execution of one request's handler.
 
-    Made by `Engine.launch`. `id` is unguessable; `stream` is where its entries are.
+    Made by `Engine.launch`. `id` is unguessable; `stream` is where its entries are; `follows` is
+    the stream of the run it only repeats; `has_handle` says that it can go on without its session.
     """
 
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
         "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
-        "born", "clock", "detached", "ended", "give_up", "heartbeat", "id", "journal", "method",
-        "on_ask", "on_enter", "pacer", "recorded", "scope", "seq", "state", "stopping", "stream",
-        "target", "task", "tree",
+        "born", "clock", "detached", "ended", "engine", "follows", "give_up", "has_handle",
+        "heartbeat", "id", "journal", "method", "on_ask", "on_enter", "pacer", "principal",
+        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -66,19 +69,23 @@ class Run:
         stream: str,
         accepted: Accepted,
         *,
-        journal: Journal,
-        clock: Clock,
+        engine: "Engine",
         rate: float,
         heartbeat: float | None,
         recorded: bool,
+        principal: str = "",
+        follows: str | None = None,
         view: RunView | None = None,
     ) -> None:
         self.id = run_id
         self.stream = stream
         self.method = accepted.method
         self.target = accepted.target
-        self.journal = journal
-        self.clock = clock
+        self.engine = engine
+        self.journal = engine.journal
+        self.clock = clock = engine.clock
+        self.principal = principal
+        self.follows = follows
         self.recorded = recorded
         self.heartbeat = heartbeat
         self.pacer = Pacer(rate)
@@ -96,6 +103,7 @@ class Run:
         self._patience: Timer | None = None
         self.ended = False
         self.detached = False
+        self.has_handle = False
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
         self._questions = 0
         self._reports = 0
@@ -111,8 +119,11 @@ class Run:
         self._breath = 0.0
         if view is None:
             self.append(accepted)
-            return
-        # Taken over from a process that died: what it wrote stays.
+        else:
+            self._take_over(view)
+
+    def _take_over(self, view: RunView) -> None:
+        """Go on behind what a process wrote that died."""
         self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
         if view.progress is not None:
             self.pacer.resume(view.progress)
@@ -169,7 +180,8 @@ class Run:
                     self.append(progress)
             self.append(event)
         finally:
-            self._give_up_questions()
+            for waiting in (self._waiting or {}).values():
+                waiting.cancel()
             for callback in self._ends:
                 callback()
             # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
@@ -303,7 +315,10 @@ class Run:
         self._drain()
         self.append(InputRequested(key, method, None if params is None else encode_json(params)))
         self.on_ask()
-        timer = self.clock.call_later(limit, lambda: self._expire(key)) if limit else None
+        late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
+        timer = (
+            self.clock.call_later(limit, lambda: self.answer(key, None, late)) if limit else None
+        )
         try:
             return await answer
         finally:
@@ -431,14 +446,6 @@ class Run:
         except JournalError:
             return  # the run's task finds out and ends it
         self.start_beating()
-
-    def _expire(self, key: str) -> None:
-        self.answer(key, None, MCPError(INTERNAL_ERROR, "The client did not answer in time"))
-
-    def _give_up_questions(self) -> None:
-        for waiting in (self._waiting or {}).values():
-            if not waiting.done():
-                waiting.cancel()
 
 
 def _nothing() -> None:

@@ -50,6 +50,11 @@ def tag_of(secret: str) -> str:
     ).decode()
 
 
+def principal_tag(principal: str) -> str:
+    """The place of a principal in the journal; all anonymous callers share one."""
+    return tag_of(f"principal {principal}")
+
+
 def run_prefix(run: str, identity: str | int, token: str | int | None) -> bytes:
     """An event id of a run's stream, up to its `seq`."""
     address = base64.urlsafe_b64encode(msgspec.json.encode([identity, token])).rstrip(b"=")

@@ -18,8 +18,6 @@ class Era:
     """Frames carry ids that `Last-Event-ID` can name."""
     primes: bool
     """A stream opens with an id, empty data and `retry`. Older clients choke on it."""
-    answers_cancelled: bool
-    """A cancelled request still ends with a response (2025 streams end with one only)."""
     takes_batches: bool
     """A POST may carry an array of messages."""
     asks_on_streams: bool
@@ -34,7 +32,6 @@ _2025 = Era(
     cut_cancels=False,
     has_event_ids=True,
     primes=False,
-    answers_cancelled=True,
     takes_batches=False,
     asks_on_streams=True,
     logs_by_request=False,
@@ -48,7 +45,6 @@ def _like_2025(version: str, *, primes: bool = False, takes_batches: bool = Fals
         cut_cancels=_2025.cut_cancels,
         has_event_ids=_2025.has_event_ids,
         primes=primes,
-        answers_cancelled=_2025.answers_cancelled,
         takes_batches=takes_batches,
         asks_on_streams=_2025.asks_on_streams,
         logs_by_request=_2025.logs_by_request,
@@ -61,7 +57,6 @@ MODERN: Final = Era(
     cut_cancels=True,
     has_event_ids=False,
     primes=False,
-    answers_cancelled=False,
     takes_batches=False,
     asks_on_streams=False,
     logs_by_request=True,

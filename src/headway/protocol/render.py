@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types.jsonrpc import INTERNAL_ERROR
 from msgspec import Raw, Struct
 
@@ -23,6 +24,7 @@ from headway.events import (
     Part,
     Progress,
     encodable,
+    encode_json,
 )
 from headway.protocol.eras import Era, rank_of
 from headway.protocol.run_uris import META_KEY, uri_of
@@ -32,6 +34,8 @@ REQUEST_CANCELLED: Final = -32800
 
 PART_LOGGER: Final = "headway.part"
 """The logger name under which parts reach a client: the protocol has no message for them."""
+
+LISTEN: Final = "subscriptions/listen"
 
 _INFO: Final = rank_of("info")
 
@@ -85,6 +89,8 @@ class Reader(Struct, frozen=True):
     """The lowest level the client wants at the moment, as `rank_of` counts."""
     run: str = ""
     """The id of the run, for a client that wants to read it as a resource."""
+    method: str = ""
+    """What the request is; empty for a session's own stream."""
 
 
 def render(event: Event, reader: Reader) -> bytes | None:
@@ -175,9 +181,11 @@ def _question(event: InputRequested, reader: Reader) -> bytes | None:
     return request(event.key, event.method, event.params)
 
 
-def _cancelled(event: Cancelled, reader: Reader) -> bytes | None:
-    if not reader.era.answers_cancelled:
-        return None
+def _cancelled(event: Cancelled, reader: Reader) -> bytes:
+    """Who cancelled by word or by leaving is not here any more; whoever is has to be told."""
+    if reader.method == LISTEN:  # nobody's work was lost: it is over as it would be anyway
+        meta = {SUBSCRIPTION_ID_META_KEY: reader.id}
+        return response(reader.id, encode_json({"resultType": "complete", "_meta": meta}))
     return error(reader.id, REQUEST_CANCELLED, error_message(event))
 
 

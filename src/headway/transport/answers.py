@@ -12,7 +12,7 @@ from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 
 from headway.clock import Clock
 from headway.engine import Run
-from headway.errors import ProtocolError
+from headway.errors import ProtocolError, journal_away
 from headway.journal import Journal
 from headway.protocol.eras import Era
 from headway.settings import Settings
@@ -33,16 +33,7 @@ def _closed() -> ProtocolError:
     )
 
 
-def _failed() -> ProtocolError:
-    return ProtocolError(
-        INTERNAL_ERROR,
-        "The journal cannot be read at the moment; try again in a few seconds",
-        status=503,
-        retry_after=5,
-    )
-
-
-_REFUSALS: Final = {End.REPLACED: _replaced, End.CLOSED: _closed, End.FAILED: _failed}
+_REFUSALS: Final = {End.REPLACED: _replaced, End.CLOSED: _closed, End.FAILED: journal_away}
 
 
 class Answers:
@@ -104,10 +95,10 @@ class Answers:
             end = await self.run(run.stream, answer, work)
         except asyncio.CancelledError:
             if cut_cancels:
-                run.cancel("client", "the connection was lost")
+                run.cancel("connection", "the connection was lost")
             raise
         if end is End.GONE and cut_cancels:
-            run.cancel("client", "the client closed the stream")
+            run.cancel("connection", "the client closed the stream")
         if not answer.committed and end in _REFUSALS:
             raise _REFUSALS[end]()
 

@@ -17,11 +17,13 @@ from mcp.shared.jsonrpc_dispatcher import (
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
 
-from headway.engine import Engine, Request, Run, RunContext
+from headway.engine import Engine, Request, Run, RunContext, launch_once
 from headway.errors import ProtocolError
 from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed
+from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era
 from headway.protocol.inbound import Message, read_message
+from headway.protocol.keys import key_of
 from headway.transport.kernel import Kernel
 from headway.transport.sessions import Session
 from headway.transport.watching import Watchers
@@ -51,16 +53,31 @@ class Dialogue:
         session.sessions.open(session, version, message.params or {})
         return result
 
-    def run_of(self, session: Session, message: Message, context: RunContext) -> Run:
+    async def run_of(
+        self, session: Session, message: Message, context: RunContext, key: str | None = None
+    ) -> Run:
         """The run of a request: a new one, or the one its repetition asks for again.
 
+        `key` is the idempotency key that the transport has of it, if it has one.
+
         Raises:
-            ProtocolError: Its id is in use for another request, or the server is busy (503).
+            ProtocolError: Its id is in use for another request, its key was used for another
+                call, or the server is busy (503).
         """
         known = going_on(session, message)
         if known is not None:
             return known
+        request, call_key = self._request(session, message, context), key_of(message, key)
+        if call_key is None:
+            run = self._engine.launch(request)
+        else:
+            run = await launch_once(self._engine, request, call_key)
         identity = cast("str | int", message.id)
+        session.requests[identity] = context
+        run.on_end(partial(_forget, session, identity, context))
+        return run
+
+    def _request(self, session: Session, message: Message, context: RunContext) -> Request:
         call = self._kernel.legacy(self._runner(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -70,19 +87,15 @@ class Dialogue:
                 self._watchers.watch(session.tag, (message.params or {}).get("uri"))
             return result
 
-        run = self._engine.launch(
-            Request(
-                cast("str", message.method),
-                message.target,
-                session.tag,
-                context,
-                execute,
-                session.connection.protocol_version,
-            )
+        return Request(
+            cast("str", message.method),
+            message.target,
+            session.tag,
+            context,
+            execute,
+            session.connection.protocol_version,
+            principal_tag(session.owner),
         )
-        session.requests[identity] = context
-        run.on_end(partial(_forget, session, identity, context))
-        return run
 
     async def take(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.

@@ -11,11 +11,12 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
 
-from headway.engine import Engine, Request, Run, RunContext
+from headway.engine import Engine, Request, Run, RunContext, launch_once
 from headway.protocol import render
-from headway.protocol.cursors import tag_of
+from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import MODERN, rank_of
 from headway.protocol.inbound import Message, subscribed_resources
+from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered, TaskContext
 from headway.transport.kernel import Kernel
 from headway.transport.listening import ListenContext, subscribed_tasks
@@ -55,20 +56,30 @@ class Enveloped:
             return TaskContext(message, transport, metadata)
         return RunContext(message.id, transport, metadata, message.token, message.body)
 
-    def launch(
-        self, message: Message, route: InboundModernRoute, context: RunContext, owner: str
+    async def launch(
+        self,
+        message: Message,
+        route: InboundModernRoute,
+        context: RunContext,
+        owner: str,
+        key: str | None = None,
     ) -> Run:
-        """Start the run of a request of the principal `owner`.
+        """Start the run of a request of the principal `owner`, or one that follows its key's run.
 
         Raises:
-            ProtocolError: The server has as much to do as it may (503).
+            ProtocolError: The server has as much to do as it may (503), or the idempotency key
+                was used for another call.
         """
-        tag = tag_of(f"principal {owner}")
+        tag = principal_tag(owner)
         execute = self._kernel.modern(route, message)
         version = route.protocol_version
         method = cast("str", message.method)
-        request = Request(method, message.target, tag, context, execute, version)
-        run = self._engine.launch(request)
+        request = Request(method, message.target, tag, context, execute, version, tag)
+        call_key = key_of(message, key)
+        if call_key is None:
+            run = self._engine.launch(request)
+        else:
+            run = await launch_once(self._engine, request, call_key)
         for uri in subscribed_resources(message):
             self._watchers.watch(tag, uri)
         return run
@@ -83,4 +94,4 @@ def reader_of(message: Message, run: Run) -> render.Reader:
     """Who reads the run of a request: its client."""
     rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
     identity = cast("str | int", message.id)
-    return render.Reader(identity, message.token, MODERN, lambda: rank, run.id)
+    return render.Reader(identity, message.token, MODERN, lambda: rank, run.id, run.method)

@@ -9,6 +9,7 @@ from headway.auth import principal_of
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.inbound import VERSION_HEADER, read_headers
+from headway.protocol.keys import HEADER as KEY_HEADER
 from headway.transport.guard import Receive, Scope, Send
 from headway.transport.sse import send_json
 
@@ -30,6 +31,11 @@ class Exchange:
         self.owner = principal_of(scope)
         self.request = Request(scope)
         """The request as Starlette's object, which handlers may look at."""
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key in its header."""
+        return self.headers.get(KEY_HEADER)
 
     @property
     def version(self) -> str | None:

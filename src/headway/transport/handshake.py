@@ -28,6 +28,7 @@ from headway.protocol.inbound import (
     Message,
     check_version,
 )
+from headway.protocol.keys import META_KEY
 from headway.transport.answers import Answers
 from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
@@ -95,7 +96,7 @@ class Handshake:
             return
         check_accept(exchange.headers, JSON, SSE)
         context = self._context(exchange, message, session, can_ask=True)
-        run = self._dialogue.run_of(session, message, context)
+        run = await self._dialogue.run_of(session, message, context, exchange.key)
         voice = self._voice(session, message.id, message.token, run.id, 0)
         answer = self._answers.open(
             run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
@@ -115,6 +116,11 @@ class Handshake:
         session = await self._session(exchange)
         messages = read_batch(values, session.era)
         requests = [message for message in messages if message.is_request]
+        if exchange.key is not None:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"An Idempotency-Key header is for one request; in a batch use _meta {META_KEY!r}",
+            )
         if requests:
             check_accept(exchange.headers, JSON, SSE)
         for message in requests:
@@ -126,7 +132,7 @@ class Handshake:
             await send_empty(exchange.send, 202, _header(session))
             return
         batch = Batch(exchange.receive, exchange.send, _header(session))
-        runs = self._runs_of(exchange, session, requests)
+        runs = await self._runs_of(exchange, session, requests)
         for message, run in zip(requests, runs, strict=True):
             voice = self._voice(session, message.id, message.token, run.id, 0)
             batch.add(
@@ -147,7 +153,9 @@ class Handshake:
             )
         return await self._sessions.find(session_id, exchange.owner)
 
-    def _runs_of(self, exchange: Exchange, session: Session, requests: list[Message]) -> list[Run]:
+    async def _runs_of(
+        self, exchange: Exchange, session: Session, requests: list[Message]
+    ) -> list[Run]:
         """The runs of all requests of a batch; when one is refused, none of them begins."""
         runs: list[Run] = []
         new: list[Run] = []
@@ -155,7 +163,7 @@ class Handshake:
             for message in requests:
                 is_new = going_on(session, message) is None
                 context = self._context(exchange, message, session, can_ask=True)
-                runs.append(self._dialogue.run_of(session, message, context))
+                runs.append(await self._dialogue.run_of(session, message, context))
                 new += runs[-1:] if is_new else []
         except ProtocolError:
             for run in new:

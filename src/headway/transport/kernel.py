@@ -28,8 +28,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from headway.engine import RunContext
-from headway.engine.engine import Execute
+from headway.engine import Execute, RunContext
 from headway.errors import ProtocolError
 from headway.events import Accepted, decode_json
 from headway.protocol.inbound import Message, refusal

@@ -57,7 +57,7 @@ class Modern:
             message, kind="streamable-http", headers=headers, request=exchange.request
         )
         await self._kernel.check_param_headers(route, message, headers, context)
-        run = self._enveloped.launch(message, route, context, exchange.owner)
+        run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
         voice = Voice(reader_of(message, run), status=_status)
         answer = self._answers.open(run.stream, 0, voice, exchange.receive, exchange.send)
         self._enveloped.offer(run, answer, message, context)

@@ -310,12 +310,15 @@ class Sessions:
         return self._known.setdefault(session_id, session)
 
     def close(self, session: Session, reason: str) -> None:
-        """End a session: its id is unknown from now on, its runs are cancelled."""
+        """End a session: its id is unknown from now on, its runs are cancelled.
+
+        Not those that a client can come back to without it: by their key, or as a task.
+        """
         self._known.pop(session.id, None)
         session.record(SessionClosed(reason))
         for context in list(session.requests.values()):
-            if context.run is not None:
-                context.run.cancel("client", "the session was closed")
+            if context.run is not None and not context.run.has_handle:
+                context.run.cancel("session", "the session was closed")
 
     def broadcast(self, method: str, params: dict[str, Any] | None, uri: str | None = None) -> None:
         """Tell all sessions of a change; one of a resource only those that subscribed."""

@@ -2,10 +2,8 @@
 
 from typing import Final
 
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types.jsonrpc import INTERNAL_ERROR
 
-from headway.events import TERMINAL, Entry, Event, encode_json
 from headway.journal import Cursor
 from headway.protocol import render
 from headway.transport.pipe import Pipe
@@ -20,16 +18,13 @@ _LOST: Final = "The journal cannot be read at the moment; send the request again
 class Speaker:
     """Writes what a stream says to one client. `stop` and `conclude` end it early.
 
-    Without a `method` it is the session's own stream, which answers nothing.
+    A reader without a method reads the session's own stream, which answers nothing.
     """
 
-    def __init__(
-        self, pipe: Pipe, cursor: Cursor, reader: render.Reader, *, method: str | None = None
-    ) -> None:
+    def __init__(self, pipe: Pipe, cursor: Cursor, reader: render.Reader) -> None:
         self._pipe = pipe
         self._cursor = cursor
         self._reader = reader
-        self._method = method
         self._lines: list[bytes] = []
         self._size = 0
         self._handle: bytes | None = None
@@ -57,10 +52,10 @@ class Speaker:
             for entry in page.entries:
                 if self.end is not None:
                     break
-                self._say(self._line(entry))
+                self._say(render.render(entry.event, self._reader))
                 if self._size > CHUNK:
                     await self._flush()
-            if page.end is not None and self._method is not None:
+            if page.end is not None and self._reader.method:
                 self._say(render.error(self._reader.id, INTERNAL_ERROR, _LOST))
             await self._flush()
             self.end = self.end or page.end
@@ -68,23 +63,6 @@ class Speaker:
             self._say(self._handle)
             await self._flush()
         self.end = self.end or End.DONE
-
-    def _line(self, entry: Entry) -> bytes | None:
-        line = render.render(entry.event, self._reader)
-        if line is None and self._method is not None and type(entry.event) in TERMINAL:
-            return self._last_line(entry.event)
-        return line
-
-    def _last_line(self, event: Event) -> bytes:
-        """The answer to a request that ended in a way its era has no answer for.
-
-        Its client did not cancel it, or nobody would speak here: it waits to be told.
-        """
-        identity = self._reader.id
-        if self._method == "subscriptions/listen":
-            meta = {SUBSCRIPTION_ID_META_KEY: identity}
-            return render.response(identity, encode_json({"resultType": "complete", "_meta": meta}))
-        return render.error(identity, render.REQUEST_CANCELLED, render.error_message(event))
 
     def _say(self, line: bytes | None) -> None:
         if line is not None:

@@ -162,8 +162,6 @@ class Answer:
             last = entries[-1]
             for entry in entries:
                 self._take(entry)
-            if not self._frames and self._cursor.done:
-                return last.event  # ended without a word, as an unanswered cancel does
             if type(last.event) in _AS_JSON and len(self._frames) == 1 and not self._body_size:
                 return last.event
             if self._frames:
@@ -175,10 +173,7 @@ class Answer:
 
     async def _send_json(self, event: Event) -> None:
         body = render(event, self._voice.reader)
-        if body is None:
-            # The era forbids to answer; the client that cancelled is not listening anyway.
-            await send_empty(self._send, 202, self._headers)
-            return
+        assert body is not None  # the end of a run is for whoever asked
         await send_json(self._send, self._voice.status(event), body, self._headers)
 
     # The stream

@@ -134,11 +134,11 @@ class StdioTransport:
         elif self._is_going_on(message):
             logger.debug("request %r was sent twice", message.id)
         elif is_modern:
-            self._ask_modern(message)
+            await self._ask_modern(message)
         elif message.method == "initialize":
             await self._shake_hands(message)
         elif self._session is not None:
-            self._ask(message, self._session)
+            await self._ask(message, self._session)
         elif message.method == "ping":
             self._pipe.put(render.response(message.id, Raw(b"{}")))
         else:
@@ -216,25 +216,25 @@ class StdioTransport:
         speaker = Speaker(self._pipe, self._engine.journal.cursor(session.stream), reader)
         self._spawn(speaker.speak(), self._own_tasks)
 
-    def _ask(self, message: Message, session: Session) -> None:
-        run = self._dialogue.run_of(session, message, self._context(message, can_ask=True))
+    async def _ask(self, message: Message, session: Session) -> None:
+        run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
         identity = cast("str | int", message.id)
         reader = render.Reader(
-            identity, message.token, session.era, lambda: session.level_rank, run.id
+            identity, message.token, session.era, lambda: session.level_rank, run.id, run.method
         )
         self._answer(message, run, reader)
 
-    def _ask_modern(self, message: Message) -> None:
+    async def _ask_modern(self, message: Message) -> None:
         route = classify_enveloped(message)
         context = self._enveloped.context(message, kind=KIND)
-        run = self._enveloped.launch(message, route, context, "")
+        run = await self._enveloped.launch(message, route, context, "")
         speaker = self._answer(message, run, reader_of(message, run))
         self._enveloped.offer(run, speaker, message, context)
 
     def _answer(self, message: Message, run: Run, reader: render.Reader) -> Speaker:
         """Write what the run says, to its end."""
         cursor = self._engine.journal.cursor(run.stream)
-        speaker = Speaker(self._pipe, cursor, reader, method=run.method)
+        speaker = Speaker(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, speaker)
         task = self._spawn(speaker.speak(), self._tasks)
@@ -292,7 +292,7 @@ class StdioTransport:
 
     def _end_of(self, run: Run, *, is_open: bool) -> Event:
         if self._pipe.client_left and is_open:
-            return Cancelled("client", "the client closed the pipe")
+            return Cancelled("connection", "the client closed the pipe")
         return Interrupted("the server was stopped")
 
     async def _quiet(self, within: float) -> None:

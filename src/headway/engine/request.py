@@ -1,0 +1,50 @@
+"""What a transport wants executed, and what an author may set for a tool."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from headway.engine.context import RunContext
+
+Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What an author may set for one tool, beyond the SDK's own options."""
+
+    timeout: float | None = None
+    """Seconds a run of it may take; None: the server's limit."""
+    concurrency: int | None = None
+    """Runs of it at once; None: as many as the server allows."""
+    rate: float | None = None
+    """Progress messages a second of a run of it; None: the server's."""
+    threaded: bool = False
+    """It is a sync function: a run of it needs one of the server's threads."""
+    hand_over: float | None = None
+    """Seconds until a call of it is answered with a handle; inf: never; None: the server's."""
+    restart: bool = False
+    """When its process dies, another one may begin a run of it anew."""
+    detached: bool = False
+    """A run of it goes on when its client is gone, where the era would have it cancelled."""
+    needs_task: bool = False
+    """Only clients that know tasks may call it (2026-07-28)."""
+
+
+class Request(Struct, frozen=True):
+    """What a transport wants executed."""
+
+    method: str
+    target: str | None
+    owner: str
+    """The prefix of the run's stream: only who knows it can find the run."""
+    context: RunContext
+    execute: Execute
+    version: str = ""
+    """The protocol revision it is made in."""
+    principal: str = ""
+    """The place of its caller in the journal, which outlives sessions."""
+    follows: str | None = None
+    """The stream of the run that it only repeats; nothing is executed for it."""
