@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -316,9 +317,8 @@ class Run:
         self.append(InputRequested(key, method, None if params is None else encode_json(params)))
         self.on_ask()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
-        timer = (
-            self.clock.call_later(limit, lambda: self.answer(key, None, late)) if limit else None
-        )
+        expire = partial(self.answer, key, None, late)
+        timer = self.clock.call_later(limit, expire) if limit else None
         try:
             return await answer
         finally:
@@ -337,8 +337,6 @@ class Run:
         else:
             waiting.set_exception(error)
         return True
-
-    # Stopping
 
     @property
     def cancel_event(self) -> anyio.Event:
