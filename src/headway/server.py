@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, cast
 
 from mcp.server import MCPServer
@@ -32,7 +33,7 @@ from mcp_types import (
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from headway import resources, tasks
+from headway import handles, resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
 from headway.engine import Engine, ToolOptions
@@ -71,6 +72,11 @@ class Served:
     def options_of(self, tool: str) -> ToolOptions:
         """What the author set for a tool."""
         return self.tools.get(tool, _NO_OPTIONS)
+
+    def has_windows(self) -> bool:
+        """Whether the author set a window for a tool."""
+        windows = (options.hand_over for options in self.tools.values())
+        return any(window is not None and window < inf for window in windows)
 
 
 _NO_OPTIONS = ToolOptions()
@@ -126,6 +132,7 @@ class HeadwayApp:
         self.path = path
         self.journal = journal
         self.engine = Engine(journal, settings, clock=clock, options=served.options_of)
+        self.engine.has_windows = served.has_windows
         self._served = served
         self._kernel = Kernel(served.low)
         self._sessions = Sessions(journal, settings, clock)
@@ -385,6 +392,7 @@ def equipped(served: Served) -> Server[Any]:
     _equip(served.low)
     resources.equip(served.low, listed=served.is_ours)
     tasks.equip(served.low)
+    handles.equip(served.low)
     return served.low
 
 

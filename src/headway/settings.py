@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from headway.errors import SetupError
+from headway.profiles import Profile
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -66,9 +67,13 @@ class Settings:
     """A run may take this long, unless its tool says otherwise. A day is more than any call
     in the field; without a limit a hung tool holds its place for ever."""
 
-    hand_over: float = 45.0
-    """A call that takes longer is answered with a handle where its client knows tasks; 0: at
-    once, inf: never. Most clients wait 60 s for an answer that says nothing."""
+    hand_over: float | None = None
+    """A call that takes longer is answered with a handle; 0: at once, inf: never. None: after 45 s,
+    and only where the client has its own way to come back. A number says that any client may
+    get one: the tool `continue_run` is listed then."""
+
+    profiles: tuple[Profile, ...] = ()
+    """What the operator knows of clients, asked before what Headway knows."""
 
     lease: float = 10.0
     """A process that gave no sign of life for this long has lost its runs: others that share
@@ -108,7 +113,7 @@ class Settings:
         for name in ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease"):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
-        if not self.hand_over >= 0:
+        if self.hand_over is not None and not self.hand_over >= 0:
             raise SetupError("hand_over must not be below zero")
         for name in ("max_runs", "threads", "max_body", "max_depth", "max_sessions"):
             if getattr(self, name) < 1:

@@ -1,27 +1,31 @@
-"""The tasks extension (SEP-2663): what a server answers about runs that were handed over.
+"""Tasks, of the extension (SEP-2663) and of 2025-11-25: what is told of runs handed over.
 
-`tasks/get` reads the run, `tasks/update` and `tasks/cancel` write to its inbox: nothing here
-knows which process executes it. As with resources, a caller finds what is in its own place of
-the journal, and "unknown", "expired" and "not yours" are one answer.
+`tasks/get` reads the run, `tasks/update` and `tasks/cancel` write to its inbox, `tasks/result`
+follows it: nothing here knows which process executes it. As with resources, a caller finds what is
+its own, and "unknown", "expired" and "not yours" are one answer.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, Final, cast
 
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
-from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, RequestParams
+from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, PaginatedRequestParams, RequestParams
 from mcp_types.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from mcp_types.methods import validate_client_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
-from headway.engine import Run, current_run
-from headway.engine.inbox import ask, read_inbox
+from headway.engine import Following, Run, ask, current_run, inbox_of, read_inbox
 from headway.errors import StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.journal import Journal
+from headway.protocol import tasks_2025
 from headway.protocol.tasks import EXTENSION, outstanding, task_of
+
+PAGE: Final = 50
+"""Tasks in one answer to `tasks/list`."""
 
 Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
@@ -40,16 +44,11 @@ class TaskUpdateParams(TaskParams):
 
 def equip(low: Server[Any]) -> None:
     """Have a server answer for tasks, unless it brings an answer of its own."""
-    if EXTENSION in low.extensions:
+    if EXTENSION in low.extensions or low.get_request_handler("tasks/get") is not None:
         return
     low.extensions[EXTENSION] = {}
-    methods: list[tuple[str, type[RequestParams], Handler]] = [
-        ("tasks/get", TaskParams, _get),
-        ("tasks/update", TaskUpdateParams, _update),
-        ("tasks/cancel", TaskParams, _cancel),
-    ]
-    for method, params, handler in methods:
-        low.add_request_handler(method, params, _gated(method, handler))
+    for method, (params, modern, early) in _METHODS.items():
+        low.add_request_handler(method, params, _gated(method, modern, early))
 
 
 def missing_tasks() -> MCPError:
@@ -61,14 +60,19 @@ def missing_tasks() -> MCPError:
     )
 
 
-def _gated(method: str, handler: Handler) -> Handler:
+def _gated(method: str, modern: Handler | None, early: Handler | None) -> Handler:
+    """The method, for the revisions that have it."""
+
     async def gated(context: Any, params: Any) -> dict[str, Any]:
-        if context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
-        capabilities = context.session.client_capabilities
-        if EXTENSION not in ((capabilities and capabilities.extensions) or {}):
-            raise missing_tasks()
-        return await handler(context, params)
+        version = context.session.protocol_version
+        if version in MODERN_PROTOCOL_VERSIONS and modern is not None:
+            capabilities = context.session.client_capabilities
+            if EXTENSION not in ((capabilities and capabilities.extensions) or {}):
+                raise missing_tasks()
+            return await modern(context, params)
+        if version == tasks_2025.VERSION and early is not None:
+            return await early(context, params)
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
 
     return gated
 
@@ -100,6 +104,80 @@ async def _cancel(_context: Any, params: TaskParams) -> dict[str, Any]:
     except StreamNotFound:
         raise _unknown() from None
     return {"resultType": "complete"}
+
+
+# The experimental tasks of 2025-11-25
+
+
+async def _get_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    return await _early(run, stream)
+
+
+async def _early(run: Run, stream: str) -> dict[str, Any]:
+    entries, inbox = await _read(run.journal, stream)
+    run_id, kept = stream.rpartition("/")[2], run.journal.retention.ttl
+    return tasks_2025.task_of(run_id, entries, inbox, now=run.clock.time(), kept=kept)
+
+
+async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    """What the call returns, waited for; what it asks is asked on the way."""
+    run, stream = await _place_of(params.task_id)
+    await _read(run.journal, stream)
+    related = tasks_2025.related(params.task_id)
+
+    async def ask_client(method: str, said: dict[str, Any]) -> dict[str, Any]:
+        meta = {**said.get("_meta", {}), **related}
+        return await run.ask(method, {**said, "_meta": meta})
+
+    result = await Following(run, stream, ask=ask_client).result()
+    return {**result, "_meta": {**result.get("_meta", {}), **related}}
+
+
+async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
+    """The tasks of the session that asks, oldest first; a cursor is the last one it has seen."""
+    run = current_run.get()
+    if run is None:
+        return {"tasks": []}
+    place = run.stream.rpartition("/")[0]
+    inboxes = await run.journal.streams(inbox_of(f"{place}/"))
+    ids = [name.rpartition("/")[2] for name in inboxes]
+    if params.cursor is not None:
+        if params.cursor not in ids:
+            raise MCPError(INVALID_PARAMS, "No such page; list from the start")
+        ids = ids[ids.index(params.cursor) + 1 :]
+    page, more = ids[:PAGE], ids[PAGE:]
+    found: list[dict[str, Any]] = []
+    for run_id in page:
+        with suppress(MCPError):  # its time was over a moment ago
+            found.append(await _early(run, f"{place}/{run_id}"))
+    return {"tasks": found, "nextCursor": page[-1]} if more else {"tasks": found}
+
+
+async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    task = await _early(run, stream)
+    if task["status"] in _ENDED:
+        raise MCPError(INVALID_PARAMS, f"The task has ended already: it is {task['status']}")
+    await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
+    with suppress(MCPError):
+        await Following(run, stream).result()
+    return await _early(run, stream)
+
+
+_ENDED = ("completed", "failed", "cancelled")
+
+_METHODS: dict[str, tuple[type[RequestParams], Handler | None, Handler | None]] = {
+    "tasks/get": (TaskParams, _get, _get_early),
+    "tasks/update": (TaskUpdateParams, _update, None),
+    "tasks/cancel": (TaskParams, _cancel, _cancel_early),
+    "tasks/result": (TaskParams, None, _result_early),
+    "tasks/list": (PaginatedRequestParams, None, _list_early),
+}
+"""Each method, what it is asked with, and who answers at 2026-07-28 and at 2025-11-25."""
+
+
+# What both have in common
 
 
 def _check_answer(key: str, method: str, value: object) -> None:

@@ -48,6 +48,23 @@ async def key(ctx: Context[Any, Any]) -> str:
     return str((ctx.request_context.meta or {}).get("headway/idempotency-key"))
 
 
+naps: list[float] = []
+
+
+@mcp.tool()
+async def nap(seconds: float) -> str:
+    """Take some time."""
+    naps.append(seconds)
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+@mcp.tool(name="naps")
+async def count_naps() -> str:
+    """How many there were."""
+    return str(len(naps))
+
+
 @mcp.tool()
 async def noisy() -> str:
     """Print to stdout."""

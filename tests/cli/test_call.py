@@ -202,3 +202,16 @@ def test_tools_of_a_target_as_a_table_on_a_terminal(tmp_path: Path):
         assert terminal.finish() == 0
         assert "What it does" in terminal.shown
         assert "Count, and tell." in terminal.shown
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_call_that_is_handed_over_is_gone_on_with(
+    programs: Programs, command: Command, tmp_path: Path, era: str
+):
+    clients = tmp_path / "clients.toml"
+    clients.write_text('[[client]]\nname = "headway"\ndeadline = "400ms"\nresets = false\n')
+    options = ("--hand-over", "30s", "--clients", str(clients), "--journal", "memory:")
+    _, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", *options)
+    finished = command("call", url, "nap", "seconds=1.5", "--era", era)
+    assert (finished.code, finished.out) == (0, "rested\n"), finished.err
+    assert command("call", url, "naps").out == "1\n"

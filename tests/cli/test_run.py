@@ -73,6 +73,7 @@ def test_options_come_from_the_environment_too(programs: Programs):
         (["run", str(EXAMPLE), "--port", "70000"], 2, "--port"),
         (["run", str(EXAMPLE), "--timeout", "soon"], 2, "'soon' is not a duration"),
         (["run", str(EXAMPLE), "--hand-over", "soon"], 2, "'soon' is no window"),
+        (["run", str(EXAMPLE), "--clients", "none.toml"], 3, "none.toml: No such file"),
         (["run", str(EXAMPLE), "--path", "mcp"], 2, "'mcp' is not a path"),
         (["run", "nowhere.py:mcp"], 3, "nowhere.py does not exist"),
         (["run", str(EXAMPLE), "--journal", "carrier-pigeon:"], 3, "carrier-pigeon"),

@@ -34,6 +34,7 @@ class Work:
         self.began = asyncio.Event()
         self.stopped = asyncio.Event()
         self.go = asyncio.Event()
+        self.slows = 0
         self.release = threading.Event()
         self.mcp = Headway("work")
         for tool in (self.count, self.hang, self.big, self.lines, self.ask, self.touch, self.slow):
@@ -60,6 +61,7 @@ class Work:
         return "never"
 
     async def slow(self) -> str:
+        self.slows += 1
         report(1, 2, "half")
         await self.go.wait()
         return "done"
@@ -342,3 +344,51 @@ async def test_calls_cancelled_at_every_moment_leave_nothing_open():
             await client.until(lambda m, i=identity: m.get("id") == i and "result" in m)
         errors = [m for m in client.heard if "error" in m]
         assert errors == []
+
+
+@each_era
+async def test_a_long_call_is_answered_with_a_handle_and_the_rest_is_fetched(era: str) -> None:
+    work = Work()
+    async with piped(work.mcp, Settings(hand_over=0.05)) as client:
+        if era == "2025":
+            await client.shake_hands()
+        first = (await client.call("slow", era=era))["result"]
+        assert first["structuredContent"]["state"] == "working"
+        work.go.set()
+        handle = {"run_id": first["structuredContent"]["run_id"]}
+        rest = (await client.call("continue_run", handle, era=era))["result"]
+        assert rest["content"][0]["text"] == "done"
+
+
+@each_era
+async def test_a_call_with_a_key_is_executed_once(era: str) -> None:
+    work = Work()
+    async with piped(work.mcp) as client:
+        if era == "2025":
+            await client.shake_hands()
+        for identity in ("a", "b"):
+            message = client.message(
+                "tools/call", {"name": "slow"}, era=era, id=identity, token=identity
+            )
+            message["params"]["_meta"]["headway/idempotency-key"] = "k"
+            await client.say(message)
+            await client.until(
+                lambda m, token=identity: m.get("params", {}).get("progressToken") == token
+            )
+        work.go.set()
+        for identity in ("a", "b"):
+            result = (await client.answer(identity))["result"]
+            assert result["content"][0]["text"] == "done"
+        assert work.slows == 1
+
+
+async def test_a_task_of_2025_over_a_pipe() -> None:
+    work = Work()
+    async with piped(work.mcp) as client:
+        await client.shake_hands()
+        created = await client.ask("tools/call", {"name": "slow", "task": {"ttl": 1000}})
+        task = {"taskId": created["result"]["task"]["taskId"]}
+        assert (await client.ask("tasks/get", task))["result"]["status"] == "working"
+        work.go.set()
+        result = (await client.ask("tasks/result", task))["result"]
+        assert result["content"][0]["text"] == "done"

@@ -150,14 +150,15 @@ class Headway(MCPServer[Any]):
             timeout: How long a run may take: seconds, or `500ms`, `45s`, `30m`, `2h`.
             concurrency: How many runs at once; more wait in order and report their place.
             rate: Progress messages a second, at most; 0: every report. The server's when left out.
-            hand_over: After how long a call is answered with a task, where its client knows
-                tasks: a duration, `at once` or `never`. The server's when left out.
+            hand_over: After how long a call is answered with a handle while it goes on: a task
+                where the client knows tasks, else a `run_id` for the tool `continue_run`. A
+                duration, `at once` or `never`; the server's when left out.
             detached: A run goes on when its 2026-07-28 client is gone; else that cancels it. Runs
                 of earlier revisions always go on. Its result is in the journal for its time.
             restart: When the server process dies, the run is begun anew by another process on the
                 same journal file, or at the next start: at most twice. Its progress never goes
                 back; it cannot ask the client anything then. For work that may be done twice.
-            needs_task: Refuse clients of 2026-07-28 that do not know tasks.
+            needs_task: Refuse clients of 2026-07-28 and 2025-11-25 that want no task.
 
         Raises:
             SetupError: An option makes no sense, or two of them contradict each other.

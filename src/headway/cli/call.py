@@ -117,6 +117,7 @@ async def _checked_arguments(client: "Client", request: _Request) -> dict[str, A
 async def _limited(
     client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
 ) -> "CallToolResult":
+    from headway.protocol.handles import CONTINUE, handle_in
     from headway.protocol.keys import META_KEY
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -127,9 +128,14 @@ async def _limited(
     limit = asyncio.timeout(request.timeout)
     try:
         async with limit:
-            return await client.call_tool(
+            result = await client.call_tool(
                 request.tool, arguments, progress_callback=on_progress, meta=meta
             )
+            # Its own bar asks for progress, so it is handed a call only where an operator says so.
+            while (handle := handle_in(result.meta, result.structured_content)) is not None:
+                rest = {"run_id": handle}
+                result = await client.call_tool(CONTINUE, rest, progress_callback=on_progress)
+            return result
     except TimeoutError as error:
         if not limit.expired():
             raise

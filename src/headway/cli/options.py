@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from headway.cli.exits import Refused
+from headway.cli.profiles import read_profiles
 from headway.errors import SetupError
 from headway.settings import Settings, parse_duration, parse_window
 
@@ -102,13 +103,23 @@ Timeout = Annotated[
     ),
 ]
 HandOver = Annotated[
-    float,
+    float | None,
     typer.Option(
         envvar="HEADWAY_HAND_OVER",
         parser=window,
         metavar=DURATION,
-        help="After how long a call goes on as a task, where its client knows tasks: a duration, "
-        "'at once' or 'never'.",
+        help="After how long a call is answered with a handle while it goes on: a duration, "
+        "'at once' or 'never'. Default: 45s, for clients that know tasks or resume streams; a "
+        "duration is for all clients, with the tool continue_run for the others.",
+    ),
+]
+Clients = Annotated[
+    Path | None,
+    typer.Option(
+        "--clients",
+        envvar="HEADWAY_CLIENTS",
+        metavar="FILE",
+        help="What you know of clients, as TOML: it decides when their calls are handed over.",
     ),
 ]
 Stdio = Annotated[
@@ -164,10 +175,16 @@ def settings(
     allow_hosts: list[str] | None,
     allow_origins: list[str] | None,
     timeout: float,
-    hand_over: float,
+    hand_over: float | None,
+    clients: Path | None,
 ) -> Settings:
-    """The settings that the options describe."""
+    """The settings that the options describe.
+
+    Raises:
+        SetupError: The file with clients is missing or wrong.
+    """
     return Settings(
+        profiles=() if clients is None else read_profiles(clients),
         progress_rate=progress_rate,
         timeout=timeout,
         hand_over=hand_over,

@@ -26,7 +26,8 @@ def run(
     allow_host: options.AllowHosts = None,
     allow_origin: options.AllowOrigins = None,
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
-    hand_over: options.HandOver = "45s",  # pyright: ignore[reportArgumentType]
+    hand_over: options.HandOver = None,
+    clients: options.Clients = None,
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve an MCP server unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
@@ -40,6 +41,7 @@ def run(
         allow_origins=allow_origin,
         timeout=timeout,
         hand_over=hand_over,
+        clients=clients,
     )
     logs.configure(log_level)
     loaded = targets.load(target)

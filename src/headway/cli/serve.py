@@ -50,7 +50,8 @@ def serve(
     allow_host: options.AllowHosts = None,
     allow_origin: options.AllowOrigins = None,
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
-    hand_over: options.HandOver = "45s",  # pyright: ignore[reportArgumentType]
+    hand_over: options.HandOver = None,
+    clients: options.Clients = None,
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve the ready-made tools: long-running work on the files below the roots."""
@@ -65,6 +66,7 @@ def serve(
         allow_origins=allow_origin,
         timeout=timeout,
         hand_over=hand_over,
+        clients=clients,
     )
     logs.configure(log_level)
     chosen = Config() if config is None else load(config)

@@ -4,6 +4,8 @@ from headway.engine.context import RunContext, as_event, tell
 from headway.engine.current import current_run
 from headway.engine.engine import BUSY, Engine
 from headway.engine.following import Following
+from headway.engine.inbox import ask, inbox_of, read_inbox
+from headway.engine.keys import id_key
 from headway.engine.once import launch_once
 from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.run import Run
@@ -18,7 +20,11 @@ __all__ = [
     "RunContext",
     "ToolOptions",
     "as_event",
+    "ask",
     "current_run",
+    "id_key",
+    "inbox_of",
     "launch_once",
+    "read_inbox",
     "tell",
 ]

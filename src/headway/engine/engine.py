@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 import anyio
@@ -36,6 +37,7 @@ from headway.events import (
     Entry,
     Event,
     Failed,
+    HandedOver,
     Interrupted,
     Restarted,
     Started,
@@ -98,6 +100,8 @@ class Engine:
         self.reopen: Callable[[Accepted], Execute] | None = None
         """What executes a request again that only the journal knows of."""
         self.inboxes = Inboxes(journal)
+        self.has_windows: Callable[[], bool] = bool
+        """Whether the author of a tool set a window for it."""
         self._telling = False
         self._arriving = 0  # launched, but not at a gate yet
 
@@ -124,6 +128,18 @@ class Engine:
         await self.inboxes.stop()
         await self.keys.stop()
         await self._lease.release()
+
+    @property
+    def offers_handles(self) -> bool:
+        """Whether a call may be answered with a plain handle: author or operator said when."""
+        own = self.settings.hand_over
+        return (own is not None and own < inf) or self.has_windows()
+
+    def handed_over(self, run: Run) -> HandedOver:
+        """The fact that a run has a handle from now on."""
+        age = self.clock.now() - run.born
+        limit = self.options_of(run.target).timeout or self.settings.timeout
+        return HandedOver(self.clock.time() - age, limit + self.journal.retention.ttl)
 
     def options_of(self, tool: str | None) -> ToolOptions:
         """What the author set for a tool."""

@@ -5,12 +5,12 @@ stream of its own for its own request: its id, its token, its session.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types.jsonrpc import INTERNAL_ERROR
 
-from headway.engine.context import RunContext
 from headway.engine.inbox import ask, read_inbox
 from headway.engine.run import Run
 from headway.errors import EntriesTrimmed, JournalError
@@ -33,30 +33,31 @@ from headway.events import (
 from headway.protocol import render
 from headway.protocol.tasks import outstanding
 
+Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
 
 class Following:
-    """Repeats the run in `stream` as the run of `context`, from behind entry `after`.
+    """Has `run` repeat the run in `stream`, from behind entry `after`.
 
-    What the other run asks is asked here too, where the client can be asked; whoever answers
-    first is heard. A client that says that it wants this request cancelled means the work: the
-    other run is asked to stop. A lost connection does not touch it.
+    What the other run asks is put to `ask`, where the client can be asked; whoever answers first
+    is heard. With `means_the_work` a client that says that it wants this request cancelled wants
+    the other run stopped too. A lost connection does not touch it.
     """
 
     def __init__(
         self,
-        context: RunContext,
+        run: Run,
         stream: str,
         *,
         after: int = 0,
-        meta: dict[str, Any] | None = None,
+        ask: Ask | None = None,
+        means_the_work: bool = False,
     ) -> None:
-        assert context.run is not None
-        self.after = after
-        """The last entry that was repeated."""
-        self._context = context
-        self._run: Run = context.run
+        self._after = after
+        self._run = run
         self._stream = stream
-        self._meta = meta
+        self._ask_client = ask
+        self._means_the_work = means_the_work
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def result(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Following:
             return await self._follow()
         except asyncio.CancelledError:
             end = self._run.stopping
-            if isinstance(end, Cancelled) and end.by == "client":
+            if self._means_the_work and isinstance(end, Cancelled) and end.by == "client":
                 wish = CancelRequested(end.by, end.reason)
                 self._run.engine.inboxes.tell(self._stream, wish)
             raise
@@ -102,21 +103,21 @@ class Following:
         """Say what is not known yet, where it stands, and ask what nobody has answered."""
         standing = [entry for entry in past if isinstance(entry.event, Progress)][-1:]
         for entry in past:
-            is_news = entry.seq > self.after or entry in standing or entry.event in unanswered
+            is_news = entry.seq > self._after or entry in standing or entry.event in unanswered
             if is_news and (entry.event in unanswered or type(entry.event) is not InputRequested):
                 self._say(entry)
-        self.after = past[-1].seq
+        self._after = past[-1].seq
 
     def _say(self, entry: Entry) -> None:
         """Say what the other one said."""
-        self.after = entry.seq
+        self._after = entry.seq
         match entry.event:
             case Progress(progress, total, message):
                 self._run.report(progress, total, message)
             case Log() | Part() | Notified():
                 self._run.emit(entry.event)
-            case InputRequested() if self._context.can_send_request:
-                question = self._ask(entry.event)
+            case InputRequested() if self._ask_client is not None:
+                question = self._ask(entry.event, self._ask_client)
                 self._asking[entry.event.key] = asyncio.create_task(question)
             case InputReceived(key):
                 asking = self._asking.pop(key, None)
@@ -125,12 +126,10 @@ class Following:
             case _:
                 pass
 
-    async def _ask(self, question: InputRequested) -> None:
+    async def _ask(self, question: InputRequested, ask_client: Ask) -> None:
         params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
-        if self._meta is not None:
-            params["_meta"] = {**params.get("_meta", {}), **self._meta}
         try:
-            answer = await self._context.send_raw_request(question.method, params)
+            answer = await ask_client(question.method, params)
         except MCPError:
             return  # the one who asked may still hear it from somebody else
         answered = InputAnswered(question.key, encode_json(answer))

@@ -45,23 +45,23 @@ class Keys:
                 return claimed
         return None
 
-    async def claim(self, key: str, run: Run, fingerprint: str = "") -> Claimed:
+    async def claim(self, key: str, mine: Claimed) -> Claimed:
         """Have the key name a run that is durable, unless it names one; returns what it names.
 
         Raises:
             JournalError: The journal cannot be written.
         """
-        mine = Claimed(run.stream, fingerprint)
         try:
             await self._journal.post(key, mine)
         except StreamEnded:
             # What it named is gone, and it will be in a moment.
             await self._journal.drop(key)
             await self._journal.post(key, mine)
-        claimed = await self.find(key) or mine
-        if claimed.stream == run.stream:
-            run.on_end(lambda: self._release_soon(key))
-        return claimed
+        return await self.find(key) or mine
+
+    def release_with(self, run: Run, key: str) -> None:
+        """Let go of the key when the run it names has ended."""
+        run.on_end(lambda: self._release_soon(key))
 
     async def place_of(self, asking: Run, run_id: str) -> str:
         """The stream of the run with this id, where it is the caller's who is asking.
@@ -87,7 +87,7 @@ class Keys:
             claimed = await self.find(key)
             head = None if claimed is None else await self._journal.head(claimed.stream)
             if head is None or head.ended:
-                await self._release(key)
+                await self.release(key)
 
     async def stop(self) -> None:
         """Return when the keys of all runs that have ended are let go of."""
@@ -95,11 +95,12 @@ class Keys:
             await asyncio.wait(self._tasks, timeout=5)
 
     def _release_soon(self, key: str) -> None:
-        task = asyncio.create_task(self._release(key))
+        task = asyncio.create_task(self.release(key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _release(self, key: str) -> None:
+    async def release(self, key: str) -> None:
+        """Let go of a key whose run has ended: both are kept for the same time from now on."""
         try:
             await self._journal.post(key, Released())
         except JournalError as error:

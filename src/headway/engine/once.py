@@ -1,6 +1,7 @@
 """Once: a call with an idempotency key is executed one time, however often it is sent."""
 
 import logging
+from typing import Any
 
 from headway.engine.context import RunContext
 from headway.engine.engine import Engine
@@ -9,7 +10,7 @@ from headway.engine.keys import key_stream
 from headway.engine.request import Request
 from headway.engine.run import Run
 from headway.errors import JournalError, journal_away
-from headway.events import Claimed, HandedOver
+from headway.events import Claimed
 from headway.protocol.keys import CallKey, other_call
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
             run = engine.accept(request)
             claimed = await _claim(engine, run, name, key)
             if claimed.stream == run.stream:
+                engine.keys.release_with(run, name)
                 engine.begin(run, request)
                 return run
             engine.discard(run)
@@ -46,8 +48,10 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
 def follower(request: Request, stream: str) -> Request:
     """The request, asking for what the run in `stream` says."""
 
-    async def execute(context: RunContext) -> dict[str, object]:
-        return await Following(context, stream).result()
+    async def execute(context: RunContext) -> dict[str, Any]:
+        assert context.run is not None
+        ask = context.send_raw_request if context.can_send_request else None
+        return await Following(context.run, stream, ask=ask, means_the_work=True).result()
 
     return Request(
         request.method,
@@ -64,11 +68,9 @@ def follower(request: Request, stream: str) -> Request:
 async def _claim(engine: Engine, run: Run, name: str, key: CallKey) -> Claimed:
     """Make the accepted run durable and have the key name it; what it names is told."""
     run.has_handle = True
-    limit = engine.options_of(run.target).timeout or engine.settings.timeout
     try:
-        handed = HandedOver(engine.clock.time(), limit + engine.journal.retention.ttl)
-        await engine.inboxes.open(run, handed)
-        return await engine.keys.claim(name, run, key.fingerprint)
+        await engine.inboxes.open(run, engine.handed_over(run))
+        return await engine.keys.claim(name, Claimed(run.stream, key.fingerprint))
     except BaseException:
         engine.discard(run)
         raise

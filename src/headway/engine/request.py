@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -30,7 +31,14 @@ class ToolOptions:
     detached: bool = False
     """A run of it goes on when its client is gone, where the era would have it cancelled."""
     needs_task: bool = False
-    """Only clients that know tasks may call it (2026-07-28)."""
+    """Only clients that know tasks may call it."""
+
+    @property
+    def task_support(self) -> Literal["forbidden", "optional", "required"]:
+        """What a client of 2025-11-25 is told (`execution.taskSupport`)."""
+        if self.needs_task:
+            return "required"
+        return "forbidden" if self.hand_over == inf else "optional"
 
 
 class Request(Struct, frozen=True):

@@ -9,15 +9,15 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR
 
 from headway.clock import Timer
 from headway.engine.pacing import Pacer
+from headway.engine.questions import Questions
 from headway.engine.tree import Root, innermost, offer
 from headway.errors import JournalError, RunCancelled
 from headway.events import (
@@ -53,15 +53,16 @@ class Run:
     """One execution of one request's handler.
 
     Made by `Engine.launch`. `id` is unguessable; `stream` is where its entries are; `follows` is
-    the stream of the run it only repeats; `has_handle` says that it can go on without its session.
+    the stream of the run it only repeats; `has_handle` says that it can go on without its session,
+    `window` how long its client may be kept waiting.
     """
 
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "_waiting",
-        "born", "clock", "detached", "ended", "engine", "follows", "give_up", "has_handle",
-        "heartbeat", "id", "journal", "method", "on_ask", "on_enter", "pacer", "principal",
-        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task", "tree",
+        "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "born", "clock",
+        "detached", "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id",
+        "journal", "method", "on_ask", "on_enter", "on_handed", "pacer", "principal", "recorded",
+        "scope", "seq", "state", "stopping", "stream", "target", "task", "tree", "window",
     )  # fmt: skip
 
     def __init__(
@@ -101,12 +102,13 @@ class Run:
         self.give_up: Callable[[], None] = _nothing
         self.on_ask: Callable[[], None] = _nothing
         self.on_enter: Callable[[], None] = _nothing
+        self.on_handed: Callable[[], None] = _nothing
         self._patience: Timer | None = None
         self.ended = False
         self.detached = False
         self.has_handle = False
-        self._waiting: dict[str, asyncio.Future[Any]] | None = None
-        self._questions = 0
+        self.window = inf
+        self._questions: Questions | None = None
         self._reports = 0
         self._ends: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
@@ -181,13 +183,13 @@ class Run:
                     self.append(progress)
             self.append(event)
         finally:
-            for waiting in (self._waiting or {}).values():
-                waiting.cancel()
+            if self._questions is not None:
+                self._questions.give_up()
             for callback in self._ends:
                 callback()
             # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
             self._ends.clear()
-            self.give_up = self.on_ask = self.on_enter = _nothing
+            self.give_up = self.on_ask = self.on_enter = self.on_handed = _nothing
             self.task = None
 
     # What tools call
@@ -307,36 +309,25 @@ class Run:
         Raises:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
-        self._questions += 1
-        key = f"{self.id}.{self._questions}"
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        if self._waiting is None:
-            self._waiting = {}
-        self._waiting[key] = answer
+        if self._questions is None:
+            self._questions = Questions(self.id)
         self._drain()
+        key, answer = self._questions.put()
         self.append(InputRequested(key, method, None if params is None else encode_json(params)))
         self.on_ask()
-        late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
-        expire = partial(self.answer, key, None, late)
+        expire = partial(self._questions.expire, key)
         timer = self.clock.call_later(limit, expire) if limit else None
         try:
             return await answer
         finally:
             if timer is not None:
                 timer.cancel()
-            if self._waiting.pop(key, None) is not None and not self.ended:
+            if not self.ended:
                 self.append(InputReceived(key))
 
     def answer(self, key: str, result: object, error: Exception | None = None) -> bool:
         """Answer a question; False when nobody waits for it."""
-        waiting = (self._waiting or {}).get(key)
-        if waiting is None or waiting.done():
-            return False
-        if error is None:
-            waiting.set_result(result)
-        else:
-            waiting.set_exception(error)
-        return True
+        return self._questions is not None and self._questions.answer(key, result, error)
 
     @property
     def cancel_event(self) -> anyio.Event:

@@ -56,7 +56,7 @@ def declares_tasks(capabilities: object) -> bool:
 
 def handle(run_id: str, entries: list[Entry], handed: HandedOver, now: float) -> dict[str, Any]:
     """The `CreateTaskResult`: the task without what it will end with."""
-    task = _task(run_id, _view(entries), handed, updated=now, now=now)
+    task = _task(run_id, view_of(entries), handed, updated=now, now=now)
     if task["status"] != "working":
         task["status"] = "working"  # `tasks/get` tells the rest, in the shape that has room for it
     return {"resultType": "task", **task}
@@ -68,7 +68,7 @@ def task_of(
     """The `DetailedTask`; `kept` is for how many seconds an ended run can be read."""
     handed = inbox[0].event
     assert isinstance(handed, HandedOver)
-    view = _view(entries)
+    view = view_of(entries)
     updated = entries[-1].time if entries else handed.created
     if view.end is not None:
         handed = HandedOver(handed.created, updated - handed.created + kept)
@@ -119,7 +119,8 @@ def status_message(view: RunView) -> str | None:
     return " · ".join(filter(None, (amount, view.message))) or None
 
 
-def _view(entries: list[Entry]) -> RunView:
+def view_of(entries: list[Entry]) -> RunView:
+    """What the entries of a run add up to."""
     # Of a run that said very much the journal has dropped the beginning.
     is_whole = not entries or entries[0].seq == 1
     return fold(entries, None if is_whole else RunView(State.WORKING))

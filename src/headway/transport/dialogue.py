@@ -15,15 +15,17 @@ from mcp.shared.jsonrpc_dispatcher import (
     handler_exception_to_error_data,
 )
 from mcp_types import INTERNAL_ERROR
-from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
+from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from headway.engine import Engine, Request, Run, RunContext, launch_once
 from headway.errors import ProtocolError
 from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed
+from headway.protocol import tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era
 from headway.protocol.inbound import Message, read_message
 from headway.protocol.keys import key_of
+from headway.transport.hand_over import HandOver, Offered
 from headway.transport.kernel import Kernel
 from headway.transport.sessions import Session
 from headway.transport.watching import Watchers
@@ -34,10 +36,13 @@ logger = logging.getLogger(__name__)
 class Dialogue:
     """Handles the messages of 2025 sessions."""
 
-    def __init__(self, kernel: Kernel, engine: Engine, watchers: Watchers) -> None:
+    def __init__(
+        self, kernel: Kernel, engine: Engine, watchers: Watchers, hand_over: HandOver
+    ) -> None:
         self._kernel = kernel
         self._engine = engine
         self._watchers = watchers
+        self._hand_over = hand_over
 
     async def open(self, session: Session, message: Message, context: RunContext) -> dict[str, Any]:
         """Open a drafted session with its `initialize`; gives the result for the client.
@@ -51,6 +56,9 @@ class Dialogue:
             raise _failed_handshake(error) from None
         version = session.connection.protocol_version
         session.sessions.open(session, version, message.params or {})
+        capabilities = result.get("capabilities", {})
+        if version == tasks_2025.VERSION and "tools" in capabilities:
+            capabilities["tasks"] = tasks_2025.CAPABILITY
         return result
 
     async def run_of(
@@ -67,6 +75,7 @@ class Dialogue:
         known = going_on(session, message)
         if known is not None:
             return known
+        self._check_task(session, message)
         request, call_key = self._request(session, message, context), key_of(message, key)
         if call_key is None:
             run = self._engine.launch(request)
@@ -97,6 +106,54 @@ class Dialogue:
             principal_tag(session.owner),
         )
 
+    async def task(self, session: Session, run: Run, message: Message) -> bytes | None:
+        """The response to a call that asks for a task of 2025-11-25; None for all others.
+
+        Raises:
+            ProtocolError: The journal cannot be written (503).
+        """
+        if not _asks_for_task(session, message):
+            return None
+        run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
+        return await self._hand_over.task(run, message)
+
+    def offer(
+        self,
+        session: Session,
+        run: Run,
+        answer: Offered,
+        message: Message,
+        *,
+        can_reconnect: bool = False,
+    ) -> None:
+        """Let the answer end before the run, in the way that its client knows."""
+        run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
+        shown = self._hand_over.shown(session, message, can_reconnect=can_reconnect)
+        self._hand_over.offer(run, answer, message, shown)
+
+    def reconnect_after(self, session: Session, token: object) -> float:
+        """Seconds until a stream that was resumed is closed early again; inf: never."""
+        return self._hand_over.reconnect_after(self._hand_over.profile(session), token)
+
+    def _check_task(self, session: Session, message: Message) -> None:
+        """Refuse a call that wants a task of a tool that is none, or the other way round.
+
+        Raises:
+            ProtocolError: -32601, as tasks, 2025-11-25 has it.
+        """
+        if message.method != "tools/call" or session.era.version != tasks_2025.VERSION:
+            return
+        support = self._engine.options_of(message.target).task_support
+        wants = _asks_for_task(session, message)
+        if wants and support == "forbidden":
+            raise ProtocolError(
+                METHOD_NOT_FOUND, f"{message.target} cannot be a task; call it without 'task'"
+            )
+        if support == "required" and not wants:
+            raise ProtocolError(
+                METHOD_NOT_FOUND, f"{message.target} has to be a task; call it with 'task'"
+            )
+
     async def take(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.
 
@@ -120,6 +177,12 @@ class Dialogue:
         if session.runner is None:
             session.runner = self._kernel.runner(session.connection)
         return session.runner
+
+
+def _asks_for_task(session: Session, message: Message) -> bool:
+    """Whether a call of 2025-11-25 wants to be a task."""
+    is_call = message.method == "tools/call" and session.era.version == tasks_2025.VERSION
+    return is_call and isinstance((message.params or {}).get("task"), dict)
 
 
 def going_on(session: Session, message: Message) -> Run | None:
@@ -191,6 +254,15 @@ def _remember(session: Session, message: Message) -> None:
             session.record(Unsubscribed(str(params.get("uri"))))
         case _:
             pass
+
+
+def _set_aside(session: Session, identity: str | int, run: Run) -> None:
+    """The request is answered and its id means nothing more; the run can still be answered."""
+    context = session.requests.get(identity)
+    if context is not None and context.run is run and not run.ended:
+        aside = f"handed over {run.id}"
+        session.requests[aside] = session.requests.pop(identity)
+        run.on_end(partial(_forget, session, aside, context))
 
 
 def _forget(session: Session, identity: str | int, context: RunContext) -> None:

@@ -26,11 +26,13 @@ from headway.transport.watching import Watchers
 class Enveloped:
     """Starts the runs of 2026-07-28 requests."""
 
-    def __init__(self, kernel: Kernel, engine: Engine, watchers: Watchers) -> None:
+    def __init__(
+        self, kernel: Kernel, engine: Engine, watchers: Watchers, hand_over: HandOver
+    ) -> None:
         self._kernel = kernel
         self._engine = engine
         self._watchers = watchers
-        self._hand_over = HandOver(engine, kernel)
+        self._hand_over = hand_over
 
     def context(
         self,
@@ -45,7 +47,7 @@ class Enveloped:
         Raises:
             ProtocolError: The request needs an extension that it does not declare.
         """
-        may_hand_over = self._hand_over.applies(message)
+        may_hand_over = self._hand_over.may_be_task(message)
         # In a task the client can be asked; else the SDK's multi-round-trip requests do it.
         transport = TransportContext(kind=kind, can_send_request=may_hand_over, headers=headers)
         metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
@@ -84,10 +86,9 @@ class Enveloped:
             self._watchers.watch(tag, uri)
         return run
 
-    def offer(self, run: Run, answer: Offered, message: Message, context: RunContext) -> None:
-        """Let the answer become a handle, where the client knows tasks."""
-        if isinstance(context, TaskContext):
-            self._hand_over.offer(run, answer, message)
+    def offer(self, run: Run, answer: Offered, message: Message) -> None:
+        """Let the answer become a handle, in the way that its client knows."""
+        self._hand_over.offer(run, answer, message, self._hand_over.shown_modern(message))
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:

@@ -1,32 +1,40 @@
-"""Hand-over: answering a request with a handle while its run goes on.
+"""Hand-over: answering a request early while its run goes on.
 
-A call that ends inside its window is answered as if this module did not exist. One that does not,
-or that has something to ask, is answered with a task where the client declared that it knows
-tasks; what the run says from then on is in the journal for whoever comes with the handle.
+A call that ends inside its window is answered as if this module did not exist. What one gets that
+does not is a table, `protocol/ways.py`; what the run says from then on is in the journal for
+whoever comes with the handle.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from math import isinf
+from math import inf
 from typing import Any, Protocol, cast
 
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+)
 from mcp_types import SERVER_INFO_META_KEY as SERVER_INFO
 
-from headway.engine import Engine, Run, RunContext
-from headway.errors import JournalError, ProtocolError
-from headway.events import HandedOver, encode_json
-from headway.protocol import render
-from headway.protocol.inbound import Message
+from headway.engine import Engine, Run, RunContext, id_key, read_inbox
+from headway.errors import JournalError, ProtocolError, journal_away
+from headway.events import Claimed, Entry, HandedOver, encode_json
+from headway.profiles import Profile, profile_of
+from headway.protocol import render, tasks_2025
+from headway.protocol.handles import CONTINUE, handle_result
+from headway.protocol.inbound import Message, has_envelope
 from headway.protocol.tasks import EXTENSION, declares_tasks, handle
+from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
 from headway.transport.kernel import Kernel
 from headway.transport.listening import subscribed_tasks
 from headway.transport.reading import End
+from headway.transport.sessions import Session
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +47,7 @@ _NEEDS: Mapping[str, str] = {
 
 
 class Offered(Protocol):
-    """An answer that can end with a handle instead of the run's own end."""
+    """An answer that can end before the run does."""
 
     end: End | None
 
@@ -47,17 +55,23 @@ class Offered(Protocol):
         """End with this JSON-RPC message, unless it has ended."""
         ...
 
+    def stop(self, end: End) -> None:
+        """End without one."""
+        ...
+
 
 class HandOver:
-    """Hands runs over to clients that know tasks."""
+    """Hands runs over, each in the way that its request shows."""
 
     def __init__(self, engine: Engine, kernel: Kernel) -> None:
         self._engine = engine
         self._kernel = kernel
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def applies(self, message: Message) -> bool:
-        """Whether this request may be answered with a task.
+    # What a request shows
+
+    def may_be_task(self, message: Message) -> bool:
+        """Whether this request of 2026-07-28 may be answered with a task.
 
         Raises:
             ProtocolError: It must be, and its client does not know tasks (-32021).
@@ -71,47 +85,150 @@ class HandOver:
                 f"This needs the {EXTENSION} extension, which the request does not declare",
                 data={"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
-        return is_call and knows_tasks and not isinf(self._window(message.target))
+        return is_call and knows_tasks and self._windows(message.target).said != inf
 
-    def offer(self, run: Run, answer: Offered, message: Message) -> None:
-        """Let the answer become a handle when the window is over, or the run asks something."""
+    def shown_modern(self, message: Message) -> Shown:
+        """What a request of 2026-07-28 shows of its client."""
+        knows_tasks = declares_tasks(message.meta.get(CLIENT_CAPABILITIES_META_KEY))
+        match message.meta.get(CLIENT_INFO_META_KEY):
+            case {"name": str(name), "version": str(version)}:
+                profile = self._profile(name, version)
+            case _:
+                profile = self._profile("", "")
+        return Shown(profile, knows_tasks, message.token is not None)
+
+    def shown(self, session: Session, message: Message, *, can_reconnect: bool = False) -> Shown:
+        """What a request of a session shows of its client."""
+        has_token = message.token is not None
+        return Shown(self.profile(session), False, has_token, can_reconnect)
+
+    def profile(self, session: Session) -> Profile:
+        """What is known of the client of a session."""
+        params = session.connection.client_params
+        info = None if params is None else params.client_info
+        return self._profile(info.name, info.version) if info is not None else self._profile("", "")
+
+    def _profile(self, name: str, version: str) -> Profile:
+        return profile_of(name, version, self._engine.settings.profiles)
+
+    # Offering
+
+    def offer(self, run: Run, answer: Offered, message: Message, shown: Shown) -> None:
+        """Let the answer end when the window is over, or a task's run asks something."""
+        if message.method != "tools/call":
+            return
+        if message.target == CONTINUE and self._engine.offers_handles:
+            # It waits for another run and hands that one over itself.
+            server = self._engine.settings.hand_over or WINDOW
+            _, run.window = way_of(shown._replace(knows_tasks=False), Windows(None, server))
+            return
+        way, window = way_of(shown, self._windows(message.target))
+        if way is Way.STAY:
+            return
 
         def hand_over() -> None:
             run.on_ask = run.on_enter = _nothing
-            task = asyncio.create_task(self._hand_over(run, answer, message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if way is Way.RECONNECT:
+                answer.stop(End.CLOSED)
+            else:
+                self._spawn(run, answer, message, way)
 
-        run.on_ask = hand_over
-        window = self._window(message.target)
-        if self._engine.options_of(message.target).hand_over == 0:
-            # The author's own `at once` begins with the author's function: what a client is
-            # asked for before, it is asked in the answer to this request.
-            run.on_enter = hand_over
-            return
-        timer = self._engine.clock.call_later(window, lambda: run.on_ask())
+        if way is Way.TASK:
+            run.on_ask = hand_over
+            if self._engine.options_of(message.target).hand_over == 0:
+                # The author's own `at once` begins with the author's function: what a client is
+                # asked for before, it is asked in the answer to this request.
+                run.on_enter = hand_over
+                return
+        timer = self._engine.clock.call_later(window, hand_over)
         run.on_end(timer.cancel)
 
-    def _window(self, tool: str | None) -> float:
-        own = self._engine.options_of(tool).hand_over
-        return self._engine.settings.hand_over if own is None else own
+    async def task(self, run: Run, message: Message) -> bytes:
+        """The response that makes the call a task of 2025-11-25, as the request asks.
 
-    async def _hand_over(self, run: Run, answer: Offered, message: Message) -> None:
+        Raises:
+            ProtocolError: The journal cannot be written (503); the run is cancelled.
+        """
+        try:
+            return await self._handle(run, message, None)
+        except JournalError as error:
+            logger.warning("run %s became no task: %s", run.reference, error)
+            run.cancel("server", "the task could not be stored")
+            raise journal_away() from None
+
+    def reconnect_after(self, profile: Profile, token: object) -> float:
+        """Seconds until a stream that was resumed is closed early again; inf: never."""
+        shown = Shown(profile, False, token is not None, can_reconnect=True)
+        way, window = way_of(shown, Windows(None, self._engine.settings.hand_over))
+        return window if way is Way.RECONNECT else inf
+
+    def _windows(self, tool: str | None) -> Windows:
+        return Windows(self._engine.options_of(tool).hand_over, self._engine.settings.hand_over)
+
+    def _spawn(self, run: Run, answer: Offered, message: Message, way: Way) -> None:
+        task = asyncio.create_task(self._hand_over(run, answer, message, way))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Handing over
+
+    async def _hand_over(self, run: Run, answer: Offered, message: Message, way: Way) -> None:
         if answer.end is not None:
             return
-        now = self._engine.clock.time()
-        age = self._engine.clock.now() - run.born
-        limit = self._engine.options_of(run.target).timeout or self._engine.settings.timeout
-        handed = HandedOver(now - age, limit + run.journal.retention.ttl)
         try:
-            await self._engine.inboxes.open(run, handed)
-            entries = await run.journal.kept(run.stream)
+            response = await self._handle(run, message, way)
         except JournalError as error:
             logger.warning("run %s stays with its request: %s", run.reference, error)
             return
-        result = handle(run.id, entries, handed, now)
-        result["_meta"] = {SERVER_INFO: self._kernel.server.server_info_stamp}
-        answer.conclude(render.escape_lines(render.response(message.id, encode_json(result))))
+        answer.conclude(response)
+        if run.follows:
+            run.cancel("server", "its client has a handle to what it follows")
+
+    async def _handle(self, run: Run, message: Message, way: Way | None) -> bytes:
+        """The response with the handle; the run can be found by it from now on."""
+        stream = run.follows or run.stream
+        handed = await self._handed(run, stream)
+        if way is not Way.TASK:
+            await self._name(run.principal, stream)
+        entries = await run.journal.kept(stream)
+        result = self._result(stream.rpartition("/")[2], entries, handed, way)
+        if has_envelope(message.body):
+            result.setdefault("resultType", "complete")
+            result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
+        run.on_handed()
+        return render.escape_lines(render.response(message.id, encode_json(result)))
+
+    async def _handed(self, run: Run, stream: str) -> HandedOver:
+        """Make the run durable and reachable; when that was is told."""
+        if run.follows or run.has_handle:
+            (first, *_) = await read_inbox(run.journal, stream)
+            assert isinstance(first.event, HandedOver)
+            return first.event
+        run.has_handle = True
+        handed = self._engine.handed_over(run)
+        await self._engine.inboxes.open(run, handed)
+        return handed
+
+    async def _name(self, principal: str, stream: str) -> None:
+        """Make the run's id a key to it: a session may end before the work does."""
+        run_id = stream.rpartition("/")[2]
+        key = id_key(principal, run_id)
+        await self._engine.keys.claim(key, Claimed(stream))
+        local = self._engine.runs.get(run_id)
+        if local is not None:
+            self._engine.keys.release_with(local, key)
+        elif (head := await self._engine.journal.head(stream)) is None or head.ended:
+            await self._engine.keys.release(key)
+
+    def _result(
+        self, run_id: str, entries: list[Entry], handed: HandedOver, way: Way | None
+    ) -> dict[str, Any]:
+        now = self._engine.clock.time()
+        if way is Way.HANDLE:
+            return handle_result(run_id, entries, 0)
+        if way is Way.TASK:
+            return handle(run_id, entries, handed, now)
+        return tasks_2025.created(run_id, entries, handed, now)
 
 
 class TaskContext(RunContext):

@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from math import inf
 from typing import cast
 
 from mcp.shared.message import ServerMessageMetadata
@@ -34,10 +35,9 @@ from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
-from headway.transport.kernel import Kernel
+from headway.transport.reading import End
 from headway.transport.sessions import Session, Sessions
 from headway.transport.sse import Headers, Voice, send_empty, send_json
-from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,9 @@ class Handshake:
     """Answers the requests of 2025 clients."""
 
     def __init__(
-        self,
-        kernel: Kernel,
-        engine: Engine,
-        sessions: Sessions,
-        answers: Answers,
-        watchers: Watchers,
+        self, dialogue: Dialogue, engine: Engine, sessions: Sessions, answers: Answers
     ) -> None:
-        self._dialogue = Dialogue(kernel, engine, watchers)
+        self._dialogue = dialogue
         self._engine = engine
         self._sessions = sessions
         self._answers = answers
@@ -97,10 +92,15 @@ class Handshake:
         check_accept(exchange.headers, JSON, SSE)
         context = self._context(exchange, message, session, can_ask=True)
         run = await self._dialogue.run_of(session, message, context, exchange.key)
+        task = await self._dialogue.task(session, run, message)
+        if task is not None:
+            await send_json(exchange.send, 200, task, _header(session))
+            return
         voice = self._voice(session, message.id, message.token, run.id, 0)
         answer = self._answers.open(
             run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
         )
+        self._dialogue.offer(session, run, answer, message, can_reconnect=session.era.primes)
         with session:
             # A call that asks for progress will stream, and a stream that opens at once can be
             # resumed even when it is cut before the tool says anything.
@@ -225,15 +225,28 @@ class Handshake:
         elif after > head.last + 1:
             raise unknown_event()
         voice = self._voice(session, place.id, place.token, place.run, after)
-        await self._stream(exchange, session, stream, after, voice)
+        limit = self._dialogue.reconnect_after(session, place.token)
+        await self._stream(exchange, session, stream, after, voice, limit)
 
     async def _stream(
-        self, exchange: Exchange, session: Session, stream: str, after: int, voice: Voice
+        self,
+        exchange: Exchange,
+        session: Session,
+        stream: str,
+        after: int,
+        voice: Voice,
+        limit: float = inf,
     ) -> None:
         answer = self._answers.open(
             stream, after, voice, exchange.receive, exchange.send, _header(session)
         )
-        await self._answers.run(stream, answer, answer.stream())
+        closing = partial(answer.stop, End.CLOSED)
+        timer = None if limit == inf else self._engine.clock.call_later(limit, closing)
+        try:
+            await self._answers.run(stream, answer, answer.stream())
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def delete(self, exchange: Exchange) -> None:
         """The client is done with its session.

@@ -18,6 +18,8 @@ from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import has_envelope, parse_body, read_message
 from headway.settings import Settings
 from headway.transport.answers import Answers
+from headway.transport.dialogue import Dialogue
+from headway.transport.enveloped import Enveloped
 from headway.transport.exchange import Exchange, NotAllowed, refuse
 from headway.transport.guard import (
     ClientGone,
@@ -28,6 +30,7 @@ from headway.transport.guard import (
     check_content_type,
     read_body,
 )
+from headway.transport.hand_over import HandOver
 from headway.transport.handshake import Handshake
 from headway.transport.kernel import Kernel
 from headway.transport.modern import Modern
@@ -55,8 +58,11 @@ class HttpTransport:
         self._engine = engine
         self._settings = settings
         self._guard = guard
-        self._modern = Modern(kernel, engine, self.answers, watchers)
-        self._handshake = Handshake(kernel, engine, sessions, self.answers, watchers)
+        hand_over = HandOver(engine, kernel)
+        enveloped = Enveloped(kernel, engine, watchers, hand_over)
+        dialogue = Dialogue(kernel, engine, watchers, hand_over)
+        self._modern = Modern(kernel, self.answers, enveloped)
+        self._handshake = Handshake(dialogue, engine, sessions, self.answers)
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._post,
             "GET": self._get,

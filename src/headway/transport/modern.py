@@ -3,7 +3,6 @@
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types.jsonrpc import INVALID_REQUEST
 
-from headway.engine import Engine
 from headway.errors import ProtocolError
 from headway.events import Event
 from headway.protocol import render
@@ -15,18 +14,15 @@ from headway.transport.exchange import JSON, SSE, Exchange, Refusal
 from headway.transport.guard import check_accept
 from headway.transport.kernel import Kernel
 from headway.transport.sse import Voice, send_empty
-from headway.transport.watching import Watchers
 
 
 class Modern:
     """Answers the POSTs of 2026-07-28 clients."""
 
-    def __init__(
-        self, kernel: Kernel, engine: Engine, answers: Answers, watchers: Watchers
-    ) -> None:
+    def __init__(self, kernel: Kernel, answers: Answers, enveloped: Enveloped) -> None:
         self._kernel = kernel
         self._answers = answers
-        self._enveloped = Enveloped(kernel, engine, watchers)
+        self._enveloped = enveloped
 
     async def post(self, exchange: Exchange, message: Message) -> None:
         """Answer one self-contained message.
@@ -60,7 +56,7 @@ class Modern:
         run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
         voice = Voice(reader_of(message, run), status=_status)
         answer = self._answers.open(run.stream, 0, voice, exchange.receive, exchange.send)
-        self._enveloped.offer(run, answer, message, context)
+        self._enveloped.offer(run, answer, message)
         await self._answers.answer(run, answer, MODERN)
 
 

@@ -30,10 +30,10 @@ class Speaker:
         self._handle: bytes | None = None
         self.end: End | None = None
 
-    def stop(self) -> None:
+    def stop(self, end: End) -> None:
         """Write nothing from now on."""
         if self.end is None:
-            self.end = End.CLOSED
+            self.end = end
             self._cursor.nudge()
 
     def conclude(self, message: bytes) -> None:

@@ -36,8 +36,10 @@ from headway.protocol.inbound import (
 from headway.settings import Settings
 from headway.transport.dialogue import Dialogue, read_batch
 from headway.transport.enveloped import Enveloped, reader_of
+from headway.transport.hand_over import HandOver
 from headway.transport.kernel import Kernel
 from headway.transport.pipe import Pipe
+from headway.transport.reading import End
 from headway.transport.sessions import Session, Sessions
 from headway.transport.speaker import Speaker
 from headway.transport.watching import Watchers
@@ -74,8 +76,9 @@ class StdioTransport:
         self._sessions = sessions
         self._settings = settings
         self._pipe = pipe
-        self._dialogue = Dialogue(kernel, engine, watchers)
-        self._enveloped = Enveloped(kernel, engine, watchers)
+        hand_over = HandOver(engine, kernel)
+        self._dialogue = Dialogue(kernel, engine, watchers, hand_over)
+        self._enveloped = Enveloped(kernel, engine, watchers, hand_over)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, Speaker]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -198,7 +201,7 @@ class StdioTransport:
                 # It may take a moment to stop; its id is free from now on.
                 self._session.requests.pop(identity, None)
             reason = (message.params or {}).get("reason")
-            speaker.stop()
+            speaker.stop(End.CLOSED)
             run.cancel("client", reason[:200] if isinstance(reason, str) else None)
 
     # Requests
@@ -218,18 +221,23 @@ class StdioTransport:
 
     async def _ask(self, message: Message, session: Session) -> None:
         run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
+        task = await self._dialogue.task(session, run, message)
+        if task is not None:
+            self._pipe.put(task)
+            return
         identity = cast("str | int", message.id)
         reader = render.Reader(
             identity, message.token, session.era, lambda: session.level_rank, run.id, run.method
         )
-        self._answer(message, run, reader)
+        speaker = self._answer(message, run, reader)
+        self._dialogue.offer(session, run, speaker, message)
 
     async def _ask_modern(self, message: Message) -> None:
         route = classify_enveloped(message)
         context = self._enveloped.context(message, kind=KIND)
         run = await self._enveloped.launch(message, route, context, "")
         speaker = self._answer(message, run, reader_of(message, run))
-        self._enveloped.offer(run, speaker, message, context)
+        self._enveloped.offer(run, speaker, message)
 
     def _answer(self, message: Message, run: Run, reader: render.Reader) -> Speaker:
         """Write what the run says, to its end."""

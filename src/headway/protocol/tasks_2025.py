@@ -1,0 +1,59 @@
+"""The experimental tasks of 2025-11-25: the same runs, in an earlier shape.
+
+A client asks for a task itself, with `task` in its call, and gets the result with `tasks/result`.
+"""
+
+from typing import Any, Final, Literal
+
+from headway.events import Completed, Entry, HandedOver, decode_json
+from headway.protocol import tasks
+
+VERSION: Final = "2025-11-25"
+
+METHODS: Final = ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel")
+
+RELATED: Final = "io.modelcontextprotocol/related-task"
+
+CAPABILITY: Final[dict[str, Any]] = {
+    "list": {},
+    "cancel": {},
+    "requests": {"tools": {"call": {}}},
+}
+
+Support = Literal["forbidden", "optional", "required"]
+
+_NAMES: Final = {
+    "taskId": "taskId",
+    "status": "status",
+    "statusMessage": "statusMessage",
+    "createdAt": "createdAt",
+    "lastUpdatedAt": "lastUpdatedAt",
+    "ttlMs": "ttl",
+    "pollIntervalMs": "pollInterval",
+}
+"""The fields of a task, and what they were called."""
+
+
+def created(run_id: str, entries: list[Entry], handed: HandedOver, now: float) -> dict[str, Any]:
+    """The `CreateTaskResult`."""
+    return {"task": _renamed(tasks.handle(run_id, entries, handed, now))}
+
+
+def task_of(
+    run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
+) -> dict[str, Any]:
+    """The `Task`; one whose tool failed has failed, other than in the extension of 2026-07-28."""
+    task = _renamed(tasks.task_of(run_id, entries, inbox, now=now, kept=kept))
+    end = entries[-1].event
+    if isinstance(end, Completed) and decode_json(end.result).get("isError") is True:
+        task["status"] = "failed"
+    return task
+
+
+def related(run_id: str) -> dict[str, Any]:
+    """The `_meta` of everything that is said of a task outside of `tasks/*`."""
+    return {RELATED: {"taskId": run_id}}
+
+
+def _renamed(task: dict[str, Any]) -> dict[str, Any]:
+    return {old: task[name] for name, old in _NAMES.items() if name in task}
