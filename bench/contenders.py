@@ -19,7 +19,8 @@ class Contender:
     command: tuple[str, ...]
     imports: str
     """The statement whose time is reported as its import."""
-    only_start_up: bool = False
+    measures: tuple[str, ...] = ("startup", "calls", "events", "paced", "memory")
+    """What of it is measured."""
 
     def try_import(self) -> tuple[float, str | None]:
         """How long its import takes in a fresh interpreter, and why it fails if it does."""
@@ -63,6 +64,13 @@ CONTENDERS = (
         "import headway.server",
     ),
     Contender(
+        "headway-handing",
+        "hand-over after 45 s for every client",
+        _script("product", "memory:", "authored", "45"),
+        "import headway.server",
+        measures=("calls",),
+    ),
+    Contender(
         "headway-cli",
         "`headway run`, only its start-up",
         (
@@ -70,6 +78,6 @@ CONTENDERS = (
             *("--port", "{port}", "--journal", "memory:"),
         ),
         "import headway.server, headway.cli",
-        only_start_up=True,
+        measures=("startup",),
     ),
 )

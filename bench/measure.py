@@ -88,6 +88,8 @@ class Bench:
         self.samples = Samples()
         if "startup" in plan.measures:
             for contender, seconds in contenders.items():
+                if "startup" not in contender.measures:
+                    continue
                 self.samples.add(contender.name, "startup.import", seconds)
 
     def run(self) -> Samples:
@@ -107,6 +109,8 @@ class Bench:
         for number in range(self._plan.starts):
             self._say(f"start-up, {number + 1} of {self._plan.starts}")
             for contender in self._contenders:
+                if "startup" not in contender.measures:
+                    continue
                 with self._running(contender, "startup"):
                     pass
                 if number:  # the first was made by asking whether it is there
@@ -116,7 +120,7 @@ class Bench:
         with ExitStack() as stack:
             servers: list[tuple[Contender, ServerProcess]] = []
             for contender in self._contenders:
-                if not contender.only_start_up:
+                if {"calls", "events", "paced"} & set(contender.measures):
                     server = stack.enter_context(self._running(contender, "rates"))
                     servers.extend([] if server is None else [(contender, server)])
             neighbours = Neighbours([*(server.pid for _, server in servers), self._load.pid])
@@ -124,7 +128,8 @@ class Bench:
                 for figure, make in self._rate_jobs(number):
                     self._say(f"round {number + 1} of {self._plan.rounds}: {figure}")
                     for contender, server in servers:
-                        self._sample(contender, figure, make(port=server.port, pid=server.pid))
+                        if figure.partition(".")[0] in contender.measures:
+                            self._sample(contender, figure, make(port=server.port, pid=server.pid))
             with suppress(OSError):  # one of ours may have died; that is told elsewhere
                 self.samples.others = neighbours.share()
 
@@ -146,7 +151,7 @@ class Bench:
 
     def _memory(self) -> None:
         for contender in self._contenders:
-            if contender.only_start_up:
+            if "memory" not in contender.measures:
                 continue
             self._say(f"memory: {contender.name}")
             with self._running(contender, "memory") as server:

@@ -32,6 +32,10 @@ def verdicts(samples: Samples) -> Iterator[Verdict]:
         for n in CONCURRENCIES:
             what, least = f"calls/s, {era}, {n} connections", 4 if era == "2025" else 2
             yield _rate(samples, what, ("headway", "sdk"), f"calls.{era}.{n}", least)
+    for era in ERAS:
+        for n in CONCURRENCIES:
+            what = f"calls/s, {era}, {n} connections"
+            yield _rate(samples, what, ("headway-handing", "headway"), f"calls.{era}.{n}", 0.95)
     yield _size(samples, "idle session", "memory.idle_session", 5)
     yield _size(samples, "session with open GET stream", "memory.get_stream", 25)
     for era in ERAS:

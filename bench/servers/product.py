@@ -1,8 +1,9 @@
 """Headway, every report sent.
 
-    python -m bench.servers.product PORT JOURNAL FIXTURE
+    python -m bench.servers.product PORT JOURNAL FIXTURE [HAND_OVER]
 
-FIXTURE is `authored` (a `Headway`) or `fixture` (the SDK's `MCPServer`, served unchanged).
+FIXTURE is `authored` (a `Headway`) or `fixture` (the SDK's `MCPServer`, served unchanged);
+HAND_OVER is the window of every client's calls in seconds.
 """
 
 import sys
@@ -14,4 +15,6 @@ from headway.settings import Settings
 
 if __name__ == "__main__":
     mcp = import_module(f"bench.servers.{sys.argv[3]}").mcp
-    serve(asgi(mcp, journal=sys.argv[2], settings=Settings(progress_rate=0)), int(sys.argv[1]))
+    window = float(sys.argv[4]) if len(sys.argv) > 4 else None
+    settings = Settings(progress_rate=0, hand_over=window)
+    serve(asgi(mcp, journal=sys.argv[2], settings=settings), int(sys.argv[1]))

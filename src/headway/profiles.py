@@ -8,6 +8,7 @@ row costs a hand-over too early or too late. An operator's own rows go before th
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 
 
@@ -79,6 +80,7 @@ PROFILES: Final = (
 """The first row that fits counts. State of November 2026; clients move monthly."""
 
 
+@lru_cache(maxsize=256)
 def profile_of(name: str, version: str, own: tuple[Profile, ...] = ()) -> Profile:
     """What is known of the client with this name and version; `own` rows are asked first."""
     for row in (*own, *PROFILES):

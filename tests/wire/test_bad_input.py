@@ -14,7 +14,7 @@ import pytest
 from tests.wire.client import request_bytes, until
 from tests.wire.peers import JSON_AND_SSE, MODERN, Modern, Session, Wire, served, text_of
 
-from headway import Headway, Settings
+from headway import Headway, Settings, report
 
 pytestmark = pytest.mark.anyio
 
@@ -309,3 +309,32 @@ async def test_a_wildcard_address_checks_no_host_but_still_the_origin() -> None:
             headers = session.headers(Origin=origin, Accept=JSON_AND_SSE)
             answer = await wire.ask("POST", headers, json.dumps(ping()).encode())
             assert answer.status == status
+
+
+async def test_a_progress_token_in_use_is_refused_and_free_again_afterwards() -> None:
+    release = asyncio.Event()
+    mcp = Headway("tokens")
+
+    @mcp.tool()
+    async def wait() -> str:
+        report(1, 2, "half")
+        await release.wait()
+        return "done"
+
+    async with served(mcp) as wire:
+        one, two = await Session.open(wire), await Session.open(wire)
+        first = await one.call("wait", id="a", token="t")
+        await first.message()
+        refused = await (await one.call("wait", id="b", token="t")).outcome()
+        assert (refused["id"], refused["error"]["code"]) == ("b", -32602)
+        assert "request 'a'" in refused["error"]["message"]
+        other = await two.call("wait", id="a", token="t")  # another session's tokens are its own
+        await other.message()
+        first.cut()  # nobody reads it any more: whoever asks again with it is heard
+        await until(lambda: len(wire.app.transport.answers) == 1)
+        again = await one.call("wait", id="c", token="t")
+        await again.message()
+        release.set()
+        assert text_of(await again.outcome()) == "done"
+        reused = await one.call("wait", id="d", token="t")
+        assert text_of(await reused.outcome()) == "done"

@@ -48,6 +48,10 @@ class Answers:
     def __len__(self) -> int:
         return len(self._open)
 
+    def is_read(self, stream: str) -> bool:
+        """Whether a client is reading the stream at the moment."""
+        return stream in self._open
+
     def open(
         self,
         stream: str,

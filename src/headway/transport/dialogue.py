@@ -5,6 +5,7 @@ handled in; a request becomes a run, and how its stream is read is the transport
 """
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -37,8 +38,16 @@ class Dialogue:
     """Handles the messages of 2025 sessions."""
 
     def __init__(
-        self, kernel: Kernel, engine: Engine, watchers: Watchers, hand_over: HandOver
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        watchers: Watchers,
+        hand_over: HandOver,
+        *,
+        is_read: Callable[[str], bool],
     ) -> None:
+        """`is_read` tells whether the client reads a run's stream at the moment."""
+        self._is_read = is_read
         self._kernel = kernel
         self._engine = engine
         self._watchers = watchers
@@ -78,6 +87,7 @@ class Dialogue:
         self._check_task(session, message)
         request, call_key = self._request(session, message, context), key_of(message, key)
         if call_key is None:
+            self._check_token(session, message.token)
             run = self._engine.launch(request)
         else:
             run = await launch_once(self._engine, request, call_key)
@@ -134,6 +144,23 @@ class Dialogue:
     def reconnect_after(self, session: Session, token: object) -> float:
         """Seconds until a stream that was resumed is closed early again; inf: never."""
         return self._hand_over.reconnect_after(self._hand_over.profile(session), token)
+
+    def _check_token(self, session: Session, token: str | int | None) -> None:
+        """Refuse a token whose progress the client could not tell apart (progress, 2025-11-25).
+
+        Raises:
+            ProtocolError: A request whose answer is being read has the same one.
+        """
+        if token is None:
+            return
+        for context in session.requests.values():
+            run = context.run
+            if context.token == token and run is not None and self._is_read(run.stream):
+                raise ProtocolError(
+                    INVALID_PARAMS,
+                    f"progressToken {token!r} belongs to request {context.request_id!r}, which has "
+                    "not ended; give each request a token of its own",
+                )
 
     def _check_task(self, session: Session, message: Message) -> None:
         """Refuse a call that wants a task of a tool that is none, or the other way round.

@@ -88,7 +88,8 @@ class Enveloped:
 
     def offer(self, run: Run, answer: Offered, message: Message) -> None:
         """Let the answer become a handle, in the way that its client knows."""
-        self._hand_over.offer(run, answer, message, self._hand_over.shown_modern(message))
+        if message.method == "tools/call":
+            self._hand_over.offer(run, answer, message, self._hand_over.shown_modern(message))
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:

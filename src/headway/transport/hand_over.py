@@ -28,7 +28,7 @@ from headway.events import Claimed, Entry, HandedOver, encode_json
 from headway.profiles import Profile, profile_of
 from headway.protocol import render, tasks_2025
 from headway.protocol.handles import CONTINUE, handle_result
-from headway.protocol.inbound import Message, has_envelope
+from headway.protocol.inbound import Message, has_envelope, is_id
 from headway.protocol.tasks import EXTENSION, declares_tasks, handle
 from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
 from headway.transport.kernel import Kernel
@@ -89,13 +89,14 @@ class HandOver:
 
     def shown_modern(self, message: Message) -> Shown:
         """What a request of 2026-07-28 shows of its client."""
-        knows_tasks = declares_tasks(message.meta.get(CLIENT_CAPABILITIES_META_KEY))
-        match message.meta.get(CLIENT_INFO_META_KEY):
+        meta = message.meta
+        knows_tasks = declares_tasks(meta.get(CLIENT_CAPABILITIES_META_KEY))
+        match meta.get(CLIENT_INFO_META_KEY):
             case {"name": str(name), "version": str(version)}:
                 profile = self._profile(name, version)
             case _:
                 profile = self._profile("", "")
-        return Shown(profile, knows_tasks, message.token is not None)
+        return Shown(profile, knows_tasks, is_id(meta.get("progressToken")))
 
     def shown(self, session: Session, message: Message, *, can_reconnect: bool = False) -> Shown:
         """What a request of a session shows of its client."""

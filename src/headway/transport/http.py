@@ -60,7 +60,7 @@ class HttpTransport:
         self._guard = guard
         hand_over = HandOver(engine, kernel)
         enveloped = Enveloped(kernel, engine, watchers, hand_over)
-        dialogue = Dialogue(kernel, engine, watchers, hand_over)
+        dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
         self._modern = Modern(kernel, self.answers, enveloped)
         self._handshake = Handshake(dialogue, engine, sessions, self.answers)
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {

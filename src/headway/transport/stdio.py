@@ -77,7 +77,7 @@ class StdioTransport:
         self._settings = settings
         self._pipe = pipe
         hand_over = HandOver(engine, kernel)
-        self._dialogue = Dialogue(kernel, engine, watchers, hand_over)
+        self._dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self._is_read)
         self._enveloped = Enveloped(kernel, engine, watchers, hand_over)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, Speaker]] = {}
@@ -149,6 +149,9 @@ class StdioTransport:
                 INVALID_REQUEST,
                 "Send initialize first, or the envelope of 2026-07-28 in params._meta",
             )
+
+    def _is_read(self, stream: str) -> bool:
+        return any(run.stream == stream for _, run, _ in self._open.values())
 
     def _is_going_on(self, message: Message) -> bool:
         """Whether this very request is being answered already.
