@@ -232,5 +232,6 @@ async def program(
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        # First: asyncio waits for the ends of pipes too, also of one that nobody reads any more.
         transport_of(process).close()
+        await process.wait()

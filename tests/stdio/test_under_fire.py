@@ -87,16 +87,21 @@ async def test_a_client_that_does_not_read_costs_little_and_blocks_no_tool(
         before = (await client.call("memory", **options))["result"]["structuredContent"]["result"]
         transport_of(client.reader).pause_reading()
         calls = [
-            await client.start(
-                "flood", {"mark": str(mark), "count": 3000, "size": 10_000}, **options
+            client.message(
+                "tools/call",
+                {"name": "flood", "arguments": {"mark": str(mark), "count": 3000, "size": 10_000}},
+                **options,
             )
             for mark in marks
         ]
+        # At once: when the first one has said much, the next is not read before that is taken.
+        await client.raw(b"".join(json.dumps(call).encode() + b"\n" for call in calls))
         await until(lambda: all(mark.exists() for mark in marks))
         assert _resident(client.process.pid) - before < 60_000_000
         transport_of(client.reader).resume_reading()
         for call in calls:
-            assert (await client.answer(call))["result"]["content"][0]["text"] == "flooded"
+            answer = await client.answer(call["id"])
+            assert answer["result"]["content"][0]["text"] == "flooded"
         assert [m for m in client.heard if "were dropped" in str(m.get("params"))]
 
 
