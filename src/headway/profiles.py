@@ -73,9 +73,10 @@ PROFILES: Final = (
     ),
     Profile(
         # Named so unless its user says otherwise; no deadline unless its user sets one.
-        "mcp", sends_token=False, resets=False, resumes=True, tasks=False,
-        source="mcp.client.session, mcp.client.streamable_http",
+        # FastMCP's is called so too.
+        "mcp", resets=False, resumes=True, source="mcp.client.session, make interop",
     ),
+    Profile("inspector-cli", sends_token=False, source="make interop"),
 )  # fmt: skip
 """The first row that fits counts. State of November 2026; clients move monthly."""
 

@@ -291,9 +291,8 @@ async def test_a_wrong_routing_header_is_refused() -> None:
         client = Client(wire)
         task = (await client.task("slow"))["taskId"]
         body = client.body("tasks/get", {"taskId": task})
-        for name in ("other", None):
-            answer = await client.post(body, {"Mcp-Name": name})
-            assert (answer.status, (await answer.json())["error"]["code"]) == (400, -32020)
+        answer = await client.post(body, {"Mcp-Name": "other"})
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, -32020)
 
 
 async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_path: Path) -> None:
@@ -367,3 +366,14 @@ async def test_a_tool_may_never_or_always_be_handed_over() -> None:
         assert (await soon.rest())[-1]["result"]["resultType"] == "task"
         go.set()
         assert text_of((await never.rest())[-1]) == "done"
+
+
+async def test_a_client_that_leaves_the_routing_header_out_is_served() -> None:
+    work = Work()
+    async with served(work.mcp, settings=AT_ONCE) as wire:
+        client = Client(wire)
+        task = await client.task("slow")
+        body = client.body("tasks/get", {"taskId": task["taskId"]})
+        answer = await (await client.post(body, {"Mcp-Name": None})).json()
+        assert answer["result"]["taskId"] == task["taskId"]
+        work.go.set()

@@ -190,7 +190,9 @@ def classify_modern(
     verdict = classify_enveloped(message, headers)
     if message.method in TASK_METHODS:
         task = (message.params or {}).get("taskId")
-        if decode_header_value(headers.get(MCP_NAME_HEADER)) != task:
+        name = headers.get(MCP_NAME_HEADER)
+        # Clients in the field leave it out (fastmcp-tasks 4.1): nothing is misrouted by that.
+        if name is not None and decode_header_value(name) != task:
             raise ProtocolError(
                 HEADER_MISMATCH,
                 "mcp-name header does not match the request body's 'taskId' parameter",
