@@ -167,11 +167,37 @@ def typescript(name: str, url: str, node: Path) -> Iterator[tuple[str, bool, str
     package, mode = PACKAGES[name]
     for case in CASES:
         if case.only in ("", name):
-            # Every client counts for itself.
-            steps = json.loads(json.dumps(case.steps).replace('"name": "', f'"name": "{name}-'))
+            steps = named(case.steps, name)
             orders = {"package": package, "mode": mode, "url": url, "steps": steps}
             came = said([node, node.parent.parent.parent / "client.mjs", json.dumps(orders)])
             yield case.name, *verdict(case.check, came, name)
+
+
+def reconnecting(node: Path) -> Iterator[tuple[str, bool, str]]:
+    """Clients whose streams are closed early, and who come back to them (SEP-1699)."""
+    known = OUT / "clients.toml"
+    known.write_text('[[client]]\nname = "interop"\nresumes = true\n')
+    options = ("--hand-over", "500ms", "--clients", str(known))
+    steps = [call("work", name="w", seconds=4), call("count", name="w")]
+    with served(OUT / "closing.log", "run", TARGET, *options) as url:
+        for name in ("sdk", "client-2025"):
+            package, mode = PACKAGES[name]
+            orders = {"package": package, "mode": mode, "url": url, "steps": named(steps, name)}
+            came = said([node, node.parent.parent.parent / "client.mjs", json.dumps(orders)])
+            yield (
+                f"{name} comes back to a stream that was closed early",
+                *verdict(came_back, came, name),
+            )
+
+
+def came_back(came: list[Any]) -> bool:
+    """Whether a call of eight windows got its result over several streams, and ran once."""
+    return text(came[0]) == "w is done" and came[0]["resumed"] >= 2 and once(came[1])
+
+
+def named(steps: list[Step], name: str) -> list[Step]:
+    """The steps with the names of works for one client: every client counts for itself."""
+    return json.loads(json.dumps(steps).replace('"name": "', f'"name": "{name}-'))
 
 
 def verdict(check: Check, came: str, name: str) -> tuple[bool, str]:
@@ -246,7 +272,7 @@ def said(command: list[Any]) -> str:
 def main() -> int:
     """All clients, or those named."""
     parser = argparse.ArgumentParser(description="Real clients against a Headway server.")
-    names = [*PACKAGES, "fastmcp-tasks", "inspector", "curl"]
+    names = [*PACKAGES, "reconnecting", "fastmcp-tasks", "inspector", "curl"]
     parser.add_argument("--only", choices=names, action="append", default=[])
     only = parser.parse_args().only or names
     shutil.rmtree(OUT, ignore_errors=True)
@@ -260,6 +286,7 @@ def main() -> int:
     with served(OUT / "server.log", "run", TARGET, "--hand-over", window) as url:
         clients: dict[str, Callable[[], Iterator[tuple[str, bool, str]]]] = {
             **{name: lambda name=name: typescript(name, url, node) for name in PACKAGES},
+            "reconnecting": lambda: reconnecting(node),
             "fastmcp-tasks": lambda: fastmcp_tasks(url),
             "inspector": lambda: inspector(url, node),
             "curl": curl,

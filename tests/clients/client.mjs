@@ -18,6 +18,7 @@ const types = is1 ? await import(`${base}/sdk/types.js`) : null
 
 const logs = []
 let changes = 0
+let resumed = 0
 const options = {
   capabilities: { elicitation: {} },
   listChanged: { tools: { autoRefresh: false, onChanged: () => changes++ } },
@@ -60,7 +61,7 @@ const steps = {
     const begin = logs.length
     try {
       const result = await callTool(tool, args, settings(wanted, progress))
-      return { result, progress, logs: logs.slice(begin) }
+      return { result, progress, logs: logs.slice(begin), resumed }
     } catch (error) {
       return { error: String(error.message ?? error), code: error.code, progress }
     }
@@ -98,8 +99,14 @@ const steps = {
   },
 }
 
+// The clients' own fetch, watched: how often they came back to a stream.
+function watched(url, init) {
+  if (new Headers(init?.headers).has('last-event-id')) resumed++
+  return fetch(url, init)
+}
+
 const outcomes = []
-await client.connect(new StreamableHTTPClientTransport(new URL(orders.url)))
+await client.connect(new StreamableHTTPClientTransport(new URL(orders.url), { fetch: watched }))
 for (const { do: name, ...step } of orders.steps) outcomes.push(await steps[name](step))
 await client.close()
 console.log(JSON.stringify(outcomes))
