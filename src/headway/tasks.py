@@ -17,11 +17,12 @@ from mcp_types.methods import validate_client_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
-from headway.engine import Following, Run, ask, current_run, inbox_of, read_inbox
+from headway.engine import Following, Run, ask, current_run, read_inbox
 from headway.errors import StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.journal import Journal
 from headway.protocol import tasks_2025
+from headway.protocol.cursors import principal_tag
 from headway.protocol.tasks import EXTENSION, outstanding, task_of
 
 PAGE: Final = 50
@@ -125,33 +126,30 @@ async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
     run, stream = await _place_of(params.task_id)
     await _read(run.journal, stream)
     related = tasks_2025.related(params.task_id)
-
-    async def ask_client(method: str, said: dict[str, Any]) -> dict[str, Any]:
-        meta = {**said.get("_meta", {}), **related}
-        return await run.ask(method, {**said, "_meta": meta})
-
-    result = await Following(run, stream, ask=ask_client).result()
+    result = await Following(run, stream, ask=run.ask).result()
     return {**result, "_meta": {**result.get("_meta", {}), **related}}
 
 
 async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
-    """The tasks of the session that asks, oldest first; a cursor is the last one it has seen."""
+    """The tasks of a principal, oldest first; a cursor is the last one it has seen.
+
+    Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
+    """
     run = current_run.get()
-    if run is None:
-        return {"tasks": []}
-    place = run.stream.rpartition("/")[0]
-    inboxes = await run.journal.streams(inbox_of(f"{place}/"))
-    ids = [name.rpartition("/")[2] for name in inboxes]
+    if run is None or run.principal == principal_tag(""):
+        raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
+    ids = await run.engine.keys.ids(run.principal)
     if params.cursor is not None:
         if params.cursor not in ids:
             raise MCPError(INVALID_PARAMS, "No such page; list from the start")
-        ids = ids[ids.index(params.cursor) + 1 :]
-    page, more = ids[:PAGE], ids[PAGE:]
+        names = list(ids)
+        ids = {name: ids[name] for name in names[names.index(params.cursor) + 1 :]}
+    page = list(ids)[:PAGE]
     found: list[dict[str, Any]] = []
     for run_id in page:
         with suppress(MCPError):  # its time was over a moment ago
-            found.append(await _early(run, f"{place}/{run_id}"))
-    return {"tasks": found, "nextCursor": page[-1]} if more else {"tasks": found}
+            found.append(await _early(run, ids[run_id]))
+    return {"tasks": found, **({"nextCursor": page[-1]} if len(ids) > PAGE else {})}
 
 
 async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:

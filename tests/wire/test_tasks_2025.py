@@ -4,6 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
 from tests.wire.client import Answer, until
@@ -112,7 +114,7 @@ async def test_what_is_announced() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire)
         assert session.handshake["result"]["capabilities"]["tasks"] == {
-            "list": {}, "cancel": {}, "requests": {"tools": {"call": {}}},
+            "cancel": {}, "requests": {"tools": {"call": {}}},
         }  # fmt: skip
         listing = (await ask(session, "tools/list"))["result"]["tools"]
         support = {tool["name"]: tool["execution"]["taskSupport"] for tool in listing}
@@ -177,23 +179,68 @@ async def test_a_task_is_cancelled_once() -> None:
         assert result["error"]["code"] == -32800
 
 
-async def test_tasks_are_listed_page_by_page_and_are_their_sessions_own() -> None:
+class Tokens:
+    """A verifier that believes a token to be its bearer's name."""
+
+    async def verify_token(self, token: str) -> AccessToken:
+        return AccessToken(token=token, client_id=token, scopes=[], subject=token)
+
+
+async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> None:
     work = Work()
-    async with served(work.mcp) as wire:
-        one, two = await Session.open(wire), await Session.open(wire)
-        ids = [(await begin(one, "slow"))["taskId"] for _ in range(52)]
+    auth = AuthSettings.model_validate(
+        {
+            "issuer_url": "http://127.0.0.1",
+            "resource_server_url": "http://127.0.0.1/mcp",
+            "validate_token_resource": False,
+        }
+    )
+    mcp = Headway("known", auth=auth, token_verifier=Tokens())
+    mcp.add_tool(work.slow)
+    async with served(mcp) as wire:
+        alice, again, bob = [
+            await Session.open(wire, extra={"Authorization": f"Bearer {name}"})
+            for name in ("alice", "alice", "bob")
+        ]
+        assert alice.handshake["result"]["capabilities"]["tasks"]["list"] == {}
+        ids = [(await begin(alice, "slow"))["taskId"] for _ in range(52)]
         found: list[str] = []
-        page = (await ask(one, "tasks/list"))["result"]
+        page = (await ask(again, "tasks/list"))["result"]
         while True:
             found += [task["taskId"] for task in page["tasks"]]
             if "nextCursor" not in page:
                 break
-            page = (await ask(one, "tasks/list", cursor=page["nextCursor"]))["result"]
+            page = (await ask(again, "tasks/list", cursor=page["nextCursor"]))["result"]
         assert found == ids
-        assert (await ask(two, "tasks/list"))["result"] == {"tasks": []}
-        wrong = await ask(one, "tasks/list", cursor="nonsense")
+        assert (await ask(bob, "tasks/list"))["result"] == {"tasks": []}
+        assert (await ask(bob, "tasks/get", taskId=ids[0]))["error"]["code"] == -32602
+        wrong = await ask(alice, "tasks/list", cursor="nonsense")
         assert wrong["error"]["code"] == -32602
         work.go.set()
+
+
+async def test_anonymous_callers_are_shown_no_list() -> None:
+    async with served(Work().mcp) as wire:
+        session = await Session.open(wire)
+        assert (await ask(session, "tasks/list"))["error"]["code"] == -32601
+
+
+async def test_what_is_said_of_a_task_names_it() -> None:
+    work = Work()
+    async with served(work.mcp) as wire:
+        session = await Session.open(wire)
+        own = await session.get()
+        task = await begin(session, "slow", token="t")
+        told = await own.message()
+        assert told["params"]["progressToken"] == "t"
+        assert told["params"]["_meta"][RELATED] == {"taskId": task["taskId"]}
+        assert (told["params"]["progress"], told["params"]["message"]) == (37, "Hashing setup.py")
+        answer = await session.request("tasks/result", {"taskId": task["taskId"]}, token="r")
+        work.go.set()
+        messages = await answer.rest()
+        assert text_of(messages[-1]) == "done"
+        last = await own.message()
+        assert last["params"]["progress"] == last["params"]["total"] == 120
 
 
 async def test_a_task_outlives_its_session() -> None:

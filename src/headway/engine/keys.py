@@ -63,6 +63,15 @@ class Keys:
         """Let go of the key when the run it names has ended."""
         run.on_end(lambda: self._release_soon(key))
 
+    async def ids(self, principal: str) -> dict[str, str]:
+        """The runs of a principal that have a handle, oldest first: their ids and streams."""
+        found: dict[str, str] = {}
+        for key in await self._journal.streams(key_stream(principal, "")):
+            claimed = await self.find(key)
+            if claimed is not None:
+                found.setdefault(claimed.stream.rpartition("/")[2], claimed.stream)
+        return found
+
     async def place_of(self, asking: Run, run_id: str) -> str:
         """The stream of the run with this id, where it is the caller's who is asking.
 

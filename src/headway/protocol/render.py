@@ -23,6 +23,7 @@ from headway.events import (
     Notified,
     Part,
     Progress,
+    decode_json,
     encodable,
     encode_json,
 )
@@ -36,6 +37,9 @@ PART_LOGGER: Final = "headway.part"
 """The logger name under which parts reach a client: the protocol has no message for them."""
 
 LISTEN: Final = "subscriptions/listen"
+
+RELATED: Final = "io.modelcontextprotocol/related-task"
+"""In `_meta` of what belongs to a task of 2025-11-25."""
 
 _INFO: Final = rank_of("info")
 
@@ -51,7 +55,7 @@ class _LogParams(Struct, omit_defaults=True):
     level: str
     data: Raw
     logger: str | None = None
-    meta: dict[str, str] | None = msgspec.field(name="_meta", default=None)
+    meta: dict[str, Any] | None = msgspec.field(name="_meta", default=None)
 
 
 class _ErrorBody(Struct, omit_defaults=True):
@@ -91,6 +95,8 @@ class Reader(Struct, frozen=True):
     """The id of the run, for a client that wants to read it as a resource."""
     method: str = ""
     """What the request is; empty for a session's own stream."""
+    task: str = ""
+    """The task of 2025-11-25 that is waited for: all that is said on the way belongs to it."""
 
 
 def render(event: Event, reader: Reader) -> bytes | None:
@@ -165,20 +171,37 @@ def _progress(event: Progress, reader: Reader) -> bytes | None:
 def _log(event: Log, reader: Reader) -> bytes | None:
     if rank_of(event.level) < reader.log_rank():
         return None
-    return _NOTIFY_LOG + _encode(_LogParams(event.level, event.data, event.logger)) + b"}"
+    params = _LogParams(event.level, event.data, event.logger, _related(reader) or None)
+    return _NOTIFY_LOG + _encode(params) + b"}"
 
 
 def _part(event: Part, reader: Reader) -> bytes | None:
     if reader.log_rank() > _INFO:
         return None
-    meta = {META_KEY: uri_of(reader.run)} if reader.run else None
+    meta = {META_KEY: uri_of(reader.run), **_related(reader)} if reader.run else None
     return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER, meta)) + b"}"
 
 
 def _question(event: InputRequested, reader: Reader) -> bytes | None:
     if not reader.era.asks_on_streams:
         return None
-    return request(event.key, event.method, event.params)
+    return request(event.key, event.method, _marked(event.params, reader))
+
+
+def _notified(event: Notified, reader: Reader) -> bytes:
+    return notification(event.method, _marked(event.params, reader))
+
+
+def _related(reader: Reader) -> dict[str, Any]:
+    return {RELATED: {"taskId": reader.task}} if reader.task else {}
+
+
+def _marked(params: Raw | None, reader: Reader) -> Raw | None:
+    """Params that say to which task they belong, where they belong to one."""
+    if not reader.task:
+        return params
+    said: dict[str, Any] = {} if params is None else decode_json(params)
+    return encode_json({**said, "_meta": {**said.get("_meta", {}), **_related(reader)}})
 
 
 def _cancelled(event: Cancelled, reader: Reader) -> bytes:
@@ -201,7 +224,7 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
     Progress: _progress,
     Log: _log,
     Part: _part,
-    Notified: lambda event, _: notification(event.method, event.params),
+    Notified: _notified,
     InputRequested: _question,
     Completed: lambda event, reader: response(reader.id, event.result),
     Failed: _failed,

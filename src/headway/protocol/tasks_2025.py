@@ -7,18 +7,14 @@ from typing import Any, Final, Literal
 
 from headway.events import Completed, Entry, HandedOver, decode_json
 from headway.protocol import tasks
+from headway.protocol.render import RELATED
 
 VERSION: Final = "2025-11-25"
 
 METHODS: Final = ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel")
 
-RELATED: Final = "io.modelcontextprotocol/related-task"
-
-CAPABILITY: Final[dict[str, Any]] = {
-    "list": {},
-    "cancel": {},
-    "requests": {"tools": {"call": {}}},
-}
+CAPABILITY: Final[dict[str, Any]] = {"cancel": {}, "requests": {"tools": {"call": {}}}}
+"""What every client is told; one that can be told from others may list its tasks besides."""
 
 Support = Literal["forbidden", "optional", "required"]
 
@@ -53,6 +49,12 @@ def task_of(
 def related(run_id: str) -> dict[str, Any]:
     """The `_meta` of everything that is said of a task outside of `tasks/*`."""
     return {RELATED: {"taskId": run_id}}
+
+
+def waited_for(method: str | None, params: dict[str, Any] | None) -> str:
+    """The task that a request waits for; empty for all others."""
+    task = (params or {}).get("taskId") if method == "tasks/result" else None
+    return task if isinstance(task, str) else ""
 
 
 def _renamed(task: dict[str, Any]) -> dict[str, Any]:

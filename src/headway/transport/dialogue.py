@@ -6,9 +6,11 @@ handled in; a request becomes a run, and how its stream is read is the transport
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
+import msgspec
 from mcp.server.runner import ServerRunner
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import (
@@ -19,8 +21,16 @@ from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from headway.engine import Engine, Request, Run, RunContext, launch_once
-from headway.errors import ProtocolError
-from headway.events import LevelSet, SessionReady, Subscribed, Unsubscribed
+from headway.errors import JournalError, ProtocolError
+from headway.events import (
+    LevelSet,
+    Notified,
+    Progress,
+    SessionReady,
+    Subscribed,
+    Unsubscribed,
+    encode_json,
+)
 from headway.protocol import tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era
@@ -67,7 +77,9 @@ class Dialogue:
         session.sessions.open(session, version, message.params or {})
         capabilities = result.get("capabilities", {})
         if version == tasks_2025.VERSION and "tools" in capabilities:
-            capabilities["tasks"] = tasks_2025.CAPABILITY
+            capabilities["tasks"] = dict(tasks_2025.CAPABILITY)
+            if session.owner:
+                capabilities["tasks"]["list"] = {}
         return result
 
     async def run_of(
@@ -125,7 +137,10 @@ class Dialogue:
         if not _asks_for_task(session, message):
             return None
         run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
-        return await self._hand_over.task(run, message)
+        response = await self._hand_over.task(run, message)
+        if message.token is not None:
+            session.sessions.later(_go_on_telling(session, run, message.token))
+        return response
 
     def offer(
         self,
@@ -281,6 +296,30 @@ def _remember(session: Session, message: Message) -> None:
             session.record(Unsubscribed(str(params.get("uri"))))
         case _:
             pass
+
+
+TELL_EVERY: Final = 5.0
+"""Seconds between progress messages of a task on its session's stream, which keeps them all."""
+
+
+async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
+    """Send the progress of a task on the session's own stream: its token stays good for it."""
+    stream = run.follows or run.stream
+    meta = tasks_2025.related(stream.rpartition("/")[2])
+    due = 0.0
+    with suppress(JournalError):
+        async for entry in run.journal.follow(stream):
+            progress, now = entry.event, run.clock.now()
+            if not session.is_open:
+                return
+            if isinstance(progress, Progress) and (
+                now >= due or progress.progress == progress.total
+            ):
+                due = now + TELL_EVERY
+                said = msgspec.structs.asdict(progress)
+                params = {name: value for name, value in said.items() if value is not None}
+                params |= {"progressToken": token, "_meta": meta}
+                session.record(Notified("notifications/progress", encode_json(params)))
 
 
 def _set_aside(session: Session, identity: str | int, run: Run) -> None:

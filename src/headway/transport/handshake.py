@@ -13,7 +13,7 @@ from headway.engine import Engine, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import encode_json
 from headway.journal import Journal
-from headway.protocol import render
+from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import (
     RunCursor,
     SessionCursor,
@@ -96,7 +96,8 @@ class Handshake:
         if task is not None:
             await send_json(exchange.send, 200, task, _header(session))
             return
-        voice = self._voice(session, message.id, message.token, run.id, 0)
+        task = tasks_2025.waited_for(message.method, message.params)
+        voice = self._voice(session, message.id, message.token, run.id, 0, task)
         answer = self._answers.open(
             run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
         )
@@ -293,10 +294,13 @@ class Handshake:
         token: str | int | None,
         run_id: str,
         seq: int,
+        task: str = "",
     ) -> Voice:
         identity = cast("str | int", identity)
         prefix = run_prefix(run_id, identity, token)
-        reader = render.Reader(identity, token, session.era, lambda: session.level_rank, run_id)
+        reader = render.Reader(
+            identity, token, session.era, lambda: session.level_rank, run_id, task=task
+        )
         return Voice(reader, prefix=prefix, opening=self._opening(session.era, prefix, seq))
 
     def _opening(self, era: Era, prefix: bytes, seq: int) -> bytes:

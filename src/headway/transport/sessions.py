@@ -63,7 +63,8 @@ class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "level_rank", "owner",
+        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "is_open",
+        "level_rank", "owner",
         "requests", "runner", "seq", "sessions", "signed", "subscriptions", "tag", "used",
     )  # fmt: skip
 
@@ -82,6 +83,7 @@ class Session:
         self.delivered = 0
         self.used = self.signed = sessions.clock.now()
         self.holds = 0
+        self.is_open = True
         self._waiting: dict[str, asyncio.Future[Any]] | None = None
         self._asks = 0
 
@@ -315,6 +317,7 @@ class Sessions:
         Not those that a client can come back to without it: by their key, or as a task.
         """
         self._known.pop(session.id, None)
+        session.is_open = False
         session.record(SessionClosed(reason))
         for context in list(session.requests.values()):
             if context.run is not None and not context.run.has_handle:

@@ -24,7 +24,7 @@ from msgspec import Raw
 from headway.engine import BUSY, Engine, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
-from headway.protocol import render
+from headway.protocol import render, tasks_2025
 from headway.protocol.inbound import (
     Message,
     classify_enveloped,
@@ -230,7 +230,13 @@ class StdioTransport:
             return
         identity = cast("str | int", message.id)
         reader = render.Reader(
-            identity, message.token, session.era, lambda: session.level_rank, run.id, run.method
+            identity,
+            message.token,
+            session.era,
+            lambda: session.level_rank,
+            run.id,
+            run.method,
+            tasks_2025.waited_for(message.method, message.params),
         )
         speaker = self._answer(message, run, reader)
         self._dialogue.offer(session, run, speaker, message)
