@@ -6,7 +6,7 @@ UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check conformance interop format bench clean
+.PHONY: help install demo test check conformance interop requirements format bench clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -38,6 +38,9 @@ check: $(STAMP) ## format, lint, types, import contracts, file shape
 
 conformance: $(STAMP) ## run the official suite (ARGS="--revision 2025-11-25 --scenario tools-list")
 	$(RUN)python scripts/conformance.py $(ARGS)
+
+requirements: $(STAMP) ## the specification's sentences, and the tests that prove each
+	@$(RUN)python -m tests.requirements.matrix
 
 interop: $(STAMP) ## run real clients: TypeScript, FastMCP's tasks, the Inspector, curl (ARGS="--only sdk")
 	$(RUN)python scripts/interop.py $(ARGS)

@@ -26,6 +26,7 @@ def _running(programs: Programs, *more: str):
     return programs.serve("run", str(EXAMPLE), "--port", "0", *more)
 
 
+@pytest.mark.requirement("http.loopback", era="2025 2026")
 def test_run_says_where_the_server_is_and_answers_there(programs: Programs):
     program = programs.start("run", f"{EXAMPLE}:mcp", "--port", "0", "--path", "/other")
     line = program.wait_for("serving")

@@ -25,6 +25,7 @@ async def flood(peer: PeerKind, url: str) -> None:
     assert len(values) < TOTAL / 10
 
 
+@pytest.mark.requirement("progress.rate", era="2025 2026")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_flood_of_reports_reaches_each_client_as_a_handful(kind: str) -> None:
     async with open_house(kind, Settings()) as house:

@@ -216,6 +216,7 @@ async def test_what_changed_while_the_get_stream_was_cut_is_told(
     assert ears.updates == [NOTE, NOTE]
 
 
+@pytest.mark.requirement("http.cut.cancels", "cancel.silent", era="2026")
 @pytest.mark.parametrize("peer", [OFFICIAL[1], FASTMCP[1]], ids=str)
 async def test_at_2026_a_cut_is_a_cancel(
     house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
@@ -232,6 +233,7 @@ async def test_at_2026_a_cut_is_a_cancel(
     assert (ears.progress, proxy.values_of(AGAIN)) == (EVERY_STAGE[:2], [])
 
 
+@pytest.mark.requirement("cancel.races", era="2026")
 async def test_at_2026_a_cut_before_the_first_byte_is_a_cancel_too(
     house: House, key: str, wire: tuple[Proxy, str]
 ) -> None:

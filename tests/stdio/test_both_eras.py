@@ -103,6 +103,7 @@ def progress_of(client: Client) -> list[tuple[Any, float]]:
     ]
 
 
+@pytest.mark.requirement("progress.increases", "progress.stops")
 @each_era
 async def test_a_call_reports_logs_and_answers_on_its_own_id(era: str):
     async with piped(Work().mcp, Settings(progress_rate=0)) as client:
@@ -124,6 +125,7 @@ async def test_a_call_reports_logs_and_answers_on_its_own_id(era: str):
         assert client.heard[-1]["id"] == "c"
 
 
+@pytest.mark.requirement("progress.token")
 @each_era
 async def test_without_a_token_there_is_no_progress(era: str):
     async with piped(Work().mcp) as client:
@@ -149,6 +151,7 @@ async def test_both_eras_share_one_pipe_at_the_same_time():
         assert answer["result"]["resultType"] == "complete"
 
 
+@pytest.mark.requirement("cancel.stops", "cancel.silent")
 @each_era
 async def test_a_cancelled_request_stops_and_says_nothing_more(era: str):
     work = Work()
@@ -171,6 +174,7 @@ async def test_a_cancelled_id_may_be_used_again():
         assert text_of(await client.call("count", era="2026", id=1)) == "counted to 3"
 
 
+@pytest.mark.requirement("logging.level", era="2025")
 async def test_a_2025_level_holds_for_the_session():
     async with piped(Work().mcp) as client:
         await client.shake_hands()
@@ -190,6 +194,7 @@ async def test_a_2025_server_asks_and_the_answer_comes_back_on_the_pipe():
         assert text_of(await client.answer(identity)) == "Hello Ada"
 
 
+@pytest.mark.requirement("stdio.no-requests", era="2026")
 async def test_a_2026_server_never_sends_a_request():
     async with piped(Work().mcp) as client:
         await client.call("ask", era="2026", capabilities={"elicitation": {}})
@@ -205,6 +210,9 @@ async def test_a_2025_subscriber_hears_of_its_resource():
         assert update["params"]["uri"] == "note://one"
 
 
+@pytest.mark.requirement(
+    "subscriptions.requested", "subscriptions.acknowledged", "subscriptions.closure", era="2026"
+)
 async def test_a_2026_listener_hears_with_its_id_and_is_closed_in_order():
     async with piped(Work().mcp) as client:
         wanted = {"notifications": {"resourceSubscriptions": ["note://one"]}}
@@ -219,6 +227,7 @@ async def test_a_2026_listener_hears_with_its_id_and_is_closed_in_order():
         assert end["result"]["_meta"][f"{META}subscriptionId"] == "ear"
 
 
+@pytest.mark.requirement("tasks.get", era="2026")
 async def test_a_call_that_outlasts_its_window_goes_on_as_a_task():
     work = Work()
     async with piped(work.mcp, Settings(hand_over=0)) as client:
@@ -262,6 +271,7 @@ async def test_the_same_request_twice_is_one_and_another_one_with_its_id_is_refu
         assert [m["id"] for m in client.heard if "result" in m].count("s") == 1
 
 
+@pytest.mark.requirement("json.utf-8", "stdio.lines")
 @each_era
 async def test_line_separators_are_escaped(era: str):
     async with piped(Work().mcp) as client:  # the client refuses them unescaped
@@ -329,6 +339,7 @@ async def test_requests_beyond_all_limits_are_refused_one_by_one():
         assert "result" in await client.ask("tools/list", id=4)
 
 
+@pytest.mark.requirement("cancel.races", "cancel.invalid", era="2025 2026")
 async def test_calls_cancelled_at_every_moment_leave_nothing_open():
     work = Work()
     async with piped(work.mcp, Settings(max_runs=5, progress_rate=0)) as client:
@@ -382,6 +393,7 @@ async def test_a_call_with_a_key_is_executed_once(era: str) -> None:
         assert work.slows == 1
 
 
+@pytest.mark.requirement("tasks-2025.created", "tasks-2025.result", era="2025")
 async def test_a_task_of_2025_over_a_pipe() -> None:
     work = Work()
     async with piped(work.mcp) as client:

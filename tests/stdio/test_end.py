@@ -61,6 +61,7 @@ async def ends_in(file: Path) -> list[str]:
         return [type((await journal.kept(run))[-1].event).__name__ for run in runs]
 
 
+@pytest.mark.requirement("stdio.exit")
 @each_era
 @ends
 async def test_an_async_tool_is_cancelled(tmp_path: Path, era: str, end: str):
@@ -71,6 +72,7 @@ async def test_an_async_tool_is_cancelled(tmp_path: Path, era: str, end: str):
         assert mark.exists()
 
 
+@pytest.mark.requirement("stdio.exit", era="2025 2026")
 @pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGINT", "SIGHUP"])
 async def test_an_idle_server_just_ends(end: str):
     async with program("run", TARGET, "--stdio") as client:

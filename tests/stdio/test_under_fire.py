@@ -15,6 +15,7 @@ TARGET = str(Path(__file__).with_name("target.py"))
 each_era = pytest.mark.parametrize("era", ["2025", "2026"])
 
 
+@pytest.mark.requirement("stdio.only-messages")
 @each_era
 async def test_nothing_gets_between_two_messages(era: str):
     async with program("run", TARGET, "--stdio") as client:
@@ -61,6 +62,7 @@ async def test_children_do_not_have_the_pipes():
         assert len(answer["result"]["structuredContent"]["result"]) == 4  # and the listing itself
 
 
+@pytest.mark.requirement("json.utf-8", era="2026")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 async def test_the_locale_does_not_matter(encoding: str):
     env = {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}

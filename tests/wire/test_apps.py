@@ -112,6 +112,7 @@ async def test_a_token_without_the_scope_is_a_403() -> None:
         assert "insufficient_scope" in answer.headers["www-authenticate"]
 
 
+@pytest.mark.requirement("http.authentication")
 @each_era
 async def test_a_valid_token_passes_and_the_tool_sees_whose_it_is(era: str) -> None:
     mcp, _ = guarded()

@@ -157,6 +157,7 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("http.session.missing", era="2025")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_it_is_refused(row: Row) -> None:
     async with served(server(), settings=Settings(max_body=LIMIT)) as wire:
@@ -311,6 +312,7 @@ async def test_a_wildcard_address_checks_no_host_but_still_the_origin() -> None:
             assert answer.status == status
 
 
+@pytest.mark.requirement("progress.tracked", era="2025")
 async def test_a_progress_token_in_use_is_refused_and_free_again_afterwards() -> None:
     release = asyncio.Event()
     mcp = Headway("tokens")

@@ -152,6 +152,7 @@ async def test_line_separators_are_escaped_in_plain_json_too(era: str) -> None:
         assert b"\\u2028" in raw
 
 
+@pytest.mark.requirement("json.utf-8")
 @each_era
 async def test_lone_surrogates_do_not_break_a_stream(era: str) -> None:
     name = "caf\udce9"

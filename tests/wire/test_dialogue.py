@@ -59,6 +59,7 @@ def asking(tool: Any) -> MCPServer:
     return mcp
 
 
+@pytest.mark.requirement("http.post.202", era="2025")
 @pytest.mark.parametrize("version", ["2025-06-18", "2025-11-25"])
 @pytest.mark.parametrize(("tool", "method", "reply", "text"), QUESTIONS)
 async def test_a_question_comes_on_the_calls_own_stream_and_its_answer_is_posted_back(
@@ -88,6 +89,7 @@ async def test_a_question_that_the_client_cannot_answer_is_an_error_of_the_tool(
         assert "no roots here" in str(outcome)
 
 
+@pytest.mark.requirement("http.post.refused", era="2025")
 async def test_an_answer_counts_once_and_only_in_the_session_that_was_asked() -> None:
     async with served(asking(ask_name)) as wire:
         session = await Session.open(wire, capabilities=CAPABILITIES)
@@ -119,6 +121,7 @@ async def test_a_question_survives_a_cut_of_its_stream() -> None:
 # Cancel
 
 
+@pytest.mark.requirement("cancel.stops", "cancel.logged", era="2025")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cancelled_call_stops_and_ends_with_an_error(version: str) -> None:
     stopped = asyncio.Event()
@@ -143,6 +146,7 @@ async def test_a_cancelled_call_stops_and_ends_with_an_error(version: str) -> No
         assert end["error"] == {"code": -32800, "message": "Request cancelled: enough"}
 
 
+@pytest.mark.requirement("cancel.races", "cancel.invalid", era="2025")
 async def test_a_cancel_of_nothing_or_of_another_sessions_call_does_nothing() -> None:
     go = asyncio.Event()
     mcp = MCPServer("s")
@@ -207,6 +211,7 @@ async def test_a_batch_runs_together_and_is_answered_on_one_stream() -> None:
         assert len(messages) == 5
 
 
+@pytest.mark.requirement("http.post.202", era="2025")
 async def test_a_batch_without_requests_is_only_taken() -> None:
     mcp, _ = batch_server()
     async with served(mcp) as wire:

@@ -368,6 +368,7 @@ async def test_a_handle_outlives_its_server(tmp_path: Path) -> None:
 RESUMES = Settings(profiles=(Profile("wire", resumes=True),))
 
 
+@pytest.mark.requirement("http.post.retry", era="2025")
 async def test_a_stream_is_closed_early_for_who_comes_back() -> None:
     work = Work()
     async with served(work.mcp, settings=RESUMES) as wire:

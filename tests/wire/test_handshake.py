@@ -46,6 +46,7 @@ def echo_server(bus: SubscriptionBus | None = None) -> Headway:
     return mcp
 
 
+@pytest.mark.requirement("http.session.id", era="2025")
 @each_version
 async def test_the_handshake_gives_a_session_and_the_version_asked_for(version: str) -> None:
     async with served(echo_server()) as wire:
@@ -65,6 +66,7 @@ async def test_an_unknown_version_is_negotiated_down_to_one_that_is_served() -> 
         assert session.handshake["result"]["protocolVersion"] == "2025-11-25"
 
 
+@pytest.mark.requirement("http.post.json-or-stream", era="2025")
 @each_version
 async def test_an_answer_is_json_when_nothing_was_said_before_it(version: str) -> None:
     async with served(echo_server()) as wire:
@@ -76,6 +78,7 @@ async def test_an_answer_is_json_when_nothing_was_said_before_it(version: str) -
         assert (outcome["id"], text_of(outcome)) == ("a", "hi")
 
 
+@pytest.mark.requirement("http.post.json-or-stream", era="2025")
 @each_version
 async def test_an_answer_is_a_stream_when_something_was_said(version: str) -> None:
     async with served(echo_server()) as wire:
@@ -89,6 +92,7 @@ async def test_an_answer_is_a_stream_when_something_was_said(version: str) -> No
         assert (outcome["id"], text_of(outcome)) == (7, "said")
 
 
+@pytest.mark.requirement("http.post.primed", era="2025")
 @each_version
 async def test_only_2025_11_25_streams_are_primed(version: str) -> None:
     """Clients of older revisions take an event without data for a broken message."""
@@ -104,6 +108,7 @@ async def test_only_2025_11_25_streams_are_primed(version: str) -> None:
                 assert first.data != ""
 
 
+@pytest.mark.requirement("http.session.gone", era="2025")
 @each_version
 async def test_a_deleted_session_is_unknown_and_its_streams_end(version: str) -> None:
     async with served(echo_server()) as wire:
@@ -151,6 +156,7 @@ async def test_deleting_a_session_stops_its_calls() -> None:
         assert (await answer.rest())[-1]["error"]["code"] == -32800
 
 
+@pytest.mark.requirement("http.one-stream", era="2025")
 async def test_a_second_get_takes_over_from_the_first() -> None:
     bus = InMemorySubscriptionBus()
     async with served(echo_server(bus)) as wire:
@@ -162,6 +168,7 @@ async def test_a_second_get_takes_over_from_the_first() -> None:
         assert (await second.message())["method"] == "notifications/tools/list_changed"
 
 
+@pytest.mark.requirement("http.get", era="2025")
 async def test_list_changes_reach_the_get_stream_of_every_session() -> None:
     bus = InMemorySubscriptionBus()
     async with served(echo_server(bus)) as wire:
@@ -196,6 +203,7 @@ async def test_only_a_subscriber_hears_of_a_changed_resource(version: str) -> No
             assert (await stream.message())["method"] == "notifications/tools/list_changed"
 
 
+@pytest.mark.requirement("logging.level", era="2025")
 async def test_the_level_filters_logs_and_parts() -> None:
     mcp = Headway("s")
 
@@ -247,6 +255,7 @@ async def test_a_ping_is_answered(version: str) -> None:
         assert await answer.json() == {"jsonrpc": "2.0", "id": "p", "result": {}}
 
 
+@pytest.mark.requirement("http.version.unknown", era="2025")
 async def test_a_version_that_nobody_serves_is_refused_by_name() -> None:
     async with served(echo_server()) as wire:
         session = await Session.open(wire)
@@ -258,6 +267,7 @@ async def test_a_version_that_nobody_serves_is_refused_by_name() -> None:
             assert "2025-11-25" in (await answer.body()).decode()
 
 
+@pytest.mark.requirement("http.get.unrelated", "http.get.no-response", era="2025")
 async def test_a_get_stream_is_no_place_for_a_calls_progress() -> None:
     mcp = MCPServer("s")
 

@@ -42,6 +42,7 @@ def echo_server() -> Headway:
     return mcp
 
 
+@pytest.mark.requirement("http.post.json-or-stream", era="2026")
 async def test_a_call_needs_no_session_and_is_answered_as_json() -> None:
     async with served(echo_server()) as wire:
         answer = await Modern(wire).call("echo", {"text": "ho"}, id="x")
@@ -59,6 +60,7 @@ async def test_the_server_is_discovered_without_a_handshake() -> None:
         assert MODERN in outcome["result"]["supportedVersions"]
 
 
+@pytest.mark.requirement("http.post.json-or-stream", era="2026")
 async def test_what_is_said_comes_as_a_stream_without_event_ids() -> None:
     mcp = MCPServer("s")
 
@@ -82,6 +84,7 @@ async def test_what_is_said_comes_as_a_stream_without_event_ids() -> None:
 # Headers
 
 
+@pytest.mark.requirement("http.headers.case", "http.headers.decoded", era="2026")
 @pytest.mark.parametrize(
     "extra",
     [
@@ -108,6 +111,7 @@ async def test_headers_that_agree_with_the_body_pass(extra: dict[str, str]) -> N
         assert text_of(await answer.json()) == "hihi"
 
 
+@pytest.mark.requirement("http.headers.match", era="2026")
 @pytest.mark.parametrize(
     "extra",
     [
@@ -139,6 +143,7 @@ async def test_headers_that_disagree_with_the_body_are_refused(
         assert (answer.status, error["id"], error["error"]["code"]) == (400, "h", -32020)
 
 
+@pytest.mark.requirement("http.headers.match", era="2026")
 @pytest.mark.parametrize("name", ["Mcp-Name", "mcp-method", "MCP-Protocol-Version"])
 async def test_a_routing_header_given_twice_is_refused(name: str) -> None:
     async with served(echo_server()) as wire:
@@ -152,6 +157,7 @@ async def test_a_routing_header_given_twice_is_refused(name: str) -> None:
         assert "more than once" in error["message"]
 
 
+@pytest.mark.requirement("http.method.unknown", era="2026")
 async def test_an_unknown_method_is_404() -> None:
     async with served(echo_server()) as wire:
         answer = await Modern(wire).request("no/such", id=4)
@@ -159,6 +165,7 @@ async def test_an_unknown_method_is_404() -> None:
         assert (answer.status, error["id"], error["error"]["code"]) == (404, 4, -32601)
 
 
+@pytest.mark.requirement("http.method.unknown", era="2026")
 @pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel"])
 async def test_what_the_revision_no_longer_has_is_404(method: str) -> None:
     async with served(echo_server()) as wire:
@@ -166,6 +173,7 @@ async def test_what_the_revision_no_longer_has_is_404(method: str) -> None:
         assert (answer.status, (await answer.json())["error"]["code"]) == (404, -32601)
 
 
+@pytest.mark.requirement("http.version.unknown", era="2026")
 async def test_an_unsupported_version_is_answered_with_the_supported_ones() -> None:
     async with served(echo_server()) as wire:
         modern = Modern(wire)
@@ -192,6 +200,7 @@ async def test_an_envelope_without_its_keys_is_refused_by_name(missing: str | No
         assert (missing or "_meta") in error["message"]
 
 
+@pytest.mark.requirement("http.get", era="2026")
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
 async def test_only_post_is_allowed(method: str) -> None:
     async with served(echo_server()) as wire:
@@ -201,6 +210,7 @@ async def test_only_post_is_allowed(method: str) -> None:
         assert "POST" in answer.headers["allow"]
 
 
+@pytest.mark.requirement("http.post.202", "http.post.refused", era="2026")
 async def test_a_posted_answer_is_refused_and_a_notification_taken() -> None:
     async with served(echo_server()) as wire:
         modern = Modern(wire)
@@ -257,6 +267,7 @@ async def test_a_silent_call_becomes_a_stream_in_time_and_has_a_first_byte_then(
 # Logs
 
 
+@pytest.mark.requirement("logging.asked", "logging.own-stream", era="2026")
 async def test_logs_and_parts_come_only_to_a_request_that_asks_for_a_level() -> None:
     mcp = MCPServer("s")
 
@@ -281,16 +292,21 @@ async def test_logs_and_parts_come_only_to_a_request_that_asks_for_a_level() -> 
             assert [m["params"]["data"] for m in messages[:-1]] == heard
 
 
-async def test_a_level_that_does_not_exist_is_refused_or_says_nothing() -> None:
+@pytest.mark.requirement("logging.invalid-level", era="2026")
+async def test_a_level_that_does_not_exist_is_refused() -> None:
     async with served(echo_server()) as wire:
         answer = await Modern(wire).call("echo", level="loud")
-        assert answer.status in (200, 400)
-        assert "internal" not in (await answer.body()).decode().lower()
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, -32602)
+        assert "warning" in error["message"]
 
 
 # Subscriptions
 
 
+@pytest.mark.requirement(
+    "http.post.related", "subscriptions.requested", "subscriptions.acknowledged", era="2026"
+)
 async def test_a_listener_is_acknowledged_and_hears_what_it_asked_for() -> None:
     bus = InMemorySubscriptionBus()
     async with served(MCPServer("s", subscriptions=bus)) as wire:
@@ -319,6 +335,7 @@ async def test_a_listener_is_acknowledged_and_hears_what_it_asked_for() -> None:
         assert all("error" not in message for message in await answer.rest())
 
 
+@pytest.mark.requirement("subscriptions.closure", era="2026")
 async def test_a_listener_is_answered_when_the_server_stops() -> None:
     async with served(MCPServer("plain")) as wire:
         wanted = {"notifications": {"toolsListChanged": True}}
@@ -351,6 +368,7 @@ async def ask_name() -> Elicit[Name]:
     return Elicit("Who?", Name)
 
 
+@pytest.mark.requirement("http.post.no-requests", era="2026")
 async def test_a_question_is_a_result_and_its_answer_a_new_request() -> None:
     mcp = MCPServer("s")
 
@@ -419,6 +437,7 @@ async def test_both_eras_are_served_side_by_side() -> None:
 # Disconnect
 
 
+@pytest.mark.requirement("http.cut.cancels", "cancel.stops", era="2026")
 @pytest.mark.parametrize("speaks", [True, False], ids=["after a frame", "before any frame"])
 async def test_a_lost_connection_cancels_the_call(speaks: bool) -> None:
     started, stopped = asyncio.Event(), asyncio.Event()

@@ -49,6 +49,7 @@ def flood(start: int, total: int) -> None:
         report(step, math.inf)
 
 
+@pytest.mark.requirement("http.post.response", "progress.increases", "progress.stops")
 @each_era
 async def test_a_flood_from_three_threads_becomes_a_handful_of_true_reports(era: str) -> None:
     mcp = Headway("flood")
@@ -80,6 +81,7 @@ async def test_a_flood_from_three_threads_becomes_a_handful_of_true_reports(era:
         assert text_of(messages[-1]) == "right"
 
 
+@pytest.mark.requirement("progress.token")
 @each_era
 async def test_without_a_token_progress_is_on_no_stream(era: str) -> None:
     mcp = Headway("s")
@@ -123,6 +125,7 @@ async def test_extreme_values_arrive_and_leave_room_for_a_heartbeat(era: str, va
         assert text_of(messages[-1]) == "ok"
 
 
+@pytest.mark.requirement("progress.message", "progress.rate")
 @each_era
 async def test_the_pace_is_kept_and_the_newest_value_wins(era: str) -> None:
     step = asyncio.Event()

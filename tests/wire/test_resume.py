@@ -54,6 +54,7 @@ async def read(answer: Answer, count: int) -> list[dict[str, Any]]:
     return [await answer.message() for _ in range(count)]
 
 
+@pytest.mark.requirement("http.cut.goes-on", era="2025")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cut_call_is_resumed_with_exactly_the_rest_and_its_result(version: str) -> None:
     steps = Steps()
@@ -109,6 +110,7 @@ async def test_a_call_cut_before_its_first_message_is_resumed_from_the_priming_e
         assert text_of(messages[-1]) == "run 1"
 
 
+@pytest.mark.requirement("http.get.no-response", era="2025")
 async def test_a_result_can_be_replayed_as_often_as_wanted_until_it_expires() -> None:
     steps = Steps()
     clock = FakeClock()
@@ -148,6 +150,7 @@ async def test_a_cut_after_the_result_was_written_but_before_it_was_read() -> No
         assert text_of(messages[-1]) == "run 1"
 
 
+@pytest.mark.requirement("http.post.related", "http.event-id.unique", "http.replay.own", era="2025")
 async def test_two_sessions_with_the_same_request_id_never_see_each_others_events() -> None:
     go = asyncio.Event()
     mcp = MCPServer("s")
@@ -178,6 +181,7 @@ async def test_two_sessions_with_the_same_request_id_never_see_each_others_event
             assert text_of(messages[-1]) == name
 
 
+@pytest.mark.requirement("http.replay.own", era="2025")
 async def test_event_ids_that_are_not_this_sessions_are_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -208,6 +212,7 @@ async def test_event_ids_that_are_not_this_sessions_are_refused(
         assert text_of((await answer.rest())[-1]) == "run 1"
 
 
+@pytest.mark.requirement("http.one-stream", era="2025")
 async def test_a_resumed_stream_takes_over_from_the_reader_that_is_still_open() -> None:
     steps = Steps()
     async with served(steps.mcp, settings=EVERY_REPORT) as wire:
@@ -244,6 +249,7 @@ async def test_resumed_progress_keeps_its_token_and_the_answer_its_id(token: str
         assert (outcome["id"], type(outcome["id"])) == (token, type(token))
 
 
+@pytest.mark.requirement("http.event-id.stream", era="2025")
 async def test_a_call_is_resumed_on_another_replica_with_the_same_journal(tmp_path: Path) -> None:
     steps, idle = Steps(), Steps()
     options: dict[str, Any] = {
@@ -302,6 +308,7 @@ async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
         assert (await second.message())["params"] == {"uri": "x://1"}
 
 
+@pytest.mark.requirement("http.post.retry", era="2025")
 @pytest.mark.parametrize("token", ["t", None], ids=["streaming", "not streaming yet"])
 async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest(
     token: str | None,
@@ -348,6 +355,7 @@ async def test_a_stream_closed_behind_its_first_words_has_them_and_an_id_to_come
         assert text_of(said[-1]) == "later"
 
 
+@pytest.mark.requirement("http.session.gone", era="2025")
 async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before() -> None:
     steps = Steps()
     async with served(steps.mcp, settings=Settings(session_ttl=100)) as wire:
@@ -387,6 +395,7 @@ async def test_sessions_in_a_journal_file_end_when_no_process_saw_any_use_of_the
         ]
 
 
+@pytest.mark.requirement("http.event-id.stream", era="2025")
 def test_an_event_id_tells_nothing_that_the_client_did_not_say() -> None:
     """The address in an id is the client's own request id and token, as JSON."""
     from headway.protocol.cursors import run_prefix

@@ -107,6 +107,7 @@ class Client(Modern):
 AT_ONCE = Settings(hand_over=0.0)
 
 
+@pytest.mark.requirement("tasks.result-type", era="2026")
 async def test_a_call_inside_its_window_pays_nothing() -> None:
     async with served(Work().mcp) as wire:
         answer = await Client(wire).call("quick")
@@ -116,6 +117,7 @@ async def test_a_call_inside_its_window_pays_nothing() -> None:
         assert await wire.app.journal.streams("inbox/") == []
 
 
+@pytest.mark.requirement("tasks.result-type", era="2026")
 async def test_progress_comes_first_and_then_the_handle_on_the_same_response() -> None:
     work = Work()
     async with served(work.mcp, settings=Settings(hand_over=45)) as wire:
@@ -156,6 +158,7 @@ async def test_the_poll_interval_grows_with_the_age_of_the_task() -> None:
         assert intervals == [500, 5000, 10_000, 10_000]
 
 
+@pytest.mark.requirement("tasks.get", era="2026")
 async def test_a_handed_over_run_outlives_its_connection_and_its_result_stays() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -168,6 +171,7 @@ async def test_a_handed_over_run_outlives_its_connection_and_its_result_stays() 
             assert state["result"]["content"][0]["text"] == "done"
 
 
+@pytest.mark.requirement("tasks.declared-clients-only", era="2026")
 async def test_without_the_extension_nothing_is_handed_over_and_nothing_answered() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -192,6 +196,7 @@ async def test_the_extension_is_announced() -> None:
             assert answer["error"]["code"] == -32601
 
 
+@pytest.mark.requirement("tasks.update", era="2026")
 async def test_a_question_makes_a_task_and_is_answered_in_it() -> None:
     async with served(Work().mcp) as wire:
         client = Client(wire)
@@ -207,6 +212,7 @@ async def test_a_question_makes_a_task_and_is_answered_in_it() -> None:
         assert state["result"]["content"][0]["text"] == "Hello Alice"
 
 
+@pytest.mark.requirement("tasks.questions", "tasks.keys", era="2026")
 async def test_answers_may_come_one_by_one() -> None:
     async with served(Work().mcp) as wire:
         client = Client(wire)
@@ -220,6 +226,7 @@ async def test_answers_may_come_one_by_one() -> None:
         assert state["result"]["content"][0]["text"] == "A and B"
 
 
+@pytest.mark.requirement("tasks.update.unknown", era="2026")
 @pytest.mark.parametrize("bad", ["yes", None, 7, [], {"action": "perhaps"}, {}])
 async def test_an_answer_that_is_none_changes_nothing_and_says_so(bad: Any) -> None:
     async with served(Work().mcp) as wire:
@@ -241,6 +248,7 @@ async def test_a_client_that_cannot_answer_is_not_asked() -> None:
         assert outcome["error"]["data"] == {"requiredCapabilities": {"elicitation": {}}}
 
 
+@pytest.mark.requirement("tasks.cancel", era="2026")
 async def test_cancelling_a_task_stops_its_work() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -255,6 +263,7 @@ async def test_cancelling_a_task_stops_its_work() -> None:
         assert work.stopped
 
 
+@pytest.mark.requirement("tasks.failed", era="2026")
 async def test_failed_is_for_protocol_errors_and_a_tool_s_error_is_a_result() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -268,6 +277,7 @@ async def test_failed_is_for_protocol_errors_and_a_tool_s_error_is_a_result() ->
         assert state["result"]["isError"] is True
 
 
+@pytest.mark.requirement("tasks.unknown", "tasks.unguessable", era="2026")
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
 async def test_unknown_foreign_and_not_handed_over_are_one_answer(method: str) -> None:
     work = Work()
@@ -285,6 +295,7 @@ async def test_unknown_foreign_and_not_handed_over_are_one_answer(method: str) -
         assert len(messages) == 1
 
 
+@pytest.mark.requirement("tasks.routing-header", era="2026")
 async def test_a_wrong_routing_header_is_refused() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -295,6 +306,7 @@ async def test_a_wrong_routing_header_is_refused() -> None:
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, -32020)
 
 
+@pytest.mark.requirement("tasks.durable", era="2026")
 async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_path: Path) -> None:
     work, idle = Work(), Work()
     options: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'j.db'}", "settings": AT_ONCE}
@@ -315,6 +327,7 @@ async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_p
         assert state["ttlMs"] >= Retention().ttl * 1000
 
 
+@pytest.mark.requirement("tasks.no-progress-on-listen", era="2026")
 async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
     work = Work()
     async with served(work.mcp, settings=AT_ONCE) as wire:
@@ -336,6 +349,7 @@ async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
         assert news["params"]["result"]["content"][0]["text"] == "done"
 
 
+@pytest.mark.requirement("tasks.notifications", era="2026")
 async def test_a_listener_without_the_extension_hears_of_no_tasks() -> None:
     async with served(Work().mcp) as wire:
         wanted = {"notifications": {"taskIds": ["x"]}}
@@ -343,6 +357,7 @@ async def test_a_listener_without_the_extension_hears_of_no_tasks() -> None:
         assert (await answer.json())["error"]["code"] == -32021
 
 
+@pytest.mark.requirement("tasks.required", era="2026")
 async def test_a_tool_may_never_or_always_be_handed_over() -> None:
     mcp = Headway("options")
     go = asyncio.Event()

@@ -86,6 +86,7 @@ async def status(session: Session, task: dict[str, Any], expected: str) -> dict[
     return state
 
 
+@pytest.mark.requirement("tasks-2025.created", "tasks-2025.fields", "tasks-2025.result", era="2025")
 async def test_a_call_asks_for_a_task_and_its_result_is_fetched() -> None:
     work = Work()
     async with served(work.mcp) as wire:
@@ -110,6 +111,7 @@ async def test_a_call_asks_for_a_task_and_its_result_is_fetched() -> None:
         assert work.runs == 1
 
 
+@pytest.mark.requirement("tasks-2025.capability", "tasks-2025.undeclared", era="2025")
 async def test_what_is_announced() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire)
@@ -131,6 +133,7 @@ async def test_what_is_announced() -> None:
         assert text_of(ignored) == "inline"
 
 
+@pytest.mark.requirement("tasks-2025.support", era="2025")
 async def test_a_tool_that_is_none_or_has_to_be_one_says_so() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire)
@@ -142,6 +145,7 @@ async def test_a_tool_that_is_none_or_has_to_be_one_says_so() -> None:
         await status(session, task, "completed")
 
 
+@pytest.mark.requirement("tasks-2025.input", "tasks-2025.related", era="2025")
 async def test_a_question_is_asked_where_the_result_is_waited_for() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire, capabilities={"elicitation": {}})
@@ -155,6 +159,7 @@ async def test_a_question_is_asked_where_the_result_is_waited_for() -> None:
         assert text_of((await answer.rest())[-1]) == "Hello Ada"
 
 
+@pytest.mark.requirement("tasks-2025.result", era="2025")
 async def test_a_tool_error_is_a_failed_task_with_a_result() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire)
@@ -164,6 +169,7 @@ async def test_a_tool_error_is_a_failed_task_with_a_result() -> None:
         assert result["isError"] is True
 
 
+@pytest.mark.requirement("tasks-2025.cancel", era="2025")
 async def test_a_task_is_cancelled_once() -> None:
     work = Work()
     async with served(work.mcp) as wire:
@@ -186,6 +192,7 @@ class Tokens:
         return AccessToken(token=token, client_id=token, scopes=[], subject=token)
 
 
+@pytest.mark.requirement("tasks.unguessable", "tasks-2025.list", era="2025")
 async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> None:
     work = Work()
     auth = AuthSettings.model_validate(
@@ -219,12 +226,14 @@ async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> N
         work.go.set()
 
 
+@pytest.mark.requirement("tasks-2025.anonymous-list", era="2025")
 async def test_anonymous_callers_are_shown_no_list() -> None:
     async with served(Work().mcp) as wire:
         session = await Session.open(wire)
         assert (await ask(session, "tasks/list"))["error"]["code"] == -32601
 
 
+@pytest.mark.requirement("progress.task", "tasks-2025.related", era="2025")
 async def test_what_is_said_of_a_task_names_it() -> None:
     work = Work()
     async with served(work.mcp) as wire:
@@ -254,6 +263,7 @@ async def test_a_task_outlives_its_session() -> None:
         assert text_of(await ask(other, "tasks/result", taskId=task["taskId"])) == "done"
 
 
+@pytest.mark.requirement("tasks-2025.unknown", era="2025")
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/result", "tasks/cancel"])
 async def test_an_unknown_task_is_one_answer(method: str) -> None:
     async with served(Work().mcp) as wire:

@@ -10,11 +10,13 @@ from mcp.shared.inbound import InboundModernRoute
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
+from mcp_types.jsonrpc import INVALID_PARAMS
 
 from headway.engine import Engine, Request, Run, RunContext, launch_once
+from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.cursors import principal_tag
-from headway.protocol.eras import MODERN, rank_of
+from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.inbound import Message, subscribed_resources
 from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered, TaskContext
@@ -45,8 +47,14 @@ class Enveloped:
         """What the handler of a request holds; `request` is what the transport has of it.
 
         Raises:
-            ProtocolError: The request needs an extension that it does not declare.
+            ProtocolError: The request needs an extension that it does not declare, or wants to
+                be told of a log level that does not exist.
         """
+        level = message.meta.get(LOG_LEVEL_META_KEY)
+        if level is not None and rank_of(level) == NO_LOGS:
+            raise ProtocolError(
+                INVALID_PARAMS, f"There is no such log level; use one of {', '.join(LOG_LEVELS)}"
+            )
         may_hand_over = self._hand_over.may_be_task(message)
         # In a task the client can be asked; else the SDK's multi-round-trip requests do it.
         transport = TransportContext(kind=kind, can_send_request=may_hand_over, headers=headers)
