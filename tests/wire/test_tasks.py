@@ -392,3 +392,23 @@ async def test_a_client_that_leaves_the_routing_header_out_is_served() -> None:
         answer = await (await client.post(body, {"Mcp-Name": None})).json()
         assert answer["result"]["taskId"] == task["taskId"]
         work.go.set()
+
+
+async def test_a_task_whose_client_vanished_ends_by_its_time_and_leaves_nothing() -> None:
+    work = Work()
+    settings = Settings(timeout=600.0)
+    async with served(work.mcp, settings=settings) as wire:
+        client = Client(wire)
+        task = await client.task("asks")
+        await client.questions(task["taskId"], 1)
+        wire.cut_all()  # and nobody ever answers
+        await wire.clock.advance(601, step=60)
+        await until(lambda: not wire.app.engine.runs)
+        state = await client.get(task["taskId"])
+        assert (state["status"], state["error"]["code"]) == ("failed", -32001)
+        journal = wire.app.journal
+        assert await journal.streams("inbox/", unfinished=True) == []
+        while await journal.streams("run/"):
+            await wire.clock.advance(Retention().ttl, step=600)
+        gone = await client.ask("tasks/get", taskId=task["taskId"])
+        assert gone["error"]["code"] == -32602
