@@ -56,6 +56,10 @@ class Restarted(Struct, frozen=True, tag="restarted", gc=False):
     """2 for the first restart."""
 
 
+class GivenBack(Struct, frozen=True, tag="given_back", gc=False):
+    """The process that executed the run stops in order; another one may begin it anew."""
+
+
 class Progress(Struct, frozen=True, tag="progress", omit_defaults=True, gc=False):
     """How far the run is. Within a stream `progress` strictly increases."""
 
@@ -230,6 +234,7 @@ Event = (
     Accepted
     | Started
     | Restarted
+    | GivenBack
     | Progress
     | Log
     | Part

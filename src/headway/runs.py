@@ -12,6 +12,7 @@ from headway.events import (
     Entry,
     Event,
     Failed,
+    GivenBack,
     InputReceived,
     InputRequested,
     Interrupted,
@@ -51,6 +52,7 @@ _ALIVE: dict[type, State] = {
     InputReceived: State.WORKING,
     Completed: State.COMPLETED,
     Restarted: State.QUEUED,
+    GivenBack: State.QUEUED,
     **_ENDS,
 }
 
@@ -60,6 +62,7 @@ TRANSITIONS: dict[State, dict[type, State]] = {
         Progress: State.QUEUED,
         Started: State.WORKING,
         Restarted: State.QUEUED,
+        GivenBack: State.QUEUED,
         **_ENDS,
     },
     State.WORKING: _ALIVE,
@@ -131,7 +134,7 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
                 parts += 1
             case InputRequested():
                 waiting += 1
-            case Restarted():
+            case Restarted() | GivenBack():
                 waiting = 0  # whoever asked is gone
             case InputReceived():
                 waiting = max(0, waiting - 1)

@@ -31,12 +31,13 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from headway import handles, resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
-from headway.engine import Engine, ToolOptions
+from headway.engine import Engine, ToolOptions, finish, give_back
 from headway.errors import SetupError
 from headway.journal import Journal, open_journal
 from headway.settings import Settings
@@ -160,10 +161,18 @@ class HeadwayApp:
         if scope["type"] == "http":
             if not self._is_running:
                 await self._start_by_itself()
+            probe = _PROBES.get(scope["path"])
+            if probe is not None and not self._has_own(scope["path"]):
+                await probe(self._is_running and not self.engine.is_draining)(scope, receive, send)
+                return
             if self._is_direct and scope["path"] == self.path and not scope.get("root_path"):
                 await self.transport(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _has_own(self, path: str) -> bool:
+        """Whether the served object has a route at this path itself."""
+        return any(getattr(route, "path", None) == path for route in self._app.routes)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -222,12 +231,21 @@ class HeadwayApp:
             logger.warning("something did not stop within %g s and is left behind", STOP_WITHIN)
 
     async def drain(self) -> None:
-        """End the streams that only wait for news; calls go on to their results.
+        """Take no more calls, end the streams that wait for news, let calls finish.
 
         To be called when the process is told to stop, before the HTTP server waits for its
-        connections: they would never end by themselves.
+        connections. Returns when all calls have ended.
+
+        Cancellation (`asyncio.timeout`): what still goes on is stopped. Runs of tools with
+        `restart` on a journal file are left to the next process, and the streams of clients that
+        can come back are closed; other runs end as interrupted and their clients are told.
         """
         self.transport.end_idle_streams()
+        try:
+            await finish(self.engine)
+        finally:
+            for run in give_back(self.engine):
+                self.transport.answers.close(run.stream)
 
     async def aclose(self) -> None:
         """Stop an app that started by itself; for those who mount it without `lifespan`."""
@@ -277,6 +295,19 @@ class HeadwayApp:
 
         return self._served.bus.subscribe(deliver)
 
+
+def _alive(_ready: bool) -> PlainTextResponse:
+    return PlainTextResponse("alive")
+
+
+def _ready(ready: bool) -> PlainTextResponse:
+    if ready:
+        return PlainTextResponse("ready")
+    return PlainTextResponse("not ready", 503, {"Retry-After": "5"})
+
+
+_PROBES = {"/healthz": _alive, "/readyz": _ready}
+"""What an orchestrator asks: whether the process lives, and whether it takes calls."""
 
 _CHANGES: dict[type, str] = {
     ToolsListChanged: "notifications/tools/list_changed",

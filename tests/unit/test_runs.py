@@ -18,6 +18,7 @@ from headway.events import (
     Entry,
     Event,
     Failed,
+    GivenBack,
     HandedOver,
     InboxClosed,
     InputAnswered,
@@ -57,6 +58,7 @@ EXAMPLES: list[Event] = [
     Failed(-32000, "no"),
     Cancelled("client"),
     Interrupted("crash"),
+    GivenBack(),
 ]
 OF_OTHERS = {
     SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,

@@ -99,7 +99,7 @@ async def served(
     """`server` behind a real socket in this loop, with time that stands still unless told."""
     clock = clock or FakeClock()
     app = asgi(server, clock=clock, settings=settings, **options)
-    async with serving(app, grace=5) as origin:
+    async with serving(app, grace=0) as origin:
         wire = Wire(origin, app, clock)
         try:
             yield wire

@@ -122,6 +122,15 @@ Clients = Annotated[
         help="What you know of clients, as TOML: it decides when their calls are handed over.",
     ),
 ]
+Grace = Annotated[
+    float,
+    typer.Option(
+        envvar="HEADWAY_GRACE",
+        parser=duration,
+        metavar=DURATION,
+        help="How long calls may go on after the first SIGTERM or Ctrl+C: 10s, 5m.",
+    ),
+]
 Stdio = Annotated[
     bool,
     typer.Option(
@@ -142,6 +151,7 @@ HTTP_ONLY = {
     "path": "--path",
     "allow_host": "--allow-host",
     "allow_origin": "--allow-origin",
+    "grace": "--grace",
 }
 
 

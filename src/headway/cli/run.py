@@ -28,6 +28,7 @@ def run(
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
     hand_over: options.HandOver = None,
     clients: options.Clients = None,
+    grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve an MCP server unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
@@ -48,7 +49,7 @@ def run(
     start.start(
         loaded.server,
         journal=journal or options.own_journal(loaded.identity, stdio=stdio),
-        listen=start.Listen(host=host, port=port, path=path),
+        listen=start.Listen(host=host, port=port, path=path, grace=grace),
         settings=settings,
         streams=streams,
     )

@@ -52,6 +52,7 @@ def serve(
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
     hand_over: options.HandOver = None,
     clients: options.Clients = None,
+    grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
     log_level: options.LogLevel = "info",
 ) -> None:
     """Serve the ready-made tools: long-running work on the files below the roots."""
@@ -76,7 +77,7 @@ def serve(
     start.start(
         build(roots, data or own, config=chosen),
         journal=journal or chosen.journal or options.own_journal(identity, stdio=stdio),
-        listen=start.Listen(host=host, port=port, path=path),
+        listen=start.Listen(host=host, port=port, path=path, grace=grace),
         settings=settings,
         streams=streams,
     )

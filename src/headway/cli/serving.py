@@ -31,8 +31,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 BACKLOG = 2048
 
-GRACE = 30
-"""Seconds that runs get to finish and answers to be sent after the first signal."""
+GRACE = 30.0
+"""Seconds that calls get to finish after the first signal."""
+
+LAST = 3
+"""Seconds after that for last answers to be sent; what goes on by then is stopped."""
 
 SWITCH_INTERVAL = 0.0005
 """Python's default of 5 ms is how long a thread that wants the GIL may have to wait for one
@@ -134,7 +137,7 @@ class _Lifespan:
 class _Server(uvicorn.Server):
     """uvicorn without its own signals, sentences and exits."""
 
-    def __init__(self, app: App, grace: int) -> None:
+    def __init__(self, app: App, grace: float) -> None:
         self._app = app
         self._grace = grace
         self._watched = _Lifespan(app)
@@ -150,7 +153,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=grace,
+                timeout_graceful_shutdown=LAST,
             )
         )
 
@@ -184,6 +187,8 @@ class _Server(uvicorn.Server):
             if self.started:
                 async with asyncio.timeout(self._grace):
                     await self._app.drain()
+        except TimeoutError:
+            logger.warning("calls were stopped that took longer than %g s to finish", self._grace)
         except Exception:
             logger.exception("draining failed; stopping all the same")
         finally:
@@ -225,8 +230,10 @@ def _stop_on_signals(server: _Server) -> Generator[None]:
                 loop.remove_signal_handler(number)
 
 
-async def _serve(app: App, listener: socket.socket, announce: Callable[[str], object]) -> None:
-    server = _Server(app, GRACE)
+async def _serve(
+    app: App, listener: socket.socket, announce: Callable[[str], object], grace: float
+) -> None:
+    server = _Server(app, grace)
     server.ready.add_done_callback(lambda _: announce(origin_of(listener)))
     with _stop_on_signals(server):
         await server.serve(sockets=[listener])
@@ -241,7 +248,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def serve_until_stopped(
-    app: App, listener: socket.socket, *, announce: Callable[[str], object]
+    app: App,
+    listener: socket.socket,
+    *,
+    announce: Callable[[str], object],
+    grace: float = GRACE,
 ) -> None:
     """Serve `app` on `listener` until a signal ends it; `announce` gets the origin when ready.
 
@@ -255,12 +266,12 @@ def serve_until_stopped(
     sys.setswitchinterval(SWITCH_INTERVAL)
     _quiet_uvicorn()
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, listener, announce))
+        runner.run(_serve(app, listener, announce, grace))
 
 
 @asynccontextmanager
 async def serving(
-    app: App, *, host: str = "127.0.0.1", port: int = 0, grace: int = GRACE
+    app: App, *, host: str = "127.0.0.1", port: int = 0, grace: float = GRACE
 ) -> AsyncGenerator[str]:
     """Serve `app` in the running loop, on a free port unless told; gives `http://host:port`.
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a server is found."""
+    """Where a server is found, and for how long after it was told to stop."""
 
     host: str
     port: int
     path: str
+    grace: float
 
 
 def start(
@@ -45,4 +46,4 @@ def start(
     def announce(origin: str) -> None:
         report(f"serving {app.name} at {origin}{listen.path} (Ctrl+C to stop)")
 
-    serve_until_stopped(app, listener, announce=announce)
+    serve_until_stopped(app, listener, announce=announce, grace=listen.grace)

@@ -2,6 +2,7 @@
 
 from headway.engine.context import RunContext, as_event, tell
 from headway.engine.current import current_run
+from headway.engine.drain import finish, give_back
 from headway.engine.engine import BUSY, Engine
 from headway.engine.following import Following
 from headway.engine.inbox import ask, inbox_of, read_inbox
@@ -22,6 +23,8 @@ __all__ = [
     "as_event",
     "ask",
     "current_run",
+    "finish",
+    "give_back",
     "id_key",
     "inbox_of",
     "launch_once",

@@ -37,6 +37,7 @@ from headway.events import (
     Entry,
     Event,
     Failed,
+    GivenBack,
     HandedOver,
     Interrupted,
     Restarted,
@@ -102,6 +103,8 @@ class Engine:
         self.inboxes = Inboxes(journal)
         self.has_windows: Callable[[], bool] = bool
         """Whether the author of a tool set a window for it."""
+        self.is_draining = False
+        """No more tool calls are accepted: the process is about to stop."""
         self._telling = False
         self._arriving = 0  # launched, but not at a gate yet
 
@@ -232,7 +235,8 @@ class Engine:
         options = self.options_of(accepted.target)
         if tries and await self._lease.is_alive(tries[-1].process):
             return True
-        if not options.restart or len(tries) + 1 >= ATTEMPTS:
+        returns = sum(isinstance(entry.event, GivenBack) for entry in entries)
+        if not options.restart or len(tries) - returns + 1 >= ATTEMPTS:
             return False
         restarted = Restarted(self._lease.tag, len(tries) + 2)
         try:
@@ -359,6 +363,8 @@ class Engine:
 
     def _check_room(self, gates: Sequence[Gate]) -> None:
         arriving = self._arriving
+        if gates and self.is_draining:
+            raise _busy("it is stopping")
         if all(gate.is_open and gate.taken + arriving < gate.limit for gate in gates):
             return
         queued = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))

@@ -22,6 +22,7 @@ from headway.events import (
     decode_json,
 )
 from headway.journal import Journal
+from headway.runs import TRANSITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ class Inboxes:
             while not run.ended:
                 for entry in await cursor.next():
                     _act(run, entry.event)
-            await self._journal.post(inbox, InboxClosed())
+            if not TRANSITIONS[run.state]:  # it has its end, and is not another process's now
+                await self._journal.post(inbox, InboxClosed())
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 

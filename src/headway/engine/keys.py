@@ -13,6 +13,7 @@ from headway.errors import JournalError, StreamEnded, StreamNotFound
 from headway.events import Claimed, Released
 from headway.journal import Journal
 from headway.protocol.cursors import tag_of
+from headway.runs import TRANSITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Keys:
 
     def release_with(self, run: Run, key: str) -> None:
         """Let go of the key when the run it names has ended."""
-        run.on_end(lambda: self._release_soon(key))
+        run.on_end(lambda: None if TRANSITIONS[run.state] else self._release_soon(key))
 
     async def ids(self, principal: str) -> dict[str, str]:
         """The runs of a principal that have a handle, oldest first: their ids and streams."""

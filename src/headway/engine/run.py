@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from headway.clock import Timer
+from headway.engine.breath import Breath
 from headway.engine.pacing import Pacer
 from headway.engine.questions import Questions
 from headway.engine.tree import Root, innermost, offer
@@ -24,6 +25,7 @@ from headway.events import (
     Accepted,
     Cancelled,
     Event,
+    GivenBack,
     InputReceived,
     InputRequested,
     Interrupted,
@@ -42,12 +44,6 @@ logger = logging.getLogger(__name__)
 PATIENCE = 1.0
 """Seconds between asking a run to stop and giving its end out without it."""
 
-LOOK_EVERY = 16
-"""Reports between looks at whether the loop wants a turn."""
-
-BREATH = 0.005
-"""Seconds a tool may report without a pause before it lets the loop serve others."""
-
 
 class Run:
     """One execution of one request's handler.
@@ -59,10 +55,10 @@ class Run:
 
     __slots__ = (
         "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_patience", "_questions", "_reports", "_scheduled", "_steps", "_thread", "born", "clock",
-        "detached", "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id",
-        "journal", "method", "on_ask", "on_enter", "on_handed", "pacer", "principal", "recorded",
-        "scope", "seq", "state", "stopping", "stream", "target", "task", "tree", "window",
+        "_patience", "_questions", "_scheduled", "_steps", "_thread", "born", "clock", "detached",
+        "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id", "journal",
+        "method", "on_ask", "on_enter", "on_handed", "pacer", "principal", "recorded", "scope",
+        "seq", "state", "stopping", "stream", "target", "task", "tree", "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +79,7 @@ class Run:
         self.stream = stream
         self.method = accepted.method
         self.target = accepted.target
+        self.version = accepted.version
         self.engine = engine
         self.journal = engine.journal
         self.clock = clock = engine.clock
@@ -109,7 +106,6 @@ class Run:
         self.has_handle = False
         self.window = inf
         self._questions: Questions | None = None
-        self._reports = 0
         self._ends: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
@@ -119,7 +115,7 @@ class Run:
         self._flushing: Timer | None = None
         self._beating: Timer | None = None
         self._cancel_event: anyio.Event | None = None
-        self._breath = 0.0
+        self._breath = Breath()
         if view is None:
             self.append(accepted)
         else:
@@ -174,9 +170,7 @@ class Run:
             sampled = self._sample()
             last = self.pacer.finish(self.clock.now(), success=success)
             self.ended = True
-        for timer in (self._flushing, self._beating, self._patience):
-            if timer is not None:
-                timer.cancel()
+        self._stop_timers()
         try:
             for progress in (sampled, last):
                 if progress is not None:
@@ -191,6 +185,23 @@ class Run:
             self._ends.clear()
             self.give_up = self.on_ask = self.on_enter = self.on_handed = _nothing
             self.task = None
+
+    def give_back(self) -> None:
+        """Stop, and leave the run without an end for another process to begin anew."""
+        self._drain()
+        with self._lock:
+            self.ended = True
+        self._stop_timers()
+        self.append(GivenBack())
+        if self.scope is not None:
+            self.scope.cancel()
+        for callback in self._ends:
+            callback()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._flushing, self._beating, self._patience):
+            if timer is not None:
+                timer.cancel()
 
     # What tools call
 
@@ -283,16 +294,8 @@ class Run:
             self._schedule()
 
     async def breathe(self) -> None:
-        """Let the loop serve others, when a tool that reports in a loop has held it long enough.
-
-        A look at the clock for each report would cost more than the report.
-        """
-        self._reports += 1
-        if self._reports % LOOK_EVERY == 0:
-            now = self.clock.now()
-            if now - self._breath >= BREATH:
-                await asyncio.sleep(0)
-                self._breath = self.clock.now()
+        """Let the loop serve others, when a tool that reports in a loop has held it long enough."""
+        await self._breath.take(self.clock)
 
     def enter(self) -> None:
         """The author's function begins, its arguments complete; from any thread."""

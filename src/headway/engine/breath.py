@@ -1,0 +1,31 @@
+"""Turns for others, in the middle of a tool that reports in a loop and never waits."""
+
+import asyncio
+from typing import Final
+
+from headway.clock import Clock
+
+LOOK_EVERY: Final = 16
+"""Reports between looks at the clock: a look costs more than a report."""
+
+HOLD: Final = 0.005
+"""Seconds a tool may report without a pause before it lets the loop serve others."""
+
+
+class Breath:
+    """When one run's tool gave the loop a turn last."""
+
+    __slots__ = ("_last", "_reports")
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._reports = 0
+
+    async def take(self, clock: Clock) -> None:
+        """Count a report, and let the loop serve others when it has been held long enough."""
+        self._reports += 1
+        if self._reports % LOOK_EVERY == 0:
+            now = clock.now()
+            if now - self._last >= HOLD:
+                await asyncio.sleep(0)
+                self._last = clock.now()
