@@ -6,10 +6,10 @@ UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check conformance interop requirements format bench clean
+.PHONY: help install demo test check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # uv itself comes from the registry, so that only Python has to be there.
 $(UV):
@@ -27,7 +27,7 @@ demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
 test: $(STAMP) ## run the tests
-	$(RUN)pytest -q -n 2 $(ARGS)
+	$(RUN)pytest -q -n 2 --ignore=tests/deploy $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, file shape
 	$(RUN)ruff format --check
@@ -52,6 +52,24 @@ format: $(STAMP) ## bring the code into form
 bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK=1: a minute)
 	$(RUN)python -m bench $(if $(QUICK),--quick) $(ARGS)
 	$(RUN)python -m bench.track
+
+scale: $(STAMP) ## measure 1, 2 and 3 replicas on one Redis, and the journals against each other (QUICK=1: a minute)
+	$(RUN)python -m bench.scale $(if $(QUICK),--quick) $(ARGS)
+
+chaos: $(STAMP) ## kill and cut a server for SECONDS=120 while clients count what it does (SEED=…, ARGS="--server sdk")
+	$(RUN)python -m tests.chaos.soak --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+churn: $(STAMP) ## open and drop N=100000 sessions, and see that nothing stays (SEED=…, ARGS="--journal memory")
+	$(RUN)python -m tests.chaos.churn --visits $(or $(N),100000) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fleet: $(STAMP) ## nginx, three replicas, two workers and a Redis in a storm of SECONDS=60 (SEED=…, ARGS="--callers 50")
+	$(RUN)python -m tests.chaos.fleet --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+deploy-test: $(STAMP) ## run what is in deploy/: nginx, Caddy, HAProxy and Envoy before replicas, the image's steps
+	$(RUN)python scripts/deploy_test.py $(ARGS)
+
+fuzz: $(STAMP) ## send a server wrong requests (N=5000, SEED=…); what breaks it is kept in tests/fuzz/corpus
+	$(RUN)python -m tests.fuzz --inputs $(or $(N),5000) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove what the targets above made
 	rm -rf .venv .tools out

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +15,15 @@ def cpu_of(pid: int) -> float:
         return time.clock_gettime(((~pid) << 3) | 2)
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def turns_of(pid: int) -> tuple[float, int]:
+    """Seconds a process has waited for a core, and how often it got one; zero where not known."""
+    try:
+        _, waited, turns = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return 0.0, 0
+    return int(waited) / 1e9, int(turns)
 
 
 class Neighbours:

@@ -16,20 +16,20 @@ import msgspec
 from bench.jobs import AnyJob, Outcome
 
 ROOT = Path(__file__).parent.parent
-_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[-1]
-PINNED = len(_CORES) > 1
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+PINNED = len(CORES) > 1
 
 
 class NotServing(Exception):
     """A server did not come up, or the load generator did not answer."""
 
 
-def pin(pid: int, core: int) -> None:
-    """Hold a process to one core, where the system can and there is more than one."""
+def pin(pid: int, *cores: int) -> None:
+    """Hold a process to cores, where the system can and there is more than one."""
     if PINNED and sys.platform == "linux":
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, {core})
+            os.sched_setaffinity(pid, cores)
 
 
 def free_port() -> int:

@@ -27,7 +27,8 @@ class SetupError(HeadwayError):
 class ProtocolError(HeadwayError):
     """The client's message is refused: a JSON-RPC error with an HTTP status.
 
-    `retry_after`, in seconds, becomes the `Retry-After` header where it is set.
+    `retry_after`, in seconds, becomes the `Retry-After` header where it is set. `limit` is the
+    setting of the limit that it is refused for; the client finds it in the error's data.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class ProtocolError(HeadwayError):
         status: int = 400,
         data: object = None,
         retry_after: int | None = None,
+        limit: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
-        self.data = data
+        self.data = {"limit": limit} if data is None and limit is not None else data
         self.retry_after = retry_after
+        self.limit = limit
 
 
 class ToolTimeout(HeadwayError):

@@ -11,15 +11,19 @@ Rules of this file:
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
-Five kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
-one (`HandedOver` to `InboxClosed`), that of a key by which one is found (`Claimed` to `Released`),
-a 2025 session's (`SessionOpened` to `SessionClosed`) and a process's (`Alive` to `ProcessLeft`).
+Eight kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
+one (`HandedOver` to `InboxClosed`), what one can be begun anew with (`Restartable` to `Forgotten`),
+that of a key by which one is found (`Claimed` to `Released`), a 2025 session's (`SessionOpened` to
+`SessionClosed`), a process's and that of what it is asked (`Alive` to `ProcessLeft`), and boards,
+on which one process tells all (`Alive`, and what is in `notices`).
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
+
+from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 
 if TYPE_CHECKING:
     MaybeRaw = Raw | None
@@ -37,23 +41,28 @@ class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True, gc=False
     """What the method is about: the tool, prompt or resource named by the request."""
     owner: str = ""
     """The session and principal that may read, answer and cancel the run."""
-    version: str = ""
-    """The protocol revision of the request, of a run that may be restarted."""
-    params: MaybeRaw = None
-    """What was asked, of a run that may be restarted."""
+    follows: str = ""
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
     """The handler began to execute."""
 
 
-class Restarted(Struct, frozen=True, tag="restarted", gc=False):
+class Restarted(Struct, frozen=True, tag="restarted", omit_defaults=True, gc=False):
     """The process that executed the run died; another one begins it anew."""
 
     process: str
     """The tag of the one that does."""
     attempt: int
     """2 for the first restart."""
+    at: int = 0
+    """The run's entry at the last checkpoint: what came after it is done again."""
+
+
+class Taken(Struct, frozen=True, tag="taken", gc=False):
+    """A worker has the run now: its first attempt."""
+
+    process: str
 
 
 class GivenBack(Struct, frozen=True, tag="given_back", gc=False):
@@ -139,6 +148,12 @@ class SessionOpened(Struct, frozen=True, tag="session_opened", omit_defaults=Tru
     """The client's `initialize` params."""
     owner: str = ""
     """The principal that opened the session."""
+    changes: int = 0
+    """The last change that was known then: the client hears of those behind it."""
+    level: str = ""
+    """This and the next two: said again in the middle of a long stream, whose beginning may go."""
+    subscriptions: dict[str, int] = {}
+    is_ready: bool = False
 
 
 class SessionReady(Struct, frozen=True, tag="session_ready", gc=False):
@@ -151,16 +166,25 @@ class LevelSet(Struct, frozen=True, tag="level_set", gc=False):
     level: str
 
 
-class Subscribed(Struct, frozen=True, tag="subscribed", gc=False):
+class Subscribed(Struct, frozen=True, tag="subscribed", omit_defaults=True, gc=False):
     """The client wants to hear of changes of the resource `uri`."""
 
     uri: str
+    changes: int = 0
+    """The last change that was known then."""
 
 
 class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     """The client no longer wants to hear of changes of the resource `uri`."""
 
     uri: str
+
+
+class Heard(Struct, frozen=True, tag="heard", gc=False):
+    """The client was sent its session's own stream up to here, and the changes."""
+
+    seq: int
+    changes: int
 
 
 class Alive(Struct, frozen=True, tag="alive", gc=False):
@@ -196,11 +220,20 @@ class CancelRequested(Struct, frozen=True, tag="cancel_requested", omit_defaults
     reason: str | None = None
 
 
-class InputAnswered(Struct, frozen=True, tag="input_answered", gc=False):
-    """The client's answer to the run's question `key`: the result object it would have sent."""
+class InputAnswered(Struct, frozen=True, tag="input_answered", omit_defaults=True, gc=False):
+    """The client's answer to the question `key`: the result object it would have sent."""
 
     key: str
     result: Raw
+    is_error: bool = False
+    """It is a JSON-RPC error object instead."""
+
+
+class Ordered(Struct, frozen=True, tag="ordered", gc=False):
+    """Somebody who does not execute the run in `stream` asks its process this."""
+
+    stream: str
+    what: CancelRequested | InputAnswered
 
 
 class InboxClosed(Struct, frozen=True, tag="inbox_closed", gc=False):
@@ -220,6 +253,68 @@ class Released(Struct, frozen=True, tag="released", gc=False):
     """Terminal: the run that the key names has ended; both are kept for their time."""
 
 
+class Restartable(Struct, frozen=True, tag="restartable", omit_defaults=True, gc=False):
+    """A run may be begun anew, with this. First entry of its checkpoints."""
+
+    method: str
+    target: str | None
+    owner: str
+    version: str
+    """The protocol revision of the request."""
+    params: Raw
+    """What was asked."""
+    principal: str = ""
+    follows: str = ""
+    """The stream of the run that it only repeats."""
+    owns: bool = False
+    """What it repeats is a worker's, for it alone; then whether its client can come back for it."""
+    is_found: bool = False
+    queue: str = ""
+    """Where it waits for a worker, if it does; then the key that names it."""
+    key: str = ""
+    client: MaybeRaw = None
+    """The `initialize` params of its client, and what its access token says, never the token."""
+    access: MaybeRaw = None
+    can_ask: bool = False
+
+
+class ItemDone(Struct, frozen=True, tag="item_done", omit_defaults=True, gc=False):
+    """A track of the run has finished an item, and it is not to be done again."""
+
+    track: str
+    item: str
+    """A digest of what names the item."""
+    at: int = 0
+    """The run's last entry when it was."""
+
+
+class Checkpointed(Struct, frozen=True, tag="checkpointed", omit_defaults=True, gc=False):
+    """The tool's own account of how far it is; only the newest counts."""
+
+    value: Raw
+    at: int = 0
+    """The run's last entry when it was given."""
+
+
+class Remembered(Struct, frozen=True, tag="remembered", omit_defaults=True, gc=False):
+    """All that the entries before this one say; they need not be kept."""
+
+    begun: Restartable
+    restarts: list[Restarted]
+    returned: int
+    """How many of the restarts came after a process that stopped in order."""
+    done: dict[str, list[str]]
+    """The items that are done, by track."""
+    at: int = 0
+    """The run's last entry at the newest of these."""
+    value: MaybeRaw = None
+    owner: str = ""
+
+
+class Forgotten(Struct, frozen=True, tag="forgotten", gc=False):
+    """Terminal: the run has ended and will not be begun anew."""
+
+
 Terminal = (
     Completed
     | Failed
@@ -229,6 +324,7 @@ Terminal = (
     | ProcessLeft
     | InboxClosed
     | Released
+    | Forgotten
 )
 Event = (
     Accepted
@@ -241,29 +337,31 @@ Event = (
     | Notified
     | InputRequested
     | InputReceived
-    | Completed
-    | Failed
-    | Cancelled
-    | Interrupted
     | SessionOpened
     | SessionReady
     | LevelSet
     | Subscribed
     | Unsubscribed
-    | SessionClosed
+    | Heard
+    | Changed
+    | SessionTold
+    | RequestCancelled
+    | ReaderCame
     | Alive
-    | ProcessLeft
     | HandedOver
     | CancelRequested
     | InputAnswered
-    | InboxClosed
+    | Ordered
     | Claimed
-    | Released
+    | Restartable
+    | Taken
+    | ItemDone
+    | Checkpointed
+    | Remembered
+    | Terminal
 )
 
-TERMINAL: frozenset[type] = frozenset(
-    {Completed, Failed, Cancelled, Interrupted, SessionClosed, ProcessLeft, InboxClosed, Released}
-)
+TERMINAL: frozenset[type] = frozenset(get_args(Terminal))
 """The events that end a stream."""
 
 

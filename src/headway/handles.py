@@ -3,6 +3,7 @@
 Only where author or operator set a window; a server that is served unchanged lists what it did.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any, Final
@@ -15,7 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.engine import Engine, Following, Run, ask, current_run
 from headway.errors import JournalError, StreamNotFound
-from headway.events import CancelRequested
+from headway.events import CancelRequested, Entry, Interrupted
 from headway.protocol import tasks_2025
 from headway.protocol.handles import CONTINUE, TOOL, handle_result, parse_handle, rest_of, widened
 
@@ -44,9 +45,11 @@ def _list(low: Server[Any], inner: Handler) -> Handler:
         run = current_run.get()
         if run is None:
             return page
+        run.engine.tally.know(tool.name for tool in page.tools)
         has_tasks = context.session.protocol_version == tasks_2025.VERSION
         tools = [_told(tool, run.engine, has_tasks=has_tasks) for tool in page.tools]
         if run.engine.offers_handles and page.next_cursor is None and not _is_taken(low, page):
+            run.engine.tally.know([CONTINUE])
             tools.append(_CONTINUE)
         return page.model_copy(update={"tools": tools})
 
@@ -120,17 +123,23 @@ async def _stop(run: Run, stream: str) -> CallToolResult:
 
 
 async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[str, Any]:
-    """The result of the other run, or another handle when the window is over."""
+    """The result of the other run, or another handle when the window, or this server, is over."""
     result: dict[str, Any] | None = None
+    entries: list[Entry] = []
     with anyio.CancelScope() as scope:
         timer = None if run.window == inf else run.clock.call_later(run.window, scope.cancel)
         try:
             following = Following(run, stream, after=after, ask=run.ask if can_ask else None)
             result = await following.result()
+        except asyncio.CancelledError:
+            # The other run may go on elsewhere: its caller can come back there.
+            if not isinstance(run.stopping, Interrupted):
+                raise
         finally:
             if timer is not None:
                 timer.cancel()
-    entries = await run.journal.kept(stream)
+    with anyio.CancelScope(shield=True):
+        entries = await run.journal.kept(stream)
     if result is None:
         return handle_result(stream.rpartition("/")[2], entries, after)
     return rest_of(result, entries, after)

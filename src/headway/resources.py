@@ -21,12 +21,12 @@ from mcp_types import (
 from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
-from headway.engine import current_run
+from headway.engine import current_run, result_of
 from headway.errors import StreamNotFound
-from headway.events import Cancelled, Event, Failed, Interrupted, Part
+from headway.events import Cancelled, Completed, Event, Failed, Interrupted
 from headway.journal import Journal
-from headway.protocol.run_uris import TEMPLATE, run_of, uri_of
-from headway.runs import RunView, State, fold
+from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
+from headway.runs import parts_of, view_of
 
 PARTS_BYTES = 1024 * 1024
 """Of a run's parts the newest are shown, of so many bytes together."""
@@ -48,6 +48,7 @@ class _Description(Struct, omit_defaults=True):
     method: str = ""
     tool: str | None = None
     progress: _Progress | None = None
+    attempt: int = 1
     parts: list[Raw] = []
     earlier_parts_left_out: bool = False
     error: str | None = None
@@ -56,14 +57,15 @@ class _Description(Struct, omit_defaults=True):
 async def describe(journal: Journal, stream: str) -> bytes:
     """A run as JSON: `state`, `tool`, `progress`, `parts` with the newest last, `error`.
 
+    And `attempt`, where it is not the first one.
+
     Raises:
         StreamNotFound: There is no such run, or it has been forgotten.
     """
     entries = await journal.kept(stream)
     is_whole = entries[0].seq == 1
-    # Of a run that said very much the journal has dropped the beginning.
-    view = fold(entries, None if is_whole else RunView(State.WORKING))
-    parts = [entry.event.value for entry in entries if isinstance(entry.event, Part)]
+    view = view_of(entries)
+    parts = parts_of(entries)
     shown = _newest(parts)
     progress = None
     if view.progress is not None:
@@ -75,6 +77,7 @@ async def describe(journal: Journal, stream: str) -> bytes:
             method=view.method,
             tool=view.target,
             progress=progress,
+            attempt=view.attempt,
             parts=shown,
             earlier_parts_left_out=not is_whole or len(shown) < len(parts),
             error=_error(view.end),
@@ -132,6 +135,9 @@ _MARK = "_answers_for_runs"
 
 def _read(inner: Handler) -> Handler:
     async def read(context: Any, params: Any) -> Any:
+        whose = run_whose_result(params.uri)
+        if whose is not None:
+            return await _result(whose, params.uri)
         run_id = run_of(params.uri)
         if run_id is None:
             return await inner(context, params)
@@ -143,6 +149,22 @@ def _read(inner: Handler) -> Handler:
         return ReadResourceResult(contents=[content])
 
     return read
+
+
+async def _result(run_id: str, uri: str) -> ReadResourceResult:
+    """A result that was too large for an answer: the one that the tool gave, as JSON.
+
+    Raises:
+        MCPError: There is none, it has expired, or it is somebody else's.
+    """
+    try:
+        journal, stream = await _place_of(run_id)
+        (entry,) = await journal.kept(result_of(stream))
+    except StreamNotFound:
+        raise _unknown(uri) from None
+    assert isinstance(entry.event, Completed)
+    text = bytes(entry.event.result).decode()
+    return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON, text=text)])
 
 
 def _subscribe(inner: Handler) -> Handler:

@@ -1,8 +1,10 @@
 """A run's life: its states, which event leads where, and the state that entries add up to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Raw
 
 from headway.errors import HeadwayError
 from headway.events import (
@@ -110,6 +112,7 @@ class RunView:
     total: float | None = None
     message: str | None = None
     parts: int = 0
+    attempt: int = 1
     last: int = 0
     end: Event | None = None
     """The terminal event, once there is one."""
@@ -120,6 +123,7 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
     view = view or RunView()
     state, progress, total, message = view.state, view.progress, view.total, view.message
     method, target, parts, last, end = view.method, view.target, view.parts, view.last, view.end
+    attempt = view.attempt
     waiting = 1 if state is State.INPUT_REQUIRED else 0
     for entry in entries:
         event, last = entry.event, entry.seq
@@ -134,7 +138,9 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
                 parts += 1
             case InputRequested():
                 waiting += 1
-            case Restarted() | GivenBack():
+            case Restarted():
+                waiting, attempt = 0, event.attempt
+            case GivenBack():
                 waiting = 0  # whoever asked is gone
             case InputReceived():
                 waiting = max(0, waiting - 1)
@@ -143,4 +149,25 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
                 end = event
             case _:
                 pass
-    return RunView(state, method, target, progress, total, message, parts, last, end)
+    return RunView(state, method, target, progress, total, message, parts, attempt, last, end)
+
+
+def view_of(entries: Sequence[Entry]) -> RunView:
+    """The run after these entries; of one that said very much the oldest may be missing."""
+    is_whole = not entries or entries[0].seq == 1
+    return fold(entries, None if is_whole else RunView(State.WORKING))
+
+
+def parts_of(entries: Iterable[Entry]) -> list[Raw]:
+    """The parts among these entries, without those that a restarted run gives out again."""
+    parts: list[tuple[int, Raw]] = []
+    for entry in entries:
+        match entry.event:
+            case Part(value):
+                parts.append((entry.seq, value))
+            case Restarted(at=at):
+                while parts and parts[-1][0] > at:
+                    parts.pop()
+            case _:
+                pass
+    return [value for _, value in parts]

@@ -6,8 +6,8 @@ offers no public way, the private name is touched here, and a test fails loudly 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, cast
@@ -17,30 +17,21 @@ from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.models import InitializationOptions
 from mcp.server.subscriptions import SubscriptionBus
-from mcp.shared.subscriptions import (
-    PromptsListChanged,
-    ResourcesListChanged,
-    ResourceUpdated,
-    ServerEvent,
-    ToolsListChanged,
-)
-from mcp_types import (
-    EmptyResult,
-    SetLevelRequestParams,
-    SubscribeRequestParams,
-    UnsubscribeRequestParams,
-)
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
 from starlette.routing import Route
 
-from headway import handles, resources, tasks
+from headway import handles, levels, prompts, resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
-from headway.engine import Engine, ToolOptions, finish, give_back
+from headway.engine import DEFAULT_QUEUE, Engine, ToolOptions, finish, give_back, leave_shields
 from headway.errors import SetupError
 from headway.journal import Journal, open_journal
+from headway.metrics import Metrics
+from headway.probes import Probes
+from headway.queues import Queues, may_have_queues, open_queues
 from headway.settings import Settings
+from headway.transport.bridge import Bridge
 from headway.transport.guard import Guard, Receive, Scope, Send
 from headway.transport.http import HttpTransport
 from headway.transport.kernel import Kernel
@@ -67,12 +58,26 @@ class Served:
     build: Callable[[str, HttpTransport], Starlette]
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
+    listed: Callable[[], Awaitable[Iterable[Any]]] | None = None
+    """Lists its tools outside of any request; None where only a client can ask."""
     is_ours: bool = False
     """Whether it is a `Headway`, whose lists may show what Headway adds."""
+
+    async def tool_names(self) -> list[str]:
+        """The names of its tools, as far as it tells them before a client asks."""
+        names = list(self.tools)
+        with suppress(Exception):  # its own code; `tools/list` will tell
+            names += [tool.name for tool in await self.listed()] if self.listed else []
+        return names
 
     def options_of(self, tool: str) -> ToolOptions:
         """What the author set for a tool."""
         return self.tools.get(tool, _NO_OPTIONS)
+
+    def for_workers(self, where: str) -> str:
+        """The tools that workers are to execute; `where` is for those that do not say it."""
+        named = (name for name, own in self.tools.items() if (own.where or where) == "worker")
+        return ", ".join(named) or ("all tools" if where == "worker" else "")
 
     def has_windows(self) -> bool:
         """Whether the author set a window for a tool."""
@@ -105,14 +110,10 @@ def asgi(
     Raises:
         SetupError: `server` cannot be served, or the journal's URL is malformed.
     """
-    return HeadwayApp(
-        inspect_server(server),
-        journal=open_journal(journal, clock=clock) if isinstance(journal, str) else journal,
-        path=path,
-        host=host,
-        settings=settings or Settings(),
-        clock=clock or Clock(),
-    )
+    settings, clock, served = settings or Settings(), clock or Clock(), inspect_server(server)
+    if isinstance(journal, str):
+        journal = open_journal(journal, clock=clock, retention=settings.retention)
+    return HeadwayApp(served, journal=journal, path=path, host=host, settings=settings, clock=clock)
 
 
 class HeadwayApp:
@@ -134,10 +135,14 @@ class HeadwayApp:
         self.journal = journal
         self.engine = Engine(journal, settings, clock=clock, options=served.options_of)
         self.engine.has_windows = served.has_windows
+        if served.low.get_request_handler("resources/read") is not None:
+            self.engine.most_result = settings.max_result
         self._served = served
         self._kernel = Kernel(served.low)
+        self.tally = self.engine.tally
         self._sessions = Sessions(journal, settings, clock)
-        self._watchers = Watchers(journal, clock, self._tell_of_resource)
+        self._bridge = Bridge(served.bus, self._sessions)
+        self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
         self.transport = HttpTransport(
             self._kernel,
             self.engine,
@@ -147,12 +152,18 @@ class HeadwayApp:
             guard=Guard(settings, host),
             watchers=self._watchers,
         )
+        self.engine.left = lambda run: self.transport.answers.close(run.stream)
+        self.metrics = Metrics(self.engine, self._sessions, self.transport.answers)
+        """What it does, for another registry of `prometheus_client`; see `/metrics`."""
+        self._probes = Probes(self.metrics, settings, host)
         self._app = served.build(path, self.transport)
         self._app.router.lifespan_context = lambda _app: self.lifespan()
         # Without middleware the router has nothing to add to our own endpoint.
         self._is_direct = not self._app.user_middleware and not _is_guarded(self._app, path)
+        self.works = False
+        """Whether it is a worker's, and answers nobody."""
         self._starting = asyncio.Lock()
-        self._is_running = False
+        self._is_running = self._is_leaving = False
         self._own: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
 
@@ -161,14 +172,20 @@ class HeadwayApp:
         if scope["type"] == "http":
             if not self._is_running:
                 await self._start_by_itself()
-            probe = _PROBES.get(scope["path"])
-            if probe is not None and not self._has_own(scope["path"]):
-                await probe(self._is_running and not self.engine.is_draining)(scope, receive, send)
+            if scope["path"] in self._probes and not self._has_own(scope["path"]):
+                is_ready = self._is_running and not self._is_leaving
+                probe = self._probes[scope["path"]]
+                await probe(Request(scope), is_ready)(scope, receive, send)
                 return
             if self._is_direct and scope["path"] == self.path and not scope.get("root_path"):
                 await self.transport(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    @property
+    def queues(self) -> list[str]:
+        """Where runs of its tools wait for workers."""
+        return sorted({DEFAULT_QUEUE, *(options.queue for options in self._served.tools.values())})
 
     def _has_own(self, path: str) -> bool:
         """Whether the served object has a route at this path itself."""
@@ -182,24 +199,43 @@ class HeadwayApp:
             SetupError: The journal cannot be opened.
         """
         low = self._served.low
-        async with self.journal, low.lifespan(low) as state:
+        async with self._queues() as queues, self.journal, low.lifespan(low) as state:
+            self.engine.dispatch.queues = queues
             self._kernel.state = state
             if self._served.options is not None:
                 self._kernel.options = self._served.options()
             self.engine.reopen = self._kernel.again
             await self.engine.start()
-            self._sessions.start()
-            unsubscribe = self._bridge_changes()
-            self._is_running = True
+            self.tally.know(await self._served.tool_names())
+            await self._sessions.start()
+            self._bridge.open()
+            self._is_running, self._is_leaving = True, False
             try:
                 yield
             finally:
                 self._is_running = False
-                unsubscribe()
+                self._bridge.close()
                 self.transport.end_idle_streams()
                 await self._watchers.stop()
                 await self.engine.stop()
                 await self._sessions.stop()
+
+    def _queues(self) -> AbstractAsyncContextManager[Queues | None]:
+        """Where calls wait for workers, if any are for them and the journal can be shared.
+
+        Raises:
+            SetupError: What that needs is not installed.
+        """
+        settings = self.engine.settings
+        wanted = self._served.for_workers(settings.where)
+        if self.works:
+            return open_queues(self.journal.url, lease=settings.lease)
+        if not wanted:
+            return nullcontext()
+        if not may_have_queues(self.journal.url):
+            logger.warning("executed here: %s; workers need a journal in Redis", wanted)
+            return nullcontext()
+        return open_queues(self.journal.url, lease=settings.lease)
 
     async def serve_pipe(self, pipe: Pipe, *, ready: Callable[[], object] | None = None) -> None:
         """Serve the one client at the other end of `pipe`, until it leaves or the pipe is ended.
@@ -234,18 +270,23 @@ class HeadwayApp:
         """Take no more calls, end the streams that wait for news, let calls finish.
 
         To be called when the process is told to stop, before the HTTP server waits for its
-        connections. Returns when all calls have ended.
+        connections, `settings.notice` ahead. Returns when all calls have ended.
 
         Cancellation (`asyncio.timeout`): what still goes on is stopped. Runs of tools with
         `restart` on a journal file are left to the next process, and the streams of clients that
-        can come back are closed; other runs end as interrupted and their clients are told.
+        can come back are closed; other runs end as interrupted and their clients are told. Parts
+        that their authors shielded get up to 5 s more.
         """
-        self.transport.end_idle_streams()
+        self._is_leaving = True
         try:
+            await self.engine.clock.sleep(self.engine.settings.notice)
+            self.transport.end_idle_streams()
             await finish(self.engine)
         finally:
-            for run in give_back(self.engine):
-                self.transport.answers.close(run.stream)
+            await leave_shields(self.engine)
+            give_back(self.engine)
+            # Their runs may go on in other processes: those are not waited for.
+            self.transport.answers.end()
 
     async def aclose(self) -> None:
         """Stop an app that started by itself; for those who mount it without `lifespan`."""
@@ -273,47 +314,6 @@ class HeadwayApp:
             if started.done():
                 raise
             started.set_exception(error)
-
-    async def _tell_of_resource(self, uri: str) -> None:
-        if self._served.bus is not None:
-            await self._served.bus.publish(ResourceUpdated(uri))
-        else:
-            self._sessions.broadcast("notifications/resources/updated", {"uri": uri}, uri)
-
-    def _bridge_changes(self) -> Callable[[], None]:
-        """Tell 2025 sessions of what is published for `subscriptions/listen`."""
-        if self._served.bus is None:
-            return lambda: None
-
-        def deliver(event: ServerEvent) -> None:
-            match event:
-                case ResourceUpdated():
-                    method, params = "notifications/resources/updated", {"uri": event.uri}
-                    self._sessions.broadcast(method, params, event.uri)
-                case _:
-                    self._sessions.broadcast(_CHANGES[type(event)], None)
-
-        return self._served.bus.subscribe(deliver)
-
-
-def _alive(_ready: bool) -> PlainTextResponse:
-    return PlainTextResponse("alive")
-
-
-def _ready(ready: bool) -> PlainTextResponse:
-    if ready:
-        return PlainTextResponse("ready")
-    return PlainTextResponse("not ready", 503, {"Retry-After": "5"})
-
-
-_PROBES = {"/healthz": _alive, "/readyz": _ready}
-"""What an orchestrator asks: whether the process lives, and whether it takes calls."""
-
-_CHANGES: dict[type, str] = {
-    ToolsListChanged: "notifications/tools/list_changed",
-    PromptsListChanged: "notifications/prompts/list_changed",
-    ResourcesListChanged: "notifications/resources/list_changed",
-}
 
 
 # What can be served
@@ -355,6 +355,7 @@ def _mcp_server(server: MCPServer[Any]) -> Served:
         bus=bus,
         build=build,
         tools=server.tool_options if isinstance(server, Headway) else {},
+        listed=server.list_tools,
         is_ours=isinstance(server, Headway),
     )
 
@@ -391,7 +392,9 @@ def _fastmcp_server(server: Any) -> Served:
         _endpoint(app, path).session_manager = _Manager(transport)
         return app
 
-    return Served(low.name, low, low.create_initialization_options, None, build, {})
+    return Served(
+        low.name, low, low.create_initialization_options, None, build, {}, server.list_tools
+    )
 
 
 def _endpoint(app: Starlette, path: str) -> Any:
@@ -420,28 +423,9 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 def equipped(served: Served) -> Server[Any]:
     """The low-level server, answering for what Headway adds to it."""
-    _equip(served.low)
+    levels.equip(served.low)
     resources.equip(served.low, listed=served.is_ours)
     tasks.equip(served.low)
     handles.equip(served.low)
+    prompts.equip(served.low)
     return served.low
-
-
-async def _accept(_context: Any, _params: Any) -> EmptyResult:
-    return EmptyResult()
-
-
-def _equip(low: Server[Any]) -> None:
-    """Have the methods answered that Headway itself makes work: levels and subscriptions.
-
-    A handler that the server brings stays.
-    """
-    ours: list[tuple[str, type, str | None]] = [
-        ("logging/setLevel", SetLevelRequestParams, None),
-        ("resources/subscribe", SubscribeRequestParams, "resources/list"),
-        ("resources/unsubscribe", UnsubscribeRequestParams, "resources/list"),
-    ]
-    for method, params, needs in ours:
-        has_need = needs is None or low.get_request_handler(needs) is not None
-        if has_need and low.get_request_handler(method) is None:
-            low.add_request_handler(method, params, _accept)

@@ -1,8 +1,11 @@
 """Everything an operator can set, with its default and the reason for it."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from math import inf
+from typing import Final, Literal
 
 from headway.errors import SetupError
 from headway.profiles import Profile
@@ -38,6 +41,50 @@ def parse_window(text: str | float) -> float:
         return parse_duration(text)
     except SetupError:
         raise SetupError(f"{text!r} is no window; write 45s, 30m, 'at once' or 'never'") from None
+
+
+def is_name(text: object) -> bool:
+    """Whether this may be the name of a queue."""
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
+
+
+_COUNTS = (
+    "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_sessions",
+    "max_sessions_each", "max_session_streams", "max_text", "max_part", "max_result",
+    "max_connections", "max_head", "max_attempts",
+)  # fmt: skip
+
+BOUNDS: Final = (
+    *_COUNTS, "max_queue", "log_rate", "timeout", "session_ttl", "head_timeout", "body_timeout",
+    "keep_alive", "worker_wait", "keep.ttl", "keep.max_bytes", "keep.stream_entries",
+    "keep.stream_bytes",
+)  # fmt: skip
+"""The settings that bound something. How often each was reached is counted under its name."""
+
+METRICS: Final = ("local", "all", "off")
+"""Who may read `/metrics`: whoever is on this machine, everybody, nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long and how much a journal keeps."""
+
+    ttl: float = 3600.0
+    """An ended stream can be read this long. An hour covers a client that was closed over
+    lunch; results are not an archive."""
+
+    max_bytes: int = 256 * 1024 * 1024
+    """All streams together; over it the streams that ended first are dropped early."""
+
+    stream_entries: int = 10_000
+    """Entries kept of one stream; a reader further behind is told what it lost."""
+
+    stream_bytes: int = 8 * 1024 * 1024
+    """Bytes kept of one stream, likewise."""
+
+    unfinished: float = 7 * 86400.0
+    """In Redis a stream without an end is forgotten when nothing was added for this long: there,
+    nothing may stay for ever. Longer than any run may take (`timeout`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +126,32 @@ class Settings:
     """A process that gave no sign of life for this long has lost its runs: others that share
     the journal end them as interrupted. Longer than any pause of a healthy process."""
 
+    max_attempts: int = 3
+    """Processes that may die of one run of a tool with `restart` before it ends as interrupted. One
+    death may be anything; three are the run's own doing."""
+
     max_runs: int = 1000
     """Tool calls executing at once in one process."""
 
     max_queue: int = 1000
     """Tool calls waiting for a place; the next one is refused with 503."""
+
+    max_runs_each: int = 200
+    """Of these, executing or waiting, for one authenticated caller, in all processes that share a
+    journal: a fifth of what one of them executes, so that one agent that runs wild leaves room
+    for others."""
+
+    where: Literal["here", "worker"] = "here"
+    """Which process executes the calls of tools that do not say it themselves: the one that accepts
+    them, or a worker (`headway worker`), which needs a journal in Redis."""
+
+    worker_wait: float = 300.0
+    """A call that no worker takes for this long ends with an error: longer than it takes to start
+    more of them. What waits is bounded by `max_queue`, for each process that accepts calls."""
+
+    max_open: int = 20_000
+    """Requests of every kind that are not answered yet, `subscriptions/listen` among them: each
+    takes some kB."""
 
     threads: int = 64
     """Sync tools executing at once: each holds a thread."""
@@ -97,8 +165,64 @@ class Settings:
     max_sessions: int = 10_000
     """2025 sessions at once, as in the official SDK; the next one is refused with 503."""
 
+    max_sessions_each: int = 1000
+    """2025 sessions of one authenticated caller, in all processes that share a journal."""
+
+    max_session_streams: int = 1000
+    """Answers of one 2025 session that are open at once, its GET stream among them; the next one
+    is refused with 503. A tenth of the connections: enough for a gateway that puts all its users
+    into one session, and no session can take every place."""
+
+    log_rate: float = 100.0
+    """Log messages a second of one run, ten times as many at once; the others are left out and
+    counted. More nobody reads, and they would push parts out of the journal. 0: all."""
+
+    max_text: int = 1000
+    """Characters of a progress message: clients show it in one line."""
+
+    max_result: int = 4 * 1024 * 1024
+    """Bytes of a tool's result; a larger one becomes a resource with a link to it, where the server
+    has resources. As much as a client may send."""
+
+    max_part: int = 1024 * 1024
+    """Bytes of a part or a log message: clients hold each in memory, or in a model's context."""
+
+    on_delete: Literal["cancel", "finish"] = "cancel"
+    """What becomes of the runs of a 2025 session that its client closes with DELETE."""
+
+    stateless: bool = False
+    """Serve 2025 clients without sessions: each POST by itself, nothing to resume, no GET. For
+    those who want nothing shared between processes."""
+
     session_ttl: float = 1800.0
     """A 2025 session without a request, an open stream or a run is forgotten after this."""
+
+    max_connections: int = 10_000
+    """Connections at once; the next one is turned away with 503. Never more than the process may
+    have descriptors, less a hundred (`ulimit -n`). Where `headway run` or `serve` listens."""
+
+    max_head: int = 64 * 1024
+    """The largest head of a request: its line and its headers. An event id has up to 8,300 bytes,
+    proxies add a few thousand. As `max_connections`."""
+
+    head_timeout: float = 10.0
+    """The head of a request has to be there this long after it began, and the first one after the
+    connection did. Longer than a bad network needs. As `max_connections`."""
+
+    body_timeout: float = 60.0
+    """The body has to be there this long after the head. The largest one (`max_body`) is, at
+    70 KB a second. As `max_connections`."""
+
+    keep_alive: float = 75.0
+    """A connection without a request is closed after this long. Longer than load balancers keep
+    theirs (60 s): one that is closed under a request that is on its way costs its client an
+    error. As `max_connections`."""
+
+    notice: float = 0.0
+    """Seconds, of those to finish, in which a process that was told to stop goes on as before and
+    only `/readyz` says so: as long as load balancers take to notice, so that they send nothing
+    here any more when calls are refused. At the end a connection is closed only when nothing was
+    asked on it for that long."""
 
     allowed_hosts: tuple[str, ...] = ()
     """Host header values accepted besides the loopback names and the address bound."""
@@ -109,32 +233,88 @@ class Settings:
     check_host: bool = True
     """Refuse requests whose Host or Origin is not allowed (DNS rebinding)."""
 
+    metrics: str = "local"
+    """Who may read `/metrics`: `local`, whoever is on this machine and not behind a proxy; `all`,
+    who may also call tools; `off`, nobody. It names tools and counts, and says nothing of
+    anybody's calls, but what a server does is not everybody's business."""
+
+    retention: Retention = Retention()
+    """What a journal keeps that is opened for this server."""
+
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease"):
+        times = ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease", "worker_wait")
+        for name in (*times, "head_timeout", "body_timeout", "keep_alive"):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
         if self.hand_over is not None and not self.hand_over >= 0:
             raise SetupError("hand_over must not be below zero")
-        for name in ("max_runs", "threads", "max_body", "max_depth", "max_sessions"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise SetupError(f"{name} must be at least 1")
-        if self.progress_rate < 0 or self.commit_after < 0 or self.max_queue < 0:
-            raise SetupError("progress_rate, commit_after and max_queue cannot be negative")
+        if self.log_rate < 0:
+            raise SetupError("log_rate cannot be negative")
+        if self.metrics not in METRICS:
+            raise SetupError(f"metrics is one of {', '.join(METRICS)}")
+        if self.where not in ("here", "worker"):
+            raise SetupError("where is here or worker")
+        if self.on_delete not in ("cancel", "finish"):
+            raise SetupError("on_delete is cancel or finish")
+        for name in ("progress_rate", "commit_after", "max_queue", "notice"):
+            if getattr(self, name) < 0:
+                raise SetupError(f"{name} cannot be negative")
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long and how much a journal keeps."""
+_SIMPLE = (int, float, str)
 
-    ttl: float = 3600.0
-    """An ended stream can be read this long. An hour covers a client that was closed over
-    lunch; results are not an archive."""
 
-    max_bytes: int = 256 * 1024 * 1024
-    """All streams together; over it the streams that ended first are dropped early."""
+def with_values(settings: Settings, given: Iterable[str]) -> Settings:
+    """The settings with each `name=value` of `given`; `keep.name=value` is for the journal.
 
-    stream_entries: int = 10_000
-    """Entries kept of one stream; a reader further behind is told what it lost."""
+    Raises:
+        SetupError: There is no such setting, or that is no value for it.
+    """
+    kept = settings.retention
+    for text in given:
+        name, equals, value = text.partition("=")
+        target, field = settings, name
+        if name.startswith("keep."):
+            target, field = kept, name.removeprefix("keep.")
+        known = {f.name: getattr(target, f.name) for f in fields(target)}
+        if (
+            not equals
+            or field not in known
+            or not isinstance(known[field], int | float | str | bool)
+        ):
+            raise SetupError(f"{text!r}: write NAME=VALUE, where NAME is one of {_names()}")
+        changed = replace(target, **{field: _value(name, value, known[field])})
+        if isinstance(changed, Retention):
+            kept = changed
+        else:
+            settings = changed
+    return replace(settings, retention=kept)
 
-    stream_bytes: int = 8 * 1024 * 1024
-    """Bytes kept of one stream, likewise."""
+
+def _value(name: str, text: str, like: object) -> object:
+    """The value that `text` is, of the type of `like`.
+
+    Raises:
+        SetupError: It is none.
+    """
+    if isinstance(like, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    elif isinstance(like, str):
+        return text
+    elif isinstance(like, int) and text.replace("_", "").isdecimal():
+        return int(text)
+    elif isinstance(like, float):
+        with suppress(SetupError):
+            return 0.0 if text in ("0", "0.0") else parse_duration(text)
+    raise SetupError(
+        f"{name}: {text!r} is no value for it; it is {like!r} unless you say otherwise"
+    )
+
+
+def _names() -> str:
+    own = [f.name for f in fields(Settings) if isinstance(f.default, _SIMPLE)]
+    return ", ".join([*own, *(f"keep.{f.name}" for f in fields(Retention))])

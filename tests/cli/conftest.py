@@ -10,6 +10,7 @@ from tests.cli.program import Finished, Programs, programs_in
 
 from headway.cli import exits
 from headway.cli.app import app
+from headway.cli.logs import QUIET
 
 EXAMPLE = Path(__file__).parent / "example.py"
 
@@ -31,7 +32,8 @@ def command(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    loggers = [root, *map(logging.getLogger, QUIET)]
+    handlers, levels = list(root.handlers), [logger.level for logger in loggers]
 
     def run(*arguments: str) -> Finished:
         code = exits.run(lambda: app(list(arguments), prog_name="headway", standalone_mode=False))
@@ -40,7 +42,8 @@ def command(
 
     yield run
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

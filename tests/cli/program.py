@@ -46,6 +46,10 @@ class Program:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _read(self, name: str, pipe: IO[str]) -> None:
         with pipe:
             for line in pipe:

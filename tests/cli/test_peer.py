@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import Command
 
 from headway.cli import peer
-from headway.cli.serving import bind, origin_of, serving
+from headway.cli.serving import listening, origin_of, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_exit_4(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(peer, "CONNECT", 0.2)
-    with bind("127.0.0.1", 0) as silent:
+    with listening("127.0.0.1", 0) as silent:
         finished = await asyncio.to_thread(command, "tools", origin_of(silent))
     assert finished.code == 4
     assert "did not answer within 0.2 s" in finished.err

@@ -9,8 +9,9 @@ import httpx2
 import pytest
 
 from headway.cli.exits import Broken
-from headway.cli.serving import App, bind, origin_of, serving
+from headway.cli.serving import App, bind, listening, origin_of, serving
 from headway.errors import HeadwayError, SetupError
+from headway.testing.process import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ async def test_an_app_is_served_drained_and_stopped_in_that_order():
 
 
 async def test_a_busy_port_is_a_setup_error():
-    with bind("127.0.0.1", 0) as taken:
+    with listening("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SetupError, match=f"port {port} on 127.0.0.1 is in use; .*--port"):
             bind("127.0.0.1", port)
@@ -112,6 +113,32 @@ async def test_a_port_is_free_again_after_a_failed_start():
             pass
     async with serving(Hello(), port=port) as origin:
         assert origin.endswith(f":{port}")
+
+
+async def test_nobody_is_let_in_before_the_app_has_started():
+    port = free_port()
+
+    async def knock() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    app = Hello(knock)
+    async with serving(app, port=port) as origin, httpx2.AsyncClient(trust_env=False) as client:
+        assert (await client.get(origin)).text == "hello"
+
+
+async def test_a_port_that_another_takes_meanwhile_is_a_setup_error():
+    port = free_port()
+
+    async def other() -> None:
+        taken.listen()
+
+    app = Hello(other)
+    says = f"port {port} on 127.0.0.1 is in use"
+    with bind("127.0.0.1", port) as taken, pytest.raises(SetupError, match=says):
+        async with serving(app, port=port):
+            pass
+    assert app.notes == ["started", "stopped"]
 
 
 async def test_what_fails_inside_ends_the_server_too():

@@ -15,17 +15,18 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 
 from headway.engine import Engine, Request, Run, RunContext, ToolOptions
-from headway.errors import Conflict, StreamEnded
+from headway.errors import Conflict, JournalUnavailable, StreamEnded
 from headway.events import (
-    Accepted,
     Entry,
     Interrupted,
     Part,
     Progress,
+    Restartable,
     Restarted,
     decode_json,
 )
 from headway.journal import Journal, open_journal
+from headway.journal.sqlite import SqliteStore
 from headway.runs import State, fold
 from headway.settings import Settings
 from headway.testing import FakeClock
@@ -95,6 +96,52 @@ async def test_a_process_that_shows_signs_of_life_keeps_its_runs(tmp_path: Path)
         assert await two.journal.streams("run/", unfinished=True) == [run.stream]
 
 
+async def test_while_all_live_one_looks_at_the_runs_each_time_and_the_others_now_and_then(
+    tmp_path: Path,
+):
+    """A list of all runs, asked for by every process, would be what limits a fleet first."""
+    clock, lists = FakeClock(), list[Engine]()
+    path = tmp_path / "j.db"
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(process(path, clock)) for _ in range(4)]
+        await clock.advance(30, step=1)  # all have seen all
+        for engine in engines:
+            _count_lists(engine, lists)
+        await clock.advance(120, step=1)
+        signs = 120 / engines[0].settings.lease * 3
+        first = min(engines, key=lambda engine: engine.lease.tag)
+        assert lists.count(first) >= signs * 0.9
+        for engine in engines:
+            if engine is not first:
+                assert signs / 4 * 0.7 <= lists.count(engine) <= signs / 4 * 1.3
+
+
+def _count_lists(engine: Engine, lists: list[Engine]) -> None:
+    streams = engine.journal.streams
+
+    async def counted(prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        if prefix == "run/":
+            lists.append(engine)
+        return await streams(prefix, unfinished=unfinished)
+
+    engine.journal.streams = counted
+
+
+async def test_a_run_that_is_left_in_order_is_found_at_once(tmp_path: Path):
+    """The process that left it has its end, as one that died does not."""
+    clock, path = FakeClock(), tmp_path / "j.db"
+    async with process(path, clock) as one, process(path, clock) as two:
+        await clock.advance(30, step=1)
+        lists = list[Engine]()
+        _count_lists(one, lists)
+        _count_lists(two, lists)
+        async with process(path, clock):
+            await clock.advance(4, step=1)
+        del lists[:]
+        await clock.advance(4, step=1)
+        assert {one, two} <= set(lists)
+
+
 async def test_a_process_that_stops_in_order_leaves_nothing_to_find(tmp_path: Path):
     clock = FakeClock()
     async with process(tmp_path / "j.db", clock) as one:
@@ -155,6 +202,33 @@ async def test_a_process_found_gone_begins_anew_and_works_on(tmp_path: Path):
         assert before.ended
 
 
+async def test_a_run_that_waits_for_its_key_is_not_begun_by_another_process(tmp_path: Path):
+    """Whose process dies while it claims a key: another call may have the key by then."""
+    context = RunContext(
+        1, TransportContext(kind="test", can_send_request=False), ServerMessageMetadata(), None, {}
+    )
+    async with AsyncExitStack() as stack:
+        engines: list[Engine] = []
+        stream = ""
+        for start in (1_700_000_000.0, 1_700_000_030.0):
+            clock = FakeClock(start=start)
+            journal = open_journal(f"sqlite:///{tmp_path / 'j.db'}", clock=clock)
+            await stack.enter_async_context(journal)
+            options = ToolOptions(restart=True)
+            engine = Engine(journal, Settings(), clock=clock, options=lambda _, o=options: o)
+            engine.reopen = lambda _: forever
+            engines.append(engine)
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            if len(engines) == 1:
+                run = engine.accept(Request("tools/call", "slow", "owner", context, forever))
+                stream = run.stream
+                await journal.settle(stream)
+        assert engines[1].runs == {}
+        told = await entries(engines[1].journal, stream)
+    assert isinstance(told[-1].event, Interrupted)
+
+
 async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever(tmp_path: Path):
     """Nobody stops here: to the next process the one before it only looks dead."""
     begun: list[str] = []
@@ -170,10 +244,10 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
                 journal, Settings(), clock=clock, options=lambda _: ToolOptions(restart=True)
             )
 
-            def again(accepted: Accepted, number: int = number) -> Any:
+            def again(kept: Restartable, number: int = number) -> Any:
                 async def execute(context: RunContext) -> dict[str, Any]:
-                    asked = decode_json(accepted.params or b"null")
-                    begun.append(f"{number}: {accepted.target} {asked}")
+                    asked = decode_json(kept.params)
+                    begun.append(f"{number}: {kept.target} {asked}")
                     await anyio.sleep_forever()
                     return {}
 
@@ -192,3 +266,147 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
     assert begun == ["1: slow {'name': 'slow'}", "2: slow {'name': 'slow'}"]
     assert [e.event.attempt for e in told if isinstance(e.event, Restarted)] == [2, 3]
     assert isinstance(told[-1].event, Interrupted)
+    assert [engine.tally.restarted for engine in engines] == [0, 1, 1, 0]
+    assert engines[-1].tally.reached["max_attempts"] == 1
+
+
+class Restarting:
+    """Engines on one file, each with its own clock, whose tool is begun anew and never ends."""
+
+    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+        self._url = f"sqlite:///{path}"
+        self._stack = stack
+        self.begun: list[str] = []
+
+    async def start(self, name: str, clock: FakeClock) -> Engine:
+        journal = await self._stack.enter_async_context(open_journal(self._url, clock=clock))
+        may = ToolOptions(restart=True)
+        engine = Engine(journal, Settings(), clock=clock, options=lambda _: may)
+
+        def again(_kept: Restartable) -> Any:
+            self.begun.append(name)
+            return forever
+
+        engine.reopen = again
+        await engine.start()
+        self._stack.push_async_callback(engine.stop)
+        return engine
+
+
+async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_of_a_dead_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still while it looks at runs that it has taken over: its last sign is old then."""
+    async with AsyncExitStack() as stack:
+        processes = Restarting(tmp_path / "j.db", stack)
+        dead = await processes.start("dead", FakeClock())
+        for _ in range(2):
+            await launch(dead, forever, {"params": {"name": "slow"}})
+        clock = FakeClock(start=1_700_000_030.0)
+        engine = await processes.start("next", clock)
+        assert processes.begun == ["next", "next"]
+        kept, looked = engine.journal.kept, asyncio.Event()
+
+        async def stand_still(stream: str) -> list[Entry]:
+            clock._now += 30  # and no timer was called
+            looked.set()
+            return await kept(stream)
+
+        monkeypatch.setattr(engine.journal, "kept", stand_still)
+        await clock.advance(10, step=1)
+        async with asyncio.timeout(5):
+            await looked.wait()
+        await clock.advance(10, step=1)
+        assert processes.begun == ["next", "next"]
+
+
+async def test_a_process_that_has_much_to_take_over_shows_that_it_lives_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        processes = Restarting(tmp_path / "j.db", stack)
+        dead = await processes.start("dead", FakeClock())
+        await launch(dead, forever, {"params": {"name": "slow"}})
+        go, kept = asyncio.Event(), Journal.kept
+        reached = asyncio.Event()
+
+        async def slow(journal: Journal, stream: str) -> list[Entry]:
+            if journal is not dead.journal:
+                reached.set()
+                await go.wait()
+            return await kept(journal, stream)
+
+        monkeypatch.setattr(Journal, "kept", slow)
+        clock = FakeClock(start=1_700_000_030.0)
+        starting = asyncio.create_task(processes.start("next", clock))
+        async with asyncio.timeout(5):
+            await reached.wait()
+        await clock.advance(30, step=1)
+        lives = await dead.journal.streams("process/", unfinished=True)
+        last = [head.last for name in lives if (head := await dead.journal.head(name))]
+        go.set()
+        await starting
+        assert processes.begun == ["next"]
+        assert max(last) >= 9  # three in a lease of ten seconds
+
+
+async def test_a_process_that_is_about_to_stop_takes_over_nothing(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        processes = Restarting(tmp_path / "j.db", stack)
+        clock = FakeClock(start=1_700_000_030.0)
+        stopping = await processes.start("stopping", clock)
+        stopping.is_draining = True
+        dead = await processes.start("dead", FakeClock())
+        run = await launch(dead, forever, {"params": {"name": "slow"}})
+        await clock.advance(60, step=1)
+        assert await stopping.journal.streams("run/", unfinished=True) == [run.stream]
+        assert processes.begun == []
+        await processes.start("next", FakeClock(start=1_700_000_120.0))
+        assert processes.begun == ["next"]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_clock_that_is_set_kills_nobody(tmp_path: Path, jump: float) -> None:
+    """Two processes of one machine, whose clock is corrected by an hour."""
+    clock = FakeClock()
+    async with process(tmp_path / "j.db", clock) as one, process(tmp_path / "j.db", clock) as two:
+        run = await launch(one, forever)
+        await clock.advance(5, step=0.5)
+        clock.set(jump)
+        await clock.advance(60, step=0.5)
+        assert run.state is State.WORKING
+        assert await two.journal.streams("run/", unfinished=True) == [run.stream]
+
+
+async def test_a_storage_that_was_away_for_long_kills_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could show a sign of life, and nobody could see one."""
+
+    async def away(*_args: object, **_more: object) -> None:
+        raise JournalUnavailable("it is away")
+
+    clock = FakeClock()
+    async with process(tmp_path / "j.db", clock) as one, process(tmp_path / "j.db", clock) as two:
+        run = await launch(one, forever)
+        await clock.advance(5, step=0.5)
+        with monkeypatch.context() as patch:
+            for name in ("write", "read", "head", "streams"):
+                patch.setattr(SqliteStore, name, away)
+            await clock.advance(30, step=0.5)
+        await clock.advance(60, step=0.5)
+        assert run.state is State.WORKING
+        assert await two.journal.streams("run/", unfinished=True) == [run.stream]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_who_died_before_the_clock_was_set_is_found_all_the_same(
+    tmp_path: Path, jump: float
+) -> None:
+    one, two = FakeClock(), FakeClock()
+    async with process(tmp_path / "j.db", one) as dead, process(tmp_path / "j.db", two) as other:
+        run = await launch(dead, forever)
+        await two.advance(5, step=0.5)
+        two.set(jump)
+        await two.advance(30, step=0.5)
+        assert isinstance((await entries(other.journal, run.stream))[-1].event, Interrupted)

@@ -23,8 +23,9 @@ from tests.interop.peers import (
     PeerKind,
     connected,
 )
-from tests.interop.proxy import Cut, Proxy, proxied
 from tests.interop.witness import NOTE, QUESTION, STAGES
+
+from headway.testing import Cut, Proxy
 
 pytestmark = [
     pytest.mark.anyio,
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 
 RESUMING = pytest.mark.parametrize("peer", [OFFICIAL[0], FASTMCP[0]], ids=str)
-AGAIN = b"last-event-id"
+AGAIN = "last-event-id"
 PRIMING = b"retry: 10\ndata: \n\n"
 """What each stream begins with at 2025-11-25, behind an id: one to come back with."""
 DONE = Outcome(f"all {STAGES} stages")
@@ -41,9 +42,9 @@ EVERY_STAGE = [(stage, STAGES, f"stage {stage} of {STAGES}") for stage in range(
 
 
 @pytest.fixture
-async def wire(house: House) -> AsyncGenerator[tuple[Proxy, str]]:
-    async with proxied(house.url) as proxy_and_url:
-        yield proxy_and_url
+async def proxy(house: House) -> AsyncGenerator[Proxy]:
+    async with Proxy(house.url) as proxy:
+        yield proxy
 
 
 class Staged:
@@ -61,16 +62,15 @@ class Staged:
 
 @RESUMING
 async def test_a_call_cut_in_its_middle_gets_exactly_the_rest(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(peer, url, ears) as client:
+    async with connected(peer, proxy.url, ears) as client:
         call = Staged(client, key, ears)
         async with anyio.create_task_group() as calls:
-            proxy.plan(Cut(b"stage 3 of 6"))
+            proxy.plan(Cut(text=b"stage 3 of 6"))
             calls.start_soon(call)
             await proxy.was_cut()
-            await proxy.asked_for(AGAIN)
+            await proxy.until(lambda: proxy.values_of(AGAIN))
             house.witness.open_gate(key)
         await ears.until(lambda: len(ears.progress) == STAGES)
     assert (call.outcome, ears.progress) == (DONE, EVERY_STAGE)
@@ -79,18 +79,19 @@ async def test_a_call_cut_in_its_middle_gets_exactly_the_rest(
 
 @RESUMING
 async def test_a_second_cut_with_nothing_in_between_loses_nothing_either(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(peer, url, ears) as client:
-        await proxy.has_told(PRIMING)  # on the session's own stream, which is not meant here
+    async with connected(peer, proxy.url, ears) as client:
+        await proxy.until(
+            lambda: PRIMING in proxy.told
+        )  # on the session's own stream, which is not meant here
         call = Staged(client, key, ears)
         async with anyio.create_task_group() as calls:
             # All that the second connection brings is its priming event.
-            proxy.plan(Cut(b"stage 3 of 6"), Cut(PRIMING))
+            proxy.plan(Cut(text=b"stage 3 of 6"), Cut(text=PRIMING))
             calls.start_soon(call)
             await proxy.was_cut(2)
-            await proxy.asked_for(AGAIN, 2)
+            await proxy.until(lambda: len(proxy.values_of(AGAIN)) == 2)
             house.witness.open_gate(key)
         await ears.until(lambda: len(ears.progress) == STAGES)
     first, second = proxy.values_of(AGAIN)
@@ -101,16 +102,15 @@ async def test_a_second_cut_with_nothing_in_between_loses_nothing_either(
 
 @RESUMING
 async def test_a_second_cut_after_more_progress_loses_nothing_either(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
     house.witness.open_gate(key)
-    async with connected(peer, url, ears) as client:
-        proxy.plan(Cut(b"stage 3 of 6"), Cut(b"stage 5 of 6"))
+    async with connected(peer, proxy.url, ears) as client:
+        proxy.plan(Cut(text=b"stage 3 of 6"), Cut(text=b"stage 5 of 6"))
         call = Staged(client, key, ears)
         await call()
         await ears.until(lambda: EVERY_STAGE[-1] in ears.progress)
-    assert (call.outcome, proxy.cuts, house.witness.runs[key]) == (DONE, 2, 1)
+    assert (call.outcome, proxy.counts.cuts, house.witness.runs[key]) == (DONE, 2, 1)
     # The official transport names the id of the first cut again, and is told again what it has.
     assert list(dict.fromkeys(ears.progress)) == EVERY_STAGE
 
@@ -123,41 +123,41 @@ async def test_wherever_the_cut_falls_nothing_is_lost_and_nothing_comes_twice(
     house = await street.house("MCPServer")
     house.witness.open_gate(key)
     async with (
-        proxied(house.url) as (proxy, url),
-        connected(peer, url, ears) as client,
+        Proxy(house.url) as proxy,
+        connected(peer, proxy.url, ears) as client,
     ):
-        await proxy.has_told(PRIMING)  # on the session's own stream, which is not meant here
+        await proxy.until(
+            lambda: PRIMING in proxy.told
+        )  # on the session's own stream, which is not meant here
         # From the priming event on: before it, a client has no id to come back with.
-        proxy.plan(Cut(PRIMING, plus))
+        proxy.plan(Cut(text=PRIMING, plus=plus))
         call = Staged(client, key, ears)
         await call()
         await ears.until(lambda: len(ears.progress) == STAGES)
-    assert proxy.cuts == 1
+    assert proxy.counts.cuts == 1
     assert (call.outcome, ears.progress) == (DONE, EVERY_STAGE)
     assert house.witness.runs[key] == 1
 
 
 @RESUMING
 async def test_a_result_that_was_lost_on_the_wire_is_sent_again(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
     house.witness.open_gate(key)
-    async with connected(peer, url, ears) as client:
-        proxy.plan(Cut(b'"result":'))
+    async with connected(peer, proxy.url, ears) as client:
+        proxy.plan(Cut(text=b'"result":'))
         call = Staged(client, key, ears)
         await call()
-    assert (proxy.cuts, len(proxy.values_of(AGAIN)), call.outcome) == (1, 1, DONE)
+    assert (proxy.counts.cuts, len(proxy.values_of(AGAIN)), call.outcome) == (1, 1, DONE)
     assert house.witness.runs[key] == 1
 
 
 @RESUMING
 async def test_a_question_that_was_lost_on_the_wire_is_asked_again(
-    house: House, peer: PeerKind, ears: Ears, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(peer, url, ears) as client:
-        proxy.plan(Cut(b"elicitation/create"))
+    async with connected(peer, proxy.url, ears) as client:
+        proxy.plan(Cut(text=b"elicitation/create"))
         # Without progress the answer is no stream until the tool asks: cut behind an id.
         outcome = await client.call("confirm", {}, ears.on_progress)
     assert (outcome, ears.questions) == (Outcome("hello Ada"), [QUESTION])
@@ -165,19 +165,18 @@ async def test_a_question_that_was_lost_on_the_wire_is_asked_again(
 
 @RESUMING
 async def test_the_server_may_end_a_stream_and_the_client_comes_back(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
     """SEP-1699: `close_sse_stream`, as tools use it that do not want to hold a connection."""
-    proxy, url = wire
     outcomes: list[Outcome] = []
 
     async def step_out(client: Peer) -> None:
         outcomes.append(await client.call("step_out", {"key": key}, ears.on_progress))
 
-    async with connected(peer, url, ears) as client:
+    async with connected(peer, proxy.url, ears) as client:
         async with anyio.create_task_group() as calls:
             calls.start_soon(step_out, client)
-            await proxy.asked_for(AGAIN)
+            await proxy.until(lambda: proxy.values_of(AGAIN))
             house.witness.open_gate(key)
         await ears.until(lambda: len(ears.progress) == 2)
     assert outcomes == [Outcome("back again")]
@@ -186,26 +185,24 @@ async def test_the_server_may_end_a_stream_and_the_client_comes_back(
 
 @RESUMING
 async def test_when_all_connections_are_cut_the_session_goes_on(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(peer, url, ears) as client:
+    async with connected(peer, proxy.url, ears) as client:
         call = Staged(client, key, ears)
         async with anyio.create_task_group() as calls:
             calls.start_soon(call)
             await ears.until(lambda: len(ears.progress) == STAGES // 2)
             proxy.cut()
-            await proxy.asked_for(AGAIN)
+            await proxy.until(lambda: proxy.values_of(AGAIN))
             house.witness.open_gate(key)
         assert (call.outcome, house.witness.runs[key]) == (DONE, 1)
         assert await client.call("echo", {"text": "on"}) == Outcome("on")
 
 
 async def test_what_changed_while_the_get_stream_was_cut_is_told(
-    house: House, ears: Ears, wire: tuple[Proxy, str]
+    house: House, ears: Ears, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(OFFICIAL[0], url, ears) as client:
+    async with connected(OFFICIAL[0], proxy.url, ears) as client:
         assert isinstance(client, OfficialPeer)
         await client.client.subscribe_resource(NOTE)
         await client.call("touch", {"uri": NOTE})
@@ -219,11 +216,10 @@ async def test_what_changed_while_the_get_stream_was_cut_is_told(
 @pytest.mark.requirement("http.cut.cancels", "cancel.silent", era="2026")
 @pytest.mark.parametrize("peer", [OFFICIAL[1], FASTMCP[1]], ids=str)
 async def test_at_2026_a_cut_is_a_cancel(
-    house: House, peer: PeerKind, ears: Ears, key: str, wire: tuple[Proxy, str]
+    house: House, peer: PeerKind, ears: Ears, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
-    async with connected(peer, url, ears) as client:
-        proxy.plan(Cut(b"stage 3 of 6"))
+    async with connected(peer, proxy.url, ears) as client:
+        proxy.plan(Cut(text=b"stage 3 of 6"))
         call = Staged(client, key, ears)
         await call()
         await house.witness.cancelled(key)
@@ -235,12 +231,11 @@ async def test_at_2026_a_cut_is_a_cancel(
 
 @pytest.mark.requirement("cancel.races", era="2026")
 async def test_at_2026_a_cut_before_the_first_byte_is_a_cancel_too(
-    house: House, key: str, wire: tuple[Proxy, str]
+    house: House, key: str, proxy: Proxy
 ) -> None:
-    proxy, url = wire
 
     async def lose() -> None:
-        async with connected(OFFICIAL[1], url) as client:
+        async with connected(OFFICIAL[1], proxy.url) as client:
             await client.call("hang", {"key": key})
 
     async def cut() -> None:

@@ -1,4 +1,4 @@
-"""The other process: `child.py FILE STREAM` does to the stream what it is told on stdin."""
+"""The other process: `child.py URL STREAM` does to the stream what it is told on stdin."""
 
 import asyncio
 import sys
@@ -7,9 +7,9 @@ from headway.events import Completed, Event, Progress, encode_json
 from headway.journal import open_journal
 
 
-async def main(path: str, stream: str) -> None:
+async def main(url: str, stream: str) -> None:
     loop = asyncio.get_running_loop()
-    async with open_journal(f"sqlite:///{path}") as journal:
+    async with open_journal(url) as journal:
         last = (await journal.attach(stream)).last
         while line := (await loop.run_in_executor(None, sys.stdin.readline)).split():
             event: Event = Completed(encode_json(None))

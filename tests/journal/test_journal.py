@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from headway.clock import Clock
 from headway.errors import (
     Conflict,
     JournalError,
@@ -15,6 +16,9 @@ from headway.errors import (
 )
 from headway.events import Completed, Entry, Event, Progress, Started, encode_json
 from headway.journal import Head, Journal, Write
+from headway.journal.polling import Polling
+from headway.journal.store import Notice, Watch
+from headway.settings import Retention
 from headway.testing import FakeClock
 
 END: Event = Completed(encode_json(None))
@@ -27,6 +31,7 @@ class GatedStore:
 
     def __init__(self) -> None:
         self.kept: dict[str, list[Entry]] = {}
+        self.held, self.dropped = 0, dict[str, int]()
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Event()
@@ -71,11 +76,20 @@ class GatedStore:
             if stream.startswith(prefix) and not (unfinished and kept[-1].event == END)
         ]
 
+    async def count(self, prefix: str) -> int:
+        await self.may_read.wait()
+        if self.failing:
+            raise JournalUnavailable("the disk is full")
+        return len(await self.streams(prefix, unfinished=True))
+
     async def drop(self, streams: Sequence[str]) -> None:
         for stream in streams:
             self.kept.pop(stream, None)
 
     async def expire(self, now: float) -> None: ...
+
+    def watch(self, notice: Notice, clock: Clock) -> Watch:
+        return Polling(self.changed, notice, clock)
 
     async def changed(self) -> bool:
         changed, self.remote = self.remote, False
@@ -121,6 +135,31 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
     assert cursor.done
 
 
+async def test_what_is_posted_is_seen_when_it_has_its_place(
+    journal: Journal, store: GatedStore
+) -> None:
+    """Another process may be first, and nobody here is to have acted on what was not."""
+    store.gate.clear()
+    posting = asyncio.create_task(journal.post("key", Progress(1)))
+    await store.arrived.wait()
+    with pytest.raises(StreamNotFound):
+        await journal.kept("key")
+    store.gate.set()
+    assert await posting == 1
+    assert [entry.event for entry in await journal.kept("key")] == [Progress(1)]
+
+
+async def test_what_could_not_be_posted_is_not_written_later(
+    journal: Journal, store: GatedStore
+) -> None:
+    store.failing = True
+    with pytest.raises(JournalUnavailable):
+        await journal.post("key", Progress(1))
+    store.failing = False
+    assert await journal.post("key", Progress(2)) == 1
+    assert [entry.event for entry in store.kept["key"]] == [Progress(2)]
+
+
 async def test_what_is_appended_during_a_commit_goes_into_the_next_one_together(
     journal: Journal, store: GatedStore
 ) -> None:
@@ -150,6 +189,24 @@ async def test_while_the_storage_fails_work_goes_on_and_nothing_is_lost(
     await clock.advance(5)
     assert [entry.seq for entry in store.kept["run"]] == [1, 2]
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+
+
+async def test_a_storage_that_fails_for_long_says_that_too_much_waits(
+    store: GatedStore, clock: FakeClock
+) -> None:
+    async with Journal(store, clock=clock, retention=Retention(max_bytes=4000)) as journal:
+        store.failing = True
+        seq = journal.append_nowait("run", Started(), after=0)
+        await clock.advance(10)
+        assert not journal.is_behind
+        for _ in range(20):
+            seq = journal.append_nowait("run", Progress(seq), after=seq)
+        await clock.advance(10)
+        assert journal.is_behind
+        store.failing = False
+        await clock.advance(10)
+        assert not journal.is_behind
+        assert len(store.kept["run"]) == 21
 
 
 async def test_a_writer_that_lost_its_stream_is_told_so(
@@ -263,3 +320,34 @@ async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:
         cursor.nudge()
         assert await waiting == []
     assert journal._tails["run"].waiters == []
+
+
+async def test_who_counts_does_not_wait_long_for_a_storage_nor_fail_with_it(
+    journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count() -> int | None:
+        return await journal.everywhere.count("run/", lambda: ["run/here"], 1)
+
+    await journal.append("run/there", [Started()], after=0)
+    assert await count() == 2
+    store.failing = True
+    assert await count() is None
+    store.failing = False
+    store.may_read.clear()
+    monkeypatch.setattr("headway.journal.everywhere.WITHIN", 0.01)
+    assert await count() is None
+
+
+async def test_what_begins_or_is_stored_while_it_is_counted_is_counted_too() -> None:
+    here = {"run/stored"}
+
+    class Late(GatedStore):
+        async def count(self, prefix: str) -> int:
+            return 0
+
+        async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
+            here.remove("run/stored")  # a moment too late to be named
+            here.add("run/new")
+            return []
+
+    assert await Journal(Late()).everywhere.count("run/", lambda: here, 1) == 2

@@ -1,4 +1,4 @@
-"""Several processes on one journal file."""
+"""Several processes on one journal: a file, or a Redis."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import pytest
 
 from headway.errors import Conflict, JournalError
 from headway.events import Completed, Progress, Started, encode_json
-from headway.journal import Journal, open_journal
+from headway.journal import open_journal
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -27,28 +27,31 @@ class Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{order}\n".encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return int(await self.process.stdout.readline())
 
 
 @contextlib.asynccontextmanager
-async def child(path: Path, stream: str) -> AsyncIterator[Child]:
+async def child(url: str, stream: str) -> AsyncIterator[Child]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(CHILD), str(path), stream, stdin=PIPE, stdout=PIPE
+        sys.executable, str(CHILD), url, stream, stdin=PIPE, stdout=PIPE
     )
     try:
         yield Child(process)
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await process.communicate(b"")  # which ends its input
 
 
-def opened(path: Path) -> Journal:
-    return open_journal(f"sqlite:///{path}")
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    if request.param == "redis":
+        return request.getfixturevalue("new_redis_url")()
+    return f"sqlite:///{path}"
 
 
-async def test_one_process_follows_live_what_another_appends(path: Path) -> None:
-    async with opened(path) as journal, child(path, "run") as other, asyncio.timeout(10):
+async def test_one_process_follows_live_what_another_appends(url: str) -> None:
+    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(30):
         assert await other.do("step") == 1
         cursor = journal.cursor("run")
         assert [entry.seq for entry in await cursor.next()] == [1]
@@ -63,8 +66,8 @@ async def test_one_process_follows_live_what_another_appends(path: Path) -> None
         assert cursor.done
 
 
-async def test_a_process_that_is_behind_is_refused_and_can_go_on(path: Path) -> None:
-    async with opened(path) as journal, child(path, "run") as other, asyncio.timeout(10):
+async def test_a_process_that_is_behind_is_refused_and_can_go_on(url: str) -> None:
+    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(30):
         assert await journal.append("run", [Started()], after=0) == 1
         assert await other.do("step") == 2
         assert journal.append_nowait("run", Progress(9), after=1) == 2
@@ -76,8 +79,8 @@ async def test_a_process_that_is_behind_is_refused_and_can_go_on(path: Path) -> 
         assert events == [Started(), Progress(2), Progress(10)]
 
 
-async def test_of_two_appends_behind_the_same_entry_exactly_one_wins(path: Path) -> None:
-    async with opened(path) as one, opened(path) as two, asyncio.timeout(20):
+async def test_of_two_appends_behind_the_same_entry_exactly_one_wins(url: str) -> None:
+    async with open_journal(url) as one, open_journal(url) as two, asyncio.timeout(20):
         for number in range(20):
             stream = f"run:{number}"
             outcomes = await asyncio.gather(
@@ -92,30 +95,30 @@ async def test_of_two_appends_behind_the_same_entry_exactly_one_wins(path: Path)
             assert [entry.event for entry in await one.read(stream)] == [winner]
 
 
-async def test_processes_that_start_at_once_share_a_new_file(path: Path) -> None:
+async def test_processes_that_start_at_once_share_a_new_journal(url: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        children = [await stack.enter_async_context(child(path, f"run:{n}")) for n in range(2)]
+        children = [await stack.enter_async_context(child(url, f"run:{n}")) for n in range(2)]
         assert await asyncio.gather(*(other.do("step") for other in children)) == [1, 1]
-    async with opened(path) as journal:
+    async with open_journal(url) as journal:
         assert sorted(await journal.streams()) == ["run:0", "run:1"]
 
 
-async def test_a_settled_terminal_entry_survives_kill_9(path: Path) -> None:
-    async with child(path, "run") as other:
+async def test_a_settled_terminal_entry_survives_kill_9(url: str) -> None:
+    async with child(url, "run") as other:
         await other.do("step")
         assert await other.do("end") == 2
         other.process.kill()
         await other.process.wait()
-    async with opened(path) as journal, asyncio.timeout(10):
+    async with open_journal(url) as journal, asyncio.timeout(30):
         events = [entry.event async for entry in journal.follow("run")]
         assert events == [Progress(1), Completed(encode_json(None))]
 
 
-async def test_a_follower_sees_what_its_own_process_appends_later(path: Path) -> None:
+async def test_a_follower_sees_what_its_own_process_appends_later(url: str) -> None:
     """Recovery: somebody already follows a run of a dead process when we end it."""
-    async with opened(path) as dead:
+    async with open_journal(url) as dead:
         await dead.append("run", [Started()], after=0)
-    async with opened(path) as journal, asyncio.timeout(10):
+    async with open_journal(url) as journal, asyncio.timeout(30):
         cursor = journal.cursor("run")
         assert len(await cursor.next()) == 1
         waiting = asyncio.create_task(cursor.next())

@@ -3,11 +3,18 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from headway.errors import Conflict, StreamEnded, StreamNotFound
 from headway.events import Completed, Event, Log, Part, Progress, encode_json
@@ -116,6 +123,18 @@ class Machine(RuleBasedStateMachine):
         expected = [name for name in self.model if name.startswith(prefix)]
         assert self.runner.run(self.journal.streams(prefix)) == expected
 
+    @rule(prefix=st.sampled_from(["", "a", "ä", "%", "b:"]), most=st.integers(1, 4))
+    def count(self, prefix: str, most: int) -> None:
+        async def count() -> int | None:
+            for name in self.model:
+                await self.journal.settle(name)
+            return await self.journal.everywhere.count(prefix, tuple, most)
+
+        going_on = [name for name in self.model if name.startswith(prefix)]
+        going_on = [name for name in going_on if not self.ended(name)]
+        known = len(going_on) if self.journal.is_durable else None
+        assert self.runner.run(count()) == known
+
     @invariant()
     def heads_agree(self) -> None:
         for name, events in self.model.items():
@@ -134,3 +153,16 @@ TestMemory = Machine.TestCase
 TestMemory.settings = FEW
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = FEW
+
+
+def test_redis(new_redis_url: Callable[[], str]) -> None:
+    """Each example in keys of its own, which expire by themselves."""
+
+    class RedisMachine(Machine):
+        reopens = True
+
+        def __init__(self) -> None:
+            self.url = new_redis_url()
+            super().__init__()
+
+    run_state_machine_as_test(RedisMachine, settings=FEW)

@@ -19,7 +19,7 @@ def test_every_sentence_has_its_tests_and_every_mark_its_sentence() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=50,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=110,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[-1]) == []
 

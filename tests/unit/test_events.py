@@ -1,6 +1,6 @@
 """Events come back from their stored form as they went in."""
 
-from typing import get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -38,16 +38,24 @@ LEAVES: dict[object, st.SearchStrategy[object]] = {
     msgspec.Raw: st.builds(encode_json, JSON),
     str: TEXT,
     float: FINITE,
+    bool: st.booleans(),
     int: st.integers(-32768, 32767),
     type(None): st.none(),
 }
 
 
 def _field(kind: object) -> st.SearchStrategy[object]:
-    return st.one_of([LEAVES[leaf] for leaf in get_args(kind) or (kind,)])
+    origin, inside = get_origin(kind), [_field(leaf) for leaf in get_args(kind)]
+    if origin is list:
+        return st.lists(inside[0], max_size=2)
+    if origin is dict:
+        return st.dictionaries(*inside, max_size=2)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _events(kind)
+    return st.one_of(inside) if inside else LEAVES[kind]
 
 
-def _events(kind: type) -> st.SearchStrategy[Event]:
+def _events(kind: type) -> st.SearchStrategy[Any]:
     fields = {
         field.name: _field(field.type) | (st.none() if field.default is None else st.nothing())
         for field in msgspec.structs.fields(kind)

@@ -13,34 +13,43 @@ from headway.events import (
     Alive,
     Cancelled,
     CancelRequested,
+    Checkpointed,
     Claimed,
     Completed,
     Entry,
     Event,
     Failed,
+    Forgotten,
     GivenBack,
     HandedOver,
+    Heard,
     InboxClosed,
     InputAnswered,
     InputReceived,
     InputRequested,
     Interrupted,
+    ItemDone,
     LevelSet,
     Log,
     Notified,
+    Ordered,
     Part,
     ProcessLeft,
     Progress,
     Released,
+    Remembered,
+    Restartable,
     Restarted,
     SessionClosed,
     SessionOpened,
     SessionReady,
     Started,
     Subscribed,
+    Taken,
     Unsubscribed,
     encode_json,
 )
+from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.runs import TRANSITIONS, IllegalTransition, RunView, State, advance, fold
 
 NULL = encode_json(None)
@@ -63,7 +72,8 @@ EXAMPLES: list[Event] = [
 OF_OTHERS = {
     SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,
     Alive, ProcessLeft, HandedOver, CancelRequested, InputAnswered, InboxClosed,
-    Claimed, Released,
+    Claimed, Released, Ordered, Restartable, Taken, ItemDone, Checkpointed, Remembered, Forgotten,
+    Heard, Changed, SessionTold, RequestCancelled, ReaderCame,
 }  # fmt: skip
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 

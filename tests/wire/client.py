@@ -118,7 +118,7 @@ class Answer:
                 if not piece:
                     assert not self._buffer, f"the stream ends inside a frame: {self._buffer!r}"
                     return None
-                self._buffer += piece
+                self._buffer += piece.replace(b"\r\n", b"\n")  # the SDK ends lines so
         raw, _, self._buffer = self._buffer.partition(b"\n\n")
         frame = parse_frame(raw)
         if frame.id is not None:
@@ -183,7 +183,8 @@ class Connection:
         headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.partition(":")
-            assert name.lower() not in headers, f"twice: {name}"
+            # A list that may come in several fields; uvicorn adds to what the SDK says there.
+            assert name.lower() not in {*headers} - {"connection"}, f"twice: {name}"
             headers[name.lower()] = value.strip()
         return Answer(self, int(first.split(" ")[1]), headers)
 

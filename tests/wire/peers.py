@@ -99,7 +99,7 @@ async def served(
     """`server` behind a real socket in this loop, with time that stands still unless told."""
     clock = clock or FakeClock()
     app = asgi(server, clock=clock, settings=settings, **options)
-    async with serving(app, grace=0) as origin:
+    async with serving(app, grace=0, settings=settings) as origin:
         wire = Wire(origin, app, clock)
         try:
             yield wire
@@ -136,7 +136,7 @@ class Session:
         answer = await session.request("initialize", params, id=0)
         assert answer.status == 200, await answer.body()
         session.id = answer.headers["mcp-session-id"]
-        session.handshake = await answer.json()
+        session.handshake = await answer.outcome()
         session.version = session.handshake["result"]["protocolVersion"]
         await session.notify("notifications/initialized")
         return session
@@ -280,11 +280,16 @@ class Modern:
     ) -> Answer:
         return await self.post(self.body(method, params, **options))
 
+    def call_message(
+        self, tool: str, arguments: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        params = {"name": tool, "arguments": arguments or {}}
+        return self.body("tools/call", params, **options)
+
     async def call(
         self, tool: str, arguments: dict[str, Any] | None = None, **options: Any
     ) -> Answer:
-        params = {"name": tool, "arguments": arguments or {}}
-        return await self.request("tools/call", params, **options)
+        return await self.post(self.call_message(tool, arguments, **options))
 
 
 Client = Session | Modern

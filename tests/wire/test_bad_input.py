@@ -191,6 +191,34 @@ async def test_a_model_can_read_what_was_wrong_with_its_call(
             assert word in text_of(outcome)
 
 
+@pytest.mark.parametrize(
+    ("params", "word"),
+    [
+        ({"name": "nope"}, "Unknown prompt: 'nope'"),
+        ({"name": "greet"}, "needs the arguments: name"),
+        ({"name": "greet", "arguments": {"title": "Dr"}}, "needs the arguments: name"),
+        ({"name": "greet", "arguments": {"name": "Ada", "age": "9"}}, "has no argument 'age'"),
+    ],
+)
+@pytest.mark.parametrize("era", ["2025", "2026"])
+async def test_a_client_can_read_what_was_wrong_with_its_prompt(
+    era: str, params: dict[str, Any], word: str
+) -> None:
+    mcp = server()
+
+    @mcp.prompt()
+    def greet(name: str, title: str = "") -> str:
+        return f"Greet {title} {name}"
+
+    async with served(mcp) as wire:
+        client = await Session.open(wire) if era == "2025" else Modern(wire)
+        refused = (await (await client.request("prompts/get", params)).json())["error"]
+        assert refused["code"] == -32602
+        assert word in refused["message"]
+        fine = {"name": "greet", "arguments": {"name": "Ada"}}
+        assert "result" in await (await client.request("prompts/get", fine)).json()
+
+
 # What is no HTTP
 
 

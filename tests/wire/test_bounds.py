@@ -48,7 +48,7 @@ class Shouting:
 @each_era
 async def test_who_does_not_read_blocks_nobody_and_costs_a_bounded_amount(era: str) -> None:
     shouting = Shouting()
-    settings = Settings(progress_rate=0)
+    settings = Settings(progress_rate=0, log_rate=0)
     async with served(shouting.mcp, clock=Clock(), settings=settings) as wire:
         client = await connect(wire, era)
         connection = await begin(client, "shout", token="t", id=1, receive_buffer=4096)

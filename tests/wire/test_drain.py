@@ -4,17 +4,22 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp.server import MCPServer
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from tests.wire.client import Answer, within
+from tests.wire.client import Answer, until, within
 from tests.wire.peers import Modern, Session, Wire, connect, each_era, served, text_of
+from tests.wire.test_hand_over import handle_of
 
-from headway import Headway, report
+from headway import Headway, Settings, attempt, part, report
+from headway.events import Event
 from headway.testing.clock import turns
 
 pytestmark = pytest.mark.anyio
+
+KEY = {"headway/idempotency-key": "k"}
 
 
 class Work:
@@ -73,6 +78,25 @@ async def test_a_call_that_goes_on_may_finish_and_a_new_one_is_refused(era: str)
 
 
 @each_era
+async def test_balancers_have_notice_before_anything_is_refused(era: str) -> None:
+    work = Work()
+    async with served(work.mcp, settings=Settings(notice=5)) as wire:
+        client = await connect(wire, era)
+        task = await draining(wire)
+        assert (await probe(wire, "/readyz")).status == 503
+        answer = await client.call("slow", id=1, token=1)
+        await answer.message()
+        await wire.clock.advance(5)
+        refused = await client.call("slow", id=2)
+        assert refused.status == 503
+        work.go.set()
+        assert text_of((await answer.rest())[-1]) == "done"
+        await within(task)
+        assert work.runs == 1
+        wire.app.engine.settings = Settings()  # the end of the test needs no notice
+
+
+@each_era
 async def test_whoever_takes_too_long_is_told_that_the_server_stopped(era: str) -> None:
     work = Work()
     async with served(work.mcp) as wire:
@@ -126,7 +150,7 @@ async def test_a_key_and_a_task_hold_across_a_deploy(tmp_path: Path) -> None:
     work = Work(restart=True)
     async with served(work.mcp, journal=journal) as wire:
         session = await Session.open(wire)
-        params = {"name": "slow", "arguments": {}, "_meta": {"headway/idempotency-key": "k"}}
+        params = {"name": "slow", "arguments": {}, "_meta": KEY}
         created = await session.request("tools/call", {**params, "task": {}})
         task = (await created.outcome())["result"]["task"]["taskId"]
         await no_more_grace(await draining(wire))
@@ -136,6 +160,234 @@ async def test_a_key_and_a_task_hold_across_a_deploy(tmp_path: Path) -> None:
         result = await (await session.request("tasks/result", {"taskId": task})).outcome()
         again = await (await session.request("tools/call", params)).outcome()
     assert (text_of(result), text_of(again)) == ("done", "done")
+
+
+@each_era
+async def test_who_waits_with_a_handle_gets_it_back_and_finds_the_result_behind(
+    era: str, tmp_path: Path
+) -> None:
+    """The server stops while `continue_run` waits for a run that goes on in the next process."""
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    work = Work(restart=True, detached=True)
+    window = Settings(hand_over=20)
+    async with served(work.mcp, journal=journal, settings=window) as wire:
+        client = await connect(wire, era)
+        call = asyncio.create_task(client.call("slow"))
+        await until(lambda: work.runs == 1)
+        await wire.clock.advance(21)
+        handle = handle_of(await (await within(call)).outcome())
+        again = asyncio.create_task(client.call("continue_run", {"run_id": handle}, id=2))
+        await until(lambda: len(wire.app.engine.runs) == 2)
+        await no_more_grace(await draining(wire))
+        handle = handle_of(await (await within(again)).outcome())
+    work.go.set()
+    async with served(work.mcp, journal=journal, settings=window) as wire:
+        client.wire = wire
+        last = await (await client.call("continue_run", {"run_id": handle}, id=3)).outcome()
+    assert text_of(last) == "done"
+
+
+@each_era
+async def test_who_repeats_a_call_hears_the_same_end_when_the_server_stops(era: str) -> None:
+    """The call ends with a result in the moment in which the server gives up waiting for it."""
+    mcp = Headway("late")
+
+    async def late() -> str:
+        report(1, 2)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done"
+        return "never"
+
+    mcp.add_tool(late)
+    async with served(mcp) as wire:
+        answers: list[Answer] = []
+        for _ in range(2):
+            client = await connect(wire, era)
+            body = client.call_message("late", token="t")
+            body["params"]["_meta"].update(KEY)
+            answers.append(await client.post(body))
+            await answers[-1].message()
+        await no_more_grace(await draining(wire))
+        ends = [(await answer.rest())[-1] for answer in answers]
+        assert [text_of(end) for end in ends] == ["done", "done"]
+
+
+@pytest.mark.parametrize("journal", ["memory", "sqlite"])
+async def test_what_is_no_call_can_be_asked_again_elsewhere(journal: str, tmp_path: Path) -> None:
+    mcp, asked = Headway("slow"), asyncio.Event()
+
+    @mcp.resource("slow://one")
+    async def one() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    url = "memory:" if journal == "memory" else f"sqlite:///{tmp_path / 'j.db'}"
+    async with served(mcp, journal=url) as wire:
+        asking = Modern(wire).request("resources/read", {"uri": "slow://one"})
+        reading = asyncio.create_task(asking)
+        await within(asked.wait())
+        await no_more_grace(await draining(wire))
+        answer = await within(reading)
+        assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        assert "send the request again" in (await answer.json())["error"]["message"]
+
+
+async def test_a_call_that_is_being_cancelled_is_left_to_nobody(tmp_path: Path) -> None:
+    mcp, begun, go = Headway("slow"), list[int](), asyncio.Event()
+
+    async def slow() -> str:
+        begun.append(attempt())
+        report(1, 2)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await go.wait()
+        return "never"
+
+    mcp.add_tool(slow, restart=True)
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    async with served(mcp, journal=journal) as wire:
+        session = await Session.open(wire)
+        answer = await session.call("slow", id="w", token="t")
+        await answer.message()
+        await session.notify("notifications/cancelled", {"requestId": "w"})
+        (run,) = wire.app.engine.runs.values()
+        await until(lambda: run.stopping is not None)
+        await no_more_grace(await draining(wire))
+        go.set()
+    async with served(mcp, journal=journal) as wire:
+        assert (wire.app.engine.runs, begun) == ({}, [1])
+
+
+class Held:
+    """Keeps what is posted to a journal until it is let go."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.go = asyncio.Event()
+        self.waiting = 0
+        self._post = wire.app.journal.post
+        wire.app.journal.post = self.post
+
+    async def post(self, stream: str, event: Event) -> int:
+        self.waiting += 1
+        await self.go.wait()
+        return await self._post(stream, event)
+
+
+@each_era
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_call_that_is_being_accepted_as_the_time_is_over_is_not_begun(
+    era: str, restart: bool, tmp_path: Path
+) -> None:
+    """Its key is free: in the next process it is executed, once."""
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    work = Work(restart=restart)
+    work.go.set()
+    async with served(work.mcp, journal=journal) as wire:
+        client = await connect(wire, era)
+        body = client.call_message("slow", token="t")
+        body["params"]["_meta"].update(KEY)
+        held = Held(wire)
+        call = asyncio.create_task(client.post(body))
+        await until(lambda: held.waiting == 1)
+        await no_more_grace(await draining(wire))
+        held.go.set()
+        answer = await within(call)
+        assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        assert "stopping" in (await answer.json())["error"]["message"]
+        assert (wire.app.engine.runs, work.runs) == ({}, 0)
+    async with served(work.mcp, journal=journal) as wire:
+        client.wire = wire
+        assert text_of(await (await client.post(body)).outcome()) == "done"
+    assert work.runs == 1
+
+
+@each_era
+async def test_nothing_is_begun_any_more_when_the_time_is_over(era: str) -> None:
+    work = Work()
+    async with served(work.mcp) as wire:
+        client = await connect(wire, era)
+        await no_more_grace(await draining(wire))
+        refused = await client.request("tools/list", id=3)
+        assert (refused.status, "retry-after" in refused.headers) == (503, True)
+        assert wire.app.engine.runs == {}
+
+
+async def test_a_stream_that_waits_for_news_is_not_opened_by_a_server_that_stops() -> None:
+    work = Work()
+    async with served(work.mcp) as wire:
+        session, client = await Session.open(wire), await connect(wire, "2025")
+        answer = await client.call("slow", id=1, token=1)
+        await answer.message()
+        task = await draining(wire)
+        refused = await session.get()
+        assert (refused.status, "retry-after" in refused.headers) == (503, True)
+        listening = await Modern(wire).request("subscriptions/listen", {"notifications": {}})
+        assert (listening.status, "retry-after" in listening.headers) == (503, True)
+        work.go.set()
+        assert text_of((await answer.rest())[-1]) == "done"
+        await within(task)
+
+
+async def test_who_waits_for_a_task_hears_no_end_of_it_when_the_time_is_over(
+    tmp_path: Path,
+) -> None:
+    work = Work(restart=True)
+    async with served(work.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
+        session = await Session.open(wire)
+        params = {"name": "slow", "arguments": {}, "task": {}}
+        created = await (await session.request("tools/call", params)).outcome()
+        wanted = {"taskId": created["result"]["task"]["taskId"]}
+        waiting = asyncio.create_task(session.request("tasks/result", wanted, id="w"))
+        await until(lambda: len(wire.app.engine.runs) == 2)
+        await no_more_grace(await draining(wire))
+        ended = await within(waiting)
+        # It may be resumed in the next process, and is not told that its task has ended.
+        assert ([m for m in await ended.rest() if "id" in m], len(ended.ids)) == ([], 1)
+
+
+def telling(*said: str) -> Headway:
+    """A tool that says this and waits; one that is asked again says no more of it."""
+    mcp = Headway("telling")
+
+    async def tell() -> str:
+        for number, word in enumerate(said if attempt() == 1 else ()):
+            report(number, 2)
+            part(word)
+        if attempt() == 1:
+            await asyncio.Event().wait()
+        part("more")
+        return "done"
+
+    mcp.add_tool(tell, restart=True)
+    return mcp
+
+
+async def test_who_repeats_a_call_goes_on_across_a_deploy_as_well(tmp_path: Path) -> None:
+    """A repetition is told the rest, and nothing twice."""
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    mcp = telling("one", "two")
+    params = {"name": "tell", "arguments": {}, "_meta": KEY}
+    async with served(mcp, journal=journal) as wire:
+        sessions = [await Session.open(wire) for _ in range(2)]
+        answers: list[Answer] = []
+        for session in sessions:
+            answers.append(await session.request("tools/call", params, id="w"))
+            heard = [await answers[-1].message() for _ in range(2)]
+            assert [m["params"]["data"] for m in heard] == ["one", "two"]
+        await no_more_grace(await draining(wire))
+        for answer in answers:
+            assert [m for m in await answer.rest() if "id" in m] == []
+    async with served(mcp, journal=journal) as wire:
+        for session, answer in zip(sessions, answers, strict=True):
+            session.wire = wire
+            rest = await (await session.get(answer.ids[-1])).rest()
+            parts = [m["params"]["data"] for m in rest if "headway.part" in str(m)]
+            assert (parts, text_of(rest[-1])) == (["more"], "done")
 
 
 async def test_a_probe_of_the_servers_own_stays_its_own() -> None:

@@ -17,6 +17,7 @@ from headway import Settings
 from headway.clock import Clock
 from headway.events import Progress
 from headway.journal import open_journal
+from headway.protocol.run_uris import uri_of
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,26 @@ async def test_a_run_that_may_is_begun_anew_and_its_client_gets_the_rest(
     said = [m["params"].get("message") for m in messages if "progress" in m.get("params", {})]
     assert said[-6:] == ["Step 5", "Step 6", "Step 7", "Step 8", "Step 9", "10 done"]
     assert (tmp_path / "attempts").read_text() == "xx"
+
+
+async def test_a_run_goes_on_from_its_checkpoints(programs: Programs, tmp_path: Path) -> None:
+    """In a thread's loop, in one inside it, and with what the tool kept itself."""
+    session, last = await killed_in_the_middle(programs, tmp_path, "migrate")
+    async with served(mcp, **after_the_lease(tmp_path)) as wire:
+        session.wire = wire
+        messages = await (await session.get(last)).rest()
+        pages = [f"t{table}.{page}" for table in range(10) for page in range(2)]
+        assert (tmp_path / "done").read_text().split() == pages
+        result = messages[-1]["result"]["structuredContent"]
+        assert result == {"moved": 20, "attempt": 2, "parts": pages[:11]}
+        values = progress_of(messages)
+        assert (values, values[-1]) == (sorted(set(values)), 10)
+        assert "attempt 2" in json.dumps(messages)
+        (stream,) = await wire.app.journal.streams("run/")
+        uri = uri_of(stream.rpartition("/")[2])
+        answer = await (await session.request("resources/read", {"uri": uri})).outcome()
+        shown = json.loads(answer["result"]["contents"][0]["text"])
+        assert (shown["attempt"], shown["parts"]) == (2, pages)
 
 
 async def test_a_run_that_may_not_ends_as_interrupted_with_what_it_had_said(

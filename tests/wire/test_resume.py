@@ -17,7 +17,7 @@ from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
 from headway import Settings, log
 from headway.clock import Clock
 from headway.journal import open_journal
-from headway.protocol.cursors import tag_of
+from headway.protocol.cursors import session_tag
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -391,7 +391,7 @@ async def test_sessions_in_a_journal_file_end_when_no_process_saw_any_use_of_the
             gone.wire = replica
             assert (await gone.request("ping")).status == 404
         assert await wire.app.journal.streams("session/", unfinished=True) == [
-            f"session/{tag_of(used.id)}"
+            f"session/{session_tag('', used.id)}"
         ]
 
 

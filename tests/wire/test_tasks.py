@@ -334,7 +334,12 @@ async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
         client = Client(wire)
         task = (await client.task("slow", token="t"))["taskId"]
         await until(lambda: work.runs == 1)
-        wanted = {"notifications": {"taskIds": [task, "unknown", 7], "toolsListChanged": True}}
+        wanted = {
+            "notifications": {
+                "taskIds": [task, "unknown", 7, [], {}, task],
+                "toolsListChanged": True,
+            }
+        }
         ear = await client.request("subscriptions/listen", wanted, id="ear")
         honored = (await ear.message())["params"]["notifications"]
         assert honored == {"taskIds": [task], "toolsListChanged": True}

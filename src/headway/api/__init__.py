@@ -9,6 +9,8 @@ and `in_process`, which are awaited.
 |---|---|
 | `progress` | `report`, `track`, `stage`: how far a tool is |
 | `output` | `part`, `log`: what it has to say meanwhile |
+| `checkpoints` | `checkpoint`, `last_checkpoint`, `attempt`: going on after a crash |
+| `stopping` | `shield`, `on_cancel`: what a cancel has to wait for, and who is told |
 | `command` | `stream_command`: other programs (`lines`, `scan`: what they say) |
 | `process` | `in_process`: work that computes, in another process (`worker`: what runs there) |
 | `libraries` | `capture_logging`, `capture_tqdm`: what libraries say by themselves |
@@ -16,23 +18,31 @@ and `in_process`, which are awaited.
 """
 
 from headway.api.author import Headway
+from headway.api.checkpoints import attempt, checkpoint, earlier_parts, last_checkpoint
 from headway.api.command import CommandFailed, CommandOutput, stream_command
 from headway.api.libraries import capture_logging, capture_tqdm
 from headway.api.output import log, part
 from headway.api.process import ProcessFailed, in_process
 from headway.api.progress import report, stage, track
+from headway.api.stopping import on_cancel, shield
 
 __all__ = [
     "CommandFailed",
     "CommandOutput",
     "Headway",
     "ProcessFailed",
+    "attempt",
     "capture_logging",
     "capture_tqdm",
+    "checkpoint",
+    "earlier_parts",
     "in_process",
+    "last_checkpoint",
     "log",
+    "on_cancel",
     "part",
     "report",
+    "shield",
     "stage",
     "stream_command",
     "track",

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from math import inf
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
@@ -18,9 +18,9 @@ from mcp_types import (
 )
 
 from headway.api.generators import as_tool
-from headway.engine import ToolOptions, current_run
+from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
-from headway.settings import parse_duration, parse_window
+from headway.settings import is_name, parse_duration, parse_window
 
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
 
@@ -91,6 +91,8 @@ class Headway(MCPServer[Any]):
         detached: bool = False,
         restart: bool = False,
         needs_task: bool = False,
+        where: Literal["here", "worker"] | None = None,
+        queue: str = DEFAULT_QUEUE,
     ) -> None:
         """Register a tool; see `tool`."""
         fn = as_tool(fn)
@@ -103,6 +105,8 @@ class Headway(MCPServer[Any]):
             detached=detached,
             restart=restart,
             needs_task=needs_task,
+            where=where,
+            queue=queue,
             threaded=not _is_async(fn),
         )
         if options.hand_over == 0:
@@ -132,6 +136,8 @@ class Headway(MCPServer[Any]):
         detached: bool = False,
         restart: bool = False,
         needs_task: bool = False,
+        where: Literal["here", "worker"] | None = None,
+        queue: str = DEFAULT_QUEUE,
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
 
@@ -159,6 +165,10 @@ class Headway(MCPServer[Any]):
                 same journal file, or at the next start: at most twice. Its progress never goes
                 back; it cannot ask the client anything then. For work that may be done twice.
             needs_task: Refuse clients of 2026-07-28 and 2025-11-25 that want no task.
+            where: `worker`: a run of it is executed by a `headway worker` on the same journal in
+                Redis; `here`: by the server that accepts it. As the server's setting says when left
+                out. On a journal that workers cannot share everything is executed here.
+            queue: The queue in which its runs wait for a worker: workers serve those they are told.
 
         Raises:
             SetupError: An option makes no sense, or two of them contradict each other.
@@ -170,7 +180,7 @@ class Headway(MCPServer[Any]):
             self.add_tool(
                 fn, name, title, description, annotations, icons, meta, structured_output,
                 timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
-                detached=detached, restart=restart, needs_task=needs_task,
+                detached=detached, restart=restart, needs_task=needs_task, where=where, queue=queue,
             )  # fmt: skip
             return fn
 
@@ -187,6 +197,8 @@ def _options(
     detached: bool,
     restart: bool,
     needs_task: bool,
+    where: Literal["here", "worker"] | None,
+    queue: str,
     threaded: bool,
 ) -> ToolOptions:
     """The options of a tool, in seconds.
@@ -204,6 +216,8 @@ def _options(
             detached=detached,
             restart=restart,
             needs_task=needs_task,
+            where=where,
+            queue=queue,
         )
         for fault in _faults(options):
             raise SetupError(fault)
@@ -226,6 +240,10 @@ def _faults(options: ToolOptions) -> Iterator[str]:
         yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
     if options.rate is not None and not _is_rate(options.rate):
         yield f"rate must be messages a second, or 0 for all of them, not {options.rate!r}"
+    if options.where not in (None, "here", "worker"):
+        yield f"where is 'here' or 'worker', not {options.where!r}"
+    if not is_name(options.queue):
+        yield f"queue must be a word of letters, digits, - and _, not {options.queue!r}"
     if options.needs_task and window == inf:
         yield "a tool that needs_task has to be handed over; its hand_over is 'never'"
     if window is not None and limit is not None and limit <= window < inf:

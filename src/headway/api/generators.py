@@ -2,6 +2,7 @@
 
 The result is what the generator returns. One that returns nothing, as no asynchronous one can,
 has as its result the list of all it yielded: a client that never looks at parts loses nothing.
+Begun anew by another process, it also has what was yielded for the items that a `track` left out.
 A bare `yield` gives out nothing; it is a place where a cancelled tool stops.
 """
 
@@ -13,6 +14,7 @@ from enum import Enum, auto
 from types import NoneType
 from typing import Any, cast, get_args, get_origin
 
+from headway.api.checkpoints import earlier_parts, has_skipped
 from headway.api.output import part
 from headway.engine import current_run
 
@@ -59,7 +61,7 @@ def _sync_tool(fn: Callable[..., Generator[object, None, object]], outcome: Outc
                 _give_out(value, given)
         if outcome is Outcome.RETURNED or (outcome is Outcome.EITHER and returned is not None):
             return returned
-        return given
+        return _all(given)
 
     return tool
 
@@ -74,9 +76,14 @@ def _async_tool(fn: Callable[..., AsyncGenerator[object]]) -> Any:
                 run = current_run.get()
                 if run is not None:
                     await run.breathe()
-        return given
+        return _all(given)
 
     return tool
+
+
+def _all(given: list[object]) -> list[object]:
+    """What the generator yielded; behind what it did before a restart, where it left that out."""
+    return [*earlier_parts(), *given] if has_skipped() else given
 
 
 def _give_out(value: object, given: list[object]) -> None:

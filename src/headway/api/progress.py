@@ -4,6 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
+from headway.api.checkpoints import Marks, Name, marks_for
 from headway.engine import Run, current_run
 from headway.engine.pacing import LARGEST
 from headway.engine.tree import Items, Label, Node, current_node, innermost
@@ -47,6 +48,7 @@ def track(
     total: float | None = None,
     message: Label | None = None,
     weight: float | None = None,
+    checkpoint: bool | Name = False,
 ) -> "Track[T]":
     """The same items, with progress: how many are done, of how many, and which is next.
 
@@ -56,11 +58,18 @@ def track(
     is worked on. `weight` is how many units of the stage around it all items take together; the
     number of items unless given.
 
+    With `checkpoint`, in a tool with `restart=True`, an item whose turn of the loop was finished is
+    left out when another process goes on with the run after a crash or a deploy; what was
+    finished in the last milliseconds before a crash may come again. Items are told apart by what
+    they are as JSON (texts, numbers, paths, dicts, dataclasses, models), so they may come in
+    another order; give a function that names an item where they are something else.
+
     Raises:
         RunCancelled: Between items in a thread, when the run was cancelled. Let it pass.
+        TypeError: With `checkpoint`: nothing says what names an item.
         ValueError: `weight` is not above zero.
     """
-    return Track(items, total, message, weight)
+    return Track(items, total, message, weight, checkpoint)
 
 
 class Stage:
@@ -123,8 +132,10 @@ class Track(Generic[T]):
         total: float | None,
         message: Label | None,
         weight: float | None,
+        checkpoint: bool | Name,
     ) -> None:
         self._items = items
+        self._checkpoint = checkpoint
         self._message = message
         self._weight = None if weight is None else _checked(weight)
         self._total: float | None = _size(items) if total is None else total
@@ -139,20 +150,25 @@ class Track(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         return _Followed(self._items, current_run.get(), self._open)
 
-    def _open(self, run: Run) -> Items:
+    def _open(self, run: Run) -> tuple[Items, Marks | None]:
         parent = innermost(run.root()) or run.root()
         node = Items(parent, self._message, self._weight, self._total)
+        marks = marks_for(run, self._checkpoint)
         node.open()
-        return node
+        node.marks = marks
+        return node, marks
 
     def _follow(self, run: Run, items: Iterator[T]) -> Iterator[T]:
         # What is done for each item here costs its author time: nothing that can wait.
-        node, outside = self._open(run), current_node.get()
+        (node, marks), outside = self._open(run), current_node.get()
         root, begin, touch = node.root, node.begin, run.touch
         current_node.set(node)
         full = False
         try:
             for item in items:
+                if marks is not None and marks.skips(item):
+                    node.done += 1
+                    continue
                 begin(item)
                 if not root.pending:
                     touch()
@@ -160,6 +176,8 @@ class Track(Generic[T]):
                     run.check()
                 yield item
                 node.done += 1
+                if marks is not None:
+                    marks.finish()
             full = True
         finally:
             if current_node.get() is node:
@@ -175,14 +193,14 @@ class _Followed(Generic[T]):
         self,
         items: Iterable[T] | AsyncIterable[T],
         run: Run | None,
-        opened: Callable[[Run], Items],
+        opened: Callable[[Run], tuple[Items, Marks | None]],
     ) -> None:
         is_async = isinstance(items, AsyncIterable)
         self._async = aiter(items) if is_async else None
         self._sync = iter(items) if not is_async else None
         self._run = run
         self._outside = current_node.get()
-        self._node = None if run is None else opened(run)
+        self._node, self._marks = (None, None) if run is None else opened(run)
         if self._node is not None:
             current_node.set(self._node)
         self._is_first = True
@@ -196,11 +214,17 @@ class _Followed(Generic[T]):
             return await self._next()
         if not self._is_first:
             node.done += 1
+            if self._marks is not None:
+                self._marks.finish()
             if self._sync is not None:
                 await run.breathe()
         self._is_first = False
         try:
             item = await self._next()
+            while self._marks is not None and self._marks.skips(item):
+                node.done += 1
+                await run.breathe()
+                item = await self._next()
         except StopAsyncIteration:
             self._leave(node, full=True)
             run.touch()

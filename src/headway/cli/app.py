@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import call, run, serve, tools
+from headway.cli import call, run, runs, serve, tools, worker
 
 app = typer.Typer(
     help="Run MCP servers so that long tools stream, survive and finish.",
@@ -15,8 +15,11 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("run")(run.run)
+app.command("worker")(worker.worker)
 app.command("tools")(tools.tools)
 app.command("call")(call.call)
+app.command("runs")(runs.runs)
+app.command("cancel")(runs.cancel)
 
 
 def _print_version(wanted: bool) -> None:

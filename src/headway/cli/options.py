@@ -12,7 +12,7 @@ import typer
 from headway.cli.exits import Refused
 from headway.cli.profiles import read_profiles
 from headway.errors import SetupError
-from headway.settings import Settings, parse_duration, parse_window
+from headway.settings import Settings, parse_duration, parse_window, with_values
 
 if TYPE_CHECKING:
     from headway.cli.streams import Streams
@@ -42,6 +42,14 @@ def _endpoint(text: str) -> str:
     return text
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="path/to/file.py:name or package.module:name. The name may be left out when "
+        "there is one server, or one called mcp, server or app.",
+    ),
+]
 Host = Annotated[
     str, typer.Option(envvar="HEADWAY_HOST", metavar="ADDRESS", help="The address to listen on.")
 ]
@@ -63,7 +71,8 @@ JournalUrl = Annotated[
         "--journal",
         envvar="HEADWAY_JOURNAL",
         metavar="URL",
-        help="Where runs are kept: memory:, sqlite:///relative.db or sqlite:////absolute.db. "
+        help="Where runs are kept: memory:, sqlite:///relative.db, sqlite:////absolute.db or "
+        "redis://host:6379. "
         "Default: a SQLite file of this server's own in the user's data directory.",
     ),
 ]
@@ -131,12 +140,38 @@ Grace = Annotated[
         help="How long calls may go on after the first SIGTERM or Ctrl+C: 10s, 5m.",
     ),
 ]
+Stateless = Annotated[
+    bool,
+    typer.Option(
+        "--stateless",
+        envvar="HEADWAY_STATELESS",
+        help="Serve 2025 clients without sessions: each POST by itself, nothing to resume. For "
+        "processes that share nothing.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        envvar="HEADWAY_WORKERS",
+        min=1,
+        help="Processes that serve the one port, on one journal. One that dies is replaced.",
+    ),
+]
 Stdio = Annotated[
     bool,
     typer.Option(
         "--stdio",
         help="Speak on stdin and stdout, to the program that starts this one, and not over HTTP. "
         "Runs are kept in memory then, unless --journal says where.",
+    ),
+]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting or limit, as in --set max_runs=50 --set keep.ttl=2h. May be "
+        "repeated. A name that does not exist lists those that do.",
     ),
 ]
 LogLevel = Annotated[
@@ -152,6 +187,8 @@ HTTP_ONLY = {
     "allow_host": "--allow-host",
     "allow_origin": "--allow-origin",
     "grace": "--grace",
+    "workers": "--workers",
+    "stateless": "--stateless",
 }
 
 
@@ -187,20 +224,24 @@ def settings(
     timeout: float,
     hand_over: float | None,
     clients: Path | None,
+    values: list[str] | None,
+    stateless: bool = False,
 ) -> Settings:
     """The settings that the options describe.
 
     Raises:
-        SetupError: The file with clients is missing or wrong.
+        SetupError: The file with clients is missing or wrong, or a value of `--set` is.
     """
-    return Settings(
+    chosen = Settings(
         profiles=() if clients is None else read_profiles(clients),
         progress_rate=progress_rate,
         timeout=timeout,
         hand_over=hand_over,
+        stateless=stateless,
         allowed_hosts=tuple(allow_hosts or ()),
         allowed_origins=tuple(allow_origins or ()),
     )
+    return with_values(chosen, values or ())
 
 
 def own_directory(identity: str) -> Path:

@@ -1,7 +1,5 @@
 """`headway run TARGET`: serve a server that somebody wrote."""
 
-from typing import Annotated
-
 import typer
 
 from headway.cli import options
@@ -9,14 +7,7 @@ from headway.cli import options
 
 def run(
     context: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="path/to/file.py:name or package.module:name. The name may be left out when "
-            "there is one server, or one called mcp, server or app.",
-        ),
-    ],
+    target: options.Target,
     stdio: options.Stdio = False,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
@@ -28,9 +19,12 @@ def run(
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
     hand_over: options.HandOver = None,
     clients: options.Clients = None,
+    workers: options.Workers = 1,
+    stateless: options.Stateless = False,
     grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    set_: options.Values = None,
     log_level: options.LogLevel = "info",
-) -> None:
+) -> int:
     """Serve an MCP server unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
     from headway.cli import logs, start
     from headway.cli import target as targets
@@ -43,13 +37,15 @@ def run(
         timeout=timeout,
         hand_over=hand_over,
         clients=clients,
+        values=set_,
+        stateless=stateless,
     )
     logs.configure(log_level)
     loaded = targets.load(target)
-    start.start(
+    return start.start(
         loaded.server,
         journal=journal or options.own_journal(loaded.identity, stdio=stdio),
-        listen=start.Listen(host=host, port=port, path=path, grace=grace),
+        listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
     )

@@ -52,9 +52,12 @@ def serve(
     timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
     hand_over: options.HandOver = None,
     clients: options.Clients = None,
+    workers: options.Workers = 1,
+    stateless: options.Stateless = False,
     grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    set_: options.Values = None,
     log_level: options.LogLevel = "info",
-) -> None:
+) -> int:
     """Serve the ready-made tools: long-running work on the files below the roots."""
     from headway.cli import logs, start
     from headway.tools import build
@@ -68,16 +71,18 @@ def serve(
         timeout=timeout,
         hand_over=hand_over,
         clients=clients,
+        values=set_,
+        stateless=stateless,
     )
     logs.configure(log_level)
     chosen = Config() if config is None else load(config)
     roots = [path.resolve() for path in root or chosen.roots or [Path()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])
     own = chosen.data or options.own_directory(identity) / "data"
-    start.start(
+    return start.start(
         build(roots, data or own, config=chosen),
         journal=journal or chosen.journal or options.own_journal(identity, stdio=stdio),
-        listen=start.Listen(host=host, port=port, path=path, grace=grace),
+        listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
     )

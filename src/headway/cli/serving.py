@@ -1,8 +1,9 @@
 """Serving an app over HTTP: the socket, uvicorn, the signals and an orderly end.
 
 This module must not know MCP. It is uvicorn's driver because three things have to happen in
-an order of our own: the port is taken before anything starts, runs are drained before
-connections are waited for, and a failure to start is a sentence instead of a traceback.
+an order of our own: the port is bound before anything starts and listened on when all has, runs
+are drained before connections are waited for, and a failure to start is a sentence instead of a
+traceback.
 """
 
 import asyncio
@@ -15,12 +16,16 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, runtime_checkable
 
 import uvicorn
 
+from headway.cli.connections import Connection, Doorkeeper, protocol
+from headway.cli.door import close_door
 from headway.cli.exits import report, root_of, start_failure
 from headway.errors import HeadwayError, SetupError
+from headway.settings import Settings
+from headway.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,12 @@ GRACE = 30.0
 
 LAST = 3
 """Seconds after that for last answers to be sent; what goes on by then is stopped."""
+
+MOMENT = 0.5
+"""Seconds from a connection to its request, at the most. Connections are not closed earlier."""
+
+LOOK = 0.02
+"""Seconds between two looks at whether a connection is still quiet."""
 
 SWITCH_INTERVAL = 0.0005
 """Python's default of 5 ms is how long a thread that wants the GIL may have to wait for one
@@ -55,8 +66,18 @@ class App(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """An app that counts: its connections are counted there too."""
+
+    tally: Tally
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`; port 0 takes a free one.
+    """A socket for `host` and `port` that does not listen yet; port 0 takes a free one.
+
+    Who calls a server that is starting is refused, and goes to another one, rather than wait for
+    a start that may fail.
 
     Raises:
         SetupError: The port is in use or not ours to take, or `host` is no address of this
@@ -73,12 +94,25 @@ def bind(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Two sockets may both be bound to one port; only one may listen on it.
-        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SetupError(_refusal(host, port, error)) from error
     listener.setblocking(False)
+    return listener
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """As `bind`, and who comes before anybody accepts waits.
+
+    Raises:
+        SetupError: As `bind` does.
+    """
+    listener = bind(host, port)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:  # two sockets may be bound to one port; the first one listens
+        listener.close()
+        raise SetupError(_refusal(host, port, error)) from error
     return listener
 
 
@@ -137,22 +171,27 @@ class _Lifespan:
 class _Server(uvicorn.Server):
     """uvicorn without its own signals, sentences and exits."""
 
-    def __init__(self, app: App, grace: float) -> None:
+    def __init__(
+        self, app: App, grace: float, settings: Settings, *, is_shared: bool = False
+    ) -> None:
         self._app = app
         self._grace = grace
+        self._is_shared = is_shared  # whether others accept at the same socket
+        self._patience = max(MOMENT, settings.notice)
         self._watched = _Lifespan(app)
+        self._doorkeeper = Doorkeeper(settings, app.tally if isinstance(app, Counting) else None)
         self.ready = asyncio.get_running_loop().create_future()
-        has_httptools = importlib.util.find_spec("httptools") is not None
         super().__init__(
             uvicorn.Config(
                 self._watched,
                 interface="asgi3",
-                http="httptools" if has_httptools else "h11",
+                http=cast("type[asyncio.Protocol]", protocol(self._doorkeeper)),
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=cast("int", settings.keep_alive),  # any number will do
                 timeout_graceful_shutdown=LAST,
             )
         )
@@ -164,10 +203,14 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, or raise the `SetupError` that says why not."""
+        host, port = (sockets or [])[0].getsockname()[:2]
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn's word for a lifespan that failed
             has_started = False
+        except OSError as error:  # another one listens since this one was bound
+            await self.lifespan.shutdown()
+            raise SetupError(_refusal(host, port, error)) from error
         else:
             has_started = True
         if not has_started:
@@ -183,6 +226,9 @@ class _Server(uvicorn.Server):
 
     async def stop(self) -> None:
         """Let runs finish, then have `serve` return."""
+        self._doorkeeper.is_leaving = True
+        for connection in self._connections:
+            connection.leave()
         try:
             if self.started:
                 async with asyncio.timeout(self._grace):
@@ -194,6 +240,30 @@ class _Server(uvicorn.Server):
         finally:
             self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take who has come, hear what is on its way, and end."""
+        for listener in sockets or ():
+            await close_door(listener, is_shared=self._is_shared)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await self._hear_out()
+        await super().shutdown(sockets)
+
+    async def _hear_out(self) -> None:
+        """Return when nobody is left who may be about to ask something."""
+        while any(  # noqa: ASYNC110 - what makes it true is that nothing happens
+            one.may_be_asked(self._patience) for one in self._connections
+        ):
+            await asyncio.sleep(LOOK)
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [cast("Connection", one) for one in self.server_state.connections]
+
 
 def _without_uvicorns_sentence(record: logging.LogRecord) -> bool:
     return not record.getMessage().endswith("failed. Exiting.")
@@ -204,7 +274,7 @@ def _quiet_uvicorn() -> None:
 
 
 @contextmanager
-def _stop_on_signals(server: _Server) -> Generator[None]:
+def _stop_on_signals(server: _Server, *, is_alone: bool) -> Generator[None]:
     """First SIGINT or SIGTERM: an orderly end. Second: now."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
@@ -213,7 +283,8 @@ def _stop_on_signals(server: _Server) -> Generator[None]:
         if stopping:
             # Whatever hangs cannot be trusted to end; the journal is safe against this.
             os._exit(128 + number)
-        report("finishing what runs; Ctrl+C again stops at once")
+        if is_alone:
+            report("finishing what runs; Ctrl+C again stops at once")
         stopping.append(loop.create_task(server.stop()))
 
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -231,11 +302,16 @@ def _stop_on_signals(server: _Server) -> Generator[None]:
 
 
 async def _serve(
-    app: App, listener: socket.socket, announce: Callable[[str], object], grace: float
+    app: App,
+    listener: socket.socket,
+    announce: Callable[[str], object],
+    grace: float,
+    settings: Settings,
+    is_alone: bool,
 ) -> None:
-    server = _Server(app, grace)
+    server = _Server(app, grace, settings, is_shared=not is_alone)
     server.ready.add_done_callback(lambda _: announce(origin_of(listener)))
-    with _stop_on_signals(server):
+    with _stop_on_signals(server, is_alone=is_alone):
         await server.serve(sockets=[listener])
 
 
@@ -253,8 +329,13 @@ def serve_until_stopped(
     *,
     announce: Callable[[str], object],
     grace: float = GRACE,
+    settings: Settings | None = None,
+    is_alone: bool = True,
 ) -> None:
     """Serve `app` on `listener` until a signal ends it; `announce` gets the origin when ready.
+
+    Of `settings` it is what clients may do before there is a request that counts here. Who is not
+    alone leaves what is to be said of its end to its parent.
 
     The first SIGINT or SIGTERM drains the app and lets answers be sent, the second ends the
     process at once.
@@ -266,12 +347,17 @@ def serve_until_stopped(
     sys.setswitchinterval(SWITCH_INTERVAL)
     _quiet_uvicorn()
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, listener, announce, grace))
+        runner.run(_serve(app, listener, announce, grace, settings or Settings(), is_alone))
 
 
 @asynccontextmanager
 async def serving(
-    app: App, *, host: str = "127.0.0.1", port: int = 0, grace: float = GRACE
+    app: App,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    grace: float = GRACE,
+    settings: Settings | None = None,
 ) -> AsyncGenerator[str]:
     """Serve `app` in the running loop, on a free port unless told; gives `http://host:port`.
 
@@ -284,7 +370,7 @@ async def serving(
     _quiet_uvicorn()
     listener = bind(host, port)
     origin = origin_of(listener)
-    server = _Server(app, grace)
+    server = _Server(app, grace, settings or Settings())
     task = asyncio.create_task(server.serve(sockets=[listener]))
     task.add_done_callback(lambda _: server.ready.done() or server.ready.set_result(None))
     try:

@@ -1,33 +1,51 @@
 """The engine: executes runs and writes them to the journal."""
 
 from headway.engine.context import RunContext, as_event, tell
+from headway.engine.counting import losses
 from headway.engine.current import current_run
-from headway.engine.drain import finish, give_back
-from headway.engine.engine import BUSY, Engine
+from headway.engine.drain import finish, give_back, leave_shields
+from headway.engine.engine import Engine
 from headway.engine.following import Following
+from headway.engine.gate import Gate
 from headway.engine.inbox import ask, inbox_of, read_inbox
 from headway.engine.keys import id_key
-from headway.engine.once import launch_once
-from headway.engine.request import Execute, Request, ToolOptions
+from headway.engine.once import admit, launch, launch_once
+from headway.engine.orders import order
+from headway.engine.places import BUSY, stopping
+from headway.engine.processes import is_id_of_run
+from headway.engine.questions import client_error
+from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
+from headway.engine.results import result_of
 from headway.engine.run import Run
 
 __all__ = [
     "BUSY",
+    "DEFAULT_QUEUE",
     "Engine",
     "Execute",
     "Following",
+    "Gate",
     "Request",
     "Run",
     "RunContext",
     "ToolOptions",
+    "admit",
     "as_event",
     "ask",
+    "client_error",
     "current_run",
     "finish",
     "give_back",
     "id_key",
     "inbox_of",
+    "is_id_of_run",
+    "launch",
     "launch_once",
+    "leave_shields",
+    "losses",
+    "order",
     "read_inbox",
+    "result_of",
+    "stopping",
     "tell",
 ]

@@ -55,7 +55,7 @@ class RunContext:
     @property
     def cancel_requested(self) -> anyio.Event:
         """Set when the run is asked to stop; handlers that clean up themselves watch it."""
-        return anyio.Event() if self._run is None else self._run.cancel_event
+        return anyio.Event() if self._run is None else self._run.stops.asked
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None

@@ -6,7 +6,6 @@ the run's stream; when the caller goes away the run does not.
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,54 +15,51 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
-from mcp.shared.message import ServerMessageMetadata
-from mcp.shared.transport_context import TransportContext
 from mcp_types import INTERNAL_ERROR
+from msgspec import structs
 
 from headway.clock import Clock
-from headway.engine.context import RunContext
+from headway.engine.checkpoints import Checkpoints
+from headway.engine.counting import count_end
 from headway.engine.current import current_run
+from headway.engine.dispatch import Dispatch
+from headway.engine.drain import leave
 from headway.engine.gate import Gate
 from headway.engine.inbox import Inboxes
-from headway.engine.keys import Keys
+from headway.engine.keys import NOT_BEGUN, Keys
 from headway.engine.lease import Lease
+from headway.engine.orders import Orders
+from headway.engine.places import Places, busy, stopping
+from headway.engine.processes import call_of, new_call, process_of
 from headway.engine.request import Execute, Request, ToolOptions
+from headway.engine.restart import is_found, restartable, sweep
+from headway.engine.results import completed, is_success
+from headway.engine.revival import Revival
 from headway.engine.run import Run
-from headway.errors import JournalError, ProtocolError, RunCancelled, ToolTimeout
+from headway.engine.stopping import STOPPED, TAKEN_OVER
+from headway.engine.work import Work
+from headway.errors import JournalError, RunCancelled, ToolTimeout
 from headway.events import (
-    Accepted,
-    Cancelled,
-    Completed,
-    Entry,
     Event,
     Failed,
-    GivenBack,
     HandedOver,
     Interrupted,
-    Restarted,
+    Restartable,
     Started,
     encode_json,
 )
 from headway.journal import Journal
-from headway.runs import RunView, fold
+from headway.runs import RunView
 from headway.settings import Settings
+from headway.tally import Tally
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = -32001
 """JSON-RPC code of a run that hit its time limit; the number the TypeScript SDK uses."""
 
-BUSY = -32000
-"""JSON-RPC code of a request refused for a limit."""
-
-ATTEMPTS = 3
-"""Processes that may die of one run before it is ended as interrupted."""
-
 STOP_WITHIN = 10.0
 """Seconds that runs get to end by themselves when the engine stops."""
-
-ANNOUNCE_EVERY = 1.0
-"""Seconds between updates of the queue position."""
 
 
 class Engine:
@@ -85,41 +81,47 @@ class Engine:
         self.clock = clock or Clock()
         self.runs: dict[str, Run] = {}
         self._options = options or _no_options
-        self._all = Gate(settings.max_runs)
-        self._threads = Gate(settings.threads)
-        self._tools: dict[str, Gate] = {}
+        self.tally = Tally()
+        self.places = Places(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self.keys = Keys(journal)
-        self._lease = Lease(
+        self._orders = Orders(journal, self.runs)
+        self.revival = Revival(self)
+        self.lease = Lease(
             journal,
             self.clock,
             settings.lease,
-            lost=self._interrupt_all,
-            revive=self._revive,
-            recovered=self.keys.sweep,
+            lost=self._lose_all,
+            revive=self.revival.revive,
+            recovered=self._sweep,
+            taken=self._orders.open,
+            for_workers=self._look_after,
         )
-        self.reopen: Callable[[Accepted], Execute] | None = None
+        self.dispatch = Dispatch(self)
+        self.work = Work(self)
+        self.reopen: Callable[[Restartable], Execute] | None = None
         """What executes a request again that only the journal knows of."""
+        self.left: Callable[[Run], None] = _nothing
+        """Told of runs that stop here and that their clients may ask for again."""
         self.inboxes = Inboxes(journal)
         self.has_windows: Callable[[], bool] = bool
         """Whether the author of a tool set a window for it."""
-        self.is_draining = False
-        """No more tool calls are accepted: the process is about to stop."""
-        self._telling = False
-        self._arriving = 0  # launched, but not at a gate yet
+        self.most_result = inf  # bytes; more becomes a resource, where the server has any
+        self.is_draining = False  # no more tool calls: the process is about to stop
+        self.is_over = False  # nothing is begun any more, and what went on was stopped
 
     async def start(self) -> None:
         """Make ready on the running loop."""
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
-        await self._lease.take()
+        await self.lease.take()
 
     async def stop(self) -> None:
         """End every run as interrupted; returns when all of them are in the journal."""
         for run in list(self.runs.values()):
             # Threads hear of it too, at their next word: a cancelled task would wait for them.
-            run.stop(Interrupted("the server stopped before the run was done"))
-            if run.task is not None:
+            run.stop(STOPPED)
+            if run.task is not None and run.stops.out.is_set():
                 run.task.cancel()
         # A thread that does not come back has an end all the same, and is not waited for.
         limit = time.monotonic() + STOP_WITHIN
@@ -128,9 +130,11 @@ class Engine:
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
             self._end(run, _ended_in_queue(run))
+        await self.dispatch.stop()
         await self.inboxes.stop()
         await self.keys.stop()
-        await self._lease.release()
+        await self._orders.close()
+        await self.lease.release()
 
     @property
     def offers_handles(self) -> bool:
@@ -143,6 +147,15 @@ class Engine:
         age = self.clock.now() - run.born
         limit = self.options_of(run.target).timeout or self.settings.timeout
         return HandedOver(self.clock.time() - age, limit + self.journal.retention.ttl)
+
+    async def is_of_another(self, stream: str) -> bool:
+        """Whether a run's stream was begun by another process that is alive.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        tag = process_of(stream)
+        return tag != self.lease.tag and await self.lease.is_alive(tag)
 
     def options_of(self, tool: str | None) -> ToolOptions:
         """What the author set for a tool."""
@@ -164,45 +177,48 @@ class Engine:
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
-        is_tool = request.method == "tools/call"
+        if self.is_over or (self.is_draining and request.method == "subscriptions/listen"):
+            raise stopping()
         self._check_room(self._gates_of(request))
-        if request.follows and len(self.runs) >= self.settings.max_runs + self.settings.max_queue:
-            raise _busy(f"{len(self.runs)} requests are open")
-        run_id = self._lease.tag + secrets.token_urlsafe(24)
+        if len(self.runs) >= self.settings.max_open:
+            raise busy(f"{len(self.runs)} requests are open", "max_open")
+        caller = self.places.check_caller(request)
+        call = call_of(request.follows) if request.owns and request.follows else new_call()
+        run_id = self.lease.tag + call
         stream = f"run/{request.owner}/{run_id}"
-        options = self._options_for(request)
-        run = self._run(stream, _accepted(request, options), request, options, recorded=is_tool)
+        run = self.make_run(stream, request, recorded=request.method == "tools/call")
         self.runs[run.id] = run
+        self.places.count(caller, run)
         return run
 
     def discard(self, run: Run) -> None:
         """End a run that was accepted and is not to be executed."""
-        self._end(run, Cancelled("server", "the call is going on already"))
+        if not run.ended:
+            self._write_end(run, NOT_BEGUN)
 
     def _options_for(self, request: Request) -> ToolOptions:
         """The limits of what is executed for a request."""
         is_executed = request.method == "tools/call" and request.follows is None
         return self.options_of(request.target) if is_executed else _NO_OPTIONS
 
-    def _run(
-        self,
-        stream: str,
-        accepted: Accepted,
-        request: Request,
-        options: ToolOptions,
-        *,
-        recorded: bool = True,
-        view: RunView | None = None,
+    def _may_restart(self, request: Request) -> bool:
+        """Whether another process may go on with it: who only repeats a run does nothing twice."""
+        is_repeating = request.follows is not None
+        is_call = request.method == "tools/call"
+        return is_call and (is_repeating or self.options_of(request.target).restart)
+
+    def make_run(
+        self, stream: str, request: Request, *, recorded: bool = True, view: RunView | None = None
     ) -> Run:
+        """A run of a request, which goes on behind what `view` says."""
+        options = self._options_for(request)
+        rate = self.settings.progress_rate if options.rate is None else options.rate
         beats = request.context.token is not None or view is not None
         return Run(
-            stream.rpartition("/")[2],
             stream,
-            accepted,
+            request,
             engine=self,
-            principal=request.principal,
-            follows=request.follows,
-            rate=self.settings.progress_rate if options.rate is None else options.rate,
+            rate=0 if request.owns else rate,  # what a worker says is paced already
             heartbeat=self.settings.heartbeat if beats else None,
             recorded=recorded,
             view=view,
@@ -211,61 +227,37 @@ class Engine:
     def begin(self, run: Run, request: Request) -> None:
         """Have an accepted run executed, in a task of its own."""
         options = self._options_for(request)
-        gates = self._gates_of(request)
         run.detached = self.options_of(request.target).detached
+        # Not before: what was only accepted may be discarded, and must not be begun anew.
+        if run.checkpoints is None and self._may_restart(request):
+            begun = restartable(request, can_ask=request.owns)
+            if request.owns:
+                begun = structs.replace(begun, is_found=is_found(run))
+            run.checkpoints = Checkpoints.begin(self.journal, run.stream, begun)
+        gates = self._gates_of(request)
         run.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
-        self._arriving += bool(gates)
+        self.places.arriving += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (options.timeout or self.settings.timeout) if gates else None
         run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _revive(self, stream: str) -> bool:
-        """Begin the run of a dead process anew, if its tool may be; False when it has to end.
+    async def _look_after(self, streams: Sequence[str]) -> None:
+        if self.dispatch.queues is not None:
+            await self.work.look_after(streams)
 
-        Whoever is quicker than others to append the `Restarted` has it.
-        """
-        entries = await self.journal.kept(stream)
-        accepted, tries = entries[0].event, _tries(entries)
-        if not isinstance(accepted, Accepted) or accepted.params is None or self.reopen is None:
-            return False
-        options = self.options_of(accepted.target)
-        if tries and await self._lease.is_alive(tries[-1].process):
-            return True
-        returns = sum(isinstance(entry.event, GivenBack) for entry in entries)
-        if not options.restart or len(tries) - returns + 1 >= ATTEMPTS:
-            return False
-        restarted = Restarted(self._lease.tag, len(tries) + 2)
-        try:
-            await self.journal.attach(stream)
-            seq = await self.journal.append(stream, [restarted], after=entries[-1].seq)
-        except JournalError as error:
-            logger.debug("%s is restarted by another process: %s", stream, error)
-            return True
-        view = fold([*entries, Entry(seq, self.clock.time(), restarted)])
-        context = RunContext(0, _NOBODY, ServerMessageMetadata(), None, {})
-        execute = self.reopen(accepted)
-        request = Request(accepted.method, accepted.target, accepted.owner, context, execute)
-        run = self._run(stream, accepted, request, options, view=view)
-        logger.warning("run %s: %s is begun anew", run.reference, run.target)
-        self.begin(run, request)
-        await self.inboxes.resume(run)
-        return True
+    async def _sweep(self) -> None:
+        await self.keys.sweep()
+        await sweep(self.journal)
 
     def _gates_of(self, request: Request) -> Sequence[Gate]:
         """The gates that the run of a request has to pass, the narrowest first."""
         if request.method != "tools/call" or request.follows is not None:
             return ()
-        options, gates = self.options_of(request.target), list[Gate]()
-        if options.concurrency is not None:
-            gates.append(self._tools.setdefault(request.target or "", Gate(options.concurrency)))
-        if options.threaded:
-            gates.append(self._threads)
-        gates.append(self._all)
-        return gates
+        return self.places.gates_of(request.target or "", self.options_of(request.target))
 
     # Executing
 
@@ -273,7 +265,7 @@ class Engine:
         self, run: Run, request: Request, gates: Sequence[Gate], limit: float | None
     ) -> None:
         passed: list[Gate] = []
-        self._arriving -= bool(gates)
+        self.places.arriving -= bool(gates)
         try:
             for gate in gates:
                 await self._pass(gate, run)
@@ -294,8 +286,9 @@ class Engine:
         if gate.is_open:
             await gate.enter(_silent)
             return
+        self.tally.reach(gate.setting)
         run.start_beating()
-        self._keep_telling()
+        self.places.keep_telling()
         with anyio.CancelScope() as run.scope:
             if run.stopping is not None:
                 run.scope.cancel()
@@ -307,7 +300,7 @@ class Engine:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
         event: Event = Interrupted("the server stopped before the run was done")
-        success = False
+        result: dict[str, Any] | None = None
         timer = None
         if limit is not None:
             timer = self.clock.call_later(limit, partial(run.stop, _timeout(run, limit)))
@@ -318,7 +311,7 @@ class Engine:
                 if run.stopping is not None:
                     run.scope.cancel()
                 result = await request.execute(request.context)
-                event, success = Completed(encode_json(result)), is_success(result)
+                event = completed(run, result, most=self.most_result)
             if run.scope.cancelled_caught and run.stopping is not None:
                 event = run.stopping
         except RunCancelled:
@@ -330,7 +323,7 @@ class Engine:
             run.scope = None
             if timer is not None:
                 timer.cancel()
-            self._end(run, event, success=success)
+            self._end(run, event, result)
 
     def _give_up(self, run: Run) -> None:
         """A stopped run does not come back: end it for those who read it."""
@@ -342,10 +335,13 @@ class Engine:
             )
             self._end(run, _ended_in_queue(run))
 
-    def _end(self, run: Run, event: Event, *, success: bool = False) -> None:
-        """Write the terminal entry, unless there is one."""
-        if run.ended:
-            return
+    def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
+        """Write the terminal entry, unless there is one, and count the run."""
+        if not run.ended:
+            count_end(self.tally, run, event, result)
+            self._write_end(run, event, success=result is not None and is_success(result))
+
+    def _write_end(self, run: Run, event: Event, *, success: bool = False) -> None:
         try:
             run.finish(event, success=success)
         except JournalError as error:
@@ -354,67 +350,30 @@ class Engine:
         finally:
             self.runs.pop(run.id, None)
 
-    def _interrupt_all(self) -> None:
-        """Another process has ended our runs: stop working on them."""
-        for run in list(self.runs.values()):
-            run.stop(Interrupted("another process took the run over"))
+    def _lose_all(self) -> None:
+        """Another process took this one for dead, and its runs: stop working on them."""
+        for run in [run for run in self.runs.values() if run.task is not None]:
+            leave(self, run, TAKEN_OVER)
 
     # Limits
 
     def _check_room(self, gates: Sequence[Gate]) -> None:
-        arriving = self._arriving
         if gates and self.is_draining:
-            raise _busy("it is stopping")
-        if all(gate.is_open and gate.taken + arriving < gate.limit for gate in gates):
-            return
-        queued = sum(gate.queued for gate in (self._all, self._threads, *self._tools.values()))
-        waiting = queued + arriving
-        if waiting >= self.settings.max_queue:
-            raise _busy(f"{self._all.taken} calls are running and {waiting} are waiting")
-
-    def _keep_telling(self) -> None:
-        """Tell those who wait their place, as long as somebody does."""
-        if not self._telling:
-            self._telling = True
-            self.clock.call_later(ANNOUNCE_EVERY, self._tell)
-
-    def _tell(self) -> None:
-        self._telling = False
-        gates = [gate for gate in (self._all, self._threads, *self._tools.values()) if gate.queued]
-        for gate in gates:
-            gate.tell()
-        if gates:
-            self._keep_telling()
+            raise stopping()
+        if gates and self.journal.is_behind:
+            raise busy("its journal cannot be written", "keep.max_bytes")
+        self.places.check_room(gates)
 
 
 _NO_OPTIONS = ToolOptions()
-_NOBODY = TransportContext(kind="restart", can_send_request=False)
-
-
-def _accepted(request: Request, options: ToolOptions) -> Accepted:
-    """The first entry of a run; with all that it takes to begin it anew, where that may be."""
-    if not options.restart:
-        return Accepted(request.method, request.target, request.owner)
-    params = encode_json(request.context.body.get("params"))
-    return Accepted(request.method, request.target, request.owner, request.version, params)
-
-
-def _busy(what: str) -> ProtocolError:
-    text = f"The server is busy: {what}. Try again in a few seconds."
-    return ProtocolError(BUSY, text, status=503, retry_after=2)
-
-
-def _tries(entries: list[Entry]) -> list[Restarted]:
-    return [entry.event for entry in entries if isinstance(entry.event, Restarted)]
 
 
 def _no_options(_tool: str) -> ToolOptions:
     return _NO_OPTIONS
 
 
-def is_success(result: dict[str, Any]) -> bool:
-    """Whether a result says that the work is done: no tool error, no question back."""
-    return result.get("isError") is not True and result.get("resultType", "complete") == "complete"
+def _nothing(_run: Run) -> None:
+    pass
 
 
 def _silent(_ahead: int) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 
 class Gate:
-    """`limit` places and a first-come queue."""
+    """`limit` places and a first-come queue; `setting` is the limit's name."""
 
-    __slots__ = ("_waiting", "limit", "taken")
+    __slots__ = ("_waiting", "limit", "setting", "taken")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, setting: str = "") -> None:
         self.limit = limit
+        self.setting = setting
         self.taken = 0
         self._waiting: deque[tuple[asyncio.Future[None], Callable[[int], None]]] = deque()
 

@@ -10,19 +10,25 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from headway.engine.checkpoints import checkpoints_of, look
+from headway.engine.patience import AGAIN
+from headway.engine.processes import is_for_workers
+from headway.engine.questions import client_error
 from headway.engine.run import Run
-from headway.errors import JournalError, StreamEnded, StreamNotFound
+from headway.engine.stopping import TAKEN_OVER
+from headway.errors import JournalError, JournalUnavailable, StreamEnded, StreamNotFound
 from headway.events import (
+    Cancelled,
     CancelRequested,
     Entry,
     Event,
+    Forgotten,
     HandedOver,
     InboxClosed,
     InputAnswered,
     decode_json,
 )
-from headway.journal import Journal
-from headway.runs import TRANSITIONS
+from headway.journal import Cursor, Journal
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,35 @@ async def ask(journal: Journal, stream: str, event: Event) -> None:
         await journal.post(inbox, event)
     except StreamEnded:
         return
+    if isinstance(event, CancelRequested) and is_for_workers(stream):
+        await end_waiting(journal, stream, Cancelled(event.by, event.reason))
+
+
+async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
+    """End a run that waits for a worker; False when one has it, or it has its end.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    known = await look(journal, stream)
+    if known is None or known[0].owner:
+        return False
+    return await end_unowned(journal, stream, known[1], end)
+
+
+async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bool:
+    """End a run that no process has, whose checkpoints' last entry is `seq`.
+
+    Whoever takes it appends to those first: one of the two is refused.
+    """
+    try:
+        await journal.append(checkpoints_of(stream), [Forgotten()], after=seq)
+        await journal.post(stream, end)
+        await journal.post(inbox_of(stream), InboxClosed())
+    except JournalError as error:
+        logger.debug("%s was not ended: %s", stream, error)
+        return False
+    return True
 
 
 class Inboxes:
@@ -75,16 +110,18 @@ class Inboxes:
         await self._journal.post(inbox, handed)
         self._start(run, inbox)
 
-    async def resume(self, run: Run) -> None:
-        """Act on what comes for a run that was handed over by a process that died."""
-        inbox = inbox_of(run.stream)
-        head = await self._journal.head(inbox)
-        if head is not None and not head.ended:
-            self._start(run, inbox)
+    async def is_open(self, stream: str) -> bool:
+        """Whether the run with this stream was handed over, and has not ended."""
+        head = await self._journal.head(inbox_of(stream))
+        return head is not None and not head.ended
+
+    def resume(self, run: Run) -> None:
+        """Act on what comes for a run that was handed over by another process."""
+        self._start(run, inbox_of(run.stream))
 
     def tell(self, stream: str, event: Event) -> None:
         """Ask something of the run with this stream, wherever it is, and do not wait for it."""
-        self._spawn(self._tell(stream, event))
+        self.later(self._tell(stream, event))
 
     async def _tell(self, stream: str, event: Event) -> None:
         try:
@@ -93,9 +130,10 @@ class Inboxes:
             logger.warning("%s was not told: %s", stream, error)
 
     def _start(self, run: Run, inbox: str) -> None:
-        self._spawn(self._serve(run, inbox))
+        self.later(self._serve(run, inbox))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for runs that nobody waits for; done when `stop` returns."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -111,20 +149,35 @@ class Inboxes:
         cursor = self._journal.cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
-            while not run.ended:
-                for entry in await cursor.next():
-                    _act(run, entry.event)
-            if not TRANSITIONS[run.state]:  # it has its end, and is not another process's now
+            while not run.ended and not cursor.done:
+                for entry in await self._more(cursor):
+                    act(run, entry.event)
+            if not run.ended:  # others have found its process gone
+                logger.error("run %s is not this process's any more: it was ended", run.reference)
+                run.stop(TAKEN_OVER)
+            elif not run.is_left:
                 await self._journal.post(inbox, InboxClosed())
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 
+    async def _more(self, cursor: Cursor) -> list[Entry]:
+        """What comes next; a storage that is away is waited for."""
+        try:
+            return await cursor.next()
+        except JournalUnavailable:
+            if self._journal.closed:
+                raise
+            await self._journal.clock.sleep(AGAIN)
+            return []
 
-def _act(run: Run, event: Event) -> None:
+
+def act(run: Run, event: Event) -> None:
+    """Do what others ask of a run."""
     match event:
         case CancelRequested(by, reason):
             run.cancel(by, reason)
-        case InputAnswered(key, result):
-            run.answer(key, decode_json(result))
+        case InputAnswered(key, result, is_error):
+            value = decode_json(result)
+            run.answer(key, value, client_error(value) if is_error else None)
         case _:
             pass

@@ -10,12 +10,14 @@ import logging
 
 from headway.engine.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
-from headway.events import Claimed, Released
+from headway.events import Cancelled, Claimed, Released
 from headway.journal import Journal
 from headway.protocol.cursors import tag_of
-from headway.runs import TRANSITIONS
 
 logger = logging.getLogger(__name__)
+
+NOT_BEGUN = Cancelled("server", "it was not begun")
+"""The end of a run that was accepted and is not executed: another one has its key."""
 
 
 def key_stream(principal: str, name: str) -> str:
@@ -42,9 +44,17 @@ class Keys:
             return None
         for entry in entries:
             claimed = entry.event
-            if isinstance(claimed, Claimed) and await self._journal.head(claimed.stream):
+            if isinstance(claimed, Claimed) and await self._was_begun(claimed.stream):
                 return claimed
         return None
+
+    async def _was_begun(self, stream: str) -> bool:
+        """Whether there is such a run, and not only the place that was made for one."""
+        head = await self._journal.head(stream)
+        if head is None or not head.ended:
+            return head is not None
+        last = await self._journal.read(stream, after=head.last - 1)
+        return bool(last) and last[-1].event != NOT_BEGUN
 
     async def claim(self, key: str, mine: Claimed) -> Claimed:
         """Have the key name a run that is durable, unless it names one; returns what it names.
@@ -55,6 +65,10 @@ class Keys:
         try:
             await self._journal.post(key, mine)
         except StreamEnded:
+            # A run that was quick has begun and ended since the key was looked for.
+            named = await self.find(key)
+            if named is not None:
+                return named
             # What it named is gone, and it will be in a moment.
             await self._journal.drop(key)
             await self._journal.post(key, mine)
@@ -62,7 +76,7 @@ class Keys:
 
     def release_with(self, run: Run, key: str) -> None:
         """Let go of the key when the run it names has ended."""
-        run.on_end(lambda: None if TRANSITIONS[run.state] else self._release_soon(key))
+        run.on_end(lambda: None if run.is_left else self._release_soon(key))
 
     async def ids(self, principal: str) -> dict[str, str]:
         """The runs of a principal that have a handle, oldest first: their ids and streams."""

@@ -12,14 +12,22 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
+from headway.engine.checkpoints import checkpoints_of
 from headway.engine.inbox import inbox_of
+from headway.engine.orders import orders_of
+from headway.engine.processes import (
+    TAG_LENGTH,
+    WORKERS,
+    is_for_workers,
+    process_of,
+    process_stream,
+)
 from headway.errors import JournalError
-from headway.events import Alive, Event, InboxClosed, Interrupted, ProcessLeft
+from headway.events import Alive, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-TAG_LENGTH = 8
 SIGNS = 3
 """Signs of life within a lease: one or two may be late without harm."""
 
@@ -29,7 +37,8 @@ class Lease:
 
     `lost` is called when another process has found this one gone; `revive` with the stream of a
     run that a dead process left: True when the run goes on, False when it has to end; `recovered`
-    when that was done for all of them.
+    when that was done for all of them; `taken` with the tag of this process when it has a lease;
+    `for_workers` again and again with the streams of runs for workers that go on.
     """
 
     def __init__(
@@ -41,6 +50,8 @@ class Lease:
         lost: Callable[[], None],
         revive: Callable[[str], Awaitable[bool]],
         recovered: Callable[[], Awaitable[None]],
+        taken: Callable[[str], Awaitable[None]],
+        for_workers: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self.tag = secrets.token_urlsafe(TAG_LENGTH)[:TAG_LENGTH]
         self._journal = journal
@@ -49,6 +60,15 @@ class Lease:
         self._lost = lost
         self._revive = revive
         self._recovered = recovered
+        self._taken = taken
+        self._for_workers = for_workers
+        self.recovers = True
+        """Whether this process goes on with what others left; a worker only does for workers."""
+        self._signs: dict[str, tuple[int, float]] = {}  # the last of each, and since when
+        self._is_starting = False
+        self._looks = 0
+        self._begun: set[str] = set()
+        """The processes that had begun and not ended when it last looked."""
         self._seq = 0
         self._timer: Timer | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -60,9 +80,13 @@ class Lease:
         """
         if not self._journal.is_durable:
             return
-        self._seq = await self._journal.append(_stream(self.tag), [Alive()], after=0)
-        await self._recover()
-        self._arm()
+        self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
+        await self._taken(self.tag)
+        self._arm()  # the others' runs may be many, and this process is alive meanwhile
+        self._is_starting = True
+        self._looking = asyncio.create_task(self._recover())
+        await self._looking
+        self._is_starting = False
 
     async def release(self) -> None:
         """Give the lease back; to be called when all runs have ended."""
@@ -72,7 +96,7 @@ class Lease:
             self._looking.cancel()
         if self._seq:
             try:
-                stream = _stream(self.tag)
+                stream = process_stream(self.tag)
                 await self._journal.append(stream, [ProcessLeft("stopped")], after=self._seq)
             except JournalError as error:
                 logger.warning("the lease was not given back: %s", error)
@@ -82,7 +106,9 @@ class Lease:
 
     def _sign(self) -> None:
         try:
-            self._seq = self._journal.append_nowait(_stream(self.tag), Alive(), after=self._seq)
+            self._seq = self._journal.append_nowait(
+                process_stream(self.tag), Alive(), after=self._seq
+            )
         except JournalError as error:
             logger.error("this process was found gone by another one; its runs end: %s", error)
             self._begin_anew()
@@ -98,38 +124,84 @@ class Lease:
         self._looking = asyncio.create_task(self.take())
 
     async def _recover(self) -> None:
-        """End the runs of processes that are gone, then their own streams."""
+        """Look whether a process is gone, and at the runs then; now and then in any case."""
         try:
-            gone = await self._gone()
-            if not gone:
-                return
-            for stream in await self._journal.streams("run/", unfinished=True):
-                if process_of(stream) in gone and not await self._revive(stream):
-                    reason = "the server process that executed it went away"
-                    await self._end(stream, Interrupted(reason))
-                    await self._end(inbox_of(stream), InboxClosed())
-            await self._recovered()
-            for tag in gone:
-                await self._end(_stream(tag), ProcessLeft("found gone"))
+            begun = await self._journal.streams("process/", unfinished=True)
+            tags = {name.removeprefix("process/") for name in begun}
+            gone = await self._gone(tags)
+            # A list of all runs is long. While all processes live, it is enough that one of them
+            # looks at it each time, and knows since when a run is nobody's; and every other one
+            # once in as many times as there are, should that one not be able to.
+            self._looks += 1
+            is_turn = self.tag == min(tags, default="") or self._looks % max(len(tags), 1) == 0
+            if gone or self._begun - tags or is_turn or self._is_starting:
+                await self._look_at_runs(gone)
+            self._begun = tags
         except JournalError as error:
+            # What cannot be read cannot be written either: silence says nothing from now on.
+            self._signs.clear()
             logger.warning("runs of other processes were not looked at: %s", error)
 
-    async def _gone(self) -> set[str]:
-        """The processes whose leases are over."""
-        tags = {process_of(name) for name in await self._journal.streams("run/", unfinished=True)}
-        begun = await self._journal.streams("process/", unfinished=True)
-        tags |= {name.removeprefix("process/") for name in begun}
-        return {tag for tag in tags - {self.tag} if not await self.is_alive(tag)}
+    async def _look_at_runs(self, gone: set[str]) -> None:
+        """End the runs of processes that are gone, then their own streams."""
+        streams = await self._journal.streams("run/", unfinished=True)
+        await self._for_workers([name for name in streams if is_for_workers(name)])
+        if not self.recovers:
+            return
+        gone = gone | await self._gone({process_of(name) for name in streams} - gone)
+        if not gone:
+            return
+        for stream in streams:
+            if process_of(stream) in gone and not await self._revive(stream):
+                reason = "the server process that executed it went away"
+                await self.end(stream, Interrupted(reason))
+        await self._recovered()
+        for tag in gone:
+            await self._append(orders_of(tag), ProcessLeft("found gone"))
+            await self._append(process_stream(tag), ProcessLeft("found gone"))
+
+    async def _gone(self, tags: set[str]) -> set[str]:
+        """Those of these processes whose leases are over."""
+        return {tag for tag in tags - {self.tag, WORKERS} if not await self.is_alive(tag)}
 
     async def is_alive(self, tag: str) -> bool:
-        """Whether the process with this tag may still write its runs."""
-        head = await self._journal.head(_stream(tag))
-        if head is None or head.ended:
-            return False
-        last = await self._journal.read(_stream(tag), after=head.last - 1)
-        return bool(last) and last[-1].time + self._seconds > self._clock.time()
+        """Whether the process with this tag may still write its runs.
 
-    async def _end(self, stream: str, event: Event) -> None:
+        The time of its last sign is by its own clock, which may have been set since, or this one
+        may: only at the start is that believed. Later the sign also has to be the same for half
+        a lease by the clock that nobody sets.
+        """
+        if tag == self.tag:
+            # Its last sign may be old: a process that stood still has had no time for another.
+            return True
+        head = await self._journal.head(process_stream(tag))
+        if head is None or head.ended:
+            self._signs.pop(tag, None)
+            return False
+        last = await self._journal.read(process_stream(tag), after=head.last - 1)
+        if not last:
+            return False
+        age, seq = self._clock.time() - last[-1].time, last[-1].seq
+        seen, since = self._signs.get(tag, (0, 0.0))
+        if seen != seq:
+            since = self._clock.now()
+            self._signs[tag] = seq, since
+        is_fresh = 0 <= age < self._seconds
+        if self._is_starting and age >= 0:
+            return is_fresh
+        return self._clock.now() - since < (self._seconds if is_fresh else self._seconds / 2)
+
+    async def end(self, stream: str, event: Event) -> None:
+        """End a run that nobody executes, and what is beside it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        await self._append(stream, event)
+        await self._append(inbox_of(stream), InboxClosed())
+        await self._append(checkpoints_of(stream), Forgotten())
+
+    async def _append(self, stream: str, event: Event) -> None:
         head = await self._journal.head(stream)
         if head is None or head.ended:
             return
@@ -138,12 +210,3 @@ class Lease:
         except JournalError as error:
             # It wrote after all, or another process was quicker: either way it is not ours.
             logger.debug("%s was not ended: %s", stream, error)
-
-
-def process_of(stream: str) -> str:
-    """The tag of the process that executes the run of a stream."""
-    return stream.rpartition("/")[2][:TAG_LENGTH]
-
-
-def _stream(tag: str) -> str:
-    return f"process/{tag}"

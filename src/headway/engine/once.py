@@ -1,11 +1,11 @@
 """Once: a call with an idempotency key is executed one time, however often it is sent."""
 
 import logging
-from typing import Any
 
-from headway.engine.context import RunContext
+from msgspec import structs
+
+from headway.engine.dispatch import Begun
 from headway.engine.engine import Engine
-from headway.engine.following import Following
 from headway.engine.keys import key_stream
 from headway.engine.request import Request
 from headway.engine.run import Run
@@ -14,6 +14,33 @@ from headway.events import Claimed
 from headway.protocol.keys import CallKey, other_call
 
 logger = logging.getLogger(__name__)
+
+
+async def admit(engine: Engine, request: Request, key: CallKey | None) -> None:
+    """See that the caller of a request may have one more run, of those of all processes.
+
+    With a key it is only looked at behind the key, by `launch_once`.
+
+    Raises:
+        ProtocolError: It has as many as it may (503).
+    """
+    if key is None:
+        await engine.places.check_everywhere(request, engine.journal)
+
+
+async def launch(engine: Engine, request: Request, key: CallKey | None) -> Run:
+    """Start the run of a request, here or in a worker; with a key it is executed once.
+
+    Behind `admit`, with nothing waited for in between.
+
+    Raises:
+        ProtocolError: As `launch_once`; without a key only for what a worker is to do.
+    """
+    if key is not None:
+        return await launch_once(engine, request, key)
+    if engine.dispatch.is_for_workers(request):
+        return engine.dispatch.begin(await engine.dispatch.accept(request))
+    return engine.launch(request)
 
 
 async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
@@ -27,50 +54,38 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
             journal cannot be written (503).
     """
     name = key_stream(request.principal, key.name)
+    dispatch = engine.dispatch
     try:
         claimed = await engine.keys.find(name)
+        await engine.places.check_everywhere(request, engine.journal)
         if claimed is None:
-            run = engine.accept(request)
-            claimed = await _claim(engine, run, name, key)
-            if claimed.stream == run.stream:
-                engine.keys.release_with(run, name)
-                engine.begin(run, request)
+            begun = await dispatch.accept(request, name)
+            claimed = await _claim(engine, begun, name, key)
+            if claimed.stream == begun.stream:
+                run = dispatch.begin(begun)
+                if not begun.request.owns:
+                    engine.keys.release_with(run, name)
                 return run
-            engine.discard(run)
+            dispatch.discard(begun)
     except JournalError as error:
         logger.warning("a call with a key was refused: %s", error)
         raise journal_away() from None
     if claimed.fingerprint != key.fingerprint:
         raise other_call()
-    return engine.launch(follower(request, claimed.stream))
+    stream = claimed.stream
+    again = dispatch.again(stream, owns=False)
+    run = engine.launch(structs.replace(request, execute=again, follows=stream))
+    engine.tally.repeated += 1
+    return run
 
 
-def follower(request: Request, stream: str) -> Request:
-    """The request, asking for what the run in `stream` says."""
-
-    async def execute(context: RunContext) -> dict[str, Any]:
-        assert context.run is not None
-        ask = context.send_raw_request if context.can_send_request else None
-        return await Following(context.run, stream, ask=ask, means_the_work=True).result()
-
-    return Request(
-        request.method,
-        request.target,
-        request.owner,
-        request.context,
-        execute,
-        request.version,
-        request.principal,
-        stream,
-    )
-
-
-async def _claim(engine: Engine, run: Run, name: str, key: CallKey) -> Claimed:
+async def _claim(engine: Engine, begun: Begun, name: str, key: CallKey) -> Claimed:
     """Make the accepted run durable and have the key name it; what it names is told."""
-    run.has_handle = True
+    begun.run.has_handle = True
     try:
-        await engine.inboxes.open(run, engine.handed_over(run))
-        return await engine.keys.claim(name, Claimed(run.stream, key.fingerprint))
+        if not begun.request.owns:
+            await engine.inboxes.open(begun.run, engine.handed_over(begun.run))
+        return await engine.keys.claim(name, Claimed(begun.stream, key.fingerprint))
     except BaseException:
-        engine.discard(run)
+        engine.dispatch.discard(begun)
         raise

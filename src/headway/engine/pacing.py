@@ -62,11 +62,17 @@ class Pacer:
     that are never written.
     """
 
-    __slots__ = ("_high", "_message", "_sent", "_total", "held", "interval", "written")
+    __slots__ = (
+        "_high", "_longest", "_message", "_sent", "_total",
+        "cut", "held", "interval", "merged", "written",
+    )  # fmt: skip
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, longest: int = 1000) -> None:
+        self._longest = longest
         self.interval = 1.0 / rate if rate > 0 else 0.0
         self.held = False
+        self.merged = 0  # reports that a newer one replaced before they were written
+        self.cut = 0  # messages that were too long
         self.written = -inf
         self._high: int | float = -inf  # the largest value reported
         self._sent: int | float = -inf  # the largest value written
@@ -112,6 +118,8 @@ class Pacer:
         self._total = limit
         self._message = message
         if now - self.written < self.interval:
+            if self.held:
+                self.merged += 1
             self.held = True
             return None
         return self._write(value, now)
@@ -157,4 +165,7 @@ class Pacer:
         message = self._message
         if callable(message):
             message = self._message = message()
+        if message is not None and len(message) > self._longest:
+            message = message[: self._longest - 1] + "…"
+            self.cut += 1
         return Progress(value, total, message)

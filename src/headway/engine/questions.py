@@ -1,27 +1,45 @@
 """The questions that a run has put to its client, and who waits for the answers."""
 
 import asyncio
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
+from mcp_types.jsonrpc import INVALID_PARAMS
+
+from headway.events import InputReceived, InputRequested, encode_json
+
+if TYPE_CHECKING:
+    from headway.engine.run import Run
 
 
 class Questions:
-    """Questions of one run; `name` makes their keys unique for all time."""
+    """Questions of one attempt of one run; their keys are unique for all time."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+        self._name = run.id if run.attempt == 1 else f"{run.id}.{run.attempt}"
         self._count = 0
         self._waiting: dict[str, asyncio.Future[Any]] = {}
 
-    def put(self) -> tuple[str, "asyncio.Future[Any]"]:
-        """A new question: its key, and what its answer will be."""
-        self._count += 1
-        key = f"{self._name}.{self._count}"
-        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(lambda _: self._waiting.pop(key, None))
-        return key, answer
+    async def ask(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
+        """Put a question to the client and wait for the answer.
+
+        Raises:
+            MCPError: The client answered with an error, or not within `limit` seconds.
+        """
+        run, (key, answer) = self._run, self._put()
+        run.append(InputRequested(key, method, None if params is None else encode_json(params)))
+        run.on_ask()
+        timer = run.clock.call_later(limit, partial(self._expire, key)) if limit else None
+        try:
+            return await answer
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not run.ended:
+                run.append(InputReceived(key))
 
     def answer(self, key: str, result: object, error: Exception | None) -> bool:
         """Answer a question; False when nobody waits for it."""
@@ -34,11 +52,26 @@ class Questions:
             waiting.set_exception(error)
         return True
 
-    def expire(self, key: str) -> None:
-        """Nobody answered in time."""
-        self.answer(key, None, MCPError(INTERNAL_ERROR, "The client did not answer in time"))
-
     def give_up(self) -> None:
         """Nobody waits any more."""
         for waiting in list(self._waiting.values()):
             waiting.cancel()
+
+    def _put(self) -> tuple[str, "asyncio.Future[Any]"]:
+        self._count += 1
+        key = f"{self._name}.{self._count}"
+        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _: self._waiting.pop(key, None))
+        return key, answer
+
+    def _expire(self, key: str) -> None:
+        self.answer(key, None, MCPError(INTERNAL_ERROR, "The client did not answer in time"))
+
+
+def client_error(error: Any) -> MCPError:
+    """A client's error answer as the exception its asker gets."""
+    match error:
+        case {"code": int(code), "message": str(text)}:
+            return MCPError(code, text, error.get("data"))
+        case _:
+            return MCPError(INVALID_PARAMS, "The client answered with a malformed error")

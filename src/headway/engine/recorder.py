@@ -28,7 +28,9 @@ class Recorder:
     """
 
     def __init__(self, deliver: Callable[[Event], object], rate: float = 0.0) -> None:
-        self.stopping = None
+        self.stopping = self.stops = None
+        self.checkpoints = None
+        self.attempt = 1
         self.tree: Root | None = None
         self._pacer = Pacer(rate)
         self._deliver = deliver
@@ -70,8 +72,9 @@ class Recorder:
         with self._lock:
             self._hand_on(self._sample())
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """Nobody stops it."""
+        return False
 
     async def breathe(self) -> None:
         """Let the loop serve others."""
@@ -84,6 +87,12 @@ class Recorder:
     def part(self, value: object) -> None:
         """Take a partial result."""
         self._deliver(Part(encode_json(value)))
+
+    def emit(self, event: Event) -> None:
+        """Nobody will begin it anew: checkpoints are not kept."""
+
+    async def settle(self) -> None:
+        """There is nothing to wait for."""
 
     def finish(self, *, success: bool) -> None:
         """Hand on what is held; with success the total, if one is known."""

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from headway.engine.context import RunContext
 
 Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
+
+
+DEFAULT_QUEUE = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,10 @@ class ToolOptions:
     """A run of it goes on when its client is gone, where the era would have it cancelled."""
     needs_task: bool = False
     """Only clients that know tasks may call it."""
+    where: Literal["here", "worker"] | None = None
+    """Which process executes it; None: as the server's setting says."""
+    queue: str = DEFAULT_QUEUE
+    """Where its runs wait for a worker."""
 
     @property
     def task_support(self) -> Literal["forbidden", "optional", "required"]:
@@ -56,3 +63,7 @@ class Request(Struct, frozen=True):
     """The place of its caller in the journal, which outlives sessions."""
     follows: str | None = None
     """The stream of the run that it only repeats; nothing is executed for it."""
+    owns: bool = False
+    """What it repeats is executed by a worker, for this request alone."""
+    client: Raw | None = None
+    """The `initialize` params of its client; at 2026-07-28 the request itself says them."""

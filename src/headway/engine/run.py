@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,18 @@ import anyio
 
 from headway.clock import Timer
 from headway.engine.breath import Breath
+from headway.engine.checkpoints import CHECKPOINTS, Checkpoints
 from headway.engine.pacing import Pacer
 from headway.engine.questions import Questions
+from headway.engine.stopping import TAKEN_OVER, Stopping, is_shielded
 from headway.engine.tree import Root, innermost, offer
+from headway.engine.voice import Voice
 from headway.errors import JournalError, RunCancelled
 from headway.events import (
     Accepted,
     Cancelled,
     Event,
     GivenBack,
-    InputReceived,
-    InputRequested,
     Interrupted,
     Log,
     Part,
@@ -38,11 +39,11 @@ from headway.runs import TRANSITIONS, RunView, State, advance
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
+    from headway.engine.request import Request
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 1.0
-"""Seconds between asking a run to stop and giving its end out without it."""
+_MAKING = threading.Lock()
 
 
 class Run:
@@ -54,56 +55,44 @@ class Run:
     """
 
     __slots__ = (
-        "_beating", "_breath", "_cancel_event", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_patience", "_questions", "_scheduled", "_steps", "_thread", "born", "clock", "detached",
+        "_beating", "_breath", "_ends", "_flushing", "_lock", "_loop", "_outbox", "_questions",
+        "_scheduled", "_steps", "_stops", "_thread", "born", "checkpoints", "clock", "detached",
         "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id", "journal",
-        "method", "on_ask", "on_enter", "on_handed", "pacer", "principal", "recorded", "scope",
-        "seq", "state", "stopping", "stream", "target", "task", "tree", "version", "window",
+        "method", "on_ask", "on_enter", "on_handed", "owns", "pacer", "principal", "recorded",
+        "scope", "seq", "state", "stopping", "stream", "target", "task", "tree", "version",
+        "voice", "window",
     )  # fmt: skip
 
     def __init__(
         self,
-        run_id: str,
         stream: str,
-        accepted: Accepted,
+        request: "Request",
         *,
         engine: "Engine",
         rate: float,
         heartbeat: float | None,
         recorded: bool,
-        principal: str = "",
-        follows: str | None = None,
         view: RunView | None = None,
     ) -> None:
-        self.id = run_id
+        self.id = stream.rpartition("/")[2]
         self.stream = stream
-        self.method = accepted.method
-        self.target = accepted.target
-        self.version = accepted.version
-        self.engine = engine
-        self.journal = engine.journal
+        self.method, self.target, self.version = request.method, request.target, request.version
+        self.engine, self.journal = engine, engine.journal
         self.clock = clock = engine.clock
-        self.principal = principal
-        self.follows = follows
-        self.recorded = recorded
-        self.heartbeat = heartbeat
-        self.pacer = Pacer(rate)
+        self.principal = request.principal
+        self.follows, self.owns = request.follows, request.owns
+        self.recorded, self.heartbeat = recorded, heartbeat
+        self.pacer, self.voice = Pacer(rate, engine.settings.max_text), Voice(engine.settings)
         self.tree: Root | None = None
+        self.checkpoints: Checkpoints | None = None
         self.born = clock.now()
-        self.state = State.NEW
-        self._steps = TRANSITIONS[State.NEW]
-        self.seq = 0
+        self.state, self._steps, self.seq = State.NEW, TRANSITIONS[State.NEW], 0
         self.scope: anyio.CancelScope | None = None
         self.task: asyncio.Task[None] | None = None
         self.stopping: Event | None = None
         self.give_up: Callable[[], None] = _nothing
-        self.on_ask: Callable[[], None] = _nothing
-        self.on_enter: Callable[[], None] = _nothing
-        self.on_handed: Callable[[], None] = _nothing
-        self._patience: Timer | None = None
-        self.ended = False
-        self.detached = False
-        self.has_handle = False
+        self.on_ask = self.on_enter = self.on_handed = self.give_up
+        self.ended = self.detached = self.has_handle = self._scheduled = False
         self.window = inf
         self._questions: Questions | None = None
         self._ends: list[Callable[[], None]] = []
@@ -111,32 +100,48 @@ class Run:
         self._thread = get_ident()
         self._lock = threading.Lock()
         self._outbox: list[Event] = []
-        self._scheduled = False
         self._flushing: Timer | None = None
         self._beating: Timer | None = None
-        self._cancel_event: anyio.Event | None = None
+        self._stops: Stopping | None = None
         self._breath = Breath()
         if view is None:
-            self.append(accepted)
+            self.append(Accepted(self.method, self.target, request.owner, self.follows or ""))
         else:
-            self._take_over(view)
-
-    def _take_over(self, view: RunView) -> None:
-        """Go on behind what a process wrote that died."""
-        self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
-        if view.progress is not None:
-            self.pacer.resume(view.progress)
+            # It goes on behind what a process wrote that died.
+            self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
+            if view.progress is not None:
+                self.pacer.resume(view.progress)
 
     @property
     def reference(self) -> str:
         """A short name for logs and error messages; it opens nothing."""
         return self.id[8:16]
 
+    @property
+    def attempt(self) -> int:
+        """1, or more in a process that has begun the run anew."""
+        return 1 if self.checkpoints is None else self.checkpoints.memory.attempt
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it was given back: it goes on, but not in this process."""
+        return self.ended and bool(TRANSITIONS[self.state])
+
+    async def settle(self) -> None:
+        """Return when all that the tool has said is in the storage; on the event loop.
+
+        Raises:
+            JournalUnavailable: It is not, and will be tried again.
+            Conflict, StreamEnded: It never will be: the run is another process's.
+        """
+        self._drain()
+        await self.journal.settle(self.stream)
+        if self.checkpoints is not None:
+            await self.checkpoints.settle()
+
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the run has its end, on the event loop."""
         self._ends.append(callback)
-
-    # Entries
 
     def append(self, event: Event) -> None:
         """Add an event to the run's stream; on the event loop only."""
@@ -150,11 +155,16 @@ class Run:
 
     def _put(self, event: Event) -> None:
         """Add what a tool has to say; a stream that is no longer ours stops the run."""
+        if self.journal.is_behind and type(event) in (Progress, Log):
+            return
         try:
-            self.append(event)
+            if type(event) not in CHECKPOINTS:
+                self.append(event)
+            elif self.checkpoints is not None:
+                self.checkpoints.write(event, self.seq)
         except JournalError as error:
             logger.error("run %s is not this process's any more: %s", self.reference, error)
-            self.stop(Interrupted("another process took the run over"))
+            self.stop(TAKEN_OVER)
 
     def start_beating(self) -> None:
         """From now on the run shows a sign of life when it is silent."""
@@ -172,10 +182,12 @@ class Run:
             self.ended = True
         self._stop_timers()
         try:
-            for progress in (sampled, last):
-                if progress is not None:
-                    self.append(progress)
+            for said in (self.voice.rest(), sampled, last):
+                if said is not None:
+                    self.append(said)
             self.append(event)
+            if self.checkpoints is not None:
+                self.checkpoints.end()
         finally:
             if self._questions is not None:
                 self._questions.give_up()
@@ -189,19 +201,25 @@ class Run:
     def give_back(self) -> None:
         """Stop, and leave the run without an end for another process to begin anew."""
         self._drain()
+        self.stopping = Interrupted("it is left to the next process")  # for its threads
         with self._lock:
             self.ended = True
         self._stop_timers()
-        self.append(GivenBack())
+        with suppress(JournalError):  # it is another process's already
+            self.append(GivenBack())
+            if self.checkpoints is not None:
+                self.checkpoints.write(GivenBack())
         if self.scope is not None:
             self.scope.cancel()
         for callback in self._ends:
             callback()
 
     def _stop_timers(self) -> None:
-        for timer in (self._flushing, self._beating, self._patience):
+        for timer in (self._flushing, self._beating):
             if timer is not None:
                 timer.cancel()
+        if self._stops is not None:
+            self._stops.end()
 
     # What tools call
 
@@ -213,9 +231,7 @@ class Run:
         Raises:
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = get_ident() == self._thread
-        if self.stopping is not None and not on_loop:
-            raise RunCancelled("the run was stopped")
+        on_loop = self.check()
         if message is not None and not isinstance(message, str) and not callable(message):
             message = str(message)  # type hints do not stop anyone
         if self.tree is not None:
@@ -242,9 +258,7 @@ class Run:
         Raises:
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = get_ident() == self._thread
-        if self.stopping is not None and not on_loop:
-            raise RunCancelled("the run was stopped")
+        on_loop = self.check()
         if self.tree is None or self.tree.pending:
             return
         with self._lock:
@@ -254,10 +268,16 @@ class Run:
                 self.tree.pending = paced is None and self.pacer.interval > 0
                 self._hand_on(paced, on_loop=on_loop)
 
-    def check(self) -> None:
-        """Raise `RunCancelled` in a thread whose run was cancelled."""
-        if self.stopping is not None and get_ident() != self._thread:
+    def check(self) -> bool:
+        """Whether this is the event loop.
+
+        Raises:
+            RunCancelled: In a thread whose run was cancelled, outside of `shield`.
+        """
+        on_loop = get_ident() == self._thread
+        if self.stopping is not None and not on_loop and not is_shielded.get():
             raise RunCancelled("the run was stopped")
+        return on_loop
 
     def announce(self, message: str) -> None:
         """Say something about a run that has not started."""
@@ -279,18 +299,19 @@ class Run:
         """Add an event, from any thread; dropped when the run has ended.
 
         Raises:
+            ValueError: It is a part that is too large.
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = get_ident() == self._thread
-        if self.stopping is not None and not on_loop:
-            raise RunCancelled("the run was stopped")
+        on_loop = self.check()
         with self._lock:
             if self.ended:
                 return
+            events = self.voice.said(event, self.clock)
             if on_loop and not self._outbox:
-                self._put(event)
+                for each in events:
+                    self._put(each)
                 return
-            self._outbox.append(event)
+            self._outbox += events
             self._schedule()
 
     async def breathe(self) -> None:
@@ -304,8 +325,6 @@ class Run:
         else:
             self._loop.call_soon_threadsafe(lambda: self.on_enter())
 
-    # Questions to the client
-
     async def ask(self, method: str, params: object, limit: float | None = None) -> dict[str, Any]:
         """Put a question to the client and wait for the answer.
 
@@ -313,33 +332,21 @@ class Run:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
         if self._questions is None:
-            self._questions = Questions(self.id)
+            self._questions = Questions(self)
         self._drain()
-        key, answer = self._questions.put()
-        self.append(InputRequested(key, method, None if params is None else encode_json(params)))
-        self.on_ask()
-        expire = partial(self._questions.expire, key)
-        timer = self.clock.call_later(limit, expire) if limit else None
-        try:
-            return await answer
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if not self.ended:
-                self.append(InputReceived(key))
+        return await self._questions.ask(method, params, limit)
 
     def answer(self, key: str, result: object, error: Exception | None = None) -> bool:
         """Answer a question; False when nobody waits for it."""
         return self._questions is not None and self._questions.answer(key, result, error)
 
     @property
-    def cancel_event(self) -> anyio.Event:
-        """Set when the run is asked to stop."""
-        if self._cancel_event is None:
-            self._cancel_event = anyio.Event()
-            if self.stopping is not None:
-                self._cancel_event.set()
-        return self._cancel_event
+    def stops(self) -> Stopping:
+        """What is to happen when the run is asked to stop."""
+        if self._stops is None:
+            with _MAKING:  # or two threads have one each
+                self._stops = self._stops or Stopping(self, self._loop)
+        return self._stops
 
     def cancel(self, by: str, reason: str | None = None) -> None:
         """Stop the run because somebody wants it stopped."""
@@ -348,17 +355,15 @@ class Run:
     def stop(self, end: Event) -> None:
         """Ask the run to stop: async code at its await, threads at their next call here.
 
-        `end` is written when it does, and after `PATIENCE` even if it does not: code in a
-        thread that never calls Headway cannot be reached, and its caller is not to wait for it.
+        `end` is written when it does, and a second later even if it does not: code in a thread
+        that never calls Headway cannot be reached, and its caller is not to wait for it.
         """
         if self.stopping is not None or self.ended:
             return
         self.stopping = end
-        if self._cancel_event is not None:
-            self._cancel_event.set()
         if self.scope is not None:
             self.scope.cancel()
-        self._patience = self.clock.call_later(PATIENCE, self.give_up)
+        self.stops.begin()
 
     # Inside
 

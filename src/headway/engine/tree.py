@@ -18,13 +18,23 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import RLock
-from typing import Any
+from typing import Any, Protocol
 
 from headway.engine.current import current_run
 from headway.engine.pacing import UNKNOWN, Pacer, finite
 from headway.events import Progress
 
 logger = logging.getLogger(__name__)
+
+
+class Marks(Protocol):
+    """What remembers which items of a track are done."""
+
+    @property
+    def place(self) -> str:
+        """Where tracks are that begin while the item is worked on."""
+        ...
+
 
 Label = str | Callable[[Any], str]
 """A message for an item: a format with `{item}`, or a function of the item."""
@@ -141,7 +151,7 @@ class Node:
 class Items(Node):
     """A track: its items are its units."""
 
-    __slots__ = ("_at", "_units", "done", "item", "label", "size")
+    __slots__ = ("_at", "_units", "done", "item", "label", "marks", "size")
 
     def __init__(
         self, parent: Node, label: Label | None, weight: float | None, size: float | None
@@ -151,6 +161,7 @@ class Items(Node):
         self.size = finite(size)
         self.done = 0
         self.item: Any = None
+        self.marks: Marks | None = None
         self._at = 0  # which item is worked on
         self._units = 0.0
 

@@ -5,7 +5,12 @@
 | `memory:` | lives and dies with the process |
 | `sqlite:///relative.db` | one file, shared by the processes of a machine |
 | `sqlite:////absolute/path.db` | the same; four slashes before an absolute path |
-"""
+| `redis://user:password@host:6379/0` | a Redis or Valkey; `rediss:` with TLS, `unix:` a socket |
+| `redis+cluster://host:6379,host:6379` | a Redis Cluster, by some of its nodes |
+| `redis+sentinel://host:26379,host:26379/service/0` | the Redis that Sentinels name |
+
+Options of Redis URLs: `?prefix=` (what keys begin with, `headway:`), `?buckets=` (how many parts
+the streams are spread over, 16), and those that redis-py takes."""
 
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -15,10 +20,11 @@ from headway.errors import SetupError
 from headway.journal.base import Journal
 from headway.journal.cursor import Cursor
 from headway.journal.memory import memory_journal
-from headway.journal.store import Head, Store, Write
+from headway.journal.redis_url import parse_redis_url, without_secrets
+from headway.journal.store import Head, Store, Usage, Write
 from headway.settings import Retention
 
-__all__ = ["Cursor", "Head", "Journal", "Store", "Write", "open_journal"]
+__all__ = ["Cursor", "Head", "Journal", "Store", "Usage", "Write", "open_journal"]
 
 
 def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
@@ -41,9 +47,31 @@ def _memory(url: str, retention: Retention | None, clock: Clock | None) -> Journ
     return memory_journal(retention=retention, clock=clock)
 
 
+def _redis(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+    place = parse_redis_url(url)
+    try:
+        from headway.journal.redis import RedisStore
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        raise SetupError(
+            f"journal {place.shown} needs redis-py; install it with: pip install 'headway[redis]'"
+        ) from error
+    retention = retention or Retention()
+    store = RedisStore(place, retention=retention)
+    return Journal(store, retention=retention, clock=clock)
+
+
 _BACKENDS: dict[str, Callable[[str, Retention | None, Clock | None], Journal]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
+    "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
 }
 
 
@@ -59,5 +87,8 @@ def open_journal(
     backend = _BACKENDS.get(scheme)
     if backend is None:
         known = ", ".join(f"{name}:" for name in _BACKENDS)
-        raise SetupError(f"journal URL {url!r}: no backend {scheme!r}; there is {known}")
-    return backend(url, retention, clock)
+        shown = without_secrets(url)
+        raise SetupError(f"journal URL {shown!r}: no backend {scheme!r}; there is {known}")
+    journal = backend(url, retention, clock)
+    journal.url = url
+    return journal

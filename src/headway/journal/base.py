@@ -14,15 +14,13 @@ that nobody sees a result that a crash could still take back.
 """
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
-    JournalError,
     JournalUnavailable,
     StreamEnded,
     StreamNotFound,
@@ -30,18 +28,17 @@ from headway.errors import (
 from headway.events import TERMINAL, Entry, Event, size_of
 from headway.journal.changes import Changes
 from headway.journal.cursor import PAGE, Cursor
-from headway.journal.store import Head, Store
+from headway.journal.everywhere import Everywhere
+from headway.journal.polling import look_always
+from headway.journal.posting import Posting
+from headway.journal.quiet import quietly
+from headway.journal.store import Head, Store, Usage
 from headway.journal.tail import Tail
 from headway.journal.writer import Writer
 from headway.settings import Retention
 
-logger = logging.getLogger(__name__)
-
 SWEEP = 30.0
-"""Seconds between searches for expired streams."""
-
-POSTS = 10
-"""Writers of one stream that find another one quicker try again this often."""
+"""Seconds between searches for expired streams; less where they are kept for less."""
 
 FRESH = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
@@ -73,18 +70,35 @@ class Journal:
         self._store = store
         self._tails: dict[str, Tail] = {}
         self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
-        self._fresh: deque[Tail] = deque()  # ended, but perhaps still being read
         self._size = 0
-        self._writer = None if store is None else Writer(store, self.clock, self._remove)
+        self._dropped = Counter[str]()
+        most = self.retention.max_bytes // 4  # may wait for a storage that fails
+        self._writer = None if store is None else Writer(store, self.clock, self._remove, most)
+        self._posting = None if store is None else Posting(store, self.clock)
+        self.everywhere = Everywhere(store)
         self._tasks: list[asyncio.Task[None]] = []
         self.closed = False
-        self.changes = Changes(None if store is None else store.changed, self.clock)
+        self.url = ""
+        """What it was opened by, where that was a URL."""
+        self.changes = Changes(look_always if store is None else store.watch, self.clock)
         """What wakes cursors on other processes' streams."""
 
     @property
     def is_durable(self) -> bool:
         """Whether what is written outlives this process."""
         return self._store is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for a storage that fails that only what matters is to be added."""
+        return self._writer is not None and self._writer.is_behind
+
+    @property
+    def usage(self) -> Usage:
+        """How much it holds, and how much it dropped."""
+        store, pending = self._store, 0 if self._writer is None else self._writer.pending
+        held, dropped = (store.held, store.dropped) if store else (self._size, self._dropped)
+        return Usage(held, self._size, len(self._tails), pending, dropped)
 
     # Opening and closing
 
@@ -107,7 +121,7 @@ class Journal:
         """
         # All at once: with a storage that fails, one after the other would take for ever.
         unsettled = [stream for stream, tail in self._tails.items() if tail.pending]
-        await asyncio.gather(*(self._settle_quietly(stream) for stream in unsettled))
+        await asyncio.gather(*(self._settlequietly(stream) for stream in unsettled))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -160,33 +174,32 @@ class Journal:
     async def post(self, stream: str, event: Event) -> int:
         """Add an event behind whatever is last, durably, and return its `seq`.
 
-        For streams that several processes write: each sees what the others wrote.
+        For streams that several processes write: each sees what the others wrote, and nobody
+        sees an entry before it has its place.
 
         Cancellation: the entry may have been written.
 
         Raises:
             StreamEnded: The stream has its terminal entry.
             Conflict: Others were quicker again and again.
-            JournalUnavailable: The storage cannot be written now.
+            JournalUnavailable: The storage cannot be written now; the entry is not kept.
         """
-        for attempt in range(POSTS):
-            head = await self.attach(stream)
-            if head.ended:
-                raise StreamEnded(stream)
-            try:
-                return await self.append(stream, [event], after=head.last)
-            except Conflict:
-                if attempt == POSTS - 1:
-                    raise
-            finally:
-                self._detach(stream)
-        raise AssertionError("the last attempt returns or raises")
+        if self._posting is not None and stream not in self._tails:
+            return await self._posting.add(stream, event)
+        head = await self.attach(stream)
+        if head.ended:
+            raise StreamEnded(stream)
+        return await self.append(stream, [event], after=head.last)
 
-    def _detach(self, stream: str) -> None:
-        """Read the stream from the storage from now on: others write it too."""
-        tail = self._tails.get(stream)
-        if tail is not None and self._store is not None and not tail.pending:
-            self._remove(tail)
+    async def begin(self, streams: Mapping[str, Sequence[Event]]) -> None:
+        """Begin streams that another process goes on with, durably; nothing of them stays here.
+
+        Raises:
+            JournalError: They could not be written; some of them may have been.
+        """
+        if self._posting is None:
+            raise JournalUnavailable("a journal in memory has no other processes")
+        await self._posting.begin(streams)
 
     async def attach(self, stream: str, *, recorded: bool = True) -> Head:
         """Make ready to append to a stream that may exist in the storage; return its head.
@@ -249,9 +262,8 @@ class Journal:
         else:
             tail.visible = entry.seq
             self._ended.append((entry.time + self.retention.ttl, tail))
-            self._fresh.append(tail)
-            if len(self._fresh) > FRESH:
-                self._pack(self._fresh.popleft())
+            if len(self._ended) > FRESH:
+                self._pack(self._ended[-FRESH - 1][1])
 
     def _pack(self, tail: Tail) -> None:
         if self._tails.get(tail.stream) is tail:
@@ -344,6 +356,10 @@ class Journal:
             raise StreamNotFound(stream)
         return entries
 
+    def tail(self, stream: str) -> Tail | None:
+        """What this process holds of a stream that it writes."""
+        return self._tails.get(stream)
+
     def cursor(self, stream: str, *, after: int = 0) -> Cursor:
         """A reader's place, behind entry `after`."""
         return Cursor(self, self._tails.get(stream), stream, after)
@@ -370,9 +386,8 @@ class Journal:
 
         All of them, or only those without a terminal entry.
         """
-        known: list[str] = []
-        if self._store is not None:
-            known = await self._store.streams(prefix, unfinished=unfinished)
+        store = self._store
+        known = await store.streams(prefix, unfinished=unfinished) if store else list[str]()
         seen = set(known)
         for name, tail in self._tails.items():
             is_wanted = tail.last and not (unfinished and tail.ended)
@@ -395,6 +410,9 @@ class Journal:
         count = len(tail.entries) // 4
         if durable:
             count = min(count, tail.stored - tail.base)
+        else:
+            is_large = tail.size > self._stream_bytes
+            self._dropped["keep.stream_bytes" if is_large else "keep.stream_entries"] += count
         dropped = tail.entries[:count]
         del tail.entries[:count]
         tail.base += count
@@ -405,40 +423,26 @@ class Journal:
     def _make_room(self) -> None:
         """Drop the streams that ended first until the rest fits."""
         while self._ended and self._size > self.retention.max_bytes:
-            self._remove(self._ended.popleft()[1])
+            self._remove(self._ended.popleft()[1], "keep.max_bytes")
 
-    def _remove(self, tail: Tail) -> None:
+    def _remove(self, tail: Tail, limit: str | None = None) -> None:
         # Dropped and begun again, a stream has another tail by now.
         if self._tails.get(tail.stream) is tail:
             del self._tails[tail.stream]
             self._size -= tail.size
+            if limit is not None:
+                self._dropped[limit] += 1
 
     async def _sweep_all(self) -> None:
         while True:
-            await self.clock.sleep(SWEEP)
+            await self.clock.sleep(min(SWEEP, self.retention.ttl))
             now = self.clock.time()
             while self._ended and self._ended[0][0] <= now:
-                self._remove(self._ended.popleft()[1])
+                self._remove(self._ended.popleft()[1], "keep.ttl")
             if self._store is not None:
-                with _quietly("expired streams were not dropped"):
+                with quietly("expired streams were not dropped"):
                     await self._store.expire(now)
 
-    async def _settle_quietly(self, stream: str) -> None:
-        with _quietly("the last entries of %s were not stored", stream):
+    async def _settlequietly(self, stream: str) -> None:
+        with quietly("the last entries of %s were not stored", stream):
             await self.settle(stream)
-
-
-class _quietly:
-    """Log a journal's failure where nobody is waiting for the outcome."""
-
-    def __init__(self, message: str, *args: object) -> None:
-        self._message, self._args = message, args
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, JournalError):
-            logger.warning("%s: %s", self._message % self._args, error)
-            return True
-        return False

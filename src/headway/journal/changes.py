@@ -1,80 +1,106 @@
-"""Other processes' writes: noticed by looking, while somebody waits for them.
+"""Other processes' writes: who waits for which stream, and who is told to look.
 
 A notice is a hint. It may come for nothing, and it is not told what changed; who gets it reads.
+Where notices come from is the store's business (`Store.watch`).
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
-from headway.errors import JournalError
+from headway.journal.store import Begin
 
-logger = logging.getLogger(__name__)
-
-POLL = 0.05
-"""Seconds between looks."""
+LINGER = 5.0
+"""Seconds that a stream nobody waits for is still watched: a reader that was just told of an entry
+comes back in a moment."""
 
 
 class Changes:
-    """Wakes those who wait for entries that another process may write.
+    """Wakes those who wait for entries that another process may write."""
 
-    `look` says whether there may be any since it was last asked.
-    """
-
-    def __init__(self, look: Callable[[], Awaitable[bool]] | None, clock: Clock) -> None:
-        self.version = 0
-        """Grows whenever another process may have written."""
-        self._look = look
+    def __init__(self, begin: Begin, clock: Clock) -> None:
         self._clock = clock
-        self._waiters: list[asyncio.Future[None]] = []
+        self._watch = begin(self.notice, clock)
+        self._count = 0
+        self._everywhere = 0  # the count at the last notice that was for all streams
+        self._places: dict[str, _Place] = {}
         self._timer: Timer | None = None
-        self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def watch(self, waiter: "asyncio.Future[None]", seen: int) -> None:
-        """Resolve `waiter` when another process may have written since `version` was `seen`.
+    def seen(self, stream: str) -> int:
+        """A mark to take before a stream is read, and to wait with behind it."""
+        place = self._places.get(stream)
+        return self._everywhere if place is None else max(self._everywhere, place.noticed)
 
-        `seen` is taken before the entries are read: a change may fall in between.
+    def wait(self, stream: str, waiter: "asyncio.Future[None]", seen: int) -> None:
+        """Resolve `waiter` when another process may have written since the mark was taken.
+
+        The mark is taken before the entries are read: a change may fall in between.
         """
-        if seen != self.version or self._closed:
+        if self._closed or seen != self.seen(stream):
             waiter.set_result(None)
             return
-        self._waiters.append(waiter)
-        self._arm()
+        place = self._places.get(stream)
+        if place is None:
+            place = self._places[stream] = _Place()
+            self._watch.add(stream)
+            self._arm()
+        place.is_idle = False
+        place.waiters[waiter] = None
+
+    def leave(self, stream: str, waiter: "asyncio.Future[None]") -> None:
+        """Let go of a waiter that was woken by something else, or gave up."""
+        place = self._places.get(stream)
+        if place is not None:
+            place.waiters.pop(waiter, None)
+
+    def notice(self, stream: str | None) -> None:
+        """There may be more of a stream; None: of any."""
+        self._count += 1
+        if stream is None:
+            self._everywhere = self._count
+            for place in self._places.values():
+                place.wake()
+        elif stream in self._places:
+            self._places[stream].noticed = self._count
+            self._places[stream].wake()
 
     def close(self) -> None:
-        """Wake everybody and look no more."""
+        """Wake everybody and watch no more."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-        self._wake()
+        self._watch.close()
+        self.notice(None)
 
     def _arm(self) -> None:
-        if self._timer is None and self._waiters and not self._closed:
-            self._timer = self._clock.call_later(POLL, self._start_look)
+        if self._timer is None:
+            self._timer = self._clock.call_later(LINGER, self._tidy)
 
-    def _start_look(self) -> None:
-        self._task = asyncio.create_task(self._look_once())
+    def _tidy(self) -> None:
+        """Watch no longer what nobody has waited for since the last time."""
+        self._timer = None
+        for stream, place in list(self._places.items()):
+            if place.is_idle:
+                del self._places[stream]
+                self._watch.discard(stream)
+            else:
+                place.is_idle = not place.waiters
+        if self._places:
+            self._arm()
 
-    async def _look_once(self) -> None:
-        changed = True
-        try:
-            changed = self._look is None or await self._look()
-        except JournalError as error:
-            logger.warning("other processes' entries cannot be seen: %s", error)
-        finally:
-            self._timer = None
-        self._waiters = [waiter for waiter in self._waiters if not waiter.done()]
-        if changed:
-            self._wake()
-        self._arm()
 
-    def _wake(self) -> None:
-        self.version += 1
-        waiters, self._waiters = self._waiters, []
+class _Place:
+    """A stream that is watched."""
+
+    __slots__ = ("is_idle", "noticed", "waiters")
+
+    def __init__(self) -> None:
+        self.noticed = 0
+        self.waiters: dict[asyncio.Future[None], None] = {}
+        self.is_idle = False
+
+    def wake(self) -> None:
+        waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -27,6 +27,10 @@ class Source(Protocol):
         """As `Journal.head`."""
         ...
 
+    def tail(self, stream: str) -> Tail | None:
+        """As `Journal.tail`."""
+        ...
+
 
 class Cursor:
     """A reader's place in one stream: `after` is the last `seq` seen.
@@ -58,11 +62,12 @@ class Cursor:
             JournalUnavailable: The storage cannot be read, or the journal was closed.
         """
         while not self.done:
-            tail, seen = self._tail, self._source.changes.version
+            tail, seen = self._tail, 0
             if tail is not None and self.after >= tail.base:
                 entries = tail.page(self.after, PAGE)
                 over = tail.ended and self.after + len(entries) >= tail.last
             else:
+                seen = self._source.changes.seen(self.stream)
                 entries, over = await self._read_stored()
             if entries:
                 self.after = entries[-1].seq
@@ -92,20 +97,30 @@ class Cursor:
         head = await self._source.head(self.stream)
         if head is None:
             raise StreamNotFound(self.stream)
-        return [], head.ended and self.after >= head.last
+        if head.last > self.after:  # between the two looks
+            return await self._source.read(self.stream, after=self.after), False
+        return [], head.ended
 
     async def _wait(self, tail: Tail | None, seen: int) -> None:
         if self._source.closed:
             raise JournalUnavailable("the journal is closed")
-        self._waiter = asyncio.get_running_loop().create_future()
-        if tail is not None:
-            tail.waiters = [*(tail.waiters or ()), self._waiter]
-        else:
-            self._source.changes.watch(self._waiter, seen)
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        # This process may write the stream since this reader came. What it writes is noticed when
+        # the storage has it, which is before it can be read here.
+        local = tail or self._source.tail(self.stream)
+        if local is not None:
+            local.waiters = [*(local.waiters or ()), waiter]
+        if tail is None:
+            if local is not None and local.visible > self.after:
+                waiter.set_result(None)
+            else:
+                self._source.changes.wait(self.stream, waiter, seen)
         try:
-            await self._waiter
+            await waiter
         finally:
-            # Nudged or cancelled, it would stay in the list until the next entry.
-            if tail is not None and tail.waiters and self._waiter in tail.waiters:
-                tail.waiters.remove(self._waiter)
+            # Nudged or cancelled, it would stay in the lists until the next entry.
+            if tail is None:
+                self._source.changes.leave(self.stream, waiter)
+            if local is not None and local.waiters and waiter in local.waiters:
+                local.waiters.remove(waiter)
             self._waiter = None

@@ -20,6 +20,7 @@ import contextlib
 import json
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import TypeVar
 
 import msgspec
 
+from headway.clock import Clock
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -35,10 +37,11 @@ from headway.errors import (
     StreamEnded,
     StreamNotFound,
 )
-from headway.events import Entry, decode_entries, encode_entries
-from headway.journal.cursor import PAGE
+from headway.events import Entry
+from headway.journal.chunks import Chunking, page_of
+from headway.journal.polling import Polling
 from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
-from headway.journal.store import Head, Write
+from headway.journal.store import Head, Notice, Watch, Write
 from headway.journal.tail import STREAM_OVERHEAD
 from headway.settings import Retention
 
@@ -65,6 +68,8 @@ MAKE_ROOM = """DELETE FROM streams WHERE id IN (
     ) WHERE freed - bytes < ?
 )"""
 
+BELOW = "name >= :prefix AND name < :end"
+
 TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
 
 CUT = """SELECT last FROM (
@@ -81,15 +86,16 @@ class SqliteStore:
     ) -> None:
         self._file = JournalFile(Path(path), busy_timeout=busy_timeout)
         self.retention = retention
-        # Cutting within limits works on whole chunks; four make a limit exact enough.
-        self._chunk_entries = min(PAGE, max(1, retention.stream_entries // 4))
-        self._chunk_bytes = max(1, retention.stream_bytes // 4)
+        self._chunking = Chunking(retention)
         self._writer: _Worker | None = None
         self._reader: _Worker | None = None
         self._watcher: sqlite3.Connection | None = None
         self._version = 0
         self._grown: dict[str, tuple[int, int]] = {}
         self._grown_in_all = 0
+        self.held = 0
+        # Written by one thread only; whoever reads them may be a moment late.
+        self.dropped = Counter[str]()
 
     # The Store protocol
 
@@ -137,6 +143,10 @@ class SqliteStore:
         """See `Store.streams`."""
         return await self._on(self._reader, self._streams, prefix, unfinished)
 
+    async def count(self, prefix: str) -> int:
+        """See `Store.count`."""
+        return await self._on(self._reader, self._count, prefix)
+
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
         await self._on(self._writer, self._drop, streams)
@@ -145,8 +155,12 @@ class SqliteStore:
         """See `Store.expire`. Streams without a terminal entry are only trimmed."""
         await self._on(self._writer, self._expire, now)
 
+    def watch(self, notice: Notice, clock: Clock) -> Watch:
+        """See `Store.watch`. The file says that it has changed, not where."""
+        return Polling(self.changed, notice, clock)
+
     async def changed(self) -> bool:
-        """See `Store.changed`. Also true after this process's own commits."""
+        """Whether anybody may have written since the last call, this process included."""
         if self._watcher is None:
             raise self._closed()
         try:
@@ -210,22 +224,10 @@ class SqliteStore:
         return refused
 
     def _rows(self, write: Write) -> Iterator[Row]:
-        entries, step = write.entries, self._chunk_entries
-        for start in range(0, len(entries), step):
-            for chunk, data in self._chunks(entries[start : start + step]):
-                expires = None
-                if write.ended and chunk[-1] is entries[-1]:
-                    expires = chunk[-1].time + self.retention.ttl
-                yield write.stream, chunk[0].seq, chunk[-1].seq, expires, data
-
-    def _chunks(self, entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
-        data = encode_entries(entries)[1:-1]
-        if len(data) <= self._chunk_bytes or len(entries) == 1:
-            yield entries, data
-            return
-        middle = len(entries) // 2
-        yield from self._chunks(entries[:middle])
-        yield from self._chunks(entries[middle:])
+        end = write.entries[-1]
+        for first, last, data in self._chunking.chunks(write.entries):
+            expires = end.time + self.retention.ttl if write.ended and last == end.seq else None
+            yield write.stream, first, last, expires, data
 
     # Retention, in the writer's thread
 
@@ -238,7 +240,7 @@ class SqliteStore:
             self._grown_in_all += size + STREAM_OVERHEAD
             entries, total = self._grown.pop(stream, (0, 0))
             entries, total = entries + some[-1][2] - some[0][1] + 1, total + size
-            if total > self._chunk_bytes or entries > self.retention.stream_entries // 4:
+            if total > self._chunking.bytes or entries > self.retention.stream_entries // 4:
                 with transaction(db):
                     self._trim(db, stream)
             elif stream not in ended:
@@ -250,7 +252,8 @@ class SqliteStore:
 
     def _expire(self, db: sqlite3.Connection, now: float) -> None:
         with transaction(db):
-            db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
+            expired = db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
+            self.dropped["keep.ttl"] += expired.rowcount
             self._make_room(db)
             limits = self.retention.stream_entries, self.retention.stream_bytes
             for (stream,) in db.execute(TOO_LONG, limits).fetchall():
@@ -261,18 +264,26 @@ class SqliteStore:
     def _make_room(self, db: sqlite3.Connection) -> None:
         total = db.execute("SELECT sum(bytes) FROM streams").fetchone()[0] or 0
         if total > self.retention.max_bytes:
-            db.execute(MAKE_ROOM, (total - self.retention.max_bytes,))
+            freed = db.execute(MAKE_ROOM, (total - self.retention.max_bytes,))
+            self.dropped["keep.max_bytes"] += freed.rowcount
+            total = db.execute("SELECT sum(bytes) FROM streams").fetchone()[0] or 0
+        self.held = total
 
     def _trim(self, db: sqlite3.Connection, stream: str) -> None:
         """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one."""
-        found = db.execute("SELECT id, last FROM streams WHERE name = ?", (stream,)).fetchone()
+        found = db.execute(
+            "SELECT id, first, last FROM streams WHERE name = ?", (stream,)
+        ).fetchone()
         if found is None:
             return
-        identity, newest = found
+        identity, first, newest = found
         limits = {"entries": self.retention.stream_entries, "bytes": self.retention.stream_bytes}
         cut = db.execute(CUT, {"id": identity, "newest": newest, **limits}).fetchone()
         if cut is None:
             return
+        is_long = newest - first >= self.retention.stream_entries
+        limit = "keep.stream_entries" if is_long else "keep.stream_bytes"
+        self.dropped[limit] += cut[0] - first + 1
         db.execute("DELETE FROM chunks WHERE stream = ? AND last <= ?", (identity, cut[0]))
         db.execute(
             "UPDATE streams SET first = ?1, bytes = ?2 +"
@@ -299,12 +310,10 @@ class SqliteStore:
         if data is None:
             return []
         try:
-            entries = decode_entries(b"[%b]" % data)
+            return page_of([data], after, limit)
         except msgspec.DecodeError as error:
             what = f"journal {self._file.path}: stream {stream!r}"
             raise JournalUnavailable(f"{what} has an unreadable entry: {error}") from error
-        skip = after + 1 - entries[0].seq
-        return entries[skip : skip + limit]
 
     def _head(self, db: sqlite3.Connection, stream: str) -> Head | None:
         found = db.execute(
@@ -313,15 +322,19 @@ class SqliteStore:
         return Head(found[0], found[1], bool(found[2])) if found else None
 
     def _streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
-        end = _end_of(prefix)
-        below = "" if end is None else "AND name < :end"
         which = "AND expires IS NULL" if unfinished else ""
         names = db.execute(
-            "SELECT json_group_array(name) FROM (SELECT name FROM streams"
-            f" WHERE name >= :prefix {below} {which} ORDER BY id)",
-            {"prefix": prefix, "end": end},
+            "SELECT json_group_array(name) FROM"
+            f" (SELECT name FROM streams WHERE {BELOW} {which} ORDER BY id)",
+            _names(prefix),
         ).fetchone()[0]
         return json.loads(names)
+
+    def _count(self, db: sqlite3.Connection, prefix: str) -> int:
+        return db.execute(
+            f"SELECT count(*) FROM streams WHERE {BELOW} AND expires IS NULL",
+            _names(prefix),
+        ).fetchone()[0]
 
     def _data_version(self, db: sqlite3.Connection) -> int:
         return db.execute("PRAGMA data_version").fetchone()[0]
@@ -390,6 +403,12 @@ def _heads(db: sqlite3.Connection, streams: list[str]) -> dict[str, tuple[int, b
         (json.dumps(streams),),
     ).fetchall()
     return {name: (last, bool(ended)) for name, last, ended in found}
+
+
+def _names(prefix: str) -> dict[str, str | bytes]:
+    """The values of `BELOW`: of a blob SQLite says that it is above every text."""
+    end = _end_of(prefix)
+    return {"prefix": prefix, "end": b"" if end is None else end}
 
 
 def _end_of(prefix: str) -> str | None:

@@ -1,9 +1,10 @@
 """What a backend is: the contract of the storage behind a journal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from headway.clock import Clock
 from headway.errors import JournalError
 from headway.events import Entry
 
@@ -28,8 +29,59 @@ class Write:
     ended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much a journal holds."""
+
+    held: int
+    """Bytes that count for `Retention.max_bytes`; of a storage, as it was looked at last."""
+    in_memory: int
+    streams: int
+    """In memory."""
+    pending: int
+    """Bytes that wait to be stored."""
+    dropped: Mapping[str, int]
+    """Entries and streams dropped since it was opened, by the setting they were dropped for."""
+
+
+Notice = Callable[[str | None], None]
+"""To be called when there may be more of a stream; with None: of any."""
+
+
+class Watch(Protocol):
+    """Gives notice of what other processes write, of the streams that somebody waits for here.
+
+    A notice is a hint: better one for nothing than one that does not come.
+    """
+
+    def add(self, stream: str) -> None:
+        """Watch a stream from now on. What was written until it is watched is noticed too."""
+        ...
+
+    def discard(self, stream: str) -> None:
+        """Watch it no longer."""
+        ...
+
+    def close(self) -> None:
+        """Watch nothing, and give no notice any more."""
+        ...
+
+
+Begin = Callable[[Notice, Clock], Watch]
+
+
 class Store(Protocol):
     """Storage behind a journal. All methods run on the event loop and may wait."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of all streams, as they were looked at last."""
+        ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Entries and streams that retention dropped, by its settings; see `Usage`."""
+        ...
 
     async def open(self) -> None:
         """Make ready, or raise `SetupError`/`JournalUnavailable` saying what to do."""
@@ -42,7 +94,7 @@ class Store(Protocol):
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
         """Commit all writes together; return the streams refused, with `Conflict` or
         `StreamEnded`. A stream's write is taken whole or not at all, only where `after` is
-        the stream's last `seq`.
+        the stream's last `seq`. May be called while another call goes on.
 
         Raises:
             JournalUnavailable: Nothing was written; the same call may be made again.
@@ -66,6 +118,13 @@ class Store(Protocol):
         """The streams whose names start with `prefix`, oldest first; all, or those not ended."""
         ...
 
+    async def count(self, prefix: str) -> int:
+        """How many streams that start with `prefix` have not ended, without naming them.
+
+        Those that the storage let go of by itself may still be among them.
+        """
+        ...
+
     async def drop(self, streams: Sequence[str]) -> None:
         """Forget streams."""
         ...
@@ -74,6 +133,6 @@ class Store(Protocol):
         """Drop what retention does not keep at `now` (seconds since 1970)."""
         ...
 
-    async def changed(self) -> bool:
-        """Whether another process may have written since the last call."""
+    def watch(self, notice: Notice, clock: Clock) -> Watch:
+        """What gives notice of other processes' writes. Called once, before `open`."""
         ...

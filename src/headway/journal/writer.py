@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from headway.clock import Clock
 from headway.errors import JournalError, JournalUnavailable
-from headway.events import Entry
+from headway.events import Entry, size_of
 from headway.journal.store import Store, Write
 from headway.journal.tail import Tail
 
@@ -23,12 +23,17 @@ class Writer:
     the store serves it, or it turned out to be another process's.
     """
 
-    def __init__(self, store: Store, clock: Clock, forget: Callable[[Tail], None]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, forget: Callable[[Tail], None], most: int
+    ) -> None:
+        self._most = most
         self._store = store
         self._clock = clock
         self._forget = forget
         self._dirty: dict[str, Tail] = {}
         self._work = asyncio.Event()
+        self.is_behind = False
+        """Whether more waits for a storage that fails than `most` bytes."""
 
     def mark(self, tail: Tail, entry: Entry) -> None:
         """Have the entry stored with the next group commit."""
@@ -37,6 +42,12 @@ class Writer:
         tail.pending.append(entry)
         self._dirty[tail.stream] = tail
         self._work.set()
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait to be stored."""
+        waiting = (entry for tail in self._dirty.values() for entry in tail.pending or ())
+        return sum(size_of(entry.event) for entry in waiting)
 
     def discard(self, stream: str) -> None:
         """Store nothing more of a stream that was dropped."""
@@ -72,13 +83,14 @@ class Writer:
                 continue
             if failures:
                 logger.warning("the journal can be written again")
-                failures = 0
+                failures, self.is_behind = 0, False
             for write in writes:
                 self._stored(dirty[write.stream], write, refused.get(write.stream))
 
     def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
         """The store failed: keep the entries for later, but let readers and writers go on."""
         self._dirty = {**dirty, **self._dirty}
+        self.is_behind = self.pending > self._most
         self._work.set()
         for tail in dirty.values():
             tail.visible = tail.last

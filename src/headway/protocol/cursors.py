@@ -5,7 +5,8 @@ and progress token: the journal does not know them, and the client that resumes 
 them. It is the client's own data, so nothing is trusted that it could not have said anyway;
 which run it may read is decided by the stream's name, which holds the session's tag.
 
-An id of a session's own stream (GET) is `get.<tag>.<seq>`.
+An id of a session's own stream (GET) is `get.<tag>.<seq>-<changes>`: the place in what was said to
+this client, and the one in what all are told.
 """
 
 import base64
@@ -41,6 +42,7 @@ class SessionCursor:
 
     tag: str
     seq: int
+    changes: int = 0
 
 
 def tag_of(secret: str) -> str:
@@ -53,6 +55,15 @@ def tag_of(secret: str) -> str:
 def principal_tag(principal: str) -> str:
     """The place of a principal in the journal; all anonymous callers share one."""
     return tag_of(f"principal {principal}")
+
+
+ANONYMOUS = principal_tag("")
+"""The place of all callers whom nobody has authenticated."""
+
+
+def session_tag(owner: str, session_id: str) -> str:
+    """The place of a session in the journal, which begins as all places of its principal do."""
+    return f"{principal_tag(owner)}.{tag_of(session_id)}"
 
 
 def run_prefix(run: str, identity: str | int, token: str | int | None) -> bytes:
@@ -74,10 +85,12 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
     """
     first, _, rest = text[:LONGEST_EVENT_ID].partition(".")
     middle, _, last = rest.partition(".")
-    if not (first and middle and last.isascii() and last.isdigit() and len(last) < 19):
-        raise unknown_event()
     if first == "get":
-        return SessionCursor(middle, int(last))
+        seq, _, changes = last.partition("-")
+        return SessionCursor(middle, _number(seq), _number(changes or "0"))
+    if not (first and middle):
+        raise unknown_event()
+    seq = _number(last)
     try:
         padded = middle + "=" * (-len(middle) % 4)
         address = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
@@ -88,7 +101,18 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
     identity, token = cast("list[object]", address)
     if not is_id(identity) or not (token is None or is_id(token)):
         raise unknown_event()
-    return RunCursor(first, identity, token, int(last))
+    return RunCursor(first, identity, token, seq)
+
+
+def _number(text: str) -> int:
+    """A place in a stream.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise unknown_event()
+    return int(text)
 
 
 def unknown_event() -> ProtocolError:

@@ -1,8 +1,8 @@
 """What the protocol revisions ask for, as a table. No other module compares versions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ _2025 = Era(
     asks_on_streams=True,
     logs_by_request=False,
 )
+
+
+def without_sessions(era: Era) -> Era:
+    """The revision as it is where a 2025 client gets no session: nothing can be come back to."""
+    return replace(era, has_sessions=False, has_event_ids=False, primes=False)
 
 
 def _like_2025(version: str, *, primes: bool = False, takes_batches: bool = False) -> Era:
@@ -92,3 +97,13 @@ NO_LOGS: Final = len(LOG_LEVELS)
 def rank_of(level: object) -> int:
     """A level's place among the levels; `NO_LOGS` for none or an unknown one."""
     return _RANK.get(level, NO_LOGS) if isinstance(level, str) else NO_LOGS
+
+
+def without_promises(result: dict[str, Any]) -> dict[str, Any]:
+    """An `initialize` result that promises nothing which only a session could hear."""
+    for kind in ("tools", "prompts", "resources"):
+        offered = result.get("capabilities", {}).get(kind)
+        if offered is not None:
+            offered.pop("listChanged", None)
+            offered.pop("subscribe", None)
+    return result

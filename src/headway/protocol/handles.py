@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 
 from msgspec import Raw
 
-from headway.events import Entry, Part, decode_json
+from headway.events import Entry, decode_json
 from headway.protocol.run_uris import META_KEY, uri_of
-from headway.protocol.tasks import status_message, view_of
-from headway.runs import State
+from headway.protocol.tasks import status_message
+from headway.runs import State, parts_of, view_of
 
 CONTINUE: Final = "continue_run"
 
@@ -139,11 +139,7 @@ def handle_in(meta: object, structured: object) -> str | None:
 
 
 def _parts(entries: list[Entry], after: int) -> list[Raw]:
-    return [
-        entry.event.value
-        for entry in entries
-        if entry.seq > after and isinstance(entry.event, Part)
-    ]
+    return parts_of(entry for entry in entries if entry.seq > after)
 
 
 def _newest(parts: list[Raw]) -> tuple[list[Raw], int]:

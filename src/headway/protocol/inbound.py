@@ -102,7 +102,9 @@ def parse_body(body: bytes, max_depth: int) -> object:
 
 def _too_deep(max_depth: int) -> ProtocolError:
     return ProtocolError(
-        PARSE_ERROR, f"The JSON is nested too deeply; {max_depth} levels are accepted"
+        PARSE_ERROR,
+        f"The JSON is nested too deeply; {max_depth} levels are accepted (max_depth)",
+        limit="max_depth",
     )
 
 

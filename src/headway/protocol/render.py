@@ -23,6 +23,7 @@ from headway.events import (
     Notified,
     Part,
     Progress,
+    Restarted,
     decode_json,
     encodable,
     encode_json,
@@ -182,6 +183,14 @@ def _part(event: Part, reader: Reader) -> bytes | None:
     return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER, meta)) + b"}"
 
 
+def _restarted(event: Restarted, reader: Reader) -> bytes | None:
+    if rank_of("warning") < reader.log_rank():
+        return None
+    text = f"The server process went away; the call is begun anew, attempt {event.attempt}"
+    params = _LogParams("warning", Raw(_encode(text)), "headway", _related(reader) or None)
+    return _NOTIFY_LOG + _encode(params) + b"}"
+
+
 def _question(event: InputRequested, reader: Reader) -> bytes | None:
     if not reader.era.asks_on_streams:
         return None
@@ -226,6 +235,7 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
     Part: _part,
     Notified: _notified,
     InputRequested: _question,
+    Restarted: _restarted,
     Completed: lambda event, reader: response(reader.id, event.result),
     Failed: _failed,
     Cancelled: _cancelled,

@@ -15,13 +15,15 @@ from headway.events import (
     Entry,
     Event,
     Failed,
+    GivenBack,
     HandedOver,
     InputAnswered,
     InputReceived,
     InputRequested,
     Interrupted,
+    Restarted,
 )
-from headway.runs import RunView, State, fold
+from headway.runs import RunView, State, view_of
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
@@ -97,6 +99,8 @@ def outstanding(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputR
                 waiting[question.key] = question
             case InputReceived(key):
                 waiting.pop(key, None)
+            case Restarted() | GivenBack():
+                waiting.clear()  # whoever asked is gone
             case _:
                 pass
     return list(waiting.values())
@@ -117,13 +121,6 @@ def status_message(view: RunView) -> str | None:
     if view.progress is not None and view.total is not None:
         amount = f"{_number(view.progress)} of {_number(view.total)}"
     return " · ".join(filter(None, (amount, view.message))) or None
-
-
-def view_of(entries: list[Entry]) -> RunView:
-    """What the entries of a run add up to."""
-    # Of a run that said very much the journal has dropped the beginning.
-    is_whole = not entries or entries[0].seq == 1
-    return fold(entries, None if is_whole else RunView(State.WORKING))
 
 
 def _task(

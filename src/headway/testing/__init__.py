@@ -6,26 +6,41 @@
 | `outcome` | what came of a call, as plain values |
 | `clock` | `FakeClock`: time to turn by hand |
 | `contract` | `check_journal`: what every journal backend keeps |
+| `proxy` | `Proxy`: a connection to any server that is cut, late, buffered or slow when told so |
+| `cuts` | where a `Proxy` cuts, how, and in what manner it passes on |
+| `process` | `ServerProcess`: a server to be killed, told to stop and started again |
 
 Nothing here knows a test framework: what does not hold raises `AssertionError`.
 """
 
 from headway.testing.clock import FakeClock
 from headway.testing.contract import CLAUSES, Clause, check_clause, check_journal
+from headway.testing.cuts import Counts, Cut, Manner
 from headway.testing.outcome import Logged, Outcome, Reported, Said
+from headway.testing.process import Held, NotReady, ServerProcess, free_port
+from headway.testing.proxy import Proxy, ProxyConnection
 from headway.testing.tools import Answers, record, run_tool
 
 __all__ = [
     "CLAUSES",
     "Answers",
     "Clause",
+    "Counts",
+    "Cut",
     "FakeClock",
+    "Held",
     "Logged",
+    "Manner",
+    "NotReady",
     "Outcome",
+    "Proxy",
+    "ProxyConnection",
     "Reported",
     "Said",
+    "ServerProcess",
     "check_clause",
     "check_journal",
+    "free_port",
     "record",
     "run_tool",
 ]

@@ -40,6 +40,10 @@ class FakeClock(Clock):
         """Seconds since 1970: `start` and what was advanced."""
         return self._start + self._now
 
+    def set(self, seconds: float) -> None:
+        """Move what the clock on the wall shows, as somebody who sets it does; no time passes."""
+        self._start += seconds
+
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` when `advance` gets there; at once, by the loop, without a delay."""
         if delay <= 0:

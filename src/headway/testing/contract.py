@@ -146,6 +146,18 @@ async def an_append_behind_any_other_entry_than_the_last_is_refused(journal: Jou
     _expect(await journal.append(stream, _steps(1), after=3) == 4, "a right append was refused")
 
 
+async def all_who_post_at_once_see_the_same_entry_as_the_first(journal: Journal) -> None:
+    async def claim(stream: str, mine: Event) -> Event:
+        await journal.post(stream, mine)
+        return (await journal.kept(stream))[0].event
+
+    for _ in range(20):
+        stream = _new()
+        first = await asyncio.gather(*(claim(stream, step) for step in _steps(5)))
+        _expect(len({repr(event) for event in first}) == 1, f"first was {first}")
+        _expect_numbers(await journal.kept(stream), 1, 5)
+
+
 async def a_refused_append_begins_no_stream(journal: Journal) -> None:
     stream = _new()
     await _expect_refused(Conflict, journal.append(stream, _steps(1), after=5))
@@ -262,6 +274,27 @@ async def streams_are_listed_by_prefix_with_the_oldest_first(journal: Journal) -
     _expect(await journal.streams(f"{prefix}a") == [f"{prefix}a"], "one name is a prefix too")
 
 
+async def what_goes_on_is_counted_by_prefix_whoever_began_it(journal: Journal) -> None:
+    prefix, other = _new("check%_*:"), _new("check%_*:")
+    names = [f"{prefix}{number}" for number in range(4)]
+
+    async def count(most: int, *here: str, part: Callable[[str], str] = str) -> int | None:
+        return await journal.everywhere.count(prefix, lambda: here, most, part=part)
+
+    if not journal.is_durable:
+        _expect(await count(1) is None, "a journal that nobody shares counts")
+        return
+    for name in (*names, f"{prefix[:-1]}", other):
+        await journal.append(name, [Started()], after=0)
+    _expect(await count(4) == 4, "not all are counted")
+    _expect(await count(4, names[0], "new") == 5, "what only this process knows is not counted")
+    _expect(await count(4, part=lambda _: "all") == 1, "what is one is counted twice")
+    _expect((await count(9, names[0]) or 0) >= 4, "fewer than that are told as too few")
+    await journal.append(names[0], [_END], after=1)
+    await journal.drop(names[1])
+    _expect(await count(1) == 2, "what has ended is counted")
+
+
 async def a_read_below_the_oldest_entry_kept_tells_what_is_left(journal: Journal) -> None:
     limit = journal.retention.stream_entries
     stream, last = await _filled(journal, 1), 1
@@ -335,6 +368,7 @@ CLAUSES: tuple[Clause, ...] = (
     entries_are_numbered_without_gaps_in_the_order_of_their_appends,
     an_append_behind_any_other_entry_than_the_last_is_refused,
     a_refused_append_begins_no_stream,
+    all_who_post_at_once_see_the_same_entry_as_the_first,
     nothing_follows_a_terminal_entry,
     a_cursor_opened_before_the_first_entry_sees_all_of_them_once,
     a_cursor_opened_late_sees_all_entries_once,
@@ -345,6 +379,7 @@ CLAUSES: tuple[Clause, ...] = (
     a_dropped_stream_is_gone_and_can_begin_again,
     an_unrecorded_stream_is_read_like_any_other,
     streams_are_listed_by_prefix_with_the_oldest_first,
+    what_goes_on_is_counted_by_prefix_whoever_began_it,
     a_read_below_the_oldest_entry_kept_tells_what_is_left,
     a_stream_keeps_its_newest_bytes,
     an_ended_stream_is_kept_for_its_time_and_no_longer,

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from msgspec import Raw
+
+from headway.engine.checkpoints import Memory
 from headway.events import (
     Cancelled,
     Completed,
@@ -76,6 +79,16 @@ class Outcome:
     """Why there is no result: the tool's own error, or how the run was stopped."""
     entries: list[Entry]
     """Everything, as it is in the journal."""
+    memory: Memory | None = None
+    """What the next attempt would go on with, of a tool with `restart=True`."""
+    kept: list[Raw] = field(default_factory=list[Raw])
+    """The parts up to the last checkpoint, those of earlier attempts too."""
+
+    @property
+    def checkpoint(self) -> Any:
+        """The value of the last `checkpoint`; None where there was none."""
+        value = None if self.memory is None else self.memory.value
+        return None if value is None else decode_json(value)
 
     @property
     def is_error(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,9 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from headway.clock import Clock
 from headway.engine import Engine, Request, Run, RunContext, ToolOptions, current_run, tell
 from headway.engine.recorder import Recorder
-from headway.events import Entry, InputRequested, decode_json, encode_json
+from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
 from headway.journal import open_journal
+from headway.runs import parts_of
 from headway.server import Served, equipped, inspect_server
 from headway.settings import Retention, Settings
 from headway.testing.outcome import Outcome, Said, outcome
@@ -44,6 +46,7 @@ async def run_tool(
     arguments: Mapping[str, Any] | None = None,
     *,
     answers: Answers | None = None,
+    after: Outcome | None = None,
     settings: Settings | None = None,
     clock: Clock | None = None,
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - of a test, which needs no scope of its own
@@ -54,12 +57,16 @@ async def run_tool(
     are given; otherwise every report is a message, whatever the tool's own `rate`. The client is
     of 2025-11-25; what it would be asked is answered by `answers`.
 
+    `after` is what came of an attempt that did not get to its end (the tool raised there, say):
+    this is the next one, as after a crash. The tool needs `restart=True`.
+
     Cancellation: stops the tool.
 
     Raises:
         SetupError: `server` cannot be served.
         TimeoutError: The tool was not done after `timeout` seconds of real time.
         AssertionError: The tool asked what `answers` does not answer.
+        ValueError: `after` comes from a tool that may not be begun anew.
     """
     served = inspect_server(server)
     low = equipped(served)
@@ -70,7 +77,12 @@ async def run_tool(
         await engine.start()
         try:
             runner = ServerRunner(low, _connection(), state)
-            return await _followed(engine.launch(_request(runner, name, arguments)), answers)
+            request = _request(runner, name, arguments)
+            run = engine.accept(request)
+            engine.begin(run, request)
+            if after is not None:
+                _go_on(run, after)
+            return await _followed(run, answers)
         finally:
             await engine.stop()
 
@@ -109,13 +121,27 @@ def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] 
     return Request("tools/call", name, "test", context, execute)
 
 
+def _go_on(run: Run, after: Outcome) -> None:
+    """Have a run be the next attempt at what `after` did not bring to its end."""
+    if run.checkpoints is None or after.memory is None:
+        raise ValueError(f"{run.target} may not be begun anew: register it with restart=True")
+    memory = deepcopy(after.memory)
+    memory.take(Restarted("test", memory.attempt + 1))
+    memory.at = 0  # of another stream
+    run.checkpoints.memory, run.checkpoints.parts = memory, after.kept
+
+
 async def _followed(run: Run, answers: Answers | None) -> Outcome:
     entries: list[Entry] = []
     async for entry in run.journal.follow(run.stream):
         entries.append(entry)
         if isinstance(entry.event, InputRequested):
             _answer(run, entry.event, answers)
-    return outcome(entries)
+    if run.checkpoints is None:
+        return outcome(entries)
+    memory, earlier = run.checkpoints.memory, run.checkpoints.parts
+    kept = [entry for entry in entries if entry.seq <= memory.at]
+    return replace(outcome(entries), memory=memory, kept=[*earlier, *parts_of(kept)])
 
 
 def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None:

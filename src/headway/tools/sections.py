@@ -99,8 +99,8 @@ def _search_url(text: str) -> str:
 
 
 def _journal_url(text: str) -> str:
-    if not re.fullmatch(r"memory:(//)?|sqlite:///.+", text):
-        raise ValueError("it is no journal; write memory: or sqlite:///journal.db")
+    if not re.fullmatch(r"memory:(//)?|sqlite:///.+|(rediss?(\+\w+)?|unix)://.+", text):
+        raise ValueError("it is no journal; write memory:, sqlite:///journal.db or redis://host")
     return text
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from headway.transport.answers import Answers
+from headway.transport.answers import Answers, Place
 from headway.transport.guard import Receive, Send
 from headway.transport.sse import Answer, Headers
 
@@ -20,7 +20,7 @@ class Batch:
         self._receive = receive
         self._send = send
         self._headers = headers
-        self._members: list[tuple[str, Answer]] = []
+        self._members: list[tuple[str, Answer, Place]] = []
         self._lock = asyncio.Lock()
         self._gone = asyncio.Event()
         self._started = False
@@ -36,9 +36,9 @@ class Batch:
         async with self._lock:
             await self._pass_on(message)
 
-    def add(self, stream: str, answer: Answer) -> None:
+    def add(self, stream: str, answer: Answer, place: Place) -> None:
         """Take one member in: the answer that reads `stream`."""
-        self._members.append((stream, answer))
+        self._members.append((stream, answer, place))
         self._open += 1
 
     async def respond(self, answers: Answers) -> None:
@@ -46,8 +46,8 @@ class Batch:
         watcher = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
-                for stream, answer in self._members:
-                    group.create_task(answers.run(stream, answer, answer.stream()))
+                for stream, answer, place in self._members:
+                    group.create_task(answers.run(stream, answer, answer.stream(), place))
         finally:
             watcher.cancel()
 

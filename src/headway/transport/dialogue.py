@@ -12,7 +12,6 @@ from typing import Any, Final, cast
 
 import msgspec
 from mcp.server.runner import ServerRunner
-from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import (
     cancelled_request_id_from_params,
     handler_exception_to_error_data,
@@ -20,9 +19,10 @@ from mcp.shared.jsonrpc_dispatcher import (
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
-from headway.engine import Engine, Request, Run, RunContext, launch_once
-from headway.errors import JournalError, ProtocolError
+from headway.engine import Engine, Request, Run, RunContext, admit, is_id_of_run, launch, order
+from headway.errors import JournalError, ProtocolError, StreamNotFound, journal_away
 from headway.events import (
+    InputAnswered,
     LevelSet,
     Notified,
     Progress,
@@ -33,12 +33,12 @@ from headway.events import (
 )
 from headway.protocol import tasks_2025
 from headway.protocol.cursors import principal_tag
-from headway.protocol.eras import Era
+from headway.protocol.eras import Era, without_promises
 from headway.protocol.inbound import Message, read_message
 from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered
 from headway.transport.kernel import Kernel
-from headway.transport.sessions import Session
+from headway.transport.session import Session
 from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,9 @@ class Dialogue:
         except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
             raise _failed_handshake(error) from None
         version = session.connection.protocol_version
-        session.sessions.open(session, version, message.params or {})
+        if session.is_single:
+            return without_promises(result)
+        await session.sessions.open(session, version, message.params or {})
         capabilities = result.get("capabilities", {})
         if version == tasks_2025.VERSION and "tools" in capabilities:
             capabilities["tasks"] = dict(tasks_2025.CAPABILITY)
@@ -98,11 +100,13 @@ class Dialogue:
             return known
         self._check_task(session, message)
         request, call_key = self._request(session, message, context), key_of(message, key)
+        await admit(self._engine, request, call_key)
+        known = going_on(session, message)
+        if known is not None:  # it was sent again meanwhile
+            return known
         if call_key is None:
             self._check_token(session, message.token)
-            run = self._engine.launch(request)
-        else:
-            run = await launch_once(self._engine, request, call_key)
+        run = await launch(self._engine, request, call_key)
         identity = cast("str | int", message.id)
         session.requests[identity] = context
         run.on_end(partial(_forget, session, identity, context))
@@ -113,9 +117,9 @@ class Dialogue:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
-            _remember(session, message)
+            await _remember(session, message)
             if message.method == "resources/subscribe":
-                self._watchers.watch(session.tag, (message.params or {}).get("uri"))
+                await self._watchers.watch(session.tag, (message.params or {}).get("uri"))
             return result
 
         return Request(
@@ -126,6 +130,7 @@ class Dialogue:
             execute,
             session.connection.protocol_version,
             principal_tag(session.owner),
+            client=session.client,
         )
 
     async def task(self, session: Session, run: Run, message: Message) -> bytes | None:
@@ -203,17 +208,39 @@ class Dialogue:
             ProtocolError: It answers a question that nobody asked.
         """
         if message.method is None:
-            _take_answer(session, message)
+            await self._take_answer(session, message)
             return
         if message.method == "notifications/cancelled":
-            _take_cancel(session, message)
+            await _take_cancel(session, message)
         await self.tell(session, message, context)
+
+    async def _take_answer(self, session: Session, message: Message) -> None:
+        """Hand an answer to the run that asked, in whichever process."""
+        is_error, key = "error" in message.body, str(message.id)
+        said = encode_json(message.body["error"] if is_error else message.body.get("result"))
+        if await session.answer(key, said, is_error=is_error):
+            return
+        # A run's questions are named after it; one of another session is not found.
+        run_id = key.partition(".")[0]
+        try:
+            if not is_id_of_run(run_id) or not self._engine.journal.is_durable:
+                raise StreamNotFound(key)
+            stream = f"run/{session.tag}/{run_id}"
+            await order(self._engine.journal, stream, InputAnswered(key, said, is_error))
+        except StreamNotFound:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"No question {key[:64]!r} waits for an answer in this session",
+            ) from None
+        except JournalError as error:
+            logger.warning("an answer was not handed on: %s", error)
+            raise journal_away() from None
 
     async def tell(self, session: Session, message: Message, context: RunContext) -> None:
         """Hand a notification to the server's own handlers; they may take their time."""
         await self._kernel.notify(self._runner(session), context, message)
         if message.method == "notifications/initialized":
-            session.record(SessionReady())
+            await session.keep(SessionReady())
 
     def _runner(self, session: Session) -> ServerRunner[Any]:
         if session.runner is None:
@@ -267,33 +294,24 @@ def read_batch(values: list[object], era: Era) -> list[Message]:
     return messages
 
 
-def _take_answer(session: Session, message: Message) -> None:
-    raised = _client_error(message.body["error"]) if "error" in message.body else None
-    if not session.answer(str(message.id), message.body.get("result"), raised):
-        raise ProtocolError(
-            INVALID_REQUEST,
-            f"No question {str(message.id)[:64]!r} waits for an answer in this session",
-        )
-
-
-def _take_cancel(session: Session, message: Message) -> None:
+async def _take_cancel(session: Session, message: Message) -> None:
     identity = cancelled_request_id_from_params(message.params)
-    context = session.requests.get(identity) if identity is not None else None
-    if context is not None and context.run is not None:
-        reason = (message.params or {}).get("reason")
-        context.run.cancel("client", reason[:200] if isinstance(reason, str) else None)
+    reason = (message.params or {}).get("reason")
+    if identity is not None and not session.cancel_request(identity, reason):
+        await session.sessions.cancel_elsewhere(session, identity, reason)
 
 
-def _remember(session: Session, message: Message) -> None:
-    """What a successful request says about its session."""
+async def _remember(session: Session, message: Message) -> None:
+    """What a successful request says about its session; known to all processes when it returns."""
     params = message.params or {}
     match message.method:
         case "logging/setLevel":
-            session.record(LevelSet(str(params.get("level"))))
+            await session.keep(LevelSet(str(params.get("level"))))
         case "resources/subscribe":
-            session.record(Subscribed(str(params.get("uri"))))
+            known = session.sessions.changes.last
+            await session.keep(Subscribed(str(params.get("uri")), known))
         case "resources/unsubscribe":
-            session.record(Unsubscribed(str(params.get("uri"))))
+            await session.keep(Unsubscribed(str(params.get("uri"))))
         case _:
             pass
 
@@ -337,15 +355,6 @@ def _forget(session: Session, identity: str | int, context: RunContext) -> None:
     # They hold the context that holds them.
     context.message_metadata.close_sse_stream = None
     context.message_metadata.close_standalone_sse_stream = None
-
-
-def _client_error(error: Any) -> MCPError:
-    """A client's error answer as the exception its asker gets."""
-    match error:
-        case {"code": int(code), "message": str(text)}:
-            return MCPError(code, text, error.get("data"))
-        case _:
-            return MCPError(INVALID_PARAMS, "The client answered with a malformed error")
 
 
 def _failed_handshake(error: Exception) -> ProtocolError:

@@ -12,7 +12,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
-from headway.engine import Engine, Request, Run, RunContext, launch_once
+from headway.engine import Engine, Request, Run, RunContext, admit, launch
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.cursors import principal_tag
@@ -86,12 +86,10 @@ class Enveloped:
         method = cast("str", message.method)
         request = Request(method, message.target, tag, context, execute, version, tag)
         call_key = key_of(message, key)
-        if call_key is None:
-            run = self._engine.launch(request)
-        else:
-            run = await launch_once(self._engine, request, call_key)
+        await admit(self._engine, request, call_key)
+        run = await launch(self._engine, request, call_key)
         for uri in subscribed_resources(message):
-            self._watchers.watch(tag, uri)
+            await self._watchers.watch(tag, uri)
         return run
 
     def offer(self, run: Run, answer: Offered, message: Message) -> None:

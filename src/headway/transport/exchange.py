@@ -53,6 +53,7 @@ class Refusal(ProtocolError):
             status=error.status,
             data=error.data,
             retry_after=error.retry_after,
+            limit=error.limit,
         )
         self.identity = identity
 

@@ -162,6 +162,7 @@ async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> by
 def _too_large(limit: int) -> ProtocolError:
     return ProtocolError(
         INVALID_REQUEST,
-        f"The body is larger than {limit} bytes; send less, or have the operator raise the limit",
+        f"The body is larger than {limit} bytes; send less, or have the operator raise max_body",
         status=413,
+        limit="max_body",
     )

@@ -34,7 +34,7 @@ from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
 from headway.transport.kernel import Kernel
 from headway.transport.listening import subscribed_tasks
 from headway.transport.reading import End
-from headway.transport.sessions import Session
+from headway.transport.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,8 @@ class HandOver:
 
         if way is Way.TASK:
             run.on_ask = hand_over
-            if self._engine.options_of(message.target).hand_over == 0:
+            at_once = self._engine.options_of(message.target).hand_over == 0
+            if at_once and not run.follows:
                 # The author's own `at once` begins with the author's function: what a client is
                 # asked for before, it is asked in the answer to this request.
                 run.on_enter = hand_over
@@ -197,11 +198,13 @@ class HandOver:
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
         run.on_handed()
+        self._engine.tally.handed_over += 1
         return render.escape_lines(render.response(message.id, encode_json(result)))
 
     async def _handed(self, run: Run, stream: str) -> HandedOver:
         """Make the run durable and reachable; when that was is told."""
         if run.follows or run.has_handle:
+            run.has_handle = True
             (first, *_) = await read_inbox(run.journal, stream)
             assert isinstance(first.event, HandedOver)
             return first.event

@@ -1,6 +1,7 @@
 """The 2025 revisions over HTTP: sessions, resumable streams, GET, DELETE and batches."""
 
 import logging
+from contextlib import ExitStack, closing
 from functools import partial
 from math import inf
 from typing import cast
@@ -9,10 +10,10 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INVALID_REQUEST
 
-from headway.engine import Engine, Run, RunContext
+from headway.engine import Engine, Run, RunContext, stopping
 from headway.errors import ProtocolError
-from headway.events import encode_json
-from headway.journal import Journal
+from headway.events import Heard, encode_json
+from headway.journal import Head, Journal
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import (
     RunCursor,
@@ -30,16 +31,24 @@ from headway.protocol.inbound import (
     check_version,
 )
 from headway.protocol.keys import META_KEY
-from headway.transport.answers import Answers
+from headway.transport.answers import Answers, Place
 from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
+from headway.transport.feed import Feed, Reach
 from headway.transport.guard import check_accept
-from headway.transport.reading import End
-from headway.transport.sessions import Session, Sessions
+from headway.transport.reading import End, Readable
+from headway.transport.session import Session
+from headway.transport.sessions import Sessions
 from headway.transport.sse import Headers, Voice, send_empty, send_json
 
 logger = logging.getLogger(__name__)
+
+CATCH_UP = 2.0
+"""Seconds in which what a client was shown by one process has to be stored for the others."""
+
+LOOK_AGAIN = 0.05
+"""Seconds between looks for that."""
 
 
 class Handshake:
@@ -77,7 +86,7 @@ class Handshake:
 
     async def _initialize(self, exchange: Exchange, message: Message) -> None:
         check_accept(exchange.headers, JSON, SSE)
-        session = self._sessions.draft(exchange.owner)
+        session = self._draft(exchange)
         context = self._context(exchange, message, session, can_ask=False)
         result = await self._dialogue.open(session, message, context)
         body = render.escape_lines(render.response(message.id, encode_json(result)))
@@ -90,6 +99,16 @@ class Handshake:
             await send_empty(exchange.send, 202, _header(session))
             return
         check_accept(exchange.headers, JSON, SSE)
+        with self._place(session, message) as place:
+            await self._answer(exchange, session, message, place)
+
+    def _place(self, session: Session, message: Message) -> Place:
+        known = going_on(session, message)
+        return self._answers.place(session.tag, None if known is None else known.stream)
+
+    async def _answer(
+        self, exchange: Exchange, session: Session, message: Message, place: Place
+    ) -> None:
         context = self._context(exchange, message, session, can_ask=True)
         run = await self._dialogue.run_of(session, message, context, exchange.key)
         task = await self._dialogue.task(session, run, message)
@@ -99,14 +118,18 @@ class Handshake:
         task = tasks_2025.waited_for(message.method, message.params)
         voice = self._voice(session, message.id, message.token, run.id, 0, task)
         answer = self._answers.open(
-            run.stream, 0, voice, exchange.receive, exchange.send, _header(session)
+            self._answers.cursor(run.stream),
+            voice,
+            exchange.receive,
+            exchange.send,
+            _header(session),
         )
         self._dialogue.offer(session, run, answer, message, can_reconnect=session.era.primes)
         with session:
             # A call that asks for progress will stream, and a stream that opens at once can be
             # resumed even when it is cut before the tool says anything.
             at_once = session.era.primes and message.token is not None
-            await self._answers.answer(run, answer, session.era, at_once=at_once)
+            await self._answers.answer(run, answer, session.era, place, at_once=at_once)
 
     async def post_batch(self, exchange: Exchange, values: list[object]) -> None:
         """Answer an array of messages, as 2025-03-26 allows it.
@@ -124,21 +147,26 @@ class Handshake:
             )
         if requests:
             check_accept(exchange.headers, JSON, SSE)
-        for message in requests:
-            going_on(session, message)
-        for message in messages:
-            if not message.is_request:
-                await self._take(exchange, session, message)
-        if not requests:
-            await send_empty(exchange.send, 202, _header(session))
-            return
+        with ExitStack() as stack:
+            places = [stack.enter_context(self._place(session, message)) for message in requests]
+            for message in messages:
+                if not message.is_request:
+                    await self._take(exchange, session, message)
+            if not requests:
+                await send_empty(exchange.send, 202, _header(session))
+                return
+            await self._answer_batch(exchange, session, requests, places)
+
+    async def _answer_batch(
+        self, exchange: Exchange, session: Session, requests: list[Message], places: list[Place]
+    ) -> None:
         batch = Batch(exchange.receive, exchange.send, _header(session))
         runs = await self._runs_of(exchange, session, requests)
-        for message, run in zip(requests, runs, strict=True):
+        for message, run, place in zip(requests, runs, places, strict=True):
             voice = self._voice(session, message.id, message.token, run.id, 0)
-            batch.add(
-                run.stream, self._answers.open(run.stream, 0, voice, batch.receive, batch.send)
-            )
+            cursor = self._answers.cursor(run.stream)
+            answer = self._answers.open(cursor, voice, batch.receive, batch.send)
+            batch.add(run.stream, answer, place)
         with session:
             await batch.respond(self._answers)
 
@@ -153,6 +181,14 @@ class Handshake:
                 "The Mcp-Session-Id header is missing; send initialize to open a session",
             )
         return await self._sessions.find(session_id, exchange.owner)
+
+    def _draft(self, exchange: Exchange) -> Session:
+        """The session that an `initialize` is about to open.
+
+        Raises:
+            ProtocolError: There are as many as there may be (503).
+        """
+        return self._sessions.draft(exchange.owner)
 
     async def _runs_of(
         self, exchange: Exchange, session: Session, requests: list[Message]
@@ -195,30 +231,45 @@ class Handshake:
                 else:
                     await self._listen(exchange, session, place)
             except ProtocolError:
-                logger.warning("session %s…: an event id was refused", session.tag[:6])
+                logger.warning("session %s…: an event id was refused", session.name[:6])
                 raise
 
     async def _listen(
         self, exchange: Exchange, session: Session, place: SessionCursor | None
     ) -> None:
+        if self._engine.is_draining:
+            raise stopping()
         if place is None:
-            place = SessionCursor(session.tag, session.delivered)
-        if place.tag != session.tag or place.seq > session.seq:
+            begin = session.heard
+        elif place.tag == session.name and place.seq <= session.seq:
+            begin = Reach(place.seq, min(place.changes, session.sessions.changes.last))
+        else:
             raise unknown_event()
-        prefix = session_prefix(session.tag)
+        prefix = session_prefix(session.name)
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        opening = self._opening(session.era, prefix, place.seq)
-        voice = Voice(reader, prefix=prefix, opening=opening, seen=session.deliver)
-        await self._stream(exchange, session, session.stream, place.seq, voice)
+        opening = self._opening(session.era, prefix, b"%d-%d" % begin)
+        known = session.heard
+        with closing(Feed(session, begin)) as feed:
+
+            def seen() -> None:
+                session.deliver(feed.reach)
+
+            voice = Voice(reader, prefix=prefix, opening=opening, seen=seen, mark=feed.mark)
+            try:
+                await self._stream(exchange, session, session.stream, feed, voice)
+            finally:
+                if session.heard != known and session.is_open:
+                    # Where it came to, for a GET without an id in another process.
+                    session.record(Heard(*session.heard))
 
     async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
         """A request's stream again, after the entry its reader saw last."""
         # The name holds this session's tag: a run of another session is not found.
         stream = f"run/{session.tag}/{place.run}"
-        head = await self._journal.head(stream)
+        after = place.seq
+        head = await self._caught_up(stream, after)
         if head is None:
             raise unknown_event()
-        after = place.seq
         if self._journal.is_durable:
             # A crash takes back what was not stored yet, and its numbers are given anew: the end
             # of a run is told to whoever asks behind it, for it may not be what was seen.
@@ -227,24 +278,50 @@ class Handshake:
             raise unknown_event()
         voice = self._voice(session, place.id, place.token, place.run, after)
         limit = self._dialogue.reconnect_after(session, place.token)
-        await self._stream(exchange, session, stream, after, voice, limit)
+        self._engine.tally.resumed += 1
+        cursor = self._answers.cursor(stream, after)
+        await self._stream(exchange, session, stream, cursor, voice, limit)
+
+    async def _caught_up(self, stream: str, seq: int) -> Head | None:
+        """The head of a stream when `seq` is in it, or when that seems to be lost.
+
+        A reader of the process that writes is told before the storage is. One that comes here a
+        moment later would hear the same again, or not find the stream at all.
+        """
+        clock, head = self._engine.clock, await self._journal.head(stream)
+        limit = clock.now() + CATCH_UP
+        while await self._is_behind(stream, head, seq) and clock.now() < limit:
+            await clock.sleep(LOOK_AGAIN)
+            head = await self._journal.head(stream)
+        return head
+
+    async def _is_behind(self, stream: str, head: Head | None, seq: int) -> bool:
+        """Whether another process may be about to store what its reader has seen."""
+        if not self._journal.is_durable:
+            return False
+        if head is None:
+            return await self._engine.is_of_another(stream)
+        return not head.ended and head.last < seq
 
     async def _stream(
         self,
         exchange: Exchange,
         session: Session,
         stream: str,
-        after: int,
+        cursor: Readable,
         voice: Voice,
         limit: float = inf,
     ) -> None:
+        place = self._answers.place(session.tag, stream)
         answer = self._answers.open(
-            stream, after, voice, exchange.receive, exchange.send, _header(session)
+            cursor, voice, exchange.receive, exchange.send, _header(session)
         )
-        closing = partial(answer.stop, End.CLOSED)
-        timer = None if limit == inf else self._engine.clock.call_later(limit, closing)
+        answer.since = await self._sessions.take_over(stream)
+        stop = partial(answer.stop, End.CLOSED)
+        timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
         try:
-            await self._answers.run(stream, answer, answer.stream())
+            with place:
+                await self._answers.run(stream, answer, answer.stream(), place)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -256,7 +333,7 @@ class Handshake:
             ProtocolError: The session is not this client's.
         """
         session = await self._session(exchange)
-        self._sessions.close(session, "the client closed it")
+        await self._sessions.close(session, "the client closed it")
         self._answers.close(session.stream)
         await send_empty(exchange.send, 200)
 
@@ -297,19 +374,20 @@ class Handshake:
         task: str = "",
     ) -> Voice:
         identity = cast("str | int", identity)
-        prefix = run_prefix(run_id, identity, token)
+        prefix = run_prefix(run_id, identity, token) if session.era.has_event_ids else None
         reader = render.Reader(
             identity, token, session.era, lambda: session.level_rank, run_id, task=task
         )
-        return Voice(reader, prefix=prefix, opening=self._opening(session.era, prefix, seq))
+        opening = self._opening(session.era, prefix, b"%d" % seq)
+        return Voice(reader, prefix=prefix, opening=opening)
 
-    def _opening(self, era: Era, prefix: bytes, seq: int) -> bytes:
+    def _opening(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
         """The priming event: an id to come back with before anything was said."""
-        if not era.primes:
+        if not era.primes or prefix is None:
             return b""
         retry = int(self._answers.settings.retry * 1000)
-        return b"id: %b%d\nretry: %d\ndata: \n\n" % (prefix, seq, retry)
+        return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
 
 
 def _header(session: Session) -> Headers:
-    return ((b"mcp-session-id", session.id.encode()),)
+    return () if session.is_single else ((b"mcp-session-id", session.id.encode()),)

@@ -35,6 +35,7 @@ from headway.transport.handshake import Handshake
 from headway.transport.kernel import Kernel
 from headway.transport.modern import Modern
 from headway.transport.sessions import Sessions
+from headway.transport.stateless import Stateless
 from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class HttpTransport:
         guard: Guard,
         watchers: Watchers,
     ) -> None:
-        self.answers = Answers(engine.journal, settings, clock)
+        self.answers = Answers(engine.journal, settings, clock, engine.tally)
         self._engine = engine
         self._settings = settings
         self._guard = guard
@@ -62,7 +63,9 @@ class HttpTransport:
         enveloped = Enveloped(kernel, engine, watchers, hand_over)
         dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
         self._modern = Modern(kernel, self.answers, enveloped)
-        self._handshake = Handshake(dialogue, engine, sessions, self.answers)
+        handshake = Stateless if settings.stateless else Handshake
+        self._handshake = handshake(dialogue, engine, sessions, self.answers)
+        sessions.on_reader = self.answers.replaced
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._post,
             "GET": self._get,
@@ -79,6 +82,7 @@ class HttpTransport:
                 raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
             await handler(exchange)
         except ProtocolError as error:
+            self._engine.tally.refuse(error.status, error.limit)
             await refuse(send, error)
         except ClientGone:
             logger.debug("the client left before its request was read")

@@ -11,7 +11,8 @@ from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.models import InitializationOptions
 from mcp.server.runner import ServerRunner, aclose_shielded
-from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import (
     MCP_PARAM_HEADER_PREFIX,
     InboundLadderRejection,
@@ -23,14 +24,16 @@ from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
     PROTOCOL_VERSION_META_KEY,
+    InitializeRequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
+from headway.auth import acting_for
 from headway.engine import Execute, RunContext
 from headway.errors import ProtocolError
-from headway.events import Accepted, decode_json
+from headway.events import Restartable, decode_json
 from headway.protocol.inbound import Message, refusal
 
 logger = logging.getLogger(__name__)
@@ -76,18 +79,19 @@ class Kernel:
 
         return execute
 
-    def again(self, accepted: Accepted) -> Execute:
-        """What executes a request anew that only the journal knows of; its client is not there."""
-        method, version = accepted.method, accepted.version
-        params: Any = None if accepted.params is None else decode_json(accepted.params)
-        if version in MODERN_PROTOCOL_VERSIONS:
-            connection = Connection.from_envelope(version, None, None)
-        else:
-            connection = Connection.for_loop(cast("Any", _Nobody()), session_id=None)
-            connection.protocol_version = version
-            connection.initialized.set()
-        runner = self.runner(connection)
-        return lambda context: runner.on_request(context, method, params)
+    def again(self, begun: Restartable) -> Execute:
+        """What executes a request that another process accepted."""
+        method, params = begun.method, cast("dict[str, Any]", decode_json(begun.params))
+
+        async def execute(context: RunContext) -> dict[str, Any]:
+            connection = _connection(begun, params, context)
+            try:
+                with acting_for(begun.access):
+                    return await self.runner(connection).on_request(context, method, params)
+            finally:
+                await aclose_shielded(connection)
+
+        return execute
 
     async def notify(
         self, runner: ServerRunner[Any], context: RunContext, message: Message
@@ -177,12 +181,33 @@ class Kernel:
         return None
 
 
-class _Nobody:
-    """The client of a request that is executed anew, outside of the request."""
+def _connection(begun: Restartable, params: Mapping[str, Any], context: RunContext) -> Connection:
+    """What its server gets to know of the client of a request that another process accepted."""
+    if begun.version in MODERN_PROTOCOL_VERSIONS:
+        meta = params.get("_meta", {})
+        info, capabilities = meta.get(CLIENT_INFO_META_KEY), meta.get(CLIENT_CAPABILITIES_META_KEY)
+        return Connection.from_envelope(begun.version, info, capabilities)
+    connection = Connection.for_loop(cast("Any", _Channel(context)), session_id=None)
+    if begun.client is not None:
+        client = decode_json(begun.client)
+        connection.client_params = InitializeRequestParams.model_validate(client, by_name=False)
+    connection.protocol_version = begun.version
+    connection.initialized.set()
+    return connection
 
-    async def notify(self, method: str, params: object, opts: object = None) -> None:
-        """Nobody hears it."""
 
-    async def send_raw_request(self, method: str, params: object, opts: object = None) -> Any:
-        """Nobody is there to ask."""
-        raise NoBackChannelError(method)
+class _Channel:
+    """What a server says outside of a request, where there is only the request: it goes there."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    async def notify(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> None:
+        await self._context.notify(method, params, opts)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        return await self._context.send_raw_request(method, params, opts)

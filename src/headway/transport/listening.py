@@ -31,7 +31,8 @@ def subscribed_tasks(message: Message) -> list[str]:
     wanted = (message.params or {}).get("notifications")
     ids = cast("dict[str, object]", wanted if isinstance(wanted, dict) else {}).get("taskIds")
     found = cast("list[object]", ids) if isinstance(ids, list) else []
-    return [name for name in dict.fromkeys(found) if isinstance(name, str) and "/" not in name]
+    names = [name for name in found if isinstance(name, str) and "/" not in name]
+    return list(dict.fromkeys(names))
 
 
 class ListenContext(RunContext):

@@ -55,7 +55,9 @@ class Modern:
         await self._kernel.check_param_headers(route, message, headers, context)
         run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
         voice = Voice(reader_of(message, run), status=_status)
-        answer = self._answers.open(run.stream, 0, voice, exchange.receive, exchange.send)
+        answer = self._answers.open(
+            self._answers.cursor(run.stream), voice, exchange.receive, exchange.send
+        )
         self._enveloped.offer(run, answer, message)
         await self._answers.answer(run, answer, MODERN)
 

@@ -2,11 +2,10 @@
 
 import logging
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
 from headway.events import Entry
-from headway.journal import Cursor
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +21,21 @@ class End(StrEnum):
     FAILED = "the journal cannot be read"
 
 
+class Readable(Protocol):
+    """A reader's place: a `Cursor`, or what is asked like one."""
+
+    after: int
+    done: bool
+
+    async def next(self) -> list[Entry]:
+        """As `Cursor.next`."""
+        ...
+
+    def nudge(self) -> None:
+        """As `Cursor.nudge`."""
+        ...
+
+
 class Page(NamedTuple):
     """What a cursor found."""
 
@@ -32,7 +46,7 @@ class Page(NamedTuple):
     """Why there will be nothing more, when it is not the stream's own end."""
 
 
-async def read_on(cursor: Cursor) -> Page:
+async def read_on(cursor: Readable) -> Page:
     """The next entries, waiting until there are some; none when nudged or at the end."""
     missed = 0
     while True:

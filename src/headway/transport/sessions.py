@@ -1,52 +1,46 @@
-"""2025 sessions: who shook hands, what they asked to hear, and their own stream.
+"""2025 sessions: which there are, and what the processes that serve them tell each other.
 
 A session is a stream of facts in the journal, and what a process holds of it is their fold:
-another process, or the same one after a restart, takes a session up by reading its stream.
-What a server says outside of any request are entries of that stream too; a GET reads them.
+whichever process gets the next request takes the session up by reading on in its stream. What a
+server says outside of any request are entries of that stream too; a GET reads them.
+
+Two boards join the processes. On `changes` is what clients hear of: a list or a resource that is
+another now. On `notices` is what only processes need: that a session has news, that a request is
+to be stopped, that a stream has a newer reader.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 
-from mcp.server.connection import Connection
-from mcp.server.runner import ServerRunner
-from mcp.shared.dispatcher import CallOptions
-from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, InitializeRequestParams
 from msgspec import Raw
 
 from headway.clock import Clock, Timer
-from headway.engine import BUSY, RunContext, as_event, current_run, tell
-from headway.errors import EntriesTrimmed, JournalError, ProtocolError, StreamNotFound
-from headway.events import (
-    Alive,
-    Entry,
-    Event,
-    InputReceived,
-    InputRequested,
-    LevelSet,
-    Notified,
-    SessionClosed,
-    SessionOpened,
-    SessionReady,
-    Subscribed,
-    Unsubscribed,
-    decode_json,
-    encode_json,
+from headway.engine import BUSY
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalError,
+    ProtocolError,
+    StreamEnded,
+    StreamNotFound,
+    journal_away,
 )
+from headway.events import Alive, Entry, SessionClosed, SessionOpened, decode_json, encode_json
 from headway.journal import Journal
-from headway.protocol.cursors import tag_of
-from headway.protocol.eras import ERAS, Era, rank_of
+from headway.journal.cursor import PAGE
+from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
+from headway.protocol.cursors import principal_tag
 from headway.settings import Settings
+from headway.transport.board import Board
+from headway.transport.session import Session
 
 logger = logging.getLogger(__name__)
-
-ANSWER_WITHIN = 300.0
-"""Seconds a question outside of any request waits for its answer."""
 
 SWEEP_SHARE = 10
 """Idle sessions are looked for this many times within `session_ttl`."""
@@ -58,167 +52,11 @@ SIGN_SHARE = 2
 ABANDONED = 1 + 1 / SIGN_SHARE + 1 / SWEEP_SHARE
 """Times `session_ttl` without an entry: by then every process would have noticed some use."""
 
+STORE_WITHIN = 1.0
+"""Seconds that a client who closes its session waits for all processes to know."""
 
-class Session:
-    """One 2025 session in this process."""
-
-    __slots__ = (
-        "_asks", "_waiting", "connection", "delivered", "era", "holds", "id", "is_open",
-        "level_rank", "owner",
-        "requests", "runner", "seq", "sessions", "signed", "subscriptions", "tag", "used",
-    )  # fmt: skip
-
-    def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
-        self.sessions = sessions
-        self.id = session_id
-        self.tag = tag_of(session_id)
-        self.owner = owner
-        self.era: Era = ERAS["2025-11-25"]
-        self.level_rank = 0
-        self.subscriptions: frozenset[str] = frozenset()
-        self.requests: dict[str | int, RunContext] = {}
-        self.connection = Connection.for_loop(_SessionChannel(self), session_id=session_id)
-        self.runner: ServerRunner[Any] | None = None
-        self.seq = 0
-        self.delivered = 0
-        self.used = self.signed = sessions.clock.now()
-        self.holds = 0
-        self.is_open = True
-        self._waiting: dict[str, asyncio.Future[Any]] | None = None
-        self._asks = 0
-
-    @property
-    def stream(self) -> str:
-        """The session's stream in the journal."""
-        return f"session/{self.tag}"
-
-    def __enter__(self) -> None:
-        """A request or an open stream keeps the session alive while it lasts."""
-        self.holds += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.holds -= 1
-        self.used = self.sessions.clock.now()
-
-    def deliver(self, seq: int) -> None:
-        """The client was sent its stream up to `seq`; the next GET goes on from there."""
-        self.delivered = max(self.delivered, seq)
-
-    def record(self, event: Event) -> None:
-        """Add a fact to the session's stream."""
-        self._apply(event)
-        journal = self.sessions.journal
-        try:
-            self.seq = journal.append_nowait(self.stream, event, after=self.seq)
-        except JournalError as error:
-            # Another process wrote the stream since: take up its number and try once more.
-            logger.info("session %s…: %s", self.tag[:6], error)
-            self.sessions.later(self._record_again(event))
-
-    async def _record_again(self, event: Event) -> None:
-        try:
-            head = await self.sessions.journal.attach(self.stream)
-            self.seq = await self.sessions.journal.append(self.stream, [event], after=head.last)
-        except JournalError as error:
-            logger.warning("session %s…: a fact was not stored: %s", self.tag[:6], error)
-
-    def fold(self, entries: Iterable[Entry]) -> None:
-        """Take up what the stream says."""
-        for entry in entries:
-            self._apply(entry.event)
-            self.seq = entry.seq
-
-    def _apply(self, event: Event) -> None:
-        match event:
-            case SessionOpened():
-                self.owner = event.owner
-                self.era = ERAS.get(event.version, self.era)
-                self.connection.client_params = _client_params(bytes(event.params))
-                self.connection.protocol_version = event.version
-            case SessionReady():
-                self.connection.initialized.set()
-            case LevelSet():
-                self.level_rank = rank_of(event.level)
-            case Subscribed():
-                self.subscriptions |= {event.uri}
-            case Unsubscribed():
-                self.subscriptions -= {event.uri}
-            case _:
-                pass
-
-    async def ask(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
-        """Put a question to the client on the session's own stream and wait for the answer."""
-        self._asks += 1
-        key = f"get.{self.tag}.{secrets.token_urlsafe(6)}{self._asks}"
-        if self._waiting is None:
-            self._waiting = {}
-        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        self.record(InputRequested(key, method, None if params is None else encode_json(params)))
-        late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
-        timer = self.sessions.clock.call_later(
-            limit or ANSWER_WITHIN, lambda: answer.done() or answer.set_exception(late)
-        )
-        try:
-            return await answer
-        finally:
-            timer.cancel()
-            self._waiting.pop(key, None)
-            self.record(InputReceived(key))
-
-    def answer(self, key: str, result: object, error: Exception | None) -> bool:
-        """Hand a client's answer to whoever waits for it; False when nobody does."""
-        for context in list(self.requests.values()):
-            run = context.run
-            if run is not None and key.startswith(run.id) and run.answer(key, result, error):
-                return True
-        waiting = (self._waiting or {}).get(key)
-        if waiting is None or waiting.done():
-            return False
-        if error is None:
-            waiting.set_result(result)
-        else:
-            waiting.set_exception(error)
-        return True
-
-
-class _SessionChannel:
-    """What a server says outside of a request (`mcp.shared.dispatcher.Outbound`).
-
-    Said while a request is being handled it belongs to that request, whether the author
-    passed its id or not: questions and progress go on the request's own stream, where the
-    client listens, not on a GET stream that may not be open.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def _context(self) -> RunContext | None:
-        run = current_run.get()
-        if run is None:
-            return None
-        for context in self._session.requests.values():
-            if context.run is run:
-                return context
-        return None
-
-    async def notify(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> None:
-        if method == "notifications/progress":
-            context = self._context()
-            if context is not None and context.run is not None:
-                tell(context.run, context.token, method, params)
-            return
-        self._session.record(as_event(method, params))
-
-    async def send_raw_request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
-        limit = (opts or {}).get("timeout")
-        context = self._context()
-        if context is not None and context.run is not None:
-            return await context.run.ask(method, params, limit)
-        return await self._session.ask(method, params, limit)
+CHANGES_HELD = 256
+"""The newest changes that are held in memory, for streams that are open."""
 
 
 class Sessions:
@@ -228,18 +66,41 @@ class Sessions:
         self.journal = journal
         self.settings = settings
         self.clock = clock
+        self.process = secrets.token_urlsafe(8)
+        """A name for this process that no other one has."""
+        self.changes = Board(journal, clock, "changes", self._on_change, kept=CHANGES_HELD)
+        self.notices = Board(journal, clock, "notices", self._on_notice)
+        self.on_change: Callable[[Changed], Awaitable[None]] = _ignore
+        """Told of changes that another process has said."""
+        self.on_reader: Callable[[str, int], None] = _nothing
+        """Told of streams that a client reads in another process, and since which notice."""
         self._known: dict[str, Session] = {}
+        self._by_tag: dict[str, Session] = {}
+        self._ending: dict[str, Session] = {}  # closed, and not in the journal yet
+        self._opening = set[Session]()  # known, but perhaps not in the journal yet
+        self._each = Counter[str]()  # of each principal
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: Timer | None = None
+        self.expired = 0  # sessions let go of because they were idle
+        self._is_looking = False
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def start(self) -> None:
-        """Begin to look for idle sessions, those left by processes that are gone among them."""
-        if self.journal.is_durable:
-            self.later(self._close_abandoned())
-        self._sweeping = self.clock.call_later(self.settings.session_ttl / SWEEP_SHARE, self._sweep)
+    @property
+    def most_of_one(self) -> int:
+        """How many the authenticated caller has that has most."""
+        return max((many for owner, many in self._each.items() if owner), default=0)
+
+    async def start(self) -> None:
+        """Hear what other processes tell, and begin to look for idle sessions.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        await self.changes.open()
+        await self.notices.open()
+        self._begin_sweep()
 
     async def stop(self) -> None:
         """Let go of everything; the sessions stay in the journal."""
@@ -247,7 +108,11 @@ class Sessions:
             self._sweeping.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self.changes.close()
+        await self.notices.close()
         self._known.clear()
+        self._by_tag.clear()
+        self._each.clear()
 
     def later(self, work: Any) -> None:
         """Run a coroutine on its own."""
@@ -255,116 +120,288 @@ class Sessions:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    # Opening, finding and closing
+
     def draft(self, owner: str) -> Session:
         """A session that is not open yet: nothing of it is kept until `open`.
 
         Raises:
-            ProtocolError: There are as many sessions as there may be (503).
+            ProtocolError: This process has as many sessions as it may (503).
         """
         if len(self._known) >= self.settings.max_sessions:
-            raise ProtocolError(
-                BUSY,
-                f"{len(self._known)} sessions are open and no more are accepted; "
-                "close one with DELETE, or try again later",
-                status=503,
-                retry_after=10,
-            )
+            many = f"{len(self._known)} sessions are open and no more are accepted"
+            raise _too_many(many, "max_sessions")
         return Session(self, secrets.token_urlsafe(24), owner)
 
-    def open(self, session: Session, version: str, params: object) -> None:
-        """The handshake is done: keep the session."""
-        self._known[session.id] = session
-        session.record(SessionOpened(version, _shared(bytes(encode_json(params))), session.owner))
-
-    async def find(self, session_id: str, owner: str) -> Session:
-        """The session with this id, taken up from the journal if another process opened it.
+    async def open(self, session: Session, version: str, params: object) -> None:
+        """The handshake is done: keep the session, where every process finds it.
 
         Raises:
-            ProtocolError: 404 for an unknown, an expired and a foreign session alike.
+            ProtocolError: Its caller has as many sessions as it may (503).
         """
-        session = self._known.get(session_id) or await self._adopt(session_id)
-        if session is None or session.owner != owner:
-            raise ProtocolError(
-                -32600,
-                "No such session: it has ended or expired; send initialize to open a new one",
-                status=404,
-            )
+        await self._check_owner(session.owner)
+        # Nothing was waited for since: no other one of this process can have come between.
+        self._keep(session)
+        self._opening.add(session)
+        said = _shared(bytes(encode_json(params)))
+        try:
+            await session.keep(SessionOpened(version, said, session.owner, self.changes.last))
+        finally:
+            self._opening.discard(session)
+
+    async def _check_owner(self, owner: str) -> None:
+        """See that an authenticated caller may have one more session, of those of all processes.
+
+        Raises:
+            ProtocolError: It has as many as it may (503).
+        """
+        if not owner:
+            return
+        most = self.settings.max_sessions_each
+        prefix = f"session/{principal_tag(owner)}"
+        many = await self.journal.everywhere.count(prefix, partial(self._opened, owner), most)
+        mine = self._each[owner] if many is None else many
+        if mine >= most:
+            raise _too_many(f"{mine} of your sessions are open", "max_sessions_each")
+
+    def _opened(self, owner: str) -> list[str]:
+        """A caller's sessions that may not be stored yet. Of the others the journal knows more
+        than this process: which have been closed."""
+        return [session.stream for session in self._opening if session.owner == owner]
+
+    async def find(self, session_id: str, owner: str) -> Session:
+        """The session with this id as it is now, whichever process opened it.
+
+        Raises:
+            ProtocolError: 404 for an unknown, an expired and a foreign session alike; 503 for one
+                that cannot be read at the moment.
+        """
+        if session_id in self._ending:
+            raise _no_session()
+        known = self._known.get(session_id)
+        session = known or Session(self, session_id, owner)
+        await self._take_up(session, is_known=known is not None)
+        if not session.is_open or not session.is_known or session.owner != owner:
+            raise _no_session()
+        if known is None:
+            session = self._known.get(session_id) or self._keep(session)
         session.used = self.clock.now()
+        if session.is_to_be_restated:
+            session.record(session.restated())
         return session
 
-    async def _adopt(self, session_id: str) -> Session | None:
-        session = Session(self, session_id, "")
-        try:
-            if await self.journal.head(session.stream) is None:
-                return None
-            while True:
-                # Not `head`, which shows an end only when it is stored: the session that a
-                # client closed a moment ago must not come back.
-                head = await self.journal.attach(session.stream)
-                if head.ended:
-                    return None
-                if session.seq >= head.last:
-                    break
-                session.fold(await self.journal.read(session.stream, after=session.seq))
-        except (StreamNotFound, EntriesTrimmed):
-            return None
-        session.delivered = session.seq
-        return self._known.setdefault(session_id, session)
+    async def _take_up(self, session: Session, *, is_known: bool) -> None:
+        """Read on in a session's stream.
 
-    def close(self, session: Session, reason: str) -> None:
-        """End a session: its id is unknown from now on, its runs are cancelled.
-
-        Not those that a client can come back to without it: by their key, or as a task.
+        Raises:
+            ProtocolError: The journal cannot be read, and nothing is known of the session (503).
         """
-        self._known.pop(session.id, None)
-        session.is_open = False
-        session.record(SessionClosed(reason))
-        for context in list(session.requests.values()):
-            if context.run is not None and not context.run.has_handle:
-                context.run.cancel("session", "the session was closed")
+        try:
+            await self._read_on(session)
+        except JournalError as error:
+            if not is_known:
+                raise journal_away() from None
+            # What is known may be old, but a client is not to be sent away for that.
+            logger.warning("session %s… was not looked at: %s", session.name[:6], error)
+        if is_known and not session.is_open:
+            self._over(session)
 
-    def broadcast(self, method: str, params: dict[str, Any] | None, uri: str | None = None) -> None:
-        """Tell all sessions of a change; one of a resource only those that subscribed."""
-        event = Notified(method, encode_json(params) if params else None)
+    async def _read_on(self, session: Session) -> None:
+        page: list[Entry] | None = None
+        while page is None or page:
+            try:
+                page = await self.journal.read(session.stream, after=session.seq)
+            except EntriesTrimmed as error:
+                session.seq = error.first - 1
+                continue
+            except StreamNotFound:
+                session.is_open = False
+                return
+            before = session.seq
+            session.fold(page)
+            if session.seq == before or not session.is_open or len(page) < PAGE:
+                return
+
+    def _keep(self, session: Session) -> Session:
+        self._known[session.id] = session
+        self._by_tag[session.tag] = session
+        self._each[session.owner] += 1
+        return session
+
+    def _let_go(self, session: Session) -> None:
+        if self._known.pop(session.id, None) is not None:
+            del self._by_tag[session.tag]
+            self._each[session.owner] -= 1
+            if not self._each[session.owner]:
+                del self._each[session.owner]
+
+    async def close(self, session: Session, reason: str) -> None:
+        """End a session: its id is unknown from now on, and its runs end as `on_delete` says.
+
+        In every process, unless the journal cannot be written: then here, and in the others when
+        it can be.
+        """
+        self._over(session)
+        self._ending[session.id] = session
+        storing = asyncio.create_task(self._store_end(session, reason))
+        self._tasks.add(storing)
+        storing.add_done_callback(self._tasks.discard)
+        await asyncio.wait([storing], timeout=STORE_WITHIN)
+
+    async def _store_end(self, session: Session, reason: str) -> None:
+        if await session.keep(SessionClosed(reason)):
+            self._ending.pop(session.id, None)
+
+    def _over(self, session: Session) -> None:
+        """A session is closed, by whichever process."""
+        self._let_go(session)
+        session.is_open = False
+        session.wake()
+        if self.settings.on_delete == "cancel":
+            session.cancel_all()
+
+    # Between processes
+
+    async def tell_of(self, session: Session, *, in_order: bool = False) -> None:
+        """Have the other processes look at a session; `in_order`: before later changes."""
+        if self.journal.is_durable:
+            board = self.changes if in_order else self.notices
+            await board.tell(SessionTold(session.tag))
+
+    async def cancel_elsewhere(self, session: Session, identity: object, reason: object) -> None:
+        """Stop a request of a session that this process does not handle."""
+        if self.journal.is_durable:
+            why = reason[:200] if isinstance(reason, str) else None
+            await self.notices.tell(RequestCancelled(session.tag, encode_json(identity), why))
+
+    async def take_over(self, stream: str) -> int:
+        """A client reads a stream here from now on; what another process still sends of it ends.
+
+        Returns the number of the notice: of two readers the one with the higher number stays.
+        """
+        if not self.journal.is_durable:
+            return 0
+        return await self.notices.tell(ReaderCame(stream, self.process))
+
+    def change(self, method: str, uri: str = "") -> None:
+        """Tell all clients of a change; of a resource those that subscribed to it."""
+        self.later(self.changes.tell(Changed(method, uri, self.process)))
+
+    def tell_watchers(self, uri: str, told: Callable[[Session], None]) -> None:
+        """Call `told` for the sessions known here that subscribed to `uri`."""
         for session in list(self._known.values()):
-            if uri is None or uri in session.subscriptions:
-                session.record(event)
+            if uri in session.subscriptions:
+                told(session)
+
+    def _on_change(self, entry: Entry) -> None:
+        match entry.event:
+            case SessionTold(tag):
+                self._look_at(tag)
+            case Changed(by=by) as change:
+                if by != self.process:
+                    self.later(self.on_change(change))
+                for session in self._known.values():
+                    for feed in session.feeds:
+                        feed.wake()
+            case _:
+                pass
+
+    def _on_notice(self, entry: Entry) -> None:
+        match entry.event:
+            case SessionTold(tag):
+                self._look_at(tag)
+            case RequestCancelled(tag, request, reason):
+                session = self._by_tag.get(tag)
+                if session is not None:
+                    session.cancel_request(decode_json(request), reason)
+            case ReaderCame(stream, by) if by != self.process:
+                self.on_reader(stream, entry.seq)
+            case _:
+                pass
+
+    def _look_at(self, tag: str) -> None:
+        """A session has news: for its feeds, for who waits for an answer, for its runs."""
+        session = self._by_tag.get(tag)
+        if session is not None:
+            session.wake()
+            self.later(self._take_up(session, is_known=True))
+
+    # Idle sessions
+
+    def _begin_sweep(self) -> None:
+        """Look for idle sessions, those left by processes that are gone among them."""
+        if self.journal.is_durable and not self._is_looking:
+            self.later(self._close_abandoned())
+        self._sweeping = self.clock.call_later(self.settings.session_ttl / SWEEP_SHARE, self._sweep)
 
     def _sweep(self) -> None:
         now, ttl = self.clock.now(), self.settings.session_ttl
+        for session in list(self._ending.values()):
+            self.later(self._store_end(session, "it was closed"))
         for session in list(self._known.values()):
             is_idle = not session.holds and not session.requests and session.used < now - ttl
             if not self.journal.is_durable:
                 if is_idle:
-                    self.close(session, "idle")
+                    self.expired += 1
+                    self.later(self.close(session, "idle"))
             elif is_idle:
                 # Another process may still serve it: its age in the journal decides.
-                del self._known[session.id]
+                self.expired += 1
+                self._let_go(session)
             elif session.signed < now - ttl / SIGN_SHARE:
                 session.signed = now
                 session.record(Alive())
-        self.start()
+        self._begin_sweep()
 
     async def _close_abandoned(self) -> None:
         """End the sessions that no process has seen any use of."""
+        self._is_looking = True  # one pass may take longer than the time to the next
         limit = self.clock.time() - ABANDONED * self.settings.session_ttl
         try:
+            known = {session.stream for session in self._known.values()}
             for stream in await self.journal.streams("session/", unfinished=True):
-                head = await self.journal.head(stream)
-                if head is None or head.ended:
-                    continue
-                last = await self.journal.read(stream, after=head.last - 1)
-                if last and last[-1].time < limit:
-                    closing = [SessionClosed("idle")]
-                    await self.journal.append(stream, closing, after=head.last)
+                if stream not in known:
+                    await self._close_if_abandoned(stream, limit)
         except JournalError as error:
             logger.warning("idle sessions were not looked for: %s", error)
+        finally:
+            self._is_looking = False
+
+    async def _close_if_abandoned(self, stream: str, limit: float) -> None:
+        head = await self.journal.head(stream)
+        if head is None or head.ended:
+            return
+        last = await self.journal.read(stream, after=head.last - 1)
+        if last and last[-1].time < limit:
+            # Refused where another process was quicker: with an end, or with news.
+            with suppress(Conflict, StreamEnded, StreamNotFound):
+                await self.journal.append(stream, [SessionClosed("idle")], after=head.last)
 
 
-@lru_cache(maxsize=256)
-def _client_params(params: bytes) -> InitializeRequestParams:
-    """Clients of one kind shake hands alike: they share one parsed copy."""
-    return InitializeRequestParams.model_validate(decode_json(params), by_name=False)
+def _no_session() -> ProtocolError:
+    return ProtocolError(
+        -32600,
+        "No such session: it has ended or expired; send initialize to open a new one",
+        status=404,
+    )
+
+
+def _too_many(what: str, limit: str) -> ProtocolError:
+    return ProtocolError(
+        BUSY,
+        f"{what} ({limit}); close one with DELETE, or try again later",
+        status=503,
+        retry_after=10,
+        limit=limit,
+    )
+
+
+def _nothing(_stream: str, _notice: int) -> None:
+    pass
+
+
+async def _ignore(_change: Changed) -> None:
+    pass
 
 
 @lru_cache(maxsize=256)

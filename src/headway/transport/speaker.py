@@ -4,10 +4,9 @@ from typing import Final
 
 from mcp_types.jsonrpc import INTERNAL_ERROR
 
-from headway.journal import Cursor
 from headway.protocol import render
 from headway.transport.pipe import Pipe
-from headway.transport.reading import End, read_on
+from headway.transport.reading import End, Readable, read_on
 
 CHUNK: Final = 65536
 """Bytes rendered before they are handed to the writer: what one reader holds in memory."""
@@ -21,7 +20,7 @@ class Speaker:
     A reader without a method reads the session's own stream, which answers nothing.
     """
 
-    def __init__(self, pipe: Pipe, cursor: Cursor, reader: render.Reader) -> None:
+    def __init__(self, pipe: Pipe, cursor: Readable, reader: render.Reader) -> None:
         self._pipe = pipe
         self._cursor = cursor
         self._reader = reader

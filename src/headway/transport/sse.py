@@ -15,10 +15,9 @@ from msgspec import Struct
 
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
-from headway.journal import Cursor
 from headway.protocol.render import Reader, lost, render
 from headway.transport.guard import Receive, Send
-from headway.transport.reading import End, read_on
+from headway.transport.reading import End, Readable, read_on
 
 PING: Final = b": ping\n\n"
 CHUNK: Final = 65536
@@ -44,6 +43,10 @@ def _always_ok(_event: Event) -> int:
     return 200
 
 
+def _seq_of(entry: Entry) -> bytes:
+    return b"%d" % entry.seq
+
+
 class Voice(Struct, frozen=True):
     """How one reader is spoken to."""
 
@@ -54,8 +57,10 @@ class Voice(Struct, frozen=True):
     """What a stream begins with."""
     status: Callable[[Event], int] = _always_ok
     """The HTTP status of an answer that is only its terminal event."""
-    seen: Callable[[int], None] | None = None
-    """Told up to which `seq` entries were handed to the connection."""
+    seen: Callable[[], None] | None = None
+    """Called when what was read so far was handed to the connection."""
+    mark: Callable[[Entry], bytes] = _seq_of
+    """What of an event id names the entry."""
 
     def frame(self, entry: Entry) -> bytes | None:
         """The SSE frame of an entry, or None where it is not for this reader."""
@@ -64,35 +69,40 @@ class Voice(Struct, frozen=True):
             return None
         if self.prefix is None:
             return b"event: message\ndata: %b\n\n" % data
-        return b"id: %b%d\nevent: message\ndata: %b\n\n" % (self.prefix, entry.seq, data)
+        place = self.prefix + self.mark(entry)
+        return b"id: %b\nevent: message\ndata: %b\n\n" % (place, data)
 
 
 class Answer:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
-        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_ping_due",
-        "_ping_every", "_pinging", "_receive", "_send", "_timers", "_voice", "_watcher", "_written",
-        "committed", "end",
+        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_heard", "_opened",
+        "_ping_due", "_ping_every", "_pinging", "_receive", "_send", "_timers", "_voice",
+        "_watcher", "_written", "committed", "end", "since",
     )  # fmt: skip
 
     def __init__(
         self,
-        cursor: Cursor,
+        cursor: Readable,
         voice: Voice,
         receive: Receive,
         send: Send,
         *,
         clock: Clock,
         ping: float,
+        heard: Callable[[float], object],
         headers: Headers = (),
     ) -> None:
+        """`heard` is told the seconds until its client heard anything."""
         self._cursor = cursor
         self._voice = voice
         self._receive = receive
         self._send = send
         self._clock = clock
         self._ping_every = ping
+        self._heard = heard
+        self._opened = clock.now()
         self._headers = headers
         self._frames: list[bytes] = []
         self._handle: bytes | None = None
@@ -103,6 +113,8 @@ class Answer:
         self._watcher: asyncio.Task[None] | None = None
         self._timers: list[Timer] = []
         self.committed = False
+        self.since = 0
+        """The notice that its reader came with; 0: with the request itself."""
         self.end: End | None = None
 
     def stop(self, end: End) -> None:
@@ -133,9 +145,11 @@ class Answer:
             only = await self._first_words()
             commit.cancel()
             if only is not None:
-                await self._send_json(only)
+                body = render(only, self._voice.reader)
+                assert body is not None  # the end of a run is for whoever asked
+                await self._send_json(self._voice.status(only), body)
             elif self._handle is not None and not self._frames:
-                await send_json(self._send, 200, self._handle, self._headers)
+                await self._send_json(200, self._handle)
             elif self.end is None or self._handle is not None or self._is_to_be_resumed():
                 await self._pump()
         finally:
@@ -171,10 +185,10 @@ class Answer:
         """Whether it was closed early for a client that comes back, once it has an event id."""
         return self.end is End.CLOSED and self._voice.opening != b""
 
-    async def _send_json(self, event: Event) -> None:
-        body = render(event, self._voice.reader)
-        assert body is not None  # the end of a run is for whoever asked
-        await send_json(self._send, self._voice.status(event), body, self._headers)
+    async def _send_json(self, status: int, body: bytes) -> None:
+        self.committed = True
+        self._heard(self._clock.now() - self._opened)
+        await send_json(self._send, status, body, self._headers)
 
     # The stream
 
@@ -188,6 +202,7 @@ class Answer:
         )
         self.committed = True
         self._written = self._clock.now()
+        self._heard(self._written - self._opened)
         self._pinging = self._clock.call_later(self._ping_every, self._ping)
         # Some proxies hold the headers back until the first byte of the body.
         if self._voice.opening or not self._frames:
@@ -216,6 +231,8 @@ class Answer:
         if self.end is not None:
             return []
         page = await read_on(self._cursor)
+        if self._is_closed():
+            return []  # what came in this moment is for whoever comes back
         if page.missed:
             notice = lost(page.missed, self._voice.reader)
             if notice is not None:
@@ -241,7 +258,10 @@ class Answer:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
         self._written = self._clock.now()
         if self._voice.seen is not None and not self._is_lost():
-            self._voice.seen(self._cursor.after)
+            self._voice.seen()
+
+    def _is_closed(self) -> bool:
+        return self.end is End.CLOSED
 
     def _is_lost(self) -> bool:
         return self.end is End.GONE

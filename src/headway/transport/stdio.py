@@ -36,11 +36,13 @@ from headway.protocol.inbound import (
 from headway.settings import Settings
 from headway.transport.dialogue import Dialogue, read_batch
 from headway.transport.enveloped import Enveloped, reader_of
+from headway.transport.feed import Feed
 from headway.transport.hand_over import HandOver
 from headway.transport.kernel import Kernel
 from headway.transport.pipe import Pipe
 from headway.transport.reading import End
-from headway.transport.sessions import Session, Sessions
+from headway.transport.session import Session
+from headway.transport.sessions import Sessions
 from headway.transport.speaker import Speaker
 from headway.transport.watching import Watchers
 
@@ -163,7 +165,11 @@ class StdioTransport:
         if known is None:
             most = self._settings.max_runs + self._settings.max_queue
             if len(self._open) >= most:
-                raise ProtocolError(BUSY, f"{most} requests are open; wait for some to end")
+                raise ProtocolError(
+                    BUSY,
+                    f"{most} requests are open (max_runs and max_queue); wait for some to end",
+                    limit="max_queue",
+                )
             return False
         if known[0].body != message.body:
             # Refused without its id: an error with it would end the request that has it.
@@ -214,12 +220,12 @@ class StdioTransport:
         context = self._context(message, can_ask=False)
         result = await self._dialogue.open(session, message, context)
         if self._session is not None:
-            self._sessions.close(self._session, "the client sent initialize again")
+            await self._sessions.close(self._session, "the client sent initialize again")
         self._session = session
         session.holds += 1  # for as long as there is the pipe
         self._pipe.put(render.escape_lines(render.response(message.id, encode_json(result))))
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        speaker = Speaker(self._pipe, self._engine.journal.cursor(session.stream), reader)
+        speaker = Speaker(self._pipe, Feed(session, session.heard), reader)
         self._spawn(speaker.speak(), self._own_tasks)
 
     async def _ask(self, message: Message, session: Session) -> None:
@@ -277,6 +283,7 @@ class StdioTransport:
         )
 
     def _refuse(self, identity: str | int | None, error: ProtocolError) -> None:
+        self._engine.tally.refuse(error.status, error.limit)
         self._pipe.put(render.error(identity, error.code, error.message, error.data))
 
     def _spawn(
@@ -301,7 +308,7 @@ class StdioTransport:
             run.stop(self._end_of(run, is_open=run.id in asked))
         await _all_ended(list(self._engine.runs.values()), PATIENCE)
         if self._session is not None:
-            self._sessions.close(self._session, "the pipe was closed")
+            await self._sessions.close(self._session, "the pipe was closed")
         await self._quiet(FLUSH)
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH):
@@ -340,5 +347,6 @@ async def _all_ended(runs: list[Run], within: float) -> None:
 def _too_long(limit: int) -> ProtocolError:
     return ProtocolError(
         INVALID_REQUEST,
-        f"The line is longer than {limit} bytes; send less, or have the operator raise the limit",
+        f"The line is longer than {limit} bytes; send less, or have the operator raise max_body",
+        limit="max_body",
     )

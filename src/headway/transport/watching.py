@@ -30,12 +30,22 @@ class Watchers:
         self._publish = publish
         self._watching: dict[str, asyncio.Task[None]] = {}
 
-    def watch(self, tag: str, uri: object) -> None:
-        """Watch the run that `uri` names, if it names a run of the owner with this tag."""
+    async def watch(self, tag: str, uri: object) -> None:
+        """Watch the run that `uri` names, if it names a run of the owner with this tag.
+
+        What comes behind this call is told of.
+        """
         run_id = run_of(uri)
         stream = f"run/{tag}/{run_id}"
-        if run_id is not None and isinstance(uri, str) and stream not in self._watching:
-            task = asyncio.create_task(self._follow(stream, uri))
+        if run_id is None or not isinstance(uri, str) or stream in self._watching:
+            return
+        try:
+            head = await self._journal.head(stream)
+        except JournalError as error:
+            logger.warning("a run is not watched: %s", error)
+            return
+        if head is not None and stream not in self._watching:
+            task = asyncio.create_task(self._follow(stream, uri, head.last))
             self._watching[stream] = task
             task.add_done_callback(lambda _: self._watching.pop(stream, None))
 
@@ -46,12 +56,8 @@ class Watchers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, stream: str, uri: str) -> None:
-        head = await self._journal.head(stream)
-        if head is not None:
-            await follow_news(
-                self._journal, self._clock, stream, head.last, lambda: self._publish(uri)
-            )
+    async def _follow(self, stream: str, uri: str, after: int) -> None:
+        await follow_news(self._journal, self._clock, stream, after, lambda: self._publish(uri))
 
 
 async def follow_news(

@@ -1,0 +1,75 @@
+"""Notices by looking: for storages that can say cheaply whether anything at all was written."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from headway.clock import Clock, Timer
+from headway.errors import JournalError
+from headway.journal.store import Notice, Watch
+
+logger = logging.getLogger(__name__)
+
+POLL = 0.05
+"""Seconds between looks."""
+
+
+class Polling:
+    """Looks while a stream is watched, and gives notice of all of them at once.
+
+    `look` says whether another process may have written since it was last asked.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[bool]], notice: Notice, clock: Clock) -> None:
+        self._look = look
+        self._notice = notice
+        self._clock = clock
+        self._streams: set[str] = set()
+        self._timer: Timer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, stream: str) -> None:
+        """See `Watch.add`."""
+        self._streams.add(stream)
+        self._arm()
+
+    def discard(self, stream: str) -> None:
+        """See `Watch.discard`."""
+        self._streams.discard(stream)
+
+    def close(self) -> None:
+        """See `Watch.close`."""
+        self._streams.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is None and self._streams:
+            self._timer = self._clock.call_later(POLL, self._start)
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._once())
+
+    async def _once(self) -> None:
+        changed = True
+        try:
+            changed = await self._look()
+        except JournalError as error:
+            logger.warning("other processes' entries cannot be seen: %s", error)
+        finally:
+            self._timer = None
+        if changed:
+            self._notice(None)
+        self._arm()
+
+
+async def always() -> bool:
+    """Whether there may be anything new, where nobody can say."""
+    return True
+
+
+def look_always(notice: Notice, clock: Clock) -> Watch:
+    """Without a store: a stream may begin here after somebody has asked for it."""
+    return Polling(always, notice, clock)

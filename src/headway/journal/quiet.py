@@ -1,0 +1,23 @@
+"""Going on when a journal fails where nobody waits for the outcome."""
+
+import logging
+
+from headway.errors import JournalError
+
+logger = logging.getLogger(__name__)
+
+
+class quietly:
+    """Log a journal's failure where nobody is waiting for the outcome."""
+
+    def __init__(self, message: str, *args: object) -> None:
+        self._message, self._args = message, args
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, JournalError):
+            logger.warning("%s: %s", self._message % self._args, error)
+            return True
+        return False

@@ -1,0 +1,38 @@
+"""What processes tell each other, beside the streams that it is about: events, as in `events`.
+
+Who hears a notice looks at the journal, which has the truth; one that comes late or twice does no
+harm.
+"""
+
+from msgspec import Raw, Struct
+
+
+class Changed(Struct, frozen=True, tag="changed", omit_defaults=True, gc=False):
+    """A list of the server has changed, or the resource `uri`: whoever wants to know is told."""
+
+    method: str
+    uri: str = ""
+    by: str = ""
+    """The process that said so."""
+
+
+class SessionTold(Struct, frozen=True, tag="session_told", gc=False):
+    """There is more in a session's stream, for the processes that hold something of it."""
+
+    session: str
+
+
+class RequestCancelled(Struct, frozen=True, tag="request_cancelled", omit_defaults=True, gc=False):
+    """A client wants a request stopped, which another process handles."""
+
+    session: str
+    request: Raw
+    """The JSON-RPC id: the only name that its client has for it."""
+    reason: str | None = None
+
+
+class ReaderCame(Struct, frozen=True, tag="reader_came", gc=False):
+    """A client reads a stream anew, in the process `by`: earlier readers elsewhere end."""
+
+    stream: str
+    by: str

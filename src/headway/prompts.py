@@ -1,0 +1,74 @@
+"""Which part of a request for a prompt is wrong, where the server itself only says that it failed.
+
+The SDK's server raises the same bare error for a prompt that does not exist, for arguments that
+are missing or that it does not have, and for code that fails; all but the last are the client's to
+mend.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, ListPromptsResult, PaginatedRequestParams, Prompt
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+_MARK: Final = "_names_faults"
+_PAGES: Final = 100
+
+
+def equip(low: Server[Any]) -> None:
+    """Have a server say -32602 of a prompt that it does not list, or of wrong arguments."""
+    entry, listing = low.get_request_handler("prompts/get"), low.get_request_handler("prompts/list")
+    if entry is None or listing is None or hasattr(entry.handler, _MARK):
+        return
+    handler = _get(entry.handler, listing.handler)
+    setattr(handler, _MARK, True)  # one server object may be served more than once
+    low.add_request_handler("prompts/get", entry.params_type, handler)
+
+
+def _get(inner: Handler, listing: Handler) -> Handler:
+    async def get(context: Any, params: Any) -> Any:
+        try:
+            return await inner(context, params)
+        except MCPError:
+            raise
+        except Exception as error:
+            # Only now: a server may render more than it lists.
+            fault = await _fault(listing, context, params)
+            if fault is None:
+                raise
+            raise MCPError(INVALID_PARAMS, fault) from error
+
+    return get
+
+
+async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
+    """What the client did wrong, as a sentence; None where it may be the server."""
+    try:
+        prompt = await _find(listing, context, params.name)
+    except Exception:  # noqa: BLE001 - the server's own code; its first error is the one to tell
+        return None
+    if prompt is None:
+        return f"Unknown prompt: {params.name[:100]!r}"
+    known = {argument.name: argument.required for argument in prompt.arguments or []}
+    given: dict[str, str] = params.arguments or {}
+    missing = [name for name, is_required in known.items() if is_required and name not in given]
+    if missing:
+        return f"The prompt needs the arguments: {', '.join(missing)}"
+    other = [name for name in given if name not in known]
+    return f"The prompt has no argument {other[0][:100]!r}" if other else None
+
+
+async def _find(listing: Handler, context: Any, name: str) -> Prompt | None:
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        page: ListPromptsResult = await listing(context, PaginatedRequestParams(cursor=cursor))
+        for prompt in page.prompts:
+            if prompt.name == name:
+                return prompt
+        cursor = page.next_cursor
+        if cursor is None:
+            return None
+    raise LookupError(name)

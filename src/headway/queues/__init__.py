@@ -1,0 +1,63 @@
+"""Where runs wait for a worker: queues in the Redis that the journal is in."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from headway.errors import SetupError
+from headway.journal.redis_url import parse_redis_url, without_secrets
+
+__all__ = ["Do", "Queues", "may_have_queues", "open_queues"]
+
+Do = Callable[[str, Callable[[], None]], Awaitable[bool]]
+"""Begins to execute the run with a stream, and calls the function when it is done; False: not."""
+
+
+class Queues(Protocol):
+    """Where runs wait for a worker."""
+
+    async def put(self, queue: str, stream: str) -> None:
+        """Add the run with this stream, unless it is there.
+
+        Raises:
+            JournalUnavailable: It cannot be written now.
+        """
+        ...
+
+    async def serve(self, queue: str, concurrency: int, do: Do) -> None:
+        """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
+
+        Cancellation: takes no more.
+
+        Raises:
+            SetupError: The URL's user may not.
+        """
+        ...
+
+
+def may_have_queues(url: str) -> bool:
+    """Whether a journal is where workers can share it."""
+    return "redis" in url.partition(":")[0] or url.startswith("unix:")
+
+
+def open_queues(url: str, *, lease: float) -> AbstractAsyncContextManager[Queues]:
+    """The queues beside the journal with this URL, from entering to leaving.
+
+    Raises:
+        SetupError: There can be none, or what they need is not installed.
+    """
+    if not may_have_queues(url):
+        raise SetupError(
+            f"{without_secrets(url)!r} is no journal that workers can share; "
+            "write --journal redis://host:6379/0"
+        )
+    place = parse_redis_url(url)
+    try:
+        from headway.queues.docket import DocketQueues
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("docket", "redis"):
+            raise
+        raise SetupError(
+            "workers need Docket; install it with: pip install 'headway[workers]'"
+        ) from error
+    return DocketQueues(place, lease=lease)

@@ -1,0 +1,266 @@
+"""Queues over Docket: the one module that knows it.
+
+A task of Docket is a run's stream as its key, and nothing else. It is done when the run is
+begun: from then on the journal says whose it is, and how it goes on when that one is gone. What
+Docket's redelivery is for is a worker that dies before that.
+
+What a queue holds may go at any time: a run that waits and is in none is put into its queue again.
+So what no worker takes is forgotten, and workers that were killed are.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any, cast
+
+from docket import CurrentExecution, Docket, Execution, Worker
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
+
+from headway.errors import JournalUnavailable, SetupError
+from headway.journal.redis_trouble import said_by
+from headway.journal.redis_url import Place
+from headway.queues import Do
+from headway.queues.nothing import Nothing, keep_pickles_out
+
+logger = logging.getLogger(__name__)
+
+TASK = "run"
+"""The name that all tasks have in Docket."""
+
+RECONNECT = 1.0
+"""Seconds until a Redis that is away is tried again."""
+
+SHOWN_WITHIN = 5.0
+"""Seconds that a queue may take to be written."""
+
+PUTS = 10
+"""How many runs are put into queues at once: as many connections are opened for it."""
+
+KEPT = 3600.0
+"""Seconds until what no worker takes is forgotten, and what is known of a worker that is silent."""
+
+_AWAY = (RedisError, RedisClusterException, OSError)
+
+_CURRENT = CurrentExecution()
+
+
+class DocketQueues:
+    """The queues of one journal."""
+
+    def __init__(self, place: Place, *, lease: float) -> None:
+        keep_pickles_out()
+        _quiet()
+        self._place = place
+        self._lease = lease
+        self._dockets: dict[str, asyncio.Task[Docket]] = {}
+        self._puts = asyncio.Semaphore(PUTS)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "DocketQueues":
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._dockets:
+            _, late = await asyncio.wait(self._dockets.values(), timeout=SHOWN_WITHIN)
+            for opening in late:
+                opening.cancel()
+            await asyncio.gather(*self._dockets.values(), return_exceptions=True)
+        self._dockets.clear()
+        await self._stack.aclose()
+
+    async def put(self, queue: str, stream: str) -> None:
+        """Add the run with this stream, unless it is there.
+
+        Raises:
+            JournalUnavailable: The Redis cannot be written.
+        """
+        try:
+            async with self._puts, asyncio.timeout(SHOWN_WITHIN):
+                opened = await self._opened(queue)
+                execution = await opened.add(TASK, key=stream)()
+                await _let_expire(opened, stream)
+        except _AWAY as error:
+            text = f"the queue {queue!r} cannot be written: {said_by(error)}"
+            raise JournalUnavailable(text) from error
+        if execution.disposition.value == "struck":
+            logger.error("Docket was told to strike what is in the queue %r", queue)
+
+    async def serve(self, queue: str, concurrency: int, do: Do) -> None:
+        """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
+
+        Cancellation: takes no more.
+
+        Raises:
+            SetupError: This user may not.
+        """
+        opened = await self._opened(queue)
+        try:
+            await _forget_the_dead(opened)
+        except NoPermissionError as error:
+            raise SetupError(
+                f"journal {self._place.shown} does not let this user have the queue {queue!r}; "
+                f"allow it all commands on the keys and channels {opened.prefix}:*"
+            ) from error
+        worker = Worker(
+            opened,
+            name=f"{socket.gethostname()}#{os.getpid()}#{secrets.token_hex(4)}",
+            concurrency=concurrency,
+            redelivery_timeout=timedelta(seconds=self._lease),
+            reconnection_delay=timedelta(seconds=RECONNECT),
+            schedule_automatic_tasks=False,
+        )
+
+        def done() -> None:
+            worker.concurrency += 1
+
+        async def run(execution: Execution = _CURRENT) -> None:
+            if any(isinstance(each, Nothing) and each.is_strange for each in _given(execution)):
+                logger.error(
+                    "%s was in the queue %r with arguments: it is dropped", execution.key, queue
+                )
+                return
+            # A place is taken until the run ends, and Docket's task is over long before.
+            try:
+                if await do(execution.key, done):
+                    worker.concurrency -= 1
+            except Exception:
+                logger.exception("%s was not begun", execution.key)
+
+        opened.register(run, names=[TASK])
+        async with worker:
+            await _run_forever(worker)
+
+    async def _opened(self, queue: str) -> Docket:
+        """The docket of a queue; opening it goes on when whoever waits for that gives up."""
+        if queue not in self._dockets:
+            name = f"{self._place.prefix}queue:{queue}"
+            self._dockets[queue] = asyncio.create_task(self._open(name))
+        opening = self._dockets[queue]
+        try:
+            return await asyncio.shield(opening)
+        except _AWAY:
+            if opening.done() and self._dockets.get(queue) is opening:
+                del self._dockets[queue]
+            raise
+
+    async def _open(self, name: str) -> Docket:
+        """A docket with this name, by the first server that answers."""
+        *others, last = _docket_urls(self._place)
+        for url in others:
+            with suppress(*_AWAY):
+                return await self._enter(_Docket(name, url, execution_ttl=timedelta(0)))
+        return await self._enter(_Docket(name, last, execution_ttl=timedelta(0)))
+
+    async def _enter(self, docket: Docket) -> Docket:
+        docket.tasks.clear()  # it brings some of its own
+        docket.register(_elsewhere, names=[TASK])
+        return await self._stack.enter_async_context(docket)
+
+
+class _Docket(Docket):
+    """Hears of no cancelled tasks: what stops a run is in the journal.
+
+    So a user that may subscribe to the journal's channels only is enough, and a worker needs no
+    connection for it, which on a Cluster Docket would keep to the first node it saw.
+    """
+
+    @asynccontextmanager
+    async def _pubsub(self) -> AsyncGenerator[Any]:
+        yield _Silence()
+
+
+class _Silence:
+    """A subscription that is confirmed, and to which nothing is ever published."""
+
+    def __init__(self) -> None:
+        self._said: list[dict[str, str]] = []
+
+    async def psubscribe(self, pattern: str) -> None:
+        """Have it confirmed."""
+        self._said.append({"type": "psubscribe", "channel": pattern})
+
+    async def get_message(self, *, timeout: float, **_: object) -> dict[str, str] | None:  # noqa: ASYNC109
+        """The confirmation, then nothing, each time after `timeout`."""
+        if self._said:
+            return self._said.pop()
+        return await asyncio.sleep(timeout)
+
+
+async def _let_expire(docket: Docket, stream: str) -> None:
+    """Have a run that was just put in be forgotten when no worker takes it.
+
+    Docket has a hash for it, and an entry in a stream. They go at the same time: what has a hash
+    and no entry would be taken for a run that waits, and given to nobody.
+    """
+    async with docket.redis() as redis:
+        key = docket.runs_key(stream)
+        if await redis.ttl(key) == -1:
+            await redis.expire(key, timedelta(seconds=KEPT))
+            if entry := await redis.hget(key, "stream_id"):
+                put_in = int(entry.partition(b"-")[0])  # in ms, by the clock of Redis
+                await redis.xtrim(docket.stream_key, minid=put_in - int(KEPT * 1000))
+
+
+async def _forget_the_dead(docket: Docket) -> None:
+    """Forget the workers that were not heard of for long, of which Redis keeps each name.
+
+    Raises:
+        NoPermissionError: This user may not.
+    """
+    async with docket.redis() as client:
+        redis, group = cast("Redis", client), docket.worker_group_name
+        try:
+            for consumer in await redis.xinfo_consumers(docket.stream_key, group):
+                if consumer["idle"] > KEPT * 1000:
+                    await redis.xgroup_delconsumer(docket.stream_key, group, consumer["name"])
+        except NoPermissionError:
+            raise
+        except _AWAY:  # also where there is no queue yet; the next one to start does it
+            pass
+
+
+async def _run_forever(worker: Worker) -> None:
+    """Return when it is cancelled; Docket takes a Cluster that is away for an error of its own."""
+    is_over = False
+    while not is_over:
+        try:
+            await worker.run_forever()
+            is_over = True
+        except* RedisClusterException:
+            await asyncio.sleep(RECONNECT)
+
+
+async def _elsewhere() -> None:
+    """What a task is for a process that only adds to a queue."""
+
+
+def _given(execution: Execution) -> tuple[object, object]:
+    return execution.args, execution.kwargs
+
+
+def _docket_urls(place: Place) -> list[str]:
+    """The place as Docket takes it, which is one node of a Cluster: by each, in no order."""
+    if place.kind == "single":
+        return [place.base]
+    scheme, _, rest = place.base.partition("://")
+    hosts = [f"{host}:{port}" for host, port in place.hosts]
+    random.shuffle(hosts)
+    user, at, tail = rest.rpartition("@")
+    _, slash, path = tail.partition("/")
+    if place.kind == "cluster":
+        return [f"{scheme}+cluster://{user}{at}{host}{slash}{path}" for host in hosts]
+    return [f"{scheme}+sentinel://{user}{at}{','.join(hosts)}/{place.service}/{path or 0}"]
+
+
+def _quiet() -> None:
+    """Leave it to us to say what is the matter: Docket's sentences are about its own tasks."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        logging.getLogger("docket").setLevel(logging.CRITICAL)

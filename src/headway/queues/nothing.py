@@ -1,0 +1,77 @@
+"""What takes the place of pickle in Docket: nothing is passed, so nothing is ever unpickled.
+
+Docket pickles the arguments, results and errors of its tasks, and the values of its strikes, with
+`cloudpickle`. A pickle is a program: whoever can write to the Redis could have it executed here. Of
+our tasks only the key means something, and all else is in the journal, as JSON. So the name
+`cloudpickle` in Docket's modules stands for this module's `Codec`, which reads nothing.
+"""
+
+import logging
+import sys
+from types import ModuleType
+from typing import Any
+
+from headway.errors import SetupError
+
+logger = logging.getLogger(__name__)
+
+MODULES = ("docket.execution", "docket.strikelist", "docket.worker")
+"""Where Docket uses `cloudpickle`. A test holds this against its source."""
+
+EMPTY = b"[]"
+
+
+class Nothing(tuple[()]):
+    """No arguments: by position as well as by name."""
+
+    is_strange = False
+
+    def keys(self) -> tuple[()]:
+        """No names."""
+        return ()
+
+    def items(self) -> tuple[()]:
+        """No names with values."""
+        return ()
+
+
+class Strange(Nothing):
+    """No arguments, where somebody else had put some."""
+
+    is_strange = True
+
+
+class Codec:
+    """Has the two functions of `cloudpickle` that Docket calls."""
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        """Nothing, as JSON. An error of a task is only logged.
+
+        Raises:
+            TypeError: There is something to pass.
+        """
+        if value and not isinstance(value, BaseException):
+            raise TypeError("only keys go through a queue")
+        return EMPTY
+
+    @staticmethod
+    def loads(data: bytes) -> Nothing:
+        """Nothing, whatever is there."""
+        return Nothing() if data == EMPTY else Strange()
+
+
+def keep_pickles_out() -> None:
+    """Have Docket read and write no pickles in this process.
+
+    Raises:
+        SetupError: Docket is not as this version of Headway knows it.
+    """
+    for name in MODULES:
+        module: ModuleType | None = sys.modules.get(name)
+        if module is None or not hasattr(module, "cloudpickle"):
+            raise SetupError(
+                f"this version of Docket has no {name}.cloudpickle; install the one that "
+                "headway[workers] asks for"
+            )
+        setattr(module, "cloudpickle", Codec)  # noqa: B010 - the name is not in its types

@@ -1,0 +1,80 @@
+"""What a process has counted since it started: plain numbers, for whoever asks.
+
+Whoever does something worth counting adds one here, on the event loop; `metrics` says it in
+Prometheus' words. Nothing is counted for each event of a run.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from math import inf
+from typing import Final
+
+CALL_SECONDS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, inf)
+ANSWER_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, inf)
+
+MOST_TOOLS: Final = 200
+"""Names of tools that are told apart: each is a dozen numbers in every monitoring system."""
+
+OTHER: Final = "(other)"
+"""In place of a name that no tool has: clients may call whatever they like."""
+
+
+class Histogram:
+    """How many values were up to each of `bounds`, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * len(bounds)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Tally:
+    """The counts of one app."""
+
+    def __init__(self) -> None:
+        self.reached = Counter[str]()  # by the setting of the limit
+        self.refused = Counter[int]()  # by HTTP status
+        self.ends = Counter[tuple[str, str]]()  # of calls, by tool and how they ended
+        self.call_seconds: dict[str, Histogram] = {}
+        self.answer_seconds = Histogram(ANSWER_SECONDS)
+        self.merged = 0  # progress reports that a newer one replaced
+        self.resumed = 0  # streams that were read on from an event id
+        self.repeated = 0  # calls that followed one with the same key
+        self.restarted = 0  # runs begun anew here
+        self.handed_over = 0  # calls answered with a handle
+        self.connections: int | None = None  # None: somebody else listens
+        self.most_connections = 0
+        self._tools: set[str] = set()
+
+    def know(self, tools: Iterable[str]) -> None:
+        """These are names of tools; other names are not told apart."""
+        for tool in tools:
+            if len(self._tools) < MOST_TOOLS:
+                self._tools.add(tool)
+
+    def reach(self, setting: str | None, times: int = 1) -> None:
+        """Something was refused, cut, dropped or kept waiting for the limit with this setting."""
+        if setting is not None and times:
+            self.reached[setting] += times
+
+    def refuse(self, status: int, setting: str | None) -> None:
+        """A request was refused, for the limit with this setting if it was for one."""
+        self.refused[status] += 1
+        self.reach(setting)
+
+    def end_call(self, tool: str | None, end: str, seconds: float) -> None:
+        """A call has its end."""
+        name = tool if tool in self._tools else OTHER
+        assert name is not None
+        self.ends[name, end] += 1
+        if name not in self.call_seconds:
+            self.call_seconds[name] = Histogram(CALL_SECONDS)
+        self.call_seconds[name].observe(seconds)

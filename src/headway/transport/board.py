@@ -1,0 +1,137 @@
+"""Boards: streams that every process on a journal follows, on which each can tell all others.
+
+What is posted on one is heard in every process, in the same order, by its one cursor there. It
+is kept for a while, so that a reader can come later; the newest entries are held in memory, so
+that many readers cost one read.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from headway.clock import Clock
+from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
+from headway.events import Alive, Entry, Event
+from headway.journal import Cursor, Journal
+
+logger = logging.getLogger(__name__)
+
+SIGN_SHARE = 4
+"""A board on which nothing happens is kept by a sign of life this often within the retention."""
+
+RETRY = 1.0
+"""Seconds until a journal that could not be read is asked again."""
+
+
+class Board:
+    """The stream `name`, which `hear` is told of entry by entry; the last `kept` are held."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        name: str,
+        hear: Callable[[Entry], None],
+        *,
+        kept: int = 0,
+    ) -> None:
+        self.name = name
+        self.last = 0
+        """The newest entry that was heard here."""
+        self._journal = journal
+        self._clock = clock
+        self._hear = hear
+        self._held = deque[Entry](maxlen=kept)
+        self._cursor: Cursor | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._signing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Hear what is posted from now on.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        await self._begin()
+        self._task = asyncio.create_task(self._follow())
+        self._signing = asyncio.create_task(self._sign())
+
+    async def close(self) -> None:
+        """Hear no more."""
+        tasks = [task for task in (self._task, self._signing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def tell(self, event: Event) -> int:
+        """Tell all processes, this one among them; returns its `seq`, durable.
+
+        A journal that fails is logged; the `seq` is 0 then.
+        """
+        try:
+            seq = await self._journal.post(self.name, event)
+        except JournalError as error:
+            logger.warning("other processes were not told: %s", error)
+            return 0
+        if self._cursor is not None:
+            self._cursor.nudge()  # here it is heard at once
+        return seq
+
+    async def after(self, seq: int) -> list[Entry]:
+        """Some entries behind `seq`, of those that were heard here; the oldest may be gone.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        if seq >= self.last:
+            return []
+        if self._held and self._held[0].seq <= seq + 1:
+            return [entry for entry in self._held if entry.seq > seq]
+        try:
+            return await self._journal.read(self.name, after=seq)
+        except EntriesTrimmed as error:
+            return await self._journal.read(self.name, after=error.first - 1)
+
+    async def _begin(self) -> None:
+        head = await self._journal.head(self.name)
+        self.last = await self._journal.post(self.name, Alive()) if head is None else head.last
+        self._held.clear()
+        self._cursor = self._journal.cursor(self.name, after=self.last)
+
+    async def _follow(self) -> None:
+        while not self._journal.closed:
+            assert self._cursor is not None
+            try:
+                for entry in await self._cursor.next():
+                    self._take(entry)
+            except EntriesTrimmed as error:
+                self._cursor.after = error.first - 1
+            except StreamNotFound:
+                await self._begin_again()
+            except JournalError as error:
+                if not self._journal.closed:
+                    logger.warning("what other processes tell is not heard: %s", error)
+                    await self._clock.sleep(RETRY)
+
+    async def _begin_again(self) -> None:
+        """Somebody dropped it, or it expired while this process was not looking."""
+        try:
+            await self._begin()
+        except JournalError as error:
+            logger.warning("what other processes tell is not heard: %s", error)
+            await self._clock.sleep(RETRY)
+
+    def _take(self, entry: Entry) -> None:
+        self.last = entry.seq
+        if self._held.maxlen:
+            self._held.append(entry)
+        try:
+            self._hear(entry)
+        except Exception:  # a server's own listener may raise anything
+            logger.exception("an entry of %s was not handled", self.name)
+
+    async def _sign(self) -> None:
+        while True:
+            await self._clock.sleep(self._journal.retention.ttl / SIGN_SHARE)
+            await self.tell(Alive())

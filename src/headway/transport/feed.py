@@ -1,0 +1,146 @@
+"""A session's own stream as its client hears it: what was said in it, and the changes.
+
+A change of the server is one entry on a board, whatever the number of sessions; here the two are
+read as one. A feed is asked like a cursor (`journal/cursor.py`), and its rule is the same: a
+wake-up is a hint, a read is the truth. What wakes it is its session, so that thousands of feeds
+which have nothing to hear ask the journal nothing.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from headway.errors import EntriesTrimmed, JournalUnavailable
+from headway.events import TERMINAL, Entry, Notified, encode_json
+from headway.notices import Changed
+
+if TYPE_CHECKING:
+    from headway.transport.session import Session
+
+
+class Reach(NamedTuple):
+    """How far a client has heard: its session's own stream, and the changes."""
+
+    seq: int
+    changes: int
+
+    def behind(self, other: "Reach") -> "Reach":
+        """The place behind everything that either is behind."""
+        return Reach(max(self.seq, other.seq), max(self.changes, other.changes))
+
+
+class Feed:
+    """What a session's client hears behind `place`; for one task at a time, as a cursor.
+
+    Woken by its session from its making until `close`.
+    """
+
+    def __init__(self, session: "Session", reach: Reach) -> None:
+        self.after, self._changes = reach
+        self.done = False
+        """The session is over and everything was handed out."""
+        self._session = session
+        self._journal = session.sessions.journal
+        self._board = session.sessions.changes
+        self._has_news = True  # in the session's own stream
+        self._nudged = False
+        self._of_changes = False  # what was handed out last
+        self._waiter: asyncio.Future[None] | None = None
+        session.feeds.add(self)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._session.feeds.discard(self)
+
+    @property
+    def reach(self) -> Reach:
+        """Up to where entries were handed out."""
+        return Reach(self.after, self._changes)
+
+    def mark(self, entry: Entry) -> bytes:
+        """The place behind an entry that was handed out last, as in an event id."""
+        if self._of_changes:
+            return b"%d-%d" % (self.after, entry.seq)
+        return b"%d-%d" % (entry.seq, self._changes)
+
+    async def next(self) -> list[Entry]:
+        """The entries behind the place, waiting until there are some.
+
+        Empty when the session is over (`done`) or the feed was nudged.
+
+        Raises:
+            StreamNotFound: The session is forgotten.
+            EntriesTrimmed: The next entry is gone; set `after` to `error.first - 1` to go on.
+            JournalUnavailable: The storage cannot be read, or the journal was closed.
+        """
+        while not self.done:
+            entries = await self._own() or await self._changed()
+            if entries:
+                return entries
+            if self._nudged:
+                self._nudged = False
+                return []
+            await self._wait()
+        return []
+
+    def nudge(self) -> None:
+        """Make the current or the following wait of `next` return empty-handed."""
+        self._nudged = True
+        self.wake()
+
+    def wake(self, *, has_news: bool = False) -> None:
+        """Look again: there may be changes, or news in the session's own stream."""
+        self._has_news |= has_news
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _own(self) -> list[Entry]:
+        if not self._has_news:
+            return []
+        self._has_news = False
+        try:
+            entries = await self._journal.read(self._session.stream, after=self.after)
+        except EntriesTrimmed:
+            self._has_news = True
+            raise
+        if entries:
+            self._has_news = True  # perhaps it was not all
+            self._session.fold(entries)
+            self._of_changes = False
+            self.after = entries[-1].seq
+            self.done = type(entries[-1].event) in TERMINAL
+        return entries
+
+    async def _changed(self) -> list[Entry]:
+        """The next changes that the client wants to hear of."""
+        while self._changes < self._board.last and not self._has_news:
+            some = await self._board.after(self._changes)
+            if not some:
+                break
+            self._of_changes = True
+            self._changes = some[-1].seq
+            wanted = [found for entry in some if (found := self._wanted(entry)) is not None]
+            if wanted:
+                return wanted
+        return []
+
+    def _wanted(self, entry: Entry) -> Entry | None:
+        change = entry.event
+        if not isinstance(change, Changed):
+            return None
+        if change.uri:
+            since = self._session.subscriptions.get(change.uri)
+            if since is None or entry.seq <= since:
+                return None
+        params = encode_json({"uri": change.uri}) if change.uri else None
+        return Entry(entry.seq, entry.time, Notified(change.method, params))
+
+    async def _wait(self) -> None:
+        if self._journal.closed:
+            raise JournalUnavailable("the journal is closed")
+        if self._has_news or self._changes < self._board.last:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

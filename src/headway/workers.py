@@ -1,0 +1,92 @@
+"""A worker: a process that executes runs which others accepted, and is asked by nobody."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from headway.engine import finish, give_back, leave_shields
+from headway.queues import Queues
+from headway.server import asgi
+from headway.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Executes the runs that wait in some queues of a journal, with the tools of `server`.
+
+    `concurrency` of each queue at once; without `queues` of all that its tools name.
+
+    Raises:
+        SetupError: `server` cannot be served, or workers cannot share the journal.
+    """
+
+    def __init__(
+        self,
+        server: object,
+        *,
+        journal: str,
+        settings: Settings,
+        queues: Sequence[str] | None,
+        concurrency: int,
+    ) -> None:
+        self._app = asgi(server, journal=journal, settings=settings)
+        self._app.works = True
+        self._app.engine.lease.recovers = False
+        self.name = self._app.name
+        self.queues = list(queues or self._app.queues)
+        self._concurrency = concurrency
+        self._serving: list[asyncio.Task[None]] = []
+        self.is_ready = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """From start to stop; what still goes on when it is left ends as interrupted.
+
+        Raises:
+            SetupError: The journal cannot be opened, or the server's own code raised.
+        """
+        async with self._app.lifespan():
+            queues = self._app.engine.dispatch.queues
+            assert queues is not None
+            self._serving = [self._serve(queues, name) for name in self.queues]
+            self.is_ready = True
+            try:
+                yield
+            finally:
+                self.is_ready = False
+                await self._take_no_more()
+
+    def _serve(self, queues: Queues, name: str) -> asyncio.Task[None]:
+        work = queues.serve(name, self._concurrency, self._app.engine.work.do)
+        return asyncio.create_task(work)
+
+    async def failed(self) -> None:
+        """Wait until a queue cannot be served any more, and raise why."""
+        done, _ = await asyncio.wait(self._serving, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def drain(self) -> None:
+        """Take no more runs; returns when all have ended that go on.
+
+        Cancellation (`asyncio.timeout`): what may be begun anew is left to another worker, all
+        else ends as interrupted. Shielded parts get up to 5 s more.
+        """
+        self.is_ready = False
+        engine = self._app.engine
+        await self._take_no_more()
+        try:
+            await finish(engine)
+        finally:
+            await leave_shields(engine)
+            for run in give_back(engine):
+                await engine.work.put_back(run.stream)
+
+    async def _take_no_more(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        for task in self._serving:
+            with suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,207 @@
+"""A storm over a whole fleet: replicas, workers, a Redis and a balancer, and the same proof.
+
+`python -m tests.chaos.fleet --seconds 60 --seed 7` (or `make fleet SECONDS=60 SEED=7`): nginx,
+round robin and without stickiness, before three replicas; two workers; one Redis that writes to
+disk; 200 callers of both eras whose connections are cut. Replicas and workers are killed and told
+to stop; Redis is killed and started again; all replicas are replaced, one after the other. In the
+end callers, the ledger of what was done and the journal have to tell the same story.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from tests.chaos import verdict
+from tests.chaos.ledger import VARIABLE, WORKERS, read_ledger
+from tests.chaos.mischief import cutting, end
+from tests.chaos.storm import HEADWAY, Storm, asking, meanwhile, play
+from tests.deploy.proxies import HOST, program, proxy
+from tests.journal.redis_servers import Server, binary
+
+from headway.journal import open_journal
+from headway.testing import Proxy, ServerProcess
+
+ROOT = Path(__file__).parents[2]
+REPLICAS = 3
+WORKING = 2
+
+LEASE = "6s"
+"""Longer than any of so many processes waits for one of two processors."""
+
+GRACE = "1s"
+PATIENCE = 150.0
+SETTLING = 30.0
+"""Seconds: some leases, on a machine that is as busy as it can be."""
+
+CUT_EVERY = 0.25
+
+AWAY = 2
+"""Processes that are away at the same time, at most."""
+
+PAUSES = (0.02, 0.4)
+"""Seconds between steps: 200 callers of the fastest tools would only measure the machine."""
+
+
+def replica_command(journal: str) -> list[str]:
+    """A `headway run` that leaves every other tool to workers."""
+    options = ("--port", "{port}", "--journal", journal, "--allow-host", HOST)
+    times = ("--set", f"lease={LEASE}", "--grace", GRACE)
+    return [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp", *options, *times]
+
+
+def worker_command(journal: str) -> list[str]:
+    """A `headway worker`."""
+    options = ("--health-port", "{port}", "--journal", journal, "--concurrency", "50")
+    times = ("--set", f"lease={LEASE}", "--grace", GRACE)
+    return [sys.executable, "-m", "headway.cli", "worker", "tests.chaos.work:mcp", *options, *times]
+
+
+class Fleet(Storm):
+    """One storm over a fleet."""
+
+    name = "fleet"
+
+    def __init__(self, options: argparse.Namespace, place: Path) -> None:
+        self.seconds: float = options.seconds
+        super().__init__(
+            options.seed,
+            HEADWAY,
+            place,
+            patience=PATIENCE,
+            grace=self.seconds,
+            callers=options.callers,
+            pauses=PAUSES,
+        )
+        found = binary()
+        if found is None or program("nginx") is None:
+            raise SystemExit("make fleet needs redis-server and nginx: apt-get install them")
+        self.redis = Server(found, place, "--appendonly", "yes", "--appendfsync", "always")
+        self.replicas: Sequence[ServerProcess] = []
+        self.workers: Sequence[ServerProcess] = []
+        self._dying: dict[ServerProcess, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """All of it."""
+        async with AsyncExitStack() as stack:
+            self.redis.start()
+            stack.callback(self.redis.kill)
+            self.replicas = await self._started(stack, replica_command, REPLICAS)
+            self.workers = await self._started(stack, worker_command, WORKING)
+            balancer = proxy("nginx", [one.port for one in self.replicas], self.place)
+            await stack.enter_async_context(balancer)
+            front = await stack.enter_async_context(Proxy(f"{balancer.origin}/mcp"))
+            self.say(f"{REPLICAS} replicas, {WORKING} workers, a storm of {self.seconds:g} s")
+            async with meanwhile(cutting(front, self.chance("cuts"), self.tally, CUT_EVERY)):
+                await self.storm(front.origin, "storm", self.seconds, self._mischief)
+            front.plan_nothing()
+            self.say(f"{self.tally.kills} kills; now everything is read again")
+            await self.read_again(front.origin)
+            for caller in self.callers:
+                await self.guarded(caller.leave(), None)
+            self.tally.count("cuts", front.counts.cuts)
+            self.tally.count("connections", front.counts.connections)
+            await self._settle()
+            for server in (*self.replicas, *self.workers):
+                await self._end_well(server)
+            await self._judge()
+
+    async def _settle(self) -> None:
+        """Wait until nothing goes on, as long as it may take to find a run that is nobody's."""
+        async with open_journal(self.redis.url) as journal:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLING):
+                    while await journal.streams("run/", unfinished=True):  # noqa: ASYNC110
+                        await asyncio.sleep(0.2)
+
+    async def _started(
+        self, stack: AsyncExitStack, command: Callable[[str], list[str]], many: int
+    ) -> list[ServerProcess]:
+        env = {VARIABLE: str(self.ledger), WORKERS: "1", "PYTHONPATH": str(ROOT)}
+        servers = [ServerProcess(command(self.redis.url), cwd=ROOT, env=env) for _ in range(many)]
+        for server in servers:
+            stack.callback(server.close)
+            server.spawn()
+        for server in servers:
+            await server.wait_ready()
+        return servers
+
+    # Mischief
+
+    async def _mischief(self, over: asyncio.Event) -> None:
+        """Deaths, a Redis that is gone for a moment, deaths, a deploy, deaths; then all run."""
+        chance = self.chance("deaths")
+        for what in (self._restart_redis, self._deploy):
+            enough = asyncio.Event()
+            timer = asyncio.get_running_loop().call_later(self.seconds / 4, enough.set)
+            await self._deaths(chance, enough)
+            timer.cancel()
+            await what()
+        await self._deaths(chance, over)
+
+    async def _deaths(self, chance: random.Random, over: asyncio.Event) -> None:
+        """One death after the other until it is `over`, then until all are back.
+
+        Who is killed on two processors takes long to be back, and is not waited for.
+        """
+        while not over.is_set():
+            await asyncio.sleep(chance.uniform(0.5, 2.5))
+            victim = chance.choice([*self.replicas, *self.workers])
+            kill, pause = chance.random() < 0.6, chance.uniform(0, 0.5)
+            if victim not in self._dying and len(self._dying) < AWAY:
+                dying = asyncio.create_task(self._die(victim, kill, pause))
+                self._dying[victim] = dying
+                dying.add_done_callback(lambda _, one=victim: self._dying.pop(one))
+        await asyncio.gather(*self._dying.values())
+
+    async def _die(self, victim: ServerProcess, kill: bool, pause: float) -> None:
+        await end(victim, self.tally, kill=kill)
+        await asyncio.sleep(pause)
+        victim.spawn()
+        await victim.wait_ready()
+
+    async def _restart_redis(self) -> None:
+        self.redis.kill()
+        await asyncio.sleep(1)
+        await asyncio.to_thread(self.redis.start)
+        self.tally.count("restarts of Redis")
+
+    async def _deploy(self) -> None:
+        """All replicas anew, one after the other, as an orchestrator does it."""
+        for server in self.replicas:
+            await end(server, self.tally, kill=False)
+            server.spawn()
+            await server.wait_ready()
+        self.tally.count("deploys")
+
+    async def _end_well(self, server: ServerProcess) -> None:
+        code = await end(server, self.tally, kill=False)
+        if code:
+            self.tally.violation(f"a process ended with {code}")
+        self.tally.count("starts", server.starts)
+
+    async def _judge(self) -> None:
+        for caller in self.callers:
+            caller.line.cut_all()
+        verdict.judge_calls(self.tally, read_ledger(self.ledger))
+        await verdict.judge_journal(self.tally, self.redis.url)
+        for number, server in enumerate((*self.replicas, *self.workers)):
+            # That Redis was away is something to complain of.
+            lines = server.stderr.splitlines()
+            log = "\n".join(line for line in lines if " journal" not in line)
+            verdict.judge_log(self.tally, log)
+            (self.place / f"server-{number}.log").write_text(server.stderr)
+
+
+def main() -> int:
+    parser = asking("make fleet", __doc__, seconds=60.0)
+    parser.add_argument("--callers", type=int, default=200)
+    options = parser.parse_args()
+    return play(Fleet, options, what=f"{options.callers} callers")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,357 @@
+"""The Redis store by itself: its keys, its round trips, and what is told twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalError,
+    JournalUnavailable,
+    SetupError,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import Completed, Entry, Event, Part, Progress, Released, Started, encode_json
+from headway.journal import Head, Write, open_journal
+from headway.journal.redis import RedisStore
+from headway.journal.redis_link import Command
+from headway.journal.redis_url import parse_redis_url
+from headway.settings import Retention
+from headway.testing import FakeClock
+
+END = Completed(encode_json(None))
+SMALL = Retention(ttl=100, max_bytes=100_000, stream_entries=40, stream_bytes=8_000)
+HOUR = 3_600_000
+GIVING_UP = RedisError("MISCONF")
+"""What is not tried again: the call fails, though all was done."""
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def url(new_redis_url: Callable[[], str]) -> str:
+    return new_redis_url()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, retention: Retention = SMALL, **more: Any) -> AsyncIterator[RedisStore]:
+    store = RedisStore(parse_redis_url(url), retention=retention, **more)
+    await store.open()
+    try:
+        async with asyncio.timeout(20):
+            yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[RedisStore]:
+    async with opened(url, Retention()) as store:
+        yield store
+
+
+@pytest.fixture
+async def small(url: str) -> AsyncIterator[RedisStore]:
+    async with opened(url) as store:
+        yield store
+
+
+async def keys(redis: Redis, url: str) -> dict[str, int]:
+    """All keys of a journal, with the milliseconds that each has left; -1 is for ever."""
+    pattern = f"{parse_redis_url(url).prefix}*"
+    return {key.decode(): await redis.pttl(key) async for key in redis.scan_iter(pattern)}
+
+
+def write(
+    stream: str, after: int, count: int, *, time: float = 1.0, end: bool = False, size: int = 0
+) -> Write:
+    event: Event = Part(encode_json("x" * size)) if size else Progress(1)
+    entries = [Entry(after + n + 1, time, event) for n in range(count)]
+    if end:
+        entries[-1] = Entry(after + count, time, END)
+    return Write(stream, after, entries, end)
+
+
+class Losing:
+    """A link that loses the answers to what it is told to lose, though all is done."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._link = store._writes._link
+        store._writes._link = self
+        self.times = 0
+        self.error = RedisError("the answer was lost")
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._link.ask(commands)
+        # Of a Redis that does not know the script yet nothing is done.
+        if self.times and not any(isinstance(reply, NoScriptError) for reply in replies):
+            self.times -= 1
+            raise self.error
+        return replies
+
+    async def reset(self) -> None:
+        await self._link.reset()
+
+
+# Keys
+
+
+async def test_no_key_is_left_without_an_expiry(url: str, redis: Redis) -> None:
+    clock = FakeClock()
+    async with open_journal(url, retention=SMALL, clock=clock) as journal, asyncio.timeout(20):
+        for number in range(30):
+            ended = number % 3 == 0
+            events: list[Event] = [Started(), *([END] if ended else [])]
+            await journal.append(f"run/{number % 4}/{number}", events, after=0)
+        for number in range(200):
+            await journal.post("key/somebody/1", Progress(number))
+        await journal.post("key/somebody/1", Released())
+        await journal.drop("run/0/0")
+        await journal.drop("run/0/4")
+        await journal.streams("run/", unfinished=True)
+        await clock.advance(200, step=10)
+        await journal.append("run/0/4", [Started()], after=0)
+        found = await keys(redis, url)
+        kinds = {key.split("}")[1].split(":")[1] for key in found}
+        assert {"s", "e", "names", "live", "sizes", "format", "counted"} <= kinds
+        assert [key for key, left in found.items() if left < 0] == []
+
+
+async def test_redis_itself_forgets_a_stream_its_ttl_after_the_end(
+    store: RedisStore, url: str, redis: Redis
+) -> None:
+    await store.write([write("ended", 0, 2, end=True), write("alive", 0, 2)])
+    left = {
+        key.split(":")[-1]: ttl for key, ttl in (await keys(redis, url)).items() if ":s:" in key
+    }
+    assert 0 < left["ended"] <= HOUR + 1
+    assert 7 * 24 * HOUR - HOUR < left["alive"] <= 7 * 24 * HOUR + 1
+    # As when its time has come.
+    await redis.delete(
+        *(key for key in await keys(redis, url) if ":ended" in key.split("}")[1][2:])
+    )
+    assert await store.head("ended") is None
+    with pytest.raises(StreamNotFound):
+        await store.read("ended", 0, 10)
+    assert await store.streams("") == ["alive"]
+    assert await store.write([write("ended", 0, 1)]) == {}
+    assert await store.streams("", unfinished=True) == ["alive", "ended"]
+
+
+async def test_what_redis_forgot_leaves_nothing_in_the_lists(
+    small: RedisStore, url: str, redis: Redis
+) -> None:
+    await small.write([write(f"run:{n}", 0, 1, end=n % 2 == 0) for n in range(40)])
+    await redis.delete(
+        *(k for k in await keys(redis, url) if k.split("}")[1][:3] in (":s:", ":e:"))
+    )
+    await small.expire(1000)
+    for _ in range(20):  # the unfinished ones are found by and by
+        await small.expire(1000)
+    left = {key.split("}")[1] for key in await keys(redis, url)}
+    assert left <= {":format", ":counted"}
+
+
+async def test_journals_with_other_prefixes_share_nothing(new_redis_url: Callable[[], str]) -> None:
+    async with opened(new_redis_url()) as one, opened(new_redis_url()) as two:
+        await one.write([write("a", 0, 1)])
+        assert await two.streams("") == []
+        assert await two.write([write("a", 0, 2)]) == {}
+        assert await one.head("a") == Head(1, 1, ended=False)
+
+
+async def test_names_may_have_anything_in_them(store: RedisStore) -> None:
+    names = ["", "{}", "}{", "a b\n", "key/\u00e4/\u2028", "run/{x}/y", "*", "\ud800"]
+    assert await store.write([write(name, 0, 1, end=name == "*") for name in names]) == {}
+    assert await store.streams("") == names
+    for name in names:
+        assert await store.head(name) == Head(1, 1, ended=name == "*")
+        assert (await store.streams(name))[0 if name else -1] in names
+    assert await store.streams("a") == ["a b\n"]
+    await store.drop(names)
+    assert await store.streams("") == []
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [("?buckets=4&prefix=", r"has 4 buckets; write \?buckets=4"), (None, "has format 9, this")],
+)
+async def test_other_keys_under_the_prefix_are_refused(
+    url: str, redis: Redis, there: str | None, words: str
+) -> None:
+    if there:
+        async with opened(url.replace("?prefix=", there)) as store:
+            await store.write([write("a", 0, 1)])
+    else:
+        await redis.set(f"{parse_redis_url(url).prefix}{{0}}:format", "9 16", ex=60)
+    with pytest.raises(SetupError, match=words):
+        await open_journal(url).open()
+
+
+# Writing and reading
+
+
+async def test_a_refused_stream_does_not_hold_up_the_others(store: RedisStore) -> None:
+    assert await store.write([write("a", 0, 3), write("b", 0, 3, end=True)]) == {}
+    refused = await store.write(
+        [write("a", 2, 1), write("b", 3, 1), write("c", 0, 2), write("d", 7, 1)]
+    )
+    assert {stream: type(error) for stream, error in refused.items()} == {
+        "a": Conflict,
+        "b": StreamEnded,
+        "d": Conflict,
+    }
+    assert await store.head("a") == Head(1, 3, ended=False)
+    assert await store.head("c") == Head(1, 2, ended=False)
+    assert await store.streams("") == ["a", "b", "c"]
+
+
+async def test_a_commit_takes_any_number_of_streams_in_their_order(store: RedisStore) -> None:
+    names = [f"run:{number}" for number in range(700)]
+    assert await store.write([write(name, 0, 2) for name in names]) == {}
+    assert await store.streams("run:") == names
+    refused = await store.write([write(name, 2 - (name == names[-1]), 1) for name in names])
+    assert list(refused) == [names[-1]]
+
+
+async def test_a_page_is_cut_from_chunks_of_any_size(store: RedisStore) -> None:
+    after = 0
+    for count in (1, 700, 3, *[1] * 40):
+        await store.write([write("a", after, count)])
+        after += count
+    for start, limit in ((0, 1), (0, 744), (255, 2), (500, 256), (700, 9), (743, 5), (744, 5)):
+        found = [entry.seq for entry in await store.read("a", start, limit)]
+        assert found == list(range(start + 1, min(start + limit, 744) + 1))
+
+
+async def test_an_entry_that_cannot_be_stored_spoils_only_its_stream(store: RedisStore) -> None:
+    odd = Write("odd", 0, [Entry(1, 1.0, Progress(object()))], ended=False)  # type: ignore[arg-type]
+    refused = await store.write([odd, write("a", 0, 1)])
+    assert {name: type(error) for name, error in refused.items()} == {"odd": JournalError}
+    assert await store.streams("") == ["a"]
+
+
+async def test_a_burst_is_trimmed_with_its_own_write(small: RedisStore) -> None:
+    await small.write([write("a", 0, 500)])
+    head = await small.head("a")
+    assert head is not None
+    assert 20 <= head.last - head.first + 1 <= 40
+    with pytest.raises(EntriesTrimmed) as trimmed:
+        await small.read("a", head.first - 2, 10)
+    assert trimmed.value.first == head.first
+    assert (await small.read("a", head.first - 1, 1))[0].seq == head.first
+    assert small.dropped == {"keep.stream_entries": head.first - 1}
+
+
+async def test_the_newest_entry_is_kept_however_large_it_is(small: RedisStore) -> None:
+    await small.write([write("a", 0, 1, size=100)])
+    await small.write([write("a", 1, 1, size=50_000)])
+    assert await small.head("a") == Head(2, 2, ended=False)
+    assert len(await small.read("a", 1, 10)) == 1
+
+
+async def test_a_stream_expires_by_the_clock_that_is_given(small: RedisStore) -> None:
+    await small.write([write("ended", 0, 2, time=10, end=True), write("alive", 0, 2, time=10)])
+    await small.expire(109.9)
+    assert await small.streams("") == ["ended", "alive"]
+    await small.expire(110)
+    assert await small.streams("") == ["alive"]
+    assert small.dropped["keep.ttl"] == 1
+    with pytest.raises(StreamNotFound):
+        await small.read("ended", 0, 10)
+
+
+async def test_over_its_size_what_ended_first_goes_first(small: RedisStore) -> None:
+    for number in range(25):
+        # The later a stream begins, the sooner it ends.
+        await small.write([write(f"run:{number}", 0, 5, time=50 - number, end=True, size=1000)])
+    await small.write([write("alive", 0, 5, time=0, size=1000)])
+    await small.expire(50)
+    kept = await small.streams("run:")
+    assert kept == [f"run:{number}" for number in range(len(kept))]
+    assert 15 <= len(kept) < 25
+    assert small.dropped["keep.max_bytes"] == 25 - len(kept)
+    assert 0 < small.held <= SMALL.max_bytes
+    assert await small.head("alive") == Head(1, 5, ended=False)
+
+
+async def test_a_stream_begun_anew_is_not_dropped_with_its_old_end(small: RedisStore) -> None:
+    await small.write([write("a", 0, 2, time=10, end=True)])
+    await small.drop(["a"])
+    await small.write([write("a", 0, 2, time=10)])
+    await small.expire(1000)
+    assert await small.head("a") == Head(1, 2, ended=False)
+
+
+async def test_an_entry_of_the_future_is_told(store: RedisStore, url: str, redis: Redis) -> None:
+    await store.write([write("a", 0, 1)])
+    (key,) = [key for key in await keys(redis, url) if ":e:" in key]
+    await redis.delete(key)
+    with pytest.raises(JournalUnavailable, match="has lost entries; see its maxmemory-policy"):
+        await store.read("a", 0, 10)
+    await redis.xadd(key, {"d": '[1,1.0,{"type":"dreamt"}]'}, id="1-0")
+    await redis.expire(key, 60)
+    with pytest.raises(JournalUnavailable, match="unreadable entry"):
+        await store.read("a", 0, 10)
+
+
+async def test_scripts_that_redis_forgot_are_sent_again(store: RedisStore, redis: Redis) -> None:
+    for after in range(5):
+        await redis.script_flush()
+        assert await store.write([write(f"run:{n}", after, 1) for n in range(3)]) == {}
+        assert len(await store.read("run:1", 0, 10)) == after + 1
+
+
+# What is told twice
+
+
+async def test_a_write_whose_answer_was_lost_is_not_done_twice(store: RedisStore) -> None:
+    losing = Losing(store)
+    losing.times = 3
+    assert await store.write([write("a", 0, 3), write("b", 0, 2, end=True)]) == {}
+    assert await store.head("a") == Head(1, 3, ended=False)
+    assert await store.head("b") == Head(1, 2, ended=True)
+    assert "a" in await store.write([write("a", 2, 1)])
+
+
+async def test_a_write_that_failed_goes_on_behind_what_was_done_of_it(url: str) -> None:
+    async with opened(url, Retention()) as store:
+        losing = Losing(store)
+        losing.times, losing.error = 1, GIVING_UP
+        with pytest.raises(JournalUnavailable, match="MISCONF"):
+            await store.write([write("a", 0, 3)])
+        more = write("a", 0, 5, end=True)
+        assert await store.write([more, write("b", 0, 1)]) == {}
+        assert await store.read("a", 0, 10) == more.entries
+        assert await store.head("a") == Head(1, 5, ended=True)
+        assert isinstance((await store.write([more]))["a"], StreamEnded)
+
+
+async def test_what_was_done_in_doubt_does_not_pass_for_what_comes_after_it(url: str) -> None:
+    async with opened(url, Retention()) as store:
+        losing = Losing(store)
+        losing.times, losing.error = 1, GIVING_UP
+        lost = write("key", 0, 1, time=1.0)
+        with pytest.raises(JournalUnavailable):
+            await store.write([lost])
+        other = write("key", 0, 1, time=2.0)
+        assert isinstance((await store.write([other]))["key"], Conflict)
+        assert await store.read("key", 0, 10) == lost.entries
+
+
+async def test_a_write_in_doubt_that_another_process_overtook_is_a_conflict(url: str) -> None:
+    async with opened(url, Retention()) as store, opened(url) as other:
+        losing = Losing(store)
+        losing.times, losing.error = 1, GIVING_UP
+        with pytest.raises(JournalUnavailable):
+            await store.write([write("a", 0, 3)])
+        assert await other.write([write("a", 3, 1)]) == {}
+        assert isinstance((await store.write([write("a", 0, 3)]))["a"], Conflict)
+        assert await store.head("a") == Head(1, 4, ended=False)

@@ -1,0 +1,240 @@
+"""Every setting that bounds something: reached over a real socket, counted under its name."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import fields
+from typing import Any, Final
+
+import pytest
+from tests.wire.client import Answer, within
+from tests.wire.peers import Session, Wire, served
+from tests.wire.sums import Numbers, scraped
+from tests.wire.test_apps import bearer, guarded
+
+from headway import Headway, Settings, log, part, report
+from headway.settings import BOUNDS, Retention
+
+pytestmark = pytest.mark.anyio
+
+NO_BOUNDS: Final = {
+    "progress_rate": "a pace: newer reports replace older ones (headway_merged_reports_total)",
+    "heartbeat": "a pace",
+    "ping": "a pace",
+    "commit_after": "a time until an answer begins",
+    "retry": "advice to clients",
+    "hand_over": "a time after which a call goes on elsewhere (headway_handed_over_calls_total)",
+    "profiles": "what is known of clients",
+    "lease": "a time after which a process is taken for dead",
+    "notice": "a time in which a server that is told to stop takes calls as before",
+    "on_delete": "a choice",
+    "allowed_hosts": "a list of names",
+    "allowed_origins": "a list of names",
+    "check_host": "a choice",
+    "metrics": "a choice",
+    "where": "a choice",
+    "stateless": "a choice",
+    "retention": "its own settings are below `keep.`",
+    "keep.unfinished": "Redis forgets such streams by itself and tells nobody",
+}
+"""The other settings, and why nothing is counted for them."""
+
+
+class Site:
+    """A server whose tools wait, talk too much and return too much."""
+
+    def __init__(self) -> None:
+        self.go, self.thread = asyncio.Event(), threading.Event()
+        self.mcp = Headway("site")
+        for tool in (self.wait, self.block, self.talk):
+            self.mcp.add_tool(tool, name=tool.__name__, structured_output=False)
+
+    async def wait(self) -> str:
+        report(1)
+        await self.go.wait()
+        return "done"
+
+    def block(self) -> str:
+        report(1)
+        self.thread.wait(10)
+        return "done"
+
+    async def talk(self, parts: int = 0, text: int = 0, logs: int = 0, result: int = 0) -> str:
+        report(1, 2, "x" * text)
+        for _ in range(logs):
+            log("x")
+        try:
+            for _ in range(parts):
+                part("x" * 1000)
+        except ValueError as error:
+            return str(error)
+        return "x" * result
+
+    def end(self) -> None:
+        self.go.set()
+        self.thread.set()
+
+
+Scenario = Callable[[Wire, Session], Awaitable[Any]]
+
+
+def two(tool: str) -> Scenario:
+    """Two calls where there is room for one; the second has to wait, or is refused."""
+
+    async def scenario(wire: Wire, session: Session) -> None:
+        first = await session.call(tool, id=1, token=1)
+        await first.message()
+        await session.send(session.call_message(tool, id=2, token=2))
+
+    return scenario
+
+
+def said(**arguments: int) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        await (await session.call("talk", arguments)).outcome()
+
+    return scenario
+
+
+def posted(body: bytes) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        await wire.ask("POST", session.headers(), body)
+
+    return scenario
+
+
+def sent(data: bytes) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        connection = await wire.connect()
+        connection.write(data)
+        await within(connection.reader.read())
+
+    return scenario
+
+
+def passing(seconds: float, first: Scenario) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        await first(wire, session)
+        await wire.clock.advance(seconds, step=seconds / 4)
+
+    return scenario
+
+
+async def one_call(wire: Wire, session: Session) -> Answer:
+    answer = await session.call("wait", id=1, token=1)
+    await answer.message()
+    return answer
+
+
+async def another_session(wire: Wire, session: Session) -> None:
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT}
+    await wire.ask("POST", _anonymous(session), _initialize(hello))
+
+
+async def ten_connections(wire: Wire, session: Session) -> None:
+    for _ in range(10):
+        connection = await wire.connect()
+        connection.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+_CLIENT = {"name": "t", "version": "1"}
+_HEAD: Final = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def _anonymous(session: Session) -> dict[str, str]:
+    unwanted = ("mcp-session-id", "mcp-protocol-version")
+    return {name: v for name, v in session.headers().items() if name.lower() not in unwanted}
+
+
+def _initialize(params: dict[str, Any]) -> bytes:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+    return json.dumps(message).encode()
+
+
+REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
+    "max_runs": ({"max_runs": 1}, two("wait")),
+    "threads": ({"threads": 1}, two("block")),
+    "max_queue": ({"max_runs": 1, "max_queue": 0}, two("wait")),
+    "max_open": ({"max_open": 1}, two("wait")),
+    "max_body": ({"max_body": 1000}, posted(b'"' + b"x" * 1000 + b'"')),
+    "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
+    "max_sessions": ({"max_sessions": 1}, another_session),
+    "max_session_streams": ({"max_session_streams": 1}, two("wait")),
+    "max_text": ({"max_text": 10}, said(text=11)),
+    "max_part": ({"max_part": 1000}, said(parts=1)),
+    "max_result": ({"max_result": 1000}, said(result=1001)),
+    "log_rate": ({"log_rate": 1}, said(logs=12)),
+    "timeout": ({"timeout": 5}, passing(6, one_call)),
+    "session_ttl": ({"session_ttl": 5}, passing(8, said())),
+    "max_connections": ({"max_connections": 4}, ten_connections),
+    "max_head": ({"max_head": 2000}, sent(_HEAD + b"X: " + b"x" * 2000 + b"\r\n\r\n")),
+    "head_timeout": ({"head_timeout": 0.05}, sent(_HEAD)),
+    "body_timeout": ({"body_timeout": 0.05}, sent(_HEAD + b"Content-Length: 9\r\n\r\n")),
+    "keep_alive": (
+        {"keep_alive": 0.05},
+        sent(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ),
+    "keep.ttl": ({"retention": Retention(ttl=5)}, passing(40, said())),
+    "keep.max_bytes": (
+        {"retention": Retention(max_bytes=20_000)},
+        passing(1, said(parts=30)),
+    ),
+    "keep.stream_entries": ({"retention": Retention(stream_entries=20)}, said(parts=30)),
+    "keep.stream_bytes": ({"retention": Retention(stream_bytes=10_000)}, said(parts=30)),
+}  # fmt: skip
+"""How each limit is set low and reached."""
+
+ELSEWHERE: Final = {
+    "max_runs_each": "test_the_limits_of_one_caller_are_counted",
+    "max_sessions_each": "test_the_limits_of_one_caller_are_counted",
+    "max_attempts": "test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever",
+    "worker_wait": "test_a_call_that_no_worker_takes_ends_with_a_clear_error",
+}
+"""The limits that need callers who are known, processes that die, or a Redis."""
+
+
+def test_every_setting_is_a_bound_that_is_reached_here_or_says_why_it_is_none() -> None:
+    known = [f.name for f in fields(Settings)] + [f"keep.{f.name}" for f in fields(Retention)]
+    assert set(known) == {*BOUNDS, *NO_BOUNDS}
+    assert not {*BOUNDS} & {*NO_BOUNDS}
+    assert {*REACHED, *ELSEWHERE} == {*BOUNDS}
+
+
+@pytest.mark.parametrize("setting", REACHED)
+async def test_a_limit_that_is_reached_is_counted_under_its_name(setting: str) -> None:
+    values, scenario = REACHED[setting]
+    site = Site()
+    async with served(site.mcp, settings=Settings(**values)) as wire:
+        session = await Session.open(wire)
+
+        def is_counted(numbers: Numbers) -> bool:
+            return numbers("limit_reached_total", setting=setting) >= 1
+
+        try:
+            assert wire.app.tally.reached[setting] == 0
+            await scenario(wire, session)
+            if setting == "max_connections":
+                wire.cut_all()
+            numbers = await scraped(wire, is_counted)
+        finally:
+            site.end()
+        assert numbers("limit", setting=setting) > 0 or setting == "max_queue"
+
+
+async def test_the_limits_of_one_caller_are_counted() -> None:
+    mcp, go = guarded()
+    settings = Settings(max_runs_each=1, max_sessions_each=1)
+    async with served(mcp, settings=settings) as wire:
+        alice = await Session.open(wire, extra=bearer("alice:1"))
+        await another_session(wire, alice)
+        first = await alice.call("secret", id=1, token=1)
+        await first.message()
+        refused = await (await alice.call("secret", id=2)).json()
+        assert refused["error"]["data"] == {"limit": "max_runs_each"}
+        numbers = await scraped(wire, lambda n: n("refusals_total", status="503") == 2)
+        for setting in ("max_runs_each", "max_sessions_each"):
+            assert numbers("limit_reached_total", setting=setting) == 1
+            assert numbers("in_use", setting=setting) == numbers("limit", setting=setting) == 1
+        go.set()
+        await first.rest()

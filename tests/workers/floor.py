@@ -1,0 +1,58 @@
+"""Replicas and workers in one loop, over a real Redis, and what tests wait for."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from tests.wire.peers import Wire, served
+from tests.workers.target import mcp
+
+from headway import Settings
+from headway.clock import Clock
+from headway.workers import Worker
+
+PATIENCE = 100.0
+"""Seconds until a wait is a failure."""
+
+LEASE = 10.0
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait for what has no event: a file, or the state of another process."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+class Floor:
+    """What shares one journal."""
+
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self.url = url
+        self._stack = stack
+
+    async def replica(self, server: object = mcp, **settings: Any) -> Wire:
+        chosen = replace(Settings(lease=LEASE), **settings)
+        app = served(server, journal=self.url, clock=Clock(), settings=chosen)
+        return await self._stack.enter_async_context(app)
+
+    async def worker(
+        self, *queues: str, server: object = mcp, concurrency: int = 10, **settings: Any
+    ) -> Worker:
+        worker = Worker(
+            server,
+            journal=self.url,
+            settings=replace(Settings(lease=LEASE), **settings),
+            queues=queues or None,
+            concurrency=concurrency,
+        )
+        await self._stack.enter_async_context(worker.running())
+        return worker
+
+
+@asynccontextmanager
+async def floor(url: str) -> AsyncGenerator[Floor]:
+    async with AsyncExitStack() as stack:
+        yield Floor(url, stack)

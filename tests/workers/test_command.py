@@ -1,0 +1,82 @@
+"""`headway worker`: what it refuses, what it answers, and what operators see of its runs."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from tests.cli.program import Programs, programs_in
+from tests.wire.peers import Session
+from tests.workers.floor import floor, until
+
+from headway.testing.process import free_port
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+
+TARGET = f"{Path(__file__).with_name('target.py')}:mcp"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    with programs_in(tmp_path) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--journal", "memory:"), "no journal that workers can share"),
+        (("--journal", "sqlite:///j.db"), "no journal that workers can share"),
+        ((), "a worker needs the journal of its servers"),
+        (("--journal", "redis://127.0.0.1:1/0"), "cannot be used"),
+    ],
+)
+def test_a_journal_that_will_not_do_is_refused_with_what_to_write(
+    programs: Programs, options: tuple[str, ...], said: str
+) -> None:
+    finished = programs.run("worker", TARGET, *options)
+    assert (finished.code, said in finished.err) == (3, True), finished.err
+
+
+def status(port: int, path: str) -> int:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+            return answer.status
+    except HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_an_orchestrator_is_told_whether_it_works(
+    programs: Programs, new_redis_url: Callable[[], str]
+) -> None:
+    port = free_port()
+    options = ("--journal", new_redis_url(), "--health-port", str(port))
+    worker = programs.start("worker", TARGET, *options)
+    worker.wait_for("working for works: default, slow, 10 at once")
+    assert [status(port, path) for path in ("/healthz", "/readyz", "/other")] == [200, 200, 404]
+    worker.interrupt(signal.SIGTERM)
+    assert worker.finish().code == 0
+
+
+@pytest.mark.parametrize("name", ["run", "reference"])
+async def test_an_operator_sees_the_run_of_a_worker_once_and_stops_it(
+    programs: Programs, new_redis_url: Callable[[], str], tmp_path: Path, name: str
+) -> None:
+    async with floor(new_redis_url()) as site:
+        await site.worker()
+        session = await Session.open(await site.replica())
+        call = session.call_message("sleep", {"place": str(tmp_path)}, token="t")
+        answer = await session.post(call)
+        await until((tmp_path / "begun").exists)
+        listed = ("runs", "--journal", site.url, "--output", "json")
+        shown = json.loads((await asyncio.to_thread(programs.run, *listed)).out)
+        assert [row["tool"] for row in shown] == ["sleep"]
+        stop = ("cancel", shown[0][name], "--journal", site.url, "--reason", "too loud")
+        assert (await asyncio.to_thread(programs.run, *stop)).code == 0
+        await until((tmp_path / "stopped").exists)
+        assert "too loud" in (await answer.rest())[-1]["error"]["message"]
