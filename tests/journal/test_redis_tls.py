@@ -1,7 +1,11 @@
 """Redis with TLS: what is trusted, what is not and is told, and passwords that nobody repeats."""
 
 import asyncio
+import gc
 import logging
+import signal
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,8 +22,8 @@ END = Completed(encode_json(None))
 pytestmark = pytest.mark.anyio
 
 
-async def works(url: str) -> None:
-    """Write in one journal, and follow in another one."""
+async def works(url: str, *, then: Callable[[], None] = lambda: None) -> None:
+    """Write in one journal, and follow in another one; `then` is done while both are open."""
     url = own(url)
     async with asyncio.timeout(30), open_journal(url) as writer, open_journal(url) as reader:
         await writer.append("run", [Started()], after=0)
@@ -27,6 +31,7 @@ async def works(url: str) -> None:
         waiting = asyncio.create_task(cursor.next())
         await writer.append("run", [END], after=1)
         assert [entry.seq for entry in await waiting] == [2]
+        then()
 
 
 async def test_a_certificate_that_is_trusted(
@@ -45,6 +50,21 @@ async def test_a_server_that_asks_for_a_certificate(
     without = f"rediss://127.0.0.1:{redis.tls_port}/0?ssl_ca_certs={certificates.ca}"
     with pytest.raises(JournalUnavailable, match="cannot be used"):
         await open_journal(without).open()
+
+
+def test_a_server_that_says_nothing_any_more_is_let_go_of(
+    start_redis: StartRedis, certificates: Certificates
+) -> None:
+    redis = start_redis("--tls-auth-clients", "no", tls=certificates.options)
+    url = f"rediss://127.0.0.1:{redis.tls_port}/0?ssl_ca_certs={certificates.ca}"
+    try:
+        asyncio.run(works(url, then=lambda: redis.signal(signal.SIGSTOP)))
+    finally:
+        redis.signal(signal.SIGCONT)
+    with warnings.catch_warnings(record=True) as open_still:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(warning.message) for warning in open_still] == []
 
 
 async def test_a_cluster_with_tls(tls_cluster_url: str) -> None:

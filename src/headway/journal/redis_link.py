@@ -3,6 +3,7 @@
 This module must not know what is asked, only how it gets there and back.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
@@ -125,7 +126,7 @@ class Links:
         except MasterNotFoundError as error:
             raise await self._without_primary(error) from error
         except BaseException:  # redis-py leaves it open where it is cancelled
-            await connection.disconnect(nowait=True)
+            await _let_go(connection)
             raise
         return connection
 
@@ -216,7 +217,7 @@ class Wire:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+                await _let_go(connection)
 
 
 class _ClusterLink:
@@ -241,6 +242,15 @@ class _ClusterLink:
         """See `Link.reset`. Who has what may have changed, so that is asked anew."""
         with suppress(RedisError, OSError):
             await self._cluster.aclose()
+
+
+async def _let_go(connection: AbstractConnection) -> None:
+    """Close a connection now, also one to a server that says nothing any more."""
+    # redis-py only asks TLS to close, which waits half a minute for the server's word.
+    writer = cast("asyncio.StreamWriter | None", cast("Any", connection)._writer)
+    await connection.disconnect(nowait=True)
+    if writer is not None:
+        writer.transport.abort()
 
 
 def _check_files(shown: str, options: Mapping[str, object]) -> None:
