@@ -16,9 +16,22 @@ def process_of(stream: str) -> str:
     return stream.rpartition("/")[2][:TAG_LENGTH]
 
 
+def new_tag() -> str:
+    """A tag for a process that no other one has."""
+    return _token(6)
+
+
 def new_call() -> str:
     """The part of a run's id that nobody can guess."""
-    return secrets.token_urlsafe(24)
+    return _token(24)
+
+
+def _token(size: int) -> str:
+    """Random bytes as letters, digits, - and _; no - first, or it would be an option to a shell's
+    command, as in `headway cancel RUN`."""
+    while (token := secrets.token_urlsafe(size)).startswith("-"):
+        pass
+    return token
 
 
 def call_of(stream: str) -> str:

@@ -1,0 +1,31 @@
+"""Names of processes and runs: what they may be, and whose a run is."""
+
+import pytest
+
+from headway.engine.processes import (
+    TAG_LENGTH,
+    call_of,
+    is_id_of_run,
+    new_call,
+    new_tag,
+    process_of,
+)
+
+
+def test_ids_are_no_options_of_a_command() -> None:
+    """Somebody stops a run with `headway cancel ID`, or with what stands in the logs for it."""
+    assert not any(new_tag().startswith("-") or new_call().startswith("-") for _ in range(2000))
+
+
+def test_an_id_names_its_process_and_its_call() -> None:
+    tag, call = new_tag(), new_call()
+
+    assert len(tag) == TAG_LENGTH
+    assert is_id_of_run(tag + call)
+    assert process_of(f"run/owner/{tag}{call}") == tag
+    assert call_of(f"run/owner/{tag}{call}") == call
+
+
+@pytest.mark.parametrize("text", ["", "x" * 39, "x" * 41, "x" * 39 + "/", "x" * 39 + "\n"])
+def test_what_is_no_id(text: str) -> None:
+    assert not is_id_of_run(text)
