@@ -14,7 +14,17 @@ from headway.errors import (
     StreamEnded,
     StreamNotFound,
 )
-from headway.events import Completed, Entry, Event, Progress, Started, encode_json
+from headway.events import (
+    Accepted,
+    Completed,
+    Entry,
+    Event,
+    Log,
+    Part,
+    Progress,
+    Started,
+    encode_json,
+)
 from headway.journal import Head, Journal, Write
 from headway.journal.polling import Polling
 from headway.journal.store import Notice, Watch
@@ -133,6 +143,41 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
     store.gate.set()
     assert [entry.seq for entry in await waiting] == [3]
     assert cursor.done
+
+
+async def test_what_nobody_waits_for_goes_with_what_somebody_does(
+    journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.journal.writer.BETWEEN", 1e9)
+    await journal.append("run", [Started()], after=0)
+    assert store.commits == 1  # it was waited for
+    for seq in range(1, 4):
+        journal.append_nowait("run", Progress(seq), after=seq)
+        journal.append_nowait(f"other {seq}", Accepted("tools/call", "t", "o"), after=0)
+        await turns()
+    assert store.commits == 1
+    assert (await journal.cursor("run").next())[-1].seq == 4  # who reads here waits for nothing
+    seen: list[Event] = [Part(encode_json(1)), Log("info", encode_json("text")), END]
+    for commits, event in enumerate(seen, 2):
+        journal.append_nowait("run", event, after=commits + 2)
+        await turns()
+        assert (store.commits, len(store.kept["run"])) == (commits, commits + 3)
+    assert all(len(store.kept[f"other {seq}"]) == 1 for seq in range(1, 4))
+
+
+async def test_between_two_commits_is_a_moment(
+    journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.journal.writer.BETWEEN", 0.2)
+    await journal.append("run", [Started()], after=0)
+    for seq in range(1, 101):
+        journal.append_nowait("run", Progress(seq), after=seq)
+        await turns()
+    while len(store.kept["run"]) < 101:
+        store.arrived.clear()
+        await store.arrived.wait()
+        await turns()
+    assert store.commits < 50
 
 
 async def test_what_is_posted_is_seen_when_it_has_its_place(

@@ -221,6 +221,19 @@ async def test_a_commit_takes_any_number_of_streams_in_their_order(store: RedisS
     assert list(refused) == [names[-1]]
 
 
+async def test_a_long_list_is_asked_for_in_steps(url: str, redis: Redis) -> None:
+    async with opened(f"{url}&buckets=1", Retention()) as store:
+        names = [f"run:{number}" for number in range(700)]
+        await store.write([write(name, 0, 1) for name in names])
+        gone = sorted(names)[150:450]  # all of one step, and the name that it ends with
+        prefix = parse_redis_url(url).prefix
+        await redis.delete(*(f"{prefix}{{0}}:s:{name}" for name in gone))
+        kept = [name for name in names if name not in gone]
+        assert await store.streams("run:") == kept
+        assert await store.streams("run:", unfinished=True) == kept
+        assert await store.streams("run:7") == [name for name in kept if name.startswith("run:7")]
+
+
 async def test_a_page_is_cut_from_chunks_of_any_size(store: RedisStore) -> None:
     after = 0
     for count in (1, 700, 3, *[1] * 40):

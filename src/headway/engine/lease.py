@@ -8,7 +8,6 @@ process that was only paused finds that its runs have ended and cannot write to 
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
@@ -16,9 +15,9 @@ from headway.engine.checkpoints import checkpoints_of
 from headway.engine.inbox import inbox_of
 from headway.engine.orders import orders_of
 from headway.engine.processes import (
-    TAG_LENGTH,
     WORKERS,
     is_for_workers,
+    new_tag,
     process_of,
     process_stream,
 )
@@ -30,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 SIGNS = 3
 """Signs of life within a lease: one or two may be late without harm."""
+
+SHARE = 0.1
+"""Of a process's time, for looking at runs while all processes live: of very many, less often."""
 
 
 class Lease:
@@ -53,7 +55,7 @@ class Lease:
         taken: Callable[[str], Awaitable[None]],
         for_workers: Callable[[list[str]], Awaitable[None]],
     ) -> None:
-        self.tag = secrets.token_urlsafe(TAG_LENGTH)[:TAG_LENGTH]
+        self.tag = new_tag()
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
@@ -67,6 +69,7 @@ class Lease:
         self._signs: dict[str, tuple[int, float]] = {}  # the last of each, and since when
         self._is_starting = False
         self._looks = 0
+        self._rests = 0.0  # until then no list of runs is needed
         self._begun: set[str] = set()
         """The processes that had begun and not ended when it last looked."""
         self._seq = 0
@@ -120,7 +123,7 @@ class Lease:
     def _begin_anew(self) -> None:
         self._seq = 0
         self._lost()
-        self.tag = secrets.token_urlsafe(TAG_LENGTH)[:TAG_LENGTH]
+        self.tag = new_tag()
         self._looking = asyncio.create_task(self.take())
 
     async def _recover(self) -> None:
@@ -134,6 +137,7 @@ class Lease:
             # once in as many times as there are, should that one not be able to.
             self._looks += 1
             is_turn = self.tag == min(tags, default="") or self._looks % max(len(tags), 1) == 0
+            is_turn = is_turn and self._clock.now() >= self._rests
             if gone or self._begun - tags or is_turn or self._is_starting:
                 await self._look_at_runs(gone)
             self._begun = tags
@@ -144,8 +148,7 @@ class Lease:
 
     async def _look_at_runs(self, gone: set[str]) -> None:
         """End the runs of processes that are gone, then their own streams."""
-        streams = await self._journal.streams("run/", unfinished=True)
-        await self._for_workers([name for name in streams if is_for_workers(name)])
+        streams = await self._unfinished()
         if not self.recovers:
             return
         gone = gone | await self._gone({process_of(name) for name in streams} - gone)
@@ -159,6 +162,15 @@ class Lease:
         for tag in gone:
             await self._append(orders_of(tag), ProcessLeft("found gone"))
             await self._append(process_stream(tag), ProcessLeft("found gone"))
+
+    async def _unfinished(self) -> list[str]:
+        """The runs that go on, with those for workers looked after."""
+        begun = self._clock.now()
+        streams = await self._journal.streams("run/", unfinished=True)
+        await self._for_workers([name for name in streams if is_for_workers(name)])
+        ended = self._clock.now()
+        self._rests = ended + (ended - begun) * (1 / SHARE - 1)
+        return streams
 
     async def _gone(self, tags: set[str]) -> set[str]:
         """Those of these processes whose leases are over."""

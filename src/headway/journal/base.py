@@ -284,6 +284,8 @@ class Journal:
             return
         done = asyncio.get_running_loop().create_future()
         tail.settled = [*(tail.settled or ()), done]
+        if self._writer is not None:
+            self._writer.hurry()
         await done
 
     async def drop(self, stream: str) -> None:
@@ -406,10 +408,10 @@ class Journal:
 
     def _trim(self, tail: Tail) -> None:
         """Forget the oldest quarter of a tail; the store still has what it stored."""
-        durable = self._store is not None and tail.recorded
         count = len(tail.entries) // 4
-        if durable:
+        if self._writer is not None and tail.recorded:
             count = min(count, tail.stored - tail.base)
+            self._writer.hurry()
         else:
             is_large = tail.size > self._stream_bytes
             self._dropped["keep.stream_bytes" if is_large else "keep.stream_entries"] += count

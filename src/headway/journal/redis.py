@@ -59,6 +59,9 @@ COUNTED = 15
 SOME = 500
 """Streams of a bucket that one step deals with: what others wait for stays short."""
 
+LISTED = 200
+"""Names of a bucket that one step of a list has: whoever asks is not held up by it for long."""
+
 ROUNDS = 20
 """Steps that tidying up takes at most; there is a next time."""
 
@@ -166,10 +169,19 @@ class RedisStore:
         return None if found is None else Head(found[0], found[1], bool(found[2]))
 
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
-        """See `Store.streams`. Asks all buckets, with one round trip."""
+        """See `Store.streams`. Asks all buckets at once, for `LISTED` names at a time."""
         kind = "live" if unfinished else "names"
-        found = await self._ask_all(self._reads, scripts.LIST, kind, *_below(prefix))
-        rows = [(int(born), name) for row in found for name, born in _in_turns(row, 2)]
+        least, greatest = _below(prefix)
+        rows: list[tuple[int, bytes]] = []
+        begins = dict.fromkeys(self._buckets, least)
+        while begins:
+            found = await _answers(
+                self._reads.put(scripts.LIST, bucket, kind, begin, greatest, LISTED)
+                for bucket, begin in begins.items()
+            )
+            rows += ((int(born), name) for _, *row in found for name, born in _in_turns(row, 2))
+            lasts = zip(begins, (last for last, *_ in found), strict=True)
+            begins = {bucket: b"(" + last for bucket, last in lasts if last}
         return [_text(name) for _, name in sorted(rows)]
 
     async def count(self, prefix: str) -> int:
@@ -355,7 +367,7 @@ class RedisStore:
         return await _answers([lane.put(script, bucket, *args) for bucket in self._buckets])
 
 
-async def _answers(puts: Sequence["asyncio.Future[Any]"]) -> list[Any]:
+async def _answers(puts: Iterable["asyncio.Future[Any]"]) -> list[Any]:
     """All of them, once all are there.
 
     Raises:

@@ -165,9 +165,12 @@ return found
 """)
 
 LIST = _script("""
--- which list, least name, greatest -> names and when they were born, in turns
-local found = {}
-for _, name in ipairs(redis.call('ZRANGEBYLEX', bucket .. ':' .. ARGV[1], ARGV[2], ARGV[3])) do
+-- which list, least name, greatest, most -> the last name looked at if there may be more, else '';
+-- then names and when they were born, in turns
+local key, most = bucket .. ':' .. ARGV[1], tonumber(ARGV[4])
+local some = redis.call('ZRANGEBYLEX', key, ARGV[2], ARGV[3], 'LIMIT', 0, most)
+local found = {#some == most and some[most] or ''}
+for _, name in ipairs(some) do
   local born = redis.call('HGET', bucket .. ':s:' .. name, 'born')
   if born then
     found[#found + 1] = name

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from headway.clock import Clock
 from headway.errors import JournalError, JournalUnavailable
-from headway.events import Entry, size_of
+from headway.events import Accepted, Alive, Entry, Progress, Started, size_of
 from headway.journal.store import Store, Write
 from headway.journal.tail import Tail
 
@@ -14,6 +14,15 @@ logger = logging.getLogger(__name__)
 
 RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds until a failed write is tried again; the last one repeats."""
+
+
+BETWEEN = 0.02
+"""Seconds between two commits, where nobody waits for the second: a commit costs the same whatever
+is in it. By the loop's own clock: no test is to turn it, nothing but the storage waits for it."""
+
+PATIENT: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
+"""What nobody waits for. Of progress only the newest counts; a result, a part, a question or a
+checkpoint that a crash takes back may have been seen, so their commit begins at once."""
 
 
 class Writer:
@@ -32,15 +41,31 @@ class Writer:
         self._forget = forget
         self._dirty: dict[str, Tail] = {}
         self._work = asyncio.Event()
+        self._begun = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self.is_behind = False
         """Whether more waits for a storage that fails than `most` bytes."""
 
     def mark(self, tail: Tail, entry: Entry) -> None:
-        """Have the entry stored with the next group commit."""
+        """Have the entry stored with the next group commit, and that begin when it has to."""
         if tail.pending is None:
             tail.pending = []
         tail.pending.append(entry)
         self._dirty[tail.stream] = tail
+        if type(entry.event) not in PATIENT:
+            self.hurry()
+        elif self._timer is None and not self._work.is_set():
+            self._plan()
+
+    def _plan(self) -> None:
+        loop, due = asyncio.get_running_loop(), self._begun + BETWEEN
+        if due > loop.time():
+            self._timer = loop.call_at(due, self.hurry)
+        else:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Begin the next commit as soon as the one under way is done: somebody waits for it."""
         self._work.set()
 
     @property
@@ -61,7 +86,7 @@ class Writer:
         failures = 0
         while True:
             await self._work.wait()
-            self._work.clear()
+            self._clear()
             dirty, self._dirty = self._dirty, {}
             writes = [
                 Write(tail.stream, tail.stored, list(tail.pending), tail.ended)
@@ -86,6 +111,14 @@ class Writer:
                 failures, self.is_behind = 0, False
             for write in writes:
                 self._stored(dirty[write.stream], write, refused.get(write.stream))
+
+    def _clear(self) -> None:
+        """What has to be stored by now is about to be."""
+        self._work.clear()
+        self._begun = asyncio.get_running_loop().time()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
         """The store failed: keep the entries for later, but let readers and writers go on."""
