@@ -2,12 +2,14 @@
 
 Replicas and Redis nodes are cores that do one thing after the other. A stream's reports come at its
 interval; a replica makes each an entry and a frame, and has one commit under way at a time, which
-takes along all that came since the one before. That is where the cost of Redis comes from, and why
-it falls as the rate grows: how much a commit takes along is not put in, it comes out.
+takes along all that came since the one before, and begins some time after it. That is where the
+cost of Redis comes from, and why it falls as the rate grows: how much a commit takes along is not
+put in, it comes out.
 """
 
 import heapq
 import itertools
+import math
 import random
 import statistics
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.units import Units, calibrate, load
+from headway.journal.writer import BETWEEN
 
 READ = 16_384
 """Bytes that Redis takes from a connection at a time."""
@@ -41,6 +44,8 @@ class Fleet:
     nodes: int = 1
     seconds: float = 5.0
     network: float = NETWORK
+    window: float = BETWEEN
+    """Seconds between the beginnings of two commits of a replica, at least."""
     turn: float = 0.0
     """Seconds that a replica waits for a core when it has something to do, in the mean; where
     cores are idle next to nothing."""
@@ -61,6 +66,9 @@ class Core:
     waiting: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """Streams, and since when."""
     is_writing: bool = False
+    """Whether a commit is under way, or has its time."""
+    begun: float = -math.inf
+    """When the last one began."""
 
     def work(self, now: float, seconds: float) -> float:
         """Do something as soon as the core is free; when it is done."""
@@ -141,8 +149,7 @@ class Simulation:
             done = replica.work(now, self._units.event)
             replica.waiting.append((stream, now))
             if not replica.is_writing:
-                replica.is_writing = True
-                self._at(done, lambda then: self._commit(replica, then))
+                self._plan(replica, done)
             # As a tool that sleeps between two reports: what was late together stays together.
             following = done + 1 / self._fleet.rate
             if following < self._fleet.seconds:
@@ -150,12 +157,17 @@ class Simulation:
 
         return step
 
+    def _plan(self, replica: Core, now: float) -> None:
+        replica.is_writing = True
+        due = max(now, replica.begun + self._fleet.window)
+        self._at(due, lambda then: self._commit(replica, then))
+
     def _commit(self, replica: Core, now: float) -> None:
         if now < replica.free:  # what came meanwhile is done first, and goes along
             self._at(replica.free, lambda then: self._commit(replica, then))
             return
         taken, replica.waiting = replica.waiting, []
-        replica.free = max(replica.free, now)
+        replica.free = replica.begun = max(replica.free, now)
         sent = replica.go_on(self._units.trip) + self._fleet.network / 2
         self._at(sent, lambda then: self._store(replica, taken, then))
 
@@ -181,9 +193,9 @@ class Simulation:
         self._at(heard, lambda then: self._go_on(replica, then))
 
     def _go_on(self, replica: Core, now: float) -> None:
-        replica.is_writing = bool(replica.waiting)
-        if replica.is_writing:
-            self._commit(replica, now)
+        replica.is_writing = False
+        if replica.waiting:
+            self._plan(replica, now)
 
 
 def simulate(units: Units, fleet: Fleet) -> Outcome:
