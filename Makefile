@@ -27,7 +27,7 @@ demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
 test: $(STAMP) ## run the tests
-	$(RUN)pytest -q -n 2 --ignore=tests/deploy $(ARGS)
+	$(RUN)pytest -q -n 3 --ignore=tests/deploy $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, file shape
 	$(RUN)ruff format --check

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bench.simulation import NETWORK
 from bench.units import Units, calibrate, load
+from headway.engine.lease import SHARE
 from headway.journal.writer import BETWEEN
 
 SIGNS = 0.3
@@ -74,6 +75,12 @@ def cycle_of(units: Units, need: Need) -> float:
     return max(need.window, need.network + units.trip + units.read + units.script)
 
 
+def lists(units: Units, cell: int) -> float:
+    """Lists of all unfinished runs that are asked for in a second: by one process each time, by the
+    others in turn, and by each as seldom as its time allows."""
+    return 2 * min(SIGNS, SHARE / (cell * units.name)) if units.name else 2 * SIGNS
+
+
 def touched(streams: float, nodes: int) -> float:
     """Nodes that a commit of so many streams goes to."""
     return nodes * (1 - (1 - 1 / nodes) ** streams)
@@ -85,8 +92,8 @@ def replica_busy(units: Units, need: Need, mine: float, cell: int, replicas: int
     paced = events * units.event + trips(events, cycle_of(units, need)) * units.trip
     calls = mine / need.duration * units.run
     pings = mine * max(0.0, 1 / PING - need.rate) * units.ping
-    names = cell * units.name * 2 / replicas  # one of them each time, and all in turn
-    return paced + calls + pings + SIGNS * (names + replicas * units.look)
+    names = lists(units, cell) * cell * units.name / replicas
+    return paced + calls + pings + names + SIGNS * replicas * units.look
 
 
 def node_busy(units: Units, need: Need, cell: int, replicas: int, nodes: int) -> float:
@@ -95,7 +102,8 @@ def node_busy(units: Units, need: Need, cell: int, replicas: int, nodes: int) ->
     events = cell * need.rate / replicas
     commits = trips(events, cycle_of(units, need))
     reads = replicas * commits * touched(events / commits, nodes)
-    asked = SIGNS * (2 * cell * units.name_redis + replicas**2 * units.look_redis)
+    names = lists(units, cell) * cell * units.name_redis
+    asked = names + SIGNS * replicas**2 * units.look_redis
     heard = scripts * units.news_bus * (1 - 1 / nodes)
     return (scripts * units.script + reads * units.read + asked) / nodes + heard
 

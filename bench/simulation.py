@@ -14,7 +14,7 @@ import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from bench.units import Units, calibrate, load
 from headway.journal.writer import BETWEEN
@@ -31,6 +31,9 @@ SEEDS = 10
 NETWORK = 0.0002
 """Seconds to Redis and back; within one data centre. On one machine less, but there every process
 waits for its turn."""
+
+
+Spread = Literal["by chance", "evenly", "at once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ class Fleet:
     """Seconds that a replica waits for a core when it has something to do, in the mean; where
     cores are idle next to nothing."""
     redis_turn: float = 0.0
-    spread: bool = True
-    """Whether the streams' reports come evenly, or all at the same moment."""
+    spread: Spread = "by chance"
+    """When in their interval the streams report."""
     seed: int = 1
 
 
@@ -119,8 +122,7 @@ class Simulation:
         """Let the time go by."""
         fleet = self._fleet
         for stream in range(fleet.streams):
-            first = self._chance.random() / fleet.rate if fleet.spread else 0.0
-            self._at(first, self._report(stream))
+            self._at(self._share(stream) / fleet.rate, self._report(stream))
         while self._agenda:
             now, _, step = heapq.heappop(self._agenda)
             step(now)
@@ -138,6 +140,16 @@ class Simulation:
             max(core.busy for core in self._replicas) / ends,
             max(core.busy for core in self._nodes) / ends,
         )
+
+    def _share(self, stream: int) -> float:
+        """How much of the interval goes by until a stream's first report."""
+        match self._fleet.spread:
+            case "at once":
+                return 0.0
+            case "evenly":
+                return stream / self._fleet.streams
+            case "by chance":
+                return self._chance.random()
 
     def _at(self, when: float, step: Callable[[float], None]) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), step))
@@ -230,7 +242,7 @@ def meetings(facts: dict[str, Any]) -> list[Meeting]:
             streams,
             RATE,
             seconds=SECONDS,
-            spread=point["spread"],
+            spread="evenly" if point["spread"] else "at once",
             turn=turn["replica"],
             redis_turn=turn["redis"],
         )

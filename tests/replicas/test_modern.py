@@ -151,6 +151,7 @@ async def test_a_run_is_a_resource_of_all_replicas(journal: str) -> None:
         some[0].step()
         await running.message()
         (stream,) = await fleet[0].app.journal.streams("run/", unfinished=True)
+        await fleet[0].app.journal.settle(stream)
         uri = f"headway://runs/{stream.rpartition('/')[2]}"
         session.wire = fleet[1]
         own = await session.get()

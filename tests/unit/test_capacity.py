@@ -71,7 +71,9 @@ def test_unit_costs_are_found_again_in_what_a_fleet_of_them_does() -> None:
     known = replace(UNITS, event=2e-4, trip=3e-4, script=4e-5, read=9e-5)
     points = [_point(known, Fleet(streams, 10.0)) for streams in (5, 60)]
 
-    found = calibrate({**FACTS, "points": [*points, _point(known, Fleet(200, 10.0, spread=False))]})
+    found = calibrate(
+        {**FACTS, "points": [*points, _point(known, Fleet(200, 10.0, spread="at once"))]}
+    )
 
     for name in ("event", "trip", "script", "read"):
         assert getattr(found, name) == pytest.approx(getattr(known, name), rel=0.1), name
