@@ -348,35 +348,37 @@ async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_o
         assert processes.begun == ["next", "next"]
 
 
-async def test_a_process_that_has_much_to_take_over_shows_that_it_lives_meanwhile(
+async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_lives_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with AsyncExitStack() as stack:
+    monkeypatch.setattr("headway.engine.lease.START", 0.05)
+    async with AsyncExitStack() as stack, asyncio.timeout(20):
         processes = Restarting(tmp_path / "j.db", stack)
         dead = await processes.start("dead", FakeClock())
-        await launch(dead, forever, {"params": {"name": "slow"}})
+        runs = [await launch(dead, forever, {"params": {"name": "slow"}}) for _ in range(3)]
         go, kept = asyncio.Event(), Journal.kept
-        reached = asyncio.Event()
+        reached = asyncio.Semaphore(0)
 
         async def slow(journal: Journal, stream: str) -> list[Entry]:
             if journal is not dead.journal:
-                reached.set()
+                reached.release()
                 await go.wait()
             return await kept(journal, stream)
 
         monkeypatch.setattr(Journal, "kept", slow)
         clock = FakeClock(start=1_700_000_030.0)
-        starting = asyncio.create_task(processes.start("next", clock))
-        async with asyncio.timeout(5):
-            await reached.wait()
+        next_one = await processes.start("next", clock)
+        for _ in runs:  # none of them waits for another one
+            await reached.acquire()
         await clock.advance(30, step=1)
         lives = await dead.journal.streams("process/", unfinished=True)
-        async with asyncio.timeout(5):
-            while not any([await _has_signed(dead.journal, name) for name in lives]):
-                pass
+        while not any([await _has_signed(dead.journal, name) for name in lives]):
+            pass
+        assert processes.begun == []
         go.set()
-        await starting
-        assert processes.begun == ["next"]
+        while len(next_one.runs) < len(runs):
+            await clock.advance(1, step=1)
+        assert processes.begun == ["next"] * len(runs)
 
 
 async def _has_signed(journal: Journal, process: str) -> bool:

@@ -94,6 +94,8 @@ async def test_a_message_that_is_lost_is_made_up_for(url: str, redis: Redis) -> 
         store = reader._store
         assert isinstance(store, RedisStore)
         assert store._news is not None
+        while not store._news._heard:  # noqa: ASYNC110 - that it is subscribed
+            await asyncio.sleep(0.01)
         deaf = store._news._tell
         store._news._tell = lambda channel: None
         await other.append("run:1", [END], after=1)

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
-from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
+from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsListChanged
 from tests.replicas.fleet import fleet_of
 from tests.replicas.site import sites
 from tests.wire.client import Answer, until, within
 from tests.wire.peers import VERSIONS, Session, progress_of, text_of
 
 from headway import Settings
-from headway.errors import JournalError
+from headway.errors import JournalError, JournalUnavailable
+from headway.journal.sqlite import SqliteStore
 from headway.journal.store import Write
 from headway.settings import Retention
 
@@ -187,6 +189,54 @@ async def test_changes_published_on_one_replica_are_heard_on_the_get_stream_of_a
         assert sorted(rest) == [
             "notifications/resources/updated", "notifications/tools/list_changed",
         ]  # fmt: skip
+
+
+async def test_what_was_heard_is_not_heard_again_from_a_replica_that_is_behind(
+    journal: str,
+) -> None:
+    some = sites(2)
+    async with fleet_of([site.mcp for site in some], journal) as fleet:
+        session = await Session.open(fleet[0])
+        own = await session.get()
+        session.wire = fleet[1]
+        assert (await session.request("ping")).status == 200
+        behind = fleet[1].app._sessions.changes
+        await behind.close()
+        await some[0].bus.publish(ToolsListChanged())
+        await read(own, 1)
+        own.cut()
+        again = await session.get(own.ids[-1])
+        behind._task = asyncio.create_task(behind._follow())
+        await some[0].bus.publish(PromptsListChanged())
+        (heard,) = await read(again, 1)
+        assert heard["method"] == "notifications/prompts/list_changed"
+
+
+async def test_a_resume_while_the_journal_is_away_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = sites(2)
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    async with fleet_of([site.mcp for site in some], journal) as fleet:
+        session = await Session.open(fleet[0])
+        running = await session.call("work", {"steps": 2}, token="t")
+        some[0].step()
+        await running.message()
+        running.cut()
+        session.wire = fleet[1]
+        assert (await session.request("ping")).status == 200
+
+        async def fail(*_: object) -> NoReturn:
+            raise JournalUnavailable("the disk is away")
+
+        with monkeypatch.context() as away:
+            away.setattr(SqliteStore, "head", fail)
+            refused = await session.get(running.ids[-1])
+            assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+            assert "try again" in (await refused.json())["error"]["message"]
+        again = await session.get(running.ids[-1])
+        some[0].step()
+        assert (await again.rest())[-1]["id"] == 1
 
 
 async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal: str) -> None:

@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 SIGNS = 3
 """Signs of life within a lease: one or two may be late without harm."""
 
+AT_ONCE = 32
+"""Runs of dead processes that are looked at side by side: they share round trips."""
+
+START = 5.0
+"""Seconds that a start waits for that. The rest is done while the process serves already."""
+
 SHARE = 0.1
 """Of a process's time, for looking at runs while all processes live: of very many, less often."""
 
@@ -79,17 +85,25 @@ class Lease:
     async def take(self) -> None:
         """Begin the lease, then end what processes left behind that are gone.
 
-        A journal that dies with the process needs no lease.
+        When it returns that is done, unless it takes longer than `START`. A journal that dies with
+        the process needs no lease.
         """
         if not self._journal.is_durable:
             return
         self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
         await self._taken(self.tag)
         self._arm()  # the others' runs may be many, and this process is alive meanwhile
+        self._looking = asyncio.create_task(self._begin())
+        done, _ = await asyncio.wait([self._looking], timeout=START)
+        for looked in done:
+            looked.result()
+
+    async def _begin(self) -> None:
         self._is_starting = True
-        self._looking = asyncio.create_task(self._recover())
-        await self._looking
-        self._is_starting = False
+        try:
+            await self._recover()
+        finally:
+            self._is_starting = False
 
     async def release(self) -> None:
         """Give the lease back; to be called when all runs have ended."""
@@ -154,14 +168,26 @@ class Lease:
         gone = gone | await self._gone({process_of(name) for name in streams} - gone)
         if not gone:
             return
-        for stream in streams:
-            if process_of(stream) in gone and not await self._revive(stream):
-                reason = "the server process that executed it went away"
-                await self.end(stream, Interrupted(reason))
+        left = [name for name in streams if process_of(name) in gone]
+        for start in range(0, len(left), AT_ONCE):
+            some = map(self._decide, left[start : start + AT_ONCE])
+            for failure in await asyncio.gather(*some, return_exceptions=True):
+                if failure is not None:
+                    raise failure
         await self._recovered()
         for tag in gone:
             await self._append(orders_of(tag), ProcessLeft("found gone"))
             await self._append(process_stream(tag), ProcessLeft("found gone"))
+
+    async def _decide(self, stream: str) -> None:
+        """Go on with the run of a process that is gone, or end it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        if not await self._revive(stream):
+            reason = "the server process that executed it went away"
+            await self.end(stream, Interrupted(reason))
 
     async def _unfinished(self) -> list[str]:
         """The runs that go on, with those for workers looked after."""

@@ -93,6 +93,19 @@ class Board:
         except EntriesTrimmed as error:
             return await self._journal.read(self.name, after=error.first - 1)
 
+    async def reached(self, seq: int) -> int:
+        """`seq`, where the board has come so far in any process; else where it has come.
+
+        Another process may have heard more than this one. A crash may have taken some of it back.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        if seq <= self.last:
+            return seq
+        head = await self._journal.head(self.name)
+        return min(seq, self.last if head is None else max(self.last, head.last))
+
     async def _begin(self) -> None:
         head = await self._journal.head(self.name)
         self.last = await self._journal.post(self.name, Alive()) if head is None else head.last

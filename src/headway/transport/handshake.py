@@ -242,7 +242,7 @@ class Handshake:
         if place is None:
             begin = session.heard
         elif place.tag == session.name and place.seq <= session.seq:
-            begin = Reach(place.seq, min(place.changes, session.sessions.changes.last))
+            begin = Reach(place.seq, await session.sessions.changes.reached(place.changes))
         else:
             raise unknown_event()
         prefix = session_prefix(session.name)

@@ -13,7 +13,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from headway.clock import Clock
 from headway.engine import Engine
-from headway.errors import ProtocolError
+from headway.errors import JournalUnavailable, ProtocolError, journal_away
 from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import has_envelope, parse_body, read_message
 from headway.settings import Settings
@@ -82,10 +82,16 @@ class HttpTransport:
                 raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
             await handler(exchange)
         except ProtocolError as error:
-            self._engine.tally.refuse(error.status, error.limit)
-            await refuse(send, error)
+            await self._refuse(send, error)
+        except JournalUnavailable as error:
+            logger.warning("a request was refused: %s", error)
+            await self._refuse(send, journal_away())
         except ClientGone:
             logger.debug("the client left before its request was read")
+
+    async def _refuse(self, send: Send, error: ProtocolError) -> None:
+        self._engine.tally.refuse(error.status, error.limit)
+        await refuse(send, error)
 
     def end_idle_streams(self) -> None:
         """End the streams that wait for news and not for a result: GET and `listen`."""
