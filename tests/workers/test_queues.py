@@ -6,7 +6,7 @@ import itertools
 import pickle
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis.asyncio
@@ -14,11 +14,12 @@ from tests.wire.client import Answer
 from tests.wire.peers import Modern, Session, connect, each_era, text_of
 from tests.workers.floor import Floor, floor, until
 
-from headway.engine.dispatch import Dispatch
+from headway.engine import Run, stopping
+from headway.engine.dispatch import Begun, Dispatch
 from headway.engine.keys import Keys
 from headway.engine.processes import is_for_workers
 from headway.errors import SetupError
-from headway.events import Claimed
+from headway.events import Claimed, Completed, decode_json
 from headway.journal import open_journal
 from headway.queues import nothing, open_queues
 
@@ -141,6 +142,35 @@ async def test_a_call_that_lost_the_race_for_its_key_is_not_executed(
     async with asyncio.timeout(40):
         while await waiting_runs(site.url):
             pass
+    assert len((tmp_path / "attempts").read_text().split()) == 1
+
+
+async def test_a_replica_that_dies_as_it_begins_a_call_leaves_it_to_another_one(
+    site: Floor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All who sent its key are told the same: it is done, and nobody was interrupted."""
+    begun: list[Run] = []
+
+    def dies(dispatch: Dispatch, call: Begun) -> NoReturn:
+        timer = dispatch._engine.lease._timer
+        assert timer is not None
+        timer.cancel()  # no sign of life any more
+        begun.append(call.run)
+        raise stopping()
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Dispatch, "begin", dies)
+        session = await Session.open(
+            await site.replica(lease=1.5), extra={"Idempotency-Key": "one"}
+        )
+        (tmp_path / "go").touch()
+        await session.call("once", {"place": str(tmp_path)}, token="t")
+    await site.replica(lease=1.5)
+    await site.worker(lease=1.5)
+    async with asyncio.timeout(40), open_journal(site.url) as journal:
+        ended = [entry async for entry in journal.follow(begun[0].stream)][-1].event
+    assert isinstance(ended, Completed), ended
+    assert "done once" in str(decode_json(ended.result))
     assert len((tmp_path / "attempts").read_text().split()) == 1
 
 

@@ -85,7 +85,10 @@ class Dispatch:
         stream = f"run/{request.owner}/{WORKERS}{new_call()}"
         own = self._following(request, stream)
         run = engine.accept(own)
+        run.has_handle = key != ""
         try:
+            # From now on it goes on with the worker's, in another process if this one dies.
+            engine.remember(run, own)
             await self._place(request, stream, run, key)
         except JournalError as error:
             self.discard(Begun(run, own, stream))
@@ -178,4 +181,4 @@ class Dispatch:
             checkpoints_of(stream): [begun],
             inbox_of(stream): [HandedOver(handed.created, handed.ttl)],
         }
-        await engine.journal.begin(beside)
+        await asyncio.gather(engine.journal.begin(beside), run.settle())

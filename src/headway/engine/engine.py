@@ -214,7 +214,7 @@ class Engine:
         options = self._options_for(request)
         rate = self.settings.progress_rate if options.rate is None else options.rate
         beats = request.context.token is not None or view is not None
-        return Run(
+        run = Run(
             stream,
             request,
             engine=self,
@@ -223,17 +223,22 @@ class Engine:
             recorded=recorded,
             view=view,
         )
-
-    def begin(self, run: Run, request: Request) -> None:
-        """Have an accepted run executed, in a task of its own."""
-        options = self._options_for(request)
         run.detached = self.options_of(request.target).detached
-        # Not before: what was only accepted may be discarded, and must not be begun anew.
+        return run
+
+    def remember(self, run: Run, request: Request) -> None:
+        """Keep what another process needs to go on with a run, where one may."""
         if run.checkpoints is None and self._may_restart(request):
             begun = restartable(request, can_ask=request.owns)
             if request.owns:
                 begun = structs.replace(begun, is_found=is_found(run))
             run.checkpoints = Checkpoints.begin(self.journal, run.stream, begun)
+
+    def begin(self, run: Run, request: Request) -> None:
+        """Have an accepted run executed, in a task of its own."""
+        options = self._options_for(request)
+        # Not before: what was only accepted may be discarded, and must not be begun anew.
+        self.remember(run, request)
         gates = self._gates_of(request)
         run.give_up = partial(self._give_up, run)
         request.context.bind(run)
