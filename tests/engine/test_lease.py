@@ -4,9 +4,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from mcp.shared.transport_context import TransportContext
 from headway.engine import Engine, Request, Run, RunContext, ToolOptions
 from headway.errors import Conflict, JournalUnavailable, StreamEnded
 from headway.events import (
-    Accepted,
-    Alive,
     Entry,
     Interrupted,
     Part,
@@ -97,77 +94,6 @@ async def test_a_process_that_shows_signs_of_life_keeps_its_runs(tmp_path: Path)
         await clock.advance(60, step=1)
         assert run.state is State.WORKING
         assert await two.journal.streams("run/", unfinished=True) == [run.stream]
-
-
-async def test_while_all_live_one_looks_at_the_runs_each_time_and_the_others_now_and_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A list of all runs, asked for by every process, would be what limits a fleet first."""
-    monkeypatch.setattr("headway.engine.lease.SHARE", 1.0)  # the disk does not know this clock
-    clock, lists = FakeClock(), list[Engine]()
-    path = tmp_path / "j.db"
-    async with AsyncExitStack() as stack:
-        engines = [await stack.enter_async_context(process(path, clock)) for _ in range(4)]
-        await clock.advance(30, step=1)  # all have seen all
-        for engine in engines:
-            _count_lists(engine, partial(lists.append, engine))
-        await clock.advance(120, step=1)
-        signs = 120 / engines[0].settings.lease * 3
-        first = min(engines, key=lambda engine: engine.lease.tag)
-        assert lists.count(first) >= signs * 0.9
-        for engine in engines:
-            if engine is not first:
-                assert signs / 4 * 0.7 <= lists.count(engine) <= signs / 4 * 1.3
-
-
-async def test_a_list_that_takes_long_is_asked_for_less_often_until_a_process_is_gone(
-    tmp_path: Path,
-):
-    clock, path, asked = FakeClock(), tmp_path / "j.db", list[float]()
-    async with process(path, clock) as engine:
-        await clock.advance(30, step=1)
-        _count_lists(engine, lambda: asked.append(clock.now()), takes=2.0)
-        await clock.advance(200, step=1)
-        assert 5 <= len(asked) <= 11  # of 60; the disk does not know this clock
-        run = "run/owner/deadbeef" + "x" * 32
-        many = len(asked)
-        async with open_journal(f"sqlite:///{path}", clock=clock) as journal, asyncio.timeout(20):
-            while len(asked) == many:
-                await clock.advance(0.5)
-            await journal.append("process/deadbeef", [Alive()], after=0)
-            await journal.append(run, [Accepted("tools/call", "slow", "owner")], after=0)
-            while not (await engine.journal.kept(run))[1:]:
-                await clock.advance(0.5)
-            assert isinstance((await engine.journal.kept(run))[-1].event, Interrupted)
-        assert asked[many + 1] - asked[many] < 19
-
-
-def _count_lists(engine: Engine, count: Callable[[], None], *, takes: float = 0.0) -> None:
-    streams = engine.journal.streams
-
-    async def counted(prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        if prefix == "run/":
-            count()
-            if takes:
-                await engine.clock.sleep(takes)
-        return await streams(prefix, unfinished=unfinished)
-
-    engine.journal.streams = counted
-
-
-async def test_a_run_that_is_left_in_order_is_found_at_once(tmp_path: Path):
-    """The process that left it has its end, as one that died does not."""
-    clock, path = FakeClock(), tmp_path / "j.db"
-    async with process(path, clock) as one, process(path, clock) as two:
-        await clock.advance(30, step=1)
-        lists = list[Engine]()
-        _count_lists(one, partial(lists.append, one))
-        _count_lists(two, partial(lists.append, two))
-        async with process(path, clock):
-            await clock.advance(4, step=1)
-        del lists[:]
-        await clock.advance(4, step=1)
-        assert {one, two} <= set(lists)
 
 
 async def test_a_process_that_stops_in_order_leaves_nothing_to_find(tmp_path: Path):
@@ -384,6 +310,22 @@ async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_liv
 async def _has_signed(journal: Journal, process: str) -> bool:
     head = await journal.head(process)
     return head is not None and head.last >= 9  # three in a lease of ten seconds
+
+
+async def test_a_run_whose_process_died_as_it_ended_it_is_not_begun_anew_and_ends(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        processes = Restarting(tmp_path / "j.db", stack)
+        dead = await processes.start("dead", FakeClock())
+        run = await launch(dead, forever, {"params": {"name": "slow"}})
+        assert run.checkpoints is not None
+        run.checkpoints.end()  # and its end was not stored
+        await run.checkpoints.settle()
+        next_one = await processes.start("next", FakeClock(start=1_700_000_030.0))
+        told = await entries(next_one.journal, run.stream)
+        assert isinstance(told[-1].event, Interrupted)
+        assert processes.begun == []
 
 
 async def test_a_process_that_is_about_to_stop_takes_over_nothing(tmp_path: Path) -> None:

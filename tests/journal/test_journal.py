@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ from headway.events import (
     Started,
     encode_json,
 )
-from headway.journal import Head, Journal, Write
+from headway.journal import Head, Journal, Write, open_journal
 from headway.journal.polling import Polling
 from headway.journal.store import Notice, Watch
 from headway.settings import Retention
@@ -163,6 +164,43 @@ async def test_what_nobody_waits_for_goes_with_what_somebody_does(
         await turns()
         assert (store.commits, len(store.kept["run"])) == (commits, commits + 3)
     assert all(len(store.kept[f"other {seq}"]) == 1 for seq in range(1, 4))
+
+
+async def test_what_is_posted_while_a_write_is_under_way_goes_with_the_next_one(
+    journal: Journal, store: GatedStore
+) -> None:
+    store.gate.clear()
+    posted = [asyncio.create_task(journal.post("board", Progress(n))) for n in range(50)]
+    await store.arrived.wait()
+    posted[7].cancel()
+    await turns()
+    store.gate.set()
+    seqs = await asyncio.gather(*posted[:7], *posted[8:])
+    assert store.commits <= 3
+    values = {entry.seq: entry.event for entry in store.kept["board"]}
+    assert [values[seq] for seq in seqs] == [Progress(n) for n in range(50) if n != 7]
+
+
+async def test_nothing_is_posted_behind_an_end(journal: Journal, store: GatedStore) -> None:
+    store.gate.clear()
+    said: list[Event] = [Progress(1), Progress(2), END, Progress(3)]
+    posted = [asyncio.create_task(journal.post("board", event)) for event in said]
+    await store.arrived.wait()
+    await turns()
+    store.gate.set()
+    ends = await asyncio.gather(*posted, return_exceptions=True)
+    assert ends[:3] == [1, 2, 3]
+    assert isinstance(ends[3], StreamEnded)
+
+
+async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path: Path) -> None:
+    async with asyncio.timeout(5), open_journal(f"sqlite:///{tmp_path}/j.db") as journal:
+        odd = Progress(object())  # type: ignore[arg-type]
+        said: list[Event] = [Progress(1), odd, Progress(2)]
+        posted = [asyncio.create_task(journal.post("board", event)) for event in said]
+        ends = await asyncio.gather(*posted, return_exceptions=True)
+        assert [isinstance(end, JournalError) for end in ends] == [False, True, False]
+        assert [e.event for e in await journal.kept("board")] == [Progress(1), Progress(2)]
 
 
 async def test_between_two_commits_is_a_moment(

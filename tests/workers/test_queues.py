@@ -15,11 +15,12 @@ from tests.wire.peers import Modern, Session, connect, each_era, text_of
 from tests.workers.floor import Floor, floor, until
 
 from headway.engine import Run, stopping
+from headway.engine.checkpoints import checkpoints_of
 from headway.engine.dispatch import Begun, Dispatch
 from headway.engine.keys import Keys
 from headway.engine.processes import is_for_workers
 from headway.errors import SetupError
-from headway.events import Claimed, Completed, decode_json
+from headway.events import Claimed, Completed, Forgotten, decode_json
 from headway.journal import open_journal
 from headway.queues import nothing, open_queues
 
@@ -172,6 +173,18 @@ async def test_a_replica_that_dies_as_it_begins_a_call_leaves_it_to_another_one(
     assert isinstance(ended, Completed), ended
     assert "done once" in str(decode_json(ended.result))
     assert len((tmp_path / "attempts").read_text().split()) == 1
+
+
+async def test_a_call_whose_process_died_as_it_withdrew_it_has_an_end(site: Floor) -> None:
+    session = await Session.open(await site.replica(lease=1.5))
+    answer = await session.call("count", {"upto": 1}, token="t")
+    await said_waiting(answer)
+    (stream,) = await waiting_runs(site.url)
+    async with open_journal(site.url) as journal:
+        await journal.post(checkpoints_of(stream), Forgotten())
+    await site.worker(lease=1.5)
+    assert "it was not begun" in (await answer.rest())[-1]["error"]["message"]
+    assert await waiting_runs(site.url) == []
 
 
 async def test_a_tool_that_the_worker_does_not_have_is_an_error(site: Floor) -> None:

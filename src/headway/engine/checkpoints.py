@@ -63,6 +63,8 @@ class Memory:
     items: int = 0
     owner: str = ""
     """The process that has the run, where that is not the one that accepted it."""
+    is_over: bool = False
+    """Whether the run was about to be ended; its end is written next to this, not with it."""
 
     @property
     def attempt(self) -> int:
@@ -96,6 +98,8 @@ class Memory:
                 self.done = {track: dict.fromkeys(items) for track, items in done.items()}
                 self.items = sum(map(len, self.done.values()))
                 self.value = value
+            case Forgotten():
+                self.is_over = True
             case _:
                 pass
 

@@ -34,7 +34,7 @@ class Revival:
         memory, seq = known
         if memory.owner and await engine.lease.is_alive(memory.owner):
             return True
-        if not self._may_go_on(memory):
+        if memory.is_over or not self._may_go_on(memory):
             return False
         if engine.is_draining:
             return True

@@ -185,7 +185,11 @@ class Work:
                 await engine.lease.end(stream, _GONE)
             return
         memory, seq = known
-        if memory.owner and not self._may_go_on(memory):
+        if memory.is_over:
+            # Whoever was about to end it died before it could.
+            if waited > engine.settings.lease:
+                await engine.lease.end(stream, _GONE if memory.owner else NOT_BEGUN)
+        elif memory.owner and not self._may_go_on(memory):
             await end_unowned(engine.journal, stream, seq, _GONE)
         elif waited > engine.settings.worker_wait:
             if await end_unowned(engine.journal, stream, seq, self._too_late(memory)):

@@ -122,6 +122,8 @@ class Journal:
         # All at once: with a storage that fails, one after the other would take for ever.
         unsettled = [stream for stream, tail in self._tails.items() if tail.pending]
         await asyncio.gather(*(self._settlequietly(stream) for stream in unsettled))
+        if self._posting is not None:
+            await self._posting.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -187,8 +189,6 @@ class Journal:
         if self._posting is not None and stream not in self._tails:
             return await self._posting.add(stream, event)
         head = await self.attach(stream)
-        if head.ended:
-            raise StreamEnded(stream)
         return await self.append(stream, [event], after=head.last)
 
     async def begin(self, streams: Mapping[str, Sequence[Event]]) -> None:

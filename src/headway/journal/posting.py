@@ -5,17 +5,24 @@ before it. Here somebody can: an entry exists when the storage has given it its 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import count, repeat
-from weakref import WeakValueDictionary
 
 from headway.clock import Clock
-from headway.errors import Conflict, StreamEnded
+from headway.errors import Conflict, JournalUnavailable, StreamEnded
 from headway.events import TERMINAL, Entry, Event
+from headway.journal.cursor import PAGE
 from headway.journal.store import Store, Write
 
 ATTEMPTS = 10
 """Writers of one stream that find another process quicker try again this often."""
+
+
+_Added = tuple[Event, "asyncio.Future[int]"]
+
+_OF_ALL = (Conflict, StreamEnded, JournalUnavailable)
+"""Why a write is refused whatever is in it."""
 
 
 class Posting:
@@ -24,7 +31,8 @@ class Posting:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._locks = WeakValueDictionary[str, asyncio.Lock]()
+        self._waiting: dict[str, deque[_Added]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def begin(self, streams: Mapping[str, Sequence[Event]]) -> None:
         """Begin streams, durably.
@@ -44,6 +52,9 @@ class Posting:
     async def add(self, stream: str, event: Event) -> int:
         """Add an event durably, and return its `seq`.
 
+        This process does not compete with itself: what is added while a write is under way goes
+        with the next one.
+
         Cancellation: the entry may have been written.
 
         Raises:
@@ -51,19 +62,70 @@ class Posting:
             Conflict: Other processes were quicker again and again.
             JournalUnavailable: The storage cannot be written now; the entry is not kept.
         """
-        lock = self._locks.setdefault(stream, asyncio.Lock())
-        async with lock:  # this process does not compete with itself
-            attempts = 0
-            while True:
-                head = await self._store.head(stream)
-                if head is not None and head.ended:
-                    raise StreamEnded(stream)
-                after = 0 if head is None else head.last
-                entry = Entry(after + 1, self._clock.time(), event)
-                write = Write(stream, after, [entry], type(event) in TERMINAL)
-                refusal = (await self._store.write([write])).get(stream)
-                if refusal is None:
-                    return entry.seq
-                attempts += 1
-                if attempts == ATTEMPTS or not isinstance(refusal, Conflict):
-                    raise refusal
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(stream, deque()).append((event, done))
+        if stream not in self._tasks:
+            self._tasks[stream] = asyncio.create_task(self._write_all(stream))
+        return await done
+
+    async def close(self) -> None:
+        """Return when all that was added is written, or cannot be."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _write_all(self, stream: str) -> None:
+        waiting = self._waiting[stream]
+        try:
+            while waiting:
+                await self._write_some(stream, _taken(waiting))
+        finally:
+            del self._waiting[stream], self._tasks[stream]
+            for _, done in waiting:  # it was cancelled
+                done.cancel()
+
+    async def _write_some(self, stream: str, some: list[_Added]) -> None:
+        try:
+            last = await self._write(stream, [event for event, _ in some])
+        except asyncio.CancelledError:
+            for _, done in some:
+                done.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, who added it is told
+            if len(some) > 1 and not isinstance(error, _OF_ALL):
+                for one in some:  # what cannot be stored spoils nothing else
+                    await self._write_some(stream, [one])
+                return
+            for _, done in some:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for seq, (_, done) in enumerate(some, last - len(some) + 1):
+            if not done.done():
+                done.set_result(seq)
+
+    async def _write(self, stream: str, events: Sequence[Event]) -> int:
+        """Add events behind whatever is last, and return the last one's `seq`."""
+        attempts = 0
+        while True:
+            head = await self._store.head(stream)
+            if head is not None and head.ended:
+                raise StreamEnded(stream)
+            after = 0 if head is None else head.last
+            now = self._clock.time()
+            entries = [Entry(seq, now, event) for seq, event in enumerate(events, after + 1)]
+            write = Write(stream, after, entries, type(events[-1]) in TERMINAL)
+            refusal = (await self._store.write([write])).get(stream)
+            if refusal is None:
+                return entries[-1].seq
+            attempts += 1
+            if attempts == ATTEMPTS or not isinstance(refusal, Conflict):
+                raise refusal
+
+
+def _taken(waiting: deque[_Added]) -> list[_Added]:
+    """What goes with the next write: nothing behind an end."""
+    some: list[_Added] = []
+    while waiting and len(some) < PAGE:
+        some.append(waiting.popleft())
+        if type(some[-1][0]) in TERMINAL:
+            break
+    return some

@@ -1,0 +1,88 @@
+"""Lists of all runs: who asks for them, and how often."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.engine.test_lease import process
+
+from headway.engine import Engine
+from headway.events import Accepted, Alive, Interrupted
+from headway.journal import open_journal
+from headway.testing import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_while_all_live_one_looks_at_the_runs_each_time_and_the_others_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A list of all runs, asked for by every process, would be what limits a fleet first."""
+    monkeypatch.setattr("headway.engine.lease.SHARE", 1.0)  # the disk does not know this clock
+    clock, lists = FakeClock(), list[Engine]()
+    path = tmp_path / "j.db"
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(process(path, clock)) for _ in range(4)]
+        await clock.advance(30, step=1)  # all have seen all
+        for engine in engines:
+            _count_lists(engine, partial(lists.append, engine))
+        await clock.advance(120, step=1)
+        signs = 120 / engines[0].settings.lease * 3
+        first = min(engines, key=lambda engine: engine.lease.tag)
+        assert lists.count(first) >= signs * 0.9
+        for engine in engines:
+            if engine is not first:
+                assert signs / 4 * 0.7 <= lists.count(engine) <= signs / 4 * 1.3
+
+
+async def test_a_list_that_takes_long_is_asked_for_less_often_until_a_process_is_gone(
+    tmp_path: Path,
+):
+    clock, path, asked = FakeClock(), tmp_path / "j.db", list[float]()
+    async with process(path, clock) as engine:
+        await clock.advance(30, step=1)
+        _count_lists(engine, lambda: asked.append(clock.now()), takes=2.0)
+        await clock.advance(200, step=1)
+        assert 5 <= len(asked) <= 11  # of 60; the disk does not know this clock
+        run = "run/owner/deadbeef" + "x" * 32
+        many = len(asked)
+        async with open_journal(f"sqlite:///{path}", clock=clock) as journal, asyncio.timeout(20):
+            while len(asked) == many:
+                await clock.advance(0.5)
+            await journal.append("process/deadbeef", [Alive()], after=0)
+            await journal.append(run, [Accepted("tools/call", "slow", "owner")], after=0)
+            while not (await engine.journal.kept(run))[1:]:
+                await clock.advance(0.5)
+            assert isinstance((await engine.journal.kept(run))[-1].event, Interrupted)
+        assert asked[many + 1] - asked[many] < 19
+
+
+def _count_lists(engine: Engine, count: Callable[[], None], *, takes: float = 0.0) -> None:
+    streams = engine.journal.streams
+
+    async def counted(prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        if prefix == "run/":
+            count()
+            if takes:
+                await engine.clock.sleep(takes)
+        return await streams(prefix, unfinished=unfinished)
+
+    engine.journal.streams = counted
+
+
+async def test_a_run_that_is_left_in_order_is_found_at_once(tmp_path: Path):
+    """The process that left it has its end, as one that died does not."""
+    clock, path = FakeClock(), tmp_path / "j.db"
+    async with process(path, clock) as one, process(path, clock) as two:
+        await clock.advance(30, step=1)
+        lists = list[Engine]()
+        _count_lists(one, partial(lists.append, one))
+        _count_lists(two, partial(lists.append, two))
+        async with process(path, clock):
+            await clock.advance(4, step=1)
+        del lists[:]
+        await clock.advance(4, step=1)
+        assert {one, two} <= set(lists)
