@@ -13,9 +13,12 @@ from tests.wire.client import Answer, until, within
 from tests.wire.peers import Modern, Session, Wire, connect, each_era, served, text_of
 from tests.wire.test_hand_over import handle_of
 
-from headway import Headway, Settings, attempt, part, report
+from headway import Headway, Settings, asgi, attempt, part, report
+from headway.cli.serving import serving
+from headway.clock import Clock
 from headway.events import Event
 from headway.testing.clock import turns
+from headway.transport.sessions import Sessions
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +55,34 @@ async def draining(wire: Wire) -> "asyncio.Task[None]":
 async def no_more_grace(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A resume that waits for a storage, say."""
+    has_come = asyncio.Event()
+
+    async def waits(*_: object) -> None:
+        has_come.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Sessions, "take_over", waits)
+    monkeypatch.setattr("headway.cli.serving.LAST", 1)
+    app = asgi(Work().mcp)
+    async with asyncio.timeout(20):
+        async with serving(app, grace=0) as origin:
+            wire = Wire(origin, app, Clock())
+            session = await Session.open(wire)
+            answer = await session.call("slow", id=1, token=1)
+            await answer.message()
+            answer.cut()
+            asking = asyncio.create_task(session.get(answer.ids[-1]))
+            await has_come.wait()
+        refused = await asking
+        assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+        assert "stopping" in (await refused.json())["error"]["message"]
+    wire.cut_all()
 
 
 @each_era

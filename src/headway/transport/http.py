@@ -5,14 +5,15 @@ answer is a cursor on that run. Nothing here waits for a tool, and no tool waits
 here.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, cast
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from headway.clock import Clock
-from headway.engine import Engine
+from headway.engine import Engine, stopping
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
 from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import has_envelope, parse_body, read_message
@@ -74,7 +75,14 @@ class HttpTransport:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        exchange = Exchange(scope, receive, send)
+        has_begun = False
+
+        async def begin(message: MutableMapping[str, Any]) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        exchange = Exchange(scope, receive, begin)
         try:
             self._guard.check(exchange.headers)
             handler = self._methods.get(exchange.method)
@@ -86,6 +94,11 @@ class HttpTransport:
         except JournalUnavailable as error:
             logger.warning("a request was refused: %s", error)
             await self._refuse(send, journal_away())
+        except asyncio.CancelledError:
+            # Whoever serves the app stops, and this took longer than a stop may.
+            if has_begun or not self._engine.is_over:
+                raise
+            await self._refuse(send, stopping())
         except ClientGone:
             logger.debug("the client left before its request was read")
 
