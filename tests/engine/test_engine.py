@@ -2,15 +2,19 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
+from msgspec import structs
 
 from headway.engine import Engine, Request, RunContext, ToolOptions
-from headway.errors import ProtocolError
+from headway.engine.following import repeating
+from headway.engine.stopping import STOPPED
+from headway.errors import JournalUnavailable, ProtocolError
 from headway.events import (
     Accepted,
     Cancelled,
@@ -22,7 +26,7 @@ from headway.events import (
     Started,
     decode_json,
 )
-from headway.journal import open_journal
+from headway.journal import Cursor, open_journal
 from headway.runs import State, fold
 from headway.settings import Settings
 from headway.testing import FakeClock
@@ -262,3 +266,26 @@ async def test_a_report_after_the_end_is_dropped():
         await asyncio.to_thread(kept[0].log, "info", "late")
         await turns()
         assert await entries(made, run) == told
+
+
+async def test_a_run_that_repeats_another_one_is_stopped_also_where_the_journal_is_gone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """What the other one says last is heard if it can be, and no error if it cannot."""
+    async with engine() as made:
+        other = made.launch(request(forever))
+        await turns()
+        repeats = request(repeating(other.stream))
+        run = made.launch(structs.replace(repeats, follows=other.stream))
+        await turns()
+
+        async def gone(_: Cursor) -> NoReturn:
+            raise JournalUnavailable("the journal is closed")
+
+        with monkeypatch.context() as closed:
+            closed.setattr(Cursor, "next", gone)
+            run.stop(STOPPED)
+            await turns()
+        told = await entries(made, run)
+    assert told[-1].event == STOPPED
+    assert "raised" not in caplog.text

@@ -6,6 +6,7 @@ stream of its own for its own request: its id, its token, its session.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -119,7 +120,7 @@ class Following:
                 self._stop_the_other(end.by, end.reason)
             if isinstance(end, Interrupted) and end != TAKEN_OVER and not self._run.ended:
                 # The other run may be at its end in this very moment: all are to hear the same.
-                with anyio.move_on_after(LAST_WORDS, shield=True):
+                with anyio.move_on_after(LAST_WORDS, shield=True), suppress(JournalError):
                     return await self._follow()
                 if self._owns and not self._run.has_handle:
                     self._stop_the_other("server", end.reason)
