@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from tests.journal.redis_servers import Server, binary, running
+from tests.kit.redis_servers import Server, binary, running
 
 from bench.cpu import cpu_of, turns_of
 

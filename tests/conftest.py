@@ -1,6 +1,8 @@
-"""Fixtures for all tests."""
+"""What all tests have: one kind of event loop, and the fixtures of the kit."""
 
 import pytest
+
+pytest_plugins = ["tests.kit.fixtures"]
 
 
 @pytest.fixture

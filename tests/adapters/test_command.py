@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.adapters.alive import gone, is_alive, until
+from tests.kit.waits import gone, is_alive, until
 
 from headway import CommandFailed, Headway, HeadwayError, stream_command
 from headway.testing import Outcome, record, run_tool

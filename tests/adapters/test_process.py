@@ -14,7 +14,7 @@ import anyio
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 from tests.adapters import work
-from tests.adapters.alive import gone, is_alive, until
+from tests.kit.waits import gone, is_alive, until
 
 from headway import Headway, ProcessFailed, in_process, stage
 from headway.api import process

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Image
 from mcp_types import ResourceLink
-from tests.wire.peers import connect, each_era, progress_of, served
+from tests.kit.peers import connect, each_era, progress_of, served
 
 from headway import Headway, Settings, part, stage, track
 from headway.protocol.run_uris import META_KEY

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from tests.chaos.hearing import Stream, Unexpected, hear, settle
 from tests.chaos.tally import Call, Tally
-from tests.wire.client import Answer, Connection
-from tests.wire.peers import Extra, Modern, Session, Wire
+from tests.kit.http import Answer, Connection
+from tests.kit.peers import Extra, Modern, Session, Wire
 
 from headway.clock import Clock
 

@@ -28,7 +28,6 @@ from tests.chaos.tally import Tally
 from tests.chaos.verdict import judge_log
 from tests.chaos.visits import MAX_BODY, MODERN, REFUSED, SESSIONS, Visit, Way, Wrong
 from tests.chaos.work import ALL_OBJECTS, BLOCKS
-from tests.wire import client
 
 from headway.journal import open_journal
 from headway.testing import ServerProcess
@@ -41,9 +40,6 @@ VISITORS = 32
 IDLE = 5.0
 """Seconds until the server forgets a session that nobody uses, and a stream that has ended. Longer
 than a busy machine stands still: to a client that is there, its session must not be lost."""
-
-PATIENCE = 60.0
-"""Seconds that an answer may take: a bound against hanging, no measure."""
 
 SETTLING = 120.0
 """Seconds after which what is still held is a leak. The slowest is a session in a journal file: its
@@ -195,7 +191,6 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is None:
         options.seed = secrets.randbelow(1_000_000)
-    client.PATIENCE = PATIENCE
     place = Path(tempfile.mkdtemp(prefix="headway-churn-"))
     say("churn", f"{options.visits} visits, journal {options.journal}, SEED={options.seed}")
     churn = Churn(options, place)

@@ -20,7 +20,7 @@ from tests.chaos.ledger import VARIABLE, WORKERS, read_ledger
 from tests.chaos.mischief import cutting, end
 from tests.chaos.storm import HEADWAY, Storm, asking, meanwhile, play
 from tests.deploy.proxies import HOST, program, proxy
-from tests.journal.redis_servers import Server, binary
+from tests.kit.redis_servers import Server, binary
 
 from headway.journal import open_journal
 from headway.testing import Proxy, ServerProcess

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from tests.chaos.tally import Call, Tally
-from tests.wire.client import Answer, Frame
+from tests.kit.http import Answer, Frame
 
 STEP = re.compile(r"step (\w{8}) (\d+)")
 DONE = re.compile(r"done (\S+) (\w{8})")

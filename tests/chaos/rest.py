@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from tests.chaos.work import ALL_OBJECTS, BLOCKS
-from tests.wire.peers import Modern, Wire
+from tests.kit.peers import Modern, Wire
 
 from headway.testing import Held, ServerProcess
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from tests.chaos.site import HEAD, Say, chunk, message, saying, ten, ten_and_silence, without_end
-from tests.wire.client import Answer, Connection, request_bytes, within
+from tests.kit.http import Answer, Connection, request_bytes
+from tests.kit.waits import within
 
 from headway.testing import Counts, Cut, Manner, Proxy
 from headway.testing.answers import AnswerScanner

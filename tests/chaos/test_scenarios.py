@@ -9,9 +9,8 @@ from typing import Any, cast
 
 import pytest
 from tests.chaos.ledger import VARIABLE
+from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
 from tests.tools.test_search import Fixed, Hanging, Raising
-from tests.wire import client as wire_client
-from tests.wire.peers import Modern, Session, Wire, connect, each_era, served, text_of
 from tests.wire.test_once import Work, call, first_of
 
 from headway import Headway, Settings
@@ -23,12 +22,6 @@ from headway.tools.search.tool import SearchTool
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some servers are processes here, and slow on a busy machine."""
-    monkeypatch.setattr(wire_client, "PATIENCE", 30.0)
 
 
 @asynccontextmanager

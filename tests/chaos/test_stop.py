@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.adapters.alive import gone, is_alive
 from tests.chaos.visits import TASKS
-from tests.stdio.client import program
-from tests.wire import client as wire_client
-from tests.wire.peers import Modern, Session, Wire
+from tests.kit.peers import Modern, Session, Wire
+from tests.kit.stdio import program
+from tests.kit.waits import gone, is_alive
 
 from headway.clock import Clock
 from headway.journal import open_journal
@@ -34,12 +33,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 TARGET = "tests.chaos.halting:mcp"
 BOUND = 30.0
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers are processes here, and begin slowly on a busy machine."""
-    monkeypatch.setattr(wire_client, "PATIENCE", BOUND)
 
 
 @dataclass

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tests.wire.client import Connection, within
-from tests.wire.peers import JSON_AND_SSE, Modern, Session, Wire
+from tests.kit.http import Connection
+from tests.kit.peers import JSON_AND_SSE, Modern, Session, Wire
+from tests.kit.waits import within
 
 from headway.clock import Clock
 

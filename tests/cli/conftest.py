@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.program import Finished, Programs, programs_in
+from tests.kit.program import Finished, Programs, programs_in
 
 from headway.cli import exits
 from headway.cli.app import app

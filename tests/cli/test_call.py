@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 from tests.cli.conftest import EXAMPLE, Command
-from tests.cli.program import Programs
-from tests.cli.terminal import Terminal
+from tests.kit.program import Programs
+from tests.kit.terminal import Terminal
 
 from headway.cli.serving import bind
 

@@ -7,7 +7,7 @@ import threading
 import httpx2
 import pytest
 from tests.cli.conftest import EXAMPLE
-from tests.cli.program import Programs
+from tests.kit.program import Programs
 
 HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
 ENVELOPE = {

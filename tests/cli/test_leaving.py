@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from tests.cli.test_connections import Server, answered, post
-from tests.wire.client import Connection, until, within
+from tests.kit.http import Connection
+from tests.kit.waits import until, within
 
 from headway import Settings
 from headway.cli import door

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from mcp import Client
 from tests.cli.conftest import EXAMPLE, Command
-from tests.cli.program import Programs
+from tests.kit.program import Programs
 
 from headway.cli.serving import GRACE, listening
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import EXAMPLE
-from tests.cli.program import Programs
 from tests.cli.test_drain import Call
+from tests.kit.program import Programs
 
 from headway.cli.options import own_directory
 

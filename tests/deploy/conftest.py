@@ -10,7 +10,7 @@ import pytest
 from tests.deploy.proxies import SHIPPED, program, proxy, replica
 from tests.deploy.tools import needs
 from tests.deploy.witness import Witness, witness
-from tests.wire.peers import Wire
+from tests.kit.peers import Wire
 
 from headway.testing.process import ServerProcess
 

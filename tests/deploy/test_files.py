@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.deploy.proxies import BINARIES, CHECKOUT, DEPLOY, SHIPPED, configured, program
 from tests.deploy.tools import needs
-from tests.wire.peers import served
+from tests.kit.peers import served
 
 from headway import Headway
 from headway.cli.serving import LAST, MOMENT

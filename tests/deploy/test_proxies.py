@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.conftest import Site
 from tests.deploy.proxies import HOST
 from tests.deploy.witness import Witness
-from tests.wire.peers import Modern, Session, each_era, progress_of, text_of
+from tests.kit.peers import Modern, Session, each_era, progress_of, text_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

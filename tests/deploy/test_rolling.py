@@ -11,8 +11,8 @@ from tests.deploy.conftest import NO_APP, Site, site, started
 from tests.deploy.proxies import replica
 from tests.deploy.test_proxies import Client
 from tests.deploy.witness import Witness, witness
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Wire, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Wire, text_of
 
 from headway.testing.process import ServerProcess
 

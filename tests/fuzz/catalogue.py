@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.wire.peers import META, MODERN, VERSIONS
+from tests.kit.peers import META, MODERN, VERSIONS
 
 TASKS = "io.modelcontextprotocol/tasks"
 ACCEPT = "application/json, text/event-stream"

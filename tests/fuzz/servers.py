@@ -23,7 +23,6 @@ from tests.fuzz.judge import judge, judge_message, key_of
 from tests.fuzz.mutate import on_the_wire
 from tests.fuzz.target import Figures
 from tests.fuzz.wire import (
-    PATIENCE,
     Answer,
     Broken,
     Connection,
@@ -31,7 +30,8 @@ from tests.fuzz.wire import (
     is_open_ended,
     messages_in,
 )
-from tests.wire.peers import MODERN, VERSIONS
+from tests.kit.peers import MODERN, VERSIONS
+from tests.kit.waits import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN = 60.0

@@ -19,7 +19,7 @@ from tests.fuzz.catalogue import (
 from tests.fuzz.catalogue import envelope as valid_envelope
 from tests.fuzz.jsontext import write
 from tests.fuzz.mutate import HEADER_VALUES, HEADERS, NO_VALUES, TEXTS, VALUES, on_the_wire
-from tests.wire.peers import META, MODERN, VERSIONS
+from tests.kit.peers import META, MODERN, VERSIONS
 
 texts = st.one_of(st.text(max_size=20), st.sampled_from(TEXTS))
 scalars = st.one_of(

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httptools
-
-PATIENCE = 10.0
-"""Seconds until an answer that must come is missing."""
+from tests.kit.waits import PATIENCE
 
 OPEN_ENDED = ("subscriptions/listen", "tasks/result")
 SLOW_TOOL = "ask"

@@ -16,9 +16,7 @@ import mcp_types as types
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import LOG_LEVEL_META_KEY
-
-PATIENCE = 10
-"""Seconds a test may take with one connection: a bound, never a measure."""
+from tests.kit.waits import PATIENCE
 
 Progress = tuple[float, float | None, str | None]
 Call = dict[str, Any]

@@ -6,8 +6,9 @@ from typing import Any
 import anyio
 import pytest
 from tests.interop.houses import House
-from tests.interop.peers import PATIENCE, PINNED, Ears, Outcome, PeerKind, connected
+from tests.interop.peers import PINNED, Ears, Outcome, PeerKind, connected
 from tests.interop.witness import COMPLAINT, LEVELS, NOTE, OTHER, QUESTION, TOOLS
+from tests.kit.waits import PATIENCE
 
 pytestmark = [
     pytest.mark.anyio,

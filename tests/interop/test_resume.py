@@ -15,7 +15,6 @@ from tests.interop.houses import House, Street
 from tests.interop.peers import (
     FASTMCP,
     OFFICIAL,
-    PATIENCE,
     Ears,
     OfficialPeer,
     Outcome,
@@ -24,6 +23,7 @@ from tests.interop.peers import (
     connected,
 )
 from tests.interop.witness import NOTE, QUESTION, STAGES
+from tests.kit.waits import PATIENCE
 
 from headway.testing import Cut, Proxy
 

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.journal.conftest import StartRedis, own
-from tests.journal.redis_servers import watched
+from tests.kit.fixtures import StartRedis, own
+from tests.kit.redis_servers import watched
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Progress, Started, encode_json

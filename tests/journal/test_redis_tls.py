@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.journal.conftest import StartRedis, own
-from tests.journal.redis_servers import Certificates, watched
+from tests.kit.fixtures import StartRedis, own
+from tests.kit.redis_servers import Certificates, watched
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Started, encode_json

@@ -8,8 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.journal.conftest import StartRedis
-from tests.journal.redis_servers import free_port
+from tests.kit.fixtures import StartRedis
+from tests.kit.redis_servers import free_port
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Entry, Event, Part, Progress, Started, encode_json

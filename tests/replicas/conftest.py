@@ -1,7 +1,5 @@
-"""The fixtures of all tests with replicas."""
+"""The journals that replicas share."""
 
-from tests.journal.conftest import new_redis_url, redis_program, redis_url
-from tests.replicas.fleet import journal
-from tests.wire.conftest import _quick_ticks
+from tests.kit.fleet import journal
 
-__all__ = ["_quick_ticks", "journal", "new_redis_url", "redis_program", "redis_url"]
+__all__ = ["journal"]

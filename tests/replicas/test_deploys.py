@@ -12,7 +12,7 @@ from tests.chaos import verdict
 from tests.chaos.callers import Caller, Line
 from tests.chaos.ledger import VARIABLE, read_ledger
 from tests.chaos.tally import Call, Death, Tally
-from tests.wire.client import Connection
+from tests.kit.http import Connection
 
 from headway.testing import ServerProcess
 

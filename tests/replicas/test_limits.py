@@ -5,10 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.replicas.fleet import Fleet, fleet_of
+from tests.kit.fleet import Fleet, fleet_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, each_era, text_of
+from tests.kit.waits import PATIENCE, until
 from tests.replicas.site import sites
-from tests.wire.client import PATIENCE, Answer, until
-from tests.wire.peers import Modern, Session, Wire, each_era, text_of
 from tests.wire.test_apps import bearer, guarded
 
 from headway import Settings
@@ -140,7 +141,7 @@ async def test_the_runs_of_a_dead_process_count_until_its_lease_is_over(
         go.set()
         await running[0].rest()
         assert (await refusal(await call(fleet[1], era, "alice", "whoami")))[0] == 503
-        async with asyncio.timeout(10 * PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             async for _ in fleet[1].app.journal.follow(left):
                 pass
         await let_in(fleet, era, "alice")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
-from tests.replicas.fleet import fleet_of
+from tests.kit.fleet import fleet_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, progress_of, text_of
 from tests.replicas.site import sites
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, progress_of, text_of
 
 from headway.settings import Settings
 

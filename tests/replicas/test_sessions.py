@@ -7,10 +7,11 @@ from typing import Any, NoReturn
 
 import pytest
 from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsListChanged
-from tests.replicas.fleet import fleet_of
+from tests.kit.fleet import fleet_of
+from tests.kit.http import Answer
+from tests.kit.peers import VERSIONS, Session, progress_of, text_of
+from tests.kit.waits import until, within
 from tests.replicas.site import sites
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import VERSIONS, Session, progress_of, text_of
 
 from headway import Settings
 from headway.errors import JournalError, JournalUnavailable

@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 from mcp import Client
 from tests.cli.conftest import EXAMPLE
-from tests.cli.program import Programs, programs_in
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, Wire, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, text_of
+from tests.kit.program import Programs, programs_in
 
 from headway.clock import Clock
 from headway.events import Progress

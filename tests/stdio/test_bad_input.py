@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.stdio.client import META, piped
+from tests.kit.stdio import META, piped
 
 from headway import Headway, Settings
 from headway.protocol.lines import LineBuffer

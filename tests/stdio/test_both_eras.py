@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
-from tests.stdio.client import META, Client, piped
+from tests.kit.stdio import META, Client, piped
 
 from headway import Headway, Settings, log, part, report, track
 

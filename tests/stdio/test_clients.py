@@ -25,7 +25,8 @@ from tests.interop.peers import (
     PeerKind,
 )
 from tests.interop.witness import COMPLAINT, NOTE, TOOLS
-from tests.stdio.client import LIMIT, ROOT, until
+from tests.kit.stdio import ROOT
+from tests.kit.waits import PATIENCE, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -52,7 +53,7 @@ async def connected(
     """A client that started its own server."""
     args = ["-m", "headway.cli", "run", f"{file}:{house}", "--stdio", "--progress-rate", "0"]
     env = {"PYTHONPATH": str(ROOT)}
-    with anyio.fail_after(LIMIT):
+    with anyio.fail_after(PATIENCE):
         if kind.client == "official":
             parameters = StdioServerParameters(command=sys.executable, args=args, env=env)
             async with Client(

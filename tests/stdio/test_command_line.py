@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.stdio.client import ROOT
+from tests.kit.stdio import ROOT
 
 TARGET = str(Path(__file__).with_name("target.py"))
 

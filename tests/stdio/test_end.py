@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stdio.client import LIMIT, ROOT, Program, program, transport_of, until
+from tests.kit.stdio import ROOT, Program, program, transport_of
+from tests.kit.waits import PATIENCE, is_alive, until
 
 from headway.journal import open_journal
 
@@ -39,14 +40,6 @@ async def stop(client: Program, how: str) -> None:
         client.process.send_signal(signal.Signals[how])
     async with asyncio.timeout(WITHIN + 2):
         assert await client.gone() == 0
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
 
 
 def read_ids(mark: Path) -> list[int]:
@@ -150,7 +143,7 @@ async def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path: Path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     client = Program(harness)
-    async with asyncio.timeout(LIMIT):
+    async with asyncio.timeout(PATIENCE):
         server = int(await client.reader.readline())
     await client.start("child", {"mark": str(mark)}, era="2026")
     await until(lambda: bool(read_ids(mark)))
@@ -170,7 +163,7 @@ async def test_a_client_that_closes_its_ear_ends_the_server():
     os.close(write)
     assert process.stdin is not None
     assert process.stderr is not None
-    async with asyncio.timeout(LIMIT):
+    async with asyncio.timeout(PATIENCE):
         while b"serving" not in await process.stderr.readline():
             pass
     os.close(read)

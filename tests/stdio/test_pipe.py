@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.stdio.client import LIMIT, ends_of, transport_of, until
+from tests.kit.stdio import ends_of, transport_of
+from tests.kit.waits import PATIENCE, until
 
 from headway.transport.pipe import ROOM, Pipe
 
@@ -32,7 +33,7 @@ class Ends:
         """Both as streams, closed at the end."""
         reader, writer = await ends_of(self.from_server, self.to_server)
         try:
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(PATIENCE):
                 yield reader, writer
         finally:
             if not writer.is_closing():
@@ -75,7 +76,7 @@ async def test_when_nobody_takes_answers_everybody_may_go_on():
     ends = Ends()
     os.close(ends.from_server)
     ends.pipe.put(b"x" * (ROOM + 1))
-    async with asyncio.timeout(LIMIT):
+    async with asyncio.timeout(PATIENCE):
         await ends.pipe.room()
         await ends.pipe.flush()
         await ends.pipe.ended.wait()

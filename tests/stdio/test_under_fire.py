@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stdio.client import ROOT, program, transport_of, until
+from tests.kit.stdio import ROOT, program, transport_of
+from tests.kit.waits import until
 
 pytestmark = pytest.mark.anyio
 

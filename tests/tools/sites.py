@@ -12,9 +12,6 @@ from headway.tools.batch import BatchLimits, BatchTool
 from headway.tools.timing import Clock, SystemClock
 from headway.tools.web.hosts import Host, Hosts, Resolver
 
-LIMIT = 10.0
-"""Seconds after which a wait is a failure."""
-
 
 class Turned(SystemClock):
     """Time that only passes where somebody sleeps; limits of attempts are never reached."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.tools.sites import LIMIT, Start, Turned, allowed, batch, reply, sites
+from tests.kit.waits import PATIENCE
+from tests.tools.sites import Start, Turned, allowed, batch, reply, sites
 
 from headway.tools.batch import BatchLimits, is_deeper, retry_after
 from headway.tools.timing import SystemClock
@@ -46,7 +47,7 @@ async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(site: Star
 
         async def sleep(self, delay: float) -> None:
             if 0.1 < delay < 30:
-                await asyncio.wait_for(others.wait(), LIMIT)
+                await asyncio.wait_for(others.wait(), PATIENCE)
             await super().sleep(delay)
 
     def answer(path: str) -> bytes:
@@ -68,7 +69,7 @@ async def test_a_host_that_wants_a_rest_gets_it_from_those_who_wait_too() -> Non
     await gate.pass_through()
     waiting = asyncio.create_task(gate.pass_through())
     gate.close(20)
-    await asyncio.wait_for(waiting, LIMIT)
+    await asyncio.wait_for(waiting, PATIENCE)
     assert clock.ahead == 20
 
 
@@ -80,7 +81,7 @@ async def test_who_is_cancelled_at_a_gate_takes_no_turn() -> None:
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
-    await asyncio.wait_for(gate.pass_through(), LIMIT)
+    await asyncio.wait_for(gate.pass_through(), PATIENCE)
     assert clock.ahead == pytest.approx(1)
 
 
@@ -88,7 +89,7 @@ async def test_gates_of_hosts_that_nobody_asks_any_more_are_forgotten() -> None:
     clock = Turned()
     rates = Rates(clock)
     busy = rates.gate("busy.test", Host(rate=1))
-    busy.close(LIMIT)
+    busy.close(PATIENCE)
     for number in range(KEPT):
         rates.gate(f"h{number}.test", Host())
     assert rates.gate("BUSY.test.", Host(rate=1)) is busy
@@ -258,11 +259,11 @@ async def test_a_cancel_closes_the_connections_at_once(site: Start) -> None:
     calling = asyncio.create_task(
         batch({"api.test": allowed(web.port)}, list(range(50)), request, clock=SystemClock())
     )
-    await asyncio.wait_for(web.came.wait(), LIMIT)
+    await asyncio.wait_for(web.came.wait(), PATIENCE)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(calling, LIMIT)
-    await asyncio.wait_for(web.left.wait(), LIMIT)
+        await asyncio.wait_for(calling, PATIENCE)
+    await asyncio.wait_for(web.left.wait(), PATIENCE)
     assert len(web.heads) <= 8
 
 
@@ -272,7 +273,7 @@ async def test_a_cancel_does_not_wait_for_a_rest_that_a_server_asked_for(site: S
     calling = asyncio.create_task(
         batch({"api.test": allowed(web.port)}, [1, 2], request, clock=SystemClock(), concurrency=1)
     )
-    await asyncio.wait_for(web.came.wait(), LIMIT)
+    await asyncio.wait_for(web.came.wait(), PATIENCE)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(calling, LIMIT)
+        await asyncio.wait_for(calling, PATIENCE)

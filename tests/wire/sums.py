@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.wire.client import PATIENCE, within
-from tests.wire.peers import Wire
+from tests.kit.peers import Wire
+from tests.kit.waits import within
 
 
 class Numbers:
@@ -51,4 +51,4 @@ async def scraped(wire: Wire, is_so: Callable[[Numbers], object]) -> Numbers:
             pass
         return numbers
 
-    return await within(look(), 2 * PATIENCE)
+    return await within(look())

@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from tests.wire.peers import Modern, Session, Wire, connect, each_era, progress_of, served, text_of
+from tests.kit.peers import Modern, Session, Wire, connect, each_era, progress_of, served, text_of
 
 from headway import HeadwayApp, asgi
 from headway.cli.serving import serving

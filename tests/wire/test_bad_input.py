@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.wire.client import request_bytes, until
-from tests.wire.peers import JSON_AND_SSE, MODERN, Modern, Session, Wire, served, text_of
+from tests.kit.http import request_bytes
+from tests.kit.peers import JSON_AND_SSE, MODERN, Modern, Session, Wire, served, text_of
+from tests.kit.waits import until
 
 from headway import Headway, Settings, report
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Context
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import Session, begin, connect, each_era, progress_of, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Session, begin, connect, each_era, progress_of, served, text_of
+from tests.kit.waits import until, within
 
 from headway import Headway, Settings, log, part, report
 from headway.clock import Clock

@@ -8,8 +8,9 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp_types import SamplingMessage, TextContent
 from pydantic import BaseModel
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import VERSIONS, Session, progress_of, served, text_of
+from tests.kit.waits import until, within
 
 pytestmark = [
     pytest.mark.anyio,

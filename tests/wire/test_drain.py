@@ -9,8 +9,9 @@ import pytest
 from mcp.server import MCPServer
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import Modern, Session, Wire, connect, each_era, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
+from tests.kit.waits import until, within
 from tests.wire.test_hand_over import handle_of
 
 from headway import Headway, Settings, asgi, attempt, part, report

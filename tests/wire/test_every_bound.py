@@ -8,8 +8,9 @@ from dataclasses import fields
 from typing import Any, Final
 
 import pytest
-from tests.wire.client import Answer, within
-from tests.wire.peers import Session, Wire, served
+from tests.kit.http import Answer
+from tests.kit.peers import Session, Wire, served
+from tests.kit.waits import within
 from tests.wire.sums import Numbers, scraped
 from tests.wire.test_apps import bearer, guarded
 

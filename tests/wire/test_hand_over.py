@@ -11,8 +11,8 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
-from tests.wire.client import Answer, until
-from tests.wire.peers import (
+from tests.kit.http import Answer
+from tests.kit.peers import (
     Client,
     Modern,
     Session,
@@ -22,6 +22,7 @@ from tests.wire.peers import (
     served,
     text_of,
 )
+from tests.kit.waits import until
 
 from headway import Headway, Settings, part, report
 from headway.profiles import Profile

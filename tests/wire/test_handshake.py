@@ -18,8 +18,8 @@ from mcp.server.subscriptions import (
     SubscriptionBus,
     ToolsListChanged,
 )
-from tests.wire.client import within
-from tests.wire.peers import VERSIONS, Session, served, text_of
+from tests.kit.peers import VERSIONS, Session, served, text_of
+from tests.kit.waits import within
 
 from headway import Headway, log, part
 

@@ -17,8 +17,8 @@ from tests.fuzz.catalogue import ACCEPT, Request, envelope
 from tests.fuzz.mutate import on_the_wire
 from tests.fuzz.servers import HttpServer
 from tests.fuzz.target import Figures
-from tests.fuzz.wire import PATIENCE
-from tests.wire.peers import MODERN, each_era
+from tests.kit.peers import MODERN, each_era
+from tests.kit.waits import PATIENCE
 
 MIB = 2**20
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, TextContent
-from tests.wire.peers import Modern, Session, connect, each_era, served, text_of
+from tests.kit.peers import Modern, Session, connect, each_era, served, text_of
 from tests.wire.test_apps import bearer, guarded
 
 from headway import Headway, Settings, SetupError, log, part, report

@@ -9,8 +9,8 @@ from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
 from prometheus_client.registry import CollectorRegistry
 from starlette.responses import PlainTextResponse
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, Wire, begin, connect, each_era, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, begin, connect, each_era, served, text_of
 from tests.wire.sums import scrape, scraped
 from tests.wire.test_apps import bearer, guarded
 

@@ -10,8 +10,8 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, T
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import BaseModel, Field
-from tests.wire.client import until, within
-from tests.wire.peers import META, MODERN, Modern, Session, progress_of, served, text_of
+from tests.kit.peers import META, MODERN, Modern, Session, progress_of, served, text_of
+from tests.kit.waits import until, within
 
 from headway import Headway, Settings, log, part
 

@@ -1,7 +1,7 @@
 """What a 2026-07-28 POST says of itself in headers and envelope, and how it is refused."""
 
 import pytest
-from tests.wire.peers import META, MODERN, Modern, merge, served, text_of
+from tests.kit.peers import META, MODERN, Modern, merge, served, text_of
 from tests.wire.test_modern import echo_server
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ import pytest
 from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 from pydantic import BaseModel
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import (
+from tests.kit.http import Answer
+from tests.kit.peers import (
     Client,
     Modern,
     Session,
@@ -19,6 +19,7 @@ from tests.wire.peers import (
     served,
     text_of,
 )
+from tests.kit.waits import until, within
 
 from headway import Headway, Settings, part, report
 from headway.engine import Engine, Request, RunContext, launch_once

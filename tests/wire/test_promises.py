@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from tests.wire.client import Answer, until
-from tests.wire.peers import (
+from tests.kit.http import Answer
+from tests.kit.peers import (
     Client,
     Session,
     Wire,
@@ -21,6 +21,7 @@ from tests.wire.peers import (
     served,
     text_of,
 )
+from tests.kit.waits import until
 
 from headway import Headway, Settings, report, track
 from headway.clock import Clock

@@ -1,7 +1,7 @@
 """Sentences of the specification that no other test is about."""
 
 import pytest
-from tests.wire.peers import (
+from tests.kit.peers import (
     MODERN,
     Client,
     Modern,

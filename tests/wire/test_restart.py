@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.cli.program import Programs, programs_in
-from tests.wire.client import until
-from tests.wire.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.kit.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.kit.program import Programs, programs_in
+from tests.kit.waits import until
 from tests.wire.restarting import mcp
 
 from headway import Settings

@@ -11,8 +11,9 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import VERSIONS, Session, progress_of, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import VERSIONS, Session, progress_of, served, text_of
+from tests.kit.waits import until, within
 
 from headway import Settings, log
 from headway.clock import Clock

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from mcp.server import MCPServer
-from tests.wire.client import Answer, until, within
-from tests.wire.peers import Client, Modern, Session, begin, connect, each_era, served
+from tests.kit.http import Answer
+from tests.kit.peers import Client, Modern, Session, begin, connect, each_era, served
+from tests.kit.waits import until, within
 
 from headway import Headway, part, report
 

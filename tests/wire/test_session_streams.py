@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.wire.client import Answer, until
-from tests.wire.peers import Session, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Session, served, text_of
+from tests.kit.waits import until
 
 from headway import Headway, Settings, report
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.wire.client import until
-from tests.wire.peers import Modern, Session, Wire, served
+from tests.kit.peers import Modern, Session, Wire, served
+from tests.kit.waits import until
 from tests.wire.test_drain import draining
 
 from headway import Headway, on_cancel, report, shield

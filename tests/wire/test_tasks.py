@@ -11,8 +11,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
-from tests.wire.client import until
-from tests.wire.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.kit.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.kit.waits import until
 
 from headway import Headway, Settings, report
 from headway.settings import Retention

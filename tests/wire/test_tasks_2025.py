@@ -8,8 +8,9 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
-from tests.wire.client import Answer, until
-from tests.wire.peers import Session, served, text_of
+from tests.kit.http import Answer
+from tests.kit.peers import Session, served, text_of
+from tests.kit.waits import until
 
 from headway import Headway, report
 

@@ -10,9 +10,10 @@ import pytest
 import redis.asyncio
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, Wire, connect, each_era, progress_of, text_of
-from tests.workers.floor import Floor, floor, until
+from tests.kit.floor import Floor, floor
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, connect, each_era, progress_of, text_of
+from tests.kit.waits import until
 from tests.workers.target import once, whoami
 
 from headway import Headway

@@ -9,9 +9,10 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from tests.cli.program import Programs, programs_in
-from tests.wire.peers import Session
-from tests.workers.floor import floor, until
+from tests.kit.floor import floor
+from tests.kit.peers import Session
+from tests.kit.program import Programs, programs_in
+from tests.kit.waits import until
 
 from headway.testing.process import free_port
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.cli.program import Program, Programs, programs_in
-from tests.journal.conftest import StartRedis
-from tests.journal.redis_servers import Server
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, Wire, served, text_of
-from tests.workers.floor import until
+from tests.kit.fixtures import StartRedis
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, Wire, served, text_of
+from tests.kit.program import Program, Programs, programs_in
+from tests.kit.redis_servers import Server
+from tests.kit.waits import until
 from tests.workers.target import mcp
 
 from headway import Settings

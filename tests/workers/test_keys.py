@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.wire.peers import Session
-from tests.workers.floor import Floor, floor, until
+from tests.kit.floor import Floor, floor
+from tests.kit.peers import Session
+from tests.kit.waits import until
 
 from headway.queues import docket, open_queues
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mcp import Client
 from mcp_types import TextContent
-from tests.cli.program import Programs, programs_in
+from tests.kit.program import Programs, programs_in
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import pytest
 import redis.asyncio
-from tests.wire.client import Answer
-from tests.wire.peers import Modern, Session, connect, each_era, text_of
-from tests.workers.floor import Floor, floor, until
+from tests.kit.floor import Floor, floor
+from tests.kit.http import Answer
+from tests.kit.peers import Modern, Session, connect, each_era, text_of
+from tests.kit.waits import until
 
 from headway.engine import Run, stopping
 from headway.engine.checkpoints import checkpoints_of

@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
-from tests.cli.program import Programs, programs_in
-from tests.journal.conftest import StartRedis, own
-from tests.journal.redis_servers import Certificates, Server, cluster, watched
-from tests.wire.peers import Session, Wire, connect, each_era, progress_of, text_of
-from tests.workers.floor import Floor, floor, until
+from tests.kit.fixtures import StartRedis, own
+from tests.kit.floor import Floor, floor
+from tests.kit.peers import Session, Wire, connect, each_era, progress_of, text_of
+from tests.kit.program import Programs, programs_in
+from tests.kit.redis_servers import Certificates, Server, cluster, watched
+from tests.kit.waits import until
 
 from headway.clock import Clock
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-LIMIT = 40.0
-"""Seconds after which a wait is a failure; the machine may be busy."""
+from tests.kit.waits import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Program:
 
     def wait_for(self, text: str) -> str:
         """The first unread line of stderr that has `text`."""
-        while (line := self._lines.get(timeout=LIMIT)) is not None:
+        while (line := self._lines.get(timeout=PATIENCE)) is not None:
             if text in line:
                 return line.rstrip("\n")
         raise AssertionError(f"ended without {text!r}: {self._seen}")
@@ -69,10 +68,10 @@ class Program:
     def interrupt(self, number: int = signal.SIGINT) -> None:
         self._process.send_signal(number)
 
-    def finish(self, limit: float = LIMIT) -> Finished:
+    def finish(self, limit: float = PATIENCE) -> Finished:
         code = self._process.wait(timeout=limit)
         for reader in self._readers:
-            reader.join(timeout=LIMIT)
+            reader.join(timeout=PATIENCE)
         return Finished(code, "".join(self._seen["out"]), "".join(self._seen["err"]))
 
     def end(self) -> None:

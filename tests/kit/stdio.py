@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.kit.waits import PATIENCE, until
+
 from headway import Settings, asgi
 from headway.transport.pipe import Pipe
-
-LIMIT = 30.0
-"""Seconds that anything may take: a bound, never a measure."""
 
 META = "io.modelcontextprotocol/"
 ROOT = Path(__file__).parents[2]
@@ -100,7 +99,7 @@ class Client:
 
     async def next(self) -> Message:
         """The next message; a line that is none is a failure."""
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(PATIENCE):
             line = await self.reader.readline()
         assert line, "the stream ended"
         return self._take(line)
@@ -133,7 +132,7 @@ class Client:
 
     async def hear_all(self) -> list[Message]:
         """Everything up to the end of the stream."""
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(PATIENCE):
             while line := await self.reader.readline():
                 self._take(line)
         return self.heard
@@ -147,13 +146,6 @@ class Client:
 def transport_of(stream: Any) -> Any:
     """The transport behind a stream or a process: asyncio offers no other way to close it."""
     return stream._transport
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait, with other things going on, until something holds."""
-    async with asyncio.timeout(LIMIT):
-        while not holds():  # noqa: ASYNC110 - what is waited for is another process
-            await asyncio.sleep(0.01)
 
 
 async def ends_of(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -182,7 +174,7 @@ async def piped(server: object, settings: Settings | None = None) -> AsyncGenera
         yield client
     finally:
         client.close()
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(PATIENCE):
             await serving
         transport_of(client.reader).close()
         os.close(source)
@@ -205,7 +197,7 @@ class Program(Client):
     async def complains(self, text: str) -> str:
         """The next line of stderr that has `text`."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(PATIENCE):
             while line := await self.process.stderr.readline():
                 if text in line.decode():
                     return line.decode()

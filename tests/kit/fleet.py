@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.wire.client import Answer, Connection
-from tests.wire.peers import Extra, Wire, served
+from tests.kit.http import Answer, Connection
+from tests.kit.peers import Extra, Wire, served
 
 from headway import Settings
 from headway.clock import Clock

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.cli.program import LIMIT
+from tests.kit.waits import PATIENCE
 
 ON_A_TERMINAL = """
 import fcntl, os, sys, termios
@@ -50,7 +50,7 @@ class Terminal:
         os.close(self._master)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._master], [], [], LIMIT)
+        ready, _, _ = select.select([self._master], [], [], PATIENCE)
         assert ready, f"nothing more on the screen: {self.shown}"
         try:
             chunk = os.read(self._master, 65536)
@@ -69,4 +69,4 @@ class Terminal:
     def finish(self) -> int:
         while self._read():
             pass
-        return self._process.wait(timeout=LIMIT)
+        return self._process.wait(timeout=PATIENCE)

@@ -1,34 +1,18 @@
 """A raw HTTP/1.1 and SSE client: it shows what is on the wire, and misbehaves on demand.
 
-Nothing here knows MCP; `peers` speaks it. Every wait ends after `PATIENCE` seconds.
+Nothing here knows MCP; `peers` speaks it. Every wait ends, at the latest after `waits.PATIENCE`.
 """
 
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-PATIENCE = 5.0
-"""Seconds until a wait is a failure."""
+from tests.kit import waits
 
 Headers = Mapping[str, str] | list[tuple[str, str]]
-
-
-async def within(work: Awaitable[T], seconds: float = PATIENCE) -> T:
-    """The outcome of `work`, or `TimeoutError`."""
-    async with asyncio.timeout(seconds):
-        return await work
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Give the loop turns until `is_so`, for what has no event to wait for."""
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - a turn of the loop, no nap
-            await asyncio.sleep(0)
 
 
 @dataclass(frozen=True)
@@ -99,7 +83,7 @@ class Answer:
 
     async def body(self) -> bytes:
         """The rest of the body."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(waits.PATIENCE):
             while piece := await self._piece():
                 self._buffer += piece
         body, self._buffer = self._buffer, b""
@@ -112,7 +96,7 @@ class Answer:
 
     async def frame(self) -> Frame | None:
         """The next frame; None when the stream has ended as it should."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(waits.PATIENCE):
             while b"\n\n" not in self._buffer:
                 piece = await self._piece()
                 if not piece:
@@ -147,7 +131,7 @@ class Answer:
 
     async def peek(self) -> None:
         """Wait until more of the answer is here, and do not look at it."""
-        self._buffer += await within(self._piece())
+        self._buffer += await waits.within(self._piece())
 
     def cut(self) -> None:
         """Tear the connection down."""
@@ -165,11 +149,11 @@ class Connection:
     async def open(cls, host: str, port: int, *, receive_buffer: int | None = None) -> "Connection":
         """Connect; a small `receive_buffer` makes a client that does not read felt early."""
         if receive_buffer is None:
-            return cls(*await within(asyncio.open_connection(host, port)))
+            return cls(*await waits.within(asyncio.open_connection(host, port)))
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await within(asyncio.get_running_loop().sock_connect(sock, (host, port)))
+        await waits.within(asyncio.get_running_loop().sock_connect(sock, (host, port)))
         return cls(*await asyncio.open_connection(sock=sock, limit=receive_buffer))
 
     def write(self, data: bytes) -> None:
@@ -177,7 +161,7 @@ class Connection:
 
     async def answer(self) -> Answer:
         """The head of the next response."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(waits.PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         headers: dict[str, str] = {}

@@ -1,29 +1,18 @@
-"""Replicas and workers in one loop, over a real Redis, and what tests wait for."""
+"""Replicas and workers in one loop, over a real Redis."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from tests.wire.peers import Wire, served
+from tests.kit.peers import Wire, served
 from tests.workers.target import mcp
 
 from headway import Settings
 from headway.clock import Clock
 from headway.workers import Worker
 
-PATIENCE = 100.0
-"""Seconds until a wait is a failure."""
-
 LEASE = 10.0
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Wait for what has no event: a file, or the state of another process."""
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 class Floor:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from tests.wire.client import Answer, Connection, request_bytes
+from tests.kit.http import Answer, Connection, request_bytes
 
 from headway import Settings, asgi
 from headway.cli.serving import serving
