@@ -5,8 +5,13 @@ PYTHON ?= python3
 UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
+PYTEST := $(RUN)pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
+STARTS_NOTHING := not (processes or redis or faults or docs)
 
-.PHONY: help install demo test check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+# Else every program that a test starts compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded coverage check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -26,8 +31,26 @@ install: $(STAMP) ## make the environment in .venv, with everything
 demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
-test: $(STAMP) ## run the tests
-	$(RUN)pytest -q -n 3 --ignore=tests/deploy $(ARGS)
+test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute
+	$(PYTEST) -m "$(STARTS_NOTHING) or smoke" $(ARGS)
+
+test-all: $(STAMP) ## run all tests (but those of deploy-test)
+	$(PYTEST) $(ARGS)
+
+test-redis: $(STAMP) ## run the tests that need a Redis
+	$(PYTEST) -m redis $(ARGS)
+
+test-faults: $(STAMP) ## run the tests that kill, cut and stop servers
+	$(PYTEST) -m faults $(ARGS)
+
+test-docs: $(STAMP) ## run what the documentation and the examples show
+	$(PYTEST) -m docs $(ARGS)
+
+test-loaded: $(STAMP) ## run all tests beside two busy processes a core, N=3 times in a row
+	$(RUN)python scripts/loaded.py --times $(or $(N),3)
+
+coverage: $(STAMP) ## run all tests and count the lines and branches that they reach, in all processes
+	$(RUN)python scripts/coverage_gate.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, file shape
 	$(RUN)ruff format --check

@@ -1,8 +1,45 @@
-"""What all tests have: one kind of event loop, and the fixtures of the kit."""
+"""What all tests have: one kind of event loop, programs that are forked, and groups."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, nullcontext
 
 import pytest
+from tests.kit.forking import Zygote, fork_programs, start_programs
+from tests.kit.groups import GROUPS, STARTING, groups_of
+
+_ZYGOTE = pytest.StashKey[Zygote]()
 
 pytest_plugins = ["tests.kit.fixtures"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the groups, and fork what the tests start from now on."""
+    for group, meaning in GROUPS.items():
+        config.addinivalue_line("markers", f"{group}: {meaning}")
+    forked = ExitStack()
+    config.stash[_ZYGOTE] = forked.enter_context(fork_programs())
+    config.add_cleanup(forked.close)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with what it starts."""
+    for item in items:
+        for group in groups_of(item):
+            item.add_marker(group)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold the groups against what the tests do."""
+    zygote = item.config.stash[_ZYGOTE]
+    may = any(item.get_closest_marker(group) for group in STARTING)
+    zygote.refusal = "" if may else f"{item.nodeid} starts a program and is in no group that does"
+    is_real = item.get_closest_marker("real_start") is not None
+    try:
+        with start_programs() if is_real and may else nullcontext():
+            return (yield)
+    finally:
+        zygote.refusal = ""
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.kit.waits import gone, is_alive, until
+from tests.kit.waits import PATIENCE, gone, is_alive, until
 
 from headway import CommandFailed, Headway, HeadwayError, stream_command
 from headway.testing import Outcome, record, run_tool
@@ -132,7 +132,7 @@ async def test_a_cancel_ends_the_whole_group(stubborn: bool) -> None:
     task = asyncio.create_task(
         stream_command(python(TREE.format(prelude=prelude)), progress=note, grace=0.3)
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await started.wait()
         child = int(said[0])
         assert is_alive(child)
@@ -147,7 +147,7 @@ async def test_a_child_in_the_background_does_not_hold_the_call() -> None:
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', "
         "'import time; time.sleep(60)']); print(p.pid)"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         outcome = await call(code)
     child = int(outcome.result["out"])
     assert not is_alive(child)
@@ -175,7 +175,7 @@ async def test_a_scan_that_fails_fails_the_call_and_ends_the_program() -> None:
     def broken(line: str) -> float:
         raise KeyError(line)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(KeyError, match="hello"):
             await stream_command(
                 python("print('hello'); import time; time.sleep(60)"), progress=broken
@@ -332,7 +332,7 @@ async def test_one_that_went_its_own_way_does_not_hold_the_call() -> None:
         "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
         "'import time; time.sleep(60)'], start_new_session=True).pid)"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         child = int((await stream_command(python(code))).stdout)
     assert is_alive(child)
     os.kill(child, signal.SIGKILL)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.kit.waits import PATIENCE
 from tqdm import tqdm
 from tqdm.asyncio import tqdm as tqdm_asyncio
 from tqdm.auto import trange
@@ -161,7 +162,7 @@ def test_bars_of_others_are_drawn_as_ever(capsys: pytest.CaptureFixture[str]) ->
     with record() as said, capture_tqdm():
         thread = threading.Thread(target=somebody_else)
         thread.start()
-        thread.join(10)
+        thread.join(PATIENCE)
     assert drawn.is_set()
     assert said.progress == []
     assert "Other" in capsys.readouterr().err
@@ -237,7 +238,7 @@ async def test_threads_are_heard_with_the_context_only() -> None:
         await asyncio.to_thread(library.info, "copied")
         thread = threading.Thread(target=library.info, args=("not copied",))
         thread.start()
-        thread.join(10)
+        thread.join(PATIENCE)
     assert [log.data for log in said.logs] == ["copied"]
 
 
@@ -373,7 +374,7 @@ async def test_a_cancelled_thread_stops_at_its_bar_and_leaves_tqdm_usable() -> N
     assert "limit" in (outcome.error or "")
     assert began.is_set()
     assert await asyncio.to_thread(over.wait, 10)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.to_thread(lambda: list(tqdm(range(2), desc="Next")))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import Context, Image
 from pydantic import BaseModel
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, stage, track
 from headway.engine import Run, current_run
@@ -228,7 +229,7 @@ async def test_a_cancelled_generator_is_closed(kind: str, value: str | None):
             await asyncio.sleep(0)
 
     mcp.tool("endless")(endless if kind == "sync" else endless_async)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "endless"))
         run = await begun.get()
         assert run is not None

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, SetupError, report
 from headway.testing import FakeClock, run_tool
@@ -104,7 +105,7 @@ async def test_a_slower_rate_holds_the_newest_value_back_for_longer() -> None:
         report(3, 3)
         return "ok"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=clock))
         await reached.wait()
         await clock.advance(9)

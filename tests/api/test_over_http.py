@@ -11,6 +11,7 @@ import pytest
 from mcp.server.mcpserver import Image
 from mcp_types import ResourceLink
 from tests.kit.peers import connect, each_era, progress_of, served
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, part, stage, track
 from headway.protocol.run_uris import META_KEY
@@ -33,7 +34,7 @@ def mission() -> Headway:
             with stage("Thread"):
                 for _ in track(range(500), message="Item {item}"):
                     pass
-                barrier.wait(5)
+                barrier.wait(PATIENCE)
 
         async def in_a_task(number: int) -> None:
             async with stage(f"Task {number}", weight=number):

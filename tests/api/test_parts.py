@@ -24,6 +24,7 @@ from mcp_types import (
     TextContent,
 )
 from pydantic import BaseModel, Field, TypeAdapter
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, log, part
 from headway.testing import record, run_tool
@@ -191,7 +192,7 @@ def test_parts_of_threads_are_all_there_and_each_thread_s_in_order() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
     for name in "abc":
         assert [n for who, n in said.parts if who == name] == list(range(200))
 
@@ -228,7 +229,7 @@ async def test_a_part_after_the_result_is_dropped_without_a_word() -> None:
     raised: list[BaseException] = []
 
     def afterwards() -> None:
-        goes_on.wait(10)
+        goes_on.wait(PATIENCE)
         try:
             part("late")
             log("late")
@@ -243,5 +244,5 @@ async def test_a_part_after_the_result_is_dropped_without_a_word() -> None:
 
     outcome = await run_tool(mcp, "work")
     goes_on.set()
-    assert over.wait(10)
+    assert over.wait(PATIENCE)
     assert (outcome.parts, outcome.logs, raised) == ([], [], [])

@@ -15,6 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, SetupError, log, part, report, track
 from headway.runs import State
@@ -270,7 +271,7 @@ async def test_a_fake_clock_turns_a_timeout_while_the_call_goes_on() -> None:
         await asyncio.Event().wait()
         return "never"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "hang", clock=clock))
         await begun.wait()
         await clock.advance(601)
@@ -301,7 +302,7 @@ async def test_a_call_that_takes_too_long_or_is_cancelled_stops_its_tool(kind: s
             stopped.set()
 
     mcp.add_tool(hang if kind == "async" else hang_in_thread, "hang")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "hang"))
         await begun.wait()
         call.cancel()

@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, report, stage, track
 from headway.testing import Outcome, Reported, record, run_tool
@@ -248,7 +249,7 @@ async def test_a_thread_that_outlives_its_run_is_not_heard() -> None:
     async def tool() -> str:
         def later() -> None:
             with stage("late"):
-                late.wait(10)
+                late.wait(PATIENCE)
                 report(1, 2)
             for _ in track(range(3)):
                 pass

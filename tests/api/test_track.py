@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, report, stage, track
 from headway.engine import current_run
@@ -172,7 +173,7 @@ async def test_between_two_items_the_one_that_is_done_counts_once() -> None:
                 report(1, 2)
         return "ok"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=clock))
         await reached.wait()
         await clock.advance(0.3)
@@ -198,7 +199,7 @@ async def test_a_slow_item_is_told_when_its_time_comes_and_a_fast_one_costs_noth
                 await goes_on.wait()
         return "ok"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=clock))
         await reached.wait()
         await clock.advance(0.3)  # the interval is a quarter of a second
@@ -227,7 +228,7 @@ async def test_a_cancelled_thread_stops_at_its_next_item_also_when_nothing_is_du
             stopped.set()
         return "never"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=FakeClock()))
         run = await begun.get()
         assert run is not None

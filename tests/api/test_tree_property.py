@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, report, stage, track
 from headway.testing import run_tool
@@ -51,7 +52,7 @@ def in_threads(plans: list[Plan]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def work(plan: Plan) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.testing import NotReady, ServerProcess
 
@@ -90,7 +91,7 @@ async def test_what_a_process_holds_and_what_it_leaves_behind_goes_too() -> None
         assert lives(child)
         await server.start()
     # Killed with its group; whoever adopted it reaps it when it likes.
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while lives(child):  # noqa: ASYNC110 - nothing tells of somebody else's child
             await asyncio.sleep(0.01)
 

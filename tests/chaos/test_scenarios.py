@@ -19,7 +19,7 @@ from headway.testing import Manner, Proxy, ServerProcess
 from headway.tools.search.sources import SourceFailed
 from headway.tools.search.tool import SearchTool
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 

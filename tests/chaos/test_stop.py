@@ -26,7 +26,6 @@ from headway.testing import ServerProcess
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import Literal
 
 from tests.chaos.ledger import WORKERS, Pen
@@ -46,11 +47,16 @@ def threaded(job: str, steps: int, pause: float) -> str:
         return pen.done()
 
 
-async def counted(job: str, steps: int, pause: float) -> str:
-    """Items that are done once: what was checkpointed is not done again."""
+async def counted(job: str, steps: int, pause: float, gate: str = "") -> str:
+    """Items that are done once: what was checkpointed is not done again.
+
+    The last one is not done before there is a file `gate`.
+    """
     with closing(Pen(job)) as pen:
         kept = last_checkpoint(0)
         async for number in track(range(1, steps + 1), checkpoint=True):
+            while number == steps and gate and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+                await asyncio.sleep(0.02)
             if number < kept:
                 pen.note("again", number)
             if number > kept:

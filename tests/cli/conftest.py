@@ -47,7 +47,7 @@ def command(
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def served_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `example.py` is served."""
     with programs_in(tmp_path_factory.mktemp("shared")) as programs:
         _, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", "--journal", "memory:")

@@ -16,9 +16,9 @@ ERAS = ["2025", "2026"]
 
 @pytest.mark.parametrize("era", ERAS)
 def test_progress_logs_and_parts_go_to_stderr_and_the_result_to_stdout(
-    programs: Programs, url: str, era: str
+    programs: Programs, served_example: str, era: str
 ):
-    finished = programs.run("call", url, "count", "steps=12", "note=5", "--era", era)
+    finished = programs.run("call", served_example, "count", "steps=12", "note=5", "--era", era)
     assert (finished.code, finished.out) == (0, "counted to 12\n")
     lines = finished.err.splitlines()
     assert "[12/12] Step 12" in lines
@@ -27,54 +27,64 @@ def test_progress_logs_and_parts_go_to_stderr_and_the_result_to_stdout(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_ctrl_c_cancels_the_run(programs: Programs, command: Command, url: str, era: str):
+def test_ctrl_c_cancels_the_run(
+    programs: Programs, command: Command, served_example: str, era: str
+):
     mark = f"ctrl-c-{era}"
-    program = programs.start("call", url, "wait", f"mark={mark}", "--era", era)
+    program = programs.start("call", served_example, "wait", f"mark={mark}", "--era", era)
     program.wait_for("waiting")
     program.interrupt()
     finished = program.finish()
     assert (finished.code, finished.out) == (130, "")
     assert finished.err.endswith("headway: cancelled\n")
-    assert command("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+    assert command("call", served_example, "was_cancelled", f"mark={mark}").out == "yes\n"
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_each_call_has_an_idempotency_key_of_its_own(command: Command, url: str, era: str):
-    keys = [UUID(command("call", url, "key", "--era", era).out.strip()) for _ in range(2)]
+def test_each_call_has_an_idempotency_key_of_its_own(
+    command: Command, served_example: str, era: str
+):
+    keys = [
+        UUID(command("call", served_example, "key", "--era", era).out.strip()) for _ in range(2)
+    ]
     assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_time_limit_cancels_the_run(command: Command, url: str, era: str):
+def test_a_time_limit_cancels_the_run(command: Command, served_example: str, era: str):
     mark = f"limit-{era}"
-    finished = command("call", url, "wait", f"mark={mark}", "--timeout", "200ms", "--era", era)
+    finished = command(
+        "call", served_example, "wait", f"mark={mark}", "--timeout", "200ms", "--era", era
+    )
     assert finished.code == 1
     assert "headway: wait did not finish within 0.2 s and was cancelled" in finished.err
-    assert command("call", url, "was_cancelled", f"mark={mark}").out == "yes\n"
+    assert command("call", served_example, "was_cancelled", f"mark={mark}").out == "yes\n"
 
 
-def test_json_output_is_one_object_with_the_structured_result(command: Command, url: str):
+def test_json_output_is_one_object_with_the_structured_result(
+    command: Command, served_example: str
+):
     arguments = {"text": "5", "number": 1.5, "flag": True, "items": [1]}
     pairs = [f"{key}={json.dumps(value).strip(chr(34))}" for key, value in arguments.items()]
-    finished = command("call", url, "types", *pairs, "--output", "json")
+    finished = command("call", served_example, "types", *pairs, "--output", "json")
     assert finished.code == 0, finished.err
     assert json.loads(finished.out) == {"isError": False, "structuredContent": arguments}
 
 
-def test_arguments_as_a_document(command: Command, url: str):
-    finished = command("call", url, "count", "--json", '{"steps": 2}')
+def test_arguments_as_a_document(command: Command, served_example: str):
+    finished = command("call", served_example, "count", "--json", '{"steps": 2}')
     assert (finished.code, finished.out) == (0, "counted to 2\n")
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_tool_error_is_exit_1_with_its_text(command: Command, url: str, era: str):
-    finished = command("call", url, "fail", "--era", era)
+def test_a_tool_error_is_exit_1_with_its_text(command: Command, served_example: str, era: str):
+    finished = command("call", served_example, "fail", "--era", era)
     assert (finished.code, finished.out) == (1, "")
     assert finished.err.startswith("headway: ")
 
 
-def test_a_tool_error_as_json_is_still_an_object(command: Command, url: str):
-    finished = command("call", url, "fail", "--output", "json")
+def test_a_tool_error_as_json_is_still_an_object(command: Command, served_example: str):
+    finished = command("call", served_example, "fail", "--output", "json")
     assert finished.code == 1
     assert json.loads(finished.out)["isError"] is True
 
@@ -92,8 +102,10 @@ def test_a_tool_error_as_json_is_still_an_object(command: Command, url: str):
         (["count", "--timeout", "0"], "'0' is not a duration"),
     ],
 )
-def test_usage_errors_are_exit_2(command: Command, url: str, arguments: list[str], says: str):
-    finished = command("call", url, *arguments)
+def test_usage_errors_are_exit_2(
+    command: Command, served_example: str, arguments: list[str], says: str
+):
+    finished = command("call", served_example, *arguments)
     assert (finished.code, finished.out) == (2, "")
     assert says in finished.err
     assert finished.err.startswith("headway: ")
@@ -110,8 +122,8 @@ def test_a_server_that_is_not_there_is_exit_4(command: Command):
 
 
 @pytest.mark.parametrize("era", [[], ["--era", "2025"], ["--era", "2026"]])
-def test_a_wrong_path_is_exit_4(command: Command, url: str, era: list[str]):
-    finished = command("call", url.replace("/mcp", "/nope"), "count", *era)
+def test_a_wrong_path_is_exit_4(command: Command, served_example: str, era: list[str]):
+    finished = command("call", served_example.replace("/mcp", "/nope"), "count", *era)
     assert finished.code == 4
     assert "HTTP 404" in finished.err
 
@@ -142,15 +154,17 @@ def test_ctrl_c_ends_a_target_whose_tool_hangs_in_a_thread(programs: Programs):
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_question_is_declined_where_nobody_can_be_asked(command: Command, url: str, era: str):
-    finished = command("call", url, "ask", "--era", era)
+def test_a_question_is_declined_where_nobody_can_be_asked(
+    command: Command, served_example: str, era: str
+):
+    finished = command("call", served_example, "ask", "--era", era)
     assert (finished.code, finished.out) == (0, "decline\n")
     assert "declined, no terminal to ask on: Which colour?" in finished.err
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_question_is_asked_on_a_terminal(tmp_path: Path, url: str, era: str):
-    with Terminal("call", url, "ask", "--era", era, home=tmp_path) as terminal:
+def test_a_question_is_asked_on_a_terminal(tmp_path: Path, served_example: str, era: str):
+    with Terminal("call", served_example, "ask", "--era", era, home=tmp_path) as terminal:
         terminal.wait_for("colour")
         terminal.type("blue\n")
         terminal.wait_for("y, n")
@@ -159,24 +173,24 @@ def test_a_question_is_asked_on_a_terminal(tmp_path: Path, url: str, era: str):
         assert "accept blue" in terminal.shown
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path, url: str):
-    with Terminal("call", url, "count", "steps=12", home=tmp_path) as terminal:
+def test_a_terminal_gets_a_bar(tmp_path: Path, served_example: str):
+    with Terminal("call", served_example, "count", "steps=12", home=tmp_path) as terminal:
         assert terminal.finish() == 0
         assert "12/12" in terminal.shown
         assert '+ {"file": "a.txt"}' in terminal.shown
         assert "counted to 12" in terminal.shown
 
 
-def test_ctrl_c_at_a_question_cancels(tmp_path: Path, url: str):
-    with Terminal("call", url, "ask", home=tmp_path) as terminal:
+def test_ctrl_c_at_a_question_cancels(tmp_path: Path, served_example: str):
+    with Terminal("call", served_example, "ask", home=tmp_path) as terminal:
         terminal.wait_for("colour")
         terminal.type("\x03")
         assert terminal.finish() == 130
         assert "headway: cancelled" in terminal.shown
 
 
-def test_tools_are_listed_with_descriptions_and_arguments(command: Command, url: str):
-    finished = command("tools", url)
+def test_tools_are_listed_with_descriptions_and_arguments(command: Command, served_example: str):
+    finished = command("tools", served_example)
     assert finished.code == 0
     assert finished.out.startswith(
         "count\n"
@@ -191,8 +205,8 @@ def test_tools_are_listed_with_descriptions_and_arguments(command: Command, url:
     assert "    text: string, required\n" in finished.out
 
 
-def test_tools_as_json(command: Command, url: str):
-    finished = command("tools", url, "--output", "json", "--era", "2025")
+def test_tools_as_json(command: Command, served_example: str):
+    finished = command("tools", served_example, "--output", "json", "--era", "2025")
     names = [tool["name"] for tool in json.loads(finished.out)]
     assert names[:2] == ["count", "types"]
 

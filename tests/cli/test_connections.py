@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.kit.http import Connection
-from tests.kit.waits import until, within
+from tests.kit.waits import PATIENCE, until, within
 
 from headway import Settings
 from headway.cli import connections
@@ -268,7 +268,7 @@ async def test_one_connection_too_many_is_told_when_to_come_back(
             connection.write(post())
             return (await connection.answer()).status == 200
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not await is_let_in():
                 pass
 

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from tests.cli.conftest import EXAMPLE
 from tests.kit.program import Programs
+from tests.kit.waits import PATIENCE
 
 HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
 ENVELOPE = {
@@ -30,7 +31,7 @@ class Call(threading.Thread):
 
     def run(self) -> None:
         headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "nap"}
-        self.answer = httpx2.post(self.url, json=self.body, headers=headers, timeout=30).text
+        self.answer = httpx2.post(self.url, json=self.body, headers=headers, timeout=PATIENCE).text
 
     def until_it_naps(self) -> None:
         """Return when the tool is at work: `naps` counts it."""
@@ -54,7 +55,7 @@ def test_a_call_may_finish(programs: Programs, number: int) -> None:
     program.wait_for("finishing what runs")
     ready = httpx2.get(url.replace("/mcp", "/readyz"))
     assert ready.status_code == 503
-    call.join(20)
+    call.join(PATIENCE)
     assert "rested" in call.answer
     assert program.finish().code == 0
 
@@ -67,7 +68,7 @@ def test_a_call_that_takes_longer_is_told(programs: Programs) -> None:
     call.until_it_naps()
     program.interrupt(signal.SIGTERM)
     finished = program.finish()
-    call.join(20)
+    call.join(PATIENCE)
     data = call.answer.rpartition("data: ")[2] or call.answer
     assert "the server stopped" in json.loads(data)["error"]["message"]
     assert "longer than 0.3 s" in finished.err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.cli.test_connections import Server, answered, post
 from tests.kit.http import Connection
-from tests.kit.waits import until, within
+from tests.kit.waits import PATIENCE, until, within
 
 from headway import Settings
 from headway.cli import door
@@ -146,7 +146,7 @@ async def test_connections_that_are_quiet_for_long_hold_up_nothing():
 def ask(port: int) -> str:
     """What becomes of a request; connecting is a step of its own, as it is for proxies."""
     try:
-        client = socket.create_connection(("127.0.0.1", port), timeout=30)
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     except ConnectionRefusedError:
         return "refused"
     with client:

@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
+from tests.kit.waits import PATIENCE
 
 from headway.cli.serving import GRACE, listening
 
@@ -175,7 +176,7 @@ def test_no_command_shows_the_help(command: Command):
 def _imported(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     return set(done.stdout.split())
 

@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import EXAMPLE
 from tests.cli.test_drain import Call
 from tests.kit.program import Programs
+from tests.kit.waits import PATIENCE
 
 from headway.cli.options import own_directory
 
@@ -22,7 +23,7 @@ def served(programs: Programs, tmp_path: Path) -> Iterator[tuple[Programs, str, 
     call.start()
     call.until_it_naps()
     yield programs, journal, call
-    call.join(1)
+    call.join(PATIENCE)
 
 
 def listed(programs: Programs, journal: str, *options: str) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def test_a_run_of_another_process_is_seen_and_cancelled(
     assert text.split()[:3] == [row["run"], "working", "nap"]
     done = programs.run("cancel", row["reference"], "--journal", journal, "--reason", "too slow")
     assert (done.code, "asked to stop" in done.out) == (0, True)
-    call.join(20)
+    call.join(PATIENCE)
     assert "Request cancelled: too slow" in call.answer
     assert listed(programs, journal) == []
     assert [r["state"] for r in listed(programs, journal, "--all") if r["tool"] == "nap"] == [
@@ -67,7 +68,7 @@ def test_without_a_journal_those_of_the_user_are_looked_into(programs: Programs)
     call.until_it_naps()
     (row,) = json.loads(programs.run("runs", "--output", "json").out)
     assert programs.run("cancel", row["run"][:10]).code == 0
-    call.join(20)
+    call.join(PATIENCE)
     assert "cancelled by the operator" in call.answer
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.cli.exits import Broken
 from headway.cli.serving import App, bind, listening, origin_of, serving
@@ -170,5 +171,5 @@ async def test_a_drain_that_fails_does_not_keep_the_server_alive():
         async def drain(self) -> None:
             raise RuntimeError("cannot")
 
-    async with asyncio.timeout(30), serving(Bad()):
+    async with asyncio.timeout(PATIENCE), serving(Bad()):
         pass

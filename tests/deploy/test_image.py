@@ -145,7 +145,6 @@ async def code_of(words: list[str]) -> int:
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(240)
 async def test_what_the_dockerfile_builds_runs_read_only_as_nobody_and_stops_in_order(
     image: Path,
 ) -> None:

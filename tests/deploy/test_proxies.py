@@ -10,7 +10,7 @@ from tests.deploy.proxies import HOST
 from tests.deploy.witness import Witness
 from tests.kit.peers import Modern, Session, each_era, progress_of, text_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 numbers = itertools.count(1)
 

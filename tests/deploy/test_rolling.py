@@ -16,7 +16,7 @@ from tests.kit.peers import Modern, Wire, text_of
 
 from headway.testing.process import ServerProcess
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 PAIRS = 2
 """Callers of each era."""

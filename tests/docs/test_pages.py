@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -33,13 +34,12 @@ def run(command: str, place: Path) -> str:
     programs = {"headway": [sys.executable, "-m", "headway.cli"], "python": [sys.executable]}
     done = subprocess.run(
         [*programs[words[0]], *words[1:]],
-        cwd=place, capture_output=True, text=True, timeout=150, check=False,
+        cwd=place, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     return (done.stderr + done.stdout).strip()
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("page", "least"), [("tutorial.md", 6), ("testing.md", 1)])
 def test_it_does_what_it_says(page: str, least: int, tmp_path: Path) -> None:
     seen = 0

@@ -10,6 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from msgspec import structs
+from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine, Request, RunContext, ToolOptions
 from headway.engine.following import repeating
@@ -53,7 +54,7 @@ def request(execute, *, method="tools/call", target: str | None = "tool", token=
 
 
 async def entries(made: Engine, run) -> list[Entry]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return [entry async for entry in made.journal.follow(run.stream)]
 
 

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
+from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine, Request, Run, RunContext, ToolOptions
 from headway.errors import Conflict, JournalUnavailable, StreamEnded
@@ -57,7 +58,7 @@ async def launch(engine: Engine, execute: Any, body: Any = None) -> Run:
 
 
 async def entries(journal: Journal, stream: str) -> list[Entry]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return [entry async for entry in journal.follow(stream)]
 
 
@@ -75,7 +76,7 @@ async def test_the_runs_of_a_killed_process_end_as_interrupted_with_what_was_don
     file = tmp_path / "journal.db"
     with start_child(file) as child:
         assert child.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             stream = (await asyncio.to_thread(child.stdout.readline)).strip()
         child.kill()
     clock = FakeClock(start=time.time() + 11)
@@ -130,7 +131,7 @@ async def test_a_paused_process_that_comes_back_cannot_write_and_stops_its_runs(
             told = await entries(awake.journal, run.stream)
             assert isinstance(told[-1].event, Interrupted)
             wake.set()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await stopped.wait()
             after = await entries(awake.journal, run.stream)
             assert after == told
@@ -268,7 +269,7 @@ async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_o
 
         monkeypatch.setattr(engine.journal, "kept", stand_still)
         await clock.advance(10, step=1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await looked.wait()
         await clock.advance(10, step=1)
         assert processes.begun == ["next", "next"]
@@ -278,7 +279,7 @@ async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_liv
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headway.engine.lease.START", 0.05)
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
         processes = Restarting(tmp_path / "j.db", stack)
         dead = await processes.start("dead", FakeClock())
         runs = [await launch(dead, forever, {"params": {"name": "slow"}}) for _ in range(3)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.test_lease import process
+from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine
 from headway.events import Accepted, Alive, Interrupted
@@ -49,7 +50,10 @@ async def test_a_list_that_takes_long_is_asked_for_less_often_until_a_process_is
         assert 5 <= len(asked) <= 11  # of 60; the disk does not know this clock
         run = "run/owner/deadbeef" + "x" * 32
         many = len(asked)
-        async with open_journal(f"sqlite:///{path}", clock=clock) as journal, asyncio.timeout(20):
+        async with (
+            open_journal(f"sqlite:///{path}", clock=clock) as journal,
+            asyncio.timeout(PATIENCE),
+        ):
             while len(asked) == many:
                 await clock.advance(0.5)
             await journal.append("process/deadbeef", [Alive()], after=0)

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -40,7 +41,7 @@ def call(target: str, *arguments: str) -> Called:
     """`headway call` as a user would type it, in the project's directory."""
     done = subprocess.run(
         [sys.executable, "-m", "headway.cli", "call", target, *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     try:
@@ -133,7 +134,7 @@ async def test_in_fastapi() -> None:
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 line = (await process.stderr.readline()).decode()
                 assert line, "uvicorn ended"
@@ -146,7 +147,7 @@ async def test_in_fastapi() -> None:
         assert called.progress[-1] == "[2/2]"
     finally:
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() in (0, -15)
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.clock import Clock
 from headway.errors import (
@@ -119,7 +120,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def journal(store: GatedStore, clock: FakeClock) -> AsyncIterator[Journal]:
-    async with asyncio.timeout(5), Journal(store, clock=clock) as journal:
+    async with asyncio.timeout(PATIENCE), Journal(store, clock=clock) as journal:
         yield journal
 
 
@@ -194,7 +195,7 @@ async def test_nothing_is_posted_behind_an_end(journal: Journal, store: GatedSto
 
 
 async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path: Path) -> None:
-    async with asyncio.timeout(5), open_journal(f"sqlite:///{tmp_path}/j.db") as journal:
+    async with asyncio.timeout(PATIENCE), open_journal(f"sqlite:///{tmp_path}/j.db") as journal:
         odd = Progress(object())  # type: ignore[arg-type]
         said: list[Event] = [Progress(1), odd, Progress(2)]
         posted = [asyncio.create_task(journal.post("board", event)) for event in said]

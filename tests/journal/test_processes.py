@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.errors import Conflict, JournalError
 from headway.events import Completed, Progress, Started, encode_json
@@ -27,7 +28,7 @@ class Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{order}\n".encode())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             return int(await self.process.stdout.readline())
 
 
@@ -39,7 +40,7 @@ async def child(url: str, stream: str) -> AsyncIterator[Child]:
     try:
         yield Child(process)
     finally:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate(b"")  # which ends its input
 
 
@@ -51,7 +52,7 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
 
 
 async def test_one_process_follows_live_what_another_appends(url: str) -> None:
-    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(30):
+    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(PATIENCE):
         assert await other.do("step") == 1
         cursor = journal.cursor("run")
         assert [entry.seq for entry in await cursor.next()] == [1]
@@ -67,7 +68,7 @@ async def test_one_process_follows_live_what_another_appends(url: str) -> None:
 
 
 async def test_a_process_that_is_behind_is_refused_and_can_go_on(url: str) -> None:
-    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(30):
+    async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(PATIENCE):
         assert await journal.append("run", [Started()], after=0) == 1
         assert await other.do("step") == 2
         assert journal.append_nowait("run", Progress(9), after=1) == 2
@@ -80,7 +81,7 @@ async def test_a_process_that_is_behind_is_refused_and_can_go_on(url: str) -> No
 
 
 async def test_of_two_appends_behind_the_same_entry_exactly_one_wins(url: str) -> None:
-    async with open_journal(url) as one, open_journal(url) as two, asyncio.timeout(20):
+    async with open_journal(url) as one, open_journal(url) as two, asyncio.timeout(PATIENCE):
         for number in range(20):
             stream = f"run:{number}"
             outcomes = await asyncio.gather(
@@ -109,7 +110,7 @@ async def test_a_settled_terminal_entry_survives_kill_9(url: str) -> None:
         assert await other.do("end") == 2
         other.process.kill()
         await other.process.wait()
-    async with open_journal(url) as journal, asyncio.timeout(30):
+    async with open_journal(url) as journal, asyncio.timeout(PATIENCE):
         events = [entry.event async for entry in journal.follow("run")]
         assert events == [Progress(1), Completed(encode_json(None))]
 
@@ -118,7 +119,7 @@ async def test_a_follower_sees_what_its_own_process_appends_later(url: str) -> N
     """Recovery: somebody already follows a run of a dead process when we end it."""
     async with open_journal(url) as dead:
         await dead.append("run", [Started()], after=0)
-    async with open_journal(url) as journal, asyncio.timeout(30):
+    async with open_journal(url) as journal, asyncio.timeout(PATIENCE):
         cursor = journal.cursor("run")
         assert len(await cursor.next()) == 1
         waiting = asyncio.create_task(cursor.next())

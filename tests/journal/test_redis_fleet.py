@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.kit.fixtures import StartRedis, own
 from tests.kit.redis_servers import watched
+from tests.kit.waits import PATIENCE
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Progress, Started, encode_json
@@ -27,7 +28,7 @@ async def test_every_clause_holds_on_a_cluster(cluster_url: str, clause: Clause)
 
 async def test_streams_on_all_nodes_are_followed_from_another_process(cluster_url: str) -> None:
     url = own(cluster_url)
-    async with asyncio.timeout(30), open_journal(url) as writer, open_journal(url) as reader:
+    async with asyncio.timeout(PATIENCE), open_journal(url) as writer, open_journal(url) as reader:
         names = [f"run/{number}" for number in range(40)]
         await asyncio.gather(*(writer.append(name, [Started()], after=0) for name in names))
         assert sorted(await reader.streams("run/")) == sorted(names)
@@ -48,7 +49,7 @@ async def test_a_journal_goes_on_where_the_sentinels_say(
 ) -> None:
     primary, url = await asyncio.to_thread(watched, start_redis, tmp_path)
     async with (
-        asyncio.timeout(50),
+        asyncio.timeout(PATIENCE),
         open_journal(url) as writer,
         open_journal(url) as reader,
     ):
@@ -76,6 +77,6 @@ async def test_a_service_that_no_sentinel_knows_is_told(
     start_redis: StartRedis, tmp_path: Path
 ) -> None:
     _, url = await asyncio.to_thread(watched, start_redis, tmp_path)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(JournalUnavailable, match="No master found for 'other'"):
             await open_journal(url.replace("/main/", "/other/")).open()

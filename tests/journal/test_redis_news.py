@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from tests.kit.waits import PATIENCE
 
 from headway.events import Completed, Entry, Progress, Started, encode_json
 from headway.journal import Journal, open_journal
@@ -38,7 +39,7 @@ class Counting(RedisStore):
 
 async def test_only_who_waits_for_the_stream_is_woken(url: str, redis: Redis) -> None:
     store = Counting(parse_redis_url(url), retention=Retention())
-    async with asyncio.timeout(20), open_journal(url) as writer, Journal(store) as reader:
+    async with asyncio.timeout(PATIENCE), open_journal(url) as writer, Journal(store) as reader:
         names = [f"run:{number}" for number in range(50)]
         for name in names:
             await writer.append(name, [Started()], after=0)
@@ -61,7 +62,7 @@ async def test_only_who_waits_for_the_stream_is_woken(url: str, redis: Redis) ->
 async def test_what_nobody_waits_for_is_not_subscribed_to(url: str, redis: Redis) -> None:
     clock = FakeClock()
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
         open_journal(url, clock=clock) as reader,
         open_journal(url) as writer,
     ):
@@ -82,7 +83,7 @@ async def test_what_nobody_waits_for_is_not_subscribed_to(url: str, redis: Redis
 async def test_a_message_that_is_lost_is_made_up_for(url: str, redis: Redis) -> None:
     clock = FakeClock()
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
         open_journal(url, clock=clock) as reader,
         open_journal(url) as other,
     ):

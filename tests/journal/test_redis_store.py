@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
+from tests.kit.waits import PATIENCE
 
 from headway.errors import (
     Conflict,
@@ -45,7 +46,7 @@ async def opened(url: str, retention: Retention = SMALL, **more: Any) -> AsyncIt
     store = RedisStore(parse_redis_url(url), retention=retention, **more)
     await store.open()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             yield store
     finally:
         await store.close()
@@ -105,7 +106,10 @@ class Losing:
 
 async def test_no_key_is_left_without_an_expiry(url: str, redis: Redis) -> None:
     clock = FakeClock()
-    async with open_journal(url, retention=SMALL, clock=clock) as journal, asyncio.timeout(20):
+    async with (
+        open_journal(url, retention=SMALL, clock=clock) as journal,
+        asyncio.timeout(PATIENCE),
+    ):
         for number in range(30):
             ended = number % 3 == 0
             events: list[Event] = [Started(), *([END] if ended else [])]

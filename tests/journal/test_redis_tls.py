@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from tests.kit.fixtures import StartRedis, own
 from tests.kit.redis_servers import Certificates, watched
+from tests.kit.waits import PATIENCE
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Started, encode_json
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def works(url: str, *, then: Callable[[], None] = lambda: None) -> None:
     """Write in one journal, and follow in another one; `then` is done while both are open."""
     url = own(url)
-    async with asyncio.timeout(30), open_journal(url) as writer, open_journal(url) as reader:
+    async with asyncio.timeout(PATIENCE), open_journal(url) as writer, open_journal(url) as reader:
         await writer.append("run", [Started()], after=0)
         cursor = reader.cursor("run", after=1)
         waiting = asyncio.create_task(cursor.next())

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.kit.fixtures import StartRedis
 from tests.kit.redis_servers import free_port
+from tests.kit.waits import PATIENCE
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Entry, Event, Part, Progress, Started, encode_json
@@ -31,7 +32,7 @@ def one(after: int, *, event: Event | None = None) -> Write:
 @contextlib.asynccontextmanager
 async def opened(url: str, *, patience: float = 5) -> AsyncIterator[RedisStore]:
     store = RedisStore(parse_redis_url(url), retention=Retention(), patience=patience)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await store.open()
         try:
             yield store
@@ -39,7 +40,6 @@ async def opened(url: str, *, patience: float = 5) -> AsyncIterator[RedisStore]:
             await store.close()
 
 
-@pytest.mark.timeout(150)
 async def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back(
     start_redis: StartRedis,
 ) -> None:
@@ -107,7 +107,7 @@ async def test_many_who_wait_for_a_paused_redis_are_all_told_in_time(
         redis.signal(signal.SIGSTOP)
         try:
             # 2,000 are eight round trips; one after the other they would take longer than we wait.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 outcomes = await asyncio.gather(
                     *(store.head(f"run:{n}") for n in range(2000)), return_exceptions=True
                 )
@@ -137,7 +137,7 @@ async def test_what_could_not_be_stored_is_when_there_is_room_again(
     start_redis: StartRedis,
 ) -> None:
     redis = start_redis()
-    async with asyncio.timeout(30), open_journal(redis.url) as journal:
+    async with asyncio.timeout(PATIENCE), open_journal(redis.url) as journal:
         await journal.append("run", [Started()], after=0)
         redis.say("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(JournalUnavailable, match="is full"):

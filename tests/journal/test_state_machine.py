@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.kit.waits import PATIENCE
 
 from headway.errors import Conflict, StreamEnded, StreamNotFound
 from headway.events import Completed, Event, Log, Part, Progress, encode_json
@@ -101,7 +102,7 @@ class Machine(RuleBasedStateMachine):
     def follow(self, name: str, after: int) -> None:
         async def follow() -> list[Event]:
             # The last entry may still be on its way into the storage.
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 return [entry.event async for entry in self.journal.follow(name, after=after)]
 
         if self.ended(name):

@@ -11,14 +11,7 @@ from typing import Self
 
 from tests.kit.waits import PATIENCE
 
-ON_A_TERMINAL = """
-import fcntl, os, sys, termios
-os.setsid()
-# The terminal becomes this process's own, so that ^C typed there is SIGINT.
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from headway.cli import main
-main(sys.argv[1:])
-"""
+PROGRAM = str(Path(__file__).with_name("on_a_terminal.py"))
 
 
 class Terminal:
@@ -26,10 +19,11 @@ class Terminal:
         self._master, slave = pty.openpty()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, *args],
+            [sys.executable, PROGRAM, *args],
             stdin=slave,
             stdout=slave,
             stderr=slave,
+            start_new_session=True,
             env=kept | {"XDG_DATA_HOME": str(home), "TERM": "xterm", "COLUMNS": "120"},
         )
         os.close(slave)

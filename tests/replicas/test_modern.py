@@ -8,6 +8,7 @@ from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
 from tests.kit.fleet import fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, progress_of, text_of
+from tests.kit.waits import PATIENCE
 from tests.replicas.site import sites
 
 from headway.settings import Settings
@@ -26,7 +27,7 @@ async def task_request(client: Modern, method: str, task: str) -> dict[str, Any]
 
 async def ended(client: Modern, task: str) -> dict[str, Any]:
     """The task when it has ended, each time asked on the next replica."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             state = (await task_request(client, "tasks/get", task))["result"]
             if state["status"] not in ("working", "input_required"):

@@ -10,7 +10,7 @@ from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsL
 from tests.kit.fleet import fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Session, progress_of, text_of
-from tests.kit.waits import until, within
+from tests.kit.waits import PATIENCE, until, within
 from tests.replicas.site import sites
 
 from headway import Settings
@@ -251,7 +251,7 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
         own.cut()
         journals = fleet[1].app.journal
         stream = fleet[0].app._sessions._known[session.id].stream
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async for entry in journals.follow(stream):
                 if type(entry.event).__name__ == "Heard":
                     break

@@ -15,6 +15,7 @@ from tests.cli.conftest import EXAMPLE
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, text_of
 from tests.kit.program import Programs, programs_in
+from tests.kit.waits import PATIENCE
 
 from headway.clock import Clock
 from headway.events import Progress
@@ -61,7 +62,7 @@ async def pid_of(client: Modern | Session) -> int | None:
 async def both(client: Modern | Session, without: int = 0) -> set[int]:
     """Two processes that answer, neither of which is `without`."""
     found: set[int] = set()
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(PATIENCE):
         while len(found) < 2:
             calls = await asyncio.gather(*(pid_of(client) for _ in range(8)))
             found |= {pid for pid in calls if pid and pid != without}
@@ -104,7 +105,7 @@ async def test_a_run_of_a_killed_worker_is_begun_anew_by_another_one(tmp_path: P
         victim = int((await answer.message())["params"]["message"])
         last = answer.ids[-1]
         # What is not stored yet dies with the process: that is another test's subject.
-        async with asyncio.timeout(20), open_journal(journal_in(tmp_path)) as stored:
+        async with asyncio.timeout(PATIENCE), open_journal(journal_in(tmp_path)) as stored:
             (stream,) = await stored.streams("run/", unfinished=True)
             async for entry in stored.follow(stream):
                 if isinstance(entry.event, Progress):
@@ -112,7 +113,7 @@ async def test_a_run_of_a_killed_worker_is_begun_anew_by_another_one(tmp_path: P
         os.kill(victim, signal.SIGKILL)
         go.touch()
         messages: list[dict[str, Any]] = []
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(PATIENCE):
             while not any("id" in message for message in messages):
                 try:
                     again = await session.get(last)
@@ -155,7 +156,7 @@ async def test_workers_end_when_their_parent_was_killed(tmp_path: Path) -> None:
     async with crew(tmp_path) as (server, wire):
         pids = await both(Modern(wire))
         await server.kill()
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(PATIENCE):
             while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
@@ -191,7 +192,6 @@ def test_a_journal_in_memory_is_refused(programs: Programs) -> None:
     assert "--workers needs a journal that processes can share" in finished.err
 
 
-@pytest.mark.timeout(120)
 def test_a_server_that_cannot_start_is_not_started_for_ever(
     programs: Programs, tmp_path: Path
 ) -> None:

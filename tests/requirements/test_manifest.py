@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.kit.waits import PATIENCE
 from tests.requirements.matrix import ROOT, Proof, Requirement, faults, requirements
 
 SAYS = Requirement("a.b", "MUST", ("2025/http", "2026/http"), "2025-11-25/x", "It says.")
@@ -19,7 +20,7 @@ def test_every_sentence_has_its_tests_and_every_mark_its_sentence() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=110,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[-1]) == []
 

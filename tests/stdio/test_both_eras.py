@@ -8,6 +8,7 @@ import pytest
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
 from tests.kit.stdio import META, Client, piped
+from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, log, part, report, track
 
@@ -67,7 +68,7 @@ class Work:
         return "done"
 
     def block(self) -> str:
-        self.release.wait(30)
+        self.release.wait(PATIENCE)
         return "released"
 
     async def big(self, text: str) -> str:
@@ -160,7 +161,7 @@ async def test_a_cancelled_request_stops_and_says_nothing_more(era: str):
         await client.start("hang", era=era, id="h", token="h")
         await client.method("notifications/progress")
         await client.notify("notifications/cancelled", {"requestId": "h", "reason": "enough"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await work.stopped.wait()
         heard = len(client.heard)
         await client.ask("tools/list", era=era, id="after")
@@ -315,12 +316,12 @@ async def test_a_second_handshake_begins_a_new_session():
     async with piped(work.mcp) as client:
         await client.shake_hands()
         await client.start("hang", id="h")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await work.began.wait()
         again = client.message("initialize", INITIALIZE, id="again")
         await client.say(again)
         assert (await client.answer("again"))["result"]["protocolVersion"] == "2025-06-18"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await work.stopped.wait()
         assert text_of(await client.call("count")) == "counted to 3"
 

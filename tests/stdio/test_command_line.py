@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.kit.stdio import ROOT
+from tests.kit.waits import PATIENCE
 
 TARGET = str(Path(__file__).with_name("target.py"))
 
@@ -16,7 +17,7 @@ def headway(
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "headway.cli", *arguments],
-        cwd=cwd, text=True, capture_output=True, timeout=40, check=False, input="",
+        cwd=cwd, text=True, capture_output=True, timeout=PATIENCE, check=False, input="",
         env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ def test_what_cannot_start_says_why_on_stderr_only(
 STARTUP = """
 from contextlib import asynccontextmanager
 from mcp.server import MCPServer
+from tests.kit.waits import PATIENCE
 
 @asynccontextmanager
 async def lifespan(server):
@@ -102,7 +104,12 @@ def test_nothing_is_left_in_the_home_of_the_user(tmp_path: Path):
 def test_a_stream_that_is_closed_is_said(tmp_path: Path, closed: str, name: str):
     command = f"exec {sys.executable} -m headway.cli run {TARGET} --stdio {closed}"
     finished = subprocess.run(
-        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=40, check=False
+        ["sh", "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert finished.returncode == 3
     assert f"headway: {name} is closed" in finished.stderr
@@ -111,7 +118,7 @@ def test_a_stream_that_is_closed_is_said(tmp_path: Path, closed: str, name: str)
 def test_without_stderr_it_serves_all_the_same():
     command = f"exec {sys.executable} -m headway.cli run {TARGET} --stdio 2>&-"
     process = subprocess.run(
-        ["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=40, check=False,
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False,
         input=b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
     )  # fmt: skip
     assert process.stdout == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.waits import PATIENCE
 
 from headway.errors import SetupError
 from headway.tools import build
@@ -223,7 +224,7 @@ def serve(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "headway.cli", "serve", *arguments],
         cwd=place, env=os.environ | {"XDG_DATA_HOME": str(place)}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

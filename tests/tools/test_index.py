@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
+from tests.kit.waits import PATIENCE
 
 from headway.tools import Limits, index
 from headway.tools.index import Document, TextIndex
@@ -161,7 +162,7 @@ def test_several_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 
     def fill(writer: int) -> None:
         filling = TextIndex(tmp_path / "index.sqlite")
-        together.wait(5)
+        together.wait(PATIENCE)
         for number in range(20):
             filling.add(Document(f"/{writer}-{number}", 1, 1, "word"))
             filling.flush()

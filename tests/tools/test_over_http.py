@@ -15,6 +15,7 @@ import mcp_types as types
 import pytest
 import uvicorn
 from mcp.client import Client
+from tests.kit.waits import PATIENCE
 
 from headway import Settings, asgi
 from headway.tools import build
@@ -60,7 +61,7 @@ async def served(app: Any) -> AsyncIterator[str]:
 async def connected(workplace: Any, mode: Any, ears: Ears) -> AsyncIterator[Client]:
     """A client of the tools, which sends every report: no pacing."""
     app = asgi(build([workplace.root], workplace.data), settings=Settings(progress_rate=0))
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         async with (
             served(app) as origin,
             Client(
@@ -171,4 +172,4 @@ async def test_a_cancel_stops_the_thread_within_a_file(
         )
         await inside.wait()
         calls.cancel_scope.cancel()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.engine.gate import Gate
 
@@ -46,7 +47,7 @@ async def test_who_gives_up_leaves_the_queue_and_takes_no_place():
     await settle()
     assert gate.queued == 1
     gate.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await patient
     gate.leave()
     assert gate.taken == 0
@@ -61,6 +62,6 @@ async def test_a_place_given_to_a_run_cancelled_meanwhile_goes_to_the_next():
     await settle()
     gate.leave()  # the place is first's, which has not run yet
     first.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await second
     assert gate.taken == 1

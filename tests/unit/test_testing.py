@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.kit.waits import PATIENCE
 
 from headway.testing import FakeClock
 
@@ -37,7 +38,7 @@ async def test_a_task_that_sleeps_again_wakes_every_time() -> None:
 
 
 async def test_no_delay_needs_no_advance() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await FakeClock().sleep(0)
 
 
@@ -51,7 +52,7 @@ async def test_steps_let_sockets_and_threads_take_part() -> None:
             answers.append(clock.now())
 
     task = asyncio.create_task(tick())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(answers) < 3:
             await clock.advance(1, step=0.5)
     task.cancel()

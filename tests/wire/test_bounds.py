@@ -8,7 +8,7 @@ import pytest
 from mcp.server.mcpserver import Context
 from tests.kit.http import Answer
 from tests.kit.peers import Session, begin, connect, each_era, progress_of, served, text_of
-from tests.kit.waits import until, within
+from tests.kit.waits import PATIENCE, until, within
 
 from headway import Headway, Settings, log, part, report
 from headway.clock import Clock
@@ -53,7 +53,7 @@ async def test_who_does_not_read_blocks_nobody_and_costs_a_bounded_amount(era: s
     async with served(shouting.mcp, clock=Clock(), settings=settings) as wire:
         client = await connect(wire, era)
         connection = await begin(client, "shout", token="t", id=1, receive_buffer=4096)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             other = client.call("whisper", id=2)
             assert text_of(await (await other).outcome()) == "heard"
             await shouting.ended.wait()
@@ -71,7 +71,7 @@ async def read_on(answer: Answer) -> tuple[dict[str, Any], int, int]:
     """The outcome, how much progress was heard, and how many messages are said to be lost."""
     values: list[float] = []
     dropped = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while "result" not in (message := await answer.message()):
             if message["method"] == "notifications/progress":
                 values.append(message["params"]["progress"])
@@ -233,10 +233,10 @@ async def test_a_thread_over_its_time_is_stopped_at_its_next_report(era: str) ->
     def hang() -> None:
         loop.call_soon_threadsafe(started.set)
         try:
-            assert go.wait(5)
+            assert go.wait(PATIENCE)
             report(1)
             go.clear()
-            go.wait(5)
+            go.wait(PATIENCE)
         finally:
             stopped.set()
 
@@ -246,7 +246,7 @@ async def test_a_thread_over_its_time_is_stopped_at_its_next_report(era: str) ->
         await wire.clock.advance(31)
         go.set()
         assert (await (await connection.answer()).outcome())["error"]["code"] == -32001
-        assert stopped.wait(1)
+        assert stopped.wait(PATIENCE)
 
 
 @each_era
@@ -258,7 +258,7 @@ async def test_a_silent_thread_over_its_time_does_not_keep_its_caller_waiting(er
     @mcp.tool(timeout=30)
     def hang() -> None:
         loop.call_soon_threadsafe(started.set)
-        go.wait(5)
+        go.wait(PATIENCE)
 
     async with served(mcp) as wire:
         connection = await begin(await connect(wire, era), "hang")
@@ -333,7 +333,7 @@ async def test_eight_blocked_threads_block_nobody_else(era: str) -> None:
     @mcp.tool(concurrency=8)
     def block() -> str:
         working.release()
-        go.wait(30)
+        go.wait(PATIENCE)
         return "woken"
 
     async with served(mcp) as wire:
@@ -341,7 +341,7 @@ async def test_eight_blocked_threads_block_nobody_else(era: str) -> None:
         try:
             calls = [await begin(client, "block", id=n, token=n) for n in range(1, 9)]
             for _ in calls:
-                assert await asyncio.to_thread(working.acquire, timeout=10)
+                assert await asyncio.to_thread(working.acquire, timeout=PATIENCE)
             ninth = await client.call("block", id=9, token=9)
             assert (await ninth.message())["params"]["message"] == "Queued, 0 ahead"
             for number in range(20):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
-from tests.kit.waits import until, within
+from tests.kit.waits import PATIENCE, until, within
 from tests.wire.test_hand_over import handle_of
 
 from headway import Headway, Settings, asgi, attempt, part, report
@@ -71,7 +71,7 @@ async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_agai
     monkeypatch.setattr(Sessions, "take_over", waits)
     monkeypatch.setattr("headway.cli.serving.LAST", 1)
     app = asgi(Work().mcp)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async with serving(app, grace=0) as origin:
             wire = Wire(origin, app, Clock())
             session = await Session.open(wire)

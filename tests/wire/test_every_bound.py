@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from tests.kit.http import Answer
 from tests.kit.peers import Session, Wire, served
-from tests.kit.waits import within
+from tests.kit.waits import PATIENCE, within
 from tests.wire.sums import Numbers, scraped
 from tests.wire.test_apps import bearer, guarded
 
@@ -58,7 +58,7 @@ class Site:
 
     def block(self) -> str:
         report(1)
-        self.thread.wait(10)
+        self.thread.wait(PATIENCE)
         return "done"
 
     async def talk(self, parts: int = 0, text: int = 0, logs: int = 0, result: int = 0) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tests.kit.peers import META, Modern, Session, Wire, progress_of, served, text_of
 from tests.kit.program import Programs, programs_in
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 from tests.wire.restarting import mcp
 
 from headway import Settings
@@ -46,12 +46,12 @@ async def killed_in_the_middle(
     message = session.call_message(tool, {"place": str(place)}, id="w", token="t")
     message["params"]["_meta"].update(key or {})
     answer = await session.post(message)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while progress_of([await answer.message()]) != [5]:
             pass
     await until((place / "stuck").exists)
     # What is not stored yet dies with the process: that is another test's subject.
-    async with asyncio.timeout(20), open_journal(journal) as stored:
+    async with asyncio.timeout(PATIENCE), open_journal(journal) as stored:
         (stream,) = await stored.streams("run/", unfinished=True)
         async for entry in stored.follow(stream):
             if isinstance(entry.event, Progress) and entry.event.progress == 5:
@@ -128,7 +128,7 @@ async def test_a_task_survives_the_death_of_its_process(programs: Programs, tmp_
     async with served(mcp, **after_the_lease(tmp_path)) as wire:
         client = Modern(wire, knows_tasks)
         body = client.body("tasks/get", {"taskId": task})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 state = await (await client.post(body, {"Mcp-Name": task})).json()
                 if state["result"]["status"] != "working":
@@ -149,7 +149,7 @@ async def test_a_call_repeated_with_its_key_after_the_crash_is_not_done_twice(
         session = await Session.open(wire)
         message = session.call_message(tool, {"place": str(tmp_path)}, token="t")
         message["params"]["_meta"].update(KEY)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             outcome = await (await session.post(message)).outcome()
     assert says in json.dumps(outcome)
     assert (tmp_path / "attempts").read_text() == attempts

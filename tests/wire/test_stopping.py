@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.kit.peers import Modern, Session, Wire, served
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 from tests.wire.test_drain import draining
 
 from headway import Headway, on_cancel, report, shield
@@ -43,7 +43,7 @@ class Ledger:
         with shield():
             self.done.append("paid")
             self.began.set()
-            self.paid.wait(10)
+            self.paid.wait(PATIENCE)
             report(2)  # not refused in here
             self.done.append("noted")
         report(3)
@@ -61,7 +61,7 @@ class Ledger:
 
         with on_cancel(fail), on_cancel(tell), on_cancel(interrupted.set):
             self.began.set()
-            if not interrupted.wait(10):
+            if not interrupted.wait(PATIENCE):
                 return
         self.done.append("interrupted")
         report(2)
@@ -131,7 +131,7 @@ async def test_what_is_asked_for_too_late_is_called_at_once_and_nobody_twice() -
     def late() -> None:
         report(1)
         began.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         told = threading.Event()
 
         def hook() -> None:
@@ -139,7 +139,7 @@ async def test_what_is_asked_for_too_late_is_called_at_once_and_nobody_twice() -
             told.set()
 
         with on_cancel(hook):
-            told.wait(10)
+            told.wait(PATIENCE)
 
     async with served(mcp) as wire:
         answer = await cancelled(wire, "late", began)

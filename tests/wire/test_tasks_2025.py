@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel
 from tests.kit.http import Answer
 from tests.kit.peers import Session, served, text_of
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 
 from headway import Headway, report
 
@@ -81,7 +81,7 @@ async def get(session: Session, task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def status(session: Session, task: dict[str, Any], expected: str) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (state := await get(session, task))["status"] != expected:
             pass
     return state

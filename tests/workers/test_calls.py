@@ -13,12 +13,12 @@ from mcp.server.auth.settings import AuthSettings
 from tests.kit.floor import Floor, floor
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, progress_of, text_of
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 from tests.workers.target import once, whoami
 
 from headway import Headway
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 TASKS = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 
@@ -97,7 +97,7 @@ async def test_a_2026_task_is_asked_and_answered(wire: Wire) -> None:
         body = client.body("tasks/get", {"taskId": task})
         return (await (await client.post(body, named)).json())["result"]
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while not (questions := (await state()).get("inputRequests")):
             pass
         (key,) = questions

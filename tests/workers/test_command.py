@@ -12,11 +12,11 @@ import pytest
 from tests.kit.floor import floor
 from tests.kit.peers import Session
 from tests.kit.program import Programs, programs_in
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 
 from headway.testing.process import free_port
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.anyio
 
 TARGET = f"{Path(__file__).with_name('target.py')}:mcp"
 
@@ -45,7 +45,7 @@ def test_a_journal_that_will_not_do_is_refused_with_what_to_write(
 
 def status(port: int, path: str) -> int:
     try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
             return answer.status
     except HTTPError as error:
         error.close()

@@ -13,7 +13,7 @@ from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, served, text_of
 from tests.kit.program import Program, Programs, programs_in
 from tests.kit.redis_servers import Server
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 from tests.workers.target import mcp
 
 from headway import Settings
@@ -22,7 +22,7 @@ from headway.engine.processes import is_for_workers
 from headway.events import Interrupted
 from headway.journal import open_journal
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.anyio
 
 TARGET = f"{Path(__file__).with_name('target.py')}:mcp"
 
@@ -125,7 +125,7 @@ async def test_a_killed_replica_is_no_matter_for_the_run_and_a_2025_client_comes
     await fleet.worker()
     session = await Session.open(wire)
     answer = await session.call("items", {"place": str(tmp_path)}, id="i", token="t")
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while "Number" not in str(await answer.message()) and not (tmp_path / "stuck").exists():
             pass
     first.end()

@@ -10,11 +10,11 @@ import pytest
 from redis.asyncio import Redis
 from tests.kit.floor import Floor, floor
 from tests.kit.peers import Session
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 
 from headway.queues import docket, open_queues
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 KEPT = re.compile(r"queue:(default|slow):(stream|workers|task-workers:run)")
 """What has no expiry, as docs/server-behaviour.md names it."""
@@ -39,7 +39,7 @@ class Looking:
         return {key.removeprefix(self.prefix): await self.redis.ttl(key) for key in found}
 
     async def until_there(self, name: str, *, is_there: bool = True) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await self.redis.exists(self.prefix + name) != is_there:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -52,7 +52,7 @@ def looking(redis: Redis, site: Floor) -> Looking:
 async def in_queue(looking: Looking, queue: str) -> list[str]:
     """The streams of the runs that nobody took out of a queue."""
     name = f"queue:{queue}:runs:"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not (found := [key for key in await looking.left() if key.startswith(name)]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return [key.removeprefix(name) for key in found]
@@ -116,7 +116,7 @@ async def serve_once(url: str) -> None:
         taken.set()
         return False
 
-    async with open_queues(url, lease=1) as queues, asyncio.timeout(60):
+    async with open_queues(url, lease=1) as queues, asyncio.timeout(PATIENCE):
         await queues.put("default", "run/1")
         serving = asyncio.create_task(queues.serve("default", 1, take))
         await taken.wait()
@@ -139,7 +139,7 @@ async def test_workers_that_are_gone_are_forgotten(
     gone = await known()
     assert len(gone) == 2
     monkeypatch.setattr(docket, "KEPT", 1.0)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await known(silent=1001) != gone:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await serve_once(site.url)

@@ -9,7 +9,7 @@ from mcp import Client
 from mcp_types import TextContent
 from tests.kit.program import Programs, programs_in
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.anyio
 
 HOUSES = {
     "fastmcp": """

@@ -13,7 +13,7 @@ import redis.asyncio
 from tests.kit.floor import Floor, floor
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, connect, each_era, text_of
-from tests.kit.waits import until
+from tests.kit.waits import PATIENCE, until
 
 from headway.engine import Run, stopping
 from headway.engine.checkpoints import checkpoints_of
@@ -25,7 +25,7 @@ from headway.events import Claimed, Completed, Forgotten, decode_json
 from headway.journal import open_journal
 from headway.queues import nothing, open_queues
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def waiting_runs(url: str) -> list[str]:
 
 
 async def said_waiting(answer: Answer) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while "Waiting for a worker" not in str(await answer.message()):
             pass
 
@@ -107,7 +107,7 @@ async def test_who_stops_a_call_that_waits_ends_it_without_a_worker(site: Floor,
         connection.cut()
     else:
         await client.notify("notifications/cancelled", {"requestId": 5})
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while await waiting_runs(site.url):
             pass
 
@@ -141,7 +141,7 @@ async def test_a_call_that_lost_the_race_for_its_key_is_not_executed(
     await site.worker()
     for answer in answers:
         assert text_of((await answer.rest())[-1]) == "done once"
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while await waiting_runs(site.url):
             pass
     assert len((tmp_path / "attempts").read_text().split()) == 1
@@ -169,7 +169,7 @@ async def test_a_replica_that_dies_as_it_begins_a_call_leaves_it_to_another_one(
         await session.call("once", {"place": str(tmp_path)}, token="t")
     await site.replica(lease=1.5)
     await site.worker(lease=1.5)
-    async with asyncio.timeout(40), open_journal(site.url) as journal:
+    async with asyncio.timeout(PATIENCE), open_journal(site.url) as journal:
         ended = [entry async for entry in journal.follow(begun[0].stream)][-1].event
     assert isinstance(ended, Completed), ended
     assert "done once" in str(decode_json(ended.result))

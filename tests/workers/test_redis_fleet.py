@@ -16,7 +16,7 @@ from tests.kit.waits import until
 
 from headway.clock import Clock
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.anyio
 
 TARGET = f"{Path(__file__).with_name('target.py')}:mcp"
 

@@ -1,0 +1,124 @@
+"""Groups of tests, by what a test starts; the only place where they are said.
+
+A test belongs to a group by the fixtures it asks for, by what its code reaches, and by its folder.
+`make test` runs those that start nothing, and the `smoke` tests: one of each kind of process.
+"""
+
+import inspect
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+import pytest
+
+GROUPS = {
+    "processes": "starts other programs, most of them Python",
+    "redis": "needs a Redis or a Valkey",
+    "faults": "kills, cuts and stops servers",
+    "docs": "runs what the documentation shows",
+    "real_start": "starts commands as a shell does, not by forking",
+    "smoke": "starts something, and is part of `make test` all the same",
+}
+
+STARTING = ("processes", "redis", "faults", "docs")
+"""The groups whose tests may start programs."""
+
+PLACES = {
+    "tests/chaos": "faults",
+    "tests/deploy": "faults",
+    "tests/replicas/test_deploys": "faults",
+    "tests/journal/test_redis_trouble": "faults",
+    "tests/workers/test_failures": "faults",
+    "tests/docs/test_pages": "docs",
+    "tests/examples": "docs",
+    "tests/fuzz": "processes",
+}
+
+FIXTURES = {
+    "programs": "processes",
+    "served_example": "processes",
+    "certificates": "redis",
+    "cluster_url": "redis",
+    "redis": "redis",
+    "redis_program": "redis",
+    "redis_url": "redis",
+    "valkey": "redis",
+    "valkey_url": "redis",
+}
+
+STARTERS = frozenset(
+    {
+        "Popen", "Programs", "ServerProcess", "StdioServerParameters", "StdioTransport", "Terminal",
+        "create_subprocess_exec", "in_process", "program", "stream_command", "subprocess",
+    }
+)  # fmt: skip
+"""What starts a program, by the name that a test's code calls it."""
+
+SMOKE = (
+    "tests/adapters/test_process.py::test_it_returns_what_the_function_returns",
+    "tests/cli/test_call.py::test_a_target_is_served_for_the_call",
+    "tests/cli/test_run.py::test_run_says_where_the_server_is_and_answers_there",
+    "tests/replicas/test_sessions.py::test_every_request_of_a_session_may_go_to_another_replica",
+    "tests/replicas/test_workers.py::test_sigterm_lets_the_calls_of_all_workers_finish",
+    "tests/stdio/test_end.py::test_an_async_tool_is_cancelled",
+    "tests/workers/test_command.py::test_an_operator_sees_the_run_of_a_worker_once_and_stops_it",
+)
+"""One test of each kind of process, started as a shell does it."""
+
+REAL_STARTS = (
+    *SMOKE,
+    "tests/cli/test_run.py",
+    "tests/docs",
+    "tests/examples",
+    "tests/stdio/test_command_line.py",
+)
+"""What keeps the forked programs honest: the same commands, started for real."""
+
+
+def groups_of(item: pytest.Item) -> set[str]:
+    """Return the groups of a test."""
+    path = item.nodeid
+    found = {group for place, group in PLACES.items() if path.startswith(place)}
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    callspec = getattr(item, "callspec", None)
+    chosen = () if callspec is None else tuple(map(str, callspec.params.values()))
+    found |= {group for name, group in FIXTURES.items() if name in (*fixtures, *chosen)}
+    function = getattr(item, "function", None)
+    if function is not None and STARTERS.intersection(names_reached(function)):
+        found.add("processes")
+    if path.startswith(SMOKE):
+        found.add("smoke")
+    if path.startswith(REAL_STARTS):
+        found.add("real_start")
+    return found
+
+
+def names_reached(function: Any) -> Iterator[str]:
+    """Yield the names that a function's code uses, and those of the test code that it calls."""
+    seen: set[int] = set()
+    waiting = [inspect.unwrap(function)]
+    while waiting:
+        each = waiting.pop()
+        code = getattr(each, "__code__", None)
+        if id(each) in seen or code is None:
+            continue
+        seen.add(id(each))
+        for name in _names_of(code):
+            yield name
+            waiting += _test_code(each.__globals__.get(name))
+
+
+def _names_of(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_of(constant)
+
+
+def _test_code(value: Any) -> list[Any]:
+    """The functions behind a name, where they are tests' own."""
+    if not str(getattr(value, "__module__", "")).startswith("tests."):
+        return []
+    if inspect.isclass(value):
+        return [inspect.unwrap(one) for one in vars(value).values() if inspect.isfunction(one)]
+    return [inspect.unwrap(value)] if callable(value) else []
