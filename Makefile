@@ -11,7 +11,7 @@ STARTS_NOTHING := not (processes or redis or faults or docs)
 # Else every program that a test starts compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded coverage check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded test-pythons coverage check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -48,6 +48,9 @@ test-docs: $(STAMP) ## run what the documentation and the examples show
 
 test-loaded: $(STAMP) ## run all tests beside two busy processes a core, N=3 times in a row
 	$(RUN)python scripts/loaded.py --times $(or $(N),3)
+
+test-pythons: $(STAMP) ## run make test on every other Python from 3.11 to 3.14 that is here
+	$(RUN)python scripts/pythons.py $(ARGS)
 
 coverage: $(STAMP) ## run all tests and count the lines and branches that they reach, in all processes
 	$(RUN)python scripts/coverage_gate.py $(ARGS)
