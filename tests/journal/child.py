@@ -1,4 +1,7 @@
-"""The other process: `child.py URL STREAM` does to the stream what it is told on stdin."""
+"""The other process: `child.py URL STREAM` does to the stream what it is told on stdin.
+
+It looks at the stream when it is first told something, so that a test knows what it has seen.
+"""
 
 import asyncio
 import sys
@@ -10,8 +13,10 @@ from headway.journal import open_journal
 async def main(url: str, stream: str) -> None:
     loop = asyncio.get_running_loop()
     async with open_journal(url) as journal:
-        last = (await journal.attach(stream)).last
+        last: int | None = None
         while line := (await loop.run_in_executor(None, sys.stdin.readline)).split():
+            if last is None:
+                last = (await journal.attach(stream)).last
             event: Event = Completed(encode_json(None))
             if line[0] == "step":
                 event = Progress(last + 1.0)
