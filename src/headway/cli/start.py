@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headway.cli.exits import report
 from headway.server import asgi, inspect_server
 from headway.settings import Settings
+from headway.transport.guard import ON_COMMAND_LINE
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
@@ -56,7 +57,14 @@ def _serve(
 ) -> None:
     from headway.cli.serving import bind, serve_until_stopped
 
-    app = asgi(server, journal=journal, path=listen.path, host=listen.host, settings=settings)
+    app = asgi(
+        server,
+        journal=journal,
+        path=listen.path,
+        host=listen.host,
+        settings=settings,
+        advice=ON_COMMAND_LINE,
+    )
     listener = bind(listen.host, listen.port) if post is None else post.listener
 
     def announce(origin: str) -> None:
