@@ -58,7 +58,7 @@ class HeadwayApp(Starlette):
         advice: Advice,
         is_guarded: Callable[[Starlette, str], bool],
     ) -> None:
-        built = served.build(path, self._endpoint)
+        built = served.build(path, self.answer)
         super().__init__()
         vars(self).update(vars(built))
         self.router.lifespan_context = lambda _app: self.lifespan()
@@ -134,7 +134,8 @@ class HeadwayApp(Starlette):
                 return
         await super().__call__(scope, receive, send)
 
-    async def _endpoint(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to the MCP endpoint, wherever a router has found it."""
         life = self._lives.here() or await self._lives.start_by_itself()
         await life.transport(scope, receive, send)
 

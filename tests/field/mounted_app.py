@@ -1,10 +1,11 @@
-"""A FastAPI app with two Headway apps in it: one is started with it, the other by its first request.
+"""A FastAPI app with two Headway apps: one starts with it, the other with its first request.
 
 `HEADWAY_TEST_GO` names a file for which the tool `work` waits.
 """
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,11 +22,11 @@ mcp = Headway("mounted")
 
 
 @mcp.tool()
-async def work() -> str:
+def work() -> str:
     """Wait until the test says that it may end."""
     report(1, 2, "half")
     while not GO.exists():
-        await asyncio.sleep(0.02)
+        time.sleep(0.02)
     return "done"
 
 

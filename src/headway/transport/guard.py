@@ -44,6 +44,13 @@ IN_AN_APP: Final = Advice(
 )
 
 
+BY_ITS_RUN: Final = Advice(
+    host="name it to run(): settings=Settings(allowed_hosts=('example.com',))",
+    origin="name it to run(): settings=Settings(allowed_origins=('https://example.com',))",
+    metrics="settings=Settings(metrics='all') lets everybody read them",
+)
+
+
 class ClientGone(Exception):
     """The client closed the connection before its request was read."""
 
