@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         stream_command,
         track,
     )
+    from headway.cli.own_run import run, run_http, run_stdio
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import HeadwayApp, asgi
     from headway.settings import Settings
@@ -62,6 +63,9 @@ __all__ = [
     "on_cancel",
     "part",
     "report",
+    "run",
+    "run_http",
+    "run_stdio",
     "shield",
     "stage",
     "stream_command",
@@ -90,6 +94,7 @@ _HOMES = {
         "stream_command",
         "track",
     ),
+    "cli.own_run": ("run", "run_http", "run_stdio"),
     "errors": ("HeadwayError", "RunCancelled", "SetupError"),
     "server": ("HeadwayApp", "asgi"),
     "settings": ("Settings",),

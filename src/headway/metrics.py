@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from headway.engine import Engine, Gate, losses
+from headway.life import Life
 from headway.runs import State
 from headway.settings import BOUNDS
 from headway.tally import Histogram
@@ -41,10 +42,24 @@ class Metrics(Collector):
     To be read on the event loop that serves the app.
     """
 
-    def __init__(self, engine: Engine, sessions: Sessions, answers: Answers) -> None:
-        self.engine = engine
-        self.sessions = sessions
-        self.answers = answers
+    def __init__(self, life: Callable[[], Life]) -> None:
+        """`life` returns the one to tell of: the newest, where there were several."""
+        self._life = life
+
+    @property
+    def engine(self) -> Engine:
+        """The runs."""
+        return self._life().engine
+
+    @property
+    def sessions(self) -> Sessions:
+        """The 2025 sessions."""
+        return self._life().sessions
+
+    @property
+    def answers(self) -> Answers:
+        """The answers that are open."""
+        return self._life().transport.answers
 
     @cached_property
     def registry(self) -> CollectorRegistry:

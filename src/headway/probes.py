@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from headway.errors import ProtocolError
 from headway.metrics import Metrics
 from headway.settings import Settings
-from headway.transport.guard import Guard, Scope
+from headway.transport.guard import Advice, Guard, Scope
 
 Probe = Callable[[Request, bool], Response]
 
@@ -22,7 +22,7 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-
 class Probes(dict[str, Probe]):
     """What answers at a path; told the request, and whether the app takes calls."""
 
-    def __init__(self, metrics: Metrics, settings: Settings, host: str) -> None:
+    def __init__(self, metrics: Metrics, settings: Settings, host: str, advice: Advice) -> None:
         super().__init__({"/healthz": _alive, "/readyz": _ready})
         self._metrics = metrics
         self._is_local = settings.metrics == "local"
@@ -30,7 +30,8 @@ class Probes(dict[str, Probe]):
             # A name that was allowed is allowed for clients; it says that others come here too.
             settings = replace(settings, check_host=True, allowed_hosts=(), allowed_origins=())
             host = "localhost"
-        self._guard = Guard(settings, host)
+        self._advice = advice
+        self._guard = Guard(settings, host, advice)
         if settings.metrics != "off":
             self["/metrics"] = self._numbers
 
@@ -38,7 +39,7 @@ class Probes(dict[str, Probe]):
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("GET it", 405, {"Allow": "GET, HEAD"})
         if self._is_local and not _is_from_here(request.scope, request):
-            text = "Metrics are for this machine; --set metrics=all lets everybody read them"
+            text = f"Metrics are for this machine; {self._advice.metrics}"
             return PlainTextResponse(text, 403)
         try:
             self._guard.check({name.lower(): value for name, value in request.headers.items()})

@@ -224,6 +224,10 @@ class Settings:
     here any more when calls are refused. At the end a connection is closed only when nothing was
     asked on it for that long."""
 
+    grace: float = 30.0
+    """Seconds that calls may go on after the server in which the app is mounted was told to stop;
+    less where that server waits for less. `headway run` and `serve` have `--grace`."""
+
     allowed_hosts: tuple[str, ...] = ()
     """Host header values accepted besides the loopback names and the address bound."""
 
@@ -259,7 +263,7 @@ class Settings:
             raise SetupError("where is here or worker")
         if self.on_delete not in ("cancel", "finish"):
             raise SetupError("on_delete is cancel or finish")
-        for name in ("progress_rate", "commit_after", "max_queue", "notice"):
+        for name in ("progress_rate", "commit_after", "max_queue", "notice", "grace"):
             if getattr(self, name) < 0:
                 raise SetupError(f"{name} cannot be negative")
 

@@ -1,4 +1,6 @@
-"""The names of the SDK and of FastMCP that `headway/server.py` touches though they are private.
+"""The names of the SDK and of FastMCP that Headway touches though they are private.
+
+Most are in `headway/server.py`.
 
 Nothing public does what they do. When a release moves one, these tests say where to look.
 """
@@ -8,9 +10,11 @@ from typing import Any
 import pytest
 from fastmcp import FastMCP
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+from mcp import Client
 from mcp.server import MCPServer
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
@@ -40,6 +44,26 @@ def test_mcpserver_has_its_subscription_bus() -> None:
     assert callable(getattr(bus, "subscribe", None)), (
         "MCPServer._subscriptions is no SubscriptionBus any more: change "
         "headway.server._mcp_server to get at the bus, or 2025 sessions will not hear of changes"
+    )
+
+
+@pytest.mark.anyio
+async def test_a_request_in_memory_shows_its_channel_and_its_connection() -> None:
+    seen: list[bool] = []
+
+    async def look(context: Any, call_next: Any) -> Any:
+        session = context.session
+        channel = getattr(session, "_request_outbound", None)
+        seen.append(callable(getattr(channel, "progress", None)))
+        seen.append(isinstance(getattr(session, "_connection", None), Connection))
+        return await call_next(context)
+
+    async with Client(MCPServer("x", middleware=[look])) as client:
+        await client.list_tools()
+    assert seen, "the SDK calls no middleware in memory any more: see headway.api.in_process"
+    assert all(seen), (
+        "ServerSession._request_outbound or _connection has moved: change _channel_of and "
+        "_connection_of in headway.api.in_process"
     )
 
 

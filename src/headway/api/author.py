@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any, Literal, TypeVar, cast
 
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
 from mcp.server.subscriptions import SubscriptionBus
 from mcp_types import (
@@ -18,6 +18,8 @@ from mcp_types import (
 )
 
 from headway.api.generators import as_tool
+from headway.api.in_process import InProcess, Lifespan
+from headway.api.own_ways import ServesItself
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
 from headway.settings import is_name, parse_duration, parse_window
@@ -54,15 +56,21 @@ class RunBoundContext(Context[Any, Any]):
         await run.breathe()
 
 
-class Headway(MCPServer[Any]):
+class Headway(ServesItself):
     """An `MCPServer` whose tools may say how they want to be run.
 
-    Everything else is the SDK's: resources, prompts, auth, lifespan, custom routes.
+    Everything else is the SDK's: resources, prompts, auth, lifespan, custom routes. However it is
+    served, its tools run in Headway's engine: by its own `run`, as an app, or in memory.
     """
 
-    def __init__(self, name: str | None = None, **options: Any) -> None:
-        super().__init__(name, **options)
+    def __init__(
+        self, name: str | None = None, *, lifespan: Lifespan | None = None, **options: Any
+    ) -> None:
         self.tool_options: dict[str, ToolOptions] = {}
+        in_process = InProcess(self.tool_options)
+        super().__init__(name, lifespan=in_process.around(lifespan), **options)
+        # Outside of all others, as what serves it over HTTP is.
+        self.middleware.insert(0, in_process.middleware)
         self._with_context: set[str] = set()
 
     async def call_tool(

@@ -1,6 +1,7 @@
 """What a tool has to say while it works: `part` and `log`."""
 
 from headway.api.encoding import encode, loggable
+from headway.api.unheard import warn_unheard
 from headway.engine import current_run
 from headway.protocol.eras import LOG_LEVELS
 
@@ -17,7 +18,9 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
     if level not in LOG_LEVELS:
         raise ValueError(f"level {level!r} is none of {', '.join(LOG_LEVELS)}")
     run = current_run.get()
-    if run is not None:
+    if run is None:
+        warn_unheard("log")
+    else:
         run.log(level, loggable(data), logger)
 
 
@@ -34,5 +37,7 @@ def part(value: object) -> None:
         RunCancelled: In a thread, when the run was cancelled. Let it pass.
     """
     run = current_run.get()
-    if run is not None:
+    if run is None:
+        warn_unheard("part")
+    else:
         run.part(encode(value, "part"))

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpoints import Marks, Name, marks_for
+from headway.api.unheard import warn_unheard
 from headway.engine import Run, current_run
 from headway.engine.pacing import LARGEST
 from headway.engine.tree import Items, Label, Node, current_node, innermost
@@ -22,7 +23,9 @@ def report(progress: float, total: float | None = None, message: str | None = No
         RunCancelled: In a thread, when the run was cancelled. Let it pass.
     """
     run = current_run.get()
-    if run is not None:
+    if run is None:
+        warn_unheard("report")
+    else:
         run.report(progress, total, message)
 
 
@@ -90,7 +93,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         run = current_run.get()
-        if run is not None:
+        if run is None:
+            warn_unheard("stage")
+        else:
             node = Node(innermost(run.root()), *self._options)
             node.open()
             self._entered.append((run, node, current_node.get()))
@@ -145,7 +150,10 @@ class Track(Generic[T]):
             raise TypeError("these items are asynchronous: use async for")
         # What has no `__iter__` may have `__getitem__`.
         items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
-        return items if run is None else self._follow(run, items)
+        if run is None:
+            warn_unheard("track")
+            return items
+        return self._follow(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _Followed(self._items, current_run.get(), self._open)
@@ -200,6 +208,8 @@ class _Followed(Generic[T]):
         self._sync = iter(items) if not is_async else None
         self._run = run
         self._outside = current_node.get()
+        if run is None:
+            warn_unheard("track")
         self._node, self._marks = (None, None) if run is None else opened(run)
         if self._node is not None:
             current_node.set(self._node)

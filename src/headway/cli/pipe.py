@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -53,6 +52,7 @@ class _Deadline:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_running = False
+        self._is_over = threading.Event()
 
     def begin(self) -> None:
         """The end has begun; from any thread, and as often as anybody notices."""
@@ -61,13 +61,20 @@ class _Deadline:
                 self._is_running = True
                 threading.Thread(target=self._run, name="headway-deadline", daemon=True).start()
 
+    def lift(self) -> None:
+        """The end is over, and the process has something else to do."""
+        self._is_over.set()
+
     def _run(self) -> None:
-        time.sleep(ASK_CHILDREN)
-        end_children(signal.SIGTERM)
-        time.sleep(KILL_CHILDREN - ASK_CHILDREN)
-        kill_children()
-        time.sleep(LEAVE - KILL_CHILDREN)
-        leave_at_once(0)
+        steps: tuple[tuple[float, Callable[[], object]], ...] = (
+            (ASK_CHILDREN, lambda: end_children(signal.SIGTERM)),
+            (KILL_CHILDREN - ASK_CHILDREN, kill_children),
+            (LEAVE - KILL_CHILDREN, lambda: leave_at_once(0)),
+        )
+        for seconds, step in steps:
+            if self._is_over.wait(seconds):
+                return
+            step()
 
 
 def leave_at_once(code: int) -> None:
@@ -76,8 +83,13 @@ def leave_at_once(code: int) -> None:
     os._exit(code)
 
 
-def serve_pipe(server: object, *, streams: Streams, journal: str, settings: Settings) -> None:
+def serve_pipe(
+    server: object, *, streams: Streams, journal: str, settings: Settings, stays: bool = False
+) -> None:
     """Serve `server` to the client behind `streams` until it closes its end, or a signal comes.
+
+    `stays`: the process may go on when this returns; otherwise it is about to end, and is ended
+    if it does not.
 
     Raises:
         SetupError: The app could not start.
@@ -94,6 +106,8 @@ def serve_pipe(server: object, *, streams: Streams, journal: str, settings: Sett
         end_children_within(CHILDREN_GRACE)
         if not _has_threads():
             runner.close()  # else it would wait for one that does not come back
+        if stays:
+            deadline.lift()
 
 
 def _has_threads() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headway.cli.exits import report
 from headway.server import asgi, inspect_server
 from headway.settings import Settings
+from headway.transport.guard import ON_COMMAND_LINE, Advice
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
@@ -31,6 +32,7 @@ def start(
     listen: Listen,
     settings: Settings,
     streams: "Streams | None" = None,
+    advice: Advice = ON_COMMAND_LINE,
 ) -> int:
     """Serve `server` until a signal ends it, and say on stderr where it is; gives the exit code.
 
@@ -47,16 +49,28 @@ def start(
     if post is None and listen.workers > 1:
         check_journal(journal)
         return _start_crew(server, listen)
-    _serve(server, journal, listen, settings, post)
+    _serve(server, journal, listen, settings, post, advice)
     return 0
 
 
 def _serve(
-    server: object, journal: str, listen: Listen, settings: Settings, post: "Post | None"
+    server: object,
+    journal: str,
+    listen: Listen,
+    settings: Settings,
+    post: "Post | None",
+    advice: Advice,
 ) -> None:
     from headway.cli.serving import bind, serve_until_stopped
 
-    app = asgi(server, journal=journal, path=listen.path, host=listen.host, settings=settings)
+    app = asgi(
+        server,
+        journal=journal,
+        path=listen.path,
+        host=listen.host,
+        settings=settings,
+        advice=advice,
+    )
     listener = bind(listen.host, listen.port) if post is None else post.listener
 
     def announce(origin: str) -> None:

@@ -75,13 +75,14 @@ class Engine:
         *,
         clock: Clock | None = None,
         options: Callable[[str], ToolOptions] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.journal = journal
         self.settings = settings
         self.clock = clock or Clock()
         self.runs: dict[str, Run] = {}
         self._options = options or _no_options
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self.places = Places(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self.keys = Keys(journal)

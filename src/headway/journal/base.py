@@ -3,11 +3,10 @@
 This module must not know what a run or a session is, nor which storage is behind it.
 
 The idea needed to read it: **the tail is what this process wrote, the store is what lasts.**
-Every stream written here has a `Tail` in memory. An append lands in the tail at once and in
-the store with the next group commit; cursors read from the tail and go to the store only for
-what the tail no longer has, or for streams of other processes. A wake-up is a hint, a read is
-the truth: a cursor always asks for "what is after n", so nothing can fall between replay and
-live, and nothing comes twice.
+Every stream written here has a `Tail` in memory. An append lands in the tail at once and in the
+store with the next group commit; cursors read from the tail and go to the store only for what the
+tail no longer has, or for streams of other processes. A wake-up is a hint, a read is the truth: a
+cursor always asks for "what is after n", so nothing falls between replay and live or comes twice.
 
 A terminal entry is the exception to "at once": it becomes visible when the store has it, so
 that nobody sees a result that a crash could still take back.
@@ -22,6 +21,7 @@ from headway.errors import (
     Conflict,
     EntriesTrimmed,
     JournalUnavailable,
+    SetupError,
     StreamEnded,
     StreamNotFound,
 )
@@ -70,13 +70,12 @@ class Journal:
         self._store = store
         self._tails: dict[str, Tail] = {}
         self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
-        self._size = 0
-        self._dropped = Counter[str]()
+        self._size, self._dropped = 0, Counter[str]()
         most = self.retention.max_bytes // 4  # may wait for a storage that fails
         self._writer = None if store is None else Writer(store, self.clock, self._remove, most)
         self._posting = None if store is None else Posting(store, self.clock)
         self.everywhere = Everywhere(store)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._sweeping: asyncio.Task[None] | None = None
         self.closed = False
         self.url = ""
         """What it was opened by, where that was a URL."""
@@ -109,10 +108,12 @@ class Journal:
             SetupError: The storage cannot be used as it is; the text says what to do.
             JournalUnavailable: It is locked, full or failing, which may be over by itself.
         """
+        if self.closed:
+            raise SetupError("this journal was closed; open another one")
         if self._store is not None and self._writer is not None:
             await self._store.open()
-            self._tasks.append(asyncio.create_task(self._writer.run()))
-        self._tasks.append(asyncio.create_task(self._sweep_all()))
+            self._writer.begin()
+        self._sweeping = asyncio.create_task(self._sweep_all())
 
     async def close(self) -> None:
         """Write what is pending, then let go of the storage.
@@ -120,14 +121,13 @@ class Journal:
         Cursors still waiting, and calls of `settle`, raise `JournalUnavailable`.
         """
         # All at once: with a storage that fails, one after the other would take for ever.
-        unsettled = [stream for stream, tail in self._tails.items() if tail.pending]
-        await asyncio.gather(*(self._settlequietly(stream) for stream in unsettled))
-        if self._posting is not None:
+        unsettled = [tail.stream for tail in self._tails.values() if tail.pending]
+        await asyncio.gather(*map(self._settlequietly, unsettled))
+        if self._posting is not None and self._writer is not None:
             await self._posting.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+            await self._writer.end()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self.closed = True
         for tail in self._tails.values():
             tail.wake()

@@ -4,7 +4,11 @@ from headway.clock import Clock
 from headway.journal.base import Journal
 from headway.settings import Retention
 
+URL = "memory:"
+
 
 def memory_journal(*, retention: Retention | None = None, clock: Clock | None = None) -> Journal:
     """A journal without storage. The reference the other backends are held against."""
-    return Journal(None, retention=retention, clock=clock)
+    journal = Journal(None, retention=retention, clock=clock)
+    journal.url = URL
+    return journal

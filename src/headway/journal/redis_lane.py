@@ -95,6 +95,11 @@ class Lane:
                 batch = self._take()
                 try:
                     await self._ask(batch)
+                except asyncio.CancelledError:  # the loop ends, and nobody is to wait for ever
+                    for call in (*batch, *self._queue):
+                        _fail(call, JournalUnavailable(f"journal {self._shown} was left"))
+                    self._queue.clear()
+                    raise
                 except Exception as error:
                     if not isinstance(error, JournalError):
                         logger.exception(

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
 
 from headway.clock import Clock
 from headway.errors import JournalError, JournalUnavailable
@@ -43,8 +45,29 @@ class Writer:
         self._work = asyncio.Event()
         self._begun = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._is_in_doubt = False
+        """Whether a write was cancelled, so that nobody knows whether it was done."""
         self.is_behind = False
         """Whether more waits for a storage that fails than `most` bytes."""
+
+    def begin(self) -> None:
+        """Write from now on, until `end`.
+
+        A loop that ends cancels all tasks at once: others still need this one for their last words.
+        """
+        self._task = asyncio.create_task(self.run())
+        self._task.add_done_callback(
+            lambda task: self.begin() if task.cancelled() and not self._is_over else None
+        )
+
+    async def end(self) -> None:
+        """Write no more."""
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     def mark(self, tail: Tail, entry: Entry) -> None:
         """Have the entry stored with the next group commit, and that begin when it has to."""
@@ -81,9 +104,12 @@ class Writer:
     async def run(self) -> None:
         """Write, one group commit after the other, until cancelled.
 
-        What could not be written is kept and tried again.
+        What could not be written is kept and tried again, also by the next call when this one
+        was cancelled.
         """
         failures = 0
+        if self._is_in_doubt:
+            await self._find_out()
         while True:
             await self._work.wait()
             self._clear()
@@ -97,6 +123,11 @@ class Writer:
                 continue
             try:
                 refused = await self._store.write(writes)
+            except asyncio.CancelledError:
+                # The loop ends around it, and all its tasks with it.
+                self._dirty, self._is_in_doubt = {**dirty, **self._dirty}, True
+                self._work.set()
+                raise
             except Exception as error:
                 if failures == 0:
                     is_known = isinstance(error, JournalUnavailable)
@@ -111,6 +142,21 @@ class Writer:
                 failures, self.is_behind = 0, False
             for write in writes:
                 self._stored(dirty[write.stream], write, refused.get(write.stream))
+
+    async def _find_out(self) -> None:
+        """Take what a cancelled write has done for done."""
+        with suppress(JournalError):
+            await self._store.drop([])  # returns behind what was begun
+        for tail in list(self._dirty.values()):
+            pending, done = tail.pending or [], 0
+            with suppress(JournalError):
+                stored = await self._store.read(tail.stream, tail.stored, len(pending))
+                pairs = zip(stored, pending, strict=False)
+                done = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if done:
+                ended = tail.ended and done == len(pending)
+                self._stored(tail, Write(tail.stream, tail.stored, pending[:done], ended), None)
+        self._is_in_doubt = False
 
     def _clear(self) -> None:
         """What has to be stored by now is about to be."""

@@ -4,6 +4,7 @@ The SDK's bus reaches the listeners of this process (`subscriptions/listen`). Wh
 it here goes to 2025 sessions, and to the buses of all other processes on the same journal.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -40,10 +41,12 @@ class Bridge:
         self._bus = bus
         self._sessions = sessions
         self._unsubscribe: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """Pass on from now on."""
         if self._bus is not None:
+            self._loop = asyncio.get_running_loop()
             self._sessions.on_change = self._hear
             self._unsubscribe = self._bus.subscribe(self._deliver)
 
@@ -60,6 +63,14 @@ class Bridge:
 
     def _deliver(self, event: ServerEvent) -> None:
         if _is_told.get():
+            return
+        loop = self._loop
+        if loop is not None and loop is not asyncio.get_running_loop():
+            # Published where the same server lives in another loop: this life has its own.
+            if loop.is_closed():
+                self.close()
+            else:
+                loop.call_soon_threadsafe(self._deliver, event)
             return
         if isinstance(event, ResourceUpdated):
             self._sessions.change(UPDATED, event.uri)

@@ -6,7 +6,7 @@ Host and Origin against DNS rebinding, content negotiation, and a body within it
 from collections.abc import Awaitable, Callable, MutableMapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from mcp_types.jsonrpc import INVALID_REQUEST
@@ -14,12 +14,41 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from headway.errors import ProtocolError
 from headway.settings import Settings
 
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 WILDCARD: Final = ("0.0.0.0", "::", "")
+
+
+class Advice(NamedTuple):
+    """How an operator admits what was refused, in the words of the way in which it is served."""
+
+    host: str
+    origin: str
+    metrics: str
+
+
+ON_COMMAND_LINE: Final = Advice(
+    host="start it with --allow-host",
+    origin="start the server with --allow-origin",
+    metrics="--set metrics=all lets everybody read them",
+)
+
+IN_AN_APP: Final = Advice(
+    host="name it to headway.asgi: settings=Settings(allowed_hosts=('example.com',))",
+    origin="name it to headway.asgi: settings=Settings(allowed_origins=('https://example.com',))",
+    metrics="settings=Settings(metrics='all') lets everybody read them",
+)
+
+
+BY_ITS_RUN: Final = Advice(
+    host="name it to run(): settings=Settings(allowed_hosts=('example.com',))",
+    origin="name it to run(): settings=Settings(allowed_origins=('https://example.com',))",
+    metrics="settings=Settings(metrics='all') lets everybody read them",
+)
 
 
 class ClientGone(Exception):
@@ -34,7 +63,8 @@ class Guard:
     must then be loopback, allowed, or the request's own host.
     """
 
-    def __init__(self, settings: Settings, bound: str) -> None:
+    def __init__(self, settings: Settings, bound: str, advice: Advice = IN_AN_APP) -> None:
+        self._advice = advice
         self._is_on = settings.check_host
         self._any_host = bound in WILDCARD and not settings.allowed_hosts
         self._hosts = (*LOOPBACK, *settings.allowed_hosts, *(() if bound in WILDCARD else (bound,)))
@@ -57,14 +87,14 @@ class Guard:
             raise ProtocolError(
                 INVALID_REQUEST,
                 f"Host {(host or '')[:100]!r} is not served here; if it is this server's name, "
-                "start it with --allow-host",
+                f"{self._advice.host}",
                 status=421,
             )
         if origin and not self._admits(origin, host):
             raise ProtocolError(
                 INVALID_REQUEST,
-                f"Origin {origin[:100]!r} may not call this server; if it should, start the "
-                "server with --allow-origin",
+                f"Origin {origin[:100]!r} may not call this server; if it should, "
+                f"{self._advice.origin}",
                 status=403,
             )
         if len(self._passed) < 100:

@@ -4,8 +4,9 @@ The only module that drives `mcp.server.runner`.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final, NamedTuple, cast
 
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
@@ -41,6 +42,36 @@ logger = logging.getLogger(__name__)
 _PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
 _LIST_PAGES = 100
 _SCHEMAS_KEPT = 1000
+_UNSET: Final = object()
+
+
+class SetVariable(NamedTuple):
+    """A context variable that a server's lifespan has set."""
+
+    variable: ContextVar[Any]
+    value: object
+    before: object
+    """Its value before the lifespan was entered."""
+
+
+def set_since(before: Context) -> list[SetVariable]:
+    """The context variables that have another value than in `before`."""
+    return [
+        SetVariable(variable, value, before.get(variable, _UNSET))
+        for variable, value in copy_context().items()
+        if before.get(variable, _UNSET) is not value
+    ]
+
+
+def inherit(variables: Sequence[SetVariable]) -> None:
+    """Set in this task what a server's lifespan has set in another one.
+
+    Requests come in tasks of whoever serves the app, which know nothing of the lifespan's task.
+    What such a task has set itself stays.
+    """
+    for variable, value, before in variables:
+        if variable.get(_UNSET) is before:
+            variable.set(value)
 
 
 class Kernel:
@@ -50,6 +81,8 @@ class Kernel:
         self.server = server
         self.options = options
         self.state: Any = None
+        self.inherited: Sequence[SetVariable] = ()
+        """What its lifespan has set for the tasks inside."""
         self._param_headers: dict[int, tuple[Mapping[str, Any], bool]] = {}
 
     def runner(self, connection: Connection) -> ServerRunner[Any]:
@@ -59,7 +92,12 @@ class Kernel:
     def legacy(self, runner: ServerRunner[Any], message: Message) -> Execute:
         """What executes a 2025 request of a session."""
         method, params = cast("str", message.method), message.params
-        return lambda context: runner.on_request(context, method, params)
+
+        async def execute(context: RunContext) -> dict[str, Any]:
+            inherit(self.inherited)
+            return await runner.on_request(context, method, params)
+
+        return execute
 
     def modern(self, route: InboundModernRoute, message: Message) -> Execute:
         """What executes a 2026-07-28 request, on a connection of its own."""
@@ -70,6 +108,7 @@ class Kernel:
                 route.protocol_version, route.client_info, route.client_capabilities
             )
             runner = ServerRunner(self.server, connection, self.state)
+            inherit(self.inherited)
             try:
                 return await runner.on_request(context, method, params)
             finally:
@@ -85,6 +124,7 @@ class Kernel:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             connection = _connection(begun, params, context)
+            inherit(self.inherited)
             try:
                 with acting_for(begun.access):
                     return await self.runner(connection).on_request(context, method, params)
@@ -97,6 +137,7 @@ class Kernel:
         self, runner: ServerRunner[Any], context: RunContext, message: Message
     ) -> None:
         """Hand a client's notification to the server."""
+        inherit(self.inherited)
         await runner.on_notify(context, cast("str", message.method), message.params)
 
     async def check_param_headers(

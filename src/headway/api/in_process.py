@@ -1,0 +1,285 @@
+"""A `Headway` whose requests come in by ways of the SDK: in memory, through its SSE app, a proxy.
+
+There the SDK hands a request to its handlers by itself. This middleware makes it a run first, as
+all others are: what a tool says is paced and numbered, its options hold, and a cursor on the run
+brings it to the client. The engine is one for each event loop, with a journal in memory; it begins
+with the first such request and ends with the server's lifespan.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from math import inf
+from typing import Any, Final
+
+import anyio
+from mcp.server.connection import allowed_log_levels
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.session import ServerSession
+from mcp.shared.dispatcher import DispatchContext
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
+from msgspec import Raw
+from pydantic import BaseModel
+
+from headway.engine import Engine, Request, Run, RunContext, ToolOptions
+from headway.errors import ProtocolError
+from headway.events import TERMINAL, Event, Failed, Progress, decode_json
+from headway.journal.memory import memory_journal
+from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, rank_of
+from headway.protocol.render import Reader, error_code, error_message, render
+from headway.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+OWNER: Final = "in-process"
+TOKEN: Final = "in-process"
+
+_METHODS: Final = ("tools/call", "resources/read", "prompts/get")
+"""What executes code of the author that may have something to say."""
+
+_STOP_WITHIN: Final = 2.0
+"""Seconds that a call gets to stop when its client has given it up; the engine needs one."""
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class InProcess:
+    """Executes what the SDK hands on by itself, for one server."""
+
+    def __init__(self, options: Mapping[str, ToolOptions]) -> None:
+        self._options = options
+        self._engines: dict[asyncio.AbstractEventLoop, _Shared] = {}
+        self._told: set[str] = set()
+
+    def around(self, lifespan: Lifespan | None) -> Lifespan:
+        """The server's lifespan, with the engine's around it."""
+
+        @asynccontextmanager
+        async def living(server: Any) -> AsyncGenerator[Any]:
+            async with self._held():
+                if lifespan is None:
+                    yield {}
+                    return
+                async with lifespan(server) as state:
+                    yield state
+
+        return living
+
+    async def middleware(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Make a request a run, unless it is one."""
+        channel = _channel_of(ctx.session)
+        if isinstance(channel, RunContext) or ctx.request_id is None or ctx.method not in _METHODS:
+            return await call_next(ctx)
+        async with self._held() as shared:
+            engine = await shared.engine(self._options_of)
+            return await _Call(engine, ctx, call_next, channel).answer()
+
+    def _options_of(self, tool: str) -> ToolOptions:
+        options = self._options.get(tool, _NO_OPTIONS)
+        left_out = [name for name, is_set in _without_effect(options) if is_set]
+        if left_out and tool not in self._told:
+            self._told.add(tool)
+            logger.warning(
+                "tool %r: %s has no effect for a client in memory; serve it with headway.asgi, "
+                "mcp.run() or `headway run`",
+                tool,
+                ", ".join(left_out),
+            )
+        return options
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncGenerator["_Shared"]:
+        """What the requests of this loop share, until the last one lets go of it."""
+        loop = asyncio.get_running_loop()
+        for gone in [other for other in self._engines if other.is_closed()]:
+            del self._engines[gone]
+        shared = self._engines.setdefault(loop, _Shared())
+        shared.holders += 1
+        try:
+            yield shared
+        finally:
+            shared.holders -= 1
+            if not shared.holders:
+                del self._engines[loop]
+                await shared.stop()
+
+
+_NO_OPTIONS = ToolOptions()
+
+
+def _without_effect(options: ToolOptions) -> list[tuple[str, bool]]:
+    """The options that need a transport of ours, and whether each was set."""
+    return [
+        ("hand_over", options.hand_over is not None and options.hand_over < inf),
+        ("needs_task", options.needs_task),
+        ("detached", options.detached),
+        ("restart", options.restart),
+        ("where='worker'", options.where == "worker"),
+    ]
+
+
+class _Shared:
+    """The engine of one loop, once there was a request for it."""
+
+    def __init__(self) -> None:
+        self.holders = 0
+        self._starting: asyncio.Task[Engine] | None = None
+        self._stack = AsyncExitStack()
+
+    async def engine(self, options: Callable[[str], ToolOptions]) -> Engine:
+        """Return it; the first one to ask starts it."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start(options))
+        return await asyncio.shield(self._starting)
+
+    async def _start(self, options: Callable[[str], ToolOptions]) -> Engine:
+        journal = await self._stack.enter_async_context(memory_journal())
+        engine = Engine(journal, Settings(), options=options)
+        await engine.start()
+        self._stack.push_async_callback(engine.stop)
+        return engine
+
+    async def stop(self) -> None:
+        """End what still goes on."""
+        if self._starting is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._starting])
+                await self._stack.aclose()
+
+
+class _Call:
+    """One request as a run, from the SDK's handing it on to its answer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ctx: ServerRequestContext[Any, Any],
+        call_next: CallNext,
+        channel: DispatchContext[Any],
+    ) -> None:
+        self._engine = engine
+        self._ctx = ctx
+        self._call_next = call_next
+        self._channel = channel
+        ranks = map(rank_of, allowed_log_levels(ctx.protocol_version, ctx.meta))
+        lowest = min(ranks, default=len(LOG_LEVELS))
+        era = ERAS.get(ctx.protocol_version, MODERN)
+        self._reader = Reader(ctx.request_id or 0, TOKEN, era, lambda: lowest)
+        self._result: HandlerResult = None
+        self._error: Exception | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def answer(self) -> HandlerResult:
+        """Execute the request; the client hears on the way what is said.
+
+        Cancellation: stops the run.
+
+        Raises:
+            MCPError: It was stopped, or refused for a limit.
+            Exception: What the handler raised.
+        """
+        run = self._launch()
+        try:
+            end = await self._follow(run)
+        except BaseException:
+            run.cancel("client", "the client gave it up")
+            with anyio.move_on_after(_STOP_WITHIN, shield=True):
+                await self._ended(run)
+            raise
+        finally:
+            for task in self._asking:
+                task.cancel()
+        if self._error is not None and run.stopping is None:
+            raise self._error
+        code = None if end is None else error_code(end)
+        if code is not None and end is not None:
+            data = end.data if isinstance(end, Failed) else None
+            raise MCPError(code, error_message(end), None if data is None else decode_json(data))
+        return self._result
+
+    def _launch(self) -> Run:
+        ctx = self._ctx
+        context = RunContext(
+            ctx.request_id, self._channel.transport, ServerMessageMetadata(), TOKEN, {}
+        )
+        target = (ctx.params or {}).get("name" if ctx.method != "resources/read" else "uri")
+        request = Request(
+            ctx.method,
+            target if isinstance(target, str) else None,
+            OWNER,
+            context,
+            self._execute,
+            version=ctx.protocol_version,
+        )
+        try:
+            return self._engine.launch(request)
+        except ProtocolError as error:
+            raise MCPError(error.code, error.message, error.data) from None
+
+    async def _execute(self, context: RunContext) -> dict[str, Any]:
+        session = ServerSession(
+            context, _connection_of(self._ctx.session), request_meta=self._ctx.meta
+        )
+        try:
+            self._result = await self._call_next(replace(self._ctx, session=session))
+        except Exception as error:
+            self._error = error
+            raise
+        result = self._result
+        if isinstance(result, BaseModel):
+            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return result if isinstance(result, dict) else {}
+
+    # What the client hears
+
+    async def _follow(self, run: Run) -> Event | None:
+        """Bring to the client what the run says, and return its end."""
+        end: Event | None = None
+        async for entry in run.journal.follow(run.stream):
+            end = entry.event
+            await self._hand_on(run, end)
+        return end
+
+    async def _hand_on(self, run: Run, event: Event) -> None:
+        rendered = None if type(event) in TERMINAL else render(event, self._reader)
+        if rendered is None:
+            return
+        message = decode_json(Raw(rendered))
+        method, params = message["method"], message.get("params")
+        if isinstance(event, Progress):
+            await self._channel.progress(event.progress, event.total, event.message)
+        elif "id" not in message:
+            await self._channel.notify(method, params)
+        else:
+            task = asyncio.create_task(self._ask(run, message["id"], method, params))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, run: Run, key: str, method: str, params: dict[str, Any] | None) -> None:
+        try:
+            run.answer(key, await self._channel.send_raw_request(method, params))
+        except MCPError as error:
+            run.answer(key, None, error)
+
+    async def _ended(self, run: Run) -> None:
+        with suppress(Exception):  # its client has left; what it still says is for nobody
+            async for _ in run.journal.follow(run.stream):
+                pass
+
+
+# Private names of the SDK: tests/interop/test_private_names.py fails when one of them moves.
+
+
+def _channel_of(session: ServerSession) -> DispatchContext[Any]:
+    """The channel to the client of one request."""
+    return session._request_outbound  # pyright: ignore[reportPrivateUsage]
+
+
+def _connection_of(session: ServerSession) -> Any:
+    """The connection that a session belongs to."""
+    return session._connection  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,290 @@
+"""A served MCP server as an ASGI app, alone or mounted in another one, from start to end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from headway.clock import Clock
+from headway.engine import DEFAULT_QUEUE, Engine
+from headway.errors import SetupError
+from headway.hosts import Host, find_host
+from headway.journal import Journal, open_journal
+from headway.life import Life, Lives, Phase
+from headway.metrics import Metrics
+from headway.probes import Probes
+from headway.served import Served
+from headway.settings import Retention, Settings
+from headway.tally import Tally
+from headway.transport.guard import Advice, Guard, Message, Receive, Scope, Send
+from headway.transport.http import HttpTransport
+from headway.transport.pipe import Pipe
+
+logger = logging.getLogger(__name__)
+
+STOP_WITHIN = 1.5
+"""Seconds that an app without its client waits for threads of tools and the server's own code."""
+
+LOOK_AT_HOST: Final = 0.1
+"""Seconds between looks at whether the server that the app lives in was told to stop."""
+
+LAST_WORDS: Final = 1.0
+"""Seconds, of those that such a server waits for answers, in which the last ones are sent."""
+
+
+class HeadwayApp(Starlette):
+    """A served MCP server as an ASGI app. Made by `headway.asgi`.
+
+    It is the Starlette app that the server itself builds, with its auth, metadata and custom
+    routes, and may be treated as one (`add_middleware`, `routes`, `mount`).
+
+    It may be started and stopped any number of times, in any event loop: each time everything is
+    opened anew. What a `memory:` journal holds ends with each stop.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        *,
+        journal: str | Journal,
+        path: str,
+        host: str,
+        settings: Settings,
+        clock: Clock,
+        advice: Advice,
+        is_guarded: Callable[[Starlette, str], bool],
+    ) -> None:
+        built = served.build(path, self.answer)
+        super().__init__()
+        vars(self).update(vars(built))
+        self.router.lifespan_context = lambda _app: self.lifespan()
+        self.name = served.name
+        self.path = path
+        self.settings = settings
+        self.tally = Tally()
+        self.works = False
+        """Whether it is a worker's, and answers nobody."""
+        self._served = served
+        self._clock = clock
+        self._guard = Guard(settings, host, advice)
+        self._journal_of_life = _opener(journal, clock, settings.retention)
+        self._lives = Lives(self._new_life, self._running)
+        self.metrics = Metrics(lambda: self.life)
+        """What it does, for another registry of `prometheus_client`; see `/metrics`."""
+        self._probes = Probes(self.metrics, settings, host, advice)
+        self._is_guarded = is_guarded(self, path)
+
+    def _new_life(self) -> Life:
+        return Life(
+            self._served,
+            self._journal_of_life(),
+            self.settings,
+            clock=self._clock,
+            guard=self._guard,
+            tally=self.tally,
+        )
+
+    # What is there while it lives
+
+    @property
+    def life(self) -> Life:
+        """What serves in the running event loop; elsewhere what was made last."""
+        return self._lives.newest
+
+    @property
+    def journal(self) -> Journal:
+        """Where the runs of its life are kept."""
+        return self.life.journal
+
+    @property
+    def engine(self) -> Engine:
+        """What executes the runs of its life."""
+        return self.life.engine
+
+    @property
+    def transport(self) -> HttpTransport:
+        """The MCP endpoint of its life."""
+        return self.life.transport
+
+    @property
+    def queues(self) -> list[str]:
+        """Where runs of its tools wait for workers."""
+        return sorted({DEFAULT_QUEUE, *(options.queue for options in self._served.tools.values())})
+
+    # Answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] == "http":
+            life = self._lives.here() or await self._lives.start_by_itself()
+            if life.phase is not Phase.RUNNING and scope.get("http_version", "").startswith("1"):
+                send = _closing(send)
+            path = _path_here(scope)
+            if path in self._probes and not self._has_own(path):
+                probe = self._probes[path](Request(scope), life.takes_calls)
+                await probe(scope, receive, send)
+                return
+            # Without middleware the router has nothing to add to our own endpoint.
+            if path == self.path and not self.user_middleware and not self._is_guarded:
+                await life.transport(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to the MCP endpoint, wherever a router has found it."""
+        life = self._lives.here() or await self._lives.start_by_itself()
+        await life.transport(scope, receive, send)
+
+    def _has_own(self, path: str) -> bool:
+        """Whether the served object has a route at this path itself."""
+        return any(getattr(route, "path", None) == path for route in self.routes)
+
+    # Starting and stopping
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Journal, server lifespan and engine, from start to stop, in the running event loop.
+
+        Entered again, by somebody else or later, it is the same life while that goes on, and a
+        new one afterwards.
+
+        Raises:
+            SetupError: The journal cannot be opened.
+        """
+        held = await self._lives.enter()
+        try:
+            yield
+        finally:
+            await self._lives.leave(held)
+
+    @asynccontextmanager
+    async def _running(self, life: Life) -> AsyncGenerator[None]:
+        host = find_host()
+        self._warn_of_others(life, host)
+        async with life.running(works=self.works):
+            watching = None if host is None else asyncio.create_task(self._watch(life, host))
+            try:
+                yield
+            finally:
+                if watching is not None:
+                    watching.cancel()
+
+    def _warn_of_others(self, life: Life, host: Host | None) -> None:
+        """Say that sessions cannot be shared where other processes serve the same app."""
+        if host is None or host.processes < 2 or life.journal.is_durable or self.settings.stateless:
+            return
+        logger.warning(
+            "%s serves %s with several processes, and each one's journal is memory: of its own: "
+            "requests of a 2025 session that come to another process are refused with 404. Give "
+            "headway.asgi a journal that they share: journal='sqlite:///file.db' or 'redis://…'",
+            host.name,
+            self.name,
+        )
+
+    async def _watch(self, life: Life, host: Host) -> None:
+        """Drain when the server that the app lives in is told to stop, which ASGI does not say."""
+        while not host.is_stopping():  # noqa: ASYNC110 - it has no event that could be awaited
+            await asyncio.sleep(LOOK_AT_HOST)
+        if life.phase is not Phase.RUNNING:
+            return  # whoever drives the server drains it as well
+        grace = self.settings.grace
+        if host.patience is not None:
+            grace = min(grace, max(host.patience - LAST_WORDS, 0.0))
+        logger.info("%s is stopping: calls may finish, for %g s", host.name, grace)
+        try:
+            async with asyncio.timeout(grace):
+                await life.drain()
+        except TimeoutError:
+            logger.warning("calls were stopped that took longer than %g s to finish", grace)
+        except Exception:
+            logger.exception("draining failed; stopping all the same")
+        if (held := self._lives.own()) is not None and held.life is life:
+            held.closing.set()  # nobody else will
+
+    async def drain(self) -> None:
+        """Take no more calls, end the streams that wait for news, let calls finish.
+
+        To be called when the process is told to stop, before the HTTP server waits for its
+        connections, `settings.notice` ahead. Returns when all calls have ended. Under uvicorn,
+        hypercorn, Granian and Gunicorn that is done by itself, for `settings.grace` seconds.
+
+        Cancellation (`asyncio.timeout`): what still goes on is stopped. Runs of tools with
+        `restart` on a journal file are left to the next process, and the streams of clients that
+        can come back are closed; other runs end as interrupted and their clients are told. Parts
+        that their authors shielded get up to 5 s more.
+        """
+        await self.life.drain()
+
+    async def aclose(self) -> None:
+        """Stop an app that started by itself; for those who mount it without `lifespan`."""
+        if (held := self._lives.own()) is not None:
+            await self._lives.leave(held)
+
+    async def serve_pipe(self, pipe: Pipe, *, ready: Callable[[], object] | None = None) -> None:
+        """Serve the one client at the other end of `pipe`, until it leaves or the pipe is ended.
+
+        Starts the app, calls `ready`, and stops the app: it is for nobody else. Every run has
+        its end in the journal `STOP_WITHIN` seconds after the client left, or a little more.
+
+        Raises:
+            SetupError: The journal cannot be opened.
+        """
+        limit = asyncio.timeout(None)
+        try:
+            async with limit, self.lifespan():
+                if ready is not None:
+                    ready()
+                await self.life.serve_pipe(pipe).serve()
+                limit.reschedule(asyncio.get_running_loop().time() + STOP_WITHIN)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            logger.warning("something did not stop within %g s and is left behind", STOP_WITHIN)
+
+
+def _path_here(scope: Scope) -> str:
+    """The path of a request below the place at which the app is mounted."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _closing(send: Send) -> Send:
+    """Have an answer say that its connection ends with it, unless it does."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if not any(name.lower() == b"connection" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"connection", b"close")]}
+        await send(message)
+
+    return closing
+
+
+def _opener(journal: str | Journal, clock: Clock, retention: Retention) -> Callable[[], Journal]:
+    """Return what makes the journal of each life; a journal that was given serves the first one.
+
+    The function raises `SetupError` where nothing says how another one is made.
+    """
+    given: list[Journal] = []
+    if isinstance(journal, Journal):
+        given.append(journal)
+        clock, retention, url = journal.clock, journal.retention, journal.url
+    else:
+        url = journal
+
+    def opened() -> Journal:
+        if given:
+            return given.pop()
+        if url:
+            return open_journal(url, clock=clock, retention=retention)
+        raise SetupError(
+            "this app was started before, and the journal that it was given is closed; "
+            "give headway.asgi the journal's URL, or make a new app"
+        )
+
+    return opened

@@ -1,0 +1,296 @@
+"""One life of an app: all that there is between a start and the stop that follows, in one loop.
+
+An app may be started any number of times: by each test of a suite, by each call of a serverless
+function, by each cell of a notebook, each time in another event loop. Nothing that is bound to a
+loop, or closed with the journal, outlives its life: the next one makes all of it anew.
+
+States: made → running → (leaving) → over. `leaving` begins when somebody says that the end is
+near; a life that is over is never started again.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import copy_context
+from enum import Enum, auto
+
+from headway.clock import Clock
+from headway.engine import Engine, finish, give_back, leave_shields
+from headway.journal import Journal
+from headway.queues import Queues, may_have_queues, open_queues
+from headway.served import Served
+from headway.settings import Settings
+from headway.tally import Tally
+from headway.transport.bridge import Bridge
+from headway.transport.guard import Guard
+from headway.transport.http import HttpTransport
+from headway.transport.kernel import Kernel, set_since
+from headway.transport.pipe import Pipe
+from headway.transport.sessions import Sessions
+from headway.transport.stdio import StdioTransport
+from headway.transport.watching import Watchers
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where a life is; the next one is always one further down."""
+
+    MADE = auto()
+    RUNNING = auto()
+    LEAVING = auto()
+    OVER = auto()
+
+
+class Life:
+    """What serves `served` from one start to the stop that follows."""
+
+    def __init__(
+        self,
+        served: Served,
+        journal: Journal,
+        settings: Settings,
+        *,
+        clock: Clock,
+        guard: Guard,
+        tally: Tally,
+    ) -> None:
+        self.phase = Phase.MADE
+        self.journal = journal
+        self.engine = Engine(journal, settings, clock=clock, options=served.options_of, tally=tally)
+        self.engine.has_windows = served.has_windows
+        if served.low.get_request_handler("resources/read") is not None:
+            self.engine.most_result = settings.max_result
+        self._served = served
+        self._kernel = Kernel(served.low)
+        self.sessions = Sessions(journal, settings, clock)
+        self._bridge = Bridge(served.bus, self.sessions)
+        self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
+        self.transport = HttpTransport(
+            self._kernel,
+            self.engine,
+            self.sessions,
+            settings=settings,
+            clock=clock,
+            guard=guard,
+            watchers=self._watchers,
+        )
+        self.engine.left = lambda run: self.transport.answers.close(run.stream)
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether it runs and nobody has said that it is to end."""
+        return self.phase is Phase.RUNNING
+
+    @asynccontextmanager
+    async def running(self, *, works: bool = False) -> AsyncGenerator[None]:
+        """Journal, server lifespan and engine, from start to stop.
+
+        `works`: it is a worker's, and answers nobody.
+
+        Raises:
+            SetupError: The journal cannot be opened.
+        """
+        low, before = self._served.low, copy_context()
+        async with self._queues(works=works) as queues, self.journal, low.lifespan(low) as state:
+            self._kernel.inherited = set_since(before)
+            self.engine.dispatch.queues = queues
+            self._kernel.state = state
+            if self._served.options is not None:
+                self._kernel.options = self._served.options()
+            self.engine.reopen = self._kernel.again
+            await self.engine.start()
+            self.engine.tally.know(await self._served.tool_names())
+            await self.sessions.start()
+            self._bridge.open()
+            self.phase = Phase.RUNNING
+            try:
+                yield
+            finally:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        self.phase = Phase.OVER
+        self.engine.is_over = True
+        self._bridge.close()
+        self.transport.end_idle_streams()
+        await self._watchers.stop()
+        await self.engine.stop()
+        await self.sessions.stop()
+
+    def _queues(self, *, works: bool) -> AbstractAsyncContextManager[Queues | None]:
+        """Where calls wait for workers, if any are for them and the journal can be shared.
+
+        Raises:
+            SetupError: What that needs is not installed.
+        """
+        settings = self.engine.settings
+        wanted = self._served.for_workers(settings.where)
+        if works:
+            return open_queues(self.journal.url, lease=settings.lease)
+        if not wanted:
+            return nullcontext()
+        if not may_have_queues(self.journal.url):
+            logger.warning("executed here: %s; workers need a journal in Redis", wanted)
+            return nullcontext()
+        return open_queues(self.journal.url, lease=settings.lease)
+
+    def serve_pipe(self, pipe: Pipe) -> StdioTransport:
+        """Return the MCP endpoint for the one client at the other end of `pipe`."""
+        return StdioTransport(
+            self._kernel,
+            self.engine,
+            self.sessions,
+            settings=self.engine.settings,
+            watchers=self._watchers,
+            pipe=pipe,
+        )
+
+    async def drain(self) -> None:
+        """Take no more calls, end the streams that wait for news, let calls finish.
+
+        Returns when all calls have ended. Cancellation: what still goes on is stopped, or left to
+        another process, as `HeadwayApp.drain` says.
+        """
+        if self.phase is Phase.RUNNING:
+            self.phase = Phase.LEAVING
+        try:
+            await self.engine.clock.sleep(self.engine.settings.notice)
+            self.transport.end_idle_streams()
+            await finish(self.engine)
+        finally:
+            await leave_shields(self.engine)
+            give_back(self.engine)
+            # Their runs may go on in other processes: those are not waited for.
+            self.transport.answers.end()
+
+
+class Lives:
+    """The lives of one app: at most one in each event loop, shared by all who enter it there.
+
+    `make` returns a new life; `running` is what is done around one, from its start to its stop.
+    """
+
+    def __init__(
+        self, make: Callable[[], Life], running: Callable[[Life], AbstractAsyncContextManager[None]]
+    ) -> None:
+        self._make = make
+        self._running = running
+        self._newest = make()
+        self._held: dict[asyncio.AbstractEventLoop, Held] = {}
+        self._own: set[Held] = set()
+
+    @property
+    def newest(self) -> Life:
+        """The one of the running loop; elsewhere the one that was made last."""
+        try:
+            return self.here() or self._newest
+        except RuntimeError:  # no loop runs in this thread
+            return self._newest
+
+    def here(self) -> Life | None:
+        """Return the life that has begun in the running loop and is not over, or None."""
+        held = self._held.get(asyncio.get_running_loop())
+        return held.life if held is not None and held.started.done() else None
+
+    async def enter(self) -> "Held":
+        """Have a life in the running loop, until `leave`; the first one to enter starts it.
+
+        Cancellation: as if it had not been entered.
+
+        Raises:
+            SetupError: It cannot be started.
+        """
+        loop = asyncio.get_running_loop()
+        for gone in [other for other in self._held if other.is_closed()]:
+            del self._held[gone]  # its loop has ended without a stop, and took everything along
+        while (held := self._held.get(loop)) is not None and held.closing.is_set():
+            await asyncio.wait([held.task])
+        held = self._held.get(loop) or self._begin(loop)
+        held.holders += 1
+        try:
+            await asyncio.shield(held.started)
+        except BaseException:
+            await self.leave(held)
+            raise
+        return held
+
+    async def leave(self, held: "Held") -> None:
+        """Let go of a life; the last one to leave stops it, and is told what the stop raised.
+
+        Cancellation: what is still to be stopped is cancelled.
+        """
+        held.holders -= 1
+        if held.holders:
+            return
+        self._own.discard(held)
+        held.closing.set()
+        if not held.started.done():
+            held.task.cancel()
+        try:
+            await asyncio.wait([held.task])
+        except asyncio.CancelledError:
+            held.task.cancel()
+            await asyncio.wait([held.task])
+            raise
+        if not held.task.cancelled():
+            held.task.result()
+
+    async def start_by_itself(self) -> Life:
+        """Have a life in the running loop that nobody entered; it lasts until `end_own`.
+
+        Raises:
+            SetupError: It cannot be started.
+        """
+        held = await self.enter()
+        if held in self._own:
+            await self.leave(held)  # another request was as quick
+        self._own.add(held)
+        return held.life
+
+    def own(self) -> "Held | None":
+        """Return what began by itself in the running loop, or None."""
+        held = self._held.get(asyncio.get_running_loop())
+        return held if held in self._own else None
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> "Held":
+        if any(held.life is self._newest for held in self._held.values()) or (
+            self._newest.phase is not Phase.MADE
+        ):
+            self._newest = self._make()
+        held = self._held[loop] = Held(self._newest, loop)
+        # A task of its own: who enters first need not be the last to leave.
+        held.task = loop.create_task(self._live(held))
+        held.task.add_done_callback(lambda _: self._forget(loop, held))
+        return held
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, held: "Held") -> None:
+        self._own.discard(held)
+        if self._held.get(loop) is held:
+            del self._held[loop]
+
+    async def _live(self, held: "Held") -> None:
+        try:
+            async with self._running(held.life):
+                held.started.set_result(None)
+                await held.closing.wait()
+        except BaseException as error:
+            if held.started.done() or isinstance(error, asyncio.CancelledError):
+                held.started.cancel()
+                raise
+            held.started.set_exception(error)
+        finally:
+            held.life.phase = Phase.OVER
+
+
+class Held:
+    """A life, the task that it is lived in, and how many have entered it."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, life: Life, loop: asyncio.AbstractEventLoop) -> None:
+        self.life = life
+        self.holders = 0
+        self.closing = asyncio.Event()
+        self.started: asyncio.Future[None] = loop.create_future()

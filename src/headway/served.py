@@ -1,0 +1,57 @@
+"""What Headway needs of a server object, whatever its kind."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from mcp.server.lowlevel import Server
+from mcp.server.models import InitializationOptions
+from mcp.server.subscriptions import SubscriptionBus
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from headway.engine import ToolOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What Headway needs of a server object, whatever its kind."""
+
+    name: str
+    low: Server[Any]
+    options: Callable[[], InitializationOptions] | None
+    bus: SubscriptionBus | None
+    """Where its change events are published; None when nobody outside can hear them."""
+    build: Callable[[str, ASGIApp], Starlette]
+    """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
+    tools: dict[str, ToolOptions]
+    listed: Callable[[], Awaitable[Iterable[Any]]] | None = None
+    """Lists its tools outside of any request; None where only a client can ask."""
+    is_ours: bool = False
+    """Whether it is a `Headway`, whose lists may show what Headway adds."""
+
+    async def tool_names(self) -> list[str]:
+        """The names of its tools, as far as it tells them before a client asks."""
+        names = list(self.tools)
+        with suppress(Exception):  # its own code; `tools/list` will tell
+            names += [tool.name for tool in await self.listed()] if self.listed else []
+        return names
+
+    def options_of(self, tool: str) -> ToolOptions:
+        """What the author set for a tool."""
+        return self.tools.get(tool, _NO_OPTIONS)
+
+    def for_workers(self, where: str) -> str:
+        """The tools that workers are to execute; `where` is for those that do not say it."""
+        named = (name for name, own in self.tools.items() if (own.where or where) == "worker")
+        return ", ".join(named) or ("all tools" if where == "worker" else "")
+
+    def has_windows(self) -> bool:
+        """Whether the author set a window for a tool."""
+        windows = (options.hand_over for options in self.tools.values())
+        return any(window is not None and window < inf for window in windows)
+
+
+_NO_OPTIONS = ToolOptions()
