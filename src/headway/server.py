@@ -24,7 +24,16 @@ from starlette.routing import Route
 from headway import handles, levels, prompts, resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
-from headway.engine import DEFAULT_QUEUE, Engine, ToolOptions, finish, give_back, leave_shields
+from headway.engine import (
+    DEFAULT_QUEUE,
+    Engine,
+    ToolOptions,
+    contained,
+    finish,
+    give_back,
+    leave_shields,
+    lifespan_of,
+)
 from headway.errors import SetupError
 from headway.journal import Journal, open_journal
 from headway.metrics import Metrics
@@ -66,7 +75,7 @@ class Served:
     async def tool_names(self) -> list[str]:
         """The names of its tools, as far as it tells them before a client asks."""
         names = list(self.tools)
-        with suppress(Exception):  # its own code; `tools/list` will tell
+        with contained("the list of tools"), suppress(Exception):  # `tools/list` will tell
             names += [tool.name for tool in await self.listed()] if self.listed else []
         return names
 
@@ -199,7 +208,7 @@ class HeadwayApp:
             SetupError: The journal cannot be opened.
         """
         low = self._served.low
-        async with self._queues() as queues, self.journal, low.lifespan(low) as state:
+        async with self._queues() as queues, self.journal, lifespan_of(low.lifespan(low)) as state:
             self.engine.dispatch.queues = queues
             self._kernel.state = state
             if self._served.options is not None:

@@ -24,7 +24,14 @@ from typing import NoReturn, cast
 
 from typer import Abort, TyperException
 
-from headway.errors import HeadwayError, JournalError, ProtocolError, SetupError, ToolTimeout
+from headway.errors import (
+    CodeEnded,
+    HeadwayError,
+    JournalError,
+    ProtocolError,
+    SetupError,
+    ToolTimeout,
+)
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -90,6 +97,10 @@ def start_failure(error: BaseException) -> SetupError:
         return error
     if isinstance(error, HeadwayError):
         return SetupError(str(error))
+    if isinstance(error, CodeEnded):
+        failure = Broken(f"the server's own startup code {error}")
+        failure.__cause__ = error.__cause__
+        return failure
     failure = Broken(f"the server's own startup code raised {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

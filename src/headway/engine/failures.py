@@ -21,6 +21,7 @@ whoever called. The log has the traceback and what an exit said of itself, such 
 
 import argparse
 import asyncio
+import dis
 import logging
 import signal
 import threading
@@ -36,7 +37,7 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import ErrorData
 from pydantic import ValidationError
 
-from headway.errors import RunCancelled
+from headway.errors import CodeEnded, RunCancelled
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,6 @@ class Failure:
     """What an exit said of itself, for the log: in one line."""
     refusal: ErrorData | None = None
     """The protocol error, of `REFUSED`."""
-
-
-class CodeEnded(Exception):
-    """An author's code ended with what ends processes or tasks; `__cause__` is that.
-
-    In the place of an exception that must not go through an event loop.
-    """
 
 
 def judge(error: BaseException, *, asked: bool, ending: bool = False) -> Failure:
@@ -147,14 +141,15 @@ def _is_of_the_loop(error: BaseException, *, ending: bool) -> bool:
 def _is_from_keyboard(error: BaseException) -> bool:
     """Whether a person pressed Ctrl+C where nobody else takes the signal, as in a test.
 
-    Python raises it in the main thread, wherever that is; what comes from another thread is the
-    author's. A server takes the signal itself.
+    Python raises it in the main thread, between any two instructions. What a `raise` statement
+    raised, or another thread, is the author's. A server takes the signal itself.
     """
     if not isinstance(error, KeyboardInterrupt):
         return False
-    is_ours_to_see = threading.current_thread() is threading.main_thread()
+    is_in_main = threading.current_thread() is threading.main_thread()
     is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    return is_ours_to_see and is_default and not _crossed_threads(error)
+    is_authors = _crossed_threads(error) or _is_raised_by_statement(error)
+    return is_in_main and is_default and not is_authors
 
 
 _IN_THREADS: Final = ("WorkerThread.run", "_WorkItem.run")
@@ -163,6 +158,16 @@ _IN_THREADS: Final = ("WorkerThread.run", "_WorkItem.run")
 
 def _crossed_threads(error: BaseException) -> bool:
     return any(frame.f_code.co_qualname in _IN_THREADS for frame in _frames(error))
+
+
+def _is_raised_by_statement(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    instruction = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+    return dis.opname[instruction] in ("RAISE_VARARGS", "RERAISE")
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -187,7 +192,7 @@ def _words(error: BaseException, found: Sequence[BaseException]) -> str:
 def _one(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "ended with CancelledError, and nobody had asked for a cancel"
-    return f"ended with {_name(error)}"
+    return f"{'failed' if isinstance(error, Exception) else 'ended'} with {_name(error)}"
 
 
 def _name(error: BaseException) -> str:
