@@ -14,13 +14,12 @@ import os
 import signal
 import sys
 import sysconfig
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, cast
+from typing import cast
 
 from typer import Abort, TyperException
 
@@ -158,18 +157,3 @@ def _lost_reader() -> int:
     """Whoever read stdout is gone (`| head`): what they wanted, they have."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def leave(code: int) -> NoReturn:
-    """Exit with `code`, also when a thread of a tool would keep the process alive.
-
-    Nothing can interrupt a sync function that hangs; everything that must be kept is in the
-    journal by now, so the process does not wait for it.
-    """
-    with suppress(BrokenPipeError, AttributeError):  # gone, or closed from the beginning
-        sys.stdout.flush()
-        sys.stderr.flush()
-    main = threading.main_thread()
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not main):
-        os._exit(code)
-    sys.exit(code)

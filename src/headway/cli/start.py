@@ -10,6 +10,7 @@ from headway.settings import Settings
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
+    from headway.cli.loops import LoopName
     from headway.cli.streams import Streams
 
 
@@ -31,6 +32,7 @@ def start(
     listen: Listen,
     settings: Settings,
     streams: "Streams | None" = None,
+    loop: "LoopName" = "auto",
 ) -> int:
     """Serve `server` until a signal ends it, and say on stderr where it is; gives the exit code.
 
@@ -39,20 +41,25 @@ def start(
     if streams is not None:
         from headway.cli.pipe import serve_pipe
 
-        serve_pipe(server, streams=streams, journal=journal, settings=settings)
+        serve_pipe(server, streams=streams, journal=journal, settings=settings, loop=loop)
         return 0
     from headway.cli.crew import check_journal, post_of_worker
 
     post = post_of_worker()
     if post is None and listen.workers > 1:
         check_journal(journal)
-        return _start_crew(server, listen)
-    _serve(server, journal, listen, settings, post)
+        return _start_crew(server, listen, settings)
+    _serve(server, journal, listen, settings, post, loop)
     return 0
 
 
 def _serve(
-    server: object, journal: str, listen: Listen, settings: Settings, post: "Post | None"
+    server: object,
+    journal: str,
+    listen: Listen,
+    settings: Settings,
+    post: "Post | None",
+    loop: "LoopName",
 ) -> None:
     from headway.cli.serving import bind, serve_until_stopped
 
@@ -72,12 +79,13 @@ def _serve(
         grace=listen.grace,
         settings=settings,
         is_alone=post is None,
+        loop=loop,
     )
 
 
-def _start_crew(server: object, listen: Listen) -> int:
+def _start_crew(server: object, listen: Listen, settings: Settings) -> int:
     from headway.cli.crew import Crew
-    from headway.cli.serving import listening, origin_of
+    from headway.cli.serving import MARGIN, listening, origin_of
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
     where = f"{origin_of(listener)}{listen.path}"
@@ -86,6 +94,14 @@ def _start_crew(server: object, listen: Listen) -> int:
         report(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
 
     async def serve() -> int:
-        return await Crew(listener, listen.workers, announce).serve()
+        crew = Crew(
+            listener,
+            listen.workers,
+            announce,
+            hold_timeout=settings.hold_timeout,
+            # Each of them ends itself before.
+            stop_timeout=listen.grace + settings.notice + MARGIN + 2,
+        )
+        return await crew.serve()
 
     return asyncio.run(serve())
