@@ -11,6 +11,7 @@ HeadwayError
     ├── Conflict          another writer is ahead: stop writing this stream
     ├── EntriesTrimmed    a read below the oldest entry kept; carries its `seq`
     └── JournalUnavailable  the storage cannot be reached or written; safe to try again
+CodeEnded                 the server's author: code of a start or a hook ended with `sys.exit`
 RunCancelled              not an error: raised inside a tool whose run was cancelled
 ```
 """
@@ -99,6 +100,13 @@ class EntriesTrimmed(JournalError):
 
 class JournalUnavailable(JournalError):
     """The journal's storage cannot be opened, read or written."""
+
+
+class CodeEnded(Exception):
+    """An author's code ended with what ends processes or tasks; `__cause__` is that.
+
+    Raised in the place of an exception that must not go through an event loop.
+    """
 
 
 class RunCancelled(BaseException):

@@ -16,7 +16,7 @@ from contextvars import copy_context
 from enum import Enum, auto
 
 from headway.clock import Clock
-from headway.engine import Engine, finish, give_back, leave_shields
+from headway.engine import Engine, finish, give_back, leave_shields, lifespan_of
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
@@ -93,7 +93,8 @@ class Life:
             SetupError: The journal cannot be opened.
         """
         low, before = self._served.low, copy_context()
-        async with self._queues(works=works) as queues, self.journal, low.lifespan(low) as state:
+        lifespan = lifespan_of(low.lifespan(low))
+        async with self._queues(works=works) as queues, self.journal, lifespan as state:
             self._kernel.inherited = set_since(before)
             self.engine.dispatch.queues = queues
             self._kernel.state = state

@@ -126,6 +126,15 @@ class Settings:
     """A process that gave no sign of life for this long has lost its runs: others that share
     the journal end them as interrupted. Longer than any pause of a healthy process."""
 
+    hold_warning: float = 1.0
+    """Code that holds the event loop this long is named in the log, with its call and its line: as
+    long as people and clients begin to notice. 0: never."""
+
+    hold_timeout: float = 120.0
+    """An event loop that is held this long does not come back: the process gives no sign of life
+    any more, and a server of `--workers` is replaced. Longer than code may compute that was meant
+    to be in a thread; until then others that share the journal wait for it."""
+
     max_attempts: int = 3
     """Processes that may die of one run of a tool with `restart` before it ends as interrupted. One
     death may be anything; three are the run's own doing."""
@@ -247,7 +256,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         times = ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease", "worker_wait")
-        for name in (*times, "head_timeout", "body_timeout", "keep_alive"):
+        for name in (*times, "head_timeout", "body_timeout", "keep_alive", "hold_timeout"):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
         if self.hand_over is not None and not self.hand_over >= 0:
@@ -263,7 +272,8 @@ class Settings:
             raise SetupError("where is here or worker")
         if self.on_delete not in ("cancel", "finish"):
             raise SetupError("on_delete is cancel or finish")
-        for name in ("progress_rate", "commit_after", "max_queue", "notice", "grace"):
+        times = ("progress_rate", "commit_after", "notice", "grace", "hold_warning")
+        for name in (*times, "max_queue"):
             if getattr(self, name) < 0:
                 raise SetupError(f"{name} cannot be negative")
 

@@ -119,7 +119,7 @@ async def test_what_is_raised_there_is_raised_here() -> None:
     assert "in fail" in "".join(raised.value.__notes__)
     with pytest.raises(ValueError, match="this and that"):
         await in_process(work.fail_picky)
-    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+    with pytest.raises(ProcessFailed, match=r"fail ended with SystemExit\(3\)"):
         await in_process(work.fail, SystemExit, 3)
     assert await in_process(work.add, 1) == 2
 

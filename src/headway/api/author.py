@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Literal, TypeVar, cast
 
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import UnexpectedToolError
 from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
 from mcp.server.subscriptions import SubscriptionBus
 from mcp_types import (
@@ -20,6 +21,7 @@ from mcp_types import (
 from headway.api.generators import as_tool
 from headway.api.in_process import InProcess, Lifespan
 from headway.api.own_ways import ServesItself
+from headway.api.together import told_together
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
 from headway.settings import is_name, parse_duration, parse_window
@@ -76,10 +78,16 @@ class Headway(ServesItself):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """As in the SDK; a tool that takes a context gets one bound to its run."""
+        """As in the SDK; a tool that takes a context gets one bound to its run.
+
+        What tasks of a tool raise together is told as if it had raised that itself.
+        """
         if context is not None and name in self._with_context:
             context = RunBoundContext(context, self._subscriptions)
-        return await super().call_tool(name, arguments, context)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError as error:
+            raise told_together(name, error) from error.__cause__
 
     def add_tool(
         self,

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
+from headway.engine.failures import describe
 from headway.engine.recorder import Recorder
 from headway.events import Event, encodable
 
@@ -128,14 +130,16 @@ def _outcome(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
 def _raised(error: BaseException) -> tuple[bytes, bytes]:
     """The error for the parent: itself, or the nearest of its classes that can be sent."""
     told = "".join(traceback.format_exception(error)).rstrip()
-    if isinstance(error, Exception):
-        for likeness in _likenesses(error):
-            with suppress(Exception):  # many can be written but not read
-                likeness.add_note(f"In the process that worked for it:\n{told}")
-                data = pickle.dumps(likeness, pickle.HIGHEST_PROTOCOL)
-                if type(pickle.loads(data)) is type(likeness):
-                    return RAISED, data
-    # What ends a process or a task is for this one, not for the server.
+    if not isinstance(error, Exception):
+        # What ends a process or a task is for this one, not for the server.
+        sys.stderr.write(f"{told}\n")
+        return FAILED, describe(error).encode(errors="replace")
+    for likeness in _likenesses(error):
+        with suppress(Exception):  # many can be written but not read
+            likeness.add_note(f"In the process that worked for it:\n{told}")
+            data = pickle.dumps(likeness, pickle.HIGHEST_PROTOCOL)
+            if type(pickle.loads(data)) is type(likeness):
+                return RAISED, data
     return RAISED, pickle.dumps(RuntimeError(_sentence(error)))
 
 

@@ -14,6 +14,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command, of `argv` or the process's own arguments, and exit with its code."""
     from headway.cli.app import app
-    from headway.cli.exits import leave, run
+    from headway.cli.ending import leave
+    from headway.cli.exits import run
 
     leave(run(lambda: app(argv, prog_name="headway", standalone_mode=False)))

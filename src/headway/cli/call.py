@@ -56,9 +56,11 @@ def call(
 
     Ctrl+C cancels the run.
     """
+    from headway.cli.loops import run
+
     request = _Request(place, tool, pairs or [], document, era, timeout, headers_of(header))
     try:
-        result = asyncio.run(_call(request))
+        result = run(lambda: _call(request), loop="asyncio")
     except KeyboardInterrupt as error:
         raise Cancelled("cancelled") from error
     _print(result, output)

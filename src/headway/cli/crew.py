@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from headway.cli.exits import CODES, report
+from headway.cli.signals import stop_on_signals
 from headway.errors import SetupError
 
 WORKER: Final = "HEADWAY_WORKER"
 """What a worker is told by its parent: the descriptors of the socket and of two pipes."""
+
+BEAT: Final = 1.0
+"""Seconds between signs that a worker's event loop goes on, and between looks at them."""
 
 SETTLED: Final = 10.0
 """Seconds after which a worker that dies counts as one that had begun well."""
@@ -34,13 +38,14 @@ class Post:
     """A worker's place: what it inherits from its parent."""
 
     listener: socket.socket
-    ready: int
+    life: int
+    """Where it tells the parent that it is ready, and again and again that it goes on."""
 
     def announce(self) -> None:
-        """Tell the parent that this worker can be used."""
-        with suppress(OSError):  # it is gone, and this worker will be soon
-            os.write(self.ready, b"r")
-            os.close(self.ready)
+        """Tell the parent that this worker can be used, and from now on that its loop goes on."""
+        with suppress(OSError):  # it is gone, and this worker will be soon; or it stands still
+            os.write(self.life, b".")
+        asyncio.get_running_loop().call_later(BEAT, self.announce)
 
 
 def post_of_worker() -> Post | None:
@@ -48,11 +53,12 @@ def post_of_worker() -> Post | None:
     told = os.environ.pop(WORKER, None)  # its own programs are no workers
     if told is None:
         return None
-    listener, ready, parent = map(int, told.split(","))
-    for descriptor in (listener, ready, parent):
+    listener, life, parent = map(int, told.split(","))
+    for descriptor in (listener, life, parent):
         os.set_inheritable(descriptor, False)
+    os.set_blocking(life, False)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    return Post(socket.socket(fileno=listener), ready)
+    return Post(socket.socket(fileno=listener), life)
 
 
 def _end_with_parent(pipe: int) -> None:
@@ -75,15 +81,62 @@ def check_journal(journal: str) -> None:
         )
 
 
-class Crew:
-    """The workers of one parent; `announce` is called when all are there for the first time."""
+class _Member:
+    """One worker, as its parent sees it."""
 
-    def __init__(self, listener: socket.socket, count: int, announce: Callable[[], object]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pipe: int) -> None:
+        self.process = process
+        self._pipe = pipe
+        self.is_ready = False
+        self._silent = 0  # looks without a sign
+
+    def hear(self) -> bool:
+        """Take what it says; False when it will say nothing more."""
+        if not os.read(self._pipe, 4096):
+            return False
+        self.is_ready, self._silent = True, 0
+        return True
+
+    def is_stuck(self, timeout: float) -> bool:
+        """Look whether its loop has been held for longer than that; once in `BEAT` seconds.
+
+        Looks are counted and not the time between them: a machine that stood still, with all its
+        processes, is nobody's fault.
+        """
+        self._silent += self.is_ready
+        return self._silent * BEAT > timeout
+
+    def tell(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+class Crew:
+    """The workers of one parent.
+
+    Args:
+        announce: Called when all are there for the first time.
+        hold_timeout: Seconds after which a worker is replaced whose event loop is held.
+        stop_timeout: Seconds that a worker gets to end in order.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        count: int,
+        announce: Callable[[], object],
+        *,
+        hold_timeout: float,
+        stop_timeout: float,
+    ) -> None:
         self._listener = listener
         self._count = count
         self._announce = announce
+        self._hold_timeout = hold_timeout
+        self._stop_timeout = stop_timeout
         self._command: Sequence[str] = (sys.executable, "-m", "headway.cli", *sys.argv[1:])
-        self._running: set[asyncio.subprocess.Process] = set()
+        self._members: set[_Member] = set()
         self._codes: list[int] = []
         self._ready = 0
         self._stopping = asyncio.Event()
@@ -92,8 +145,11 @@ class Crew:
     async def serve(self) -> int:
         """Keep the workers at work until a signal ends it; returns the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
+
+        def stop(number: int) -> None:
+            loop.call_soon_threadsafe(self._stop, number)
+
+        stop_on_signals(stop, stop)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
@@ -104,43 +160,62 @@ class Crew:
         return next((code for code in self._codes if code), 0)
 
     def _stop(self, number: int) -> None:
-        if not self._stopping.is_set():
+        loop = asyncio.get_running_loop()
+        if self._stopping.is_set():
+            loop.call_later(BEAT, self._kill)
+        else:
             report("finishing what runs; Ctrl+C again stops at once")
             self._stopping.set()
             self._listener.close()  # the workers' copies are open until each has drained
-        for process in self._running:
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+            loop.call_later(self._stop_timeout, self._kill)
+        for member in self._members:
+            member.tell(number)
+
+    def _kill(self) -> None:
+        """End the workers that do not end by themselves."""
+        for member in self._members:
+            report(f"worker {member.process.pid} did not end and is killed")
+            member.tell(signal.SIGKILL)
 
     async def _keep(self) -> None:
         """Have one worker, and another one when it dies."""
         loop, failures = asyncio.get_running_loop(), 0
         while not self._stopping.is_set():
             begun = loop.time()
-            process = await self._start()
-            code = await process.wait()
-            self._running.discard(process)
+            member = await self._start()
+            code = await self._watch(member)
+            self._members.discard(member)
             if self._stopping.is_set() or self._cannot_start(code):
                 self._codes.append(code if code >= 0 else 128 - code)
                 return
             failures = 0 if loop.time() - begun >= SETTLED else failures + 1
-            report(f"worker {process.pid} ended ({_how(code)}); another one is started")
+            report(f"worker {member.process.pid} ended ({_how(code)}); another one is started")
             wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
+
+    async def _watch(self, member: _Member) -> int:
+        """Wait for a worker's end, and end it when it is stuck; gives its exit code."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    return await member.process.wait()
+            if member.is_stuck(self._hold_timeout) and not self._stopping.is_set():
+                text = f"its event loop was held for {self._hold_timeout:g} s (hold_timeout)"
+                report(f"worker {member.process.pid} is killed: {text}")
+                member.tell(signal.SIGKILL)
 
     def _cannot_start(self, code: int) -> bool:
         """Whether none will ever start: the first ones say why, and the parent ends with them."""
         if self._ready or code != CODES[SetupError]:
             return False
         self._stopping.set()
-        for process in self._running:
-            with suppress(ProcessLookupError):
-                process.terminate()
+        for member in self._members:
+            member.tell(signal.SIGTERM)
         return True
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> _Member:
         reads, writes = os.pipe()
         inherited = (self._listener.fileno(), writes, self._life)
         try:
@@ -152,18 +227,20 @@ class Crew:
             )
         finally:
             os.close(writes)
-        self._running.add(process)
-        asyncio.get_running_loop().add_reader(reads, self._hear, reads)
-        return process
+        member = _Member(process, reads)
+        self._members.add(member)
+        asyncio.get_running_loop().add_reader(reads, self._hear, member, reads)
+        return member
 
-    def _hear(self, pipe: int) -> None:
-        """A worker is ready, or has ended before it was."""
-        asyncio.get_running_loop().remove_reader(pipe)
-        if os.read(pipe, 1):
+    def _hear(self, member: _Member, pipe: int) -> None:
+        was_ready = member.is_ready
+        if not member.hear():
+            asyncio.get_running_loop().remove_reader(pipe)
+            os.close(pipe)
+        elif not was_ready:
             self._ready += 1
             if self._ready == self._count:
                 self._announce()
-        os.close(pipe)
 
 
 def _how(code: int) -> str:

@@ -14,17 +14,23 @@ import os
 import signal
 import sys
 import sysconfig
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, cast
+from typing import cast
 
 from typer import Abort, TyperException
 
-from headway.errors import HeadwayError, JournalError, ProtocolError, SetupError, ToolTimeout
+from headway.errors import (
+    CodeEnded,
+    HeadwayError,
+    JournalError,
+    ProtocolError,
+    SetupError,
+    ToolTimeout,
+)
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -90,6 +96,10 @@ def start_failure(error: BaseException) -> SetupError:
         return error
     if isinstance(error, HeadwayError):
         return SetupError(str(error))
+    if isinstance(error, CodeEnded):
+        failure = Broken(f"the server's own startup code {error}")
+        failure.__cause__ = error.__cause__
+        return failure
     failure = Broken(f"the server's own startup code raised {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
@@ -147,18 +157,3 @@ def _lost_reader() -> int:
     """Whoever read stdout is gone (`| head`): what they wanted, they have."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def leave(code: int) -> NoReturn:
-    """Exit with `code`, also when a thread of a tool would keep the process alive.
-
-    Nothing can interrupt a sync function that hangs; everything that must be kept is in the
-    journal by now, so the process does not wait for it.
-    """
-    with suppress(BrokenPipeError, AttributeError):  # gone, or closed from the beginning
-        sys.stdout.flush()
-        sys.stderr.flush()
-    main = threading.main_thread()
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not main):
-        os._exit(code)
-    sys.exit(code)

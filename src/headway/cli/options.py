@@ -174,6 +174,14 @@ Values = Annotated[
         "repeated. A name that does not exist lists those that do.",
     ),
 ]
+Loop = Annotated[
+    Literal["auto", "uvloop", "asyncio"],
+    typer.Option(
+        envvar="HEADWAY_LOOP",
+        help="The event loop. auto: uvloop, unless the server sets a policy for event loops or "
+        "nest_asyncio is installed, which cannot patch uvloop.",
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(envvar="HEADWAY_LOG_LEVEL", help="How much to log on stderr."),

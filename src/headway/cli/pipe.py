@@ -6,17 +6,18 @@ tried first, and a thread that depends on nobody else sees that it does not take
 """
 
 import asyncio
-import importlib.util
 import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from headway.cli.children import end_children, end_children_within, kill_children
+from headway.cli.ending import Deadline
 from headway.cli.exits import report, root_of, start_failure
+from headway.cli.loops import LoopName, run
+from headway.cli.signals import stop_on_signals
 from headway.cli.streams import Streams
 from headway.errors import HeadwayError
 from headway.server import HeadwayApp, asgi
@@ -43,40 +44,6 @@ SWITCH_INTERVAL = 0.0005
 """As over HTTP: how long the event loop waits for a thread that computes."""
 
 
-class _Deadline:
-    """Ends the process, and what it started, when the orderly way takes too long.
-
-    A thread, because the event loop may be what hangs.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_running = False
-        self._is_over = threading.Event()
-
-    def begin(self) -> None:
-        """The end has begun; from any thread, and as often as anybody notices."""
-        with self._lock:
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, name="headway-deadline", daemon=True).start()
-
-    def lift(self) -> None:
-        """The end is over, and the process has something else to do."""
-        self._is_over.set()
-
-    def _run(self) -> None:
-        steps: tuple[tuple[float, Callable[[], object]], ...] = (
-            (ASK_CHILDREN, lambda: end_children(signal.SIGTERM)),
-            (KILL_CHILDREN - ASK_CHILDREN, kill_children),
-            (LEAVE - KILL_CHILDREN, lambda: leave_at_once(0)),
-        )
-        for seconds, step in steps:
-            if self._is_over.wait(seconds):
-                return
-            step()
-
-
 def leave_at_once(code: int) -> None:
     """End the process and its children here and now; the journal is safe against this."""
     kill_children()
@@ -84,7 +51,13 @@ def leave_at_once(code: int) -> None:
 
 
 def serve_pipe(
-    server: object, *, streams: Streams, journal: str, settings: Settings, stays: bool = False
+    server: object,
+    *,
+    streams: Streams,
+    journal: str,
+    settings: Settings,
+    loop: LoopName = "auto",
+    stays: bool = False,
 ) -> None:
     """Serve `server` to the client behind `streams` until it closes its end, or a signal comes.
 
@@ -97,25 +70,21 @@ def serve_pipe(
     """
     app = asgi(server, journal=journal, settings=settings)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    deadline = _Deadline()
-    runner = asyncio.Runner(loop_factory=_loop_factory())
+    deadline = Deadline(
+        (ASK_CHILDREN, partial(end_children, signal.SIGTERM)),
+        (KILL_CHILDREN, kill_children),
+        (LEAVE, partial(leave_at_once, 0)),
+    )
     try:
-        runner.run(_serve(app, streams, deadline))
+        run(lambda: _serve(app, streams, deadline), loop=loop)
     finally:
         deadline.begin()
         end_children_within(CHILDREN_GRACE)
-        if not _has_threads():
-            runner.close()  # else it would wait for one that does not come back
         if stays:
-            deadline.lift()
+            deadline.cancel()
 
 
-def _has_threads() -> bool:
-    main = threading.main_thread()
-    return any(not thread.daemon for thread in threading.enumerate() if thread is not main)
-
-
-async def _serve(app: HeadwayApp, streams: Streams, deadline: _Deadline) -> None:
+async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
     longest = app.engine.settings.max_body
     pipe = Pipe(streams.source, streams.sink, longest=longest, on_end=deadline.begin)
     is_ready = False
@@ -125,7 +94,14 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: _Deadline) -> None
         is_ready = True
         report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
-    _stop_on_signals(pipe, deadline)
+    loop = asyncio.get_running_loop()
+
+    def stop(_number: int) -> None:
+        deadline.begin()
+        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
+            loop.call_soon_threadsafe(pipe.end)
+
+    stop_on_signals(stop, lambda number: leave_at_once(128 + number))
     try:
         await app.serve_pipe(pipe, ready=ready)
     except Exception as error:
@@ -133,36 +109,3 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: _Deadline) -> None
             raise start_failure(root_of(error)) from None
         logger.error("the server's own shutdown code raised", exc_info=error)
         raise HeadwayError(f"the server did not stop cleanly: {root_of(error)}") from None
-
-
-def _stop_on_signals(pipe: Pipe, deadline: _Deadline) -> None:
-    """First signal: an orderly end. Second: now.
-
-    Handlers of the process and not of the loop, so that they run when the loop hangs.
-    """
-    loop = asyncio.get_running_loop()
-    told: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if told:
-            leave_at_once(128 + number)
-        told.append(number)
-        deadline.begin()
-        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
-            loop.call_soon_threadsafe(pipe.end)
-
-    for number in (signal.SIGINT, signal.SIGTERM, *_of_terminals()):
-        signal.signal(number, stop)
-
-
-def _of_terminals() -> list[signal.Signals]:
-    """The signal of a terminal that was closed, where there is one."""
-    return [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -22,6 +22,7 @@ def run(
     workers: options.Workers = 1,
     stateless: options.Stateless = False,
     grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    loop: options.Loop = "auto",
     set_: options.Values = None,
     log_level: options.LogLevel = "info",
 ) -> int:
@@ -48,4 +49,5 @@ def run(
         listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
+        loop=loop,
     )

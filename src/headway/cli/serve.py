@@ -55,6 +55,7 @@ def serve(
     workers: options.Workers = 1,
     stateless: options.Stateless = False,
     grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    loop: options.Loop = "auto",
     set_: options.Values = None,
     log_level: options.LogLevel = "info",
 ) -> int:
@@ -85,4 +86,5 @@ def serve(
         listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
+        loop=loop,
     )

@@ -8,22 +8,24 @@ traceback.
 
 import asyncio
 import errno
-import importlib.util
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import uvicorn
 
 from headway.cli.connections import Connection, Doorkeeper, protocol
 from headway.cli.door import close_door
+from headway.cli.ending import Deadline, give_up
 from headway.cli.exits import report, root_of, start_failure
-from headway.errors import HeadwayError, SetupError
+from headway.cli.loops import LoopName, run
+from headway.cli.signals import stop_on_signals
+from headway.errors import CodeEnded, HeadwayError, SetupError
 from headway.settings import Settings
 from headway.tally import Tally
 
@@ -41,6 +43,10 @@ GRACE = 30.0
 
 LAST = 3
 """Seconds after that for last answers to be sent; what goes on by then is stopped."""
+
+MARGIN = 9.0
+"""Seconds that an end may take beyond `grace` and `notice`: shielded parts of tools, requests on
+their way, last answers. Then the process ends, whatever still runs in it."""
 
 MOMENT = 0.5
 """Seconds from a connection to its request, at the most. Connections are not closed earlier."""
@@ -133,11 +139,16 @@ def origin_of(listener: socket.socket) -> str:
 
 
 class _Lifespan:
-    """Keeps what the app's lifespan raises, for the caller instead of uvicorn's log."""
+    """Keeps what the app's lifespan raises, for the caller instead of uvicorn's log.
 
-    def __init__(self, app: App) -> None:
+    `on_end` is called when it ends while the app is served: what a task does that the server's
+    own lifespan began may end it at any time, and nobody serves without one.
+    """
+
+    def __init__(self, app: App, on_end: Callable[[], object]) -> None:
         self.app = app
         self.failure: HeadwayError | None = None
+        self._on_end = on_end
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
@@ -145,7 +156,13 @@ class _Lifespan:
         return self.app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        phase = "startup"
+        phase, is_told = "startup", False
+
+        async def watched_receive() -> Message:
+            nonlocal is_told
+            message = await receive()
+            is_told = message["type"] == "lifespan.shutdown"
+            return message
 
         async def watched_send(message: Message) -> None:
             nonlocal phase
@@ -157,15 +174,28 @@ class _Lifespan:
             await send(message)
 
         try:
-            await self.app(scope, receive, watched_send)
+            await self.app(scope, watched_receive, watched_send)
         except Exception as error:
-            if phase == "startup":
-                self.failure = start_failure(root_of(error))
-            else:
-                logger.error("the server's own shutdown code raised", exc_info=error)
-                self.failure = HeadwayError(f"the server did not stop cleanly: {error}")
-        if self.failure is not None:
+            self.failure = _lifespan_failure(root_of(error), phase, is_told=is_told)
+        if self.failure is not None and (phase == "startup" or is_told):
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
+        if phase != "startup" and not is_told:
+            self.failure = self.failure or HeadwayError("the server's own lifespan has ended")
+            self._on_end()
+
+
+def _lifespan_failure(error: BaseException, phase: str, *, is_told: bool) -> HeadwayError:
+    """The reason why the server cannot start, did not stop cleanly, or cannot go on."""
+    if phase == "startup":
+        return start_failure(error)
+    if is_told:
+        logger.error("the server's own shutdown code raised", exc_info=error)
+        return HeadwayError(f"the server did not stop cleanly: {error}")
+    logger.error("the server's own lifespan ended while it was served", exc_info=error)
+    did = f"raised {type(error).__name__}: {error}"
+    return HeadwayError(
+        f"the server's own lifespan {error if isinstance(error, CodeEnded) else did}"
+    )
 
 
 class _Server(uvicorn.Server):
@@ -178,7 +208,7 @@ class _Server(uvicorn.Server):
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
         self._patience = max(MOMENT, settings.notice)
-        self._watched = _Lifespan(app)
+        self._watched = _Lifespan(app, self._end)
         self._doorkeeper = Doorkeeper(settings, app.tally if isinstance(app, Counting) else None)
         self.ready = asyncio.get_running_loop().create_future()
         super().__init__(
@@ -195,6 +225,9 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=LAST,
             )
         )
+
+    def _end(self) -> None:
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -273,32 +306,24 @@ def _quiet_uvicorn() -> None:
     logging.getLogger("uvicorn.error").addFilter(_without_uvicorns_sentence)
 
 
-@contextmanager
-def _stop_on_signals(server: _Server, *, is_alone: bool) -> Generator[None]:
-    """First SIGINT or SIGTERM: an orderly end. Second: now."""
+def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
+    """First signal: an orderly end, that takes no more than `limit` seconds. Second: now."""
     loop = asyncio.get_running_loop()
+    deadline = Deadline((limit, partial(give_up, limit)))
     stopping: list[asyncio.Task[None]] = []
 
-    def stop(number: int) -> None:
-        if stopping:
-            # Whatever hangs cannot be trusted to end; the journal is safe against this.
-            os._exit(128 + number)
+    def begin() -> None:
         if is_alone:
             report("finishing what runs; Ctrl+C again stops at once")
         stopping.append(loop.create_task(server.stop()))
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, stop, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda n, _frame: loop.call_soon_threadsafe(stop, n))
-    try:
-        yield
-    finally:
-        for number in numbers:
-            with suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
+    def stop(_number: int) -> None:
+        deadline.begin()
+        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
+            loop.call_soon_threadsafe(begin)
+
+    # Whatever hangs cannot be trusted to end; the journal is safe against this.
+    stop_on_signals(stop, lambda number: os._exit(128 + number))
 
 
 async def _serve(
@@ -311,16 +336,8 @@ async def _serve(
 ) -> None:
     server = _Server(app, grace, settings, is_shared=not is_alone)
     server.ready.add_done_callback(lambda _: announce(origin_of(listener)))
-    with _stop_on_signals(server, is_alone=is_alone):
-        await server.serve(sockets=[listener])
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
+    _stop_on_signals(server, grace + settings.notice + MARGIN, is_alone=is_alone)
+    await server.serve(sockets=[listener])
 
 
 def serve_until_stopped(
@@ -331,14 +348,15 @@ def serve_until_stopped(
     grace: float = GRACE,
     settings: Settings | None = None,
     is_alone: bool = True,
+    loop: LoopName = "auto",
 ) -> None:
     """Serve `app` on `listener` until a signal ends it; `announce` gets the origin when ready.
 
     Of `settings` it is what clients may do before there is a request that counts here. Who is not
     alone leaves what is to be said of its end to its parent.
 
-    The first SIGINT or SIGTERM drains the app and lets answers be sent, the second ends the
-    process at once.
+    The first SIGINT, SIGTERM, SIGHUP or SIGQUIT drains the app and lets answers be sent, the second
+    ends the process at once. It ends in any case `MARGIN` seconds after what it may take.
 
     Raises:
         SetupError: The app could not start.
@@ -346,8 +364,9 @@ def serve_until_stopped(
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     _quiet_uvicorn()
-    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, listener, announce, grace, settings or Settings(), is_alone))
+    chosen = settings or Settings()
+    with listener:
+        run(lambda: _serve(app, listener, announce, grace, chosen, is_alone), loop=loop)
 
 
 @asynccontextmanager

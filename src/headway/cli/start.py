@@ -11,6 +11,7 @@ from headway.transport.guard import ON_COMMAND_LINE, Advice
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
+    from headway.cli.loops import LoopName
     from headway.cli.streams import Streams
 
 
@@ -33,6 +34,7 @@ def start(
     settings: Settings,
     streams: "Streams | None" = None,
     advice: Advice = ON_COMMAND_LINE,
+    loop: "LoopName" = "auto",
 ) -> int:
     """Serve `server` until a signal ends it, and say on stderr where it is; gives the exit code.
 
@@ -41,15 +43,15 @@ def start(
     if streams is not None:
         from headway.cli.pipe import serve_pipe
 
-        serve_pipe(server, streams=streams, journal=journal, settings=settings)
+        serve_pipe(server, streams=streams, journal=journal, settings=settings, loop=loop)
         return 0
     from headway.cli.crew import check_journal, post_of_worker
 
     post = post_of_worker()
     if post is None and listen.workers > 1:
         check_journal(journal)
-        return _start_crew(server, listen)
-    _serve(server, journal, listen, settings, post, advice)
+        return _start_crew(server, listen, settings)
+    _serve(server, journal, listen, settings, post, advice, loop)
     return 0
 
 
@@ -60,6 +62,7 @@ def _serve(
     settings: Settings,
     post: "Post | None",
     advice: Advice,
+    loop: "LoopName",
 ) -> None:
     from headway.cli.serving import bind, serve_until_stopped
 
@@ -86,12 +89,13 @@ def _serve(
         grace=listen.grace,
         settings=settings,
         is_alone=post is None,
+        loop=loop,
     )
 
 
-def _start_crew(server: object, listen: Listen) -> int:
+def _start_crew(server: object, listen: Listen, settings: Settings) -> int:
     from headway.cli.crew import Crew
-    from headway.cli.serving import listening, origin_of
+    from headway.cli.serving import MARGIN, listening, origin_of
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
     where = f"{origin_of(listener)}{listen.path}"
@@ -100,6 +104,14 @@ def _start_crew(server: object, listen: Listen) -> int:
         report(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
 
     async def serve() -> int:
-        return await Crew(listener, listen.workers, announce).serve()
+        crew = Crew(
+            listener,
+            listen.workers,
+            announce,
+            hold_timeout=settings.hold_timeout,
+            # Each of them ends itself before.
+            stop_timeout=listen.grace + settings.notice + MARGIN + 2,
+        )
+        return await crew.serve()
 
     return asyncio.run(serve())

@@ -1,6 +1,5 @@
 """`headway tools`: what a server can do."""
 
-import asyncio
 import inspect
 import json
 import sys
@@ -56,12 +55,13 @@ def tools(
 ) -> None:
     """List a server's tools with their descriptions and arguments."""
     from headway.cli import peer
+    from headway.cli.loops import run
 
     async def listed() -> Sequence["Tool"]:
         async with peer.peer(place, era=era, headers=headers_of(header)) as client:
             return await peer.list_tools(client)
 
-    found = asyncio.run(listed())
+    found = run(listed, loop="asyncio")
     if output == "json":
         print(json.dumps([t.model_dump(by_alias=True, exclude_none=True) for t in found]))
     elif sys.stdout.isatty():

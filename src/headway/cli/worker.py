@@ -40,6 +40,7 @@ def worker(
         int | None,
         typer.Option(min=1, max=65535, help="Answer /healthz and /readyz on this port."),
     ] = None,
+    loop: options.Loop = "auto",
     set_: options.Values = None,
     log_level: options.LogLevel = "info",
 ) -> None:
@@ -74,4 +75,4 @@ def worker(
     def announce() -> None:
         report(f"working for {made.name}: {shown}, {concurrency} at once (Ctrl+C to stop)")
 
-    work_until_stopped(made, grace=grace, announce=announce, probe=health_port)
+    work_until_stopped(made, grace=grace, announce=announce, probe=health_port, loop=loop)

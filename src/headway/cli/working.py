@@ -1,48 +1,52 @@
 """Driving a worker: the signals, the probe for an orchestrator, and an orderly end."""
 
 import asyncio
-import importlib.util
 import logging
 import os
-import signal
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
+from headway.cli.ending import Deadline, give_up
 from headway.cli.exits import report, start_failure
+from headway.cli.loops import LoopName, run
+from headway.cli.signals import stop_on_signals
 from headway.errors import HeadwayError
 from headway.workers import Worker
 
 logger = logging.getLogger(__name__)
+
+MARGIN = 9.0
+"""Seconds that an end may take beyond `grace`, as of a server: shielded parts, the journal."""
 
 _PROBE = 4096
 """Bytes of a probe's request that are read."""
 
 
 def work_until_stopped(
-    worker: Worker, *, grace: float, announce: Callable[[], object], probe: int | None = None
+    worker: Worker,
+    *,
+    grace: float,
+    announce: Callable[[], object],
+    probe: int | None = None,
+    loop: LoopName = "auto",
 ) -> None:
     """Have a worker work until a signal ends it; `announce` is called when it does.
 
-    The first SIGINT or SIGTERM lets runs finish, the second ends the process at once. On the
-    port `probe` it answers `/healthz` and `/readyz`.
+    The first SIGINT, SIGTERM, SIGHUP or SIGQUIT lets runs finish, the second ends the process at
+    once. On the port `probe` it answers `/healthz` and `/readyz`.
 
     Raises:
         SetupError: It could not start.
         HeadwayError: A queue cannot be served.
     """
-    factory = None
-    if importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_work(worker, grace, announce, probe))
+    run(lambda: _work(worker, grace, announce, probe), loop=loop)
 
 
 async def _work(
     worker: Worker, grace: float, announce: Callable[[], object], probe: int | None
 ) -> None:
-    stopped = _stopped_by_signals()
+    stopped = _stopped_by_signals(grace + MARGIN)
     has_started = False
     try:
         async with _probed(worker, probe), worker.running():
@@ -78,21 +82,21 @@ async def _drain(worker: Worker, grace: float) -> None:
         logger.warning("runs were stopped that took longer than %g s to finish", grace)
 
 
-def _stopped_by_signals() -> asyncio.Event:
-    """Set at the first SIGINT or SIGTERM; the second one ends the process."""
+def _stopped_by_signals(limit: float) -> asyncio.Event:
+    """Set at the first signal; the second one ends the process, and so do `limit` seconds."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    deadline = Deadline((limit, partial(give_up, limit)))
 
-    def stop(number: int) -> None:
-        if stopped.is_set():
-            os._exit(128 + number)
+    def begin() -> None:
         report("finishing what runs; Ctrl+C again stops at once")
         stopped.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda n, _frame: loop.call_soon_threadsafe(stop, n))
+    def stop(_number: int) -> None:
+        deadline.begin()
+        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
+            loop.call_soon_threadsafe(begin)
+
+    stop_on_signals(stop, lambda number: os._exit(128 + number))
     return stopped
 
 

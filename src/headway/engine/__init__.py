@@ -5,6 +5,7 @@ from headway.engine.counting import losses
 from headway.engine.current import current_run
 from headway.engine.drain import finish, give_back, leave_shields
 from headway.engine.engine import Engine
+from headway.engine.failures import as_exception, contained, lifespan_of
 from headway.engine.following import Following
 from headway.engine.gate import Gate
 from headway.engine.inbox import ask, inbox_of, read_inbox
@@ -31,8 +32,10 @@ __all__ = [
     "ToolOptions",
     "admit",
     "as_event",
+    "as_exception",
     "ask",
     "client_error",
+    "contained",
     "current_run",
     "finish",
     "give_back",
@@ -42,6 +45,7 @@ __all__ = [
     "launch",
     "launch_once",
     "leave_shields",
+    "lifespan_of",
     "losses",
     "order",
     "read_inbox",

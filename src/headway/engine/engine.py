@@ -14,8 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
-from mcp_types import INTERNAL_ERROR
 from msgspec import structs
 
 from headway.clock import Clock
@@ -24,6 +22,14 @@ from headway.engine.counting import count_end
 from headway.engine.current import current_run
 from headway.engine.dispatch import Dispatch
 from headway.engine.drain import leave
+from headway.engine.endings import (
+    end_in_queue,
+    end_of_failure,
+    end_of_result,
+    end_of_time,
+    stoppable,
+)
+from headway.engine.failures import Kind, judge
 from headway.engine.gate import Gate
 from headway.engine.inbox import Inboxes
 from headway.engine.keys import NOT_BEGUN, Keys
@@ -33,30 +39,19 @@ from headway.engine.places import Places, busy, stopping
 from headway.engine.processes import call_of, new_call, process_of
 from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.restart import is_found, restartable, sweep
-from headway.engine.results import completed, is_success
+from headway.engine.results import is_success
 from headway.engine.revival import Revival
 from headway.engine.run import Run
 from headway.engine.stopping import STOPPED, TAKEN_OVER
 from headway.engine.work import Work
-from headway.errors import JournalError, RunCancelled, ToolTimeout
-from headway.events import (
-    Event,
-    Failed,
-    HandedOver,
-    Interrupted,
-    Restartable,
-    Started,
-    encode_json,
-)
+from headway.errors import JournalError
+from headway.events import Event, HandedOver, Restartable, Started
 from headway.journal import Journal
 from headway.runs import RunView
 from headway.settings import Settings
 from headway.tally import Tally
 
 logger = logging.getLogger(__name__)
-
-REQUEST_TIMEOUT = -32001
-"""JSON-RPC code of a run that hit its time limit; the number the TypeScript SDK uses."""
 
 STOP_WITHIN = 10.0
 """Seconds that runs get to end by themselves when the engine stops."""
@@ -85,6 +80,7 @@ class Engine:
         self.tally = tally or Tally()
         self.places = Places(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop_life: asyncio.Task[None] | None = None
         self.keys = Keys(journal)
         self._orders = Orders(journal, self.runs)
         self.revival = Revival(self)
@@ -115,6 +111,7 @@ class Engine:
         """Make ready on the running loop."""
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
+        self._loop_life = asyncio.create_task(_last_as_long_as_the_loop())
         await self.lease.take()
 
     async def stop(self) -> None:
@@ -130,12 +127,19 @@ class Engine:
             await asyncio.wait(self._tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
-            self._end(run, _ended_in_queue(run))
+            self._end(run, end_in_queue(run))
         await self.dispatch.stop()
         await self.inboxes.stop()
         await self.keys.stop()
         await self._orders.close()
         await self.lease.release()
+        if self._loop_life is not None:
+            self._loop_life.cancel()
+
+    @property
+    def _is_loop_ending(self) -> bool:
+        """Whether all tasks of the loop are being cancelled, and not a run by its own code."""
+        return self._loop_life is not None and self._loop_life.cancelling() > 0
 
     @property
     def offers_handles(self) -> bool:
@@ -281,7 +285,7 @@ class Engine:
             else:
                 self._end(run, run.stopping)
         except asyncio.CancelledError:
-            self._end(run, _ended_in_queue(run))
+            self._end(run, end_in_queue(run))
             if run.stopping is None:
                 raise
         finally:
@@ -305,31 +309,26 @@ class Engine:
     async def _execute(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
-        event: Event = Interrupted("the server stopped before the run was done")
-        result: dict[str, Any] | None = None
+        end, result = end_in_queue(run), None
         timer = None
         if limit is not None:
-            timer = self.clock.call_later(limit, partial(run.stop, _timeout(run, limit)))
+            timer = self.clock.call_later(limit, partial(run.stop, end_of_time(run, limit)))
         try:
             run.append(Started())
             run.start_beating()
-            with anyio.CancelScope() as run.scope:
-                if run.stopping is not None:
-                    run.scope.cancel()
+            with stoppable(run):
                 result = await request.execute(request.context)
-                event = completed(run, result, most=self.most_result)
-            if run.scope.cancelled_caught and run.stopping is not None:
-                event = run.stopping
-        except RunCancelled:
-            event = run.stopping or event
-        except Exception as error:  # noqa: BLE001 - the user's tool: anything can come out
-            event = _failure(run, error)
+            end, result = end_of_result(run, result, most=self.most_result)
+        except BaseException as error:
+            failure = judge(error, asked=run.stopping is not None, ending=self._is_loop_ending)
+            end, result = end_of_failure(run, failure, error)
+            if failure.kind is Kind.PASSING:
+                raise
         finally:
             current_run.reset(token)
-            run.scope = None
             if timer is not None:
                 timer.cancel()
-            self._end(run, event, result)
+            self._end(run, end, result)
 
     def _give_up(self, run: Run) -> None:
         """A stopped run does not come back: end it for those who read it."""
@@ -339,7 +338,7 @@ class Engine:
                 run.reference,
                 run.target or run.method,
             )
-            self._end(run, _ended_in_queue(run))
+            self._end(run, end_in_queue(run))
 
     def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
         """Write the terminal entry, unless there is one, and count the run."""
@@ -386,21 +385,5 @@ def _silent(_ahead: int) -> None:
     pass
 
 
-def _ended_in_queue(run: Run) -> Event:
-    return run.stopping or Interrupted("the server stopped before the run began")
-
-
-def _timeout(run: Run, limit: float) -> Event:
-    error = ToolTimeout(limit)
-    return Failed(REQUEST_TIMEOUT, f"{run.target or run.method} {error} and was stopped")
-
-
-def _failure(run: Run, error: Exception) -> Event:
-    """The terminal event for what a handler raised; nothing of an unexpected error leaks."""
-    known = handler_exception_to_error_data(error)
-    if known is not None:
-        data = None if known.data is None else encode_json(known.data)
-        return Failed(known.code, known.message, data)
-    reference = run.reference
-    logger.error("run %s: the handler raised", reference, exc_info=error)
-    return Failed(INTERNAL_ERROR, f"Internal server error (reference {reference})")
+async def _last_as_long_as_the_loop() -> None:
+    await asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from headway.clock import Timer
+from headway.engine.failures import contained
 from headway.events import Interrupted
 
 if TYPE_CHECKING:
@@ -124,10 +125,14 @@ class Stopping:
 
 async def _tell(hook: Hook, reference: str) -> None:
     """Call it without holding anybody up, and survive what it raises."""
-    try:
-        if inspect.iscoroutinefunction(hook):
-            await hook()
-        else:
-            await asyncio.to_thread(hook)
-    except Exception:  # the author's function: it may raise anything
-        logger.exception("run %s: what on_cancel() was given failed", reference)
+    who = f"run {reference}: what on_cancel() was given"
+    if not inspect.iscoroutinefunction(hook):
+        await asyncio.to_thread(_call, hook, who)
+        return
+    with contained(who):
+        await hook()
+
+
+def _call(hook: Hook, who: str) -> None:
+    with contained(who):
+        hook()

@@ -21,6 +21,7 @@ from threading import RLock
 from typing import Any, Protocol
 
 from headway.engine.current import current_run
+from headway.engine.failures import contained
 from headway.engine.pacing import UNKNOWN, Pacer, finite
 from headway.events import Progress
 
@@ -284,8 +285,6 @@ def innermost(root: "Root | None") -> Node | None:
 
 def describe(label: Label, item: object) -> str:
     """The message for an item; empty when the author's label fails."""
-    try:
+    with contained("no message for an item: the label of track()"):
         return str(label(item) if callable(label) else label.format(item=item))
-    except Exception:  # the author's function: it may raise anything
-        logger.exception("no message for an item: the label of track() failed")
-        return ""
+    return ""

@@ -17,7 +17,16 @@ from mcp_types import ClientCapabilities, Implementation, InitializeRequestParam
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 from headway.clock import Clock
-from headway.engine import Engine, Request, Run, RunContext, ToolOptions, current_run, tell
+from headway.engine import (
+    Engine,
+    Request,
+    Run,
+    RunContext,
+    ToolOptions,
+    current_run,
+    lifespan_of,
+    tell,
+)
 from headway.engine.recorder import Recorder
 from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
 from headway.journal import open_journal
@@ -73,7 +82,7 @@ async def run_tool(
     journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
     options = served.options_of if settings is not None else _unpaced(served)
     engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
-    async with asyncio.timeout(timeout), journal, low.lifespan(low) as state:
+    async with asyncio.timeout(timeout), journal, lifespan_of(low.lifespan(low)) as state:
         await engine.start()
         try:
             runner = ServerRunner(low, _connection(), state)

@@ -19,7 +19,17 @@ from mcp.shared.jsonrpc_dispatcher import (
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
-from headway.engine import Engine, Request, Run, RunContext, admit, is_id_of_run, launch, order
+from headway.engine import (
+    Engine,
+    Request,
+    Run,
+    RunContext,
+    admit,
+    as_exception,
+    is_id_of_run,
+    launch,
+    order,
+)
 from headway.errors import JournalError, ProtocolError, StreamNotFound, journal_away
 from headway.events import (
     InputAnswered,
@@ -71,8 +81,11 @@ class Dialogue:
         """
         try:
             result = await self._kernel.legacy(self._runner(session), message)(context)
-        except Exception as error:  # noqa: BLE001 - the server's middleware may raise anything
-            raise _failed_handshake(error) from None
+        except BaseException as error:
+            raised = as_exception(error)  # the server's middleware may raise anything
+            if not isinstance(raised, Exception):
+                raise
+            raise _failed_handshake(raised, error) from None
         version = session.connection.protocol_version
         if session.is_single:
             return without_promises(result)
@@ -357,9 +370,9 @@ def _forget(session: Session, identity: str | int, context: RunContext) -> None:
     context.message_metadata.close_standalone_sse_stream = None
 
 
-def _failed_handshake(error: Exception) -> ProtocolError:
+def _failed_handshake(error: Exception, origin: BaseException) -> ProtocolError:
     known = handler_exception_to_error_data(error)
     if known is None:
-        logger.error("initialize raised", exc_info=error)
+        logger.error("initialize failed: %s", type(origin).__name__, exc_info=origin)
         return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
     return ProtocolError(known.code, known.message, status=200, data=known.data)

@@ -3,7 +3,6 @@
 The only module that drives `mcp.server.runner`.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, NamedTuple, cast
@@ -32,12 +31,10 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from headway.auth import acting_for
-from headway.engine import Execute, RunContext
+from headway.engine import Execute, RunContext, contained
 from headway.errors import ProtocolError
 from headway.events import Restartable, decode_json
 from headway.protocol.inbound import Message, refusal
-
-logger = logging.getLogger(__name__)
 
 _PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
 _LIST_PAGES = 100
@@ -138,7 +135,9 @@ class Kernel:
     ) -> None:
         """Hand a client's notification to the server."""
         inherit(self.inherited)
-        await runner.on_notify(context, cast("str", message.method), message.params)
+        method = cast("str", message.method)
+        with contained(method[:100]):
+            await runner.on_notify(context, method, message.params)
 
     async def check_param_headers(
         self, route: InboundModernRoute, message: Message, headers: Headers, context: RunContext
@@ -188,13 +187,11 @@ class Kernel:
         """
         # Servers before mcp 2.3 have no look-up.
         lookup = getattr(self.server, "get_tool_input_schema", None)
-        try:
+        with contained(f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"):
             if lookup is not None:
                 return lookup(tool)
             if self.server.get_request_handler("tools/list") is not None:
                 return await self._listed_schema(route, tool, context)
-        except Exception:  # the server's own code: it may raise anything
-            logger.exception("Mcp-Param headers of %r were not checked", tool)
         return None
 
     async def _listed_schema(

@@ -1,0 +1,51 @@
+"""What several tasks of one tool raise together, told as one tool would tell it.
+
+A task group raises a group even of a single exception. The SDK takes any group for a crash, and
+with it what an author raised for the model to read, or as a protocol error.
+"""
+
+from typing import cast
+
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ToolError,
+    UnexpectedResourceError,
+    UnexpectedToolError,
+)
+from mcp.shared.exceptions import MCPError
+
+from headway.engine.failures import leaves
+
+_CRASHES = (UnexpectedToolError, UnexpectedResourceError)
+
+
+def told_together(tool: str, error: UnexpectedToolError) -> Exception:
+    """Return what to raise for a tool that raised a group: what its members would be alone.
+
+    Texts that were raised for the model come one behind the other; where there are crashes beside
+    them they are counted, and it stays a crash. All protocol errors: the first one. A group of
+    crashes alone, and what is no group, is left as the SDK has it.
+    """
+    group = error.__cause__
+    if not isinstance(group, ExceptionGroup):
+        return error
+    members = leaves(cast("ExceptionGroup[Exception]", group))
+    if all(isinstance(member, MCPError) for member in members):
+        return cast("MCPError", members[0])
+    texts = list(dict.fromkeys(filter(None, map(_deliberate, members))))
+    if not texts:
+        return error
+    crashes = sum(_deliberate(member) is None for member in members)
+    if crashes:
+        texts.append(f"and {crashes} unexpected error{'s' if crashes > 1 else ''}")
+    kind = UnexpectedToolError if crashes else ToolError
+    return kind(f"Error executing tool {tool}: {'; '.join(texts)}")
+
+
+def _deliberate(error: BaseException) -> str | None:
+    """The text of what an author raised for a client to read; None of a crash."""
+    if isinstance(error, MCPError):
+        return error.error.message
+    if isinstance(error, ToolError | ResourceError) and not isinstance(error, _CRASHES):
+        return str(error)
+    return None
