@@ -36,7 +36,7 @@ DEADLINE = 1000
 """Milliseconds after which the impatient clients give up, as 60 s is in the field."""
 
 TASKS = ("fastmcp==4.1.4", "fastmcp-tasks==4.1.4")
-"""The newest client with the tasks extension; it takes no other FastMCP than the one of its number."""
+"""The newest client with the tasks extension; it takes the FastMCP of its own number only."""
 
 Step = dict[str, Any]
 

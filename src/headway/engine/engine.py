@@ -24,6 +24,7 @@ from headway.engine.counting import count_end
 from headway.engine.current import current_run
 from headway.engine.dispatch import Dispatch
 from headway.engine.drain import leave
+from headway.engine.following import OtherFailed
 from headway.engine.gate import Gate
 from headway.engine.inbox import Inboxes
 from headway.engine.keys import NOT_BEGUN, Keys
@@ -33,7 +34,7 @@ from headway.engine.places import Places, busy, stopping
 from headway.engine.processes import call_of, new_call, process_of
 from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.restart import is_found, restartable, sweep
-from headway.engine.results import completed, is_success
+from headway.engine.results import completed, is_success, text_of
 from headway.engine.revival import Revival
 from headway.engine.run import Run
 from headway.engine.stopping import STOPPED, TAKEN_OVER
@@ -141,6 +142,11 @@ class Engine:
         """Whether a call may be answered with a plain handle: author or operator said when."""
         own = self.settings.hand_over
         return (own is not None and own < inf) or self.has_windows()
+
+    @property
+    def offers_tasks(self) -> bool:
+        """Whether a call of a client that knows tasks may become one."""
+        return self.settings.hand_over != inf or self.has_windows()
 
     def handed_over(self, run: Run) -> HandedOver:
         """The fact that a run has a handle from now on."""
@@ -395,11 +401,14 @@ def _timeout(run: Run, limit: float) -> Event:
 
 
 def _failure(run: Run, error: Exception) -> Event:
-    """The terminal event for what a handler raised; nothing of an unexpected error leaks."""
+    """The terminal event for what a handler raised; who is told of it is the reader's affair."""
+    if isinstance(error, OtherFailed):
+        return error.end
     known = handler_exception_to_error_data(error)
     if known is not None:
         data = None if known.data is None else encode_json(known.data)
         return Failed(known.code, known.message, data)
     reference = run.reference
     logger.error("run %s: the handler raised", reference, exc_info=error)
-    return Failed(INTERNAL_ERROR, f"Internal server error (reference {reference})")
+    text = f"Internal server error (reference {reference})"
+    return Failed(INTERNAL_ERROR, text, raised=text_of(error))

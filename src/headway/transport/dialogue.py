@@ -19,7 +19,17 @@ from mcp.shared.jsonrpc_dispatcher import (
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
-from headway.engine import Engine, Request, Run, RunContext, admit, is_id_of_run, launch, order
+from headway.engine import (
+    Engine,
+    Request,
+    Run,
+    RunContext,
+    admit,
+    is_id_of_run,
+    launch,
+    order,
+    text_of,
+)
 from headway.errors import JournalError, ProtocolError, StreamNotFound, journal_away
 from headway.events import (
     InputAnswered,
@@ -31,7 +41,8 @@ from headway.events import (
     Unsubscribed,
     encode_json,
 )
-from headway.protocol import tasks_2025
+from headway.handlers import has_own
+from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era, without_promises
 from headway.protocol.inbound import Message, read_message
@@ -201,6 +212,10 @@ class Dialogue:
                 METHOD_NOT_FOUND, f"{message.target} has to be a task; call it with 'task'"
             )
 
+    def is_for_author(self, method: str) -> bool:
+        """Whether the server's author handles a method himself."""
+        return has_own(self._kernel.server, method)
+
     async def take(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.
 
@@ -361,5 +376,8 @@ def _failed_handshake(error: Exception) -> ProtocolError:
     known = handler_exception_to_error_data(error)
     if known is None:
         logger.error("initialize raised", exc_info=error)
+        text = text_of(error)
+        if text is not None:
+            return ProtocolError(render.RAISED, text, status=200)
         return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
     return ProtocolError(known.code, known.message, status=200, data=known.data)
