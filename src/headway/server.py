@@ -14,14 +14,13 @@ from typing import Any, cast
 
 from mcp.server import MCPServer
 from mcp.server.lowlevel import Server
-from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.models import InitializationOptions
 from mcp.server.subscriptions import SubscriptionBus
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from headway import handles, levels, prompts, resources, tasks
+from headway import additions
 from headway.api import Headway
 from headway.clock import Clock
 from headway.engine import DEFAULT_QUEUE, Engine, ToolOptions, finish, give_back, leave_shields
@@ -59,9 +58,13 @@ class Served:
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
     listed: Callable[[], Awaitable[Iterable[Any]]] | None = None
-    """Lists its tools outside of any request; None where only a client can ask."""
+    """Lists its tools outside of any request; None where only a client may ask."""
     is_ours: bool = False
     """Whether it is a `Headway`, whose lists may show what Headway adds."""
+    is_bare: bool = False
+    """Whether the SDK wrote its handlers, and the words of their errors."""
+    may_list: bool = True
+    """Whether its handlers can list without its middleware, which may count what clients ask."""
 
     async def tool_names(self) -> list[str]:
         """The names of its tools, as far as it tells them before a client asks."""
@@ -69,6 +72,15 @@ class Served:
         with suppress(Exception):  # its own code; `tools/list` will tell
             names += [tool.name for tool in await self.listed()] if self.listed else []
         return names
+
+    def is_tool(self, name: str) -> bool:
+        """Whether it has a tool of this name, as far as it tells without listing any."""
+        # Servers before mcp 2.3 have no look-up.
+        lookup = getattr(self.low, "get_tool_input_schema", None)
+        try:
+            return lookup is not None and lookup(name) is not None
+        except Exception:  # noqa: BLE001 - its own code; `tools/list` will tell
+            return False
 
     def options_of(self, tool: str) -> ToolOptions:
         """What the author set for a tool."""
@@ -129,17 +141,21 @@ class HeadwayApp:
         settings: Settings,
         clock: Clock,
     ) -> None:
-        equipped(served)
+        low = equipped(served)
         self.name = served.name
         self.path = path
         self.journal = journal
         self.engine = Engine(journal, settings, clock=clock, options=served.options_of)
         self.engine.has_windows = served.has_windows
-        if served.low.get_request_handler("resources/read") is not None:
+        if low.get_request_handler("resources/read") is not None:
             self.engine.most_result = settings.max_result
         self._served = served
-        self._kernel = Kernel(served.low)
+        added = additions.to_results(
+            low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
+        )
+        self._kernel = Kernel(low, added, may_list=served.may_list)
         self.tally = self.engine.tally
+        self.tally.is_tool = served.is_tool
         self._sessions = Sessions(journal, settings, clock)
         self._bridge = Bridge(served.bus, self._sessions)
         self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
@@ -339,7 +355,9 @@ def inspect_server(server: object) -> Served:
 
 def _mcp_server(server: MCPServer[Any]) -> Served:
     low: Server[Any] = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
-    bus: SubscriptionBus = server._subscriptions  # pyright: ignore[reportPrivateUsage]
+    bus: SubscriptionBus | None = server._subscriptions  # pyright: ignore[reportPrivateUsage]
+    if low.get_request_handler("subscriptions/listen") is None:
+        bus = None  # switched off: `subscriptions=False`
 
     def build(path: str, transport: HttpTransport) -> Starlette:
         app = server.streamable_http_app(streamable_http_path=path)
@@ -349,14 +367,13 @@ def _mcp_server(server: MCPServer[Any]) -> Served:
     return Served(
         name=server.name,
         low=low,
-        options=lambda: low.create_initialization_options(
-            NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
-        ),
+        options=low.create_initialization_options,
         bus=bus,
         build=build,
         tools=server.tool_options if isinstance(server, Headway) else {},
         listed=server.list_tools,
         is_ours=isinstance(server, Headway),
+        is_bare=True,
     )
 
 
@@ -392,9 +409,8 @@ def _fastmcp_server(server: Any) -> Served:
         _endpoint(app, path).session_manager = _Manager(transport)
         return app
 
-    return Served(
-        low.name, low, low.create_initialization_options, None, build, {}, server.list_tools
-    )
+    options = low.create_initialization_options
+    return Served(low.name, low, options, None, build, {}, may_list=False)
 
 
 def _endpoint(app: Starlette, path: str) -> Any:
@@ -423,9 +439,10 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 def equipped(served: Served) -> Server[Any]:
     """The low-level server, answering for what Headway adds to it."""
-    levels.equip(served.low)
-    resources.equip(served.low, listed=served.is_ours)
-    tasks.equip(served.low)
-    handles.equip(served.low)
-    prompts.equip(served.low)
+    additions.equip(
+        served.low,
+        publishes=served.bus is not None,
+        may_list=served.may_list,
+        is_bare=served.is_bare,
+    )
     return served.low
