@@ -35,7 +35,8 @@ WITHIN = 60
 DEADLINE = 1000
 """Milliseconds after which the impatient clients give up, as 60 s is in the field."""
 
-TASKS = ("fastmcp==4.1.2", "fastmcp-tasks==4.1.2")
+TASKS = ("fastmcp==4.1.4", "fastmcp-tasks==4.1.4")
+"""The newest client with the tasks extension; it takes the FastMCP of its own number only."""
 
 Step = dict[str, Any]
 

@@ -7,7 +7,6 @@ Rules of this file:
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
 - JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
   will have on the wire, so it is encoded once, however many readers it has.
-
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
@@ -124,6 +123,7 @@ class Failed(Struct, frozen=True, tag="failed", omit_defaults=True, gc=False):
     code: int
     message: str
     data: MaybeRaw = None
+    raised: str | None = None  # what an exception said that the handler let out
 
 
 class Cancelled(Struct, frozen=True, tag="cancelled", omit_defaults=True, gc=False):

@@ -4,77 +4,69 @@ Only where author or operator set a window; a server that is served unchanged li
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from math import inf
-from typing import Any, Final
+from typing import Any, TypeGuard, cast
 
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool, ToolExecution
+from mcp_types import CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.engine import Engine, Following, Run, ask, current_run
 from headway.errors import JournalError, StreamNotFound
 from headway.events import CancelRequested, Entry, Interrupted
+from headway.handlers import Handler, wrap
 from headway.protocol import tasks_2025
 from headway.protocol.handles import CONTINUE, TOOL, handle_result, parse_handle, rest_of, widened
 
-Handler = Callable[[Any, Any], Awaitable[Any]]
-
-_MARK: Final = "_knows_handles"
-
 
 def equip(low: Server[Any]) -> None:
-    """Have a server that has tools list and answer `continue_run` where it hands calls over."""
-    wrappers: list[tuple[str, Callable[[Server[Any], Handler], Handler]]] = [
-        ("tools/list", _list),
-        ("tools/call", _call),
-    ]
-    for method, wrap in wrappers:
-        entry = low.get_request_handler(method)
-        if entry is not None and not hasattr(entry.handler, _MARK):
-            handler = wrap(low, entry.handler)
-            setattr(handler, _MARK, True)  # one server object may be served more than once
-            low.add_request_handler(method, entry.params_type, handler)
+    """Have a server that has tools answer `continue_run` where it hands calls over."""
+    wrap(low, "tools/call", "handles", partial(_call, low))
 
 
-def _list(low: Server[Any], inner: Handler) -> Handler:
-    async def listing(context: Any, params: Any) -> Any:
-        page: ListToolsResult = await inner(context, params)
-        run = current_run.get()
-        if run is None:
-            return page
-        run.engine.tally.know(tool.name for tool in page.tools)
-        has_tasks = context.session.protocol_version == tasks_2025.VERSION
-        tools = [_told(tool, run.engine, has_tasks=has_tasks) for tool in page.tools]
-        if run.engine.offers_handles and page.next_cursor is None and not _is_taken(low, page):
-            run.engine.tally.know([CONTINUE])
-            tools.append(_CONTINUE)
-        return page.model_copy(update={"tools": tools})
+def list_tools(
+    low: Server[Any], engine: Engine, version: str, page: dict[str, Any]
+) -> dict[str, Any]:
+    """A page of a server's tools as they are run here, the last with `continue_run`."""
+    listed: object = page.get("tools")
+    if not isinstance(listed, list):  # a middleware's own
+        return page
+    tools = [_told(tool, engine, version) for tool in cast("list[object]", listed)]
+    names = [tool["name"] for tool in tools if _has_name(tool)]
+    is_last = page.get("nextCursor") is None
+    # A server that has a tool of this name itself is asked for that one.
+    if engine.offers_handles and is_last and not (_has_own(low) or CONTINUE in names):
+        names.append(CONTINUE)
+        tools.append(TOOL)
+    engine.tally.know(names)
+    return {**page, "tools": tools}
 
-    return listing
+
+def _has_name(tool: object) -> TypeGuard[Mapping[str, Any]]:
+    match tool:
+        case {"name": str()}:
+            return True
+        case _:
+            return False
 
 
-def _told(tool: Tool, engine: Engine, *, has_tasks: bool) -> Tool:
-    """The tool as this server runs it."""
+def _told(tool: object, engine: Engine, version: str) -> object:
+    """The tool as this server runs it; the author may hold the one that he listed."""
+    if not _has_name(tool):
+        return tool
     changes: dict[str, Any] = {}
-    if has_tasks:
-        support = engine.options_of(tool.name).task_support
-        changes["execution"] = ToolExecution(task_support=support)
-    own = engine.options_of(tool.name).hand_over
-    window = engine.settings.hand_over if own is None else own
-    if window is not None and window < inf and tool.output_schema is not None:
-        changes["output_schema"] = widened(tool.output_schema)
-    return tool.model_copy(update=changes) if changes else tool
-
-
-_CONTINUE: Final = Tool.model_validate(TOOL)
-
-
-def _is_taken(low: Server[Any], page: ListToolsResult) -> bool:
-    """Whether the server has a tool of this name itself; then that one is called."""
-    return _has_own(low) or any(tool.name == CONTINUE for tool in page.tools)
+    options = engine.options_of(tool["name"])
+    if version == tasks_2025.VERSION and "execution" not in tool:
+        changes["execution"] = {"taskSupport": options.task_support}
+    window = engine.settings.hand_over if options.hand_over is None else options.hand_over
+    schema = tool.get("outputSchema")
+    if window is not None and window < inf and schema is not None:
+        changes["outputSchema"] = widened(schema)
+    return {**tool, **changes} if changes else tool
 
 
 def _has_own(low: Server[Any]) -> bool:

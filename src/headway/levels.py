@@ -1,31 +1,46 @@
-"""What every server answers because Headway makes it work: log levels and subscriptions."""
+"""What a server answers because Headway makes it work: log levels and subscriptions."""
 
-from typing import Any
+from typing import Any, Final
 
 from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    METHOD_NOT_FOUND,
     EmptyResult,
     SetLevelRequestParams,
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
 
+from headway.handlers import bring
+
+_SPEAKING: Final = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+"""The methods in which an author's code runs that may log something."""
+
 
 async def _accept(_context: Any, _params: Any) -> EmptyResult:
     return EmptyResult()
 
 
-def equip(low: Server[Any]) -> None:
-    """Have the methods answered that Headway itself makes work: levels and subscriptions.
+async def _refuse_subscribe(_context: Any, _params: Any) -> EmptyResult:
+    raise MCPError(METHOD_NOT_FOUND, "Method not found", "resources/subscribe")
 
-    A handler that the server brings stays.
+
+async def _refuse_unsubscribe(_context: Any, _params: Any) -> EmptyResult:
+    raise MCPError(METHOD_NOT_FOUND, "Method not found", "resources/unsubscribe")
+
+
+def equip(low: Server[Any], *, publishes: bool) -> None:
+    """Have the methods answered that Headway itself makes work, where they mean something.
+
+    Levels: where there is something that could log. Subscriptions: where the server has resources
+    and `publishes` what changes; elsewhere nobody would be told, and all but runs are refused as if
+    there were no handler. One that the server brings stays.
     """
-    ours: list[tuple[str, type, str | None]] = [
-        ("logging/setLevel", SetLevelRequestParams, None),
-        ("resources/subscribe", SubscribeRequestParams, "resources/list"),
-        ("resources/unsubscribe", UnsubscribeRequestParams, "resources/list"),
-    ]
-    for method, params, needs in ours:
-        has_need = needs is None or low.get_request_handler(needs) is not None
-        if has_need and low.get_request_handler(method) is None:
-            low.add_request_handler(method, params, _accept)
+    if any(low.get_request_handler(method) is not None for method in _SPEAKING):
+        bring(low, "logging/setLevel", SetLevelRequestParams, _accept)
+    if low.get_request_handler("resources/list") is not None:
+        subscribe = _accept if publishes else _refuse_subscribe
+        unsubscribe = _accept if publishes else _refuse_unsubscribe
+        bring(low, "resources/subscribe", SubscribeRequestParams, subscribe)
+        bring(low, "resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from contextvars import copy_context
 from enum import Enum, auto
 
+from headway import additions
 from headway.clock import Clock
 from headway.engine import Engine, finish, give_back, leave_shields, lifespan_of
 from headway.journal import Journal
@@ -63,7 +64,11 @@ class Life:
         if served.low.get_request_handler("resources/read") is not None:
             self.engine.most_result = settings.max_result
         self._served = served
-        self._kernel = Kernel(served.low)
+        added = additions.to_results(
+            served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
+        )
+        self._kernel = Kernel(served.low, added, may_list=served.may_list)
+        tally.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self._bridge = Bridge(served.bus, self.sessions)
         self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)

@@ -5,36 +5,40 @@ are missing or that it does not have, and for code that fails; all but the last 
 mend.
 """
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, ListPromptsResult, PaginatedRequestParams, Prompt
 
-Handler = Callable[[Any, Any], Awaitable[Any]]
+from headway.handlers import Handler, wrap
+from headway.protocol.eras import ERAS, MODERN
 
-_MARK: Final = "_names_faults"
 _PAGES: Final = 100
 
 
-def equip(low: Server[Any]) -> None:
-    """Have a server say -32602 of a prompt that it does not list, or of wrong arguments."""
-    entry, listing = low.get_request_handler("prompts/get"), low.get_request_handler("prompts/list")
-    if entry is None or listing is None or hasattr(entry.handler, _MARK):
-        return
-    handler = _get(entry.handler, listing.handler)
-    setattr(handler, _MARK, True)  # one server object may be served more than once
-    low.add_request_handler("prompts/get", entry.params_type, handler)
+def equip(low: Server[Any], *, is_bare: bool) -> None:
+    """Have a server say -32602 of a prompt that it does not list, or of wrong arguments.
+
+    `is_bare`: what it says itself is the SDK's. An author's own words reach the clients that are
+    told of errors as they are.
+    """
+    listing = low.get_request_handler("prompts/list")
+    if listing is not None:
+        wrap(low, "prompts/get", "faults", partial(_get, listing.handler, is_bare))
 
 
-def _get(inner: Handler, listing: Handler) -> Handler:
+def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
     async def get(context: Any, params: Any) -> Any:
         try:
             return await inner(context, params)
         except MCPError:
             raise
         except Exception as error:
+            era = ERAS.get(context.session.protocol_version, MODERN)
+            if era.tells_errors and not is_bare:
+                raise
             # Only now: a server may render more than it lists.
             fault = await _fault(listing, context, params)
             if fault is None:
@@ -64,7 +68,8 @@ async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
 async def _find(listing: Handler, context: Any, name: str) -> Prompt | None:
     cursor: str | None = None
     for _ in range(_PAGES):
-        page: ListPromptsResult = await listing(context, PaginatedRequestParams(cursor=cursor))
+        listed = await listing(context, PaginatedRequestParams(cursor=cursor))
+        page = ListPromptsResult.model_validate(listed, by_name=False)  # or it may be a dict
         for prompt in page.prompts:
             if prompt.name == name:
                 return prompt

@@ -5,7 +5,6 @@ subscribe to hear of more. A caller sees its own runs and nobody else's: reading
 the run that is read has to be in the same place of the journal.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -13,9 +12,7 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     EmptyResult,
-    ListResourceTemplatesResult,
     ReadResourceResult,
-    ResourceTemplate,
     TextResourceContents,
 )
 from mcp_types.jsonrpc import INVALID_PARAMS
@@ -24,6 +21,7 @@ from msgspec import Raw, Struct
 from headway.engine import current_run, result_of
 from headway.errors import StreamNotFound
 from headway.events import Cancelled, Completed, Event, Failed, Interrupted
+from headway.handlers import Handler, wrap
 from headway.journal import Journal
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.runs import parts_of, view_of
@@ -32,8 +30,6 @@ PARTS_BYTES = 1024 * 1024
 """Of a run's parts the newest are shown, of so many bytes together."""
 
 JSON = "application/json"
-
-Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class _Progress(Struct, omit_defaults=True):
@@ -110,27 +106,12 @@ def _error(end: Event | None) -> str | None:
 # What a server answers
 
 
-def equip(low: Server[Any], *, listed: bool) -> None:
-    """Have a server that has resources answer for its runs too; all else it answers as before.
-
-    `listed`: the template is in the server's list of templates.
-    """
-    wrappers: list[tuple[str, Callable[[Handler], Handler]]] = [
-        ("resources/read", _read),
-        ("resources/subscribe", _subscribe),
-        ("subscriptions/listen", _listen),
-    ]
-    if listed:
-        wrappers.append(("resources/templates/list", _list))
-    for method, wrap in wrappers:
-        entry = low.get_request_handler(method)
-        if entry is not None and not hasattr(entry.handler, _MARK):
-            handler = wrap(entry.handler)
-            setattr(handler, _MARK, True)  # one server object may be served more than once
-            low.add_request_handler(method, entry.params_type, handler)
-
-
-_MARK = "_answers_for_runs"
+def equip(low: Server[Any]) -> None:
+    """Have a server that has resources answer for its runs too; all else it answers as before."""
+    wrap(low, "resources/read", "runs", _read)
+    wrap(low, "resources/subscribe", "runs", _subscribe)
+    wrap(low, "resources/unsubscribe", "runs", _unsubscribe)
+    wrap(low, "subscriptions/listen", "runs", _listen)
 
 
 def _read(inner: Handler) -> Handler:
@@ -178,6 +159,13 @@ def _subscribe(inner: Handler) -> Handler:
     return subscribe
 
 
+def _unsubscribe(inner: Handler) -> Handler:
+    async def unsubscribe(context: Any, params: Any) -> Any:
+        return EmptyResult() if run_of(params.uri) is not None else await inner(context, params)
+
+    return unsubscribe
+
+
 def _listen(inner: Handler) -> Handler:
     async def listen(context: Any, params: Any) -> Any:
         """Of runs that are not the caller's nothing is heard."""
@@ -193,24 +181,21 @@ def _listen(inner: Handler) -> Handler:
     return listen
 
 
-def _list(inner: Handler) -> Handler:
-    async def templates(context: Any, params: Any) -> Any:
-        page: ListResourceTemplatesResult = await inner(context, params)
-        if page.next_cursor is None:
-            page.resource_templates = [*page.resource_templates, _TEMPLATE]
+def list_templates(_version: str, page: dict[str, Any]) -> dict[str, Any]:
+    """A page of a server's list of resource templates, with that of the runs at its end."""
+    if page.get("nextCursor") is not None:
         return page
+    return {**page, "resourceTemplates": [*page.get("resourceTemplates", ()), _TEMPLATE]}
 
-    return templates
 
-
-_TEMPLATE = ResourceTemplate(
-    name="run",
-    title="A run of a tool",
-    uri_template=TEMPLATE,
-    description="State, progress and partial results of a tool call; the id is in `_meta` of each "
-    "partial result. Can be subscribed to.",
-    mime_type=JSON,
-)
+_TEMPLATE = {
+    "name": "run",
+    "title": "A run of a tool",
+    "uriTemplate": TEMPLATE,
+    "description": "State, progress and partial results of a tool call; the id is in `_meta` of "
+    "each partial result. Can be subscribed to.",
+    "mimeType": JSON,
+}
 
 
 async def _place_of(run_id: str) -> tuple[Journal, str]:

@@ -28,9 +28,13 @@ class Served:
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
     listed: Callable[[], Awaitable[Iterable[Any]]] | None = None
-    """Lists its tools outside of any request; None where only a client can ask."""
+    """Lists its tools outside of any request; None where only a client may ask."""
     is_ours: bool = False
     """Whether it is a `Headway`, whose lists may show what Headway adds."""
+    is_bare: bool = False
+    """Whether the SDK wrote its handlers, and the words of their errors."""
+    may_list: bool = True
+    """Whether its handlers can list without its middleware, which may count what clients ask."""
 
     async def tool_names(self) -> list[str]:
         """The names of its tools, as far as it tells them before a client asks."""
@@ -38,6 +42,15 @@ class Served:
         with contained("the list of tools"), suppress(Exception):  # `tools/list` will tell
             names += [tool.name for tool in await self.listed()] if self.listed else []
         return names
+
+    def is_tool(self, name: str) -> bool:
+        """Whether it has a tool of this name, as far as it tells without listing any."""
+        # Servers before mcp 2.3 have no look-up.
+        lookup = getattr(self.low, "get_tool_input_schema", None)
+        try:
+            return lookup is not None and lookup(name) is not None
+        except Exception:  # noqa: BLE001 - its own code; `tools/list` will tell
+            return False
 
     def options_of(self, tool: str) -> ToolOptions:
         """What the author set for a tool."""

@@ -8,13 +8,12 @@ from typing import Any, cast
 
 from mcp.server import MCPServer
 from mcp.server.lowlevel import Server
-from mcp.server.lowlevel.server import NotificationOptions
 from mcp.server.subscriptions import SubscriptionBus
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from headway import handles, levels, prompts, resources, tasks
+from headway import additions
 from headway.api import Headway
 from headway.app import HeadwayApp
 from headway.clock import Clock
@@ -87,7 +86,9 @@ def inspect_server(server: object) -> Served:
 
 def _mcp_server(server: MCPServer[Any]) -> Served:
     low: Server[Any] = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
-    bus: SubscriptionBus = server._subscriptions  # pyright: ignore[reportPrivateUsage]
+    bus: SubscriptionBus | None = server._subscriptions  # pyright: ignore[reportPrivateUsage]
+    if low.get_request_handler("subscriptions/listen") is None:
+        bus = None  # switched off: `subscriptions=False`
 
     def build(path: str, endpoint: ASGIApp) -> Starlette:
         # Not by its class: a `Headway` answers with what is made here.
@@ -98,14 +99,13 @@ def _mcp_server(server: MCPServer[Any]) -> Served:
     return Served(
         name=server.name,
         low=low,
-        options=lambda: low.create_initialization_options(
-            NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
-        ),
+        options=low.create_initialization_options,
         bus=bus,
         build=build,
         tools=server.tool_options if isinstance(server, Headway) else {},
         listed=server.list_tools,
         is_ours=isinstance(server, Headway),
+        is_bare=True,
     )
 
 
@@ -141,9 +141,8 @@ def _fastmcp_server(server: Any) -> Served:
         _endpoint(app, path).session_manager = _Manager(endpoint)
         return app
 
-    return Served(
-        low.name, low, low.create_initialization_options, None, build, {}, server.list_tools
-    )
+    options = low.create_initialization_options
+    return Served(low.name, low, options, None, build, {}, may_list=False)
 
 
 def _endpoint(app: Starlette, path: str) -> Any:
@@ -172,9 +171,10 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 def equipped(served: Served) -> Server[Any]:
     """The low-level server, answering for what Headway adds to it."""
-    levels.equip(served.low)
-    resources.equip(served.low, listed=served.is_ours)
-    tasks.equip(served.low)
-    handles.equip(served.low)
-    prompts.equip(served.low)
+    additions.equip(
+        served.low,
+        publishes=served.bus is not None,
+        may_list=served.may_list,
+        is_bare=served.is_bare,
+    )
     return served.low

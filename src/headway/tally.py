@@ -6,7 +6,7 @@ Prometheus' words. Nothing is counted for each event of a run.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
@@ -18,6 +18,10 @@ MOST_TOOLS: Final = 200
 
 OTHER: Final = "(other)"
 """In place of a name that no tool has: clients may call whatever they like."""
+
+
+def _unknown(_name: str) -> bool:
+    return False
 
 
 class Histogram:
@@ -53,6 +57,8 @@ class Tally:
         self.connections: int | None = None  # None: somebody else listens
         self.most_connections = 0
         self._tools: set[str] = set()
+        self.is_tool: Callable[[str], bool] = _unknown
+        """Tells whether a name that nobody has listed is a tool's."""
 
     def know(self, tools: Iterable[str]) -> None:
         """These are names of tools; other names are not told apart."""
@@ -72,6 +78,8 @@ class Tally:
 
     def end_call(self, tool: str | None, end: str, seconds: float) -> None:
         """A call has its end."""
+        if tool is not None and tool not in self._tools and self.is_tool(tool):
+            self.know([tool])
         name = tool if tool in self._tools else OTHER
         assert name is not None
         self.ends[name, end] += 1

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from headway.engine import Following, Run, ask, current_run, read_inbox
 from headway.errors import StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
+from headway.handlers import bring, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
 from headway.protocol.cursors import principal_tag
@@ -44,12 +45,16 @@ class TaskUpdateParams(TaskParams):
 
 
 def equip(low: Server[Any]) -> None:
-    """Have a server answer for tasks, unless it brings an answer of its own."""
-    if EXTENSION in low.extensions or low.get_request_handler("tasks/get") is not None:
+    """Have a server that has tools answer for tasks, unless it brings an answer of its own."""
+    if low.get_request_handler("tools/call") is None or has_own_tasks(low):
         return
-    low.extensions[EXTENSION] = {}
     for method, (params, modern, early) in _METHODS.items():
-        low.add_request_handler(method, params, _gated(method, modern, early))
+        bring(low, method, params, _gated(method, modern, early))
+
+
+def has_own_tasks(low: Server[Any]) -> bool:
+    """Whether the author has tasks of his own, or says so."""
+    return EXTENSION in low.extensions or has_own(low, "tasks/get")
 
 
 def missing_tasks() -> MCPError:

@@ -18,6 +18,10 @@ KINDS: dict[str, Callable[[Witness], Any]] = {
     "Headway": serve_headway.build,
 }
 
+PUBLISHING = ("MCPServer", "Headway")
+"""Kinds whose published changes reach everybody who subscribed. Authors of the others tell one
+session themselves, whether it subscribed or not."""
+
 SETTINGS = Settings(progress_rate=0, retry=0.01)
 """No pacing, so that every report of a tool can be accounted for; a quick reconnect."""
 
@@ -57,6 +61,28 @@ async def open_house(kind: str, settings: Settings = SETTINGS) -> AsyncGenerator
     tap = Tap(asgi(KINDS[kind](witness), settings=settings))
     async with serving(tap, grace=5) as origin:
         yield House(kind, f"{origin}/mcp", witness, tap)
+
+
+class Native:
+    """A framework's own app, which cannot be drained."""
+
+    def __init__(self, server: Any) -> None:
+        own = getattr(server, "http_app", None) or server.streamable_http_app
+        self._app = own()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def drain(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def side_by_side(build: Callable[[], Any]) -> AsyncGenerator[tuple[str, str]]:
+    """The URLs of one object behind its own app, and of one behind Headway."""
+    ours = asgi(build(), settings=SETTINGS)
+    async with serving(Native(build()), grace=5) as native, serving(ours, grace=5) as origin:
+        yield f"{native}/mcp", f"{origin}/mcp"
 
 
 class Street:

@@ -11,7 +11,7 @@ import pytest
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ClientMessageMetadata
-from tests.interop.houses import House, Street
+from tests.interop.houses import PUBLISHING, House, Street
 from tests.interop.peers import (
     FASTMCP,
     OFFICIAL,
@@ -204,7 +204,8 @@ async def test_what_changed_while_the_get_stream_was_cut_is_told(
 ) -> None:
     async with connected(OFFICIAL[0], proxy.url, ears) as client:
         assert isinstance(client, OfficialPeer)
-        await client.client.subscribe_resource(NOTE)
+        if house.kind in PUBLISHING:
+            await client.client.subscribe_resource(NOTE)
         await client.call("touch", {"uri": NOTE})
         await ears.until(lambda: len(ears.updates) == 1)
         proxy.cut()

@@ -5,17 +5,17 @@ ask for is asked of both. A `Headway` object is left out: its `report` and `log`
 Headway's engine and say nothing elsewhere.
 """
 
+import re
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.interop.houses import KINDS, SETTINGS
-from tests.interop.peers import PEERS, Ears, Peer, PeerKind, connected
+from tests.interop.houses import KINDS, PUBLISHING, side_by_side
+from tests.interop.peers import PEERS, Ears, Outcome, Peer, PeerKind, connected
 from tests.interop.witness import NOTE, Witness
-
-from headway import asgi
-from headway.cli.serving import Receive, Scope, Send, serving
 
 pytestmark = [
     pytest.mark.anyio,
@@ -24,6 +24,7 @@ pytestmark = [
 ]
 
 FOREIGN = ("MCPServer", "Server", "FastMCP")
+REFERENCE = re.compile(r" \(reference [\w-]+\)")
 Call = tuple[str, dict[str, Any]]
 
 LIST_CHANGED = {f"{kind}.list_changed" for kind in ("tools", "prompts", "resources")}
@@ -40,30 +41,7 @@ CALLS: list[Call] = [
 ]
 
 
-class Native:
-    """The framework's own app, which cannot be drained."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-
-    async def drain(self) -> None:
-        pass
-
-
-@asynccontextmanager
-async def both(kind: str) -> AsyncGenerator[tuple[str, str]]:
-    """One object of this kind behind its own app, and one behind Headway."""
-    ours = asgi(KINDS[kind](Witness()), settings=SETTINGS)
-    server = KINDS[kind](Witness())
-    theirs = server.http_app() if kind == "FastMCP" else server.streamable_http_app()
-    async with serving(Native(theirs), grace=5) as native, serving(ours, grace=5) as origin:
-        yield f"{native}/mcp", f"{origin}/mcp"
-
-
-async def everything(peer: Peer, ears: Ears, calls: list[Call]) -> dict[str, Any]:
+async def everything(peer: Peer, ears: Ears) -> dict[str, Any]:
     """All that a client finds out about a server."""
     listed = {
         "tools": await peer.tools(),
@@ -78,14 +56,19 @@ async def everything(peer: Peer, ears: Ears, calls: list[Call]) -> dict[str, Any
     for tool in found["tools"]:
         # What Headway adds to a tool of 2025-11-25: it may be called as a task.
         assert tool.pop("execution") in (None, {"task_support": "optional"})
-    for tool, arguments in calls:
-        found[f"{tool} {arguments}"] = await peer.call(tool, arguments, ears.on_progress)
+    for tool, arguments in CALLS:
+        found[f"{tool} {arguments}"] = _plain(await peer.call(tool, arguments, ears.on_progress))
     await ears.until(lambda: len(ears.progress) >= 3)
     found["info"] = peer.client.server_info.model_dump()
     found["instructions"] = peer.client.instructions
     found["progress"], found["logs"] = ears.progress[:3], ears.logs
     found["questions"] = ears.questions
     return found
+
+
+def _plain(outcome: Outcome) -> Outcome:
+    """What is said without the reference into Headway's log."""
+    return replace(outcome, text=REFERENCE.sub("", outcome.text))
 
 
 def capabilities(peer: Peer) -> set[str]:
@@ -101,7 +84,10 @@ def capabilities(peer: Peer) -> set[str]:
 async def pairs(anyio_backend: str) -> AsyncGenerator[dict[str, tuple[str, str]]]:
     """The URLs of the framework's own app and of Headway's, for each kind."""
     async with AsyncExitStack() as stack:
-        yield {kind: await stack.enter_async_context(both(kind)) for kind in FOREIGN}
+        yield {
+            kind: await stack.enter_async_context(side_by_side(partial(KINDS[kind], Witness())))
+            for kind in FOREIGN
+        }
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
@@ -109,19 +95,16 @@ async def pairs(anyio_backend: str) -> AsyncGenerator[dict[str, tuple[str, str]]
 async def test_headway_answers_as_the_frameworks_own_server(
     pairs: dict[str, tuple[str, str]], kind: str, peer: PeerKind
 ) -> None:
-    # A lowlevel handler that crashes is answered by the SDK with what it raised at 2025, and by
-    # Headway with a reference into its log: the one difference, and it is meant.
-    calls = [call for call in CALLS if kind != "Server" or call[1] or call[0] != "echo"]
     found: list[dict[str, Any]] = []
     can: list[set[str]] = []
     for url in pairs[kind]:
         ears = Ears()
         async with connected(peer, url, ears) as client:
             can.append(capabilities(client))
-            found.append(await everything(client, ears, calls))
+            found.append(await everything(client, ears))
     assert found[1] == found[0]
     # Headway makes levels and subscriptions work for every server, and says so.
     assert can[1] >= can[0]
     tasks = {"tasks", "tasks.list", "tasks.cancel", "tasks.requests"}
-    added = {"logging", "resources.subscribe", "extensions", *tasks, *LIST_CHANGED}
-    assert not can[1] - can[0] - added
+    published = {"resources.subscribe", *LIST_CHANGED} if kind in PUBLISHING else set[str]()
+    assert not can[1] - can[0] - {"logging", "extensions", *tasks, *published}

@@ -175,7 +175,7 @@ class _Lifespan:
 
         try:
             await self.app(scope, watched_receive, watched_send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told with its traceback
             self.failure = _lifespan_failure(root_of(error), phase, is_told=is_told)
         if self.failure is not None and (phase == "startup" or is_told):
             await send({"type": f"lifespan.{phase}.failed", "message": ""})

@@ -16,7 +16,7 @@ from headway.engine.places import BUSY, stopping
 from headway.engine.processes import is_id_of_run
 from headway.engine.questions import client_error
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
-from headway.engine.results import result_of
+from headway.engine.results import result_of, text_of
 from headway.engine.run import Run
 
 __all__ = [
@@ -52,4 +52,5 @@ __all__ = [
     "result_of",
     "stopping",
     "tell",
+    "text_of",
 ]

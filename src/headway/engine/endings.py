@@ -10,7 +10,8 @@ from mcp_types import INTERNAL_ERROR
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.engine.failures import Failure, Kind, log
-from headway.engine.results import completed
+from headway.engine.following import OtherFailed
+from headway.engine.results import completed, text_of
 from headway.engine.run import Run
 from headway.errors import ToolTimeout
 from headway.events import Completed, Event, Failed, Interrupted, encode_json
@@ -81,11 +82,11 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
             assert run.stopping is not None
             return run.stopping, None
         case Kind.REFUSED:
-            return _refusal(failure), None
+            return error.end if isinstance(error, OtherFailed) else _refusal(failure), None
         case Kind.CRASHED | Kind.ENDED:
             who = f"tool {run.target!r}" if run.method == "tools/call" else run.method
             log(failure, error, f"run {run.reference}: {who}")
-            return _failure(run, failure)
+            return _failure(run, failure, error)
 
 
 def _refusal(failure: Failure) -> Event:
@@ -95,11 +96,12 @@ def _refusal(failure: Failure) -> Event:
     return Failed(known.code, known.message, data)
 
 
-def _failure(run: Run, failure: Failure) -> End:
-    """What the caller is told; nothing of an exception's own text."""
+def _failure(run: Run, failure: Failure, error: BaseException) -> End:
+    """What is told of it: of a crash its own text too, to the readers who are to have it."""
     reference = f"(reference {run.reference})"
     if failure.kind is Kind.CRASHED:
-        return Failed(INTERNAL_ERROR, f"Internal server error {reference}"), None
+        text = f"Internal server error {reference}"
+        return Failed(INTERNAL_ERROR, text, raised=text_of(error)), None
     if run.method != "tools/call":
         return Failed(INTERNAL_ERROR, f"{run.method} {failure.words} {reference}"), None
     text = f"Error executing tool {run.target}: the tool {failure.words} {reference}"

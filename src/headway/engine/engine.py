@@ -147,6 +147,11 @@ class Engine:
         own = self.settings.hand_over
         return (own is not None and own < inf) or self.has_windows()
 
+    @property
+    def offers_tasks(self) -> bool:
+        """Whether a call of a client that knows tasks may become one."""
+        return self.settings.hand_over != inf or self.has_windows()
+
     def handed_over(self, run: Run) -> HandedOver:
         """The fact that a run has a handle from now on."""
         age = self.clock.now() - run.born

@@ -73,6 +73,14 @@ def _nothing() -> None:
     pass
 
 
+class OtherFailed(MCPError):
+    """The run that is followed ended with an error, which is the end of this one too."""
+
+    def __init__(self, end: Failed) -> None:
+        super().__init__(end.code, end.message, None if end.data is None else decode_json(end.data))
+        self.end = end
+
+
 class Following:
     """Has `run` repeat the run in `stream`, from behind entry `after`.
 
@@ -231,7 +239,7 @@ def _outcome(last: Entry) -> dict[str, Any]:
     match last.event:
         case Completed(result):
             return decode_json(result)
-        case Failed(code, message, data):
-            raise MCPError(code, message, None if data is None else decode_json(data))
+        case Failed() as end:
+            raise OtherFailed(end)
         case end:
             raise MCPError(render.error_code(end) or INTERNAL_ERROR, render.error_message(end))

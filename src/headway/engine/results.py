@@ -30,6 +30,19 @@ def completed(run: Run, result: dict[str, Any], *, most: float) -> Completed:
     return Completed(_set_aside(run, result, data) if is_result and size_of(data) > most else data)
 
 
+MOST_TEXT = 4000
+"""Characters of an exception's text that are told: some libraries put whole documents into it."""
+
+
+def text_of(error: BaseException) -> str | None:
+    """What an exception says, as far as a client is told; None where it says nothing."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the author's class
+        return None
+    return (text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 1]}…") or None
+
+
 def is_success(result: dict[str, Any]) -> bool:
     """Whether a result says that the work is done: no tool error, no question back."""
     return result.get("isError") is not True and result.get("resultType", "complete") == "complete"

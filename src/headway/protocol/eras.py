@@ -24,6 +24,9 @@ class Era:
     """A question to the client is a request on the stream; else it is in the task's state."""
     logs_by_request: bool
     """Log messages only for a request that names a level; else the session's level counts."""
+    tells_errors: bool
+    """The text of an exception that a handler lets out goes to the client, as in the official SDK;
+    else it stays in the log, and the client gets a reference to it."""
 
 
 _2025 = Era(
@@ -35,6 +38,7 @@ _2025 = Era(
     takes_batches=False,
     asks_on_streams=True,
     logs_by_request=False,
+    tells_errors=True,
 )
 
 
@@ -53,6 +57,7 @@ def _like_2025(version: str, *, primes: bool = False, takes_batches: bool = Fals
         takes_batches=takes_batches,
         asks_on_streams=_2025.asks_on_streams,
         logs_by_request=_2025.logs_by_request,
+        tells_errors=_2025.tells_errors,
     )
 
 
@@ -65,6 +70,7 @@ MODERN: Final = Era(
     takes_batches=False,
     asks_on_streams=False,
     logs_by_request=True,
+    tells_errors=False,
 )
 
 ERAS: Final = MappingProxyType(

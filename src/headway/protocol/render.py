@@ -37,6 +37,10 @@ REQUEST_CANCELLED: Final = -32800
 PART_LOGGER: Final = "headway.part"
 """The logger name under which parts reach a client: the protocol has no message for them."""
 
+RAISED: Final = 0
+"""The code of an exception that a handler lets out, where its text is told: as the official SDK
+has it. JSON-RPC neither reserves nor defines it."""
+
 LISTEN: Final = "subscriptions/listen"
 
 RELATED: Final = "io.modelcontextprotocol/related-task"
@@ -222,6 +226,8 @@ def _cancelled(event: Cancelled, reader: Reader) -> bytes:
 
 
 def _failed(event: Failed, reader: Reader) -> bytes:
+    if event.raised and reader.era.tells_errors:
+        return error(reader.id, RAISED, event.raised)
     return error(reader.id, event.code, event.message, event.data)
 
 

@@ -29,6 +29,7 @@ from headway.engine import (
     is_id_of_run,
     launch,
     order,
+    text_of,
 )
 from headway.errors import JournalError, ProtocolError, StreamNotFound, journal_away
 from headway.events import (
@@ -41,7 +42,8 @@ from headway.events import (
     Unsubscribed,
     encode_json,
 )
-from headway.protocol import tasks_2025
+from headway.handlers import has_own
+from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era, without_promises
 from headway.protocol.inbound import Message, read_message
@@ -214,6 +216,10 @@ class Dialogue:
                 METHOD_NOT_FOUND, f"{message.target} has to be a task; call it with 'task'"
             )
 
+    def is_for_author(self, method: str) -> bool:
+        """Whether the server's author handles a method himself."""
+        return has_own(self._kernel.server, method)
+
     async def take(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.
 
@@ -374,5 +380,8 @@ def _failed_handshake(error: Exception, origin: BaseException) -> ProtocolError:
     known = handler_exception_to_error_data(error)
     if known is None:
         logger.error("initialize failed: %s", type(origin).__name__, exc_info=origin)
+        text = text_of(origin)
+        if text is not None:
+            return ProtocolError(render.RAISED, text, status=200)
         return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
     return ProtocolError(known.code, known.message, status=200, data=known.data)

@@ -3,7 +3,7 @@
 The only module that drives `mcp.server.runner`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, NamedTuple, cast
 
@@ -12,14 +12,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.models import InitializationOptions
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.dispatcher import CallOptions
-from mcp.shared.exceptions import MCPError
-from mcp.shared.inbound import (
-    MCP_PARAM_HEADER_PREFIX,
-    InboundLadderRejection,
-    InboundModernRoute,
-    validate_mcp_param_headers,
-    x_mcp_header_map,
-)
+from mcp.shared.inbound import InboundModernRoute
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -27,19 +20,19 @@ from mcp_types import (
     InitializeRequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import ValidationError
-from starlette.datastructures import Headers
 
 from headway.auth import acting_for
 from headway.engine import Execute, RunContext, contained
-from headway.errors import ProtocolError
 from headway.events import Restartable, decode_json
-from headway.protocol.inbound import Message, refusal
+from headway.protocol.inbound import Message
+from headway.transport.param_headers import ParamHeaders
 
-_PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
 _LIST_PAGES = 100
-_SCHEMAS_KEPT = 1000
 _UNSET: Final = object()
+
+Addition = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Makes the result of a method with what Headway adds, of the revision and the server's own result,
+which its author may hold and which is not to be changed."""
 
 
 class SetVariable(NamedTuple):
@@ -74,13 +67,27 @@ def inherit(variables: Sequence[SetVariable]) -> None:
 class Kernel:
     """One low-level server and the state of its lifespan."""
 
-    def __init__(self, server: Server[Any], options: InitializationOptions | None = None) -> None:
+    def __init__(
+        self,
+        server: Server[Any],
+        additions: Mapping[str, Addition] | None = None,
+        *,
+        may_list: bool = True,
+    ) -> None:
+        """`additions` has, by method, what Headway adds to the server's results; `may_list` says
+        that the server's tools can be listed beneath its middleware.
+        """
         self.server = server
-        self.options = options
+        self.options: InitializationOptions | None = None
         self.state: Any = None
         self.inherited: Sequence[SetVariable] = ()
         """What its lifespan has set for the tasks inside."""
-        self._param_headers: dict[int, tuple[Mapping[str, Any], bool]] = {}
+        self._additions = additions or {}
+        self.param_headers = ParamHeaders(
+            # Servers before mcp 2.3 have no look-up.
+            lambda: getattr(server, "get_tool_input_schema", None),
+            self._list_tools if may_list else None,
+        )
 
     def runner(self, connection: Connection) -> ServerRunner[Any]:
         """What executes the requests of one 2025 session."""
@@ -92,7 +99,8 @@ class Kernel:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             inherit(self.inherited)
-            return await runner.on_request(context, method, params)
+            result = await runner.on_request(context, method, params)
+            return self._as_served(method, runner.connection.protocol_version, result)
 
         return execute
 
@@ -101,17 +109,10 @@ class Kernel:
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
-            connection = Connection.from_envelope(
-                route.protocol_version, route.client_info, route.client_capabilities
-            )
-            runner = ServerRunner(self.server, connection, self.state)
-            inherit(self.inherited)
-            try:
-                return await runner.on_request(context, method, params)
-            finally:
-                # A cached bound method: a cycle for each call, if it stayed.
-                vars(runner).pop("on_request", None)
-                await aclose_shielded(connection)
+            result = await self._serve_one(self.server, route, context, method, params)
+            if method == "tools/list" and context.run is not None:
+                self.param_headers.learn(context.run.principal, result.get("tools"))
+            return self._as_served(method, route.protocol_version, result)
 
         return execute
 
@@ -139,64 +140,12 @@ class Kernel:
         with contained(method[:100]):
             await runner.on_notify(context, method, message.params)
 
-    async def check_param_headers(
-        self, route: InboundModernRoute, message: Message, headers: Headers, context: RunContext
-    ) -> None:
-        """Hold `Mcp-Param-*` headers against the called tool's arguments.
+    async def _list_tools(self, route: InboundModernRoute, context: RunContext) -> list[Any]:
+        """All tools of the server as a client sees them; the server's middleware does not see it.
 
         Raises:
-            ProtocolError: One of them disagrees with the body.
+            Exception: Whatever the server's own code raises.
         """
-        arguments: object = (message.params or {}).get("arguments") or {}
-        if message.method != "tools/call" or message.target is None:
-            return
-        if not isinstance(arguments, Mapping):
-            return
-        if not arguments and not any(name.startswith(_PARAM_PREFIX) for name in headers):
-            return
-        schema = await self._input_schema(route, message.target, context)
-        if schema is None or not self._has_param_headers(schema):
-            return
-        # Not a dict: two headers of one name must stay two.
-        trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
-        verdict = validate_mcp_param_headers(
-            schema, cast("Mapping[str, Any]", arguments), cast("Mapping[str, str]", trimmed)
-        )
-        if isinstance(verdict, InboundLadderRejection):
-            raise refusal(verdict)
-
-    def _has_param_headers(self, schema: Mapping[str, Any]) -> bool:
-        """Whether a schema mirrors any argument into a header; hardly any does.
-
-        Remembered for the schema object itself, which a server keeps for a tool's life.
-        """
-        key = id(schema)
-        known = self._param_headers.get(key)
-        if known is None or known[0] is not schema:
-            if len(self._param_headers) >= _SCHEMAS_KEPT:
-                self._param_headers.clear()
-            known = self._param_headers[key] = (schema, bool(x_mcp_header_map(schema)))
-        return known[1]
-
-    async def _input_schema(
-        self, route: InboundModernRoute, tool: str, context: RunContext
-    ) -> Mapping[str, Any] | None:
-        """A tool's input schema, by the server's look-up or by listing what the caller sees.
-
-        A server that cannot list is no reason to refuse a call: then nothing is checked.
-        """
-        # Servers before mcp 2.3 have no look-up.
-        lookup = getattr(self.server, "get_tool_input_schema", None)
-        with contained(f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"):
-            if lookup is not None:
-                return lookup(tool)
-            if self.server.get_request_handler("tools/list") is not None:
-                return await self._listed_schema(route, tool, context)
-        return None
-
-    async def _listed_schema(
-        self, route: InboundModernRoute, tool: str, context: RunContext
-    ) -> Mapping[str, Any] | None:
         meta = {
             PROTOCOL_VERSION_META_KEY: route.protocol_version,
             CLIENT_CAPABILITIES_META_KEY: route.client_capabilities,
@@ -204,19 +153,55 @@ class Kernel:
         if route.client_info is not None:
             meta[CLIENT_INFO_META_KEY] = route.client_info
         params: dict[str, Any] = {"_meta": meta}
+        tools: list[Any] = []
+        unwatched = cast("Server[Any]", _Unwatched(self.server))
+        if self.server.get_request_handler("tools/list") is None:
+            return tools
         for _ in range(_LIST_PAGES):
-            listing = Message({}, "tools/list", 0, params)
-            try:
-                page = await self.modern(route, listing)(context)
-            except (MCPError, ValidationError, ProtocolError):
-                return None
-            for entry in page.get("tools", []):
-                if entry.get("name") == tool:
-                    return entry.get("inputSchema")
+            page = await self._serve_one(unwatched, route, context, "tools/list", params)
+            tools += page.get("tools", [])
             if not isinstance(page.get("nextCursor"), str):
-                return None
+                break
             params = {"_meta": meta, "cursor": page["nextCursor"]}
-        return None
+        return tools
+
+    async def _serve_one(
+        self,
+        server: Server[Any],
+        route: InboundModernRoute,
+        context: RunContext,
+        method: str,
+        params: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Have a request executed on a connection of its own."""
+        connection = Connection.from_envelope(
+            route.protocol_version, route.client_info, route.client_capabilities
+        )
+        runner = ServerRunner(server, connection, self.state)
+        inherit(self.inherited)
+        try:
+            return await runner.on_request(context, method, params)
+        finally:
+            # A cached bound method: a cycle for each call, if it stayed.
+            vars(runner).pop("on_request", None)
+            await aclose_shielded(connection)
+
+    def _as_served(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
+        """The server's result, with what Headway adds to it."""
+        add = self._additions.get(method)
+        return result if add is None else add(version, result)
+
+
+class _Unwatched:
+    """A server without its middleware, for what no client has asked."""
+
+    middleware: Final = ()
+
+    def __init__(self, server: Server[Any]) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
 
 
 def _connection(begun: Restartable, params: Mapping[str, Any], context: RunContext) -> Connection:

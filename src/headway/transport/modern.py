@@ -6,6 +6,7 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from headway.errors import ProtocolError
 from headway.events import Event
 from headway.protocol import render
+from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message, check_version, classify_modern
 from headway.transport.answers import Answers
@@ -52,7 +53,8 @@ class Modern:
         context = self._enveloped.context(
             message, kind="streamable-http", headers=headers, request=exchange.request
         )
-        await self._kernel.check_param_headers(route, message, headers, context)
+        caller = principal_tag(exchange.owner)
+        await self._kernel.param_headers.check(route, message, headers, caller, context)
         run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
         voice = Voice(reader_of(message, run), status=_status)
         answer = self._answers.open(

@@ -21,7 +21,7 @@ from headway.transport.handshake import Handshake
 from headway.transport.session import Session
 
 _NEEDS_SESSION: Final = ("resources/subscribe", "resources/unsubscribe")
-"""What means nothing where nobody can be told anything later."""
+"""What means nothing where nobody can be told anything later, unless the author knows better."""
 
 
 class Stateless(Handshake):
@@ -73,7 +73,7 @@ class Stateless(Handshake):
     def _context(
         self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
     ) -> RunContext:
-        if message.method in _NEEDS_SESSION:
+        if message.method in _NEEDS_SESSION and not self._dialogue.is_for_author(message.method):
             raise ProtocolError(
                 METHOD_NOT_FOUND,
                 "There are no sessions here (--stateless): nobody could be told of changes",

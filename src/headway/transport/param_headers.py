@@ -1,0 +1,146 @@
+"""`Mcp-Param-*` headers (SEP-2243), held against the arguments that a tool's schema mirrors there.
+
+A call must not cost its author more than the call: his middleware counts, logs and limits what
+clients ask, and a list may come from another server. So the schema is taken from the server's own
+look-up, from a list that a client was given, or, once for each caller, from a list that no
+middleware sees. A schema may be old: no call is refused for one that was not listed just now.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from mcp.shared.inbound import (
+    MCP_PARAM_HEADER_PREFIX,
+    InboundLadderRejection,
+    InboundModernRoute,
+    validate_mcp_param_headers,
+    x_mcp_header_map,
+)
+from starlette.datastructures import Headers
+
+from headway.engine import RunContext, contained
+from headway.protocol.inbound import Message, refusal
+
+logger = logging.getLogger(__name__)
+
+Schema = Mapping[str, Any]
+Lookup = Callable[[str], Schema | None]
+Listing = Callable[[InboundModernRoute, RunContext], Awaitable[list[Any]]]
+"""Lists a server's tools as the caller of a request sees them."""
+
+_PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
+
+SCHEMAS_KEPT: Final = 10_000
+"""Tools, of all callers together, whose schemas are remembered."""
+
+
+class _Call(NamedTuple):
+    """A call, and the headers it came with."""
+
+    tool: str
+    arguments: dict[str, Any]
+    headers: Headers
+
+    def judge(self, schema: Schema | None) -> InboundLadderRejection | None:
+        """What is wrong with the headers, for a tool of this schema."""
+        if schema is None:
+            return None
+        headers = cast("Mapping[str, str]", self.headers)
+        verdict = validate_mcp_param_headers(schema, self.arguments, headers)
+        return verdict if isinstance(verdict, InboundLadderRejection) else None
+
+
+class ParamHeaders:
+    """Checks the headers of the calls of one server.
+
+    `lookup` returns the server's own look-up of a tool's schema, None where it has none; `listing`
+    lists its tools where they may be asked for, None where they may not.
+    """
+
+    def __init__(self, lookup: Callable[[], Lookup | None], listing: Listing | None) -> None:
+        self._lookup = lookup
+        self._listing = listing
+        self._known: dict[tuple[str, str], Schema | None] = {}  # None: it mirrors nothing
+        self._judged: dict[int, tuple[Schema, bool]] = {}
+        self._has_complained = False
+
+    def learn(self, caller: str, tools: object) -> None:
+        """Remember what a caller was given as its list of tools, or as a page of it."""
+        for tool in cast("list[object]", tools) if isinstance(tools, list) else ():
+            match tool:
+                case {"name": str(name), "inputSchema": dict()}:
+                    schema = cast("dict[str, Schema]", tool)["inputSchema"]
+                    self._remember(caller, name, schema if self._is_mirroring(schema) else None)
+                case _:
+                    pass
+
+    async def check(
+        self,
+        route: InboundModernRoute,
+        message: Message,
+        headers: Headers,
+        caller: str,
+        context: RunContext,
+    ) -> None:
+        """Hold the headers of a call against its arguments.
+
+        A server whose tools cannot be listed is no reason to refuse a call: nothing is checked.
+
+        Raises:
+            ProtocolError: One of them disagrees with the body.
+        """
+        tool = message.target
+        arguments: object = (message.params or {}).get("arguments") or {}
+        if message.method != "tools/call" or tool is None or not isinstance(arguments, dict):
+            return
+        if not arguments and not any(name.startswith(_PREFIX) for name in headers):
+            return
+        # Not a dict: two headers of one name must stay two.
+        trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
+        call = _Call(tool, cast("dict[str, Any]", arguments), trimmed)
+        verdict = None
+        with contained(f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"):
+            try:
+                verdict = await self._verdict(route, call, caller, context)
+            except Exception as error:  # noqa: BLE001 - the server's own code: it may raise anything
+                self._complain(tool, error)
+        if verdict is not None:
+            raise refusal(verdict)
+
+    async def _verdict(
+        self, route: InboundModernRoute, call: _Call, caller: str, context: RunContext
+    ) -> InboundLadderRejection | None:
+        lookup = self._lookup()
+        if lookup is not None:
+            schema = lookup(call.tool)
+            return call.judge(schema) if schema is not None and self._is_mirroring(schema) else None
+        verdict = call.judge(self._known.get((caller, call.tool)))
+        is_known = (caller, call.tool) in self._known
+        if self._listing is None or (is_known and verdict is None):
+            return verdict
+        self._remember(caller, call.tool, None)
+        self.learn(caller, await self._listing(route, context))
+        return call.judge(self._known.get((caller, call.tool)))
+
+    def _remember(self, caller: str, tool: str, schema: Schema | None) -> None:
+        if len(self._known) >= SCHEMAS_KEPT:
+            self._known.clear()
+        self._known[caller, tool] = schema
+
+    def _is_mirroring(self, schema: Schema) -> bool:
+        """Whether a schema mirrors any argument into a header; hardly any does.
+
+        Remembered for the schema object itself, which a server keeps for a tool's life.
+        """
+        known = self._judged.get(id(schema))
+        if known is None or known[0] is not schema:
+            if len(self._judged) >= SCHEMAS_KEPT:
+                self._judged.clear()
+            known = self._judged[id(schema)] = (schema, bool(x_mcp_header_map(schema)))
+        return known[1]
+
+    def _complain(self, tool: str, error: Exception) -> None:
+        level = logging.DEBUG if self._has_complained else logging.WARNING
+        self._has_complained = True
+        logger.log(level, "Mcp-Param headers of %r were not checked", tool, exc_info=error)
