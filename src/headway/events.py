@@ -1,13 +1,11 @@
 """What can happen in a stream: the vocabulary, as types.
 
 Rules of this file:
-
 - An event states a fact. It knows no JSON-RPC id, no progress token and no era: those belong
   to one reader and are added when an entry is rendered.
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
 - JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
   will have on the wire, so it is encoded once, however many readers it has.
-
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
@@ -247,6 +245,8 @@ class Claimed(Struct, frozen=True, tag="claimed", omit_defaults=True, gc=False):
     """The run's stream."""
     fingerprint: str = ""
     """What was asked with the key; who repeats it has to ask the same."""
+    is_void: bool = False
+    """The run is not begun after all: its claim before this one is taken back."""
 
 
 class Released(Struct, frozen=True, tag="released", gc=False):

@@ -84,7 +84,7 @@ class Engine:
         self.tally = Tally()
         self.places = Places(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.keys = Keys(journal)
+        self.keys = Keys(journal, settings)
         self._orders = Orders(journal, self.runs)
         self.revival = Revival(self)
         self.lease = Lease(
