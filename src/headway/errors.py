@@ -7,6 +7,7 @@ HeadwayError
 ├── ToolTimeout           the tool's author or operator: the tool ran into its limit
 └── JournalError          the operator, or code that writes to a journal
     ├── StreamNotFound    also "expired" and "not yours": one answer for all three
+    │   └── ResultDropped   it is the caller's and was executed, and is no longer kept
     ├── StreamEnded       an append after the terminal entry
     ├── Conflict          another writer is ahead: stop writing this stream
     ├── EntriesTrimmed    a read below the oldest entry kept; carries its `seq`
@@ -69,6 +70,10 @@ class StreamNotFound(JournalError):
     def __init__(self, stream: str) -> None:
         super().__init__(f"no stream {stream!r} in the journal (it may have expired)")
         self.stream = stream
+
+
+class ResultDropped(StreamNotFound):
+    """The run was executed and has ended, and what it said was dropped for want of room."""
 
 
 class StreamEnded(JournalError):

@@ -1,7 +1,6 @@
 """What can happen in a stream: the vocabulary, as types.
 
 Rules of this file:
-
 - An event states a fact. It knows no JSON-RPC id, no progress token and no era: those belong
   to one reader and are added when an entry is rendered.
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
@@ -247,6 +246,8 @@ class Claimed(Struct, frozen=True, tag="claimed", omit_defaults=True, gc=False):
     """The run's stream."""
     fingerprint: str = ""
     """What was asked with the key; who repeats it has to ask the same."""
+    is_void: bool = False
+    """The run is not begun after all: its claim before this one is taken back."""
 
 
 class Released(Struct, frozen=True, tag="released", gc=False):

@@ -16,11 +16,12 @@ from mcp_types import CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.engine import Engine, Following, Run, ask, current_run
-from headway.errors import JournalError, StreamNotFound
+from headway.errors import JournalError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, Interrupted
 from headway.handlers import Handler, wrap
 from headway.protocol import tasks_2025
 from headway.protocol.handles import CONTINUE, TOOL, handle_result, parse_handle, rest_of, widened
+from headway.protocol.keys import GONE
 
 
 def equip(low: Server[Any]) -> None:
@@ -98,6 +99,8 @@ async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool)
         if arguments.get("stop"):
             return await _stop(run, stream)
         return CallToolResult.model_validate(await _waited(run, stream, after, can_ask=can_ask))
+    except ResultDropped:
+        return _error(GONE)
     except StreamNotFound:
         return _error(
             "No such run: it has expired, or its id is not yours. Call the tool itself again"

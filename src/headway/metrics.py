@@ -144,6 +144,8 @@ def _in_use(metrics: Metrics) -> Values:
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_streams": metrics.answers.most_of_one,
+        "max_keys": engine.keys.number,
+        "max_keys_each": engine.keys.most_of_one,
         "keep.max_bytes": engine.journal.usage.held,
     }
     if engine.tally.connections is not None:

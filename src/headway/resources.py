@@ -19,10 +19,11 @@ from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
 from headway.engine import current_run, result_of
-from headway.errors import StreamNotFound
-from headway.events import Cancelled, Completed, Event, Failed, Interrupted
+from headway.errors import ResultDropped, StreamNotFound
+from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupted
 from headway.handlers import Handler, wrap
 from headway.journal import Journal
+from headway.protocol.keys import GONE, GONE_DATA
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.runs import parts_of, view_of
 
@@ -124,8 +125,8 @@ def _read(inner: Handler) -> Handler:
             return await inner(context, params)
         try:
             text = (await describe(*await _place_of(run_id))).decode()
-        except StreamNotFound:
-            raise _unknown(params.uri) from None
+        except StreamNotFound as error:
+            raise _missing(params.uri, error) from None
         content = TextResourceContents(uri=params.uri, mime_type=JSON, text=text)
         return ReadResourceResult(contents=[content])
 
@@ -140,12 +141,28 @@ async def _result(run_id: str, uri: str) -> ReadResourceResult:
     """
     try:
         journal, stream = await _place_of(run_id)
-        (entry,) = await journal.kept(result_of(stream))
-    except StreamNotFound:
-        raise _unknown(uri) from None
+        entry = await _result_apart(journal, stream, uri)
+    except StreamNotFound as error:
+        raise _missing(uri, error) from None
     assert isinstance(entry.event, Completed)
     text = bytes(entry.event.result).decode()
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON, text=text)])
+
+
+async def _result_apart(journal: Journal, stream: str, uri: str) -> Entry:
+    """The one entry of a result that is kept apart from its run, which links to it as `uri`.
+
+    Raises:
+        StreamNotFound: It has none.
+        ResultDropped: It had one, which is no longer kept.
+    """
+    try:
+        return (await journal.kept(result_of(stream)))[-1]
+    except StreamNotFound:
+        end = (await journal.kept(stream))[-1].event
+        if isinstance(end, Completed) and uri.encode() in bytes(end.result):
+            raise ResultDropped(stream) from None
+        raise
 
 
 def _subscribe(inner: Handler) -> Handler:
@@ -216,6 +233,13 @@ async def _is_known(uri: str) -> bool:
     except StreamNotFound:
         return False
     return True
+
+
+def _missing(uri: str, error: StreamNotFound) -> MCPError:
+    """Why there is nothing to read: it was dropped; or it is unknown, expired, somebody else's."""
+    if isinstance(error, ResultDropped):
+        return MCPError(INVALID_PARAMS, GONE, {**GONE_DATA, "uri": uri})
+    return _unknown(uri)
 
 
 def _unknown(uri: str) -> MCPError:

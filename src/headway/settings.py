@@ -50,8 +50,8 @@ def is_name(text: object) -> bool:
 
 _COUNTS = (
     "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_sessions",
-    "max_sessions_each", "max_session_streams", "max_text", "max_part", "max_result",
-    "max_connections", "max_head", "max_attempts",
+    "max_sessions_each", "max_session_streams", "max_keys", "max_keys_each", "max_text", "max_part",
+    "max_result", "max_connections", "max_head", "max_attempts",
 )  # fmt: skip
 
 BOUNDS: Final = (
@@ -74,7 +74,8 @@ class Retention:
     lunch; results are not an archive."""
 
     max_bytes: int = 256 * 1024 * 1024
-    """All streams together; over it the streams that ended first are dropped early."""
+    """All streams together; over it the callers that hold most lose what ended first. Not what goes
+    on, and not their keys."""
 
     stream_entries: int = 10_000
     """Entries kept of one stream; a reader further behind is told what it lost."""
@@ -181,6 +182,14 @@ class Settings:
     """Answers of one 2025 session that are open at once, its GET stream among them; the next one
     is refused with 503. A tenth of the connections: enough for a gateway that puts all its users
     into one session, and no session can take every place."""
+
+    max_keys: int = 200_000
+    """Idempotency keys and handles in a journal, of all callers; the next call that needs one is
+    refused with 503. A key is kept for `keep.ttl` whatever has to make room, so that nothing is
+    executed twice: these take half of the default `keep.max_bytes`."""
+
+    max_keys_each: int = 50_000
+    """Of these, for one authenticated caller: fourteen a second, for all of an hour."""
 
     log_rate: float = 100.0
     """Log messages a second of one run, ten times as many at once; the others are left out and

@@ -7,7 +7,7 @@ its own, and "unknown", "expired" and "not yours" are one answer.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
@@ -17,17 +17,14 @@ from mcp_types.methods import validate_client_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
-from headway.engine import Following, Run, ask, current_run, read_inbox
-from headway.errors import StreamNotFound
+from headway.engine import Following, Run, ask, current_run, gone, read_inbox
+from headway.errors import ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.handlers import bring, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.tasks import EXTENSION, outstanding, task_of
-
-PAGE: Final = 50
-"""Tasks in one answer to `tasks/list`."""
 
 Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
@@ -143,18 +140,15 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
     run = current_run.get()
     if run is None or run.principal == principal_tag(""):
         raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
-    ids = await run.engine.keys.ids(run.principal)
-    if params.cursor is not None:
-        if params.cursor not in ids:
-            raise MCPError(INVALID_PARAMS, "No such page; list from the start")
-        names = list(ids)
-        ids = {name: ids[name] for name in names[names.index(params.cursor) + 1 :]}
-    page = list(ids)[:PAGE]
+    try:
+        page, last = await run.engine.keys.tasks_of(run.principal, params.cursor)
+    except LookupError:
+        raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
     found: list[dict[str, Any]] = []
-    for run_id in page:
+    for stream in page.values():
         with suppress(MCPError):  # its time was over a moment ago
-            found.append(await _early(run, ids[run_id]))
-    return {"tasks": found, **({"nextCursor": page[-1]} if len(ids) > PAGE else {})}
+            found.append(await _early(run, stream))
+    return {"tasks": found, **({} if last is None else {"nextCursor": last})}
 
 
 async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:
@@ -215,6 +209,8 @@ async def _place_of(task_id: str) -> tuple[Run, str]:
         raise _unknown()
     try:
         return asking, await asking.engine.keys.place_of(asking, task_id)
+    except ResultDropped:
+        raise gone() from None
     except StreamNotFound:
         raise _unknown() from None
 

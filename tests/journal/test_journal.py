@@ -81,6 +81,10 @@ class GatedStore:
         kept = self.kept.get(stream)
         return Head(1, len(kept), kept[-1].event == END) if kept else None
 
+    async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
+        found = {stream: await self.head(stream) for stream in streams}
+        return {stream: head for stream, head in found.items() if head is not None}
+
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         return [
             stream
@@ -88,11 +92,11 @@ class GatedStore:
             if stream.startswith(prefix) and not (unfinished and kept[-1].event == END)
         ]
 
-    async def count(self, prefix: str) -> int:
+    async def count(self, prefix: str, *, every: bool = False) -> int:
         await self.may_read.wait()
         if self.failing:
             raise JournalUnavailable("the disk is full")
-        return len(await self.streams(prefix, unfinished=True))
+        return len(await self.streams(prefix, unfinished=not every))
 
     async def drop(self, streams: Sequence[str]) -> None:
         for stream in streams:
@@ -426,7 +430,7 @@ async def test_what_begins_or_is_stored_while_it_is_counted_is_counted_too() -> 
     here = {"run/stored"}
 
     class Late(GatedStore):
-        async def count(self, prefix: str) -> int:
+        async def count(self, prefix: str, *, every: bool = False) -> int:
             return 0
 
         async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:

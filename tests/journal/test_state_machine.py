@@ -138,9 +138,10 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def heads_agree(self) -> None:
-        for name, events in self.model.items():
-            head = self.runner.run(self.journal.head(name))
-            assert head == Head(1, len(events), self.ended(name))
+        heads = {name: Head(1, len(self.model[name]), self.ended(name)) for name in self.model}
+        for name, head in heads.items():
+            assert self.runner.run(self.journal.head(name)) == head
+        assert self.runner.run(self.journal.heads([*heads, "none", *heads])) == heads
 
 
 class SqliteMachine(Machine):

@@ -128,6 +128,13 @@ async def one_call(wire: Wire, session: Session) -> Answer:
     return answer
 
 
+async def two_keys(wire: Wire, session: Session) -> None:
+    for key in ("one", "two"):
+        message = session.call_message("talk")
+        message["params"]["_meta"] = {"headway/idempotency-key": key}
+        await (await session.post(message)).outcome()
+
+
 async def another_session(wire: Wire, session: Session) -> None:
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT}
     await wire.ask("POST", _anonymous(session), _initialize(hello))
@@ -162,6 +169,7 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
     "max_sessions": ({"max_sessions": 1}, another_session),
     "max_session_streams": ({"max_session_streams": 1}, two("wait")),
+    "max_keys": ({"max_keys": 1}, two_keys),
     "max_text": ({"max_text": 10}, said(text=11)),
     "max_part": ({"max_part": 1000}, said(parts=1)),
     "max_result": ({"max_result": 1000}, said(result=1001)),
@@ -189,6 +197,7 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
 ELSEWHERE: Final = {
     "max_runs_each": "test_the_limits_of_one_caller_are_counted",
     "max_sessions_each": "test_the_limits_of_one_caller_are_counted",
+    "max_keys_each": "test_who_has_as_many_keys_as_may_be_is_refused_and_nobody_else",
     "max_attempts": "test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever",
     "worker_wait": "test_a_call_that_no_worker_takes_ends_with_a_clear_error",
 }

@@ -18,10 +18,10 @@ from tests.kit.waits import PATIENCE, until
 from headway.engine import Run, stopping
 from headway.engine.checkpoints import checkpoints_of
 from headway.engine.dispatch import Begun, Dispatch
-from headway.engine.keys import Keys
+from headway.engine.keys import Keys, Named
 from headway.engine.processes import is_for_workers
 from headway.errors import SetupError
-from headway.events import Claimed, Completed, Forgotten, decode_json
+from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
 from headway.queues import nothing, open_queues
 
@@ -118,7 +118,7 @@ async def test_a_call_that_lost_the_race_for_its_key_is_not_executed(
     """Not even where the process that was to withdraw it has died."""
     find, both, looks = Keys.find, asyncio.Barrier(2), itertools.count()
 
-    async def find_nothing_yet(keys: Keys, key: str) -> Claimed | None:
+    async def find_nothing_yet(keys: Keys, key: str) -> Named | None:
         found = await find(keys, key)
         if next(looks) < 2:
             await both.wait()  # two callers look before either has claimed the key

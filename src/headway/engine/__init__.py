@@ -6,7 +6,7 @@ from headway.engine.current import current_run
 from headway.engine.drain import finish, give_back, leave_shields
 from headway.engine.engine import Engine
 from headway.engine.failures import as_exception, contained, lifespan_of
-from headway.engine.following import Following
+from headway.engine.following import Following, gone
 from headway.engine.gate import Gate
 from headway.engine.inbox import ask, inbox_of, read_inbox
 from headway.engine.keys import id_key
@@ -39,6 +39,7 @@ __all__ = [
     "current_run",
     "finish",
     "give_back",
+    "gone",
     "id_key",
     "inbox_of",
     "is_id_of_run",

@@ -81,7 +81,7 @@ class Engine:
         self.places = Places(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_life: asyncio.Task[None] | None = None
-        self.keys = Keys(journal)
+        self.keys = Keys(journal, settings)
         self._orders = Orders(journal, self.runs)
         self.revival = Revival(self)
         self.lease = Lease(

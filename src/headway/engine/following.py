@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 from mcp.shared.exceptions import MCPError
-from mcp_types.jsonrpc import INTERNAL_ERROR
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 
 from headway.engine.context import RunContext
 from headway.engine.inbox import ask, read_inbox
@@ -19,8 +19,9 @@ from headway.engine.patience import AGAIN
 from headway.engine.request import Execute
 from headway.engine.run import Run
 from headway.engine.stopping import TAKEN_OVER
-from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
+from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable, StreamNotFound
 from headway.events import (
+    TERMINAL,
     Cancelled,
     CancelRequested,
     Completed,
@@ -41,6 +42,7 @@ from headway.events import (
     encode_json,
 )
 from headway.protocol import render
+from headway.protocol.keys import GONE, GONE_DATA
 from headway.protocol.tasks import outstanding
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -64,7 +66,10 @@ def repeating(
         following = Following(
             run, stream, ask=ask, means_the_work=True, owns=owns, begun=begun or _nothing
         )
-        return await following.result()
+        try:
+            return await following.result()
+        except StreamNotFound:  # it was dropped since somebody looked for it
+            raise gone() from None
 
     return execute
 
@@ -235,8 +240,15 @@ class Following:
         await ask(self._run.journal, self._stream, answered)
 
 
+def gone() -> MCPError:
+    """What is told of a run that was executed and whose result is no longer kept."""
+    return MCPError(INVALID_PARAMS, GONE, dict(GONE_DATA))
+
+
 def _outcome(last: Entry) -> dict[str, Any]:
     match last.event:
+        case event if type(event) not in TERMINAL:
+            raise gone()  # dropped while it was read
         case Completed(result):
             return decode_json(result)
         case Failed() as end:

@@ -6,12 +6,12 @@ from msgspec import structs
 
 from headway.engine.dispatch import Begun
 from headway.engine.engine import Engine
-from headway.engine.keys import key_stream
+from headway.engine.keys import Named, key_stream
 from headway.engine.request import Request
 from headway.engine.run import Run
 from headway.errors import JournalError, journal_away
 from headway.events import Claimed
-from headway.protocol.keys import CallKey, other_call
+from headway.protocol.keys import CallKey, other_call, result_gone
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
     dispatch = engine.dispatch
     try:
         claimed = await engine.keys.find(name)
+        if claimed is None:
+            await engine.keys.check_room(request.principal)
         await engine.places.check_everywhere(request, engine.journal)
         if claimed is None:
             begun = await dispatch.accept(request, name)
@@ -70,8 +72,10 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
     except JournalError as error:
         logger.warning("a call with a key was refused: %s", error)
         raise journal_away() from None
-    if claimed.fingerprint != key.fingerprint:
+    if claimed.fingerprint not in ("", key.fingerprint):
         raise other_call()
+    if claimed.is_gone:
+        raise result_gone()
     stream = claimed.stream
     again = dispatch.again(stream, owns=False)
     run = engine.launch(structs.replace(request, execute=again, follows=stream))
@@ -79,7 +83,7 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
     return run
 
 
-async def _claim(engine: Engine, begun: Begun, name: str, key: CallKey) -> Claimed:
+async def _claim(engine: Engine, begun: Begun, name: str, key: CallKey) -> Named:
     """Make the accepted run durable and have the key name it; what it names is told."""
     begun.run.has_handle = True
     try:
@@ -88,4 +92,5 @@ async def _claim(engine: Engine, begun: Begun, name: str, key: CallKey) -> Claim
         return await engine.keys.claim(name, Claimed(begun.stream, key.fingerprint))
     except BaseException:
         engine.dispatch.discard(begun)
+        engine.keys.withdraw_soon(name, begun.stream)
         raise

@@ -102,8 +102,7 @@ class Work:
         """
         if not key:
             return True
-        claimed = await self._engine.keys.find(key)
-        return claimed is not None and claimed.stream == stream
+        return await self._engine.keys.is_first(key, stream)
 
     async def put_back(self, stream: str) -> None:
         """Put a run that this process gave back into its queue, for another one.

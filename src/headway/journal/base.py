@@ -13,8 +13,8 @@ that nobody sees a result that a crash could still take back.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
 from headway.errors import (
@@ -27,21 +27,19 @@ from headway.errors import (
 )
 from headway.events import TERMINAL, Entry, Event, size_of
 from headway.journal.changes import Changes
-from headway.journal.cursor import PAGE, Cursor
+from headway.journal.cursor import PAGE, Cursor, all_kept
 from headway.journal.everywhere import Everywhere
 from headway.journal.polling import look_always
 from headway.journal.posting import Posting
 from headway.journal.quiet import quietly
+from headway.journal.shares import Kept
 from headway.journal.store import Head, Store, Usage
-from headway.journal.tail import Tail
+from headway.journal.tail import Tail, joined_head
 from headway.journal.writer import Writer
 from headway.settings import Retention
 
 SWEEP = 30.0
 """Seconds between searches for expired streams; less where they are kept for less."""
-
-FRESH = 64
-"""Ended streams that are kept unpacked: their readers are about to read the end."""
 
 
 class Journal:
@@ -66,10 +64,10 @@ class Journal:
         self._time = self.clock.time
         self._stream_bytes = self.retention.stream_bytes
         self._stream_entries = self.retention.stream_entries
-        self._max_bytes = self.retention.max_bytes
+        self._full_at = self.retention.max_bytes
         self._store = store
         self._tails: dict[str, Tail] = {}
-        self._ended: deque[tuple[float, Tail]] = deque()  # of those that no store has
+        self._kept = Kept()
         self._size, self._dropped = 0, Counter[str]()
         most = self.retention.max_bytes // 4  # may wait for a storage that fails
         self._writer = None if store is None else Writer(store, self.clock, self._remove, most)
@@ -251,7 +249,7 @@ class Journal:
             tail.wake()
         if tail.size > self._stream_bytes or seq - tail.base > self._stream_entries:
             self._trim(tail)
-        if self._size > self._max_bytes:
+        if self._size > self._full_at:
             self._make_room()
         return seq
 
@@ -261,13 +259,9 @@ class Journal:
             self._writer.mark(tail, entry)
         else:
             tail.visible = entry.seq
-            self._ended.append((entry.time + self.retention.ttl, tail))
-            if len(self._ended) > FRESH:
-                self._pack(self._ended[-FRESH - 1][1])
-
-    def _pack(self, tail: Tail) -> None:
-        if self._tails.get(tail.stream) is tail:
-            self._size -= tail.pack()
+            size = tail.size
+            self._size -= self._kept.end(tail, entry.time + self.retention.ttl)
+            self._full_at = max(self.retention.max_bytes, self._full_at - size)
 
     async def settle(self, stream: str) -> None:
         """Return when everything appended to `stream` so far is in the storage.
@@ -307,14 +301,20 @@ class Journal:
 
     async def head(self, stream: str) -> Head | None:
         """What is kept of a stream, or None where there is no such stream."""
-        tail = self._tails.get(stream)
-        if tail is None:
-            return await self._store.head(stream) if self._store is not None else None
-        stored = None
-        if tail.recorded and self._store is not None and tail.base:
-            stored = await self._store.head(stream)
-        first = min(stored.first, tail.base + 1) if stored else tail.base + 1
-        return Head(first, tail.visible, tail.ended and tail.visible == tail.last)
+        tail, store = self._tails.get(stream), self._store
+        if store is None or (tail is not None and tail.is_all_there_is):
+            return None if tail is None else tail.head()
+        return joined_head(tail, await store.head(stream))
+
+    async def heads(self, streams: Collection[str]) -> dict[str, Head]:
+        """What is kept of each of these streams that there are, asked for in one step."""
+        tails, store = {name: self._tails.get(name) for name in streams}, self._store
+        stored: dict[str, Head] = {}
+        if store is not None:
+            asked = [name for name, tail in tails.items() if not (tail and tail.is_all_there_is)]
+            stored = await store.heads(asked) if asked else stored
+        heads = ((name, joined_head(tail, stored.get(name))) for name, tail in tails.items())
+        return {name: head for name, head in heads if head is not None}
 
     async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
         """Up to `limit` entries above `after`, in order, without waiting for new ones.
@@ -338,25 +338,7 @@ class Journal:
         Raises:
             StreamNotFound: No such stream.
         """
-        entries: list[Entry] = []
-        after, last = 0, 1
-        while after < last:
-            head = await self.head(stream)
-            if head is None:
-                raise StreamNotFound(stream)
-            last, after = head.last, max(after, head.first - 1)
-            try:
-                page = await self.read(stream, after=after)
-            except EntriesTrimmed as error:
-                entries, after = [], error.first - 1
-                continue
-            if not page:
-                break
-            entries += page
-            after = page[-1].seq
-        if not entries:
-            raise StreamNotFound(stream)
-        return entries
+        return await all_kept(self, stream)
 
     def tail(self, stream: str) -> Tail | None:
         """What this process holds of a stream that it writes."""
@@ -397,12 +379,19 @@ class Journal:
                 known.append(name)
         return known
 
+    async def count(self, prefix: str) -> int:
+        """How many streams there are that start with `prefix`, ended or not."""
+        if self._store is not None:
+            return await self._store.count(prefix, every=True)
+        return sum(name.startswith(prefix) for name in self._tails)
+
     # What keeps it within bounds
 
     def _new_tail(self, stream: str, head: Head | None, *, recorded: bool) -> Tail:
         tail = Tail(stream, head.last if head else 0, recorded=recorded)
         tail.ended = head.ended if head else False
         self._tails[stream] = tail
+        self._kept.begin(tail)
         self._size += tail.size
         return tail
 
@@ -423,14 +412,18 @@ class Journal:
         self._size -= size
 
     def _make_room(self) -> None:
-        """Drop the streams that ended first until the rest fits."""
-        while self._ended and self._size > self.retention.max_bytes:
-            self._remove(self._ended.popleft()[1], "keep.max_bytes")
+        """Drop what ended first, of those who hold most, until the rest fits."""
+        most = self.retention.max_bytes
+        for tail in self._kept.surplus(most - most // 16):
+            self._remove(tail, "keep.max_bytes")
+        # What goes on may be more than that: then it is looked again when there is some more.
+        self._full_at = max(most, self._size + most // 16)
 
     def _remove(self, tail: Tail, limit: str | None = None) -> None:
         # Dropped and begun again, a stream has another tail by now.
         if self._tails.get(tail.stream) is tail:
             del self._tails[tail.stream]
+            self._kept.discard(tail)
             self._size -= tail.size
             if limit is not None:
                 self._dropped[limit] += 1
@@ -439,8 +432,8 @@ class Journal:
         while True:
             await self.clock.sleep(min(SWEEP, self.retention.ttl))
             now = self.clock.time()
-            while self._ended and self._ended[0][0] <= now:
-                self._remove(self._ended.popleft()[1], "keep.ttl")
+            for tail in self._kept.expired(now):
+                self._remove(tail, "keep.ttl")
             if self._store is not None:
                 with quietly("expired streams were not dropped"):
                     await self._store.expire(now)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from headway.errors import JournalUnavailable, StreamNotFound
+from headway.errors import EntriesTrimmed, JournalUnavailable, StreamNotFound
 from headway.events import TERMINAL, Entry
 from headway.journal.changes import Changes
 from headway.journal.store import Head
@@ -124,3 +124,32 @@ class Cursor:
             if local is not None and local.waiters and waiter in local.waiters:
                 local.waiters.remove(waiter)
             self._waiter = None
+
+
+async def all_kept(source: Source, stream: str) -> list[Entry]:
+    """Return all entries that there are of a stream at the moment; the oldest may be gone.
+
+    They are without gaps: before one that is gone there is none.
+
+    Raises:
+        StreamNotFound: No such stream.
+    """
+    entries: list[Entry] = []
+    after, last = 0, 1
+    while after < last:
+        head = await source.head(stream)
+        if head is None:
+            raise StreamNotFound(stream)
+        last, after = head.last, max(after, head.first - 1)
+        try:
+            page = await source.read(stream, after=after)
+        except EntriesTrimmed as error:
+            entries, after = [], error.first - 1
+            continue
+        if not page:
+            break
+        entries += page
+        after = page[-1].seq
+    if not entries:
+        raise StreamNotFound(stream)
+    return entries

@@ -43,6 +43,7 @@ from headway.journal.redis_link import Links
 from headway.journal.redis_news import News
 from headway.journal.redis_trouble import check_server, explain
 from headway.journal.redis_url import Place
+from headway.journal.shares import owner_of, to_free
 from headway.journal.store import Head, Notice, Watch, Write
 from headway.journal.tail import STREAM_OVERHEAD
 from headway.settings import Retention
@@ -168,6 +169,18 @@ class RedisStore:
         found = await self._ask(self._reads, scripts.READ, stream, 0, 0)
         return None if found is None else Head(found[0], found[1], bool(found[2]))
 
+    async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
+        """See `Store.heads`. What is asked for together goes with one round trip."""
+        named = [(stream, _bytes(stream)) for stream in streams]
+        found = await _answers(
+            self._reads.put(scripts.READ, self._bucket(name), name, 0, 0) for _, name in named
+        )
+        return {
+            stream: Head(head[0], head[1], bool(head[2]))
+            for (stream, _), head in zip(named, found, strict=True)
+            if head is not None
+        }
+
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`. Asks all buckets at once, for `LISTED` names at a time."""
         kind = "live" if unfinished else "names"
@@ -184,9 +197,10 @@ class RedisStore:
             begins = {bucket: b"(" + last for bucket, last in lasts if last}
         return [_text(name) for _, name in sorted(rows)]
 
-    async def count(self, prefix: str) -> int:
+    async def count(self, prefix: str, *, every: bool = False) -> int:
         """See `Store.count`. Asks all buckets, with one round trip."""
-        return sum(await self._ask_all(self._reads, scripts.UNFINISHED, *_below(prefix)))
+        kind = "names" if every else "live"
+        return sum(await self._ask_all(self._reads, scripts.NUMBER, kind, *_below(prefix)))
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
@@ -318,26 +332,48 @@ class RedisStore:
     # Retention
 
     async def _make_room(self, counted: int) -> None:
-        """Drop what ended first until the rest fits; a count may be `counted` seconds old."""
+        """Drop what ended first, of those who hold most, until the rest fits.
+
+        A count of all may be `counted` seconds old.
+        """
         self.held = sum(await self._ask_all(self._writes, scripts.COUNT, counted))
-        excess = self.held - self.retention.max_bytes
+        if self.held <= self.retention.max_bytes:
+            return
+        due = to_free(await self._held_by_owners(), self.retention.max_bytes)
         for _ in range(ROUNDS):
-            if excess <= 0:
+            if not due:
                 return
-            found = await self._ask_all(self._writes, scripts.OLDEST, SOME)
+            found = await self._ask_all(self._writes, scripts.OLDEST, SOME, *due)
             rows = [row for bucket in found for row in _in_turns(bucket, 4)]
-            rows.sort(key=lambda row: (float(row[1]), int(row[2])))
-            dropped: list[tuple[bytes, bytes]] = []
-            for name, expires, _, size in rows:
-                if excess <= 0:
-                    break
-                excess -= int(size)
-                self.held -= int(size)
-                dropped.append((name, expires))
+            dropped = self._to_drop(rows, due)
             if not dropped:
                 return
             await self._forget(dropped)
             self.dropped["keep.max_bytes"] += len(dropped)
+
+    async def _held_by_owners(self) -> dict[str, int]:
+        held = Counter[str]()
+        for bucket in await self._ask_all(self._writes, scripts.HELD):
+            for owner, size in _in_turns(bucket, 2):
+                held[_text(owner)] += int(float(size))
+        return held
+
+    def _to_drop(
+        self, rows: list[tuple[bytes, ...]], due: dict[str, int]
+    ) -> list[tuple[bytes, bytes]]:
+        """The first of these streams that have to go; what is left to free is in `due` then."""
+        rows.sort(key=lambda row: (float(row[1]), int(row[2])))
+        dropped: list[tuple[bytes, bytes]] = []
+        for name, expires, _, size in rows:
+            owner = owner_of(_text(name))
+            if owner not in due:
+                continue
+            due[owner] -= int(size)
+            self.held -= int(size)
+            dropped.append((name, expires))
+            if due[owner] <= 0:
+                del due[owner]
+        return dropped
 
     async def _forget(self, streams: Iterable[tuple[bytes, bytes]]) -> None:
         by_bucket: dict[str, list[bytes]] = {}

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from zlib import crc32
 
+from headway.journal.shares import LASTING
 from headway.journal.tail import STREAM_OVERHEAD
 
 FORMAT = 1
@@ -182,9 +183,9 @@ end
 return found
 """)
 
-UNFINISHED = _script("""
--- least name, greatest -> how many have not ended, with those that Redis let go of until a sweep
-return redis.call('ZLEXCOUNT', live, ARGV[1], ARGV[2])
+NUMBER = _script("""
+-- which list, least name, greatest -> how many, with those that Redis let go of until a sweep
+return redis.call('ZLEXCOUNT', bucket .. ':' .. ARGV[1], ARGV[2], ARGV[3])
 """)
 
 FORGET = _script("""
@@ -221,18 +222,52 @@ end
 return total
 """)
 
-OLDEST = _script("""
--- how many -> of those that expire first: name, expires, born, bytes, in turns
-local found = {}
-for _, name in ipairs(redis.call('ZRANGE', ended, 0, ARGV[1] - 1)) do
-  local head = redis.call('HMGET', bucket .. ':s:' .. name, 'expires', 'born')
-  if head[1] then
-    for _, value in ipairs({name, head[1], head[2], redis.call('HGET', sizes, name) or '0'}) do
-      found[#found + 1] = value
-    end
-  else
-    forget(name)
-  end
+_OWNER = """
+local function owner_of(name)
+  return string.match(name, '^[^/]*/([^/.]*)') or ''
+end
+"""
+"""As `shares.owner_of`."""
+
+HELD = _script(
+    _OWNER
+    + """
+-- -> the owners and how many bytes each holds, in turns
+local held, found, all = {}, {}, redis.call('HGETALL', sizes)
+for i = 1, #all, 2 do
+  local owner = owner_of(all[i])
+  held[owner] = (held[owner] or 0) + (tonumber(all[i + 1]) or 0)
+end
+for owner, size in pairs(held) do
+  found[#found + 1] = owner
+  found[#found + 1] = string.format('%d', size)
 end
 return found
-""")
+"""
+)
+
+OLDEST = _script(
+    _OWNER
+    + f"""
+-- how many, and then whose -> of those that expire first: name, expires, born, bytes, in turns
+local most, due, found, from, some = tonumber(ARGV[1]), {{}}, {{}}, 0, nil
+for i = 2, #ARGV do due[ARGV[i]] = true end
+repeat
+  some = redis.call('ZRANGE', ended, from, from + most - 1)
+  for _, name in ipairs(some) do
+    from = from + 1
+    if due[owner_of(name)] and string.sub(name, 1, {len(LASTING)}) ~= '{LASTING}' then
+      local head = redis.call('HMGET', bucket .. ':s:' .. name, 'expires', 'born')
+      if head[1] then
+        local size = redis.call('HGET', sizes, name) or '0'
+        for _, value in ipairs({{name, head[1], head[2], size}}) do found[#found + 1] = value end
+      else
+        forget(name)
+        from = from - 1
+      end
+    end
+  end
+until #some < most or #found >= 4 * most
+return found
+"""
+)

@@ -41,6 +41,7 @@ from headway.events import Entry
 from headway.journal.chunks import Chunking, page_of
 from headway.journal.polling import Polling
 from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
+from headway.journal.sqlite_room import make_room, too_long, trim
 from headway.journal.store import Head, Notice, Watch, Write
 from headway.journal.tail import STREAM_OVERHEAD
 from headway.settings import Retention
@@ -61,21 +62,7 @@ READ = """SELECT first, (
     )
 ) FROM streams WHERE name = :name"""
 
-MAKE_ROOM = """DELETE FROM streams WHERE id IN (
-    SELECT id FROM (
-        SELECT id, bytes, sum(bytes) OVER (ORDER BY expires, id) AS freed
-        FROM streams WHERE expires IS NOT NULL
-    ) WHERE freed - bytes < ?
-)"""
-
 BELOW = "name >= :prefix AND name < :end"
-
-TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
-
-CUT = """SELECT last FROM (
-    SELECT last, sum(last - first + 1) OVER newer AS entries, sum(length(data)) OVER newer AS bytes
-    FROM chunks WHERE stream = :id WINDOW newer AS (ORDER BY last DESC)
-) WHERE (entries > :entries OR bytes > :bytes) AND last < :newest ORDER BY last DESC LIMIT 1"""
 
 
 class SqliteStore:
@@ -139,13 +126,17 @@ class SqliteStore:
         """See `Store.head`."""
         return await self._on(self._reader, self._head, stream)
 
+    async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
+        """See `Store.heads`."""
+        return await self._on(self._reader, _heads, streams)
+
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`."""
         return await self._on(self._reader, self._streams, prefix, unfinished)
 
-    async def count(self, prefix: str) -> int:
+    async def count(self, prefix: str, *, every: bool = False) -> int:
         """See `Store.count`."""
-        return await self._on(self._reader, self._count, prefix)
+        return await self._on(self._reader, self._count, prefix, every)
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
@@ -211,13 +202,13 @@ class SqliteStore:
         with transaction(db):
             heads = _heads(db, list(rows))
             for write in writes:
-                last, ended = heads.get(write.stream, (0, False))
-                if write.stream not in rows or (last == write.after and not ended):
+                head = heads.get(write.stream, _NOTHING)
+                if write.stream not in rows or (head.last == write.after and not head.ended):
                     continue
                 refused[write.stream] = (
                     StreamEnded(write.stream)
-                    if ended
-                    else Conflict(write.stream, after=write.after, last=last)
+                    if head.ended
+                    else Conflict(write.stream, after=write.after, last=head.last)
                 )
                 del rows[write.stream]
             _insert(db, [row for some in rows.values() for row in some])
@@ -247,49 +238,27 @@ class SqliteStore:
                 self._grown[stream] = entries, total
         if self._grown_in_all > self.retention.max_bytes // 16:
             self._grown_in_all = 0
-            with transaction(db):
-                self._make_room(db)
+            self._make_room(db)
 
     def _expire(self, db: sqlite3.Connection, now: float) -> None:
         with transaction(db):
             expired = db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
             self.dropped["keep.ttl"] += expired.rowcount
-            self._make_room(db)
-            limits = self.retention.stream_entries, self.retention.stream_bytes
-            for (stream,) in db.execute(TOO_LONG, limits).fetchall():
+        self._make_room(db)
+        with transaction(db):
+            for stream in too_long(db, self.retention):
                 self._trim(db, stream)
         # Streams dropped by another process would stay here for ever.
         self._grown.clear()
 
     def _make_room(self, db: sqlite3.Connection) -> None:
-        total = db.execute("SELECT sum(bytes) FROM streams").fetchone()[0] or 0
-        if total > self.retention.max_bytes:
-            freed = db.execute(MAKE_ROOM, (total - self.retention.max_bytes,))
-            self.dropped["keep.max_bytes"] += freed.rowcount
-            total = db.execute("SELECT sum(bytes) FROM streams").fetchone()[0] or 0
-        self.held = total
+        self.held, dropped = make_room(db, self.retention.max_bytes)
+        self.dropped["keep.max_bytes"] += dropped
 
     def _trim(self, db: sqlite3.Connection, stream: str) -> None:
-        """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one."""
-        found = db.execute(
-            "SELECT id, first, last FROM streams WHERE name = ?", (stream,)
-        ).fetchone()
-        if found is None:
-            return
-        identity, first, newest = found
-        limits = {"entries": self.retention.stream_entries, "bytes": self.retention.stream_bytes}
-        cut = db.execute(CUT, {"id": identity, "newest": newest, **limits}).fetchone()
-        if cut is None:
-            return
-        is_long = newest - first >= self.retention.stream_entries
-        limit = "keep.stream_entries" if is_long else "keep.stream_bytes"
-        self.dropped[limit] += cut[0] - first + 1
-        db.execute("DELETE FROM chunks WHERE stream = ? AND last <= ?", (identity, cut[0]))
-        db.execute(
-            "UPDATE streams SET first = ?1, bytes = ?2 +"
-            " (SELECT sum(length(data)) FROM chunks WHERE stream = ?3) WHERE id = ?3",
-            (cut[0] + 1, STREAM_OVERHEAD, identity),
-        )
+        dropped, limit = trim(db, stream, self.retention)
+        if dropped:
+            self.dropped[limit] += dropped
 
     def _drop(self, db: sqlite3.Connection, streams: Sequence[str]) -> None:
         names = json.dumps(list(streams))
@@ -316,10 +285,7 @@ class SqliteStore:
             raise JournalUnavailable(f"{what} has an unreadable entry: {error}") from error
 
     def _head(self, db: sqlite3.Connection, stream: str) -> Head | None:
-        found = db.execute(
-            "SELECT first, last, expires IS NOT NULL FROM streams WHERE name = ?", (stream,)
-        ).fetchone()
-        return Head(found[0], found[1], bool(found[2])) if found else None
+        return _heads(db, [stream]).get(stream)
 
     def _streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
         which = "AND expires IS NULL" if unfinished else ""
@@ -330,11 +296,10 @@ class SqliteStore:
         ).fetchone()[0]
         return json.loads(names)
 
-    def _count(self, db: sqlite3.Connection, prefix: str) -> int:
-        return db.execute(
-            f"SELECT count(*) FROM streams WHERE {BELOW} AND expires IS NULL",
-            _names(prefix),
-        ).fetchone()[0]
+    def _count(self, db: sqlite3.Connection, prefix: str, every: bool) -> int:
+        which = "" if every else "AND expires IS NULL"
+        found = db.execute(f"SELECT count(*) FROM streams WHERE {BELOW} {which}", _names(prefix))
+        return found.fetchone()[0]
 
     def _data_version(self, db: sqlite3.Connection) -> int:
         return db.execute("PRAGMA data_version").fetchone()[0]
@@ -396,13 +361,16 @@ _INSERTS = {
 }
 
 
-def _heads(db: sqlite3.Connection, streams: list[str]) -> dict[str, tuple[int, bool]]:
+_NOTHING = Head(1, 0, ended=False)
+
+
+def _heads(db: sqlite3.Connection, streams: Sequence[str]) -> dict[str, Head]:
     found = db.execute(
-        "SELECT name, last, expires IS NOT NULL FROM streams"
+        "SELECT name, first, last, expires IS NOT NULL FROM streams"
         " WHERE name IN (SELECT value FROM json_each(?))",
-        (json.dumps(streams),),
+        (json.dumps(list(streams)),),
     ).fetchall()
-    return {name: (last, bool(ended)) for name, last, ended in found}
+    return {name: Head(first, last, bool(ended)) for name, first, last, ended in found}
 
 
 def _names(prefix: str) -> dict[str, str | bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.journal.tail import STREAM_OVERHEAD
+from headway.private_files import create_private, warn_if_exposed
 
 APPLICATION_ID = 0x48445759
 """`HDWY`: what `file` and we recognise a journal by."""
@@ -83,7 +84,7 @@ class JournalFile:
         self._busy_timeout = busy_timeout
 
     def connect(self) -> sqlite3.Connection:
-        """A new connection, for one thread at a time; the file may be created.
+        """A new connection, for one thread at a time; the file may be created, for its owner alone.
 
         Raises:
             SetupError: The path can never be a file.
@@ -91,6 +92,7 @@ class JournalFile:
         if str(self.path) == ":memory:":
             raise SetupError("journal sqlite:///:memory: is no file; write memory:")
         try:
+            create_private(self.path)
             db = sqlite3.connect(
                 self.path,
                 timeout=self._busy_timeout,
@@ -108,6 +110,7 @@ class JournalFile:
         Raises:
             SetupError: It is another program's, of another format, or damaged.
         """
+        warn_if_exposed(self.path, "the journal")
         fresh = self._is_fresh(db)  # before anything is changed: the file may be somebody's
         self._use_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")

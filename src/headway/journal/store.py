@@ -114,14 +114,19 @@ class Store(Protocol):
         """The stream's head, or None."""
         ...
 
+    async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
+        """The heads of those of these streams that there are, in one step."""
+        ...
+
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """The streams whose names start with `prefix`, oldest first; all, or those not ended."""
         ...
 
-    async def count(self, prefix: str) -> int:
+    async def count(self, prefix: str, *, every: bool = False) -> int:
         """How many streams that start with `prefix` have not ended, without naming them.
 
-        Those that the storage let go of by itself may still be among them.
+        With `every` those that have are counted too. Those that the storage let go of by itself
+        may still be among them.
         """
         ...
 
@@ -130,7 +135,11 @@ class Store(Protocol):
         ...
 
     async def expire(self, now: float) -> None:
-        """Drop what retention does not keep at `now` (seconds since 1970)."""
+        """Drop what retention does not keep at `now` (seconds since 1970).
+
+        What is over its size is taken as `shares` says: from the owners that hold most, what
+        ended first; nothing that goes on, and no key.
+        """
         ...
 
     def watch(self, notice: Notice, clock: Clock) -> Watch:

@@ -1,9 +1,11 @@
 """A stream in memory: what this process wrote of it and still holds."""
 
 import asyncio
+from dataclasses import replace
 
 from headway.errors import JournalError
 from headway.events import Entry, decode_entries, encode_entries
+from headway.journal.store import Head
 
 STREAM_OVERHEAD = 512
 """Bytes charged for a stream besides its entries."""
@@ -13,8 +15,8 @@ class Tail:
     """The part of a stream that this process wrote and still holds."""
 
     __slots__ = (
-        "base", "ended", "entries", "failure", "last", "packed", "pending", "recorded",
-        "settled", "size", "stored", "stream", "visible", "waiters",
+        "base", "ended", "entries", "failure", "is_gone", "last", "packed", "pending",
+        "recorded", "settled", "size", "stored", "stream", "visible", "waiters",
     )  # fmt: skip
 
     def __init__(self, stream: str, base: int, *, recorded: bool) -> None:
@@ -27,12 +29,22 @@ class Tail:
         self.visible = base  # readers see up to here
         self.stored = base  # the store has up to here
         self.ended = False
+        self.is_gone = False  # forgotten; readers may still hold it
         self.size = STREAM_OVERHEAD
         # Lists when they are needed: a journal keeps very many tails.
         self.pending: list[Entry] | None = None
         self.failure: JournalError | None = None
         self.waiters: list[asyncio.Future[None]] | None = None
         self.settled: list[asyncio.Future[None]] | None = None
+
+    @property
+    def is_all_there_is(self) -> bool:
+        """Whether no storage has anything of the stream that is not here."""
+        return not self.recorded or not self.base
+
+    def head(self) -> Head:
+        """What readers may see of it here."""
+        return Head(self.base + 1, self.visible, self.ended and self.visible == self.last)
 
     def wake(self) -> None:
         """Let waiting cursors look again."""
@@ -71,3 +83,11 @@ class Tail:
             self.entries, self.packed = decode_entries(self.packed), None
         start = after - self.base
         return self.entries[start : min(start + limit, self.visible - self.base)]
+
+
+def joined_head(tail: Tail | None, stored: Head | None) -> Head | None:
+    """What is kept of a stream here and in the storage, which may have more of its beginning."""
+    if tail is None or stored is None:
+        return stored if tail is None else tail.head()
+    here = tail.head()
+    return replace(here, first=min(stored.first, here.first))

@@ -63,6 +63,19 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     return CallKey(tag_of(said + _digest(step) if step else said), _digest(asked))
 
 
+GONE: Final = (
+    "This call was executed, and what it said is no longer kept (keep.max_bytes). It is not "
+    "executed again: look at what it did, and give a new call a key of its own"
+)
+
+GONE_DATA: Final = {"executed": True}
+
+
+def result_gone() -> ProtocolError:
+    """The refusal of a key whose call was executed, and has no result any more."""
+    return ProtocolError(INVALID_PARAMS, GONE, data=GONE_DATA)
+
+
 def other_call() -> ProtocolError:
     """The refusal of a key that was used for something else."""
     return ProtocolError(

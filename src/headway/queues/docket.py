@@ -27,6 +27,7 @@ from headway.errors import JournalUnavailable, SetupError
 from headway.journal.redis_trouble import said_by
 from headway.journal.redis_url import Place
 from headway.queues import Do
+from headway.queues.entries import guard_entries
 from headway.queues.nothing import Nothing, keep_pickles_out
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class DocketQueues:
 
     def __init__(self, place: Place, *, lease: float) -> None:
         keep_pickles_out()
+        guard_entries()
         _quiet()
         self._place = place
         self._lease = lease
@@ -228,13 +230,19 @@ async def _forget_the_dead(docket: Docket) -> None:
 
 
 async def _run_forever(worker: Worker) -> None:
-    """Return when it is cancelled; Docket takes a Cluster that is away for an error of its own."""
+    """Return when it is cancelled. Whatever Docket fails of, it is begun again.
+
+    It takes a Cluster that is away for an error of its own.
+    """
     is_over = False
     while not is_over:
         try:
             await worker.run_forever()
             is_over = True
         except* RedisClusterException:
+            await asyncio.sleep(RECONNECT)
+        except* Exception:
+            logger.exception("%s cannot be served; it is tried again", worker.docket.name)
             await asyncio.sleep(RECONNECT)
 
 

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
+from headway.private_files import create_private, warn_if_exposed
+
 VERSION = 1
 """Kept in `PRAGMA user_version`; an index of another version is made anew."""
 
@@ -82,6 +84,8 @@ class TextIndex:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_private(file)
+        warn_if_exposed(file, "the search index")
         self._db = sqlite3.connect(file, timeout=60, isolation_level=None)
         try:
             self._prepare()

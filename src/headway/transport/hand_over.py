@@ -149,10 +149,14 @@ class HandOver:
         """The response that makes the call a task of 2025-11-25, as the request asks.
 
         Raises:
-            ProtocolError: The journal cannot be written (503); the run is cancelled.
+            ProtocolError: The journal cannot be written, or the caller has as many handles as it
+                may (503); the run is cancelled.
         """
         try:
             return await self._handle(run, message, None)
+        except ProtocolError:
+            run.cancel("server", "there is no room for its handle")
+            raise
         except JournalError as error:
             logger.warning("run %s became no task: %s", run.reference, error)
             run.cancel("server", "the task could not be stored")
@@ -179,7 +183,7 @@ class HandOver:
             return
         try:
             response = await self._handle(run, message, way)
-        except JournalError as error:
+        except (JournalError, ProtocolError) as error:
             logger.warning("run %s stays with its request: %s", run.reference, error)
             return
         answer.conclude(response)
@@ -187,11 +191,16 @@ class HandOver:
             run.cancel("server", "its client has a handle to what it follows")
 
     async def _handle(self, run: Run, message: Message, way: Way | None) -> bytes:
-        """The response with the handle; the run can be found by it from now on."""
+        """The response with the handle; the run can be found by it from now on.
+
+        Raises:
+            ProtocolError: There is no room for one more handle (503).
+            JournalError: The journal cannot be written.
+        """
         stream = run.follows or run.stream
+        await self._engine.keys.check_room(run.principal)
         handed = await self._handed(run, stream)
-        if way is not Way.TASK:
-            await self._name(run.principal, stream)
+        await self._name(run.principal, stream)
         entries = await run.journal.kept(stream)
         result = self._result(stream.rpartition("/")[2], entries, handed, way)
         if has_envelope(message.body):

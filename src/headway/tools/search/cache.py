@@ -12,6 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from headway.private_files import create_private, warn_if_exposed
 from headway.tools.search.sources import Asked, Hit, Source, SourceFailed
 from headway.tools.timing import Clock
 
@@ -93,6 +94,8 @@ class Cache(Source):
             for source, hits in found.items()
         ]
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_private(self._file)
+        warn_if_exposed(self._file, "the search cache")
         with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", rows)
             database.execute("DELETE FROM answer WHERE time <= ?", (now - self._ttl,))
