@@ -82,7 +82,8 @@ class Crew:
         self._listener = listener
         self._count = count
         self._announce = announce
-        self._command: Sequence[str] = (sys.executable, "-m", "headway.cli", *sys.argv[1:])
+        # -P: with -m alone, Python would import from the current directory before all else.
+        self._command: Sequence[str] = (sys.executable, "-P", "-m", "headway.cli", *sys.argv[1:])
         self._running: set[asyncio.subprocess.Process] = set()
         self._codes: list[int] = []
         self._ready = 0
