@@ -26,7 +26,8 @@ class Program:
     def __init__(self, *args: str, home: Path, cwd: Path, env: dict[str, str]) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "headway.cli", *args],
+            # -P: as the command `headway`, which imports nothing from where it is started.
+            [sys.executable, "-P", "-m", "headway.cli", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -48,9 +48,11 @@ BUFFER = 256 * 1024
 """Bytes that are taken from a process ahead of what was handed on."""
 
 MAIN = (
-    "import sys; sys.path[:] = {path!r}; sys.argv[:] = ['headway-worker']; "
-    "from headway.api.worker import serve; serve()"
+    "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
+    "sys.path += path; from headway.api.worker import serve; sys.path[:] = path; serve()"
 )
+"""Headway and the standard library are imported first, from where Python itself has them: a file
+`queue.py` beside the author's module is the author's, and not what they import."""
 
 
 class ProcessFailed(HeadwayError, ToolError):
@@ -244,6 +246,7 @@ class _Process:
         starting = loop.subprocess_exec(
             lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=BUFFER, loop=loop),
             sys.executable,
+            "-P",
             "-c",
             MAIN.format(path=path),
             stdin=asyncio.subprocess.PIPE,

@@ -135,7 +135,8 @@ class Crew:
         self._announce = announce
         self._hold_timeout = hold_timeout
         self._stop_timeout = stop_timeout
-        self._command: Sequence[str] = (sys.executable, "-m", "headway.cli", *sys.argv[1:])
+        # -P: with -m alone, Python would import from the current directory before all else.
+        self._command: Sequence[str] = (sys.executable, "-P", "-m", "headway.cli", *sys.argv[1:])
         self._members: set[_Member] = set()
         self._codes: list[int] = []
         self._ready = 0

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -86,7 +87,7 @@ def _from_name(place: str) -> ModuleType:
         raise SetupError(
             f"{place!r} names nothing; a target is path/to/file.py:name or package.module:name"
         )
-    sys.path.insert(0, str(Path.cwd()))
+    _add_current_directory(place.partition(".")[0])
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -98,6 +99,13 @@ def _from_name(place: str) -> ModuleType:
         raise _broken(place, error) from error
     except (Exception, SystemExit) as error:  # the target's own code
         raise _broken(place, error) from error
+
+
+def _add_current_directory(package: str) -> None:
+    """Import from the current directory where the target lies in it, and else not at all."""
+    here = str(Path.cwd())
+    if PathFinder.find_spec(package, [here]) is not None:
+        sys.path.insert(0, here)
 
 
 def _broken(place: str, error: BaseException) -> SetupError:
