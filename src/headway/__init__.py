@@ -34,9 +34,10 @@ if TYPE_CHECKING:
         stream_command,
         track,
     )
+    from headway.app import HeadwayApp, well_known
     from headway.cli.own_run import run, run_http, run_stdio
     from headway.errors import HeadwayError, RunCancelled, SetupError
-    from headway.server import HeadwayApp, asgi
+    from headway.server import asgi
     from headway.settings import Settings
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ __all__ = [
     "stage",
     "stream_command",
     "track",
+    "well_known",
 ]
 
 _HOMES = {
@@ -94,9 +96,10 @@ _HOMES = {
         "stream_command",
         "track",
     ),
+    "app": ("HeadwayApp", "well_known"),
     "cli.own_run": ("run", "run_http", "run_stdio"),
     "errors": ("HeadwayError", "RunCancelled", "SetupError"),
-    "server": ("HeadwayApp", "asgi"),
+    "server": ("asgi",),
     "settings": ("Settings",),
 }
 

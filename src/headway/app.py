@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
 
 from headway.clock import Clock
 from headway.engine import DEFAULT_QUEUE, Engine
@@ -244,6 +245,31 @@ class HeadwayApp(Starlette):
             if not limit.expired():
                 raise
             logger.warning("something did not stop within %g s and is left behind", STOP_WITHIN)
+
+
+def well_known(app: Starlette, *, at: str = "") -> list[BaseRoute]:
+    """Return the routes of a mounted app that clients look for at the root of the host.
+
+    OAuth metadata has its place there, whatever the path of what it describes (RFC 9728 3.1, RFC
+    8414 3.1): `host.router.routes.extend(headway.well_known(tools, at="/tools"))`. `at` is where
+    the app is mounted, for an authorization server in it, whose issuer has that path.
+    """
+    found: list[BaseRoute] = []
+    for route in app.routes:
+        if not isinstance(route, Route) or not route.path.startswith(_WELL_KNOWN):
+            continue
+        found.append(route)
+        if at and route.path in _OF_ISSUERS:
+            methods = None if route.methods is None else list(route.methods)
+            found.append(Route(route.path + at.rstrip("/"), route.endpoint, methods=methods))
+    return found
+
+
+_WELL_KNOWN: Final = "/.well-known/"
+_OF_ISSUERS: Final = (
+    f"{_WELL_KNOWN}oauth-authorization-server",
+    f"{_WELL_KNOWN}openid-configuration",
+)
 
 
 def _path_here(scope: Scope) -> str:

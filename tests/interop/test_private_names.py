@@ -51,12 +51,12 @@ def test_mcpserver_has_its_subscription_bus() -> None:
 async def test_a_request_in_memory_shows_its_channel_and_its_connection() -> None:
     seen: list[bool] = []
 
-    async def look(context: Any, call_next: Any) -> Any:
-        session = context.session
+    async def look(ctx: Any, call_next: Any) -> Any:
+        session = ctx.session
         channel = getattr(session, "_request_outbound", None)
         seen.append(callable(getattr(channel, "progress", None)))
         seen.append(isinstance(getattr(session, "_connection", None), Connection))
-        return await call_next(context)
+        return await call_next(ctx)
 
     async with Client(MCPServer("x", middleware=[look])) as client:
         await client.list_tools()
