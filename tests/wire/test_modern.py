@@ -9,8 +9,9 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
-from pydantic import BaseModel, Field
+from pydantic import Field
 from tests.kit.peers import META, MODERN, Modern, Session, progress_of, served, text_of
+from tests.kit.tools import Name
 from tests.kit.waits import until, within
 
 from headway import Headway, Settings, log, part
@@ -219,10 +220,6 @@ async def test_a_listener_that_goes_away_is_forgotten() -> None:
 
 
 # Input in several rounds
-
-
-class Name(BaseModel):
-    name: str
 
 
 async def ask_name() -> Elicit[Name]:
