@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 from tests.chaos.ledger import VARIABLE
+from tests.kit.keys import keyed_call
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
 from tests.kit.tools import GatedTools
-from tests.tools.test_search import Fixed, Hanging, Raising
-from tests.wire.test_once import call, first_of, gated_tools
+from tests.tools.sources import Fixed, Hanging, Raising
 
 from headway import Headway, Settings
 from headway.clock import Clock
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 @asynccontextmanager
 async def two(tmp_path: Path) -> AsyncGenerator[tuple[GatedTools, Wire, GatedTools, Wire]]:
     """Two servers with the same tools on one journal file."""
-    one, other = gated_tools(), gated_tools()
+    one, other = (GatedTools(give_part={"detached": True}) for _ in range(2))
     options: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": Clock()}
     async with served(one.mcp, **options) as here, served(other.mcp, **options) as there:
         yield one, here, other, there
@@ -39,11 +39,11 @@ async def test_a_call_that_is_cut_is_sent_again_to_another_process_and_done_once
     era: str, tmp_path: Path
 ) -> None:
     async with two(tmp_path) as (tools, here, other, there):
-        answer = await call(await connect(here, era), "give_part", "k", token="t")
-        await first_of(answer)
+        answer = await keyed_call(await connect(here, era), "give_part", "k", token="t")
+        await answer.message()
         answer.cut()
-        again = await call(await connect(there, era), "give_part", "k", id="again", token="u")
-        said = await first_of(again)
+        again = await keyed_call(await connect(there, era), "give_part", "k", id="again", token="u")
+        said = await again.message()
         assert (said["params"]["progressToken"], said["params"]["progress"]) == ("u", 1)
         tools.gate.open()
         assert text_of((await again.rest())[-1]) == "run 1"
@@ -59,12 +59,12 @@ async def test_a_storm_of_repetitions_at_two_processes_is_one_call(
         other.gate.open()
         clients = [await connect(wire, era) for wire in (here, there, here, there, here)]
         answers = await asyncio.gather(
-            *(call(client, "give_part", "k", id=n) for n, client in enumerate(clients, 1))
+            *(keyed_call(client, "give_part", "k", id=n) for n, client in enumerate(clients, 1))
         )
         outcomes = await asyncio.gather(*(answer.outcome() for answer in answers))
         assert {text_of(outcome) for outcome in outcomes} == {"run 1"}
         assert tools.runs + other.runs == 1
-        refused = await call(clients[1], "give_part", "k", {"steps": 5}, id="other")
+        refused = await keyed_call(clients[1], "give_part", "k", {"steps": 5}, id="other")
         assert (await refused.outcome())["error"]["code"] == -32602
 
 

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tests.deploy.client import Client
 from tests.deploy.conftest import NO_APP, Deployment, deployed, started
 from tests.deploy.proxies import replica
-from tests.deploy.test_proxies import Client
 from tests.deploy.witness import Witness, witness
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Wire, text_of

@@ -8,6 +8,7 @@ import pytest
 from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 from tests.kit.http import Answer
+from tests.kit.keys import keyed_call, keyed_request
 from tests.kit.peers import (
     Client,
     Modern,
@@ -31,8 +32,6 @@ from headway.testing.clock import turns
 
 pytestmark = pytest.mark.anyio
 
-META_KEY = "headway/idempotency-key"
-
 NAME = ElicitRequest(
     params=ElicitRequestFormParams(
         message="Who?", requested_schema={"type": "object", "properties": {}}
@@ -55,38 +54,14 @@ def gated_tools() -> GatedTools:
     return tools
 
 
-def request(
-    client: Client, tool: str, key: str | None, arguments: Any = None, **options: Any
-) -> dict[str, Any]:
-    params: dict[str, Any] = {"name": tool, "arguments": arguments or {}}
-    if isinstance(client, Session):
-        message = client.message("tools/call", params, **options)
-    else:
-        message = client.body("tools/call", params, **options)
-    if key is not None:
-        message["params"].setdefault("_meta", {})[META_KEY] = key
-    return message
-
-
-async def call(
-    client: Client, tool: str, key: str | None, arguments: Any = None, **options: Any
-) -> Answer:
-    return await client.post(request(client, tool, key, arguments, **options))
-
-
-async def first_of(answer: Answer) -> dict[str, Any]:
-    """The first message of an answer, whose tool is at work then."""
-    return await answer.message()
-
-
 @each_era
 async def test_a_call_sent_again_follows_the_first_one(era: str) -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         one, two = await connect(wire, era), await connect(wire, era)
-        answer = await call(one, "give_part", "k", id="a", token="t1")
-        await first_of(answer)
-        again = await call(two, "give_part", "k", id="b", token="t2", **_logs(era))
+        answer = await keyed_call(one, "give_part", "k", id="a", token="t1")
+        await answer.message()
+        again = await keyed_call(two, "give_part", "k", id="b", token="t2", **_logs(era))
         told = [await again.message(), await again.message()]
         tools.gate.open()
         rest = await again.rest()
@@ -115,7 +90,7 @@ async def test_a_result_is_given_again_while_it_is_kept(era: str) -> None:
     async with served(tools.mcp, clock=clock) as wire:
         client = await connect(wire, era)
         outcomes = [
-            await (await call(client, "give_part", "k", id=number)).outcome()
+            await (await keyed_call(client, "give_part", "k", id=number)).outcome()
             for number in range(1, 4)
         ]
         assert [text_of(outcome) for outcome in outcomes] == ["run 1"] * 3
@@ -123,7 +98,7 @@ async def test_a_result_is_given_again_while_it_is_kept(era: str) -> None:
         while await wire.app.journal.streams("key/"):
             await clock.advance(Retention().ttl, step=60)
         later = await connect(wire, era)
-        assert text_of(await (await call(later, "give_part", "k", id=9)).outcome()) == "run 2"
+        assert text_of(await (await keyed_call(later, "give_part", "k", id=9)).outcome()) == "run 2"
 
 
 @each_era
@@ -133,7 +108,7 @@ async def test_an_error_is_given_again_too(era: str) -> None:
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         for number in range(1, 3):
-            outcome = await (await call(client, "fail", "k", id=number)).outcome()
+            outcome = await (await keyed_call(client, "fail", "k", id=number)).outcome()
             assert outcome["result"]["isError"] is True
         assert tools.runs == 1
 
@@ -147,12 +122,12 @@ async def test_a_key_of_another_call_is_refused(era: str, tool: str, arguments: 
     tools.gate.open()
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        await (await call(client, "give_part", "k", {"steps": 4})).outcome()
-        outcome = await (await call(client, tool, "k", arguments, id=2)).outcome()
+        await (await keyed_call(client, "give_part", "k", {"steps": 4})).outcome()
+        outcome = await (await keyed_call(client, tool, "k", arguments, id=2)).outcome()
         assert outcome["error"]["code"] == -32602
         assert "give each new call a key of its own" in outcome["error"]["message"]
         assert tools.runs == 1
-        same = await (await call(client, "give_part", "k", {"steps": 4.0}, id=3)).outcome()
+        same = await (await keyed_call(client, "give_part", "k", {"steps": 4.0}, id=3)).outcome()
         assert text_of(same) == "run 1"
 
 
@@ -163,11 +138,11 @@ async def test_the_header_is_a_key_as_well(era: str) -> None:
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         for number, key in enumerate(['"k"', "k"], 1):
-            message = request(client, "give_part", None, id=number)
+            message = keyed_request(client, "give_part", None, id=number)
             assert text_of(await (await _post(client, message, key)).outcome()) == "run 1"
-        other = await call(client, "give_part", "k2", id=3)
+        other = await keyed_call(client, "give_part", "k2", id=3)
         assert text_of(await other.outcome()) == "run 2"
-        both = await _post(client, request(client, "give_part", "k3", id=4), "k4")
+        both = await _post(client, keyed_request(client, "give_part", "k3", id=4), "k4")
         assert "two keys" in (await both.outcome())["error"]["message"]
 
 
@@ -188,7 +163,7 @@ async def test_what_is_no_key_is_refused(era: str, key: Any) -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        outcome = await (await call(client, "give_part", key)).outcome()
+        outcome = await (await keyed_call(client, "give_part", key)).outcome()
         assert "1 to 255 characters" in outcome["error"]["message"]
         assert tools.runs == 0
 
@@ -200,7 +175,10 @@ async def test_a_retry_storm_executes_once(era: str) -> None:
     async with served(tools.mcp) as wire:
         clients = [await connect(wire, era) for _ in range(20)]
         answers = await asyncio.gather(
-            *(call(client, "give_part", "k", id=number) for number, client in enumerate(clients, 1))
+            *(
+                keyed_call(client, "give_part", "k", id=number)
+                for number, client in enumerate(clients, 1)
+            )
         )
         outcomes = await asyncio.gather(*(answer.outcome() for answer in answers))
         assert {text_of(outcome) for outcome in outcomes} == {"run 1"}
@@ -212,15 +190,15 @@ async def test_a_detached_tool_survives_a_lost_stream_and_is_found_by_its_key() 
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         client = Modern(wire)
-        answer = await call(client, "give_part", "k", token=1)
-        await first_of(answer)
+        answer = await keyed_call(client, "give_part", "k", token=1)
+        await answer.message()
         answer.cut()
-        again = await call(client, "give_part", "k", id=2, token=2)
-        await first_of(again)
+        again = await keyed_call(client, "give_part", "k", id=2, token=2)
+        await again.message()
         again.cut()  # nor does a lost repetition touch it
         await turns()
         tools.gate.open()
-        last = await call(client, "give_part", "k", id=3)
+        last = await keyed_call(client, "give_part", "k", id=3)
         assert text_of(await last.outcome()) == "run 1"
         assert (tools.runs, tools.stopped) == (1, 0)
 
@@ -229,11 +207,11 @@ async def test_a_cut_still_cancels_what_is_not_detached_and_the_key_says_so() ->
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         client = Modern(wire)
-        answer = await call(client, "fragile", "k", token=1)
-        await first_of(answer)
+        answer = await keyed_call(client, "fragile", "k", token=1)
+        await answer.message()
         answer.cut()
         await until(lambda: not wire.app.engine.runs)
-        outcome = await (await call(client, "fragile", "k", id=2)).outcome()
+        outcome = await (await keyed_call(client, "fragile", "k", id=2)).outcome()
         assert outcome["error"]["code"] == -32800
         assert "closed the stream" in outcome["error"]["message"]
         assert (tools.runs, tools.stopped) == (1, 1)
@@ -243,10 +221,10 @@ async def test_whoever_cancels_a_repetition_by_word_means_the_work() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        answer = await call(one, "give_part", "k", id=1, token=1)
-        await first_of(answer)
-        again = await call(two, "give_part", "k", id=2, token=2)
-        await first_of(again)
+        answer = await keyed_call(one, "give_part", "k", id=1, token=1)
+        await answer.message()
+        again = await keyed_call(two, "give_part", "k", id=2, token=2)
+        await again.message()
         await two.notify("notifications/cancelled", {"requestId": 2, "reason": "enough"})
         first = await answer.outcome()
         assert "enough" in first["error"]["message"]
@@ -257,20 +235,20 @@ async def test_the_session_may_go_and_the_keyed_call_goes_on() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        answer = await call(one, "give_part", "k", id=1, token=1)
-        await first_of(answer)
+        answer = await keyed_call(one, "give_part", "k", id=1, token=1)
+        await answer.message()
         await (await one.delete()).body()
         tools.gate.open()
-        assert text_of(await (await call(two, "give_part", "k", id=2)).outcome()) == "run 1"
+        assert text_of(await (await keyed_call(two, "give_part", "k", id=2)).outcome()) == "run 1"
 
 
 async def test_a_repetition_can_be_resumed_like_any_call() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        await call(one, "give_part", "k", id=1, token=1)
-        again = await call(two, "give_part", "k", id=2, token=2)
-        await first_of(again)
+        await keyed_call(one, "give_part", "k", id=1, token=1)
+        again = await keyed_call(two, "give_part", "k", id=2, token=2)
+        await again.message()
         again.cut()
         tools.gate.open()
         rest = await (await two.get(again.ids[-1])).rest()
@@ -283,10 +261,10 @@ async def test_a_question_reaches_the_one_who_repeats_the_call() -> None:
         knows: dict[str, Any] = {"elicitation": {}}
         one = await Session.open(wire, capabilities=knows)
         two = await Session.open(wire, capabilities=knows)
-        answer = await call(one, "ask", "k", id=1)
-        await first_of(answer)
+        answer = await keyed_call(one, "ask", "k", id=1)
+        await answer.message()
         answer.cut()
-        again = await call(two, "ask", "k", id=2)
+        again = await keyed_call(two, "ask", "k", id=2)
         question = await again.message()
         assert question["method"] == "elicitation/create"
         reply = {"action": "accept", "content": {"name": "Ada"}}
@@ -300,12 +278,12 @@ async def test_the_rounds_of_a_call_are_steps_of_one_key() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         client = Modern(wire, {"elicitation": {}})
-        asked = (await (await call(client, "rounds", "k")).outcome())["result"]
+        asked = (await (await keyed_call(client, "rounds", "k")).outcome())["result"]
         assert asked["resultType"] == "input_required"
-        again = (await (await call(client, "rounds", "k", id=2)).outcome())["result"]
+        again = (await (await keyed_call(client, "rounds", "k", id=2)).outcome())["result"]
         assert again == asked
         for number in (3, 4):
-            message = request(client, "rounds", "k", id=number)
+            message = keyed_request(client, "rounds", "k", id=number)
             reply = {"action": "accept", "content": {"name": "Ada"}}
             message["params"]["inputResponses"] = {"name": reply}
             message["params"]["requestState"] = asked["requestState"]
@@ -320,7 +298,7 @@ async def test_a_call_without_a_key_pays_nothing(era: str) -> None:
     tools.gate.open()
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        await (await call(client, "give_part", None)).outcome()
+        await (await keyed_call(client, "give_part", None)).outcome()
         assert await wire.app.journal.streams("key/") == []
         assert await wire.app.journal.streams("inbox/") == []
 
@@ -329,8 +307,8 @@ async def test_a_busy_server_refuses_and_the_key_is_free() -> None:
     tools = gated_tools()
     async with served(tools.mcp, settings=Settings(max_queue=0)) as wire:
         client = await Session.open(wire)
-        await first_of(await call(client, "give_part", "one", token=1))
-        refused = await call(client, "give_part", "two", {"steps": 1})
+        await (await keyed_call(client, "give_part", "one", token=1)).message()
+        refused = await keyed_call(client, "give_part", "two", {"steps": 1})
         assert refused.status == 503
         assert len(await wire.app.journal.streams("key/")) == 1
 
@@ -340,7 +318,7 @@ async def test_a_batch_has_its_keys_in_the_messages() -> None:
     tools.gate.open()
     async with served(tools.mcp) as wire:
         session = await Session.open(wire, "2025-03-26")
-        calls = [request(session, "give_part", key, id=key) for key in ("k1", "k2")]
+        calls = [keyed_request(session, "give_part", key, id=key) for key in ("k1", "k2")]
         for _ in range(2):
             answer = await session.post(calls)
             body = await answer.rest() if answer.is_stream else await answer.json()
@@ -358,7 +336,7 @@ async def test_a_key_holds_across_a_restart(era: str, tmp_path: Path) -> None:
     for number in range(1, 3):
         async with served(tools.mcp, journal=journal) as wire:
             client = await connect(wire, era)
-            outcome = await (await call(client, "give_part", "k", id=number)).outcome()
+            outcome = await (await keyed_call(client, "give_part", "k", id=number)).outcome()
             assert text_of(outcome) == "run 1"
     assert tools.runs == 1
 
