@@ -30,8 +30,8 @@ class Opaque:
     pass
 
 
-class Work:
-    """A tool that tracks `items`, and raises in its first attempts at the ones in `hurdles`."""
+class TrackingTools:
+    """Tools that track `items`, and raise in the first attempts at the ones in `hurdles`."""
 
     def __init__(self, items: list[Any], hurdles: list[Any], name: Any = True) -> None:
         self.items, self.hurdles, self.name = items, hurdles, name
@@ -93,42 +93,42 @@ class Work:
     ],
 )
 async def test_an_item_that_was_finished_is_not_done_again(tool: str, items: list[Any]) -> None:
-    work = Work(items, [items[0], items[-1], items[-1]])
-    outcome = await work.to_the_end(tool)
-    assert (work.done, outcome.result) == (items, 4)
+    tools = TrackingTools(items, [items[0], items[-1], items[-1]])
+    outcome = await tools.to_the_end(tool)
+    assert (tools.done, outcome.result) == (items, 4)
     assert outcome.progress[-1][:2] == (len(items), len(items))
 
 
 async def test_items_may_come_in_another_order_and_new_ones_between_them() -> None:
-    work = Work(["a", "c", "e"], ["e"])
-    first = await run_tool(work.mcp, "sync")
-    work.items = ["e", "d", "c", "b", "a"]
-    await run_tool(work.mcp, "sync", after=first)
-    assert work.done == ["a", "c", "e", "d", "b"]
+    tools = TrackingTools(["a", "c", "e"], ["e"])
+    first = await run_tool(tools.mcp, "sync")
+    tools.items = ["e", "d", "c", "b", "a"]
+    await run_tool(tools.mcp, "sync", after=first)
+    assert tools.done == ["a", "c", "e", "d", "b"]
 
 
 async def test_a_function_names_items_that_nothing_else_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     items = [Opaque(), Opaque()]
-    assert (await run_tool(Work(items, []).mcp, "sync")).is_error
+    assert (await run_tool(TrackingTools(items, []).mcp, "sync")).is_error
     assert "checkpoint=lambda item" in caplog.text
-    work = Work(items, [items[1]], items.index)
-    await work.to_the_end("sync")
-    assert work.done == items
+    tools = TrackingTools(items, [items[1]], items.index)
+    await tools.to_the_end("sync")
+    assert tools.done == items
 
 
 @pytest.mark.parametrize("tool", ["generator", "streamed"])
 async def test_what_was_yielded_for_skipped_items_is_in_the_result_once(tool: str) -> None:
-    outcome = await Work(["a", "b", "c", "d"], ["b", "d", "d"]).to_the_end(tool)
+    outcome = await TrackingTools(["a", "b", "c", "d"], ["b", "d", "d"]).to_the_end(tool)
     assert outcome.result == ["a", "b", "c", "d"]
 
 
 async def test_the_tool_that_may_not_restart_keeps_nothing() -> None:
-    outcome = await run_tool(Work([1, 2], [2]).mcp, "once")
+    outcome = await run_tool(TrackingTools([1, 2], [2]).mcp, "once")
     assert outcome.memory is None
     with pytest.raises(ValueError, match="restart=True"):
-        await run_tool(Work([1, 2], []).mcp, "once", after=outcome)
+        await run_tool(TrackingTools([1, 2], []).mcp, "once", after=outcome)
 
 
 async def test_the_newest_checkpoint_is_what_counts_and_parts_go_with_it() -> None:

@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel
+from tests.kit.tools import Name
 from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, SetupError, log, part, report, track
@@ -22,10 +22,6 @@ from headway.runs import State
 from headway.testing import FakeClock, Logged, Reported, record, run_tool
 
 pytestmark = pytest.mark.anyio
-
-
-class Name(BaseModel):
-    name: str
 
 
 def headway() -> Any:

@@ -6,7 +6,16 @@ import random
 from collections.abc import AsyncGenerator
 
 import pytest
-from tests.chaos.site import HEAD, Say, chunk, message, saying, ten, ten_and_silence, without_end
+from tests.chaos.scripted import (
+    HEAD,
+    Say,
+    chunk,
+    message,
+    saying,
+    ten,
+    ten_and_silence,
+    without_end,
+)
 from tests.kit.http import Answer, Connection, request_bytes
 from tests.kit.waits import within
 
@@ -116,10 +125,10 @@ async def test_it_cuts_at_a_byte_inside_of_a_message() -> None:
 
 
 async def test_it_cuts_before_the_first_byte() -> None:
-    async with saying(ten) as (site, url), Proxy(url) as proxy:
+    async with saying(ten) as (server, url), Proxy(url) as proxy:
         proxy.plan(Cut())
         assert await within((await asked(proxy)).reader.read(-1)) == b""
-        assert len(site.requests) == 1
+        assert len(server.requests) == 1
 
 
 async def test_cuts_come_one_after_the_other_and_only_where_they_are_meant() -> None:
@@ -137,7 +146,7 @@ async def test_it_cuts_later() -> None:
 
 
 async def test_a_reset_is_a_reset_on_both_sides() -> None:
-    async with saying(ten_and_silence) as (site, url), Proxy(url) as proxy:
+    async with saying(ten_and_silence) as (server, url), Proxy(url) as proxy:
         connection = await asked(proxy)
         answer = await connection.answer()
         while answer.ids != up_to(10):
@@ -145,37 +154,37 @@ async def test_a_reset_is_a_reset_on_both_sides() -> None:
         assert proxy.cut("reset") == 1
         with pytest.raises(ConnectionResetError):
             await answer.frame()
-        await within(site.news.wait())
-        assert site.ends == ["reset"]
+        await within(server.news.wait())
+        assert server.ends == ["reset"]
 
 
 async def test_only_the_client_notices() -> None:
-    async with saying(ten_and_silence) as (site, url):
+    async with saying(ten_and_silence) as (server, url):
         async with Proxy(url) as proxy:
             proxy.plan(Cut(messages=10, side="client"))
             assert await ids_and_end(proxy) == (up_to(10), "cut")
-            assert site.ends == []
-        await within(site.news.wait())
+            assert server.ends == []
+        await within(server.news.wait())
 
 
 async def test_only_the_server_notices_and_the_client_is_told_later() -> None:
-    async with saying(ten_and_silence) as (site, url), Proxy(url) as proxy:
+    async with saying(ten_and_silence) as (server, url), Proxy(url) as proxy:
         answer = await (await asked(proxy)).answer()
         await answer.frame()
         proxy.connections[0].cut("reset", side="server", notice=0.05)
-        await within(site.news.wait())
-        assert site.ends == ["reset"]
+        await within(server.news.wait())
+        assert server.ends == ["reset"]
         assert (await read_up(answer))[1] == "reset"
 
 
 async def test_half_of_a_connection_goes_on() -> None:
-    async with saying(ten_and_silence) as (site, url), Proxy(url) as proxy:
+    async with saying(ten_and_silence) as (server, url), Proxy(url) as proxy:
         proxy.plan(Cut(messages=3, how="half", side="server"))
         answer = await (await asked(proxy)).answer()
         while answer.ids != up_to(10):
             await answer.frame()
-        await within(site.news.wait())
-        assert site.ends == ["end"]
+        await within(server.news.wait())
+        assert server.ends == ["end"]
 
 
 async def test_while_it_is_down_and_without_a_server_clients_are_refused() -> None:
@@ -239,7 +248,7 @@ async def test_a_quiet_answer_is_closed_as_proxies_do() -> None:
 
 async def test_nothing_is_left_when_it_ends() -> None:
     before = asyncio.all_tasks()
-    async with saying(ten_and_silence) as (site, url):
+    async with saying(ten_and_silence) as (server, url):
         async with Proxy(url) as proxy:
             for side in ("both", "client", "server"):
                 connection = await asked(proxy)
@@ -249,9 +258,9 @@ async def test_nothing_is_left_when_it_ends() -> None:
             await answer.frame()
         assert proxy.connections == []
         assert (await read_up(answer))[1] in ("cut", "reset")
-        while len(site.ends) < 4:
-            site.news.clear()
-            await within(site.news.wait())
+        while len(server.ends) < 4:
+            server.news.clear()
+            await within(server.news.wait())
     assert asyncio.all_tasks() - before == set()
 
 

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 from tests.chaos.ledger import VARIABLE
+from tests.kit.keys import keyed_call
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
-from tests.tools.test_search import Fixed, Hanging, Raising
-from tests.wire.test_once import Work, call, first_of
+from tests.kit.tools import GatedTools
+from tests.tools.sources import Fixed, Hanging, Raising
 
 from headway import Headway, Settings
 from headway.clock import Clock
@@ -25,9 +26,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def two(tmp_path: Path) -> AsyncGenerator[tuple[Work, Wire, Work, Wire]]:
+async def two(tmp_path: Path) -> AsyncGenerator[tuple[GatedTools, Wire, GatedTools, Wire]]:
     """Two servers with the same tools on one journal file."""
-    one, other = Work(), Work()
+    one, other = (GatedTools(give_part={"detached": True}) for _ in range(2))
     options: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": Clock()}
     async with served(one.mcp, **options) as here, served(other.mcp, **options) as there:
         yield one, here, other, there
@@ -37,33 +38,33 @@ async def two(tmp_path: Path) -> AsyncGenerator[tuple[Work, Wire, Work, Wire]]:
 async def test_a_call_that_is_cut_is_sent_again_to_another_process_and_done_once(
     era: str, tmp_path: Path
 ) -> None:
-    async with two(tmp_path) as (work, here, other, there):
-        answer = await call(await connect(here, era), "slow", "k", token="t")
-        await first_of(answer)
+    async with two(tmp_path) as (tools, here, other, there):
+        answer = await keyed_call(await connect(here, era), "give_part", "k", token="t")
+        await answer.message()
         answer.cut()
-        again = await call(await connect(there, era), "slow", "k", id="again", token="u")
-        said = await first_of(again)
+        again = await keyed_call(await connect(there, era), "give_part", "k", id="again", token="u")
+        said = await again.message()
         assert (said["params"]["progressToken"], said["params"]["progress"]) == ("u", 1)
-        work.go.set()
+        tools.gate.open()
         assert text_of((await again.rest())[-1]) == "run 1"
-        assert (work.runs, other.runs, work.stopped) == (1, 0, 0)
+        assert (tools.runs, other.runs, tools.stopped) == (1, 0, 0)
 
 
 @each_era
 async def test_a_storm_of_repetitions_at_two_processes_is_one_call(
     era: str, tmp_path: Path
 ) -> None:
-    async with two(tmp_path) as (work, here, other, there):
-        work.go.set()
-        other.go.set()
+    async with two(tmp_path) as (tools, here, other, there):
+        tools.gate.open()
+        other.gate.open()
         clients = [await connect(wire, era) for wire in (here, there, here, there, here)]
         answers = await asyncio.gather(
-            *(call(client, "slow", "k", id=n) for n, client in enumerate(clients, 1))
+            *(keyed_call(client, "give_part", "k", id=n) for n, client in enumerate(clients, 1))
         )
         outcomes = await asyncio.gather(*(answer.outcome() for answer in answers))
         assert {text_of(outcome) for outcome in outcomes} == {"run 1"}
-        assert work.runs + other.runs == 1
-        refused = await call(clients[1], "slow", "k", {"steps": 5}, id="other")
+        assert tools.runs + other.runs == 1
+        refused = await keyed_call(clients[1], "give_part", "k", {"steps": 5}, id="other")
         assert (await refused.outcome())["error"]["code"] == -32602
 
 

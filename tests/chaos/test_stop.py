@@ -18,7 +18,7 @@ import pytest
 from tests.chaos.visits import TASKS
 from tests.kit.peers import Modern, Session, Wire
 from tests.kit.stdio import program
-from tests.kit.waits import gone, is_alive
+from tests.kit.waits import gone, is_alive, until, until_seen
 
 from headway.clock import Clock
 from headway.journal import open_journal
@@ -31,12 +31,11 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 TARGET = "tests.chaos.halting:mcp"
-BOUND = 30.0
 
 
 @dataclass
-class Work:
-    """What a tool does, as its notes tell."""
+class Notes:
+    """What a tool writes down of what it does, and where."""
 
     place: Path
 
@@ -45,7 +44,7 @@ class Work:
         return {"place": str(self.place)}
 
     @property
-    def notes(self) -> list[str]:
+    def lines(self) -> list[str]:
         with suppress(FileNotFoundError):
             return (self.place / "notes").read_text().split("\n")[:-1]
         return []
@@ -55,9 +54,7 @@ class Work:
         return int((self.place / "pid").read_text())
 
     async def has(self, *notes: str) -> None:
-        async with asyncio.timeout(BOUND):
-            while not set(notes) <= set(self.notes):  # noqa: ASYNC110 - another process writes it
-                await asyncio.sleep(0.01)
+        await until(lambda: set(notes) <= set(self.lines), f"no {notes} in {self.place}")
 
 
 @dataclass
@@ -65,7 +62,7 @@ class Target:
     """A server process, and the way to it."""
 
     server: ServerProcess
-    work: Work
+    notes: Notes
     journal: str
     line: Wire
 
@@ -95,7 +92,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 async def reached(server: ServerProcess, journal: str, place: Path) -> AsyncGenerator[Target]:
     line = Wire(server.origin, cast("Any", None), Clock())
     try:
-        yield Target(server, Work(place), journal, line)
+        yield Target(server, Notes(place), journal, line)
     finally:
         line.cut_all()
         await asyncio.sleep(0)  # connections are closed with the next turn
@@ -116,25 +113,25 @@ Way = Callable[[Target, str], Coroutine[Any, Any, Heard | None]]
 
 async def cancelled_2025(to: Target, tool: str) -> Heard:
     session = await to.session()
-    answer = await session.call(tool, to.work.arguments, id="c", token="t")
-    await to.work.has("began")
+    answer = await session.call(tool, to.notes.arguments, id="c", token="t")
+    await to.notes.has("began")
     await session.notify("notifications/cancelled", {"requestId": "c"})
     return answer.outcome()
 
 
 async def deleted_2025(to: Target, tool: str) -> Heard:
     session = await to.session()
-    answer = await session.call(tool, to.work.arguments, id="c", token="t")
-    await to.work.has("began")
+    answer = await session.call(tool, to.notes.arguments, id="c", token="t")
+    await to.notes.has("began")
     assert (await session.delete()).status == 200
     return answer.outcome()
 
 
 async def task_2025(to: Target, tool: str) -> Heard:
     session = await to.session()
-    params = {"name": tool, "arguments": to.work.arguments, "task": {}}
+    params = {"name": tool, "arguments": to.notes.arguments, "task": {}}
     created = await (await session.request("tools/call", params)).outcome()
-    await to.work.has("began")
+    await to.notes.has("began")
 
     async def cancel() -> dict[str, Any]:
         which = {"taskId": created["result"]["task"]["taskId"]}
@@ -145,15 +142,15 @@ async def task_2025(to: Target, tool: str) -> Heard:
 
 
 async def closed_2026(to: Target, tool: str) -> None:
-    answer = await Modern(to.line).call(tool, to.work.arguments, token="t")
-    await to.work.has("began")
+    answer = await Modern(to.line).call(tool, to.notes.arguments, token="t")
+    await to.notes.has("began")
     answer.cut()
 
 
 async def task_2026(to: Target, tool: str) -> Heard:
     modern = Modern(to.line, TASKS)
-    created = await (await modern.call(f"{tool}_task", to.work.arguments)).outcome()
-    await to.work.has("began")
+    created = await (await modern.call(f"{tool}_task", to.notes.arguments)).outcome()
+    await to.notes.has("began")
     task = created["result"]["taskId"]
 
     async def ask(method: str) -> dict[str, Any]:
@@ -162,19 +159,16 @@ async def task_2026(to: Target, tool: str) -> Heard:
 
     async def cancel() -> dict[str, Any]:
         await ask("tasks/cancel")
-        async with asyncio.timeout(BOUND):
-            while True:
-                state = await ask("tasks/get")
-                if state["result"]["status"] != "working":
-                    return state
-                await asyncio.sleep(0.05)
+        return await until_seen(
+            lambda: ask("tasks/get"), lambda state: state["result"]["status"] != "working"
+        )
 
     return cancel()
 
 
 async def by_the_operator(to: Target, tool: str) -> Heard:
-    answer = await Modern(to.line).call(tool, to.work.arguments, token="t")
-    await to.work.has("began")
+    answer = await Modern(to.line).call(tool, to.notes.arguments, token="t")
+    await to.notes.has("began")
     stream = await _only_run(to)
     command = ("-m", "headway.cli", "cancel", stream.rpartition("/")[2], "--journal", to.journal)
     process = await asyncio.create_subprocess_exec(
@@ -186,17 +180,16 @@ async def by_the_operator(to: Target, tool: str) -> Heard:
 
 async def _only_run(to: Target) -> str:
     """The stream of the run that goes on; those of tests before may be about to end."""
-    async with open_journal(to.journal) as journal, asyncio.timeout(BOUND):
-        while True:
-            runs = await journal.streams("run/", unfinished=True)
-            if len(runs) == 1:
-                return runs[0]
-            await asyncio.sleep(0.05)
+    async with open_journal(to.journal) as journal:
+        (run,) = await until_seen(
+            lambda: journal.streams("run/", unfinished=True), lambda runs: len(runs) == 1
+        )
+        return run
 
 
 async def timed_out(to: Target, tool: str) -> Heard:
-    answer = await Modern(to.line).call(f"{tool}_in_time", to.work.arguments, token="t")
-    await to.work.has("began")
+    answer = await Modern(to.line).call(f"{tool}_in_time", to.notes.arguments, token="t")
+    await to.notes.has("began")
     return answer.outcome()
 
 
@@ -222,10 +215,10 @@ async def test_however_a_call_is_stopped_its_query_and_its_program_end(
     heard = await way(to, "year")
     if heard is not None:
         assert words in json.dumps(await heard)
-    await to.work.has("query ended", "program ended")
-    await gone(to.work.pid)
+    await to.notes.has("query ended", "program ended")
+    await gone(to.notes.pid)
     await _nothing_runs(to)
-    assert to.work.notes == ["began", "query ended", "program ended"]
+    assert to.notes.lines == ["began", "query ended", "program ended"]
     assert to.server.held().children == 0
 
 
@@ -235,21 +228,20 @@ async def test_however_a_call_is_stopped_its_shielded_part_is_finished_first(
 ) -> None:
     heard = await way(to, "payment")
     last = None if heard is None else asyncio.create_task(heard)
-    await to.work.has("asked")
-    assert to.work.notes == ["began", "asked"]
+    await to.notes.has("asked")
+    assert to.notes.lines == ["began", "asked"]
     assert last is None or not last.done()
     (tmp_path / "go").touch()
     if last is not None:
         assert words in json.dumps(await last)
-    await to.work.has("finished")
+    await to.notes.has("finished")
     await _nothing_runs(to)
-    assert to.work.notes == ["began", "asked", "finished"]
+    assert to.notes.lines == ["began", "asked", "finished"]
 
 
 async def _nothing_runs(to: Target) -> None:
-    async with open_journal(to.journal) as journal, asyncio.timeout(BOUND):
-        while await journal.streams("run/", unfinished=True):  # noqa: ASYNC110 - another process's
-            await asyncio.sleep(0.05)
+    async with open_journal(to.journal) as journal:
+        await until_seen(lambda: journal.streams("run/", unfinished=True), lambda runs: not runs)
 
 
 # The end of the server itself
@@ -269,13 +261,13 @@ async def test_a_signal_to_the_server_ends_what_its_calls_do(
 ) -> None:
     async with _served_alone(tmp_path) as to:
         client = Modern(to.line) if era == "2026" else await to.session()
-        answer = await client.call("year", to.work.arguments, token="t")
-        await to.work.has("began")
+        answer = await client.call("year", to.notes.arguments, token="t")
+        await to.notes.has("began")
         to.server.send_signal(number)
         assert "the server stopped" in json.dumps(await answer.outcome())
         assert await to.server.ended() == 0
-        await gone(to.work.pid)
-        assert "went on" not in to.work.notes
+        await gone(to.notes.pid)
+        assert "went on" not in to.notes.lines
 
 
 @pytest.mark.parametrize("era", ["2025", "2026"])
@@ -283,22 +275,22 @@ async def test_a_signal_to_the_server_ends_what_its_calls_do(
 async def test_over_stdio_the_query_and_the_program_end_as_well(
     how: str, era: str, tmp_path: Path
 ) -> None:
-    work = Work(tmp_path)
+    notes = Notes(tmp_path)
     async with program("run", TARGET, "--stdio") as client:
         await client.ready()
         if era == "2025":
             await client.shake_hands()
-        await client.start("year", work.arguments, era=era, id="c", token="t")
-        await work.has("began")
-        assert is_alive(work.pid)
+        await client.start("year", notes.arguments, era=era, id="c", token="t")
+        await notes.has("began")
+        assert is_alive(notes.pid)
         if how == "cancelled":
             await client.notify("notifications/cancelled", {"requestId": "c"})
-            await work.has("query ended", "program ended")
+            await notes.has("query ended", "program ended")
         elif how == "eof":
             client.close()
         else:
             client.process.send_signal(signal.Signals[how])
-        await gone(work.pid)
+        await gone(notes.pid)
         if how != "cancelled":
             assert await client.gone() == 0
-        assert "went on" not in work.notes
+        assert "went on" not in notes.lines

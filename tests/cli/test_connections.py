@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.cli.length_app import LengthApp, answered, post
 from tests.kit.http import Connection
 from tests.kit.waits import PATIENCE, until, within
 
@@ -20,53 +21,9 @@ from headway.cli.serving import serving
 pytestmark = pytest.mark.anyio
 
 
-class Server:
-    """An app that answers with the length of the body, when it is let."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.go.set()
-        self.is_early = False  # says that it answers before it does
-        self.asked = 0
-        self.port = 0
-        self.connections: list[Connection] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for phase in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{phase}.complete"})
-            return
-        self.asked += 1
-        size = 0
-        message: Any = {"more_body": True}
-        while message.get("more_body"):
-            message = await receive()
-            size += len(message.get("body", b""))
-            if message["type"] == "http.disconnect":
-                return
-        body = str(size).encode()
-        length = (b"content-length", b"%d" % len(body))
-        start = {"type": "http.response.start", "status": 200, "headers": [length]}
-        if self.is_early:
-            await send(start)
-            await self.go.wait()
-        else:
-            await self.go.wait()
-            await send(start)
-        await send({"type": "http.response.body", "body": body})
-
-    async def drain(self) -> None:
-        self.go.set()
-
-    async def connect(self) -> Connection:
-        self.connections.append(await Connection.open("127.0.0.1", self.port))
-        return self.connections[-1]
-
-
 @asynccontextmanager
-async def served(**settings: Any) -> AsyncGenerator[Server]:
-    server = Server()
+async def served(**settings: Any) -> AsyncGenerator[LengthApp]:
+    server = LengthApp()
     async with serving(server, settings=Settings(**settings), grace=0) as origin:
         server.port = int(origin.rpartition(":")[2])
         try:
@@ -74,17 +31,6 @@ async def served(**settings: Any) -> AsyncGenerator[Server]:
         finally:
             for connection in server.connections:
                 connection.cut()
-
-
-def post(body: bytes = b"", *headers: str) -> bytes:
-    lines = ["POST / HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-async def answered(connection: Connection) -> str:
-    answer = await connection.answer()
-    assert answer.status == 200
-    return (await answer.body()).decode()
 
 
 async def refused(connection: Connection) -> tuple[int, str]:
@@ -181,7 +127,7 @@ async def test_what_is_no_http_is_not_answered_inside_another_answer():
         assert await answered_on_a_new(server) == "0"
 
 
-async def answered_on_a_new(server: Server) -> str:
+async def answered_on_a_new(server: LengthApp) -> str:
     connection = await server.connect()
     connection.write(post())
     return await answered(connection)

@@ -2,53 +2,19 @@
 
 import json
 import signal
-import threading
 
 import httpx2
 import pytest
 from tests.cli.conftest import EXAMPLE
+from tests.cli.nap import NapCall
 from tests.kit.program import Programs
 from tests.kit.waits import PATIENCE
-
-HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
-ENVELOPE = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-
-
-class Call(threading.Thread):
-    """A call of `nap`, whose answer is waited for."""
-
-    def __init__(self, url: str, seconds: float) -> None:
-        super().__init__()
-        self.url = url
-        self.body = {
-            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": {"name": "nap", "arguments": {"seconds": seconds}, "_meta": ENVELOPE},
-        }  # fmt: skip
-        self.answer = ""
-
-    def run(self) -> None:
-        headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "nap"}
-        self.answer = httpx2.post(self.url, json=self.body, headers=headers, timeout=PATIENCE).text
-
-    def until_it_naps(self) -> None:
-        """Return when the tool is at work: `naps` counts it."""
-        body = {"jsonrpc": "2.0", "id": 2, "method": "tools/call"}
-        params = {"name": "naps", "arguments": {}, "_meta": ENVELOPE}
-        headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "naps"}
-        for _ in range(1000):
-            answer = httpx2.post(self.url, json={**body, "params": params}, headers=headers)
-            if '"text":"1"' in answer.text:
-                return
-        raise AssertionError("the tool does not begin")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_call_may_finish(programs: Programs, number: int) -> None:
     program, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", "--journal", "memory:")
-    call = Call(url, 2)
+    call = NapCall(url, 2)
     call.start()
     call.until_it_naps()
     program.interrupt(number)
@@ -63,7 +29,7 @@ def test_a_call_may_finish(programs: Programs, number: int) -> None:
 def test_a_call_that_takes_longer_is_told(programs: Programs) -> None:
     options = ("--port", "0", "--journal", "memory:", "--grace", "300ms")
     program, url = programs.serve("run", f"{EXAMPLE}:mcp", *options)
-    call = Call(url, 600)
+    call = NapCall(url, 600)
     call.start()
     call.until_it_naps()
     program.interrupt(signal.SIGTERM)

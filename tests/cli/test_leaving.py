@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from tests.cli.test_connections import Server, answered, post
+from tests.cli.length_app import LengthApp, answered, post
 from tests.kit.http import Connection
 from tests.kit.waits import PATIENCE, until, within
 
@@ -21,7 +21,7 @@ from headway.cli.serving import listening, serving
 pytestmark = pytest.mark.anyio
 
 
-class Leaving(Server):
+class Leaving(LengthApp):
     """An app that is told to stop, and drains until it is let."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import EXAMPLE
-from tests.cli.test_drain import Call
+from tests.cli.nap import NapCall
 from tests.kit.program import Programs
 from tests.kit.waits import PATIENCE
 
@@ -15,11 +15,11 @@ from headway.cli.options import own_directory
 
 
 @pytest.fixture
-def served(programs: Programs, tmp_path: Path) -> Iterator[tuple[Programs, str, Call]]:
+def served(programs: Programs, tmp_path: Path) -> Iterator[tuple[Programs, str, NapCall]]:
     """A server on a journal file with a call that naps for very long."""
     journal = f"sqlite:///{tmp_path / 'j.db'}"
     _program, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", "--journal", journal)
-    call = Call(url, 600)
+    call = NapCall(url, 600)
     call.start()
     call.until_it_naps()
     yield programs, journal, call
@@ -33,7 +33,7 @@ def listed(programs: Programs, journal: str, *options: str) -> list[dict[str, An
 
 
 def test_a_run_of_another_process_is_seen_and_cancelled(
-    served: tuple[Programs, str, Call],
+    served: tuple[Programs, str, NapCall],
 ) -> None:
     programs, journal, call = served
     (row,) = listed(programs, journal)
@@ -63,7 +63,7 @@ def test_what_names_no_run_is_refused(programs: Programs, tmp_path: Path, name: 
 def test_without_a_journal_those_of_the_user_are_looked_into(programs: Programs) -> None:
     assert (programs.run("runs").code, programs.run("runs").err) == (0, "no runs\n")
     _program, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0")
-    call = Call(url, 600)
+    call = NapCall(url, 600)
     call.start()
     call.until_it_naps()
     (row,) = json.loads(programs.run("runs", "--output", "json").out)

@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[list[ServerProcess]]]
 
 
 @dataclass(frozen=True)
-class Site:
+class Deployment:
     """A proxy, and the replicas behind it."""
 
     name: str
@@ -50,13 +50,13 @@ async def started(stack: AsyncExitStack, servers: Sequence[ServerProcess]) -> No
         await server.wait_ready()
 
 
-async def site(
+async def deployed(
     stack: AsyncExitStack, name: str, place: Path, replicas: Sequence[ServerProcess]
-) -> Site:
+) -> Deployment:
     """The proxy `name` before `replicas`."""
     front = proxy(name, [one.port for one in replicas], place)
     await started(stack, [front])
-    return Site(name, Wire(front.origin, NO_APP, NO_APP), replicas, front)
+    return Deployment(name, Wire(front.origin, NO_APP, NO_APP), replicas, front)
 
 
 @pytest.fixture(params=SHIPPED)
@@ -86,7 +86,7 @@ async def replicas(
 
 
 @pytest.fixture(scope="session")
-def sites() -> dict[str, Site]:
+def deployments() -> dict[str, Deployment]:
     """Those that stand already."""
     return {}
 
@@ -94,16 +94,16 @@ def sites() -> dict[str, Site]:
 @pytest.fixture
 async def shared(
     name: str,
-    sites: dict[str, Site],
+    deployments: dict[str, Deployment],
     stack: AsyncExitStack,
     replicas: list[ServerProcess],
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncGenerator[Site]:
+) -> AsyncGenerator[Deployment]:
     """A proxy that stands for all tests, before the replicas that do."""
-    if name not in sites:
-        sites[name] = await site(stack, name, tmp_path_factory.mktemp(name), replicas)
-    yield sites[name]
-    sites[name].wire.cut_all()
+    if name not in deployments:
+        deployments[name] = await deployed(stack, name, tmp_path_factory.mktemp(name), replicas)
+    yield deployments[name]
+    deployments[name].wire.cut_all()
 
 
 @pytest.fixture

@@ -1,68 +1,36 @@
 """What Headway promises holds behind each proxy with the configuration that is shipped."""
 
-import itertools
 import json
-from typing import Any
 
 import pytest
-from tests.deploy.conftest import Site
-from tests.deploy.proxies import HOST
+from tests.deploy.client import Client
+from tests.deploy.conftest import Deployment
 from tests.deploy.witness import Witness
-from tests.kit.peers import Modern, Session, each_era, progress_of, text_of
+from tests.kit.peers import Modern, each_era, progress_of, text_of
 
 pytestmark = pytest.mark.anyio
-
-numbers = itertools.count(1)
-
-
-class Client:
-    """A client of an era behind a proxy, whose requests the witness can tell apart."""
-
-    def __init__(self, site: Site, seen: Witness) -> None:
-        self.site = site
-        self.seen = seen
-        self.job = f"{site.name}{next(numbers)}"
-        self.headers = {"Host": HOST, **seen.token(self.job)}
-
-    def mark(self, name: str) -> None:
-        """Call what is sent from here on by a name of its own."""
-        self.headers.update(self.seen.token(name))
-
-    def arguments(self, steps: int) -> dict[str, Any]:
-        return {"job": self.job, "steps": steps, "port": self.seen.port}
-
-    async def session(self) -> Session:
-        return await Session.open(self.site.wire, extra=self.headers)
-
-    async def call(self, era: str, steps: int, token: Any = None) -> Any:
-        """The answer to a call of `work`, with its head and no more."""
-        if era == "2025":
-            return await (await self.session()).call("work", self.arguments(steps), token=token)
-        modern = Modern(self.site.wire)
-        body = modern.call_message("work", self.arguments(steps), token=token)
-        return await modern.post(body, self.headers)
 
 
 @each_era
 async def test_what_a_tool_says_is_seen_while_it_waits(
-    shared: Site, seen: Witness, era: str
+    shared: Deployment, seen: Witness, era: str
 ) -> None:
     client = Client(shared, seen)
     answer = await client.call(era, 3, token="t")
-    work = await seen.began(client.job)
+    execution = await seen.began(client.job)
     heard: list[float] = []
     for _ in range(3):
         heard += progress_of([await answer.message()])
-        work.go_on()
+        execution.go_on()
     (outcome,) = await answer.rest()
     assert heard == [1, 2, 3]
-    assert text_of(outcome) == f"{client.job} by {work.pid}"
-    assert len(seen.works[client.job]) == 1
+    assert text_of(outcome) == f"{client.job} by {execution.pid}"
+    assert len(seen.executions[client.job]) == 1
 
 
 @each_era
 async def test_a_silent_stream_has_its_head_and_its_pings(
-    shared: Site, seen: Witness, era: str
+    shared: Deployment, seen: Witness, era: str
 ) -> None:
     client = Client(shared, seen)
     answer = await client.call(era, 1)
@@ -71,32 +39,36 @@ async def test_a_silent_stream_has_its_head_and_its_pings(
     while pings < 3:
         frame = await answer.frame()
         pings += frame.comment is not None
-    work = await seen.began(client.job)
-    assert not work.ended.is_set()
-    work.go_on()
+    execution = await seen.began(client.job)
+    assert not execution.ended.is_set()
+    execution.go_on()
     assert text_of((await answer.rest())[-1]).startswith(client.job)
 
 
 @pytest.mark.parametrize("when", ["before the head", "in silence", "between two messages"])
-async def test_who_leaves_at_2026_cancels_the_tool(shared: Site, seen: Witness, when: str) -> None:
+async def test_who_leaves_at_2026_cancels_the_tool(
+    shared: Deployment, seen: Witness, when: str
+) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
     token = "t" if when == "between two messages" else None
     body = modern.call_message("work", client.arguments(2), token=token)
     connection = await modern.send(body, client.headers)
-    work = await seen.began(client.job)
+    execution = await seen.began(client.job)
     if when != "before the head":
         answer = await connection.answer()
         await (answer.message() if token else answer.frame())
-    assert not work.ended.is_set()
+    assert not execution.ended.is_set()
     connection.cut()
-    assert await work.was_stopped()
+    assert await execution.was_stopped()
 
 
-async def test_a_cut_2025_call_is_resumed_on_the_other_replica(shared: Site, seen: Witness) -> None:
+async def test_a_cut_2025_call_is_resumed_on_the_other_replica(
+    shared: Deployment, seen: Witness
+) -> None:
     client = Client(shared, seen)
     session = await client.session()
     answer = await session.call("work", client.arguments(15), id="w", token="t")
-    work = await seen.began(client.job)
+    execution = await seen.began(client.job)
     heard = progress_of([await answer.message()])
     cursor = answer.ids[-1]
     elsewhere = 0
@@ -105,22 +77,22 @@ async def test_a_cut_2025_call_is_resumed_on_the_other_replica(shared: Site, see
         client.mark(f"{client.job}-resume{number}")
         answer = await session.get(cursor)
         assert answer.status == 200
-        work.go_on()
+        execution.go_on()
         heard += progress_of([await answer.message()])
         cursor = answer.ids[-1]
         (pid,) = seen.served[f"{client.job}-resume{number}"]
-        elsewhere += pid != work.pid
+        elsewhere += pid != execution.pid
     assert elsewhere > 0, "no GET has come to the other replica"
-    work.go_on(2)
+    execution.go_on(2)
     messages = await answer.rest()
     whole = [*heard, *progress_of(messages)]
     assert whole == list(range(1, 16)), (whole, cursor, answer.ids)
-    assert (messages[-1]["id"], text_of(messages[-1])) == ("w", f"{client.job} by {work.pid}")
-    assert len(seen.works[client.job]) == 1
-    assert not shared.replica_of(work.pid).stderr.count("Traceback")
+    assert (messages[-1]["id"], text_of(messages[-1])) == ("w", f"{client.job} by {execution.pid}")
+    assert len(seen.executions[client.job]) == 1
+    assert not shared.replica_of(execution.pid).stderr.count("Traceback")
 
 
-async def test_a_session_lives_on_all_replicas(shared: Site, seen: Witness) -> None:
+async def test_a_session_lives_on_all_replicas(shared: Deployment, seen: Witness) -> None:
     client = Client(shared, seen)
     session = await client.session()
     ways = set[int]()
@@ -131,7 +103,9 @@ async def test_a_session_lives_on_all_replicas(shared: Site, seen: Witness) -> N
     assert ways == {one.pid for one in shared.replicas}
 
 
-async def test_a_session_that_is_deleted_ends_on_all_replicas(shared: Site, seen: Witness) -> None:
+async def test_a_session_that_is_deleted_ends_on_all_replicas(
+    shared: Deployment, seen: Witness
+) -> None:
     session = await Client(shared, seen).session()
     for _ in range(4):
         assert (await session.request("tools/list")).status == 200
@@ -140,7 +114,7 @@ async def test_a_session_that_is_deleted_ends_on_all_replicas(shared: Site, seen
         assert (await session.request("tools/list")).status == 404
 
 
-async def test_a_key_reaches_the_replica(shared: Site, seen: Witness) -> None:
+async def test_a_key_reaches_the_replica(shared: Deployment, seen: Witness) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
     body = modern.call_message("work", client.arguments(1), token="t")
     headers = {**client.headers, "Idempotency-Key": client.job}
@@ -150,11 +124,11 @@ async def test_a_key_reaches_the_replica(shared: Site, seen: Witness) -> None:
     await second.message()
     (await seen.began(client.job)).go_on()
     assert text_of((await first.rest())[-1]) == text_of((await second.rest())[-1])
-    assert len(seen.works[client.job]) == 1
+    assert len(seen.executions[client.job]) == 1
 
 
 async def test_a_body_that_is_too_large_is_refused_in_headways_words(
-    shared: Site, seen: Witness
+    shared: Deployment, seen: Witness
 ) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
     body = modern.call_message("work", {**client.arguments(1), "job": "x" * 5_000_000})
@@ -163,17 +137,17 @@ async def test_a_body_that_is_too_large_is_refused_in_headways_words(
     assert "larger than 4194304 bytes" in json.loads(await answer.body())["error"]["message"]
 
 
-async def test_a_body_of_three_megabytes_passes(shared: Site, seen: Witness) -> None:
+async def test_a_body_of_three_megabytes_passes(shared: Deployment, seen: Witness) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
     padded = {**client.arguments(1), "padding": "x" * 3_000_000}
     answer = await modern.post(modern.call_message("work", padded, token="t"), client.headers)
-    work = await seen.began(client.job)
-    work.go_on()
+    execution = await seen.began(client.job)
+    execution.go_on()
     assert (await answer.outcome())["result"]["content"][0]["text"].startswith(client.job)
 
 
 async def test_the_name_that_the_client_used_is_what_headway_checks(
-    shared: Site, seen: Witness
+    shared: Deployment, seen: Witness
 ) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
     foreign = {**client.headers, "Host": "evil.example.org"}

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.deploy.conftest import NO_APP, Site, site, started
+from tests.deploy.client import Client
+from tests.deploy.conftest import NO_APP, Deployment, deployed, started
 from tests.deploy.proxies import replica
-from tests.deploy.test_proxies import Client
 from tests.deploy.witness import Witness, witness
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Wire, text_of
@@ -23,12 +23,14 @@ PAIRS = 2
 
 
 @pytest.fixture
-async def own(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Site]:
+async def own(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncGenerator[Deployment]:
     """A proxy and replicas of this test alone, started with the options that it asks for."""
     async with AsyncExitStack() as stack:
         replicas = [replica(tmp_path / "journal.db", *request.param) for _ in range(2)]
         await started(stack, replicas)
-        built = await site(stack, name, tmp_path, replicas)
+        built = await deployed(stack, name, tmp_path, replicas)
         stack.callback(built.wire.cut_all)
         yield built
 
@@ -36,14 +38,16 @@ async def own(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
 class Caller:
     """Calls the tool again and again, and keeps what it was answered."""
 
-    def __init__(self, site: Site, seen: Witness, era: str, stop: asyncio.Event) -> None:
-        self.site, self.seen, self.era, self.stop = site, seen, era, stop
+    def __init__(
+        self, deployment: Deployment, seen: Witness, era: str, stop: asyncio.Event
+    ) -> None:
+        self.deployment, self.seen, self.era, self.stop = deployment, seen, era, stop
         self.jobs: list[str] = []
         self.failures: list[object] = []
 
     async def run(self) -> None:
         while not self.stop.is_set():
-            client = Client(self.site, self.seen)
+            client = Client(self.deployment, self.seen)
             self.jobs.append(client.job)
             answer: Answer = await client.call(self.era, 2, token="t")
             if answer.status != 200:
@@ -63,7 +67,7 @@ async def refuses_calls(replica: ServerProcess) -> bool:
 
 
 @pytest.mark.parametrize("own", [("--set", "notice=5s")], indirect=True, ids=["notice"])
-async def test_a_rolling_deploy_fails_no_call_and_does_none_twice(own: Site) -> None:
+async def test_a_rolling_deploy_fails_no_call_and_does_none_twice(own: Deployment) -> None:
     """Told to stop with a call at work, and replaced, while callers of both eras go on."""
     stop = asyncio.Event()
     async with witness(is_waiting=False) as quick, witness() as slow:
@@ -71,39 +75,41 @@ async def test_a_rolling_deploy_fails_no_call_and_does_none_twice(own: Site) -> 
         calling = [asyncio.create_task(caller.run()) for caller in callers]
         long = Client(own, slow)
         answer = await long.call("2026", 1, token="t")
-        work = await slow.began(long.job)
-        stopping = own.replica_of(work.pid)
+        execution = await slow.began(long.job)
+        stopping = own.replica_of(execution.pid)
         stopping.send_signal(signal.SIGTERM)
         while not await refuses_calls(stopping):
-            await quick.has_heard_of(len(quick.works) + len(callers))
-        await quick.has_heard_of(len(quick.works) + 2 * len(callers))
-        work.go_on()
+            await quick.has_heard_of(len(quick.executions) + len(callers))
+        await quick.has_heard_of(len(quick.executions) + 2 * len(callers))
+        execution.go_on()
         assert text_of(await answer.outcome()).startswith(long.job)
         assert await stopping.ended() == 0
-        await quick.has_heard_of(len(quick.works) + 2 * len(callers))
+        await quick.has_heard_of(len(quick.executions) + 2 * len(callers))
         await stopping.start()
-        await quick.has_heard_of(len(quick.works) + 2 * len(callers))
+        await quick.has_heard_of(len(quick.executions) + 2 * len(callers))
         stop.set()
         await asyncio.gather(*calling)
         failures = [failure for caller in callers for failure in caller.failures]
         assert failures == [], own.proxy.stderr[-2000:]
-        done = {job: len(quick.works[job]) for caller in callers for job in caller.jobs}
+        done = {job: len(quick.executions[job]) for caller in callers for job in caller.jobs}
         assert set(done.values()) == {1}
 
 
 @pytest.mark.parametrize(
     "own", [("--set", "commit_after=1m")], indirect=True, ids=["no-byte-is-sent"]
 )
-async def test_a_call_whose_replica_dies_is_not_done_on_another(own: Site, seen: Witness) -> None:
+async def test_a_call_whose_replica_dies_is_not_done_on_another(
+    own: Deployment, seen: Witness
+) -> None:
     """Not a byte of its answer was sent, which is where proxies are tempted to try again."""
     client = Client(own, seen)
     call = asyncio.create_task(client.call("2026", 1))
-    work = await seen.began(client.job)
-    await own.replica_of(work.pid).kill()
+    execution = await seen.began(client.job)
+    await own.replica_of(execution.pid).kill()
     answer = await call
     assert answer.status >= 500
-    assert len(seen.works[client.job]) == 1
-    assert await work.was_stopped()
+    assert len(seen.executions[client.job]) == 1
+    assert await execution.was_stopped()
     modern = Modern(own.wire)
     for _ in range(4):
         again = await modern.post(modern.body("tools/list"), client.headers)

@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-PATIENCE = 15.0
-"""Seconds until a wait is a failure."""
+from tests.kit.waits import PATIENCE
 
 
-class Work:
+class Execution:
     """One execution of a job."""
 
     def __init__(self, pid: int, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +34,7 @@ class Witness:
 
     def __init__(self, port: int = 0, *, is_waiting: bool = True) -> None:
         self.port = port
-        self.works: defaultdict[str, list[Work]] = defaultdict(list)
+        self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
         self.served: defaultdict[str, list[int]] = defaultdict(list)
         self.is_waiting = is_waiting
         """Whether tools wait for `go_on`."""
@@ -46,16 +45,16 @@ class Witness:
         """The header by which the server tells this witness where a request came to."""
         return {"Authorization": f"Bearer {self.port}.{mark}"}
 
-    async def began(self, job: str) -> Work:
+    async def began(self, job: str) -> Execution:
         """The first execution of a job, when it is at work."""
         async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: self.works[job])
-        return self.works[job][0]
+            await self._news.wait_for(lambda: self.executions[job])
+        return self.executions[job][0]
 
     async def has_heard_of(self, jobs: int) -> None:
         """Wait until so many jobs have begun."""
         async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: len(self.works) >= jobs)
+            await self._news.wait_for(lambda: len(self.executions) >= jobs)
 
     async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One line, to its end."""
@@ -66,7 +65,7 @@ class Witness:
                 self.served[name].append(int(pid))
                 writer.write(b"noted\n")
             else:
-                await self._watch(name, Work(int(pid), writer), reader)
+                await self._watch(name, Execution(int(pid), writer), reader)
         except (OSError, ValueError):
             pass  # the process was killed in the middle of a word
         finally:
@@ -78,16 +77,16 @@ class Witness:
         for writer in self._lines:
             writer.transport.abort()
 
-    async def _watch(self, job: str, work: Work, reader: asyncio.StreamReader) -> None:
+    async def _watch(self, job: str, execution: Execution, reader: asyncio.StreamReader) -> None:
         async with self._news:
-            self.works[job].append(work)
+            self.executions[job].append(execution)
             self._news.notify_all()
         if not self.is_waiting:
-            work.go_on(100)
+            execution.go_on(100)
         try:
-            work.is_done = await reader.readline() == b"done\n"
+            execution.is_done = await reader.readline() == b"done\n"
         finally:
-            work.ended.set()
+            execution.ended.set()
 
 
 @asynccontextmanager

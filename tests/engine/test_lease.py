@@ -4,8 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import anyio
 import pytest
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
+from tests.engine.process import process
 from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine, Request, Run, RunContext, ToolOptions
@@ -33,18 +33,6 @@ from headway.settings import Settings
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def process(path: Path, clock: FakeClock) -> AsyncGenerator[Engine]:
-    """An engine on the file, as one of several processes would have it."""
-    async with open_journal(f"sqlite:///{path}", clock=clock) as journal:
-        engine = Engine(journal, Settings(progress_rate=0), clock=clock)
-        await engine.start()
-        try:
-            yield engine
-        finally:
-            await engine.stop()
 
 
 async def launch(engine: Engine, execute: Any, body: Any = None) -> Run:

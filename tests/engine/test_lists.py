@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.engine.test_lease import process
+from tests.engine.process import process
 from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine

@@ -23,12 +23,12 @@ DEADLINE = 1.0
 MODES = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 
 
-class Work:
+class Scan:
     """A tool that takes several deadlines, and counts its executions."""
 
     def __init__(self) -> None:
         self.runs = 0
-        self.mcp = Headway("work")
+        self.mcp = Headway("scan")
         self.mcp.add_tool(self.scan)
 
     async def scan(self) -> str:
@@ -40,8 +40,8 @@ class Work:
 
 
 @asynccontextmanager
-async def connected(work: Work, mode: str, settings: Settings | None) -> AsyncGenerator[Client]:
-    async with serving(asgi(work.mcp, settings=settings), grace=5) as origin:
+async def connected(scan: Scan, mode: str, settings: Settings | None) -> AsyncGenerator[Client]:
+    async with serving(asgi(scan.mcp, settings=settings), grace=5) as origin:
         transport = streamable_http_client(f"{origin}/mcp")
         async with Client(transport, mode=mode) as client:
             yield client
@@ -52,17 +52,17 @@ STRICT = Profile("mcp", deadline=DEADLINE, resets=False)
 
 @MODES
 async def test_the_client_alone_gives_up(mode: str) -> None:
-    work = Work()
-    async with connected(work, mode, None) as client:
+    scan = Scan()
+    async with connected(scan, mode, None) as client:
         with pytest.raises(MCPError):
             await client.call_tool("scan", read_timeout_seconds=DEADLINE)
 
 
 @MODES
 async def test_with_a_window_it_never_sees_its_deadline(mode: str) -> None:
-    work = Work()
+    scan = Scan()
     settings = Settings(hand_over=45.0, profiles=(STRICT,))
-    async with connected(work, mode, settings) as client:
+    async with connected(scan, mode, settings) as client:
         result = await client.call_tool("scan", read_timeout_seconds=DEADLINE)
         parts: list[Any] = []
         for _ in range(10):
@@ -75,4 +75,4 @@ async def test_with_a_window_it_never_sees_its_deadline(mode: str) -> None:
         assert result.structured_content == {"result": "scanned"}
         told = [block.text for block in result.content if block.type == "text"]
         assert [*map(str, parts), *told] == ["0", "1", "2", "3", "4", "scanned"]
-    assert work.runs == 1
+    assert scan.runs == 1

@@ -201,13 +201,6 @@ async def test_where_nobody_listens_is_told_in_time() -> None:
         await store.open()
 
 
-async def test_a_closed_store_says_so(redis_url: str) -> None:
-    async with opened(redis_url) as store:
-        await store.close()
-        with pytest.raises(JournalUnavailable, match="is closed"):
-            await store.head("a")
-
-
 async def test_what_redis_may_forget_is_warned_of(
     start_redis: StartRedis, caplog: pytest.LogCaptureFixture
 ) -> None:

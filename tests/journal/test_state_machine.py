@@ -144,27 +144,25 @@ class Machine(RuleBasedStateMachine):
         assert self.runner.run(self.journal.heads([*heads, "none", *heads])) == heads
 
 
-class SqliteMachine(Machine):
-    reopens = True
-    url = "sqlite:///{}/journal.db"
-
-
 FEW = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)
 
-TestMemory = Machine.TestCase
-TestMemory.settings = FEW
-TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = FEW
 
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis"])
+def test_any_sequence_of_calls_leaves_a_journal_as_its_model(
+    backend: str, request: pytest.FixtureRequest
+) -> None:
+    """Each example has a storage of its own; keys in Redis expire by themselves."""
+    new_url: Callable[[], str] = {
+        "memory": lambda: "memory:",
+        "sqlite": lambda: "sqlite:///{}/journal.db",
+        "redis": lambda: request.getfixturevalue("new_redis_url")(),
+    }[backend]
 
-def test_redis(new_redis_url: Callable[[], str]) -> None:
-    """Each example in keys of its own, which expire by themselves."""
-
-    class RedisMachine(Machine):
-        reopens = True
+    class BackendMachine(Machine):
+        reopens = backend != "memory"
 
         def __init__(self) -> None:
-            self.url = new_redis_url()
+            self.url = new_url()
             super().__init__()
 
-    run_state_machine_as_test(RedisMachine, settings=FEW)
+    run_state_machine_as_test(BackendMachine, settings=FEW)

@@ -1,5 +1,6 @@
 """MCP clients of both eras that do nothing by themselves, and the server they talk to."""
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -15,6 +16,7 @@ from headway.cli.serving import serving
 from headway.clock import Clock
 from headway.server import HeadwayApp
 from headway.testing import FakeClock
+from headway.testing.clock import turns
 
 JSON_AND_SSE = "application/json, text/event-stream"
 
@@ -322,3 +324,24 @@ def text_of(outcome: dict[str, Any]) -> str:
 def progress_of(messages: list[dict[str, Any]]) -> list[float]:
     """The values of the progress notifications among messages."""
     return [m["params"]["progress"] for m in messages if m.get("method", "").endswith("/progress")]
+
+
+def handle_of(outcome: dict[str, Any]) -> str:
+    """The handle in an answer that came before its run had ended, for `continue_run`."""
+    result = outcome["result"]
+    assert result["isError"] is False, result
+    assert result["structuredContent"]["state"] == "working"
+    return result["structuredContent"]["run_id"]
+
+
+async def draining(wire: Wire) -> "asyncio.Task[None]":
+    """Tell a server to stop; the task ends when it has let its calls finish."""
+    task = asyncio.create_task(wire.app.drain())
+    await turns()
+    return task
+
+
+async def no_more_grace(task: "asyncio.Task[None]") -> None:
+    """Have a server that is told to stop wait for its calls no longer."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -36,6 +36,22 @@ async def until(is_so: Callable[[], object], what: str = "") -> None:
         turns += 1
 
 
+async def until_seen(
+    look: Callable[[], Awaitable[T]], is_so: Callable[[T], object], what: str = ""
+) -> T:
+    """Return what `look` gives once it is so: what somebody has to be asked for."""
+    limit = time.monotonic() + PATIENCE
+    turns = 0
+    while not is_so(seen := await look()):
+        if time.monotonic() > limit:
+            raise TimeoutError(
+                what or f"not so after {PATIENCE:g} s: {_source_of(is_so)}: {seen!r}"
+            )
+        await asyncio.sleep(0 if turns < 100 else _PAUSE)
+        turns += 1
+    return seen
+
+
 def wait_until(is_so: Callable[[], object], what: str = "") -> None:
     """Return when `is_so`, outside of an event loop."""
     limit = time.monotonic() + PATIENCE
@@ -59,6 +75,6 @@ async def gone(pid: int) -> None:
     await until(lambda: not is_alive(pid), f"process {pid} is still there")
 
 
-def _source_of(is_so: Callable[[], object]) -> str:
+def _source_of(is_so: Callable[..., object]) -> str:
     code = is_so.__code__
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}"

@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 import pytest
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.fleet import Fleet, fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, each_era, text_of
 from tests.kit.waits import PATIENCE, until
-from tests.replicas.site import sites
-from tests.wire.test_apps import bearer, guarded
+from tests.replicas.tools import replica_tools
 
 from headway import Settings
 from headway.engine.processes import new_call, process_stream
@@ -40,7 +40,7 @@ async def call(wire: Wire, era: str, who: str, tool: str) -> Answer:
 
 async def going_on(wire: Wire, era: str, who: str, count: int = 1) -> list[Answer]:
     """Calls that a replica has begun, and stored."""
-    answers = [await call(wire, era, who, "secret") for _ in range(count)]
+    answers = [await call(wire, era, who, "wait") for _ in range(count)]
     for answer in answers:
         await answer.message()
     for run in list(wire.app.engine.runs.values()):
@@ -62,8 +62,8 @@ async def let_in(fleet: Fleet, era: str, who: str) -> None:
 
 @each_era
 async def test_a_callers_runs_are_counted_wherever_they_are(journal: str, era: str) -> None:
-    servers = [guarded() for _ in range(2)]
-    async with fleet_of([mcp for mcp, _ in servers], journal, ROOMY) as fleet:
+    servers = [guarded_tools() for _ in range(2)]
+    async with fleet_of([one.mcp for one in servers], journal, ROOMY) as fleet:
         other = "2026" if era == "2025" else "2025"
         running = [
             *await going_on(fleet[0], era, "alice"),
@@ -74,52 +74,52 @@ async def test_a_callers_runs_are_counted_wherever_they_are(journal: str, era: s
             assert (status, limit) == (503, "max_runs_each")
             assert "2 of your calls are running or waiting (max_runs_each)" in text
         await let_in(fleet, era, "mallory")
-        servers[0][1].set()
+        servers[0].gate.open()
         await running[0].rest()
         await let_in(fleet, era, "alice")
-        servers[1][1].set()
+        servers[1].gate.open()
         await running[1].rest()
         assert not any(wire.app.engine.places.of_callers for wire in fleet.replicas)
 
 
 async def test_a_call_with_a_key_counts_like_any_other(journal: str) -> None:
-    mcp, go = guarded()
-    async with fleet_of([mcp, guarded()[0]], journal, ROOMY) as fleet:
+    tools = guarded_tools()
+    async with fleet_of([tools.mcp, guarded_tools().mcp], journal, ROOMY) as fleet:
         running = await going_on(fleet[0], "2026", "alice", 2)
         modern = Modern(fleet[1])
         body = modern.call_message("whoami")
         body["params"]["_meta"]["headway/idempotency-key"] = "k"
         assert (await refusal(await modern.post(body, bearer("alice:1"))))[1] == "max_runs_each"
-        go.set()
+        tools.gate.open()
         for answer in running:
             await answer.rest()
         assert text_of(await (await modern.post(body, bearer("alice:1"))).outcome()) == "alice"
 
 
 async def test_a_request_that_is_sent_twice_at_once_is_still_one(journal: str) -> None:
-    mcp, go = guarded()
-    async with fleet_of([mcp], journal) as fleet:
+    tools = guarded_tools()
+    async with fleet_of([tools.mcp], journal) as fleet:
         session = await Session.open(fleet[0], extra=bearer("alice:1"))
-        message = session.call_message("secret", id=7, token=1)
+        message = session.call_message("wait", id=7, token=1)
         sent = [await session.send(message) for _ in range(2)]
         runs = fleet[0].app.engine.runs
-        await until(lambda: any(run.target == "secret" for run in runs.values()))
+        await until(lambda: any(run.target == "wait" for run in runs.values()))
         assert (await session.request("ping")).status == 200  # behind both
-        assert [run.target for run in runs.values()] == ["secret"]
-        go.set()
+        assert [run.target for run in runs.values()] == ["wait"]
+        tools.gate.open()
         answers = [await connection.answer() for connection in sent]
         said = [message for answer in answers for message in await answer.rest()]
-        assert [text_of(one) for one in said if "result" in one] == ["the secret"]
+        assert [text_of(one) for one in said if "result" in one] == ["run 1"]
 
 
 async def test_callers_whom_nobody_knows_are_not_counted(journal: str) -> None:
-    some = sites(2)
+    some = replica_tools(2)
     settings = Settings(progress_rate=0, max_runs_each=1, max_sessions_each=1)
-    async with fleet_of([site.mcp for site in some], journal, settings) as fleet:
+    async with fleet_of([tools.mcp for tools in some], journal, settings) as fleet:
         session = [await Session.open(wire) for wire in fleet.replicas]
-        running = [await one.call("work", {"steps": 1}, token=1) for one in session]
-        assert text_of(await (await session[1].call("quick")).outcome()) == "quick"
-        some[0].step(2)
+        running = [await one.call("step", {"steps": 1}, token=1) for one in session]
+        assert text_of(await (await session[1].call("quick")).outcome()) == "at once"
+        some[0].gate.let_pass(2)
         for answer in running:
             await answer.rest()
 
@@ -128,17 +128,17 @@ async def test_callers_whom_nobody_knows_are_not_counted(journal: str) -> None:
 async def test_the_runs_of_a_dead_process_count_until_its_lease_is_over(
     journal: str, era: str
 ) -> None:
-    mcp, go = guarded()
+    tools = guarded_tools()
     settings = Settings(progress_rate=0, max_runs_each=1, lease=5)
-    async with fleet_of([mcp, guarded()[0]], journal, settings) as fleet:
+    async with fleet_of([tools.mcp, guarded_tools().mcp], journal, settings) as fleet:
         running = await going_on(fleet[0], era, "alice")
         stored = fleet[0].app.journal
         (name,) = await stored.streams("run/", unfinished=True)
         # What a process leaves that was killed: a sign of life, and a run.
         await stored.append(process_stream("deadbeef"), [Alive()], after=0)
         left = f"{name.rpartition('/')[0]}/deadbeef{new_call()}"
-        await stored.append(left, [Accepted("tools/call", "secret")], after=0)
-        go.set()
+        await stored.append(left, [Accepted("tools/call", "wait")], after=0)
+        tools.gate.open()
         await running[0].rest()
         assert (await refusal(await call(fleet[1], era, "alice", "whoami")))[0] == 503
         async with asyncio.timeout(PATIENCE):
@@ -151,15 +151,15 @@ async def test_the_runs_of_a_dead_process_count_until_its_lease_is_over(
 async def test_when_the_journal_does_not_say_each_process_counts_its_own(
     journal: str, era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers = [guarded() for _ in range(2)]
-    async with fleet_of([mcp for mcp, _ in servers], journal, ROOMY) as fleet:
+    servers = [guarded_tools() for _ in range(2)]
+    async with fleet_of([one.mcp for one in servers], journal, ROOMY) as fleet:
         running = await going_on(fleet[0], era, "alice", 2)
         with monkeypatch.context() as slow:
             slow.setattr(everywhere, "WITHIN", 0)
             running += await going_on(fleet[1], era, "alice", 2)
             assert (await refusal(await call(fleet[1], era, "alice", "whoami")))[0] == 503
-        for _, go in servers:
-            go.set()
+        for one in servers:
+            one.gate.open()
         for answer in running:
             await answer.rest()
         await let_in(fleet, era, "alice")
@@ -175,7 +175,7 @@ async def initialize(wire: Wire, who: str) -> Answer:
 
 
 async def test_a_callers_sessions_are_counted_wherever_they_were_opened(journal: str) -> None:
-    servers: list[Any] = [guarded()[0] for _ in range(2)]
+    servers: list[Any] = [guarded_tools().mcp for _ in range(2)]
     async with fleet_of(servers, journal, LIMITS) as fleet:
         first, second = [
             await Session.open(wire, extra=bearer("alice:1")) for wire in fleet.replicas
@@ -197,20 +197,20 @@ async def test_a_callers_sessions_are_counted_wherever_they_were_opened(journal:
 
 
 async def test_what_comes_at_once_is_counted_before_it_is_stored(journal: str) -> None:
-    mcp, go = guarded()
-    async with fleet_of([mcp], journal, LIMITS) as fleet:
+    tools = guarded_tools()
+    async with fleet_of([tools.mcp], journal, LIMITS) as fleet:
         (wire,) = fleet.replicas
         opened = await asyncio.gather(*(initialize(wire, "alice") for _ in range(5)))
         assert sorted(answer.status for answer in opened) == [200, 200, 503, 503, 503]
-        calls = await asyncio.gather(*(call(wire, "2026", "alice", "secret") for _ in range(5)))
+        calls = await asyncio.gather(*(call(wire, "2026", "alice", "wait") for _ in range(5)))
         assert sorted(answer.status for answer in calls) == [200, 200, 503, 503, 503]
-        go.set()
+        tools.gate.open()
         for answer in calls:
             await answer.body()
 
 
 async def test_an_id_of_somebody_elses_session_is_unknown_to_every_replica(journal: str) -> None:
-    servers: list[Any] = [guarded()[0] for _ in range(2)]
+    servers: list[Any] = [guarded_tools().mcp for _ in range(2)]
     async with fleet_of(servers, journal) as fleet:
         session = await Session.open(fleet[0], extra=bearer("alice:1"))
         thief = Session(fleet[0], session.version, session.id, bearer("mallory:1"))

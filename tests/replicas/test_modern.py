@@ -9,7 +9,7 @@ from tests.kit.fleet import fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, progress_of, text_of
 from tests.kit.waits import PATIENCE
-from tests.replicas.site import sites
+from tests.replicas.tools import replica_tools
 
 from headway.settings import Settings
 
@@ -35,8 +35,8 @@ async def ended(client: Modern, task: str) -> dict[str, Any]:
 
 
 async def test_a_listener_hears_what_another_replica_publishes(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         listeners: list[Answer] = []
         wanted = {"toolsListChanged": True, "resourceSubscriptions": ["x://1"]}
         for replica in fleet.replicas:
@@ -59,11 +59,11 @@ async def test_a_listener_hears_what_another_replica_publishes(journal: str) -> 
 
 async def test_a_task_is_read_and_cancelled_on_any_replica(journal: str) -> None:
     """Scenario 22: what a client polls is never unknown to the next replica."""
-    some = sites(3, hand_over="at once")
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(3, hand_over="at once")
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         client = Modern(fleet.wire, KNOWS_TASKS)
         made = [
-            (await (await client.call("work", {"steps": 2})).outcome())["result"]["taskId"]
+            (await (await client.call("step", {"steps": 2})).outcome())["result"]["taskId"]
             for _ in range(2)
         ]
         for task in made:
@@ -72,19 +72,19 @@ async def test_a_task_is_read_and_cancelled_on_any_replica(journal: str) -> None
                 assert state["status"] == "working"
         await task_request(client, "tasks/cancel", made[0])
         assert (await ended(client, made[0]))["status"] == "cancelled"
-        some[0].step(2)
+        some[0].gate.let_pass(2)
         done = await ended(client, made[1])
         assert done["status"] == "completed"
         assert done["result"]["content"][0]["text"] == "run 1"
         plain = await Modern(fleet.wire).call("quick")
-        assert text_of(await plain.outcome()) == "quick"
+        assert text_of(await plain.outcome()) == "at once"
 
 
 async def test_a_task_of_2025_11_25_is_waited_for_on_another_replica(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet.wire)
-        message = session.call_message("work", {"steps": 1})
+        message = session.call_message("step", {"steps": 1})
         message["params"]["task"] = {}
         task = (await (await session.post(message)).json())["result"]["task"]["taskId"]
         for _ in fleet.replicas:
@@ -93,63 +93,63 @@ async def test_a_task_of_2025_11_25_is_waited_for_on_another_replica(journal: st
         waiting = [
             await session.request("tasks/result", {"taskId": task}, token=n) for n in range(2)
         ]
-        some[0].step()
+        some[0].gate.let_pass()
         for answer in waiting:
             assert "run 1" in str((await answer.rest())[-1]["result"])
 
 
 async def test_a_retry_storm_over_replicas_executes_once(journal: str) -> None:
     """Scenario 15."""
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         client = Modern(fleet.wire)
 
         async def call(number: int, steps: int = 1) -> dict[str, Any]:
-            body = client.call_message("work", {"steps": steps}, id=number)
+            body = client.call_message("step", {"steps": steps}, id=number)
             body["params"]["_meta"][KEY] = "storm"
             return await (await client.post(body)).outcome()
 
         calls = [asyncio.create_task(call(number)) for number in range(5)]
-        some[0].step()
+        some[0].gate.let_pass()
         texts = {text_of(outcome) for outcome in await asyncio.gather(*calls)}
-        assert (texts, sum(site.runs for site in some)) == ({"run 1"}, 1)
+        assert (texts, sum(tools.runs for tools in some)) == ({"run 1"}, 1)
         assert "error" in await call(6, steps=2)
-        assert sum(site.runs for site in some) == 1
+        assert sum(tools.runs for tools in some) == 1
 
 
 async def test_a_detached_call_that_lost_its_stream_goes_on_at_another_replica(
     journal: str,
 ) -> None:
     """Scenario 6."""
-    some = sites(2, detached=True)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2, detached=True)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
 
         def message(client: Modern, number: int) -> dict[str, Any]:
-            body = client.call_message("work", {"steps": 10}, id=number, token=f"t{number}")
+            body = client.call_message("step", {"steps": 10}, id=number, token=f"t{number}")
             body["params"]["_meta"][KEY] = "migration"
             return body
 
         first, second = Modern(fleet[0]), Modern(fleet[1])
         answer = await first.post(message(first, 1))
-        some[0].step(3)
+        some[0].gate.let_pass(3)
         assert progress_of([await answer.message() for _ in range(3)]) == [1, 2, 3]
         answer.cut()
         again = await second.post(message(second, 2))
         first_word = await again.message()
-        some[0].step(7)
+        some[0].gate.let_pass(7)
         messages = [first_word, *await again.rest()]
         values = progress_of(messages)
         assert (values, values[-1]) == (sorted(set(values)), 10)
         assert (messages[-1]["id"], text_of(messages[-1])) == (2, "run 1")
-        assert [site.runs for site in some] == [1, 0]
+        assert [tools.runs for tools in some] == [1, 0]
 
 
 async def test_a_run_is_a_resource_of_all_replicas(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
-        running = await session.call("work", {"steps": 2}, token="t")
-        some[0].step()
+        running = await session.call("step", {"steps": 2}, token="t")
+        some[0].gate.let_pass()
         await running.message()
         (stream,) = await fleet[0].app.journal.streams("run/", unfinished=True)
         await fleet[0].app.journal.settle(stream)
@@ -160,15 +160,15 @@ async def test_a_run_is_a_resource_of_all_replicas(journal: str) -> None:
         assert '"state":"working"' in str(read["result"])
         subscribed = await session.request("resources/subscribe", {"uri": uri})
         assert (await subscribed.json())["result"] == {}
-        some[0].step()
+        some[0].gate.let_pass()
         await running.rest()
         assert (await own.message())["params"] == {"uri": uri}
 
 
 async def test_stateless_replicas_share_nothing_and_answer_anything() -> None:
-    some = sites(2)
+    some = replica_tools(2)
     settings = Settings(stateless=True, progress_rate=0)
-    async with fleet_of([site.mcp for site in some], "memory:", settings) as fleet:
+    async with fleet_of([tools.mcp for tools in some], "memory:", settings) as fleet:
         session = Session(fleet.wire, "2025-11-25", "", {"MCP-Protocol-Version": "2025-11-25"})
         params = {
             "protocolVersion": "2025-11-25", "capabilities": {},
@@ -179,9 +179,9 @@ async def test_stateless_replicas_share_nothing_and_answer_anything() -> None:
         offered = (await answer.json())["result"]["capabilities"]
         assert "subscribe" not in offered["resources"]
         await session.notify("notifications/initialized")
-        some[0].step(4)
+        some[0].gate.let_pass(4)
         for _ in range(2):
-            answer = await session.call("work", {"steps": 2}, id="w", token="t")
+            answer = await session.call("step", {"steps": 2}, id="w", token="t")
             messages = await answer.rest()
             assert (progress_of(messages), answer.ids) == ([1, 2], [])
             assert text_of(messages[-1]) == "run 1"
@@ -189,4 +189,4 @@ async def test_stateless_replicas_share_nothing_and_answer_anything() -> None:
             assert (refused.status, refused.headers["allow"]) == (405, "POST")
         refused = await session.request("resources/subscribe", {"uri": "x://1"})
         assert "stateless" in (await refused.json())["error"]["message"]
-        assert "error" in await (await session.call("greet")).outcome()
+        assert "error" in await (await session.call("ask")).outcome()

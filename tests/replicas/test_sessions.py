@@ -11,7 +11,7 @@ from tests.kit.fleet import fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Session, progress_of, text_of
 from tests.kit.waits import PATIENCE, until, within
-from tests.replicas.site import sites
+from tests.replicas.tools import replica_tools
 
 from headway import Settings
 from headway.errors import JournalError, JournalUnavailable
@@ -32,27 +32,27 @@ async def read(answer: Answer, count: int) -> list[dict[str, Any]]:
 async def test_every_request_of_a_session_may_go_to_another_replica(
     journal: str, version: str
 ) -> None:
-    some = sites(3)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(3)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet.wire, version)
         for _ in range(6):
             assert (await session.request("ping")).status == 200
-            assert text_of(await (await session.call("quick")).outcome()) == "quick"
-        some[0].step(3)
-        answers = [await session.call("work", {"steps": 1}, token=n) for n in range(3)]
+            assert text_of(await (await session.call("quick")).outcome()) == "at once"
+        some[0].gate.let_pass(3)
+        answers = [await session.call("step", {"steps": 1}, token=n) for n in range(3)]
         for answer in answers:
             assert progress_of(await answer.rest()) == [1]
-        assert [site.runs for site in some] == [1, 1, 1]
+        assert [tools.runs for tools in some] == [1, 1, 1]
 
 
 async def test_a_session_that_one_replica_closes_is_unknown_to_all_at_once(journal: str) -> None:
-    some = sites(3)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(3)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet.wire)
         for _ in range(3):  # all know it
             assert (await session.request("ping")).status == 200
         session.wire = fleet[0]
-        running = await session.call("work", {"steps": 1}, id="w", token="t")
+        running = await session.call("step", {"steps": 1}, id="w", token="t")
         await running.frame()
         own = await session.get()
         await own.frame()
@@ -62,16 +62,16 @@ async def test_a_session_that_one_replica_closes_is_unknown_to_all_at_once(journ
             session.wire = replica
             assert (await session.request("ping")).status == 404
         assert (await running.rest())[-1]["error"]["code"] == -32800
-        await within(some[0].ended.wait())
+        await until(lambda: some[0].ended)
         assert await own.rest() == []
 
 
 @pytest.mark.parametrize("answer", ["accept", "decline", "error"])
 async def test_an_answer_finds_the_replica_that_asked(journal: str, answer: str) -> None:
-    async with fleet_of([site.mcp for site in sites(2)], journal) as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(2)], journal) as fleet:
         session = await Session.open(fleet.wire, capabilities=ELICITS)
         session.wire = fleet[0]
-        asking = await session.call("greet", id="g", token="t")
+        asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
         session.wire = fleet[1]
         if answer == "error":
@@ -84,16 +84,16 @@ async def test_an_answer_finds_the_replica_that_asked(journal: str, answer: str)
             said = await session.reply(question, result)
         assert said.status == 202
         outcome = (await asking.rest())[-1]
-        expected = {"accept": "hello Ada", "decline": "decline", "error": "nobody is there"}
+        expected = {"accept": "Hello Ada", "decline": "decline", "error": "nobody is there"}
         assert expected[answer] in str(outcome)
 
 
 async def test_an_answer_to_nobodys_question_is_refused_everywhere(journal: str) -> None:
-    async with fleet_of([site.mcp for site in sites(2)], journal) as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(2)], journal) as fleet:
         session = await Session.open(fleet.wire, capabilities=ELICITS)
         stranger = await Session.open(fleet.wire, capabilities=ELICITS)
         session.wire = fleet[0]
-        asking = await session.call("greet", id="g", token="t")
+        asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
         for replica in fleet.replicas:
             stranger.wire = replica
@@ -110,8 +110,8 @@ async def test_an_answer_to_nobodys_question_is_refused_everywhere(journal: str)
 async def test_a_question_outside_of_any_request_is_asked_and_answered_on_other_replicas(
     journal: str,
 ) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         inside = fleet[0].app._sessions._known[session.id]
         asked = asyncio.create_task(inside.ask("roots/list", None, None))
@@ -125,12 +125,12 @@ async def test_a_question_outside_of_any_request_is_asked_and_answered_on_other_
 
 
 async def test_a_cancel_finds_the_replica_that_executes(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet.wire)
         stranger = await Session.open(fleet[1])
         session.wire = fleet[0]
-        running = await session.call("work", {"steps": 1}, id="w", token="t")
+        running = await session.call("step", {"steps": 1}, id="w", token="t")
         await running.frame()
         session.wire = fleet[1]
         await stranger.notify("notifications/cancelled", {"requestId": "w"})
@@ -139,22 +139,22 @@ async def test_a_cancel_finds_the_replica_that_executes(journal: str) -> None:
         end = (await running.rest())[-1]
         assert (end["id"], end["error"]["code"]) == ("w", -32800)
         assert "enough" in end["error"]["message"]
-        await within(some[0].ended.wait())
+        await until(lambda: some[0].ended)
 
 
 async def test_a_log_level_counts_on_all_replicas_and_for_what_runs(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         running = await session.call("chat", token="t")
-        some[0].step()
+        some[0].gate.let_pass()
         first = await read(running, 2)
         session.wire = fleet[1]
         answer = await session.request("logging/setLevel", {"level": "error"})
         assert (await answer.json())["result"] == {}
         inside = fleet[0].app._sessions._known[session.id]
         await until(lambda: inside.level_rank > 0)
-        some[0].step()
+        some[0].gate.let_pass()
         rest = [m["params"]["data"] for m in (await running.rest())[:-1]]
         assert ([m["params"]["data"] for m in first], rest) == (["detail", "news"], ["news"])
 
@@ -162,8 +162,8 @@ async def test_a_log_level_counts_on_all_replicas_and_for_what_runs(journal: str
 async def test_changes_published_on_one_replica_are_heard_on_the_get_stream_of_another(
     journal: str,
 ) -> None:
-    some = sites(3)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(3)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         session.wire = fleet[1]
         own = await session.get()
@@ -195,8 +195,8 @@ async def test_changes_published_on_one_replica_are_heard_on_the_get_stream_of_a
 async def test_what_was_heard_is_not_heard_again_from_a_replica_that_is_behind(
     journal: str,
 ) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         own = await session.get()
         session.wire = fleet[1]
@@ -216,12 +216,12 @@ async def test_what_was_heard_is_not_heard_again_from_a_replica_that_is_behind(
 async def test_a_resume_while_the_journal_is_away_is_told_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some = sites(2)
+    some = replica_tools(2)
     journal = f"sqlite:///{tmp_path / 'journal.db'}"
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
-        running = await session.call("work", {"steps": 2}, token="t")
-        some[0].step()
+        running = await session.call("step", {"steps": 2}, token="t")
+        some[0].gate.let_pass()
         await running.message()
         running.cut()
         session.wire = fleet[1]
@@ -236,13 +236,13 @@ async def test_a_resume_while_the_journal_is_away_is_told_to_come_again(
             assert (refused.status, refused.headers["retry-after"]) == (503, "5")
             assert "try again" in (await refused.json())["error"]["message"]
         again = await session.get(running.ids[-1])
-        some[0].step()
+        some[0].gate.let_pass()
         assert (await again.rest())[-1]["id"] == 1
 
 
 async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal: str) -> None:
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         await session.request("resources/subscribe", {"uri": "x://1"})
         own = await session.get()
@@ -263,11 +263,11 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
 
 async def test_a_newer_reader_on_another_replica_takes_over(journal: str) -> None:
     """2025: a message is sent on one stream only."""
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
-        first = await session.call("work", {"steps": 2}, token="t")
-        some[0].step()
+        first = await session.call("step", {"steps": 2}, token="t")
+        some[0].gate.let_pass()
         assert progress_of(await read(first, 1)) == [1]
         own = await session.get()
         await own.frame()
@@ -276,7 +276,7 @@ async def test_a_newer_reader_on_another_replica_takes_over(journal: str) -> Non
         newer = await session.get()
         assert await first.rest() == []
         assert await own.rest() == []
-        some[0].step()
+        some[0].gate.let_pass()
         assert progress_of(await second.rest()) == [2]
         await some[0].bus.publish(ToolsListChanged())
         assert (await newer.message())["method"] == "notifications/tools/list_changed"
@@ -286,13 +286,13 @@ async def test_a_call_that_is_cut_again_and_again_is_resumed_on_the_next_replica
     journal: str,
 ) -> None:
     """Scenarios 1 and 2 of what users suffer from."""
-    some = sites(3)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(3)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet.wire)
-        answer = await session.call("work", {"steps": 100}, id="w", token="t")
+        answer = await session.call("step", {"steps": 100}, id="w", token="t")
         seen: list[float] = []
         while len(seen) < 100:
-            some[0].step(20)
+            some[0].gate.let_pass(20)
             messages = await read(answer, 20)
             seen += progress_of(messages)
             if len(seen) < 100:
@@ -304,13 +304,13 @@ async def test_a_call_that_is_cut_again_and_again_is_resumed_on_the_next_replica
         end = (await answer.rest())[-1]
         assert seen == list(range(1, 101))
         assert (end["id"], text_of(end)) == ("w", "run 1")
-        assert sum(site.runs for site in some) == 1
+        assert sum(tools.runs for tools in some) == 1
 
 
 async def test_a_stream_is_found_that_the_replica_before_has_not_stored_yet(journal: str) -> None:
     """A client is as quick as its connection is short: it comes back before the storage knows."""
-    some = sites(2)
-    async with fleet_of([site.mcp for site in some], journal) as fleet:
+    some = replica_tools(2)
+    async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         store = fleet[0].app.journal._store
         assert store is not None
@@ -321,7 +321,7 @@ async def test_a_stream_is_found_that_the_replica_before_has_not_stored_yet(jour
             return await write(writes)
 
         store.write = later
-        answer = await session.call("work", {"steps": 2}, id="w", token="t")
+        answer = await session.call("step", {"steps": 2}, id="w", token="t")
         await answer.frame()
         answer.cut()
         session.wire = fleet[1]
@@ -330,22 +330,22 @@ async def test_a_stream_is_found_that_the_replica_before_has_not_stored_yet(jour
         is_waited_for = not resuming.done()
         go.set()
         assert is_waited_for
-        some[0].step(2)
+        some[0].gate.let_pass(2)
         messages = await (await within(resuming)).rest()
         assert (progress_of(messages), text_of(messages[-1])) == ([1, 2], "run 1")
 
 
 async def test_a_session_outlives_all_replicas(journal: str) -> None:
     """Scenario 20: with a shared store the next call succeeds, without one it is a proper 404."""
-    async with fleet_of([site.mcp for site in sites(2)], journal) as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(2)], journal) as fleet:
         session = await Session.open(fleet.wire)
         await session.request("logging/setLevel", {"level": "error"})
-    async with fleet_of([site.mcp for site in sites(2)], journal) as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(2)], journal) as fleet:
         session.wire = fleet.wire
         for _ in range(2):
-            assert text_of(await (await session.call("quick")).outcome()) == "quick"
+            assert text_of(await (await session.call("quick")).outcome()) == "at once"
         assert fleet[0].app._sessions._known[session.id].level_rank > 0
-    async with fleet_of([site.mcp for site in sites(1)], "memory:") as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(1)], "memory:") as fleet:
         session.wire = fleet.wire
         assert (await session.call("quick")).status == 404
 
@@ -353,7 +353,7 @@ async def test_a_session_outlives_all_replicas(journal: str) -> None:
 async def test_a_session_that_says_much_is_still_taken_up(journal: str) -> None:
     """The oldest entries of a long stream are dropped, what it says of the session is not."""
     settings = Settings(retention=Retention(stream_entries=40))
-    async with fleet_of([site.mcp for site in sites(2)], journal, settings) as fleet:
+    async with fleet_of([tools.mcp for tools in replica_tools(2)], journal, settings) as fleet:
         session = await Session.open(fleet[0])
         await session.request("resources/subscribe", {"uri": "x://1"})
         for level in ["debug", "error"] * 60:
@@ -363,7 +363,7 @@ async def test_a_session_that_says_much_is_still_taken_up(journal: str) -> None:
         assert head is not None
         assert head.first > 1
         session.wire = fleet[1]
-        assert text_of(await (await session.call("quick")).outcome()) == "quick"
+        assert text_of(await (await session.call("quick")).outcome()) == "at once"
         taken_up = fleet[1].app._sessions._known[session.id]
         assert (taken_up.level_rank > 0, list(taken_up.subscriptions)) == (True, ["x://1"])
 
@@ -371,13 +371,13 @@ async def test_a_session_that_says_much_is_still_taken_up(journal: str) -> None:
 async def test_who_repeats_a_call_hears_its_result_when_only_its_own_replica_stops(
     journal: str,
 ) -> None:
-    some, settings = sites(2), Settings(progress_rate=0, lease=1.0)
-    async with fleet_of([site.mcp for site in some], journal, settings) as fleet:
+    some, settings = replica_tools(2), Settings(progress_rate=0, lease=1.0)
+    async with fleet_of([tools.mcp for tools in some], journal, settings) as fleet:
         session = await Session.open(fleet[0])
         first = await session.post(_with_key(session, "a"))
         session.wire = fleet[1]
         second = await session.post(_with_key(session, "b"))
-        some[0].step()
+        some[0].gate.let_pass()
         heard = await read(second, 1)
         draining = asyncio.create_task(fleet[1].app.drain())
         await until(lambda: fleet[1].app.engine.is_draining)
@@ -388,14 +388,14 @@ async def test_who_repeats_a_call_hears_its_result_when_only_its_own_replica_sto
         await fleet[1].app.engine.stop()  # its process is gone
         session.wire = fleet[0]
         again = await session.get(second.ids[-1])
-        some[0].step(2)
+        some[0].gate.let_pass(2)
         ends = [(await answer.rest())[-1] for answer in (first, again)]
         assert [text_of(end) for end in ends] == ["run 1", "run 1"]
-        assert [site.runs for site in some] == [1, 0]
+        assert [tools.runs for tools in some] == [1, 0]
 
 
 def _with_key(session: Session, name: str) -> dict[str, Any]:
     """A call of three steps with one key, asked under different ids."""
-    message = session.message("tools/call", {"name": "work", "arguments": {"steps": 3}}, id=name)
+    message = session.message("tools/call", {"name": "step", "arguments": {"steps": 3}}, id=name)
     meta = {"headway/idempotency-key": "one", "progressToken": name}
     return {**message, "params": {**message["params"], "_meta": meta}}

@@ -1,21 +1,18 @@
 """What is said over a pipe, in both eras, with a strict client on real pipes."""
 
-import asyncio
-import threading
 from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Context
-from pydantic import BaseModel
+from tests.kit.peers import each_era, text_of
 from tests.kit.stdio import META, Client, piped
-from tests.kit.waits import PATIENCE
+from tests.kit.tools import GatedTools
+from tests.kit.waits import until, until_seen
 
-from headway import Headway, Settings, log, part, report, track
+from headway import Settings, log, part, track
 
 pytestmark = pytest.mark.anyio
 
-Ctx = Context[Any, Any]
-each_era = pytest.mark.parametrize("era", ["2025", "2026"])
 INITIALIZE = {
     "protocolVersion": "2025-06-18",
     "capabilities": {},
@@ -24,76 +21,39 @@ INITIALIZE = {
 TASKS = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 
 
-class Name(BaseModel):
-    name: str
+def gated_tools() -> GatedTools:
+    """Tools that wait and ask, and some that say what a pipe has to carry as it is."""
+    tools = GatedTools("wait", "ask", block={"concurrency": 8})
+    for tool in (count, double, say_separators, touch):
+        tools.mcp.add_tool(tool, name=tool.__name__)
+    tools.mcp.resource("note://one", name="note")(lambda: "one")
+    return tools
 
 
-class Work:
-    """Tools that tell what happens to them."""
+async def count(steps: int = 3) -> str:
+    for step in track(range(steps), message="Step {item}"):
+        log(f"at {step}", "warning")
+        part({"step": step})
+    return f"counted to {steps}"
 
-    def __init__(self) -> None:
-        self.began = asyncio.Event()
-        self.stopped = asyncio.Event()
-        self.go = asyncio.Event()
-        self.slows = 0
-        self.release = threading.Event()
-        self.mcp = Headway("work")
-        for tool in (self.count, self.hang, self.big, self.lines, self.ask, self.touch, self.slow):
-            self.mcp.tool(name=tool.__name__)(tool)
-        self.mcp.tool(name="block", concurrency=8)(self.block)
 
-        @self.mcp.resource("note://one")
-        def note() -> str:
-            return "one"
+async def double(text: str) -> str:
+    return text * 2
 
-    async def count(self, steps: int = 3) -> str:
-        for step in track(range(steps), message="Step {item}"):
-            log(f"at {step}", "warning")
-            part({"step": step})
-        return f"counted to {steps}"
 
-    async def hang(self) -> str:
-        report(1, 10, "hanging")
-        self.began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.stopped.set()
-        return "never"
+async def say_separators() -> str:
+    log("a\u2028b\u2029c\u0085d")
+    return "one\u2028two\u2029three\u0085four\nfive\r\n\udcff"
 
-    async def slow(self) -> str:
-        self.slows += 1
-        report(1, 2, "half")
-        await self.go.wait()
-        return "done"
 
-    def block(self) -> str:
-        self.release.wait(PATIENCE)
-        return "released"
-
-    async def big(self, text: str) -> str:
-        return text * 2
-
-    async def lines(self) -> str:
-        log("a\u2028b\u2029c\u0085d")
-        return "one\u2028two\u2029three\u0085four\nfive\r\n\udcff"
-
-    async def ask(self, ctx: Ctx) -> str:
-        answer = await ctx.elicit("Who are you?", Name)
-        return f"Hello {answer.data.name}" if answer.action == "accept" else answer.action
-
-    async def touch(self, ctx: Ctx) -> str:
-        await ctx.notify_resource_updated("note://one")
-        return "touched"
+async def touch(ctx: Context[Any, Any]) -> str:
+    await ctx.notify_resource_updated("note://one")
+    return "touched"
 
 
 async def ready(client: Client, era: str) -> None:
     if era == "2025":
         await client.shake_hands()
-
-
-def text_of(answer: dict[str, Any]) -> str:
-    return answer["result"]["content"][0]["text"]
 
 
 def progress_of(client: Client) -> list[tuple[Any, float]]:
@@ -107,7 +67,7 @@ def progress_of(client: Client) -> list[tuple[Any, float]]:
 @pytest.mark.requirement("progress.increases", "progress.stops")
 @each_era
 async def test_a_call_reports_logs_and_answers_on_its_own_id(era: str):
-    async with piped(Work().mcp, Settings(progress_rate=0)) as client:
+    async with piped(gated_tools().mcp, Settings(progress_rate=0)) as client:
         await ready(client, era)
         assert text_of(await client.call("count", era=era, id="c", token=7, level="info")) == (
             "counted to 3"
@@ -129,55 +89,54 @@ async def test_a_call_reports_logs_and_answers_on_its_own_id(era: str):
 @pytest.mark.requirement("progress.token")
 @each_era
 async def test_without_a_token_there_is_no_progress(era: str):
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await ready(client, era)
         await client.call("count", era=era)
         assert progress_of(client) == []
 
 
 async def test_both_eras_share_one_pipe_at_the_same_time():
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         answer = await client.ask("server/discover", era="2026")
         assert "2026-07-28" in answer["result"]["supportedVersions"]
         assert (await client.shake_hands())["protocolVersion"] == "2025-11-25"
-        first = await client.start("slow", era="2025", id=10, token="old")
-        second = await client.start("slow", era="2026", id=11, token="new")
+        first = await client.start("wait", era="2025", id=10, token="old")
+        second = await client.start("wait", era="2026", id=11, token="new")
         await client.until(lambda m: m.get("params", {}).get("progressToken") == "old")
         await client.until(lambda m: m.get("params", {}).get("progressToken") == "new")
-        work.go.set()
-        assert text_of(await client.answer(first)) == "done"
+        tools.gate.open()
+        assert text_of(await client.answer(first)) == "run 1"
         answer = await client.answer(second)
-        assert text_of(answer) == "done"
+        assert text_of(answer) == "run 2"
         assert answer["result"]["resultType"] == "complete"
 
 
 @pytest.mark.requirement("cancel.stops", "cancel.silent")
 @each_era
 async def test_a_cancelled_request_stops_and_says_nothing_more(era: str):
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         await ready(client, era)
-        await client.start("hang", era=era, id="h", token="h")
+        await client.start("wait", era=era, id="h", token="h")
         await client.method("notifications/progress")
         await client.notify("notifications/cancelled", {"requestId": "h", "reason": "enough"})
-        async with asyncio.timeout(PATIENCE):
-            await work.stopped.wait()
+        await until(lambda: tools.stopped)
         heard = len(client.heard)
         await client.ask("tools/list", era=era, id="after")
         assert [m.get("id") for m in client.heard[heard:]] == ["after"]
 
 
 async def test_a_cancelled_id_may_be_used_again():
-    async with piped(Work().mcp) as client:
-        await client.start("hang", era="2026", id=1)
+    async with piped(gated_tools().mcp) as client:
+        await client.start("wait", era="2026", id=1)
         await client.notify("notifications/cancelled", {"requestId": 1})
         assert text_of(await client.call("count", era="2026", id=1)) == "counted to 3"
 
 
 @pytest.mark.requirement("logging.level", era="2025")
 async def test_a_2025_level_holds_for_the_session():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await client.shake_hands()
         assert "result" in await client.ask("logging/setLevel", {"level": "error"})
         await client.call("count")
@@ -185,7 +144,7 @@ async def test_a_2025_level_holds_for_the_session():
 
 
 async def test_a_2025_server_asks_and_the_answer_comes_back_on_the_pipe():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await client.shake_hands(capabilities={"elicitation": {}})
         identity = await client.start("ask")
         question = await client.method("elicitation/create")
@@ -197,13 +156,13 @@ async def test_a_2025_server_asks_and_the_answer_comes_back_on_the_pipe():
 
 @pytest.mark.requirement("stdio.no-requests", era="2026")
 async def test_a_2026_server_never_sends_a_request():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await client.call("ask", era="2026", capabilities={"elicitation": {}})
         assert not [m for m in client.heard if "method" in m and "id" in m]
 
 
 async def test_a_2025_subscriber_hears_of_its_resource():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await client.shake_hands()
         await client.ask("resources/subscribe", {"uri": "note://one"})
         await client.call("touch")
@@ -215,7 +174,7 @@ async def test_a_2025_subscriber_hears_of_its_resource():
     "subscriptions.requested", "subscriptions.acknowledged", "subscriptions.closure", era="2026"
 )
 async def test_a_2026_listener_hears_with_its_id_and_is_closed_in_order():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         wanted = {"notifications": {"resourceSubscriptions": ["note://one"]}}
         await client.begin("subscriptions/listen", wanted, era="2026", id="ear")
         ack = await client.method("notifications/subscriptions/acknowledged")
@@ -230,21 +189,21 @@ async def test_a_2026_listener_hears_with_its_id_and_is_closed_in_order():
 
 @pytest.mark.requirement("tasks.get", era="2026")
 async def test_a_call_that_outlasts_its_window_goes_on_as_a_task():
-    work = Work()
-    async with piped(work.mcp, Settings(hand_over=0)) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp, Settings(hand_over=0)) as client:
         options: dict[str, Any] = {"era": "2026", "capabilities": TASKS}
-        task = (await client.call("slow", **options))["result"]
+        task = (await client.call("wait", **options))["result"]
         assert task["resultType"] == "task"
-        work.go.set()
-        while True:
-            seen = (await client.ask("tasks/get", {"taskId": task["taskId"]}, **options))["result"]
-            if seen["status"] == "completed":
-                break
-        assert seen["result"]["content"][0]["text"] == "done"
+        tools.gate.open()
+        ended = await until_seen(
+            lambda: client.ask("tasks/get", {"taskId": task["taskId"]}, **options),
+            lambda state: state["result"]["status"] == "completed",
+        )
+        assert text_of(ended["result"]) == "run 1"
 
 
 async def test_2025_03_26_has_batches_and_later_revisions_have_none():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await client.shake_hands("2025-03-26")
         batch = [client.message("tools/list", id="a"), client.message("ping", id="b")]
         await client.say(batch)
@@ -257,17 +216,17 @@ async def test_2025_03_26_has_batches_and_later_revisions_have_none():
 
 @each_era
 async def test_the_same_request_twice_is_one_and_another_one_with_its_id_is_refused(era: str):
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         await ready(client, era)
-        call = client.message("tools/call", {"name": "slow", "arguments": {}}, era=era, id="s")
+        call = client.message("tools/call", {"name": "wait", "arguments": {}}, era=era, id="s")
         await client.say(call)
         await client.say(call)
         await client.say(client.message("tools/list", era=era, id="s"))
         refusal = await client.answer(None)
         assert "still in use" in refusal["error"]["message"]
-        work.go.set()
-        assert text_of(await client.answer("s")) == "done"
+        tools.gate.open()
+        assert text_of(await client.answer("s")) == "run 1"
         await client.ask("tools/list", era=era, id="last")
         assert [m["id"] for m in client.heard if "result" in m].count("s") == 1
 
@@ -275,23 +234,23 @@ async def test_the_same_request_twice_is_one_and_another_one_with_its_id_is_refu
 @pytest.mark.requirement("json.utf-8", "stdio.lines")
 @each_era
 async def test_line_separators_are_escaped(era: str):
-    async with piped(Work().mcp) as client:  # the client refuses them unescaped
+    async with piped(gated_tools().mcp) as client:  # the client refuses them unescaped
         await ready(client, era)
-        answer = await client.call("lines", era=era, level="debug")
+        answer = await client.call("say_separators", era=era, level="debug")
         assert text_of(answer).startswith("one\u2028two\u2029three\u0085four\nfive\r\n")
 
 
 @each_era
 async def test_megabytes_go_both_ways(era: str):
     text = "x" * 1_000_000
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         await ready(client, era)
-        assert text_of(await client.call("big", {"text": text}, era=era)) == text * 2
+        assert text_of(await client.call("double", {"text": text}, era=era)) == text * 2
 
 
 async def test_eight_blocked_threads_block_nobody_and_the_ninth_hears_its_place():
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         await client.shake_hands()
         for number in range(8):
             await client.start("block", id=f"b{number}")
@@ -300,53 +259,51 @@ async def test_eight_blocked_threads_block_nobody_and_the_ninth_hears_its_place(
         assert "0 ahead" in place["params"]["message"]
         assert "tools" in (await client.ask("tools/list"))["result"]
         assert (await client.ask("ping"))["result"] == {}
-        work.release.set()
-        assert text_of(await client.answer("ninth")) == "released"
+        tools.gate.open()
+        assert text_of(await client.answer("ninth")) == "run 9"
 
 
 async def test_a_ping_before_the_handshake_is_answered_and_nothing_else():
-    async with piped(Work().mcp) as client:
+    async with piped(gated_tools().mcp) as client:
         assert (await client.ask("ping"))["result"] == {}
         refusal = await client.ask("tools/list")
         assert "initialize" in refusal["error"]["message"]
 
 
 async def test_a_second_handshake_begins_a_new_session():
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         await client.shake_hands()
-        await client.start("hang", id="h")
-        async with asyncio.timeout(PATIENCE):
-            await work.began.wait()
+        await client.start("wait", id="h")
+        await until(lambda: tools.runs)
         again = client.message("initialize", INITIALIZE, id="again")
         await client.say(again)
         assert (await client.answer("again"))["result"]["protocolVersion"] == "2025-06-18"
-        async with asyncio.timeout(PATIENCE):
-            await work.stopped.wait()
+        await until(lambda: tools.stopped)
         assert text_of(await client.call("count")) == "counted to 3"
 
 
 async def test_requests_beyond_all_limits_are_refused_one_by_one():
-    work = Work()
-    async with piped(work.mcp, Settings(max_runs=1, max_queue=1)) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp, Settings(max_runs=1, max_queue=1)) as client:
         await client.shake_hands()
-        await client.start("slow", id=1, token=1)
+        await client.start("wait", id=1, token=1)
         await client.method("notifications/progress")
-        await client.start("slow", id=2)
+        await client.start("wait", id=2)
         refusal = await client.ask("tools/list", id=3)
         assert "2 requests are open" in refusal["error"]["message"]
-        work.go.set()
-        assert text_of(await client.answer(2)) == "done"
+        tools.gate.open()
+        assert text_of(await client.answer(2)) == "run 2"
         assert "result" in await client.ask("tools/list", id=4)
 
 
 @pytest.mark.requirement("cancel.races", "cancel.invalid", era="2025 2026")
 async def test_calls_cancelled_at_every_moment_leave_nothing_open():
-    work = Work()
-    async with piped(work.mcp, Settings(max_runs=5, progress_rate=0)) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp, Settings(max_runs=5, progress_rate=0)) as client:
         await client.shake_hands()
         for number in range(60):
-            era, tool = ("2025", "2026")[number % 2], ("hang", "count")[number // 2 % 2]
+            era, tool = ("2025", "2026")[number % 2], ("wait", "count")[number // 2 % 2]
             await client.start(tool, era=era, id=number, token=number)
             if number % 5 == 0:
                 await client.ask("ping", id=f"between {number}")
@@ -360,48 +317,48 @@ async def test_calls_cancelled_at_every_moment_leave_nothing_open():
 
 @each_era
 async def test_a_long_call_is_answered_with_a_handle_and_the_rest_is_fetched(era: str) -> None:
-    work = Work()
-    async with piped(work.mcp, Settings(hand_over=0.05)) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp, Settings(hand_over=0.05)) as client:
         if era == "2025":
             await client.shake_hands()
-        first = (await client.call("slow", era=era))["result"]
+        first = (await client.call("wait", era=era))["result"]
         assert first["structuredContent"]["state"] == "working"
-        work.go.set()
+        tools.gate.open()
         handle = {"run_id": first["structuredContent"]["run_id"]}
         rest = (await client.call("continue_run", handle, era=era))["result"]
-        assert rest["content"][0]["text"] == "done"
+        assert rest["content"][0]["text"] == "run 1"
 
 
 @each_era
 async def test_a_call_with_a_key_is_executed_once(era: str) -> None:
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         if era == "2025":
             await client.shake_hands()
         for identity in ("a", "b"):
             message = client.message(
-                "tools/call", {"name": "slow"}, era=era, id=identity, token=identity
+                "tools/call", {"name": "wait"}, era=era, id=identity, token=identity
             )
             message["params"]["_meta"]["headway/idempotency-key"] = "k"
             await client.say(message)
             await client.until(
                 lambda m, token=identity: m.get("params", {}).get("progressToken") == token
             )
-        work.go.set()
+        tools.gate.open()
         for identity in ("a", "b"):
             result = (await client.answer(identity))["result"]
-            assert result["content"][0]["text"] == "done"
-        assert work.slows == 1
+            assert result["content"][0]["text"] == "run 1"
+        assert tools.runs == 1
 
 
 @pytest.mark.requirement("tasks-2025.created", "tasks-2025.result", era="2025")
 async def test_a_task_of_2025_over_a_pipe() -> None:
-    work = Work()
-    async with piped(work.mcp) as client:
+    tools = gated_tools()
+    async with piped(tools.mcp) as client:
         await client.shake_hands()
-        created = await client.ask("tools/call", {"name": "slow", "task": {"ttl": 1000}})
+        created = await client.ask("tools/call", {"name": "wait", "task": {"ttl": 1000}})
         task = {"taskId": created["result"]["task"]["taskId"]}
         assert (await client.ask("tasks/get", task))["result"]["status"] == "working"
-        work.go.set()
+        tools.gate.open()
         result = (await client.ask("tasks/result", task))["result"]
-        assert result["content"][0]["text"] == "done"
+        assert result["content"][0]["text"] == "run 1"

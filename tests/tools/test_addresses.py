@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.tools.sites import Start, allowed, batch, reply, sites
+from tests.tools.raw_servers import Start, allowed, batch, raw_servers, reply
 
 import headway.tools.web.hosts
 from headway.tools.web.hosts import Host, is_public
@@ -21,22 +21,22 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def site() -> AsyncGenerator[Start]:
-    async with sites() as start:
-        yield start
+async def start() -> AsyncGenerator[Start]:
+    async with raw_servers() as started:
+        yield started
 
 
-async def test_a_redirect_to_an_allowed_name_is_resolved_and_checked_too(site: Start) -> None:
-    web = await site(lambda _: reply(302, Location=f"http://inner.test:{web.port}/"))
+async def test_a_redirect_to_an_allowed_name_is_resolved_and_checked_too(start: Start) -> None:
+    web = await start(lambda _: reply(302, Location=f"http://inner.test:{web.port}/"))
     hosts = {"api.test": allowed(web.port), "inner.test": Host((web.port,))}
     outcome = await batch(hosts, [1], {"url": f"http://api.test:{web.port}/"})
     assert "'inner.test' is at a private address" in outcome.result["failures"][0]["reason"]
     assert len(web.heads) == 1
 
 
-async def test_a_name_that_changes_its_address_gains_nothing(site: Start) -> None:
+async def test_a_name_that_changes_its_address_gains_nothing(start: Start) -> None:
     """DNS rebinding: the address that was looked at is the one that is connected to."""
-    web = await site(lambda _: reply())
+    web = await start(lambda _: reply())
     looked: list[str] = []
 
     async def rebinding(name: str, port: int) -> Sequence[str]:
@@ -101,7 +101,7 @@ def trusted(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def test_tls_is_for_the_name_although_the_address_is_connected_to(
-    site: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, secret = certificate(tmp_path, "api.test")
     asked: list[str | None] = []
@@ -112,7 +112,7 @@ async def test_tls_is_for_the_name_although_the_address_is_connected_to(
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(file, secret)
     server.sni_callback = note
-    web = await site(lambda _: reply(), server)
+    web = await start(lambda _: reply(), server)
     hosts = {name: allowed(web.port) for name in ("api.test", "other.test")}
     with trusted(file, monkeypatch):
         good = await batch(hosts, [1], {"url": f"https://api.test:{web.port}/"})

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.kit.waits import PATIENCE
-from tests.tools.sites import Start, Turned, allowed, batch, reply, sites
+from tests.tools.raw_servers import Start, Turned, allowed, batch, raw_servers, reply
 
 from headway.tools.batch import BatchLimits, is_deeper, retry_after
 from headway.tools.timing import SystemClock
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def site() -> AsyncGenerator[Start]:
-    async with sites() as start:
-        yield start
+async def start() -> AsyncGenerator[Start]:
+    async with raw_servers() as started:
+        yield started
 
 
 # Rates
 
 
 @pytest.mark.parametrize("url", ["http://api.test:PORT?q={item}", "{item}"])
-async def test_a_host_has_one_rate_however_its_url_is_spelled(site: Start, url: str) -> None:
-    web = await site(lambda _: reply())
+async def test_a_host_has_one_rate_however_its_url_is_spelled(start: Start, url: str) -> None:
+    web = await start(lambda _: reply())
     spellings = ["http://api.test:{p}/a", "http://API.TEST:{p}", "http://api.test.:{p}?x#y"]
     items = [text.format(p=web.port) for text in spellings] + [f"http://api.test:{web.port}/b"]
     clock = Turned()
@@ -39,7 +39,7 @@ async def test_a_host_has_one_rate_however_its_url_is_spelled(site: Start, url: 
     assert clock.ahead == pytest.approx(1.5)
 
 
-async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(site: Start) -> None:
+async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(start: Start) -> None:
     others = asyncio.Event()
 
     class Held(Turned):
@@ -55,7 +55,7 @@ async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(site: Star
             others.set()
         return reply(503 if path == "/0" else 200)
 
-    web = await site(answer)
+    web = await start(answer)
     request = {"url": f"http://api.test:{web.port}/{{item}}"}
     outcome = await batch(
         {"api.test": allowed(web.port)}, list(range(10)), request, clock=Held(), concurrency=2
@@ -107,8 +107,8 @@ async def test_gates_of_hosts_that_nobody_asks_any_more_are_forgotten() -> None:
         "http://a\tb", "//api.test/", "javascript:1", "http:api.test", "x" * 100_000,
     ],
 )  # fmt: skip
-async def test_no_item_ends_the_batch(site: Start, item: str) -> None:
-    web = await site(lambda _: reply())
+async def test_no_item_ends_the_batch(start: Start, item: str) -> None:
+    web = await start(lambda _: reply())
     items = [item, f"http://api.test:{web.port}/"]
     outcome = await batch({"api.test": allowed(web.port)}, items, {"url": "{item}"})
     assert outcome.result["ok"] == 1, outcome.error
@@ -116,7 +116,7 @@ async def test_no_item_ends_the_batch(site: Start, item: str) -> None:
 
 
 async def test_what_nobody_expected_fails_its_item_and_is_logged(
-    site: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def resolver(name: str, port: int) -> Sequence[str]:
         raise RuntimeError("secret at 10.0.0.1")
@@ -156,8 +156,8 @@ async def test_a_template_cannot_multiply_an_item(request_: dict[str, Any]) -> N
     ]
 
 
-async def test_a_request_may_be_as_large_as_its_limit(site: Start) -> None:
-    web = await site(lambda _: reply())
+async def test_a_request_may_be_as_large_as_its_limit(start: Start) -> None:
+    web = await start(lambda _: reply())
     limits = BatchLimits(request_chars=100)
     request = {"url": f"http://api.test:{web.port}/", "method": "PUT", "body": "{item}"}
     hosts = {"api.test": allowed(web.port)}
@@ -171,9 +171,9 @@ async def test_a_request_may_be_as_large_as_its_limit(site: Start) -> None:
     ("key", "sent"), [("{item}", {"a", "b"}), ("same", {"same"})], ids=["each its own", "shared"]
 )
 async def test_a_key_of_the_caller_s_own_says_what_may_be_repeated(
-    site: Start, key: str, sent: set[str]
+    start: Start, key: str, sent: set[str]
 ) -> None:
-    web = await site(lambda _: reply(503))
+    web = await start(lambda _: reply(503))
     request = {
         "url": f"http://api.test:{web.port}/", "method": "POST",
         "headers": {"idempotency-key": key}, "idempotent": False,
@@ -183,8 +183,8 @@ async def test_a_key_of_the_caller_s_own_says_what_may_be_repeated(
     assert set(web.header("idempotency-key")) == sent
 
 
-async def test_a_key_that_is_given_is_not_replaced(site: Start) -> None:
-    web = await site(lambda _: reply())
+async def test_a_key_that_is_given_is_not_replaced(start: Start) -> None:
+    web = await start(lambda _: reply())
     request = {
         "url": f"http://api.test:{web.port}/", "method": "POST", "idempotent": True,
         "headers": {"IDEMPOTENCY-KEY": "mine-{item}"},
@@ -205,8 +205,8 @@ async def test_a_host_s_key_does_not_go_over_http() -> None:
 # Answers
 
 
-async def test_a_deep_answer_is_text_so_that_clients_can_read_the_part(site: Start) -> None:
-    web = await site(lambda path: reply(body=b"[" * int(path[1:]) + b"]" * int(path[1:])))
+async def test_a_deep_answer_is_text_so_that_clients_can_read_the_part(start: Start) -> None:
+    web = await start(lambda path: reply(body=b"[" * int(path[1:]) + b"]" * int(path[1:])))
     request = {"url": f"http://api.test:{web.port}/{{item}}"}
     outcome = await batch({"api.test": allowed(web.port)}, [3, 900], request)
     bodies = {part["item"]: part["body"] for part in outcome.parts}
@@ -222,8 +222,8 @@ def test_levels_of_json() -> None:
 @pytest.mark.parametrize(
     "body", [b"NaN", b"[1e999]", b'"\\ud800"', b'{"\\ud800": 1}', b"1" * 1990, b"\xff\0", b""]
 )
-async def test_any_body_is_a_part(site: Start, body: bytes) -> None:
-    web = await site(lambda _: reply(body=body))
+async def test_any_body_is_a_part(start: Start, body: bytes) -> None:
+    web = await start(lambda _: reply(body=body))
     request = {"url": f"http://api.test:{web.port}/"}
     outcome = await batch({"api.test": allowed(web.port)}, [1], request)
     assert outcome.result["ok"] == 1
@@ -233,8 +233,8 @@ async def test_any_body_is_a_part(site: Start, body: bytes) -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n1", b"\0" * 9]
 )
-async def test_what_is_no_http_is_a_failed_item(site: Start, raw: bytes) -> None:
-    web = await site(lambda _: raw)
+async def test_what_is_no_http_is_a_failed_item(start: Start, raw: bytes) -> None:
+    web = await start(lambda _: raw)
     request = {"url": f"http://api.test:{web.port}/", "method": "POST"}
     outcome = await batch({"api.test": allowed(web.port)}, [1], request)
     assert outcome.result["failures"][0]["reason"].startswith("the connection failed")
@@ -253,8 +253,8 @@ def test_any_retry_after_is_a_number_or_nothing(text: str) -> None:
 # Cancelling
 
 
-async def test_a_cancel_closes_the_connections_at_once(site: Start) -> None:
-    web = await site(None)
+async def test_a_cancel_closes_the_connections_at_once(start: Start) -> None:
+    web = await start(None)
     request = {"url": f"http://api.test:{web.port}/{{item}}"}
     calling = asyncio.create_task(
         batch({"api.test": allowed(web.port)}, list(range(50)), request, clock=SystemClock())
@@ -267,8 +267,8 @@ async def test_a_cancel_closes_the_connections_at_once(site: Start) -> None:
     assert len(web.heads) <= 8
 
 
-async def test_a_cancel_does_not_wait_for_a_rest_that_a_server_asked_for(site: Start) -> None:
-    web = await site(lambda _: reply(429, Retry_After="50"))
+async def test_a_cancel_does_not_wait_for_a_rest_that_a_server_asked_for(start: Start) -> None:
+    web = await start(lambda _: reply(429, Retry_After="50"))
     request = {"url": f"http://api.test:{web.port}/{{item}}"}
     calling = asyncio.create_task(
         batch({"api.test": allowed(web.port)}, [1, 2], request, clock=SystemClock(), concurrency=1)

@@ -1,6 +1,5 @@
 """`search`: every source's hits as they come; who fails or hangs spoils nothing."""
 
-import asyncio
 import json
 import sqlite3
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.sources import Fixed, Hanging, Raising
 
 from headway import Headway
 from headway.testing import Outcome, run_tool
@@ -18,7 +18,7 @@ from headway.tools import build
 from headway.tools.config import Config
 from headway.tools.search import Api, Cache, Databank, Database, Endpoint, SearchTool, Source, Table
 from headway.tools.search.fusion import fuse
-from headway.tools.search.sources import Asked, Hit, SourceFailed, terms_of
+from headway.tools.search.sources import Hit, SourceFailed, terms_of
 from headway.tools.timing import SystemClock
 
 pytestmark = pytest.mark.anyio
@@ -74,34 +74,6 @@ def found(*names: str) -> bytes:
         {"name": name, "at": f"https://x.test/{name}", "text": f"about {name}"} for name in names
     ]
     return json.dumps({"items": items}).encode()
-
-
-class Fixed(Source):
-    """A source with ready answers."""
-
-    def __init__(self, name: str, *links: str) -> None:
-        super().__init__(name)
-        self.links = links
-        self.asked = 0
-
-    async def search(self, asked: Asked) -> list[Hit]:
-        self.asked += 1
-        return [Hit(link.upper(), link, f"snippet of {link}") for link in self.links]
-
-
-class Hanging(Source):
-    async def search(self, asked: Asked) -> list[Hit]:
-        await asyncio.Event().wait()
-        return []
-
-
-class Raising(Source):
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(name)
-        self.error = error
-
-    async def search(self, asked: Asked) -> list[Hit]:
-        raise self.error
 
 
 async def search(asked: Sequence[Source], deadline: float = 20.0, **arguments: Any) -> Outcome:

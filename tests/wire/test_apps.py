@@ -10,9 +10,6 @@ import fastmcp
 import pytest
 from fastmcp.server.auth import StaticTokenVerifier
 from mcp.server import MCPServer
-from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import AccessToken
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context
@@ -24,11 +21,11 @@ from mcp_types import (
     TextContent,
     Tool,
 )
-from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, progress_of, served, text_of
 
 from headway import HeadwayApp, asgi
@@ -40,53 +37,13 @@ pytestmark = pytest.mark.anyio
 # Auth
 
 
-class Verifier:
-    """`<subject>:<n>` is a token of that subject; `expired` is none any more."""
-
-    async def verify_token(self, token: str) -> AccessToken | None:
-        subject, _, _ = token.partition(":")
-        if subject in ("alice", "mallory"):
-            return AccessToken(token=token, client_id="app", subject=subject, scopes=["use"])
-        if subject == "narrow":
-            return AccessToken(token=token, client_id="app", subject=subject, scopes=[])
-        return None
-
-
-def guarded() -> tuple[MCPServer, asyncio.Event]:
-    go = asyncio.Event()
-    settings = AuthSettings(
-        issuer_url=AnyHttpUrl("https://issuer.example"),
-        resource_server_url=AnyHttpUrl("http://127.0.0.1/mcp"),
-        required_scopes=["use"],
-        validate_token_resource=False,
-    )
-    mcp = MCPServer("guarded", auth=settings, token_verifier=Verifier())
-
-    @mcp.tool()
-    async def whoami(ctx: Context[Any, Any]) -> str:
-        token = get_access_token()
-        return f"{token.subject if token else None}"
-
-    @mcp.tool()
-    async def secret(ctx: Context[Any, Any]) -> str:
-        await ctx.report_progress(1, 2)
-        await go.wait()
-        return "the secret"
-
-    return mcp, go
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 @pytest.mark.parametrize("token", [None, "nobody", ""])
 async def test_who_has_no_valid_token_is_told_where_to_get_one(
     method: str, token: str | None
 ) -> None:
-    mcp, _ = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         answer = await wire.ask(method, {} if token is None else bearer(token))
         assert answer.status == 401
         assert answer.headers["www-authenticate"].startswith("Bearer ")
@@ -94,8 +51,8 @@ async def test_who_has_no_valid_token_is_told_where_to_get_one(
 
 
 async def test_the_metadata_route_answers_without_a_token() -> None:
-    mcp, _ = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         path = "/.well-known/oauth-protected-resource/mcp"
         answer = await wire.ask("GET", {}, path=path)
         assert answer.status == 200
@@ -105,8 +62,8 @@ async def test_the_metadata_route_answers_without_a_token() -> None:
 
 
 async def test_a_token_without_the_scope_is_a_403() -> None:
-    mcp, _ = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         answer = await wire.ask("POST", bearer("narrow"))
         assert answer.status == 403
         assert "insufficient_scope" in answer.headers["www-authenticate"]
@@ -115,8 +72,8 @@ async def test_a_token_without_the_scope_is_a_403() -> None:
 @pytest.mark.requirement("http.authentication")
 @each_era
 async def test_a_valid_token_passes_and_the_tool_sees_whose_it_is(era: str) -> None:
-    mcp, _ = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         for name in ("alice", "mallory"):
             if era == "2025":
                 session = await Session.open(wire, extra=bearer(f"{name}:1"))
@@ -130,10 +87,10 @@ async def test_a_valid_token_passes_and_the_tool_sees_whose_it_is(era: str) -> N
 
 async def test_a_session_is_its_principals_and_nobody_elses() -> None:
     """Another principal's attempt looks like an unknown session, whatever it knows."""
-    mcp, go = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire, extra=bearer("alice:1"))
-        answer = await session.call("secret", token="t")
+        answer = await session.call("wait", token="t")
         await answer.message()
         cursor = answer.ids[-1]
         thief = Session(wire, session.version, session.id, bearer("mallory:1"))
@@ -146,12 +103,12 @@ async def test_a_session_is_its_principals_and_nobody_elses() -> None:
         ]
         for attempt in attempts:
             assert attempt.status == 404
-            assert b"secret" not in await attempt.body()
+            assert b"wait" not in await attempt.body()
         answer.cut()
-        go.set()
+        tools.gate.open()
         fresh = Session(wire, session.version, session.id, bearer("alice:2"))
         messages = await (await fresh.get(cursor)).rest()
-        assert text_of(messages[-1]) == "the secret"
+        assert text_of(messages[-1]) == "run 1"
 
 
 # Routes and lifespan

@@ -8,6 +8,7 @@ import pytest
 from mcp.server.mcpserver import Context
 from tests.kit.http import Answer
 from tests.kit.peers import Session, begin, connect, each_era, progress_of, served, text_of
+from tests.kit.tools import GatedTools
 from tests.kit.waits import PATIENCE, until, within
 
 from headway import Headway, Settings, log, part, report
@@ -274,24 +275,6 @@ async def test_a_silent_thread_over_its_time_does_not_keep_its_caller_waiting(er
 # Places
 
 
-class Queued:
-    """A tool that ends one run each time it is told to."""
-
-    def __init__(self, **options: Any) -> None:
-        self.running = 0
-        self.most = 0
-        self.go = asyncio.Semaphore(0)
-        self.mcp = Headway("queued")
-        self.mcp.add_tool(self.work, name="work", **options)
-
-    async def work(self, ctx: Context[Any, Any]) -> str:
-        self.running += 1
-        self.most = max(self.most, self.running)
-        await self.go.acquire()
-        self.running -= 1
-        return "done"
-
-
 @each_era
 @pytest.mark.parametrize(
     ("options", "settings"),
@@ -301,27 +284,27 @@ class Queued:
 async def test_who_waits_for_a_place_is_told_so(
     era: str, options: dict[str, Any], settings: Settings
 ) -> None:
-    queued = Queued(**options)
-    async with served(queued.mcp, settings=settings) as wire:
+    tools = GatedTools(wait=options)
+    async with served(tools.mcp, settings=settings) as wire:
         client = await connect(wire, era)
-        first = await begin(client, "work", id=1)
-        await until(lambda: queued.running == 1)
-        second = await client.call("work", id=2, token=2)
-        third = await client.call("work", id=3, token=3)
+        first = await begin(client, "wait", id=1)
+        await until(lambda: tools.at_once == 1)
+        second = await client.call("wait", id=2, token=2)
+        third = await client.call("wait", id=3, token=3)
         assert (await second.message())["params"]["message"] == "Queued, 0 ahead"
         assert (await third.message())["params"]["message"] == "Queued, 1 ahead"
-        queued.go.release()
-        assert text_of(await (await first.answer()).outcome()) == "done"
-        await until(lambda: queued.running == 1)
+        tools.gate.let_pass()
+        assert text_of(await (await first.answer()).outcome()) == "run 1"
+        await until(lambda: tools.at_once == 1)
         await wire.clock.advance(1.5)
         assert (await third.message())["params"]["message"] == "Queued, 0 ahead"
-        for answer in (second, third):
-            queued.go.release()
+        for answer, end in ((second, "run 2"), (third, "run 3")):
+            tools.gate.let_pass()
             messages = await answer.rest()
             values = progress_of(messages)
             assert values == sorted(set(values))
-            assert text_of(messages[-1]) == "done"
-        assert queued.most == 1
+            assert text_of(messages[-1]) == end
+        assert tools.most_at_once == 1
 
 
 @each_era
@@ -357,12 +340,12 @@ async def test_eight_blocked_threads_block_nobody_else(era: str) -> None:
 
 @each_era
 async def test_who_is_cancelled_in_the_queue_leaves_it(era: str) -> None:
-    queued = Queued(concurrency=1)
-    async with served(queued.mcp) as wire:
+    tools = GatedTools(wait={"concurrency": 1})
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        await begin(client, "work", id=1)
-        await until(lambda: queued.running == 1)
-        waiting = await client.call("work", id=2, token=2)
+        await begin(client, "wait", id=1)
+        await until(lambda: tools.at_once == 1)
+        waiting = await client.call("wait", id=2, token=2)
         await waiting.message()
         if isinstance(client, Session):
             await client.notify("notifications/cancelled", {"requestId": 2})
@@ -370,42 +353,40 @@ async def test_who_is_cancelled_in_the_queue_leaves_it(era: str) -> None:
         else:
             waiting.cut()
         await until(lambda: len(wire.app.engine.runs) == 1)
-        for _ in range(2):
-            queued.go.release()
-        assert text_of(await (await client.call("work", id=3)).outcome()) == "done"
+        tools.gate.open()
+        assert text_of(await (await client.call("wait", id=3)).outcome()) == "run 2"
 
 
 @each_era
 async def test_a_full_queue_refuses_with_503_and_when_to_come_back(era: str) -> None:
-    queued = Queued()
-    async with served(queued.mcp, settings=Settings(max_runs=1, max_queue=1)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(max_runs=1, max_queue=1)) as wire:
         client = await connect(wire, era)
-        connections = [await begin(client, "work", id=id) for id in (1, 2)]
-        await until(lambda: len(wire.app.engine.runs) == 2 and queued.running == 1)
-        refused = await client.call("work", id=3)
+        connections = [await begin(client, "wait", id=id) for id in (1, 2)]
+        await until(lambda: len(wire.app.engine.runs) == 2 and tools.at_once == 1)
+        refused = await client.call("wait", id=3)
         assert (refused.status, refused.headers["retry-after"]) == (503, "2")
         error = await refused.json()
         assert (error["id"], error["error"]["code"]) == (3, -32000)
         assert "busy" in error["error"]["message"]
-        for _ in range(2):
-            queued.go.release()
-        for connection in connections:
-            assert text_of(await (await connection.answer()).outcome()) == "done"
+        tools.gate.open()
+        answers = [await connection.answer() for connection in connections]
+        assert [text_of(await answer.outcome()) for answer in answers] == ["run 1", "run 2"]
 
 
 async def test_a_batch_does_not_get_more_places_than_there_are() -> None:
-    queued = Queued()
-    async with served(queued.mcp, settings=Settings(max_runs=1, max_queue=2)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(max_runs=1, max_queue=2)) as wire:
         session = await Session.open(wire, "2025-03-26")
-        refused = await session.post([session.call_message("work") for _ in range(9)])
+        refused = await session.post([session.call_message("wait") for _ in range(9)])
         assert refused.status == 503
         await until(lambda: not wire.app.engine.runs)
-        assert queued.most == 0
+        assert tools.most_at_once == 0
 
 
 async def test_as_many_sessions_as_may_be_and_no_more() -> None:
-    queued = Queued()
-    async with served(queued.mcp, settings=Settings(max_sessions=2)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(max_sessions=2)) as wire:
         first = await Session.open(wire)
         await Session.open(wire)
         refused = await Session(wire, "2025-11-25", "", {}).request(

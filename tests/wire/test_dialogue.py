@@ -7,9 +7,9 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp_types import SamplingMessage, TextContent
-from pydantic import BaseModel
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Session, progress_of, served, text_of
+from tests.kit.tools import GatedTools, Name
 from tests.kit.waits import until, within
 
 pytestmark = [
@@ -18,10 +18,6 @@ pytestmark = [
 ]
 
 CAPABILITIES = {"elicitation": {}, "sampling": {}, "roots": {}}
-
-
-class Name(BaseModel):
-    name: str
 
 
 async def ask_name(ctx: Context[Any, Any]) -> str:
@@ -275,84 +271,68 @@ async def test_later_versions_refuse_batches(version: str) -> None:
 # The same id twice
 
 
-class Counted:
-    """A tool that counts its runs and ends when told."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.go = asyncio.Event()
-        self.mcp = MCPServer("s")
-        self.mcp.add_tool(self.work, name="work")
-
-    async def work(self, n: int, ctx: Context[Any, Any]) -> str:
-        self.runs += 1
-        await ctx.report_progress(1)
-        await self.go.wait()
-        return f"run {self.runs}"
-
-
 async def test_a_request_sent_again_while_it_runs_attaches_to_the_run() -> None:
-    counted = Counted()
-    async with served(counted.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        message = session.call_message("work", {"n": 1}, id=1, token="t")
+        message = session.call_message("wait", {"steps": 11}, id=1, token="t")
         first = await session.post(message)
         assert progress_of([await first.message()]) == [1]
         second = await session.post(message)
         assert progress_of([await second.message()]) == [1]
         assert await first.rest() == []
-        counted.go.set()
+        tools.gate.open()
         assert text_of((await second.rest())[-1]) == "run 1"
-        assert counted.runs == 1
+        assert tools.runs == 1
 
 
 async def test_a_silent_request_sent_again_is_answered_to_the_newer_connection() -> None:
-    counted = Counted()
-    async with served(counted.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        message = session.call_message("work", {"n": 1}, id=1)
+        message = session.call_message("wait", {"steps": 11}, id=1)
         first = await session.send(message)
-        await until(lambda: counted.runs)
+        await until(lambda: tools.runs)
         second = await session.send(message)
         refused = await first.answer()
         assert refused.status == 409
         assert (await refused.json())["id"] is None
-        counted.go.set()
+        tools.gate.open()
         answer = await second.answer()
         assert text_of(await answer.json()) == "run 1"
 
 
 async def test_an_id_in_use_for_another_request_is_refused() -> None:
-    counted = Counted()
-    async with served(counted.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        first = await session.call("work", {"n": 1}, id=1, token="t")
+        first = await session.call("wait", {"steps": 11}, id=1, token="t")
         await first.message()
-        refused = await session.call("work", {"n": 2}, id=1, token="t")
+        refused = await session.call("wait", {"steps": 12}, id=1, token="t")
         assert refused.status == 400
         assert "in use" in (await refused.json())["error"]["message"]
-        counted.go.set()
+        tools.gate.open()
         assert text_of((await first.rest())[-1]) == "run 1"
-        assert counted.runs == 1
+        assert tools.runs == 1
 
 
 async def test_an_id_is_free_again_when_its_request_is_answered() -> None:
-    counted = Counted()
-    counted.go.set()
-    async with served(counted.mcp) as wire:
+    tools = GatedTools("wait")
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        answers: list[Answer] = [await session.call("work", {"n": 1}, id=1) for _ in range(2)]
+        answers: list[Answer] = [await session.call("wait", {"steps": 11}, id=1) for _ in range(2)]
         assert [text_of(await answer.json()) for answer in answers] == ["run 1", "run 2"]
 
 
 async def test_the_ids_1_and_1_as_text_are_two_requests() -> None:
-    counted = Counted()
-    async with served(counted.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        answers = [await session.call("work", {"n": 1}, id=id, token=id) for id in (1, "1")]
+        answers = [await session.call("wait", {"steps": 11}, id=id, token=id) for id in (1, "1")]
         for answer in answers:
             await answer.message()
-        assert counted.runs == 2
-        counted.go.set()
+        assert tools.runs == 2
+        tools.gate.open()
         ids = [(await answer.rest())[-1]["id"] for answer in answers]
         assert ids == [1, "1"]

@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -10,15 +9,25 @@ from mcp.server import MCPServer
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from tests.kit.http import Answer
-from tests.kit.peers import Modern, Session, Wire, connect, each_era, served, text_of
+from tests.kit.peers import (
+    Modern,
+    Session,
+    Wire,
+    connect,
+    draining,
+    each_era,
+    handle_of,
+    no_more_grace,
+    served,
+    text_of,
+)
+from tests.kit.tools import GatedTools
 from tests.kit.waits import PATIENCE, until, within
-from tests.wire.test_hand_over import handle_of
 
 from headway import Headway, Settings, asgi, attempt, part, report
 from headway.cli.serving import serving
 from headway.clock import Clock
 from headway.events import Event
-from headway.testing.clock import turns
 from headway.transport.sessions import Sessions
 
 pytestmark = pytest.mark.anyio
@@ -26,36 +35,8 @@ pytestmark = pytest.mark.anyio
 KEY = {"headway/idempotency-key": "k"}
 
 
-class Work:
-    """A tool that waits until it is told to go on."""
-
-    def __init__(self, **options: Any) -> None:
-        self.go = asyncio.Event()
-        self.runs = 0
-        self.mcp = Headway("work")
-        self.mcp.add_tool(self.slow, **options)
-
-    async def slow(self) -> str:
-        self.runs += 1
-        report(1, 2, "half")
-        await self.go.wait()
-        return "done"
-
-
 async def probe(wire: Wire, path: str) -> Answer:
     return await wire.ask("GET", {}, path=path)
-
-
-async def draining(wire: Wire) -> "asyncio.Task[None]":
-    """The app, told to stop."""
-    task = asyncio.create_task(wire.app.drain())
-    await turns()
-    return task
-
-
-async def no_more_grace(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_again(
@@ -70,12 +51,12 @@ async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_agai
 
     monkeypatch.setattr(Sessions, "take_over", waits)
     monkeypatch.setattr("headway.cli.serving.LAST", 1)
-    app = asgi(Work().mcp)
+    app = asgi(GatedTools("wait").mcp)
     async with asyncio.timeout(PATIENCE):
         async with serving(app, grace=0) as origin:
             wire = Wire(origin, app, Clock())
             session = await Session.open(wire)
-            answer = await session.call("slow", id=1, token=1)
+            answer = await session.call("wait", id=1, token=1)
             await answer.message()
             answer.cut()
             asking = asyncio.create_task(session.get(answer.ids[-1]))
@@ -88,52 +69,52 @@ async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_agai
 
 @each_era
 async def test_a_call_that_goes_on_may_finish_and_a_new_one_is_refused(era: str) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         assert (await probe(wire, "/readyz")).status == 200
-        answer = await client.call("slow", id=1, token=1)
+        answer = await client.call("wait", id=1, token=1)
         await answer.message()
         task = await draining(wire)
         unready = await probe(wire, "/readyz")
         assert (unready.status, "retry-after" in unready.headers) == (503, True)
         assert (await probe(wire, "/healthz")).status == 200
-        refused = await client.call("slow", id=2)
+        refused = await client.call("wait", id=2)
         assert (refused.status, "retry-after" in refused.headers) == (503, True)
         assert "stopping" in (await refused.json())["error"]["message"]
         listed = await client.request("tools/list", id=3)
         assert listed.status == 200
-        work.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         await within(task)
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 @each_era
 async def test_balancers_have_notice_before_anything_is_refused(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=Settings(notice=5)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(notice=5)) as wire:
         client = await connect(wire, era)
         task = await draining(wire)
         assert (await probe(wire, "/readyz")).status == 503
-        answer = await client.call("slow", id=1, token=1)
+        answer = await client.call("wait", id=1, token=1)
         await answer.message()
         await wire.clock.advance(5)
-        refused = await client.call("slow", id=2)
+        refused = await client.call("wait", id=2)
         assert refused.status == 503
-        work.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         await within(task)
-        assert work.runs == 1
+        assert tools.runs == 1
         wire.app.engine.settings = Settings()  # the end of the test needs no notice
 
 
 @each_era
 async def test_whoever_takes_too_long_is_told_that_the_server_stopped(era: str) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        answer = await client.call("slow", token=1)
+        answer = await client.call("wait", token=1)
         await answer.message()
         await no_more_grace(await draining(wire))
         last = (await answer.rest())[-1]
@@ -143,35 +124,35 @@ async def test_whoever_takes_too_long_is_told_that_the_server_stopped(era: str) 
 async def test_a_deploy_is_not_seen_by_a_client_that_comes_back(tmp_path: Path) -> None:
     """Four processes one after the other: more than may crash of one run."""
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work(restart=True)
+    tools = GatedTools(wait={"restart": True})
     session, last = None, ""
     for _ in range(4):
-        async with served(work.mcp, journal=journal) as wire:
+        async with served(tools.mcp, journal=journal) as wire:
             if session is None:
                 session = await Session.open(wire)
-                answer = await session.call("slow", id="w", token="t")
+                answer = await session.call("wait", id="w", token="t")
             else:
                 session.wire = wire
                 answer = await session.get(last)
-            while work.runs == 0 or answer.ids == []:
+            while tools.runs == 0 or answer.ids == []:
                 await answer.frame()
             await no_more_grace(await draining(wire))
             assert [m for m in await answer.rest() if "id" in m] == []  # no answer, and no error
             last = answer.ids[-1]
     assert session is not None
-    work.go.set()
-    async with served(work.mcp, journal=journal) as wire:
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal) as wire:
         session.wire = wire
         end = (await (await session.get(last)).rest())[-1]
-    assert (end["id"], text_of(end)) == ("w", "done")
-    assert work.runs == 5
+    assert (end["id"], text_of(end)) == ("w", "run 5")
+    assert tools.runs == 5
 
 
 async def test_a_call_that_nobody_could_come_back_to_ends(tmp_path: Path) -> None:
     """At 2026-07-28 a stream is its request's life: its client is told, whatever the tool may."""
-    work = Work(restart=True)
-    async with served(work.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
-        answer = await Modern(wire).call("slow", token=1)
+    tools = GatedTools(wait={"restart": True})
+    async with served(tools.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
+        answer = await Modern(wire).call("wait", token=1)
         await answer.message()
         await no_more_grace(await draining(wire))
         assert "the server stopped" in (await answer.rest())[-1]["error"]["message"]
@@ -179,19 +160,19 @@ async def test_a_call_that_nobody_could_come_back_to_ends(tmp_path: Path) -> Non
 
 async def test_a_key_and_a_task_hold_across_a_deploy(tmp_path: Path) -> None:
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work(restart=True)
-    async with served(work.mcp, journal=journal) as wire:
+    tools = GatedTools(wait={"restart": True})
+    async with served(tools.mcp, journal=journal) as wire:
         session = await Session.open(wire)
-        params = {"name": "slow", "arguments": {}, "_meta": KEY}
+        params = {"name": "wait", "arguments": {}, "_meta": KEY}
         created = await session.request("tools/call", {**params, "task": {}})
         task = (await created.outcome())["result"]["task"]["taskId"]
         await no_more_grace(await draining(wire))
-    work.go.set()
-    async with served(work.mcp, journal=journal) as wire:
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal) as wire:
         session = await Session.open(wire)
         result = await (await session.request("tasks/result", {"taskId": task})).outcome()
         again = await (await session.request("tools/call", params)).outcome()
-    assert (text_of(result), text_of(again)) == ("done", "done")
+    assert (text_of(result), text_of(again)) == ("run 2", "run 2")
 
 
 @each_era
@@ -200,23 +181,23 @@ async def test_who_waits_with_a_handle_gets_it_back_and_finds_the_result_behind(
 ) -> None:
     """The server stops while `continue_run` waits for a run that goes on in the next process."""
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work(restart=True, detached=True)
+    tools = GatedTools(wait={"restart": True, "detached": True})
     window = Settings(hand_over=20)
-    async with served(work.mcp, journal=journal, settings=window) as wire:
+    async with served(tools.mcp, journal=journal, settings=window) as wire:
         client = await connect(wire, era)
-        call = asyncio.create_task(client.call("slow"))
-        await until(lambda: work.runs == 1)
+        call = asyncio.create_task(client.call("wait"))
+        await until(lambda: tools.runs == 1)
         await wire.clock.advance(21)
         handle = handle_of(await (await within(call)).outcome())
         again = asyncio.create_task(client.call("continue_run", {"run_id": handle}, id=2))
         await until(lambda: len(wire.app.engine.runs) == 2)
         await no_more_grace(await draining(wire))
         handle = handle_of(await (await within(again)).outcome())
-    work.go.set()
-    async with served(work.mcp, journal=journal, settings=window) as wire:
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal, settings=window) as wire:
         client.wire = wire
         last = await (await client.call("continue_run", {"run_id": handle}, id=3)).outcome()
-    assert text_of(last) == "done"
+    assert text_of(last) == "run 2"
 
 
 @each_era
@@ -317,11 +298,11 @@ async def test_a_call_that_is_being_accepted_as_the_time_is_over_is_not_begun(
 ) -> None:
     """Its key is free: in the next process it is executed, once."""
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work(restart=restart)
-    work.go.set()
-    async with served(work.mcp, journal=journal) as wire:
+    tools = GatedTools(wait={"restart": restart})
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal) as wire:
         client = await connect(wire, era)
-        body = client.call_message("slow", token="t")
+        body = client.call_message("wait", token="t")
         body["params"]["_meta"].update(KEY)
         held = Held(wire)
         call = asyncio.create_task(client.post(body))
@@ -331,17 +312,17 @@ async def test_a_call_that_is_being_accepted_as_the_time_is_over_is_not_begun(
         answer = await within(call)
         assert (answer.status, "retry-after" in answer.headers) == (503, True)
         assert "stopping" in (await answer.json())["error"]["message"]
-        assert (wire.app.engine.runs, work.runs) == ({}, 0)
-    async with served(work.mcp, journal=journal) as wire:
+        assert (wire.app.engine.runs, tools.runs) == ({}, 0)
+    async with served(tools.mcp, journal=journal) as wire:
         client.wire = wire
-        assert text_of(await (await client.post(body)).outcome()) == "done"
-    assert work.runs == 1
+        assert text_of(await (await client.post(body)).outcome()) == "run 1"
+    assert tools.runs == 1
 
 
 @each_era
 async def test_nothing_is_begun_any_more_when_the_time_is_over(era: str) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         await no_more_grace(await draining(wire))
         refused = await client.request("tools/list", id=3)
@@ -350,28 +331,28 @@ async def test_nothing_is_begun_any_more_when_the_time_is_over(era: str) -> None
 
 
 async def test_a_stream_that_waits_for_news_is_not_opened_by_a_server_that_stops() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
         session, client = await Session.open(wire), await connect(wire, "2025")
-        answer = await client.call("slow", id=1, token=1)
+        answer = await client.call("wait", id=1, token=1)
         await answer.message()
         task = await draining(wire)
         refused = await session.get()
         assert (refused.status, "retry-after" in refused.headers) == (503, True)
         listening = await Modern(wire).request("subscriptions/listen", {"notifications": {}})
         assert (listening.status, "retry-after" in listening.headers) == (503, True)
-        work.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         await within(task)
 
 
 async def test_who_waits_for_a_task_hears_no_end_of_it_when_the_time_is_over(
     tmp_path: Path,
 ) -> None:
-    work = Work(restart=True)
-    async with served(work.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
+    tools = GatedTools(wait={"restart": True})
+    async with served(tools.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
         session = await Session.open(wire)
-        params = {"name": "slow", "arguments": {}, "task": {}}
+        params = {"name": "wait", "arguments": {}, "task": {}}
         created = await (await session.request("tools/call", params)).outcome()
         wanted = {"taskId": created["result"]["task"]["taskId"]}
         waiting = asyncio.create_task(session.request("tasks/result", wanted, id="w"))

@@ -1,20 +1,19 @@
 """Every setting that bounds something: reached over a real socket, counted under its name."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from typing import Any, Final
 
 import pytest
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.http import Answer
 from tests.kit.peers import Session, Wire, served
-from tests.kit.waits import PATIENCE, within
+from tests.kit.tools import GatedTools
+from tests.kit.waits import within
 from tests.wire.sums import Numbers, scraped
-from tests.wire.test_apps import bearer, guarded
 
-from headway import Headway, Settings, log, part, report
+from headway import Settings, log, part, report
 from headway.settings import BOUNDS, Retention
 
 pytestmark = pytest.mark.anyio
@@ -42,39 +41,24 @@ NO_BOUNDS: Final = {
 """The other settings, and why nothing is counted for them."""
 
 
-class Site:
-    """A server whose tools wait, talk too much and return too much."""
+def talking_tools() -> GatedTools:
+    """Tools that wait, and one that talks too much and returns too much."""
+    plain = {"structured_output": False}
+    tools = GatedTools(wait=plain, block=plain)
+    tools.mcp.add_tool(talk, **plain)
+    return tools
 
-    def __init__(self) -> None:
-        self.go, self.thread = asyncio.Event(), threading.Event()
-        self.mcp = Headway("site")
-        for tool in (self.wait, self.block, self.talk):
-            self.mcp.add_tool(tool, name=tool.__name__, structured_output=False)
 
-    async def wait(self) -> str:
-        report(1)
-        await self.go.wait()
-        return "done"
-
-    def block(self) -> str:
-        report(1)
-        self.thread.wait(PATIENCE)
-        return "done"
-
-    async def talk(self, parts: int = 0, text: int = 0, logs: int = 0, result: int = 0) -> str:
-        report(1, 2, "x" * text)
-        for _ in range(logs):
-            log("x")
-        try:
-            for _ in range(parts):
-                part("x" * 1000)
-        except ValueError as error:
-            return str(error)
-        return "x" * result
-
-    def end(self) -> None:
-        self.go.set()
-        self.thread.set()
+async def talk(parts: int = 0, text: int = 0, logs: int = 0, result: int = 0) -> str:
+    report(1, 2, "x" * text)
+    for _ in range(logs):
+        log("x")
+    try:
+        for _ in range(parts):
+            part("x" * 1000)
+    except ValueError as error:
+        return str(error)
+    return "x" * result
 
 
 Scenario = Callable[[Wire, Session], Awaitable[Any]]
@@ -214,8 +198,8 @@ def test_every_setting_is_a_bound_that_is_reached_here_or_says_why_it_is_none() 
 @pytest.mark.parametrize("setting", REACHED)
 async def test_a_limit_that_is_reached_is_counted_under_its_name(setting: str) -> None:
     values, scenario = REACHED[setting]
-    site = Site()
-    async with served(site.mcp, settings=Settings(**values)) as wire:
+    tools = talking_tools()
+    async with served(tools.mcp, settings=Settings(**values)) as wire:
         session = await Session.open(wire)
 
         def is_counted(numbers: Numbers) -> bool:
@@ -228,23 +212,23 @@ async def test_a_limit_that_is_reached_is_counted_under_its_name(setting: str) -
                 wire.cut_all()
             numbers = await scraped(wire, is_counted)
         finally:
-            site.end()
+            tools.gate.open()
         assert numbers("limit", setting=setting) > 0 or setting == "max_queue"
 
 
 async def test_the_limits_of_one_caller_are_counted() -> None:
-    mcp, go = guarded()
+    tools = guarded_tools()
     settings = Settings(max_runs_each=1, max_sessions_each=1)
-    async with served(mcp, settings=settings) as wire:
+    async with served(tools.mcp, settings=settings) as wire:
         alice = await Session.open(wire, extra=bearer("alice:1"))
         await another_session(wire, alice)
-        first = await alice.call("secret", id=1, token=1)
+        first = await alice.call("wait", id=1, token=1)
         await first.message()
-        refused = await (await alice.call("secret", id=2)).json()
+        refused = await (await alice.call("wait", id=2)).json()
         assert refused["error"]["data"] == {"limit": "max_runs_each"}
         numbers = await scraped(wire, lambda n: n("refusals_total", status="503") == 2)
         for setting in ("max_runs_each", "max_sessions_each"):
             assert numbers("limit_reached_total", setting=setting) == 1
             assert numbers("in_use", setting=setting) == numbers("limit", setting=setting) == 1
-        go.set()
+        tools.gate.open()
         await first.rest()

@@ -18,10 +18,12 @@ from tests.kit.peers import (
     Session,
     connect,
     each_era,
+    handle_of,
     progress_of,
     served,
     text_of,
 )
+from tests.kit.tools import Name
 from tests.kit.waits import until
 
 from headway import Headway, Settings, part, report
@@ -35,22 +37,18 @@ WINDOW = Settings(hand_over=20.0)
 STEP = 0.5
 
 
-class Name(BaseModel):
-    name: str
-
-
 class Summary(BaseModel):
     files: int
 
 
-class Work:
-    """A tool that gives out parts as it is told to, and counts its executions."""
+class ScanTools:
+    """Tools that give out the names of files that a test says, until it says None."""
 
     def __init__(self, **options: Any) -> None:
         self.next: asyncio.Queue[str | None] = asyncio.Queue()
         self.runs = 0
         self.stopped = 0
-        self.mcp = Headway("work")
+        self.mcp = Headway("scan")
         self.mcp.add_tool(self.scan, **options)
         self.mcp.add_tool(self.listed, **options)
         self.mcp.add_tool(self.loose, **options)
@@ -101,13 +99,6 @@ def calling(client: Client, tool: str, arguments: Any = None, **options: Any) ->
     return asyncio.create_task(client.call(tool, arguments, **options))
 
 
-def handle_of(outcome: dict[str, Any]) -> str:
-    result = outcome["result"]
-    assert result["isError"] is False, result
-    assert result["structuredContent"]["state"] == "working"
-    return result["structuredContent"]["run_id"]
-
-
 async def tools_of(client: Client) -> dict[str, Any]:
     listing = (await (await client.request("tools/list")).outcome())["result"]
     return {tool["name"]: tool for tool in listing["tools"]}
@@ -115,11 +106,11 @@ async def tools_of(client: Client) -> dict[str, Any]:
 
 @each_era
 async def test_a_long_call_is_answered_in_time_and_the_rest_is_fetched(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         call = calling(client, "scan")
-        work.say("a", "b")
+        scan.say("a", "b")
         first = await over(call, wire.clock, 21)
         handle = handle_of(first)
         result = first["result"]
@@ -134,27 +125,27 @@ async def test_a_long_call_is_answered_in_time_and_the_rest_is_fetched(era: str)
         )  # fmt: skip
 
         again = calling(client, "continue_run", {"run_id": handle}, id=2)
-        work.say("c")
+        scan.say("c")
         second = await over(again, wire.clock, 21)
         assert second["result"]["structuredContent"]["parts"] == [{"file": "c"}]
 
         last = calling(client, "continue_run", {"run_id": handle_of(second)}, id=3)
-        work.say("d", None)
+        scan.say("d", None)
         rest = (await over(last, wire.clock, 1))["result"]
         assert [block["text"] for block in rest["content"]][:1] == ['{"file":"d"}']
         assert rest["structuredContent"] == {"files": 4}
-        assert work.runs == 1
+        assert scan.runs == 1
 
 
 @each_era
 async def test_the_handle_can_be_used_again_and_from_another_connection(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         handle = handle_of(await over(calling(client, "scan"), wire.clock, 21))
         if isinstance(client, Session):
             await (await client.delete()).body()
-        work.say("a", None)
+        scan.say("a", None)
         other = await connect(wire, era)
         for number in (5, 6):
             outcome = await (
@@ -162,19 +153,19 @@ async def test_the_handle_can_be_used_again_and_from_another_connection(era: str
             ).outcome()
             assert outcome["result"]["structuredContent"] == {"files": 1}
             assert outcome["result"]["content"][0]["text"] == '{"file":"a"}'
-        assert (work.runs, work.stopped) == (1, 0)
+        assert (scan.runs, scan.stopped) == (1, 0)
 
 
 @each_era
 async def test_what_waits_for_the_rest_sees_its_progress(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
-        work.say("a")
+        scan.say("a")
         handle = handle_of(await over(calling(client, "scan"), wire.clock, 21))
         answer = await client.call("continue_run", {"run_id": handle}, id=2, token="t")
         first = await answer.message()
-        work.say("b", "c", "d", None)
+        scan.say("b", "c", "d", None)
         rest = await answer.rest()
         values = progress_of([first, *rest])
         assert (values[0], values[-1], values) == (1, 4, sorted(set(values)))
@@ -183,15 +174,15 @@ async def test_what_waits_for_the_rest_sees_its_progress(era: str) -> None:
 
 @each_era
 async def test_a_token_holder_is_kept_and_a_quick_call_pays_nothing(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         quick = await client.call("quick")
         assert quick.headers["content-type"] == "application/json"
         assert text_of(await quick.json()) == "at once"
         call = calling(client, "scan", id=2, token="t")
         await wire.clock.advance(60, step=STEP)
-        work.say("a", None)
+        scan.say("a", None)
         outcome = await (await call).outcome()
         assert outcome["result"]["structuredContent"] == {"files": 1}
         assert await wire.app.journal.streams("inbox/") == []
@@ -200,13 +191,13 @@ async def test_a_token_holder_is_kept_and_a_quick_call_pays_nothing(era: str) ->
 @each_era
 @pytest.mark.parametrize("tool", ["listed", "loose"])
 async def test_a_generators_result_is_not_told_twice(era: str, tool: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         call = calling(client, tool)
-        work.say("a")
+        scan.say("a")
         handle = handle_of(await over(call, wire.clock, 21))
-        work.say("b", None)
+        scan.say("b", None)
         outcome = await (await client.call("continue_run", {"run_id": handle}, id=2)).outcome()
         texts = [block["text"] for block in outcome["result"]["content"]]
         if tool == "listed":
@@ -222,9 +213,9 @@ async def test_the_tool_is_listed_where_somebody_set_a_window_and_only_there(era
         (MCPServer("plain"), None, False),
         (MCPServer("plain"), Settings(hand_over=float("inf")), False),
         (MCPServer("plain"), WINDOW, True),
-        (Work().mcp, None, False),
-        (Work(hand_over="30s").mcp, None, True),
-        (Work(hand_over="never").mcp, None, False),
+        (ScanTools().mcp, None, False),
+        (ScanTools(hand_over="30s").mcp, None, True),
+        (ScanTools(hand_over="never").mcp, None, False),
     ):
         async with served(server, settings=settings) as wire:
             tools = await tools_of(await connect(wire, era))
@@ -233,12 +224,12 @@ async def test_the_tool_is_listed_where_somebody_set_a_window_and_only_there(era
 
 @each_era
 async def test_results_and_handles_both_keep_to_the_listed_schema(era: str) -> None:
-    work = Work(hand_over="20s")
-    async with served(work.mcp) as wire:
+    scan = ScanTools(hand_over="20s")
+    async with served(scan.mcp) as wire:
         client = await connect(wire, era)
         tools = await tools_of(client)
         first = await over(calling(client, "scan"), wire.clock, 21)
-        work.say(None)
+        scan.say(None)
         handle = handle_of(first)
         last = await (await client.call("continue_run", {"run_id": handle}, id=2)).outcome()
         for outcome in (first, last):
@@ -250,23 +241,23 @@ async def test_results_and_handles_both_keep_to_the_listed_schema(era: str) -> N
 
 @each_era
 async def test_a_call_can_be_stopped(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         handle = handle_of(await over(calling(client, "scan"), wire.clock, 21))
         stop = {"run_id": handle, "stop": True}
         outcome = await (await client.call("continue_run", stop, id=2)).outcome()
         assert "stopped with continue_run" in text_of(outcome)
-        assert work.stopped == 1
+        assert scan.stopped == 1
 
 
 @each_era
 async def test_who_stops_waiting_does_not_stop_the_work(era: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         handle = handle_of(await over(calling(client, "scan"), wire.clock, 21))
-        work.say("a")
+        scan.say("a")
         waiting = await client.call("continue_run", {"run_id": handle}, id=2, token="t")
         await waiting.message()
         if isinstance(client, Session):
@@ -274,7 +265,7 @@ async def test_who_stops_waiting_does_not_stop_the_work(era: str) -> None:
         else:
             waiting.cut()
         await until(lambda: len(wire.app.engine.runs) == 1)
-        work.say(None)
+        scan.say(None)
         outcome = await (await client.call("continue_run", {"run_id": handle}, id=3)).outcome()
         assert outcome["result"]["structuredContent"] == {"files": 1}
 
@@ -282,7 +273,7 @@ async def test_who_stops_waiting_does_not_stop_the_work(era: str) -> None:
 @each_era
 @pytest.mark.parametrize("run_id", ["", "x", "x.7", "../secret", "a/b", "."])
 async def test_an_unknown_run_is_an_error_for_the_model(era: str, run_id: str) -> None:
-    async with served(Work().mcp, settings=WINDOW) as wire:
+    async with served(ScanTools().mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         outcome = await (await client.call("continue_run", {"run_id": run_id})).outcome()
         assert outcome["result"]["isError"] is True
@@ -292,7 +283,7 @@ async def test_an_unknown_run_is_an_error_for_the_model(era: str, run_id: str) -
 @each_era
 @pytest.mark.parametrize("arguments", [{}, {"run_id": 5}, {"run_id": "x", "stop": "yes"}])
 async def test_wrong_arguments_are_told(era: str, arguments: dict[str, Any]) -> None:
-    async with served(Work().mcp, settings=WINDOW) as wire:
+    async with served(ScanTools().mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
         outcome = await (await client.call("continue_run", arguments)).outcome()
         assert outcome["result"]["isError"] is True
@@ -300,13 +291,13 @@ async def test_wrong_arguments_are_told(era: str, arguments: dict[str, Any]) -> 
 
 
 async def test_a_question_comes_to_who_waits_for_the_rest() -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         session = await Session.open(wire, capabilities={"elicitation": {}})
         handle = handle_of(await over(calling(session, "asks"), wire.clock, 21))
         waiting = asyncio.create_task(session.call("continue_run", {"run_id": handle}, id=9))
         await turns()
-        work.say("go")
+        scan.say("go")
         answer = await waiting
         question = await answer.message()
         assert question["method"] == "elicitation/create"
@@ -316,14 +307,14 @@ async def test_a_question_comes_to_who_waits_for_the_rest() -> None:
 
 
 async def test_a_request_id_is_free_when_its_call_was_answered_with_a_handle() -> None:
-    work = Work()
-    async with served(work.mcp, settings=WINDOW) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW) as wire:
         session = await Session.open(wire)
         handle = handle_of(await over(calling(session, "scan", id=7), wire.clock, 21))
         await session.notify("notifications/cancelled", {"requestId": 7})  # too late
         quick = await session.call("quick", id=7)
         assert text_of(await quick.outcome()) == "at once"
-        work.say(None)
+        scan.say(None)
         last = await (await session.call("continue_run", {"run_id": handle}, id=8)).outcome()
         assert last["result"]["structuredContent"] == {"files": 0}
 
@@ -343,27 +334,27 @@ async def test_a_servers_own_tool_of_that_name_is_the_one_that_is_called() -> No
 
 
 async def test_a_known_deadline_comes_before_the_window() -> None:
-    work = Work()
+    scan = ScanTools()
     strict = Profile("wire", deadline=8.0)
     settings = Settings(hand_over=60.0, profiles=(strict,))
-    async with served(work.mcp, settings=settings) as wire:
+    async with served(scan.mcp, settings=settings) as wire:
         session = await Session.open(wire)
         handle_of(await over(calling(session, "scan"), wire.clock, 7))
 
 
 async def test_a_handle_outlives_its_server(tmp_path: Path) -> None:
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work()
-    async with served(work.mcp, settings=WINDOW, journal=journal) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=WINDOW, journal=journal) as wire:
         session = await Session.open(wire)
         handle = handle_of(await over(calling(session, "scan"), wire.clock, 21))
-        work.say("a", None)
+        scan.say("a", None)
         await (await session.call("continue_run", {"run_id": handle}, id=2)).outcome()
-    async with served(work.mcp, settings=WINDOW, journal=journal) as wire:
+    async with served(scan.mcp, settings=WINDOW, journal=journal) as wire:
         for client in (await Session.open(wire), Modern(wire)):
             outcome = await (await client.call("continue_run", {"run_id": handle})).outcome()
             assert outcome["result"]["structuredContent"] == {"files": 1}
-    assert work.runs == 1
+    assert scan.runs == 1
 
 
 RESUMES = Settings(profiles=(Profile("wire", resumes=True),))
@@ -371,32 +362,32 @@ RESUMES = Settings(profiles=(Profile("wire", resumes=True),))
 
 @pytest.mark.requirement("http.post.retry", era="2025")
 async def test_a_stream_is_closed_early_for_who_comes_back() -> None:
-    work = Work()
-    async with served(work.mcp, settings=RESUMES) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=RESUMES) as wire:
         session = await Session.open(wire)
         call = calling(session, "scan", id="w")
         await wire.clock.advance(46, step=STEP)
         answer = await call
         assert await answer.rest() == []  # the stream has ended, and without an answer
-        work.say("a")
+        scan.say("a")
         again = asyncio.create_task(session.get(answer.ids[-1]))
         await wire.clock.advance(46, step=STEP)
         resumed = await again
         frames = await resumed.rest()
         assert [m["params"]["data"] for m in frames] == [{"file": "a"}]
-        work.say(None)
+        scan.say(None)
         last = (await (await session.get(resumed.ids[-1])).rest())[-1]
         assert (last["id"], last["result"]["structuredContent"]) == ("w", {"files": 1})
-        assert work.runs == 1
+        assert scan.runs == 1
 
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18"])
 async def test_earlier_revisions_have_no_early_end(version: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=RESUMES) as wire:
+    scan = ScanTools()
+    async with served(scan.mcp, settings=RESUMES) as wire:
         session = await Session.open(wire, version)
         call = calling(session, "scan")
         await wire.clock.advance(100, step=STEP)
-        work.say(None)
+        scan.say(None)
         outcome = await (await call).outcome()
         assert outcome["result"]["structuredContent"] == {"files": 0}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, TextContent
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.peers import Modern, Session, connect, each_era, served, text_of
-from tests.wire.test_apps import bearer, guarded
+from tests.kit.tools import GatedTools
 
 from headway import Headway, Settings, SetupError, log, part, report
 from headway.settings import Retention, with_values
@@ -26,8 +27,8 @@ async def error_of(answer: Any) -> tuple[int, str, str]:
 
 @each_era
 async def test_one_caller_cannot_take_all_places(era: str) -> None:
-    mcp, go = guarded()
-    async with served(mcp, settings=Settings(max_runs_each=2)) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp, settings=Settings(max_runs_each=2)) as wire:
 
         async def call(name: str, tool: str) -> Any:
             if era == "2025":
@@ -37,13 +38,13 @@ async def test_one_caller_cannot_take_all_places(era: str) -> None:
             body = modern.body("tools/call", {"name": tool, "arguments": {}}, token=1)
             return await modern.post(body, bearer(f"{name}:1"))
 
-        mine = [await call("alice", "secret") for _ in range(2)]
+        mine = [await call("alice", "wait") for _ in range(2)]
         for answer in mine:
             await answer.frame()
-        status, after, message = await error_of(await call("alice", "secret"))
+        status, after, message = await error_of(await call("alice", "wait"))
         assert (status, after, "2 of your calls" in message) == (503, "2", True)
         assert text_of(await (await call("mallory", "whoami")).outcome()) == "mallory"
-        go.set()
+        tools.gate.open()
         for answer in mine:
             await answer.rest()
         assert text_of(await (await call("alice", "whoami")).outcome()) == "alice"
@@ -51,8 +52,8 @@ async def test_one_caller_cannot_take_all_places(era: str) -> None:
 
 
 async def test_one_caller_cannot_open_all_sessions() -> None:
-    mcp, _ = guarded()
-    async with served(mcp, settings=Settings(max_sessions_each=2)) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp, settings=Settings(max_sessions_each=2)) as wire:
         first = await Session.open(wire, extra=bearer("alice:1"))
         await Session.open(wire, extra=bearer("alice:2"))
         hello = first.message("initialize", {
@@ -74,22 +75,15 @@ async def test_one_caller_cannot_open_all_sessions() -> None:
 
 @each_era
 async def test_requests_of_every_kind_together_are_bounded(era: str) -> None:
-    go, mcp = asyncio.Event(), Headway("m")
-
-    @mcp.tool()
-    async def wait() -> str:
-        report(1)
-        await go.wait()
-        return "done"
-
-    async with served(mcp, settings=Settings(max_open=1)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(max_open=1)) as wire:
         client = await connect(wire, era)
         answer = await client.call("wait", id=1, token=1)
         await answer.frame()
         status, _, message = await error_of(await client.request("tools/list", id=2))
         assert (status, "1 requests are open" in message) == (503, True)
-        go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         assert (await client.request("tools/list", id=3)).status == 200
 
 
@@ -97,15 +91,8 @@ async def test_requests_of_every_kind_together_are_bounded(era: str) -> None:
 async def test_what_a_closed_session_leaves_is_the_operators_choice(
     on_delete: Any, state: str
 ) -> None:
-    go, mcp = asyncio.Event(), Headway("m")
-
-    @mcp.tool()
-    async def wait() -> str:
-        report(1)
-        await go.wait()
-        return "done"
-
-    async with served(mcp, settings=Settings(on_delete=on_delete)) as wire:
+    tools = GatedTools("wait")
+    async with served(tools.mcp, settings=Settings(on_delete=on_delete)) as wire:
         session = await Session.open(wire)
         answer = await session.call("wait", token=1)
         await answer.frame()
@@ -113,7 +100,7 @@ async def test_what_a_closed_session_leaves_is_the_operators_choice(
         await session.delete()
         await asyncio.sleep(0)
         assert (run.stopping is not None) == (state == "cancelled")
-        go.set()
+        tools.gate.open()
         await answer.rest()
 
 

@@ -9,10 +9,10 @@ from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
 from prometheus_client.registry import CollectorRegistry
 from starlette.responses import PlainTextResponse
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, begin, connect, each_era, served, text_of
 from tests.wire.sums import scrape, scraped
-from tests.wire.test_apps import bearer, guarded
 
 from headway import Headway, Settings, SetupError, report
 
@@ -130,16 +130,16 @@ async def test_tools_without_end_are_told_apart_up_to_a_number() -> None:
 
 
 async def test_it_says_nothing_of_callers_arguments_sessions_or_runs() -> None:
-    mcp, go = guarded()
-    async with served(mcp) as wire:
+    tools = guarded_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire, extra=bearer("alice:1"))
-        answer = await session.call("secret", token="tok-en", id="my-id")
+        answer = await session.call("wait", token="tok-en", id="my-id")
         await answer.message()
         (run,) = wire.app.engine.runs.values()
         text = (await scrape(wire)).text
         for word in ("alice", "tok-en", "my-id", session.id, run.id, run.reference, run.principal):
             assert word not in text
-        go.set()
+        tools.gate.open()
         await answer.rest()
 
 

@@ -7,39 +7,18 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
-from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult
-from pydantic import BaseModel, Field
 from tests.kit.peers import META, MODERN, Modern, Session, progress_of, served, text_of
+from tests.kit.tools import Name
 from tests.kit.waits import until, within
+from tests.wire.echo import echo_server
 
-from headway import Headway, Settings, log, part
+from headway import Settings, log, part
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
-
-
-def echo_server() -> Headway:
-    mcp = Headway("echo")
-
-    @mcp.tool()
-    async def echo(text: str = "hi") -> str:
-        return text
-
-    @mcp.tool()
-    async def routed(
-        text: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Text"})] = "hi",
-        count: Annotated[int, Field(json_schema_extra={"x-mcp-header": "Count"})] = 1,
-    ) -> str:
-        return text * count
-
-    @mcp.tool()
-    async def refuse() -> str:
-        raise MCPError(-32602, "The moon is not full")
-
-    return mcp
 
 
 @pytest.mark.requirement("http.post.json-or-stream", era="2026")
@@ -219,10 +198,6 @@ async def test_a_listener_that_goes_away_is_forgotten() -> None:
 
 
 # Input in several rounds
-
-
-class Name(BaseModel):
-    name: str
 
 
 async def ask_name() -> Elicit[Name]:

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit.peers import META, MODERN, Modern, merge, served, text_of
-from tests.wire.test_modern import echo_server
+from tests.wire.echo import echo_server
 
 pytestmark = pytest.mark.anyio
 

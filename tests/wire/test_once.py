@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
-from pydantic import BaseModel
 from tests.kit.http import Answer
+from tests.kit.keys import keyed_call, keyed_request
 from tests.kit.peers import (
     Client,
     Modern,
@@ -19,9 +19,10 @@ from tests.kit.peers import (
     served,
     text_of,
 )
+from tests.kit.tools import GatedTools
 from tests.kit.waits import until, within
 
-from headway import Headway, Settings, part, report
+from headway import Settings
 from headway.engine import Engine, Request, RunContext, launch_once
 from headway.journal import open_journal
 from headway.protocol.keys import CallKey
@@ -31,9 +32,6 @@ from headway.testing.clock import turns
 
 pytestmark = pytest.mark.anyio
 
-META_KEY = "headway/idempotency-key"
-
-
 NAME = ElicitRequest(
     params=ElicitRequestFormParams(
         message="Who?", requested_schema={"type": "object", "properties": {}}
@@ -41,88 +39,31 @@ NAME = ElicitRequest(
 )
 
 
-class Name(BaseModel):
-    name: str
+def gated_tools() -> GatedTools:
+    """Tools that wait, one that ends with its connection, and one that asks in rounds."""
+    tools = GatedTools("fail", "ask", give_part={"detached": True, "concurrency": 1})
 
-
-class Work:
-    """Tools that count their executions and wait until they are told to go on."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.runs = 0
-        self.stopped = 0
-        self.mcp = Headway("work")
-        self.mcp.add_tool(self.slow, detached=True, concurrency=1)
-        self.mcp.add_tool(self.fragile)
-        self.mcp.add_tool(self.fails)
-        self.mcp.add_tool(self.asks)
-        self.mcp.add_tool(self.rounds)
-
-    async def slow(self, steps: float = 4) -> str:
-        self.runs += 1
-        report(1, steps, "Hashing setup.py")
-        part({"file": "setup.py"})
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.stopped += 1
-            raise
-        return f"run {self.runs}"
-
-    async def fragile(self) -> str:
-        return await self.slow()
-
-    async def fails(self) -> str:
-        self.runs += 1
-        raise ValueError("no such table")
-
-    async def asks(self, ctx: Context[Any, Any]) -> str:
-        self.runs += 1
-        answer = await ctx.elicit("Who are you?", Name)
-        return f"Hello {answer.data.name}" if answer.action == "accept" else answer.action
-
-    async def rounds(self, ctx: Context[Any, Any]) -> str | InputRequiredResult:
-        self.runs += 1
+    async def rounds(ctx: Context[Any, Any]) -> str | InputRequiredResult:
+        tools.runs += 1
         if ctx.input_responses:
-            return f"answered in run {self.runs}"
+            return f"answered in run {tools.runs}"
         return InputRequiredResult(input_requests={"name": NAME}, request_state="1")
 
-
-def request(
-    client: Client, tool: str, key: str | None, arguments: Any = None, **options: Any
-) -> dict[str, Any]:
-    params: dict[str, Any] = {"name": tool, "arguments": arguments or {}}
-    if isinstance(client, Session):
-        message = client.message("tools/call", params, **options)
-    else:
-        message = client.body("tools/call", params, **options)
-    if key is not None:
-        message["params"].setdefault("_meta", {})[META_KEY] = key
-    return message
-
-
-async def call(
-    client: Client, tool: str, key: str | None, arguments: Any = None, **options: Any
-) -> Answer:
-    return await client.post(request(client, tool, key, arguments, **options))
-
-
-async def first_of(answer: Answer) -> dict[str, Any]:
-    """The first message of an answer, whose tool is at work then."""
-    return await answer.message()
+    tools.mcp.add_tool(tools.give_part, name="fragile")
+    tools.mcp.add_tool(rounds)
+    return tools
 
 
 @each_era
 async def test_a_call_sent_again_follows_the_first_one(era: str) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         one, two = await connect(wire, era), await connect(wire, era)
-        answer = await call(one, "slow", "k", id="a", token="t1")
-        await first_of(answer)
-        again = await call(two, "slow", "k", id="b", token="t2", **_logs(era))
+        answer = await keyed_call(one, "give_part", "k", id="a", token="t1")
+        await answer.message()
+        again = await keyed_call(two, "give_part", "k", id="b", token="t2", **_logs(era))
         told = [await again.message(), await again.message()]
-        work.go.set()
+        tools.gate.open()
         rest = await again.rest()
         assert told[0]["params"]["message"] == "Hashing setup.py"
         assert told[0]["params"]["progressToken"] == "t2"
@@ -134,7 +75,7 @@ async def test_a_call_sent_again_follows_the_first_one(era: str) -> None:
         assert values[-1] == 4
         first = await answer.rest()
         assert (first[-1]["id"], text_of(first[-1])) == ("a", "run 1")
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 def _logs(era: str) -> dict[str, Any]:
@@ -144,62 +85,64 @@ def _logs(era: str) -> dict[str, Any]:
 @each_era
 async def test_a_result_is_given_again_while_it_is_kept(era: str) -> None:
     clock = FakeClock()
-    work = Work()
-    work.go.set()
-    async with served(work.mcp, clock=clock) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp, clock=clock) as wire:
         client = await connect(wire, era)
         outcomes = [
-            await (await call(client, "slow", "k", id=number)).outcome() for number in range(1, 4)
+            await (await keyed_call(client, "give_part", "k", id=number)).outcome()
+            for number in range(1, 4)
         ]
         assert [text_of(outcome) for outcome in outcomes] == ["run 1"] * 3
         assert await wire.app.journal.streams("key/")
         while await wire.app.journal.streams("key/"):
             await clock.advance(Retention().ttl, step=60)
         later = await connect(wire, era)
-        assert text_of(await (await call(later, "slow", "k", id=9)).outcome()) == "run 2"
+        assert text_of(await (await keyed_call(later, "give_part", "k", id=9)).outcome()) == "run 2"
 
 
 @each_era
 async def test_an_error_is_given_again_too(era: str) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         for number in range(1, 3):
-            outcome = await (await call(client, "fails", "k", id=number)).outcome()
+            outcome = await (await keyed_call(client, "fail", "k", id=number)).outcome()
             assert outcome["result"]["isError"] is True
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 @each_era
 @pytest.mark.parametrize(
-    ("tool", "arguments"), [("slow", {"steps": 5}), ("fragile", None), ("fails", None)]
+    ("tool", "arguments"), [("give_part", {"steps": 5}), ("fragile", None), ("fail", None)]
 )
 async def test_a_key_of_another_call_is_refused(era: str, tool: str, arguments: Any) -> None:
-    work = Work()
-    work.go.set()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        await (await call(client, "slow", "k", {"steps": 4})).outcome()
-        outcome = await (await call(client, tool, "k", arguments, id=2)).outcome()
+        await (await keyed_call(client, "give_part", "k", {"steps": 4})).outcome()
+        outcome = await (await keyed_call(client, tool, "k", arguments, id=2)).outcome()
         assert outcome["error"]["code"] == -32602
         assert "give each new call a key of its own" in outcome["error"]["message"]
-        assert work.runs == 1
-        same = await (await call(client, "slow", "k", {"steps": 4.0}, id=3)).outcome()
+        assert tools.runs == 1
+        same = await (await keyed_call(client, "give_part", "k", {"steps": 4.0}, id=3)).outcome()
         assert text_of(same) == "run 1"
 
 
 @each_era
 async def test_the_header_is_a_key_as_well(era: str) -> None:
-    work = Work()
-    work.go.set()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
         for number, key in enumerate(['"k"', "k"], 1):
-            message = request(client, "slow", None, id=number)
+            message = keyed_request(client, "give_part", None, id=number)
             assert text_of(await (await _post(client, message, key)).outcome()) == "run 1"
-        other = await call(client, "slow", "k2", id=3)
+        other = await keyed_call(client, "give_part", "k2", id=3)
         assert text_of(await other.outcome()) == "run 2"
-        both = await _post(client, request(client, "slow", "k3", id=4), "k4")
+        both = await _post(client, keyed_request(client, "give_part", "k3", id=4), "k4")
         assert "two keys" in (await both.outcome())["error"]["message"]
 
 
@@ -217,167 +160,170 @@ async def _post(client: Client, message: dict[str, Any], key: str) -> Answer:
 @each_era
 @pytest.mark.parametrize("key", ["", "x" * 256, 7, ["k"], {}])
 async def test_what_is_no_key_is_refused(era: str, key: Any) -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        outcome = await (await call(client, "slow", key)).outcome()
+        outcome = await (await keyed_call(client, "give_part", key)).outcome()
         assert "1 to 255 characters" in outcome["error"]["message"]
-        assert work.runs == 0
+        assert tools.runs == 0
 
 
 @each_era
 async def test_a_retry_storm_executes_once(era: str) -> None:
-    work = Work()
-    work.go.set()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         clients = [await connect(wire, era) for _ in range(20)]
         answers = await asyncio.gather(
-            *(call(client, "slow", "k", id=number) for number, client in enumerate(clients, 1))
+            *(
+                keyed_call(client, "give_part", "k", id=number)
+                for number, client in enumerate(clients, 1)
+            )
         )
         outcomes = await asyncio.gather(*(answer.outcome() for answer in answers))
         assert {text_of(outcome) for outcome in outcomes} == {"run 1"}
         assert [outcome["id"] for outcome in outcomes] == list(range(1, 21))
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 async def test_a_detached_tool_survives_a_lost_stream_and_is_found_by_its_key() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         client = Modern(wire)
-        answer = await call(client, "slow", "k", token=1)
-        await first_of(answer)
+        answer = await keyed_call(client, "give_part", "k", token=1)
+        await answer.message()
         answer.cut()
-        again = await call(client, "slow", "k", id=2, token=2)
-        await first_of(again)
+        again = await keyed_call(client, "give_part", "k", id=2, token=2)
+        await again.message()
         again.cut()  # nor does a lost repetition touch it
         await turns()
-        work.go.set()
-        last = await call(client, "slow", "k", id=3)
+        tools.gate.open()
+        last = await keyed_call(client, "give_part", "k", id=3)
         assert text_of(await last.outcome()) == "run 1"
-        assert (work.runs, work.stopped) == (1, 0)
+        assert (tools.runs, tools.stopped) == (1, 0)
 
 
 async def test_a_cut_still_cancels_what_is_not_detached_and_the_key_says_so() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         client = Modern(wire)
-        answer = await call(client, "fragile", "k", token=1)
-        await first_of(answer)
+        answer = await keyed_call(client, "fragile", "k", token=1)
+        await answer.message()
         answer.cut()
         await until(lambda: not wire.app.engine.runs)
-        outcome = await (await call(client, "fragile", "k", id=2)).outcome()
+        outcome = await (await keyed_call(client, "fragile", "k", id=2)).outcome()
         assert outcome["error"]["code"] == -32800
         assert "closed the stream" in outcome["error"]["message"]
-        assert (work.runs, work.stopped) == (1, 1)
+        assert (tools.runs, tools.stopped) == (1, 1)
 
 
 async def test_whoever_cancels_a_repetition_by_word_means_the_work() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        answer = await call(one, "slow", "k", id=1, token=1)
-        await first_of(answer)
-        again = await call(two, "slow", "k", id=2, token=2)
-        await first_of(again)
+        answer = await keyed_call(one, "give_part", "k", id=1, token=1)
+        await answer.message()
+        again = await keyed_call(two, "give_part", "k", id=2, token=2)
+        await again.message()
         await two.notify("notifications/cancelled", {"requestId": 2, "reason": "enough"})
         first = await answer.outcome()
         assert "enough" in first["error"]["message"]
-        assert work.stopped == 1
+        assert tools.stopped == 1
 
 
 async def test_the_session_may_go_and_the_keyed_call_goes_on() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        answer = await call(one, "slow", "k", id=1, token=1)
-        await first_of(answer)
+        answer = await keyed_call(one, "give_part", "k", id=1, token=1)
+        await answer.message()
         await (await one.delete()).body()
-        work.go.set()
-        assert text_of(await (await call(two, "slow", "k", id=2)).outcome()) == "run 1"
+        tools.gate.open()
+        assert text_of(await (await keyed_call(two, "give_part", "k", id=2)).outcome()) == "run 1"
 
 
 async def test_a_repetition_can_be_resumed_like_any_call() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)
-        await call(one, "slow", "k", id=1, token=1)
-        again = await call(two, "slow", "k", id=2, token=2)
-        await first_of(again)
+        await keyed_call(one, "give_part", "k", id=1, token=1)
+        again = await keyed_call(two, "give_part", "k", id=2, token=2)
+        await again.message()
         again.cut()
-        work.go.set()
+        tools.gate.open()
         rest = await (await two.get(again.ids[-1])).rest()
         assert (rest[-1]["id"], text_of(rest[-1])) == (2, "run 1")
 
 
 async def test_a_question_reaches_the_one_who_repeats_the_call() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         knows: dict[str, Any] = {"elicitation": {}}
         one = await Session.open(wire, capabilities=knows)
         two = await Session.open(wire, capabilities=knows)
-        answer = await call(one, "asks", "k", id=1)
-        await first_of(answer)
+        answer = await keyed_call(one, "ask", "k", id=1)
+        await answer.message()
         answer.cut()
-        again = await call(two, "asks", "k", id=2)
+        again = await keyed_call(two, "ask", "k", id=2)
         question = await again.message()
         assert question["method"] == "elicitation/create"
         reply = {"action": "accept", "content": {"name": "Ada"}}
         assert (await two.reply(question, reply)).status == 202
         assert text_of((await again.rest())[-1]) == "Hello Ada"
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 async def test_the_rounds_of_a_call_are_steps_of_one_key() -> None:
     """At 2026-07-28 a client asks again with the answers; that is no repetition."""
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         client = Modern(wire, {"elicitation": {}})
-        asked = (await (await call(client, "rounds", "k")).outcome())["result"]
+        asked = (await (await keyed_call(client, "rounds", "k")).outcome())["result"]
         assert asked["resultType"] == "input_required"
-        again = (await (await call(client, "rounds", "k", id=2)).outcome())["result"]
+        again = (await (await keyed_call(client, "rounds", "k", id=2)).outcome())["result"]
         assert again == asked
         for number in (3, 4):
-            message = request(client, "rounds", "k", id=number)
+            message = keyed_request(client, "rounds", "k", id=number)
             reply = {"action": "accept", "content": {"name": "Ada"}}
             message["params"]["inputResponses"] = {"name": reply}
             message["params"]["requestState"] = asked["requestState"]
             outcome = await (await client.post(message)).outcome()
             assert text_of(outcome) == "answered in run 2"
-        assert work.runs == 2  # one for each round
+        assert tools.runs == 2  # one for each round
 
 
 @each_era
 async def test_a_call_without_a_key_pays_nothing(era: str) -> None:
-    work = Work()
-    work.go.set()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         client = await connect(wire, era)
-        await (await call(client, "slow", None)).outcome()
+        await (await keyed_call(client, "give_part", None)).outcome()
         assert await wire.app.journal.streams("key/") == []
         assert await wire.app.journal.streams("inbox/") == []
 
 
 async def test_a_busy_server_refuses_and_the_key_is_free() -> None:
-    work = Work()
-    async with served(work.mcp, settings=Settings(max_queue=0)) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=Settings(max_queue=0)) as wire:
         client = await Session.open(wire)
-        await first_of(await call(client, "slow", "one", token=1))
-        refused = await call(client, "slow", "two", {"steps": 1})
+        await (await keyed_call(client, "give_part", "one", token=1)).message()
+        refused = await keyed_call(client, "give_part", "two", {"steps": 1})
         assert refused.status == 503
         assert len(await wire.app.journal.streams("key/")) == 1
 
 
 async def test_a_batch_has_its_keys_in_the_messages() -> None:
-    work = Work()
-    work.go.set()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire, "2025-03-26")
-        calls = [request(session, "slow", key, id=key) for key in ("k1", "k2")]
+        calls = [keyed_request(session, "give_part", key, id=key) for key in ("k1", "k2")]
         for _ in range(2):
             answer = await session.post(calls)
             body = await answer.rest() if answer.is_stream else await answer.json()
             assert len([m for m in cast("list[Any]", body) if "result" in m]) == 2
-        assert work.runs == 2
+        assert tools.runs == 2
         refused = await _post(session, cast("Any", calls), "k3")
         assert "batch" in (await refused.json())["error"]["message"]
 
@@ -385,14 +331,14 @@ async def test_a_batch_has_its_keys_in_the_messages() -> None:
 @each_era
 async def test_a_key_holds_across_a_restart(era: str, tmp_path: Path) -> None:
     journal = f"sqlite:///{tmp_path / 'j.db'}"
-    work = Work()
-    work.go.set()
+    tools = gated_tools()
+    tools.gate.open()
     for number in range(1, 3):
-        async with served(work.mcp, journal=journal) as wire:
+        async with served(tools.mcp, journal=journal) as wire:
             client = await connect(wire, era)
-            outcome = await (await call(client, "slow", "k", id=number)).outcome()
+            outcome = await (await keyed_call(client, "give_part", "k", id=number)).outcome()
             assert text_of(outcome) == "run 1"
-    assert work.runs == 1
+    assert tools.runs == 1
 
 
 async def test_a_key_is_its_principals_own() -> None:
@@ -404,7 +350,7 @@ async def test_a_key_is_its_principals_own() -> None:
 
     def asked(principal: str) -> Request:
         context = RunContext(1, cast("Any", None), cast("Any", None), None, {})
-        return Request("tools/call", "slow", principal, context, execute, "", principal)
+        return Request("tools/call", "give_part", principal, context, execute, "", principal)
 
     async with open_journal("memory:") as journal:
         engine = Engine(journal, Settings())

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ToolsListChanged
+from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Session, progress_of, served, text_of
-from tests.kit.waits import until, within
+from tests.kit.tools import GatedTools
+from tests.kit.waits import until
 
 from headway import Settings, log
 from headway.clock import Clock
@@ -27,30 +28,6 @@ pytestmark = pytest.mark.anyio
 EVERY_REPORT = Settings(progress_rate=0)
 
 
-class Steps:
-    """A tool that reports each step when it is told to, and counts its runs."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.gate = asyncio.Semaphore(0)
-        self.ended = asyncio.Event()
-        self.bus = InMemorySubscriptionBus()
-        self.mcp = MCPServer("steps", subscriptions=self.bus)
-        self.mcp.add_tool(self.work, name="work")
-
-    async def work(self, steps: int, ctx: Context[Any, Any]) -> str:
-        self.runs += 1
-        for step in range(1, steps + 1):
-            await self.gate.acquire()
-            await ctx.report_progress(step, steps)
-        self.ended.set()
-        return f"run {self.runs}"
-
-    def step(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.gate.release()
-
-
 async def read(answer: Answer, count: int) -> list[dict[str, Any]]:
     return [await answer.message() for _ in range(count)]
 
@@ -58,30 +35,30 @@ async def read(answer: Answer, count: int) -> list[dict[str, Any]]:
 @pytest.mark.requirement("http.cut.goes-on", era="2025")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cut_call_is_resumed_with_exactly_the_rest_and_its_result(version: str) -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire, version)
-        steps.step(4)
-        answer = await session.call("work", {"steps": 9}, id="w", token="t")
+        tools.gate.let_pass(4)
+        answer = await session.call("step", {"steps": 9}, id="w", token="t")
         assert progress_of(await read(answer, 4)) == [1, 2, 3, 4]
         answer.cut()
-        steps.step(2)  # while nobody listens
+        tools.gate.let_pass(2)  # while nobody listens
         resumed = await session.get(answer.ids[-1])
         assert resumed.status == 200
         assert progress_of(await read(resumed, 2)) == [5, 6]
-        steps.step(3)
+        tools.gate.let_pass(3)
         messages = await resumed.rest()
         assert progress_of(messages) == [7, 8, 9]
         assert (messages[-1]["id"], text_of(messages[-1])) == ("w", "run 1")
-        assert steps.runs == 1
+        assert tools.runs == 1
 
 
 async def test_a_second_cut_with_nothing_in_between_loses_and_repeats_nothing() -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
-        steps.step(2)
-        answer = await session.call("work", {"steps": 3}, token="t")
+        tools.gate.let_pass(2)
+        answer = await session.call("step", {"steps": 3}, token="t")
         await read(answer, 2)
         cursor = answer.ids[-1]
         for _ in range(3):
@@ -90,22 +67,22 @@ async def test_a_second_cut_with_nothing_in_between_loses_and_repeats_nothing() 
             primed = await answer.frame()
             assert primed is not None
             assert (primed.id, primed.data, primed.retry) == (cursor, "", 1000)
-        steps.step()
+        tools.gate.let_pass()
         messages = await answer.rest()
         assert progress_of(messages) == [3]
         assert text_of(messages[-1]) == "run 1"
 
 
 async def test_a_call_cut_before_its_first_message_is_resumed_from_the_priming_event() -> None:
-    steps = Steps()
-    async with served(steps.mcp) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        answer = await session.call("work", {"steps": 1}, token="t")
+        answer = await session.call("step", {"steps": 1}, token="t")
         primed = await answer.frame()
         assert primed is not None
         answer.cut()
-        steps.step()
-        await within(steps.ended.wait())
+        tools.gate.let_pass()
+        await until(lambda: tools.ended)
         messages = await (await session.get(primed.id)).rest()
         assert progress_of(messages) == [1]
         assert text_of(messages[-1]) == "run 1"
@@ -113,14 +90,14 @@ async def test_a_call_cut_before_its_first_message_is_resumed_from_the_priming_e
 
 @pytest.mark.requirement("http.get.no-response", era="2025")
 async def test_a_result_can_be_replayed_as_often_as_wanted_until_it_expires() -> None:
-    steps = Steps()
+    tools = GatedTools("step")
     clock = FakeClock()
     journal = open_journal("memory:", clock=clock)
     journal.retention = Retention(ttl=100)
-    async with served(steps.mcp, clock=clock, journal=journal, settings=EVERY_REPORT) as wire:
+    async with served(tools.mcp, clock=clock, journal=journal, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
-        steps.step(3)
-        answer = await session.call("work", {"steps": 3}, token="t")
+        tools.gate.let_pass(3)
+        answer = await session.call("step", {"steps": 3}, token="t")
         whole = await answer.rest()
         frames = list(answer.ids)
         for _ in range(3):
@@ -136,14 +113,14 @@ async def test_a_result_can_be_replayed_as_often_as_wanted_until_it_expires() ->
 
 
 async def test_a_cut_after_the_result_was_written_but_before_it_was_read() -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
-        steps.step()
-        answer = await session.call("work", {"steps": 2}, token="t")
+        tools.gate.let_pass()
+        answer = await session.call("step", {"steps": 2}, token="t")
         await read(answer, 1)
-        steps.step()
-        await within(steps.ended.wait())
+        tools.gate.let_pass()
+        await until(lambda: tools.ended)
         await answer.peek()
         answer.cut()
         messages = await (await session.get(answer.ids[-1])).rest()
@@ -186,10 +163,10 @@ async def test_two_sessions_with_the_same_request_id_never_see_each_others_event
 async def test_event_ids_that_are_not_this_sessions_are_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    steps = Steps()
-    async with served(steps.mcp) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp) as wire:
         session, other = await Session.open(wire), await Session.open(wire)
-        answer = await session.call("work", {"steps": 1}, token="t")
+        answer = await session.call("step", {"steps": 1}, token="t")
         await answer.frame()
         own = await other.get()
         await own.frame()
@@ -209,21 +186,21 @@ async def test_event_ids_that_are_not_this_sessions_are_refused(
                 assert refused.status == 400, event_id
                 assert "Last-Event-ID" in (await refused.json())["error"]["message"]
         assert not [record for record in caplog.records if record.exc_info]
-        steps.step()
+        tools.gate.let_pass()
         assert text_of((await answer.rest())[-1]) == "run 1"
 
 
 @pytest.mark.requirement("http.one-stream", era="2025")
 async def test_a_resumed_stream_takes_over_from_the_reader_that_is_still_open() -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
-        steps.step()
-        first = await session.call("work", {"steps": 2}, token="t")
+        tools.gate.let_pass()
+        first = await session.call("step", {"steps": 2}, token="t")
         await read(first, 1)
         second = await session.get(first.ids[-1])
         assert await first.rest() == []
-        steps.step()
+        tools.gate.let_pass()
         assert progress_of(await second.rest()) == [2]
 
 
@@ -235,14 +212,14 @@ TOKENS: list[str | int] = [
 
 @pytest.mark.parametrize("token", TOKENS, ids=lambda token: ascii(token)[:20])
 async def test_resumed_progress_keeps_its_token_and_the_answer_its_id(token: str | int) -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=EVERY_REPORT) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
-        steps.step()
-        answer = await session.call("work", {"steps": 2}, id=token, token=token)
+        tools.gate.let_pass()
+        answer = await session.call("step", {"steps": 2}, id=token, token=token)
         (before,) = await read(answer, 1)
         answer.cut()
-        steps.step()
+        tools.gate.let_pass()
         after, outcome = await (await session.get(answer.ids[-1])).rest()
         for message in (before, after):
             found = message["params"]["progressToken"]
@@ -252,14 +229,14 @@ async def test_resumed_progress_keeps_its_token_and_the_answer_its_id(token: str
 
 @pytest.mark.requirement("http.event-id.stream", era="2025")
 async def test_a_call_is_resumed_on_another_replica_with_the_same_journal(tmp_path: Path) -> None:
-    steps, idle = Steps(), Steps()
+    tools, idle = GatedTools("step"), GatedTools("step")
     options: dict[str, Any] = {
         "journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": Clock(), "settings": EVERY_REPORT,
     }  # fmt: skip
-    async with served(steps.mcp, **options) as wire, served(idle.mcp, **options) as replica:
+    async with served(tools.mcp, **options) as wire, served(idle.mcp, **options) as replica:
         session = await Session.open(wire)
-        steps.step(2)
-        answer = await session.call("work", {"steps": 3}, id="w", token="t")
+        tools.gate.let_pass(2)
+        answer = await session.call("step", {"steps": 3}, id="w", token="t")
         assert progress_of(await read(answer, 2)) == [1, 2]
         answer.cut()
         session.wire = replica
@@ -267,44 +244,44 @@ async def test_a_call_is_resumed_on_another_replica_with_the_same_journal(tmp_pa
         assert (await stranger.get(answer.ids[-1])).status == 400
         resumed = await session.get(answer.ids[-2])
         assert progress_of(await read(resumed, 1)) == [2]
-        steps.step()
+        tools.gate.let_pass()
         messages = await resumed.rest()
         assert progress_of(messages) == [3]
         assert (messages[-1]["id"], text_of(messages[-1])) == ("w", "run 1")
-        assert (steps.runs, idle.runs) == (1, 0)
+        assert (tools.runs, idle.runs) == (1, 0)
 
 
 # The session's own stream
 
 
 async def test_the_get_stream_goes_on_after_the_event_that_was_seen_last() -> None:
-    steps = Steps()
-    async with served(steps.mcp) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
         for uri in ("x://1", "x://2", "x://3", "x://4"):
             await session.request("resources/subscribe", {"uri": uri})
         own = await session.get()
-        await steps.bus.publish(ResourceUpdated("x://1"))
-        await steps.bus.publish(ResourceUpdated("x://2"))
+        await tools.bus.publish(ResourceUpdated("x://1"))
+        await tools.bus.publish(ResourceUpdated("x://2"))
         await read(own, 2)
         own.cut()
-        await steps.bus.publish(ResourceUpdated("x://3"))
+        await tools.bus.publish(ResourceUpdated("x://3"))
         seen_only_the_first = await session.get(own.ids[-2])
         heard = [message["params"]["uri"] for message in await read(seen_only_the_first, 2)]
         assert heard == ["x://2", "x://3"]
 
 
 async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
-    steps = Steps()
-    async with served(steps.mcp) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        await steps.bus.publish(ToolsListChanged())
+        await tools.bus.publish(ToolsListChanged())
         first = await session.get()
         assert (await first.message())["method"] == "notifications/tools/list_changed"
         first.cut()
         await session.request("resources/subscribe", {"uri": "x://1"})
         await until(lambda: not len(wire.app.transport.answers))
-        await steps.bus.publish(ResourceUpdated("x://1"))
+        await tools.bus.publish(ResourceUpdated("x://1"))
         second = await session.get()
         assert (await second.message())["params"] == {"uri": "x://1"}
 
@@ -358,11 +335,11 @@ async def test_a_stream_closed_behind_its_first_words_has_them_and_an_id_to_come
 
 @pytest.mark.requirement("http.session.gone", era="2025")
 async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before() -> None:
-    steps = Steps()
-    async with served(steps.mcp, settings=Settings(session_ttl=100)) as wire:
+    tools = GatedTools("step")
+    async with served(tools.mcp, settings=Settings(session_ttl=100)) as wire:
         idle, listening, busy = [await Session.open(wire) for _ in range(3)]
         own = await listening.get()
-        call = await busy.call("work", {"steps": 1}, token="t")
+        call = await busy.call("step", {"steps": 1}, token="t")
         await call.frame()
         await own.frame()
         await wire.clock.advance(150)
@@ -374,15 +351,18 @@ async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before()
 async def test_sessions_in_a_journal_file_end_when_no_process_saw_any_use_of_them(
     tmp_path: Path,
 ) -> None:
-    steps = Steps()
+    tools = GatedTools("step")
     clock = FakeClock()
     options: dict[str, Any] = {
         "journal": f"sqlite:///{tmp_path / 'j.db'}", "clock": clock,
         "settings": Settings(session_ttl=100),
     }  # fmt: skip
-    async with served(steps.mcp, **options) as wire:
+    async with served(tools.mcp, **options) as wire:
         left = await Session.open(wire)
-    async with served(steps.mcp, **options) as wire, served(Steps().mcp, **options) as replica:
+    async with (
+        served(tools.mcp, **options) as wire,
+        served(GatedTools("step").mcp, **options) as replica,
+    ):
         idle, used = [await Session.open(wire) for _ in range(2)]
         for _ in range(4):
             await clock.advance(60, step=10)

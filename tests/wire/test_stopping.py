@@ -7,9 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.kit.peers import Modern, Session, Wire, served
+from tests.kit.peers import Modern, Session, Wire, draining, served
 from tests.kit.waits import PATIENCE, until
-from tests.wire.test_drain import draining
 
 from headway import Headway, on_cancel, report, shield
 

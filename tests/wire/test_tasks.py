@@ -10,11 +10,11 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
-from pydantic import BaseModel
 from tests.kit.peers import META, Modern, Session, Wire, progress_of, served, text_of
+from tests.kit.tools import GatedTools, Name
 from tests.kit.waits import until
 
-from headway import Headway, Settings, report
+from headway import Settings
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -24,49 +24,21 @@ TASKS = "io.modelcontextprotocol/tasks"
 KNOWS = {"extensions": {TASKS: {}}, "elicitation": {}}
 
 
-class Name(BaseModel):
-    name: str
+def gated_tools() -> GatedTools:
+    """An unmodified MCPServer with tools that wait, ask and fail."""
+    tools = GatedTools("quick", "wait", "ask", "fail", server=MCPServer("work"))
 
-
-class Work:
-    """Tools that wait until they are told to go on, and count their runs."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.runs = 0
-        self.stopped = False
-        self.mcp = MCPServer("work")
-        for tool in (self.slow, self.asks, self.asks_twice, self.refuses, self.fails, self.quick):
-            self.mcp.add_tool(tool, name=tool.__name__)
-
-    async def slow(self, ctx: Context[Any, Any]) -> str:
-        self.runs += 1
-        await ctx.report_progress(37, 120, "Hashing setup.py")
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.stopped = True
-            raise
-        return "done"
-
-    async def asks(self, ctx: Context[Any, Any]) -> str:
-        answer = await ctx.elicit("Who are you?", Name)
-        return f"Hello {answer.data.name}" if answer.action == "accept" else answer.action
-
-    async def asks_twice(self, ctx: Context[Any, Any]) -> str:
+    async def ask_twice(ctx: Context[Any, Any]) -> str:
         answers = await asyncio.gather(ctx.elicit("One?", Name), ctx.elicit("Two?", Name))
         return " and ".join(a.data.name for a in answers if a.action == "accept")
 
-    async def refuses(self) -> str:
-        await self.go.wait()
+    async def refuse() -> str:
+        await tools.gate.wait()
         raise MCPError(-32099, "The moon is not full")
 
-    async def fails(self) -> str:
-        await self.go.wait()
-        raise ValueError("no such table")
-
-    async def quick(self) -> str:
-        return "at once"
+    tools.mcp.add_tool(ask_twice)
+    tools.mcp.add_tool(refuse)
+    return tools
 
 
 class Client(Modern):
@@ -109,7 +81,7 @@ AT_ONCE = Settings(hand_over=0.0)
 
 @pytest.mark.requirement("tasks.result-type", era="2026")
 async def test_a_call_inside_its_window_pays_nothing() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         answer = await Client(wire).call("quick")
         assert answer.headers["content-type"] == "application/json"
         outcome = await answer.json()
@@ -119,11 +91,11 @@ async def test_a_call_inside_its_window_pays_nothing() -> None:
 
 @pytest.mark.requirement("tasks.result-type", era="2026")
 async def test_progress_comes_first_and_then_the_handle_on_the_same_response() -> None:
-    work = Work()
-    async with served(work.mcp, settings=Settings(hand_over=45)) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=Settings(hand_over=45)) as wire:
         client = Client(wire)
-        answer = await client.call("slow", token="t", id="x")
-        assert progress_of([await answer.message()]) == [37]
+        answer = await client.call("wait", token="t", id="x")
+        assert progress_of([await answer.message()]) == [1]
         await wire.clock.advance(46, step=1)
         messages = await answer.rest()
         assert messages[-1]["id"] == "x"
@@ -131,7 +103,7 @@ async def test_progress_comes_first_and_then_the_handle_on_the_same_response() -
         assert {m.get("method") for m in messages[:-1]} == {"notifications/progress"}
         assert task["resultType"] == "task"
         assert task["status"] == "working"
-        assert task["statusMessage"] == "37 of 120 · Hashing setup.py"
+        assert task["statusMessage"] == "1 of 4 · Hashing setup.py"
         assert not {"result", "error", "inputRequests", "task"} & set(task)
         assert task["_meta"][f"{META}serverInfo"]["name"] == "work"
         state = await client.get(task["taskId"])
@@ -139,18 +111,18 @@ async def test_progress_comes_first_and_then_the_handle_on_the_same_response() -
         assert {k: state[k] for k in ("taskId", "status", "createdAt", "ttlMs")} == {
             k: task[k] for k in ("taskId", "status", "createdAt", "ttlMs")
         }
-        work.go.set()
+        tools.gate.open()
         state = await client.until(task["taskId"], "completed")
-        assert state["result"]["content"][0]["text"] == "done"
+        assert state["result"]["content"][0]["text"] == "run 1"
         assert state["result"]["resultType"] == "complete"
-        assert work.runs == 1
+        assert tools.runs == 1
 
 
 async def test_the_poll_interval_grows_with_the_age_of_the_task() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = await client.task("slow")
+        task = await client.task("wait")
         intervals: list[int] = []
         for _ in range(4):
             intervals.append((await client.get(task["taskId"]))["pollIntervalMs"])
@@ -160,26 +132,26 @@ async def test_the_poll_interval_grows_with_the_age_of_the_task() -> None:
 
 @pytest.mark.requirement("tasks.get", era="2026")
 async def test_a_handed_over_run_outlives_its_connection_and_its_result_stays() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = await client.task("slow")
+        task = await client.task("wait")
         wire.cut_all()
-        work.go.set()
+        tools.gate.open()
         for _ in range(2):
             state = await client.until(task["taskId"], "completed")
-            assert state["result"]["content"][0]["text"] == "done"
+            assert state["result"]["content"][0]["text"] == "run 1"
 
 
 @pytest.mark.requirement("tasks.declared-clients-only", era="2026")
 async def test_without_the_extension_nothing_is_handed_over_and_nothing_answered() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         plain = Client(wire, {"elicitation": {}})
-        answer = await plain.call("slow", token="t")
+        answer = await plain.call("wait", token="t")
         await answer.message()
-        work.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         for method in ("tasks/get", "tasks/update", "tasks/cancel"):
             error = (await plain.ask(method, taskId="x", inputResponses={}))["error"]
             assert error["code"] == -32021
@@ -187,7 +159,7 @@ async def test_without_the_extension_nothing_is_handed_over_and_nothing_answered
 
 
 async def test_the_extension_is_announced() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         found = (await Client(wire).ask("server/discover"))["result"]["capabilities"]
         assert found["extensions"] == {TASKS: {}}
         session = await Session.open(wire)
@@ -198,9 +170,9 @@ async def test_the_extension_is_announced() -> None:
 
 @pytest.mark.requirement("tasks.update", era="2026")
 async def test_a_question_makes_a_task_and_is_answered_in_it() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         client = Client(wire)
-        task = await client.task("asks")
+        task = await client.task("ask")
         state = await client.until(task["taskId"], "input_required")
         ((key, question),) = state["inputRequests"].items()
         assert question["method"] == "elicitation/create"
@@ -214,9 +186,9 @@ async def test_a_question_makes_a_task_and_is_answered_in_it() -> None:
 
 @pytest.mark.requirement("tasks.questions", "tasks.keys", era="2026")
 async def test_answers_may_come_one_by_one() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         client = Client(wire)
-        task = (await client.task("asks_twice"))["taskId"]
+        task = (await client.task("ask_twice"))["taskId"]
         first, second = await client.questions(task, 2)
         for key, name, left in ((first, "A", {second}), (second, "B", set())):
             answer = {key: {"action": "accept", "content": {"name": name}}}
@@ -229,9 +201,9 @@ async def test_answers_may_come_one_by_one() -> None:
 @pytest.mark.requirement("tasks.update.unknown", era="2026")
 @pytest.mark.parametrize("bad", ["yes", None, 7, [], {"action": "perhaps"}, {}])
 async def test_an_answer_that_is_none_changes_nothing_and_says_so(bad: Any) -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         client = Client(wire)
-        task = (await client.task("asks_twice"))["taskId"]
+        task = (await client.task("ask_twice"))["taskId"]
         first, second = await client.questions(task, 2)
         answers = {first: {"action": "decline"}, second: bad}
         refused = await client.ask("tasks/update", taskId=task, inputResponses=answers)
@@ -241,35 +213,35 @@ async def test_an_answer_that_is_none_changes_nothing_and_says_so(bad: Any) -> N
 
 
 async def test_a_client_that_cannot_answer_is_not_asked() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         client = Client(wire, {"extensions": {TASKS: {}}})
-        outcome = await (await client.call("asks")).outcome()
+        outcome = await (await client.call("ask")).outcome()
         assert outcome["error"]["code"] == -32021
         assert outcome["error"]["data"] == {"requiredCapabilities": {"elicitation": {}}}
 
 
 @pytest.mark.requirement("tasks.cancel", era="2026")
 async def test_cancelling_a_task_stops_its_work() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = (await client.task("slow"))["taskId"]
-        await until(lambda: work.runs == 1)
+        task = (await client.task("wait"))["taskId"]
+        await until(lambda: tools.runs == 1)
         for _ in range(2):  # the second one is late, and as welcome
             done = await client.ask("tasks/cancel", taskId=task)
             assert set(done["result"]) == {"resultType", "_meta"}
             state = await client.until(task, "cancelled")
             assert state["statusMessage"] == "the task was cancelled"
-        assert work.stopped
+        assert tools.stopped
 
 
 @pytest.mark.requirement("tasks.failed", era="2026")
 async def test_failed_is_for_protocol_errors_and_a_tool_s_error_is_a_result() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        refused, failed = [(await client.task(tool))["taskId"] for tool in ("refuses", "fails")]
-        work.go.set()
+        refused, failed = [(await client.task(tool))["taskId"] for tool in ("refuse", "fail")]
+        tools.gate.open()
         state = await client.until(refused, "failed")
         assert state["error"] == {"code": -32099, "message": "The moon is not full"}
         assert "result" not in state
@@ -280,14 +252,14 @@ async def test_failed_is_for_protocol_errors_and_a_tool_s_error_is_a_result() ->
 @pytest.mark.requirement("tasks.unknown", "tasks.unguessable", era="2026")
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
 async def test_unknown_foreign_and_not_handed_over_are_one_answer(method: str) -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = (await client.task("slow"))["taskId"]
-        await (await Modern(wire).call("slow", token="t")).message()
+        task = (await client.task("wait"))["taskId"]
+        await (await Modern(wire).call("wait", token="t")).message()
         theirs = [run.id for run in wire.app.engine.runs.values() if run.id != task]
         session = await Session.open(wire)
-        await (await session.call("slow", token="t")).frame()
+        await (await session.call("wait", token="t")).frame()
         messages = {
             (await client.ask(method, taskId=name, inputResponses={}))["error"]["message"]
             for name in ("unknown", task[:-1], f"../{task}", *theirs)
@@ -297,10 +269,10 @@ async def test_unknown_foreign_and_not_handed_over_are_one_answer(method: str) -
 
 @pytest.mark.requirement("tasks.routing-header", era="2026")
 async def test_a_wrong_routing_header_is_refused() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = (await client.task("slow"))["taskId"]
+        task = (await client.task("wait"))["taskId"]
         body = client.body("tasks/get", {"taskId": task})
         answer = await client.post(body, {"Mcp-Name": "other"})
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, -32020)
@@ -308,11 +280,11 @@ async def test_a_wrong_routing_header_is_refused() -> None:
 
 @pytest.mark.requirement("tasks.durable", era="2026")
 async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_path: Path) -> None:
-    work, idle = Work(), Work()
+    tools, idle = gated_tools(), gated_tools()
     options: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'j.db'}", "settings": AT_ONCE}
     options["clock"] = FakeClock()
-    async with served(work.mcp, **options) as wire, served(idle.mcp, **options) as replica:
-        task = (await Client(wire).task("slow"))["taskId"]
+    async with served(tools.mcp, **options) as wire, served(idle.mcp, **options) as replica:
+        task = (await Client(wire).task("wait"))["taskId"]
         elsewhere = Client(replica)
         assert (await elsewhere.get(task))["status"] == "working"
         await elsewhere.ask("tasks/cancel", taskId=task)
@@ -323,17 +295,17 @@ async def test_a_task_is_kept_for_its_time_and_readable_by_another_process(tmp_p
             await options["clock"].advance(0.1, step=0.05)
             state = await elsewhere.get(task)
         assert state["status"] == "cancelled"
-        assert work.stopped
+        assert tools.stopped
         assert state["ttlMs"] >= Retention().ttl * 1000
 
 
 @pytest.mark.requirement("tasks.no-progress-on-listen", era="2026")
 async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = (await client.task("slow", token="t"))["taskId"]
-        await until(lambda: work.runs == 1)
+        task = (await client.task("wait", token="t"))["taskId"]
+        await until(lambda: tools.runs == 1)
         wanted = {
             "notifications": {
                 "taskIds": [task, "unknown", 7, [], {}, task],
@@ -347,16 +319,16 @@ async def test_a_listener_hears_of_its_tasks_until_they_end() -> None:
         assert first["method"] == "notifications/tasks"
         assert first["params"]["_meta"] == {f"{META}subscriptionId": "ear"}
         assert (first["params"]["taskId"], first["params"]["status"]) == (task, "working")
-        work.go.set()
+        tools.gate.open()
         await wire.clock.advance(2, step=0.25)
         while (news := await ear.message())["params"]["status"] == "working":
             pass
-        assert news["params"]["result"]["content"][0]["text"] == "done"
+        assert news["params"]["result"]["content"][0]["text"] == "run 1"
 
 
 @pytest.mark.requirement("tasks.notifications", era="2026")
 async def test_a_listener_without_the_extension_hears_of_no_tasks() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         wanted = {"notifications": {"taskIds": ["x"]}}
         answer = await Modern(wire).request("subscriptions/listen", wanted)
         assert (await answer.json())["error"]["code"] == -32021
@@ -364,18 +336,11 @@ async def test_a_listener_without_the_extension_hears_of_no_tasks() -> None:
 
 @pytest.mark.requirement("tasks.required", era="2026")
 async def test_a_tool_may_never_or_always_be_handed_over() -> None:
-    mcp = Headway("options")
-    go = asyncio.Event()
-
-    async def wait() -> str:
-        report(1, 2)
-        await go.wait()
-        return "done"
-
-    mcp.add_tool(wait, name="never", hand_over="never")
-    mcp.add_tool(wait, name="at_once", hand_over="at once")
-    mcp.add_tool(wait, name="soon", hand_over="500ms")
-    async with served(mcp, settings=Settings(hand_over=inf)) as wire:
+    tools = GatedTools()
+    tools.mcp.add_tool(tools.wait, name="never", hand_over="never")
+    tools.mcp.add_tool(tools.wait, name="at_once", hand_over="at once")
+    tools.mcp.add_tool(tools.wait, name="soon", hand_over="500ms")
+    async with served(tools.mcp, settings=Settings(hand_over=inf)) as wire:
         client = Client(wire)
         never = await client.call("never", token=1)
         await never.message()
@@ -384,27 +349,27 @@ async def test_a_tool_may_never_or_always_be_handed_over() -> None:
         await soon.message()
         await wire.clock.advance(1, step=0.25)
         assert (await soon.rest())[-1]["result"]["resultType"] == "task"
-        go.set()
-        assert text_of((await never.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await never.rest())[-1]) == "run 1"
 
 
 async def test_a_client_that_leaves_the_routing_header_out_is_served() -> None:
-    work = Work()
-    async with served(work.mcp, settings=AT_ONCE) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp, settings=AT_ONCE) as wire:
         client = Client(wire)
-        task = await client.task("slow")
+        task = await client.task("wait")
         body = client.body("tasks/get", {"taskId": task["taskId"]})
         answer = await (await client.post(body, {"Mcp-Name": None})).json()
         assert answer["result"]["taskId"] == task["taskId"]
-        work.go.set()
+        tools.gate.open()
 
 
 async def test_a_task_whose_client_vanished_ends_by_its_time_and_leaves_nothing() -> None:
-    work = Work()
+    tools = gated_tools()
     settings = Settings(timeout=600.0)
-    async with served(work.mcp, settings=settings) as wire:
+    async with served(tools.mcp, settings=settings) as wire:
         client = Client(wire)
-        task = await client.task("asks")
+        task = await client.task("ask")
         await client.questions(task["taskId"], 1)
         wire.cut_all()  # and nobody ever answers
         await wire.clock.advance(601, step=60)

@@ -6,59 +6,26 @@ from typing import Any
 import pytest
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import Context
-from pydantic import BaseModel
 from tests.kit.http import Answer
 from tests.kit.peers import Session, served, text_of
+from tests.kit.tools import GatedTools
 from tests.kit.waits import PATIENCE, until
 
-from headway import Headway, report
+from headway import Headway
 
 pytestmark = pytest.mark.anyio
 
 RELATED = "io.modelcontextprotocol/related-task"
 
 
-class Name(BaseModel):
-    name: str
+def gated_tools() -> GatedTools:
+    tools = GatedTools("wait", "ask", "fail", quick={"hand_over": "never"})
 
-
-class Work:
-    """Tools that wait until they are told to go on."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.runs = 0
-        self.stopped = 0
-        self.mcp = Headway("work")
-        self.mcp.add_tool(self.slow)
-        self.mcp.add_tool(self.asks)
-        self.mcp.add_tool(self.fails)
-        self.mcp.add_tool(self.inline, hand_over="never")
-        self.mcp.add_tool(self.only, needs_task=True)
-
-    async def slow(self) -> str:
-        self.runs += 1
-        report(37, 120, "Hashing setup.py")
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.stopped += 1
-            raise
-        return "done"
-
-    async def asks(self, ctx: Context[Any, Any]) -> str:
-        answer = await ctx.elicit("Who are you?", Name)
-        return f"Hello {answer.data.name}" if answer.action == "accept" else answer.action
-
-    async def fails(self) -> str:
-        raise ValueError("no such table")
-
-    async def inline(self) -> str:
-        return "inline"
-
-    async def only(self) -> str:
+    async def only() -> str:
         return "as a task"
+
+    tools.mcp.add_tool(only, needs_task=True)
+    return tools
 
 
 async def call(session: Session, tool: str, **options: Any) -> Answer:
@@ -89,32 +56,32 @@ async def status(session: Session, task: dict[str, Any], expected: str) -> dict[
 
 @pytest.mark.requirement("tasks-2025.created", "tasks-2025.fields", "tasks-2025.result", era="2025")
 async def test_a_call_asks_for_a_task_and_its_result_is_fetched() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        task = await begin(session, "slow", id="call", token="t")
+        task = await begin(session, "wait", id="call", token="t")
         assert task["status"] == "working"
         assert set(task) >= {"taskId", "createdAt", "lastUpdatedAt", "ttl", "pollInterval"}
         state = await get(session, task)
-        assert state["statusMessage"] == "37 of 120 \u00b7 Hashing setup.py"
+        assert state["statusMessage"] == "1 of 4 \u00b7 Hashing setup.py"
         waiting = asyncio.create_task(
             session.request("tasks/result", {"taskId": task["taskId"]}, id="r", token="r")
         )
         answer = await waiting
-        assert (await answer.message())["params"]["progress"] == 37
-        work.go.set()
+        assert (await answer.message())["params"]["progress"] == 1
+        tools.gate.open()
         last = (await answer.rest())[-1]
-        assert (last["id"], text_of(last)) == ("r", "done")
+        assert (last["id"], text_of(last)) == ("r", "run 1")
         assert last["result"]["_meta"][RELATED] == {"taskId": task["taskId"]}
         assert (await get(session, task))["status"] == "completed"
         again = await ask(session, "tasks/result", taskId=task["taskId"])
-        assert text_of(again) == "done"
-        assert work.runs == 1
+        assert text_of(again) == "run 1"
+        assert tools.runs == 1
 
 
 @pytest.mark.requirement("tasks-2025.capability", "tasks-2025.undeclared", era="2025")
 async def test_what_is_announced() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
         assert session.handshake["result"]["capabilities"]["tasks"] == {
             "cancel": {}, "requests": {"tools": {"call": {}}},
@@ -122,23 +89,23 @@ async def test_what_is_announced() -> None:
         listing = (await ask(session, "tools/list"))["result"]["tools"]
         support = {tool["name"]: tool["execution"]["taskSupport"] for tool in listing}
         assert support == {
-            "slow": "optional", "asks": "optional", "fails": "optional",
-            "inline": "forbidden", "only": "required",
+            "wait": "optional", "ask": "optional", "fail": "optional",
+            "quick": "forbidden", "only": "required",
         }  # fmt: skip
         older = await Session.open(wire, "2025-06-18")
         assert "tasks" not in older.handshake["result"]["capabilities"]
         tools = (await ask(older, "tools/list"))["result"]["tools"]
         assert not any("execution" in tool for tool in tools)
         assert (await ask(older, "tasks/get", taskId="x"))["error"]["code"] == -32601
-        ignored = await (await call(older, "inline")).outcome()
-        assert text_of(ignored) == "inline"
+        ignored = await (await call(older, "quick")).outcome()
+        assert text_of(ignored) == "at once"
 
 
 @pytest.mark.requirement("tasks-2025.support", era="2025")
 async def test_a_tool_that_is_none_or_has_to_be_one_says_so() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
-        refused = await (await call(session, "inline")).outcome()
+        refused = await (await call(session, "quick")).outcome()
         assert refused["error"]["code"] == -32601
         refused = await (await session.call("only")).outcome()
         assert "call it with 'task'" in refused["error"]["message"]
@@ -148,9 +115,9 @@ async def test_a_tool_that_is_none_or_has_to_be_one_says_so() -> None:
 
 @pytest.mark.requirement("tasks-2025.input", "tasks-2025.related", era="2025")
 async def test_a_question_is_asked_where_the_result_is_waited_for() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire, capabilities={"elicitation": {}})
-        task = await begin(session, "asks")
+        task = await begin(session, "ask")
         await status(session, task, "input_required")
         answer = await session.request("tasks/result", {"taskId": task["taskId"]})
         question = await answer.message()
@@ -162,9 +129,11 @@ async def test_a_question_is_asked_where_the_result_is_waited_for() -> None:
 
 @pytest.mark.requirement("tasks-2025.result", era="2025")
 async def test_a_tool_error_is_a_failed_task_with_a_result() -> None:
-    async with served(Work().mcp) as wire:
+    tools = gated_tools()
+    tools.gate.open()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        task = await begin(session, "fails")
+        task = await begin(session, "fail")
         await status(session, task, "failed")
         result = (await ask(session, "tasks/result", taskId=task["taskId"]))["result"]
         assert result["isError"] is True
@@ -172,14 +141,14 @@ async def test_a_tool_error_is_a_failed_task_with_a_result() -> None:
 
 @pytest.mark.requirement("tasks-2025.cancel", era="2025")
 async def test_a_task_is_cancelled_once() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        task = await begin(session, "slow")
-        await until(lambda: work.runs)
+        task = await begin(session, "wait")
+        await until(lambda: tools.runs)
         answer = await ask(session, "tasks/cancel", taskId=task["taskId"])
         assert answer["result"]["status"] == "cancelled"
-        assert work.stopped == 1
+        assert tools.stopped == 1
         again = await ask(session, "tasks/cancel", taskId=task["taskId"])
         assert again["error"]["code"] == -32602
         result = await ask(session, "tasks/result", taskId=task["taskId"])
@@ -195,7 +164,6 @@ class Tokens:
 
 @pytest.mark.requirement("tasks.unguessable", "tasks-2025.list", era="2025")
 async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> None:
-    work = Work()
     auth = AuthSettings.model_validate(
         {
             "issuer_url": "http://127.0.0.1",
@@ -203,15 +171,15 @@ async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> N
             "validate_token_resource": False,
         }
     )
-    mcp = Headway("known", auth=auth, token_verifier=Tokens())
-    mcp.add_tool(work.slow)
-    async with served(mcp) as wire:
+    server = Headway("known", auth=auth, token_verifier=Tokens())
+    tools = GatedTools("wait", server=server)
+    async with served(server) as wire:
         alice, again, bob = [
             await Session.open(wire, extra={"Authorization": f"Bearer {name}"})
             for name in ("alice", "alice", "bob")
         ]
         assert alice.handshake["result"]["capabilities"]["tasks"]["list"] == {}
-        ids = [(await begin(alice, "slow"))["taskId"] for _ in range(52)]
+        ids = [(await begin(alice, "wait"))["taskId"] for _ in range(52)]
         found: list[str] = []
         page = (await ask(again, "tasks/list"))["result"]
         while True:
@@ -224,50 +192,50 @@ async def test_tasks_are_listed_page_by_page_and_are_their_principals_own() -> N
         assert (await ask(bob, "tasks/get", taskId=ids[0]))["error"]["code"] == -32602
         wrong = await ask(alice, "tasks/list", cursor="nonsense")
         assert wrong["error"]["code"] == -32602
-        work.go.set()
+        tools.gate.open()
 
 
 @pytest.mark.requirement("tasks-2025.anonymous-list", era="2025")
 async def test_anonymous_callers_are_shown_no_list() -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
         assert (await ask(session, "tasks/list"))["error"]["code"] == -32601
 
 
 @pytest.mark.requirement("progress.task", "tasks-2025.related", era="2025")
 async def test_what_is_said_of_a_task_names_it() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
         own = await session.get()
-        task = await begin(session, "slow", token="t")
+        task = await begin(session, "wait", token="t")
         told = await own.message()
         assert told["params"]["progressToken"] == "t"
         assert told["params"]["_meta"][RELATED] == {"taskId": task["taskId"]}
-        assert (told["params"]["progress"], told["params"]["message"]) == (37, "Hashing setup.py")
+        assert (told["params"]["progress"], told["params"]["message"]) == (1, "Hashing setup.py")
         answer = await session.request("tasks/result", {"taskId": task["taskId"]}, token="r")
-        work.go.set()
+        tools.gate.open()
         messages = await answer.rest()
-        assert text_of(messages[-1]) == "done"
+        assert text_of(messages[-1]) == "run 1"
         last = await own.message()
-        assert last["params"]["progress"] == last["params"]["total"] == 120
+        assert last["params"]["progress"] == last["params"]["total"] == 4
 
 
 async def test_a_task_outlives_its_session() -> None:
-    work = Work()
-    async with served(work.mcp) as wire:
+    tools = gated_tools()
+    async with served(tools.mcp) as wire:
         session = await Session.open(wire)
-        task = await begin(session, "slow")
+        task = await begin(session, "wait")
         await (await session.delete()).body()
-        work.go.set()
+        tools.gate.open()
         other = await Session.open(wire)
-        assert text_of(await ask(other, "tasks/result", taskId=task["taskId"])) == "done"
+        assert text_of(await ask(other, "tasks/result", taskId=task["taskId"])) == "run 1"
 
 
 @pytest.mark.requirement("tasks-2025.unknown", era="2025")
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/result", "tasks/cancel"])
 async def test_an_unknown_task_is_one_answer(method: str) -> None:
-    async with served(Work().mcp) as wire:
+    async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
         for name in ("x", "../x", "a/b", ""):
             error = (await ask(session, method, taskId=name))["error"]

@@ -8,15 +8,11 @@ from typing import Any
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel
+from tests.kit.tools import Name
 
 from headway import Headway, attempt, earlier_parts, log, part, track
 
 mcp = Headway("works")
-
-
-class Name(BaseModel):
-    name: str
 
 
 def write(place: str, name: str, text: str = "x") -> None:

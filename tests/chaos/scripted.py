@@ -18,7 +18,7 @@ def message(number: int) -> bytes:
     return b'id: %d\nevent: message\ndata: {"n": %d}\n\n' % (number, number)
 
 
-class Site:
+class ScriptedServer:
     """Answers each request with what `answer` says."""
 
     def __init__(self, answer: Callable[[Say], Awaitable[None]]) -> None:
@@ -39,7 +39,7 @@ class Site:
         except OSError:
             self._ended("reset")
         except asyncio.CancelledError:
-            pass  # the site closes
+            pass  # the server closes
         finally:
             writer.transport.abort()
             for answer in answers:
@@ -73,17 +73,19 @@ class Site:
 
 
 @asynccontextmanager
-async def saying(answer: Callable[[Say], Awaitable[None]]) -> AsyncGenerator[tuple[Site, str]]:
+async def saying(
+    answer: Callable[[Say], Awaitable[None]],
+) -> AsyncGenerator[tuple[ScriptedServer, str]]:
     """A server, and its URL."""
-    site = Site(answer)
-    listener = await asyncio.start_server(site.serve, "127.0.0.1", 0)
+    server = ScriptedServer(answer)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     try:
-        yield site, f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
+        yield server, f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
     finally:
         listener.close()
-        for task in list(site.tasks):
+        for task in list(server.tasks):
             task.cancel()
-        await asyncio.gather(*site.tasks, return_exceptions=True)
+        await asyncio.gather(*server.tasks, return_exceptions=True)
 
 
 async def ten(say: Say) -> None:

@@ -43,7 +43,7 @@ def reply(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
     return head.encode() + body
 
 
-class Site:
+class RawServer:
     """A server that notes the requests it gets, and answers each connection once."""
 
     def __init__(self, answer: Answer | None) -> None:
@@ -78,16 +78,16 @@ class Site:
         return [line.split(": ", 1)[1] for line in lines if line.lower().startswith(name + ":")]
 
 
-Start = Callable[..., Awaitable[Site]]
+Start = Callable[..., Awaitable[RawServer]]
 
 
 @asynccontextmanager
-async def sites() -> AsyncGenerator[Start]:
+async def raw_servers() -> AsyncGenerator[Start]:
     """Start servers, each with its answer; all end with the block."""
     servers: list[asyncio.Server] = []
 
-    async def start(answer: Answer | None = None, tls: ssl.SSLContext | None = None) -> Site:
-        made = Site(answer)
+    async def start(answer: Answer | None = None, tls: ssl.SSLContext | None = None) -> RawServer:
+        made = RawServer(answer)
         server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
         made.port = server.sockets[0].getsockname()[1]
         servers.append(server)

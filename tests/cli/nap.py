@@ -1,0 +1,42 @@
+"""A call of the example's `nap`, made in a thread."""
+
+import threading
+
+import httpx2
+from tests.kit.waits import PATIENCE
+
+HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
+
+
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+class NapCall(threading.Thread):
+    """A call of `nap`, whose answer is waited for."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        super().__init__()
+        self.url = url
+        self.body = {
+            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "nap", "arguments": {"seconds": seconds}, "_meta": ENVELOPE},
+        }  # fmt: skip
+        self.answer = ""
+
+    def run(self) -> None:
+        headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "nap"}
+        self.answer = httpx2.post(self.url, json=self.body, headers=headers, timeout=PATIENCE).text
+
+    def until_it_naps(self) -> None:
+        """Return when the tool is at work: `naps` counts it."""
+        body = {"jsonrpc": "2.0", "id": 2, "method": "tools/call"}
+        params = {"name": "naps", "arguments": {}, "_meta": ENVELOPE}
+        headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": "naps"}
+        for _ in range(1000):
+            answer = httpx2.post(self.url, json={**body, "params": params}, headers=headers)
+            if '"text":"1"' in answer.text:
+                return
+        raise AssertionError("the tool does not begin")
