@@ -146,10 +146,7 @@ class Crew:
         """Keep the workers at work until a signal ends it; returns the exit code."""
         loop = asyncio.get_running_loop()
 
-        def stop(number: int) -> None:
-            loop.call_soon_threadsafe(self._stop, number)
-
-        stop_on_signals(stop, stop)
+        stop_on_signals(self._stop, lambda number: loop.call_soon_threadsafe(self._stop, number))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
