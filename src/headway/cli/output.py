@@ -198,8 +198,8 @@ def never_wait() -> None:
     To be called before anything is loaded that might keep them. Files are left as they are: they
     are always read.
     """
-    sys.stdout = _queued(sys.stdout)
-    sys.stderr = _queued(sys.stderr)
+    sys.stdout = queued(sys.stdout)
+    sys.stderr = queued(sys.stderr)
 
 
 def drain(seconds: float) -> None:
@@ -209,7 +209,8 @@ def drain(seconds: float) -> None:
         queue.drain(max(0.0, limit - time.monotonic()))
 
 
-def _queued(stream: TextIO) -> TextIO:
+def queued(stream: TextIO) -> TextIO:
+    """Return a stream that writes to the same descriptor and waits for nobody."""
     try:
         descriptor = stream.fileno()
         if not _may_wait(descriptor):
