@@ -6,6 +6,7 @@ Also the target of real processes: `headway run tests/field/troubles.py:mcp`.
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Never
 
@@ -209,3 +210,12 @@ async def stop_the_loop() -> str:
 async def fail_deliberately() -> str:
     """Raise what an author raises for the model to read."""
     raise ToolError("there is no such city")
+
+
+@mcp.tool()
+async def hold(seconds: float) -> str:
+    """Hold the event loop."""
+    report(1, 2)
+    await asyncio.sleep(0.1)
+    time.sleep(seconds)  # noqa: ASYNC251 - that is the trouble
+    return "let go"

@@ -80,6 +80,9 @@ def capture_logging(
 class _ToRun(logging.Handler):
     """Hands a record to the run it was made for, if that wants it."""
 
+    only_listens = True
+    """For who asks whether a record is written anywhere."""
+
     def emit(self, record: logging.LogRecord) -> None:
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _is_alone(record):

@@ -147,10 +147,7 @@ class Crew:
         """Keep the workers at work until a signal ends it; returns the exit code."""
         loop = asyncio.get_running_loop()
 
-        def stop(number: int) -> None:
-            loop.call_soon_threadsafe(self._stop, number)
-
-        stop_on_signals(stop, stop)
+        stop_on_signals(self._stop, lambda number: loop.call_soon_threadsafe(self._stop, number))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
@@ -187,7 +184,9 @@ class Crew:
             code = await self._watch(member)
             self._members.discard(member)
             if self._stopping.is_set() or self._cannot_start(code):
-                self._codes.append(code if code >= 0 else 128 - code)
+                # One that was not ready knew no signal yet, and had nothing to finish.
+                ended = code if code >= 0 else 128 - code if member.is_ready else 0
+                self._codes.append(ended)
                 return
             failures = 0 if loop.time() - begun >= SETTLED else failures + 1
             report(f"worker {member.process.pid} ended ({_how(code)}); another one is started")

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Final, NoReturn
 
 from headway.cli.exits import report
+from headway.cli.output import drain
 
 Step = tuple[float, Callable[[], object]]
 """After how many seconds, and what is done then."""
 
 MOMENT: Final = 0.5
-"""Seconds for a last sentence."""
+"""Seconds for what was printed, where nobody reads it."""
 
 EXIT_FUNCTIONS: Final = 5.0
 """Seconds that functions get which were registered for the exit (`atexit`)."""
@@ -55,12 +56,14 @@ class Deadline:
 
 def give_up(limit: float) -> NoReturn:
     """Say that the orderly way took longer than `limit` seconds, and end the process."""
-    text = f"something did not end within {limit:g} s; the process ends without it"
-    # What hangs may be stderr.
-    saying = threading.Thread(target=report, args=(text,), daemon=True)
-    saying.start()
-    saying.join(MOMENT)
-    os._exit(1)
+    report(f"something did not end within {limit:g} s; the process ends without it")
+    exit_at_once(1)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process, with what was printed and with nothing else."""
+    drain(MOMENT)
+    os._exit(code)
 
 
 def leave(code: int) -> NoReturn:
@@ -77,7 +80,7 @@ def leave(code: int) -> NoReturn:
         with suppress(BaseException):  # it has written to stderr what they raise
             run_exit_functions()
     _flush()
-    os._exit(code)
+    exit_at_once(code)
 
 
 def _flush() -> None:

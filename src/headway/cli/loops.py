@@ -8,7 +8,6 @@ any code can call its `stop`. Here the loop is started again where it was: what 
 import asyncio
 import importlib.util
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -16,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from headway.cli.ending import Deadline
+from headway.cli.ending import Deadline, exit_at_once
 from headway.engine import current_run
 from headway.engine.failures import describe
 from headway.errors import SetupError
@@ -44,12 +43,13 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") 
         SetupError: There is no such loop here.
     """
     runner = asyncio.Runner(loop_factory=factory_of(loop))
+    others = set(threading.enumerate())
     try:
         return _run_to_its_end(runner, main)
     finally:
-        deadline = Deadline((LAST, partial(os._exit, 1)))
+        deadline = Deadline((LAST, partial(exit_at_once, 1)))
         deadline.begin()
-        _close(runner)
+        _close(runner, others)
         deadline.cancel()
 
 
@@ -93,7 +93,7 @@ def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
     setattr(loop, "stop", told)  # noqa: B010 - a method of this one loop
 
 
-def _close(runner: asyncio.Runner) -> None:
+def _close(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
     """Cancel what is left, and let go of the loop unless somebody would be waited for."""
     loop = runner.get_loop()
     left = asyncio.all_tasks(loop)
@@ -102,13 +102,9 @@ def _close(runner: asyncio.Runner) -> None:
     if left:
         with suppress(BaseException):  # what they end with has nobody to tell
             loop.run_until_complete(asyncio.wait(left, timeout=MOMENT))
-    if not asyncio.all_tasks(loop) and not _has_threads():
+    has_threads = any(not each.daemon for each in threading.enumerate() if each not in others)
+    if not asyncio.all_tasks(loop) and not has_threads:
         runner.close()
-
-
-def _has_threads() -> bool:
-    main = threading.main_thread()
-    return any(not thread.daemon for thread in threading.enumerate() if thread is not main)
 
 
 # Which one

@@ -109,6 +109,7 @@ async def _served(target: str) -> AsyncGenerator[str]:
     # Stdout is for the result of the call, whatever the target prints.
     with redirect_stdout(sys.stderr):
         loaded = load(target)
+        logs.reassure()
         async with serving(asgi(loaded.server, journal="memory:"), grace=GRACE) as origin:
             yield f"{origin}/mcp"
 

@@ -5,16 +5,13 @@ signal, everything that the server started has to be gone within 5 seconds. The 
 tried first, and a thread that depends on nobody else sees that it does not take too long.
 """
 
-import asyncio
 import logging
-import os
 import signal
 import sys
-from contextlib import suppress
 from functools import partial
 
 from headway.cli.children import end_children, end_children_within, kill_children
-from headway.cli.ending import Deadline
+from headway.cli.ending import Deadline, exit_at_once
 from headway.cli.exits import report, root_of, start_failure
 from headway.cli.loops import LoopName, run
 from headway.cli.signals import stop_on_signals
@@ -47,7 +44,7 @@ SWITCH_INTERVAL = 0.0005
 def leave_at_once(code: int) -> None:
     """End the process and its children here and now; the journal is safe against this."""
     kill_children()
-    os._exit(code)
+    exit_at_once(code)
 
 
 def serve_pipe(
@@ -94,14 +91,11 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
         is_ready = True
         report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
-    loop = asyncio.get_running_loop()
-
-    def stop(_number: int) -> None:
-        deadline.begin()
-        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
-            loop.call_soon_threadsafe(pipe.end)
-
-    stop_on_signals(stop, lambda number: leave_at_once(128 + number))
+    stop_on_signals(
+        lambda _number: pipe.end(),
+        lambda number: leave_at_once(128 + number),
+        at_once=deadline.begin,
+    )
     try:
         await app.serve_pipe(pipe, ready=ready)
     except Exception as error:

@@ -27,7 +27,7 @@ def run(
     log_level: options.LogLevel = "info",
 ) -> int:
     """Serve an MCP server unchanged: MCPServer, lowlevel Server, FastMCP 4, Headway."""
-    from headway.cli import logs, start
+    from headway.cli import logs, output, start
     from headway.cli import target as targets
 
     streams = options.streams(context, stdio=stdio)
@@ -41,8 +41,10 @@ def run(
         values=set_,
         stateless=stateless,
     )
+    output.never_wait()
     logs.configure(log_level)
     loaded = targets.load(target)
+    logs.reassure()
     return start.start(
         loaded.server,
         journal=journal or options.own_journal(loaded.identity, stdio=stdio),

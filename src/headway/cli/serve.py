@@ -60,7 +60,7 @@ def serve(
     log_level: options.LogLevel = "info",
 ) -> int:
     """Serve the ready-made tools: long-running work on the files below the roots."""
-    from headway.cli import logs, start
+    from headway.cli import logs, output, start
     from headway.tools import build
     from headway.tools.config import Config, load
 
@@ -75,6 +75,7 @@ def serve(
         values=set_,
         stateless=stateless,
     )
+    output.never_wait()
     logs.configure(log_level)
     chosen = Config() if config is None else load(config)
     roots = [path.resolve() for path in root or chosen.roots or [Path()]]

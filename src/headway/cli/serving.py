@@ -21,7 +21,7 @@ import uvicorn
 
 from headway.cli.connections import Connection, Doorkeeper, protocol
 from headway.cli.door import close_door
-from headway.cli.ending import Deadline, give_up
+from headway.cli.ending import Deadline, exit_at_once, give_up
 from headway.cli.exits import report, root_of, start_failure
 from headway.cli.loops import LoopName, run
 from headway.cli.signals import stop_on_signals
@@ -175,7 +175,7 @@ class _Lifespan:
 
         try:
             await self.app(scope, watched_receive, watched_send)
-        except Exception as error:  # noqa: BLE001 - told with its traceback
+        except Exception as error:  # noqa: BLE001 - the server's own code: it may raise anything
             self.failure = _lifespan_failure(root_of(error), phase, is_told=is_told)
         if self.failure is not None and (phase == "startup" or is_told):
             await send({"type": f"lifespan.{phase}.failed", "message": ""})
@@ -312,18 +312,13 @@ def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
     deadline = Deadline((limit, partial(give_up, limit)))
     stopping: list[asyncio.Task[None]] = []
 
-    def begin() -> None:
+    def begin(_number: int) -> None:
         if is_alone:
             report("finishing what runs; Ctrl+C again stops at once")
         stopping.append(loop.create_task(server.stop()))
 
-    def stop(_number: int) -> None:
-        deadline.begin()
-        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
-            loop.call_soon_threadsafe(begin)
-
     # Whatever hangs cannot be trusted to end; the journal is safe against this.
-    stop_on_signals(stop, lambda number: os._exit(128 + number))
+    stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
 
 
 async def _serve(

@@ -45,7 +45,7 @@ def worker(
     log_level: options.LogLevel = "info",
 ) -> None:
     """Execute the runs that servers on the same journal in Redis leave to workers."""
-    from headway.cli import logs
+    from headway.cli import logs, output
     from headway.cli import target as targets
 
     if journal is None:
@@ -62,8 +62,10 @@ def worker(
         clients=None,
         values=set_,
     )
+    output.never_wait()
     logs.configure(log_level)
     loaded = targets.load(target)
+    logs.reassure()
     from headway.cli.working import work_until_stopped
     from headway.workers import Worker
 

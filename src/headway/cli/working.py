@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
-from headway.cli.ending import Deadline, give_up
+from headway.cli.ending import Deadline, exit_at_once, give_up
 from headway.cli.exits import report, start_failure
 from headway.cli.loops import LoopName, run
 from headway.cli.signals import stop_on_signals
@@ -84,19 +83,14 @@ async def _drain(worker: Worker, grace: float) -> None:
 
 def _stopped_by_signals(limit: float) -> asyncio.Event:
     """Set at the first signal; the second one ends the process, and so do `limit` seconds."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    stopped = asyncio.Event()
     deadline = Deadline((limit, partial(give_up, limit)))
 
-    def begin() -> None:
+    def begin(_number: int) -> None:
         report("finishing what runs; Ctrl+C again stops at once")
         stopped.set()
 
-    def stop(_number: int) -> None:
-        deadline.begin()
-        with suppress(RuntimeError):  # the loop is closed: the end is near anyway
-            loop.call_soon_threadsafe(begin)
-
-    stop_on_signals(stop, lambda number: os._exit(128 + number))
+    stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
     return stopped
 
 

@@ -1,0 +1,232 @@
+"""What a serving process prints and logs: nobody waits for whoever reads it.
+
+A client may start a server and never read its stderr, a supervisor's pipe may stand still, a
+terminal may be paused or its connection gone. A write to such a descriptor waits, and on the event
+loop's thread all calls wait with it. So `sys.stdout` and `sys.stderr` write what is taken at once,
+and put the rest into a queue for a thread: of `print`, `logging`, `warnings` and tracebacks alike.
+The queue has a limit; what is printed beyond it is dropped, and how much that was is said when
+there is room again.
+
+Native code and child processes have the descriptors themselves, and wait for themselves.
+"""
+
+import io
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TextIO, cast
+
+from typing_extensions import Buffer
+
+MOST: Final = 1024 * 1024
+"""Bytes that may wait to be written: a few thousand lines."""
+
+CHUNK: Final = 64 * 1024
+"""Bytes written at once: a pipe takes about as many."""
+
+TERMINAL_MOMENT: Final = 0.05
+"""Seconds that a flush waits where a person looks on, so that a prompt comes behind its text."""
+
+
+class Queue(io.RawIOBase):
+    """A descriptor that takes what it can at once, the rest by a thread. From any thread.
+
+    In a process that is forked from this one there is no such thread: there it writes itself.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        self._is_terminal = os.isatty(descriptor)
+        self._take = _without_waiting(descriptor)
+        self._state = threading.Condition(threading.RLock())
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._dropped = 0  # lines
+        self._writer: threading.Thread | None = None
+        self._is_late = False  # the last flush was not there in time
+        self._is_broken = False
+        self._owner = os.getpid()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def writable(self) -> bool:
+        """As of every stream that can be written."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor; children of this process may be given it."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+        return self._is_terminal
+
+    def write(self, data: Buffer, /) -> int:
+        """Have it written; what is more than `MOST` bytes then is dropped and counted."""
+        chunk = bytes(data)
+        if self._owner != os.getpid():
+            _write(self._descriptor, chunk)
+            return len(chunk)
+        with self._state:
+            rest = self._write_at_once(chunk)
+            if not rest or self._is_broken:
+                return len(chunk)
+            if self._size + len(rest) > MOST:
+                self._dropped += max(1, rest.count(b"\n"))
+                return len(chunk)
+            self._add(rest)
+        return len(chunk)
+
+    def _write_at_once(self, chunk: bytes) -> bytes:
+        """Write what can be written without waiting, where nothing waits; gives the rest."""
+        if self._size or self._is_broken or self._take is None:
+            return chunk
+        try:
+            return chunk[self._take(chunk) :]
+        except BlockingIOError:
+            return chunk
+        except OSError:
+            self._is_broken = True
+            return b""
+
+    def _add(self, chunk: bytes) -> None:
+        self._pending.append(chunk)
+        self._size += len(chunk)
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_all, daemon=True)
+            self._writer.name = "headway-output"
+            self._writer.start()
+        self._state.notify_all()
+
+    def flush(self) -> None:
+        """Wait for nobody, or on a terminal for a moment."""
+        if self._is_terminal and not self._is_late and not self.closed:
+            self._is_late = not self.drain(TERMINAL_MOMENT)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until all is written, but no longer than that; gives whether it is."""
+        if self._owner != os.getpid():
+            return True
+        limit = time.monotonic() + seconds
+        with self._state:
+            while self._size and not self._is_broken:
+                left = limit - time.monotonic()
+                if left <= 0:
+                    return False
+                self._state.wait(left)
+        return True
+
+    def _write_all(self) -> None:
+        while True:
+            with self._state:
+                while not self._pending:
+                    self._state.wait()
+                chunk = b"".join(self._pending)
+                self._pending.clear()
+            try:
+                _write(self._descriptor, chunk)
+            except OSError:
+                self._drop_all()
+                return
+            self._make_room(len(chunk))
+
+    def _make_room(self, written: int) -> None:
+        with self._state:
+            self._size -= written
+            self._is_late = False
+            if self._dropped:
+                text = f"headway: {self._dropped} lines were dropped here: nobody read them\n"
+                self._dropped = 0
+                self._add(text.encode())
+            self._state.notify_all()
+
+    def _drop_all(self) -> None:
+        """Nobody can read it any more."""
+        with self._state:
+            self._is_broken = True
+            self._pending.clear()
+            self._size = 0
+            self._state.notify_all()
+
+    def _begin_anew(self) -> None:
+        # The lock may have been held, and what waits is the parent's to write.
+        self._state = threading.Condition(threading.RLock())
+        self._pending.clear()
+        self._size = 0
+
+
+def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
+    """What writes as much as there is room for, and raises `BlockingIOError` where there is none.
+
+    That a descriptor does not wait is a property of the open file, which others have as well: a
+    terminal would begin to fail for everybody. So the file is opened once more, where the system
+    can do that.
+    """
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        own = socket.socket(fileno=os.dup(descriptor))
+        return lambda data: own.send(data, socket.MSG_DONTWAIT)
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        again = os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:
+        return None
+    return lambda data: os.write(again, data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest[:CHUNK]) :]
+        except BlockingIOError:  # whoever made the pipe wants it so
+            select.select([], [descriptor], [])
+
+
+_queues: list[Queue] = []
+
+
+def never_wait() -> None:
+    """Have `sys.stdout` and `sys.stderr` wait for nobody from now on.
+
+    To be called before anything is loaded that might keep them. Files are left as they are: they
+    are always read.
+    """
+    sys.stdout = queued(sys.stdout)
+    sys.stderr = queued(sys.stderr)
+
+
+def drain(seconds: float) -> None:
+    """Wait until all that was printed is written, but no longer than that."""
+    limit = time.monotonic() + seconds
+    for queue in _queues:
+        queue.drain(max(0.0, limit - time.monotonic()))
+
+
+def queued(stream: TextIO) -> TextIO:
+    """Return a stream that writes to the same descriptor and waits for nobody."""
+    try:
+        descriptor = stream.fileno()
+        if not _may_wait(descriptor):
+            return stream
+        stream.flush()
+    except (OSError, ValueError, AttributeError):  # none, closed, or somebody's own object
+        return stream
+    queue = Queue(descriptor, getattr(stream, "name", ""))
+    _queues.append(queue)
+    binary = cast("Any", queue)  # it has all that a text stream asks for
+    return io.TextIOWrapper(
+        binary, stream.encoding, stream.errors, line_buffering=True, write_through=True
+    )
+
+
+def _may_wait(descriptor: int) -> bool:
+    found = os.fstat(descriptor)
+    is_null = os.path.samestat(found, Path(os.devnull).stat())
+    return not stat.S_ISREG(found.st_mode) and not is_null
