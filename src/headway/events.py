@@ -16,11 +16,14 @@ that of a key by which one is found (`Claimed` to `Released`), a 2025 session's 
 on which one process tells all (`Alive`, and what is in `notices`).
 """
 
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
+from headway.jsonable import decode_json as decode_json
+from headway.jsonable import encode_json as encode_json
+from headway.jsonable import exact, without_surrogates
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 
 if TYPE_CHECKING:
@@ -376,25 +379,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     event: Event
 
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=exact)
 _entries = msgspec.json.Decoder(list[Entry])
-
-
-def encode_json(value: object) -> Raw:
-    """Any JSON value as bytes. A lone surrogate (a file name can hold one) becomes U+FFFD.
-
-    Raises:
-        TypeError: The value is not JSON and nothing JSON can be made of it.
-    """
-    try:
-        return Raw(_encoder.encode(value))
-    except UnicodeEncodeError:
-        return Raw(_encoder.encode(_without_surrogates(value)))
-
-
-def decode_json(data: Raw | bytes) -> Any:
-    """The value that `data` encodes."""
-    return msgspec.json.decode(data)
 
 
 def encode_entries(entries: list[Entry]) -> bytes:
@@ -430,22 +416,9 @@ def size_of(event: Event) -> int:
 def encodable(event: Event) -> Event:
     """The same event with U+FFFD for each lone surrogate in its texts."""
     fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
-    texts = {name: _without_surrogates(value) for name, value in fields if isinstance(value, str)}
+    texts = {name: without_surrogates(value) for name, value in fields if isinstance(value, str)}
     return msgspec.structs.replace(event, **texts)
 
 
 def _clean(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, event=encodable(entry.event))
-
-
-def _without_surrogates(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        items = cast("dict[object, object]", value).items()
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(item) for item in cast("list[object]", value)]
-    if isinstance(value, Struct):
-        return _without_surrogates(msgspec.to_builtins(value))
-    return value

@@ -90,10 +90,13 @@ def _call(low: Server[Any], inner: Handler) -> Handler:
 
 async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool) -> CallToolResult:
     match arguments:
-        case {"run_id": str(handle), **more} if isinstance(more.get("stop", False), bool):
+        case {"run_id": str(handle), **more} if _is_stop(more):
             run_id, after = parse_handle(handle)
         case _:
-            return _error("Give run_id as the earlier answer has it, and stop as true or false")
+            return _error(
+                "Give run_id as the earlier answer has it, and stop as true or false; "
+                "there are no other arguments"
+            )
     try:
         stream = await run.engine.keys.place_of(run, run_id)
         if arguments.get("stop"):
@@ -107,6 +110,10 @@ async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool)
         )
     except JournalError:
         return _error("The run cannot be read at the moment; try again in a few seconds")
+
+
+def _is_stop(more: Mapping[str, object]) -> bool:
+    return not more.keys() - {"stop"} and isinstance(more.get("stop", False), bool)
 
 
 async def _stop(run: Run, stream: str) -> CallToolResult:

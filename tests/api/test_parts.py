@@ -72,6 +72,9 @@ PARTS: list[tuple[object, object]] = [
     ("a\ud800", "a\ufffd"),
     (Data(1, "a\ud800"), {"size": 1, "inner": "a\ufffd"}),
     ([Model(fileName="a\ud800")], [{"fileName": "a\ufffd", "note": None}]),
+    ((item for item in "ab"), ["a", "b"]),
+    (ValueError("x"), "x"),
+    (1j, "1j"),
 ]
 
 BLOCKS: list[tuple[object, dict[str, Any]]] = [
@@ -135,9 +138,6 @@ def endless() -> list[object]:
         (Model.model_construct(file_name=Odd()), "Odd"),
         (Odd, "type"),
         (lambda: 1, "function"),
-        ((item for item in "ab"), "generator"),
-        (ValueError("x"), "ValueError"),
-        (1j, "complex"),
         ({(1, 2): 3}, "dict"),
         (endless(), "contains itself"),
         (["a\ud800", Odd()], "Odd"),

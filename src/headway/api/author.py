@@ -20,7 +20,9 @@ from mcp_types import (
 
 from headway.api.generators import as_tool
 from headway.api.in_process import InProcess, Lifespan
+from headway.api.output import log
 from headway.api.own_ways import ServesItself
+from headway.api.results import ToolMetadata, prepared, settled
 from headway.api.together import told_together
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
@@ -57,6 +59,13 @@ class RunBoundContext(Context[Any, Any]):
         run.report(progress, total, message)
         await run.breathe()
 
+    async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
+        """As in the SDK; `data` is anything that `headway.log` takes."""
+        if current_run.get() is None:
+            await super().log(level, data, logger_name=logger_name)  # pyright: ignore[reportDeprecated]
+        else:
+            log(data, level, logger=logger_name)
+
 
 class Headway(ServesItself):
     """An `MCPServer` whose tools may say how they want to be run.
@@ -74,6 +83,8 @@ class Headway(ServesItself):
         # Outside of all others, as what serves it over HTTP is.
         self.middleware.insert(0, in_process.middleware)
         self._with_context: set[str] = set()
+        for tool in self._tool_manager.list_tools():  # those of `tools=`
+            self._prepare(tool.name, ignore_unknown=False)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -109,9 +120,10 @@ class Headway(ServesItself):
         needs_task: bool = False,
         where: Literal["here", "worker"] | None = None,
         queue: str = DEFAULT_QUEUE,
+        ignore_unknown: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
-        fn = as_tool(fn)
+        fn = settled(as_tool(fn))
         options = _options(
             name or fn.__name__,
             timeout=timeout,
@@ -131,9 +143,17 @@ class Headway(ServesItself):
         description = description or inspect.getdoc(fn)
         super().add_tool(fn, name, title, description, annotations, icons, meta, structured_output)
         name = name or fn.__name__
+        self._prepare(name, ignore_unknown=ignore_unknown)
         self.tool_options[name] = options
         if find_context_parameter(fn) is not None:
             self._with_context.add(name)
+
+    def _prepare(self, name: str, *, ignore_unknown: bool) -> None:
+        """Give a registered tool Headway's rules for what goes in and out."""
+        tool = self._tool_manager.get_tool(name)
+        if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
+            made = prepared(tool.fn_metadata, ignores_unknown=ignore_unknown)
+            tool.fn_metadata, tool.parameters = made
 
     def tool(
         self,
@@ -154,6 +174,7 @@ class Headway(ServesItself):
         needs_task: bool = False,
         where: Literal["here", "worker"] | None = None,
         queue: str = DEFAULT_QUEUE,
+        ignore_unknown: bool = False,
     ) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
 
@@ -185,6 +206,8 @@ class Headway(ServesItself):
                 Redis; `here`: by the server that accepts it. As the server's setting says when left
                 out. On a journal that workers cannot share everything is executed here.
             queue: The queue in which its runs wait for a worker: workers serve those they are told.
+            ignore_unknown: Drop arguments that the tool does not have, as the SDK does, instead of
+                refusing the call with their names. Also of the models that an argument is made of.
 
         Raises:
             SetupError: An option makes no sense, or two of them contradict each other.
@@ -197,6 +220,7 @@ class Headway(ServesItself):
                 fn, name, title, description, annotations, icons, meta, structured_output,
                 timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
                 detached=detached, restart=restart, needs_task=needs_task, where=where, queue=queue,
+                ignore_unknown=ignore_unknown,
             )  # fmt: skip
             return fn
 

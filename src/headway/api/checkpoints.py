@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from headway.api.encoding import encode, plain
+from headway.encoding import encode, plain
 from headway.engine import Run, current_run
 from headway.engine.checkpoints import Checkpoints, place_in
 from headway.engine.stopping import TAKEN_OVER

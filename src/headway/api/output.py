@@ -1,15 +1,16 @@
 """What a tool has to say while it works: `part` and `log`."""
 
-from headway.api.encoding import encode, loggable
 from headway.api.unheard import warn_unheard
+from headway.encoding import encode, loggable
 from headway.engine import current_run
+from headway.jsonable import exact_text
 from headway.protocol.eras import LOG_LEVELS
 
 
 def log(data: object, level: str = "info", *, logger: str | None = None) -> None:
     """Send a log message to the client, if it wants messages of this level.
 
-    `data` is text or anything `part` takes; what JSON cannot hold is sent as its `str`.
+    `data` is anything that `part` takes; what JSON cannot hold is sent as its `str`.
 
     Raises:
         ValueError: `level` is none of MCP's eight levels.
@@ -21,16 +22,19 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
     if run is None:
         warn_unheard("log")
     else:
-        run.log(level, loggable(data), logger)
+        name = None if logger is None else exact_text(logger)
+        run.log(exact_text(level), loggable(data), name)
 
 
 def part(value: object) -> None:
     """Give out a partial result: it is an entry of the run at once, for whoever follows it.
 
-    `value` is text, a number, a dict or a list, a dataclass, a pydantic model, a msgspec struct, a
-    content block of MCP (a text, an image, a resource link …), or an `Image` or `Audio` of the SDK
-    or FastMCP; also one inside the other. A block is sent as MCP has it in JSON, a path as text,
-    bytes as base64. The tool's return value stands for itself: parts are not added to it.
+    `value` is anything that JSON has a form for: text, numbers, dicts, lists and other collections,
+    iterators, dataclasses, pydantic models, msgspec structs, dates, paths, enums, numbers and
+    arrays of libraries; a content block of MCP (a text, an image, a resource link …), an `Image`
+    or `Audio` of the SDK or FastMCP; also one inside the other. Bytes are base64, NaN is null.
+    Results and checkpoints take the same. The tool's return value stands for itself: parts are
+    not added to it.
 
     Raises:
         TypeError: JSON cannot hold the value.

@@ -25,6 +25,7 @@ import msgspec
 from headway.engine.failures import describe
 from headway.engine.recorder import Recorder
 from headway.events import Event, encodable
+from headway.jsonable import exact
 
 SAID = b"s"
 """Something that the function says: an event as JSON."""
@@ -207,4 +208,4 @@ class Relay(Recorder):
             end()  # nobody is there to hear it
 
 
-_encode: Any = msgspec.json.Encoder().encode
+_encode: Any = msgspec.json.Encoder(enc_hook=exact).encode

@@ -1,10 +1,13 @@
 """A tool's arguments: from `key=value` and its schema to JSON, checked before anything is sent."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from headway.cli.exits import Refused
+
+if TYPE_CHECKING:
+    from headway.api.fitting import Mistake
 
 Schema = Mapping[str, Any]
 
@@ -14,12 +17,9 @@ SHOWN = 3
 _ANY: frozenset[str] = frozenset()
 _OPEN = {"additionalProperties", "patternProperties", "anyOf", "oneOf", "allOf", "$ref"}
 """Words of a schema that may allow more than its own properties."""
+_CLOSED = {"additionalProperties", "propertyNames", "unevaluatedProperties"}
+"""Words of a schema that may allow no more than its own properties."""
 _TEXT: frozenset[str] = frozenset({"string"})
-
-
-class _Mistake(Protocol):
-    message: str
-    absolute_path: Iterable[object]
 
 
 def collect(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[str, Any]:
@@ -43,12 +43,30 @@ def collect(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[
             raise Refused(f"{pair!r} is not key=value")
         if key in arguments:
             raise Refused(f"{key!r} is given twice; a list is one value, {key}='[1, 2]'")
-        if key not in properties and not schema.keys() & _OPEN:
-            # Servers drop what they do not know, and a misspelt option would be lost in silence.
+        if key not in properties and not _may_have_more(schema):
+            # Many servers drop what they do not know: a misspelt option would be lost in silence.
             takes = ", ".join(properties) or "none"
             raise Refused(f"there is no argument {key!r}, only {takes}; --json sends it anyway")
         arguments[key] = _value(text, types_of(properties.get(key, {}), schema))
     return arguments
+
+
+def _may_have_more(schema: Schema) -> bool:
+    return any(schema.get(word, False) is not False for word in _OPEN)
+
+
+def opened(schema: Any) -> Any:
+    """Return a schema that refuses no names: what is sent as it is, its server judges."""
+    if isinstance(schema, dict):
+        items = cast("dict[str, Any]", schema).items()
+        return {
+            word: opened(said)
+            for word, said in items
+            if word not in _CLOSED or (isinstance(said, dict) and word == "additionalProperties")
+        }
+    return (
+        [opened(each) for each in cast("list[Any]", schema)] if isinstance(schema, list) else schema
+    )
 
 
 def _object(document: str) -> dict[str, Any]:
@@ -131,28 +149,14 @@ def check(tool: str, arguments: Mapping[str, Any], schema: Schema) -> None:
     Raises:
         Refused: The arguments do not fit.
     """
-    mistakes = sorted(_mistakes(arguments, schema), key=lambda m: list(map(str, m.absolute_path)))
+    from headway.api.fitting import mistakes_in
+
+    mistakes = mistakes_in(arguments, schema)
     if mistakes:
         reasons = "; ".join(map(_sentence, mistakes[:SHOWN]))
         raise Refused(f"{tool} does not take these arguments: {reasons}")
 
 
-def _sentence(mistake: _Mistake) -> str:
-    where = ".".join(map(str, mistake.absolute_path))
-    return f"{where}: {mistake.message}" if where else mistake.message
-
-
-def _mistakes(arguments: Mapping[str, Any], schema: Schema) -> list[_Mistake]:
-    from jsonschema import SchemaError
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    validator_class: Any = validator_for(schema)
-    try:
-        validator_class.check_schema(schema)
-        # Against an empty registry, a reference never makes this machine fetch something.
-        empty: Registry[Any] = Registry()
-        return list(validator_class(schema, registry=empty).iter_errors(arguments))
-    except (SchemaError, Unresolvable):
-        return []
+def _sentence(mistake: "Mistake") -> str:
+    where = ".".join(map(str, mistake.path))
+    return f"{where}: {mistake.reason}" if where else mistake.reason

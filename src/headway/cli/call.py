@@ -103,7 +103,7 @@ async def _call(request: _Request) -> "CallToolResult":
 
 
 async def _checked_arguments(client: "Client", request: _Request) -> dict[str, Any]:
-    from headway.cli.arguments import check, collect
+    from headway.cli.arguments import check, collect, opened
     from headway.cli.peer import list_tools
 
     tools = {tool.name: tool for tool in await list_tools(client)}
@@ -112,7 +112,8 @@ async def _checked_arguments(client: "Client", request: _Request) -> dict[str, A
         there = f"it has {', '.join(tools)}" if tools else "it has none"
         raise Refused(f"{request.place} has no tool {request.tool!r}; {there}")
     arguments = collect(request.pairs, request.document, tool.input_schema)
-    check(request.tool, arguments, tool.input_schema)
+    is_ours = request.document is None
+    check(request.tool, arguments, tool.input_schema if is_ours else opened(tool.input_schema))
     return arguments
 
 

@@ -14,8 +14,10 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import ProgressToken, RequestId
 
+from headway.encoding import loggable
 from headway.engine.run import Run
 from headway.events import Event, Log, Notified, encode_json
+from headway.jsonable import exact_text
 
 
 class RunContext:
@@ -108,6 +110,7 @@ def as_event(method: str, params: Mapping[str, Any] | None) -> Event:
     """A notification as an event: a log message is one that its reader's level may hold back."""
     params = params or {}
     if method == "notifications/message":
-        data = encode_json(params.get("data"))
-        return Log(str(params.get("level", "info")), data, params.get("logger"))
+        data, logger = encode_json(loggable(params.get("data"))), params.get("logger")
+        name = None if logger is None else exact_text(logger)
+        return Log(str(params.get("level", "info")), data, name)
     return Notified(method, encode_json(dict(params)) if params else None)

@@ -17,6 +17,7 @@ from math import inf
 from typing import Final
 
 from headway.events import Progress
+from headway.jsonable import exact_text
 
 Message = str | Callable[[], str] | None
 
@@ -165,6 +166,8 @@ class Pacer:
         message = self._message
         if callable(message):
             message = self._message = message()
+        if message is not None and type(message) is not str:
+            message = self._message = exact_text(message)  # type hints do not stop anyone
         if message is not None and len(message) > self._longest:
             message = message[: self._longest - 1] + "…"
             self.cut += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from headway.encoding import Hook, to_json
 from headway.engine.run import Run
 from headway.engine.voice import size_of
 from headway.events import Completed, encode_json
@@ -25,7 +26,7 @@ def completed(run: Run, result: dict[str, Any], *, most: float) -> Completed:
     Raises:
         TypeError: It is not JSON.
     """
-    data = encode_json(result)
+    data = to_json(result, Hook())
     is_result = run.method == "tools/call" and result.get("resultType", "complete") == "complete"
     return Completed(_set_aside(run, result, data) if is_result and size_of(data) > most else data)
 

@@ -36,6 +36,7 @@ TOOL: Final[Mapping[str, Any]] = {
             },
         },
         "required": ["run_id"],
+        "additionalProperties": False,
     },
     "annotations": {"readOnlyHint": False, "idempotentHint": True, "openWorldHint": False},
 }

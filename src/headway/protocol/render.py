@@ -28,6 +28,7 @@ from headway.events import (
     encodable,
     encode_json,
 )
+from headway.jsonable import exact
 from headway.protocol.eras import Era, rank_of
 from headway.protocol.run_uris import META_KEY, uri_of
 
@@ -69,7 +70,7 @@ class _ErrorBody(Struct, omit_defaults=True):
     data: Any = None
 
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=exact).encode
 _NOTIFY_PROGRESS: Final = b'{"jsonrpc":"2.0","method":"notifications/progress","params":'
 _NOTIFY_LOG: Final = b'{"jsonrpc":"2.0","method":"notifications/message","params":'
 

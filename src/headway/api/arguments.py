@@ -1,0 +1,137 @@
+"""Names that a caller gives and a tool does not have.
+
+pydantic drops them, and a model that guessed a name gets a plausible answer to something else. The
+schema that a tool publishes says which names there are; this holds a call against it. What a value
+may be is left to pydantic, which takes more than the schema says: "5" for a number, say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+Schema = Mapping[str, Any]
+
+SHOWN = 5
+"""Names that are refused at once."""
+
+LONGEST_NAME = 100
+"""Characters of a name that are repeated to who gave it."""
+
+MOST_KNOWN = 50
+"""Names there are that are listed."""
+
+DEEPEST = 64
+"""Levels of the arguments that are looked at; no schema that people write has more."""
+
+
+class Unknown(NamedTuple):
+    """A name that an object in the arguments does not have."""
+
+    path: tuple[str | int, ...]
+    value: object
+    known: tuple[str, ...]
+
+
+def check_names(arguments: Mapping[str, Any], schema: Schema, title: str) -> None:
+    """See that the arguments, and the objects in them, have no names that `schema` lacks.
+
+    Raises:
+        ValidationError: They have; its text says which, and which there are.
+    """
+    found = list(_unknown(arguments, schema, schema, ()))[:SHOWN]
+    if found:
+        details = [
+            InitErrorDetails(type=_refusal(each), loc=each.path, input=each.value) for each in found
+        ]
+        raise ValidationError.from_exception_data(title, details)
+
+
+def _refusal(unknown: Unknown) -> PydanticCustomError:
+    *inside, name = unknown.path
+    where = ".".join(map(str, inside))
+    known = ", ".join(unknown.known[:MOST_KNOWN]) or "none at all"
+    shown = repr(str(name)[:LONGEST_NAME])
+    text = (
+        f"there is no {shown} in {where}; it has {known}"
+        if where
+        else (f"there is no argument {shown}; the tool has {known}")
+    )
+    # Not as a template: a name may have braces.
+    return PydanticCustomError("unknown_argument", "{reason}", {"reason": text})
+
+
+def _unknown(
+    value: object, schema: object, root: Schema, path: tuple[str | int, ...]
+) -> Iterator[Unknown]:
+    part = _resolved(schema, root)
+    if part is None or len(path) > DEEPEST:
+        return
+    if isinstance(value, dict):
+        yield from _in_object(cast("dict[str, object]", value), part, root, path)
+    elif isinstance(value, list):
+        yield from _in_list(cast("list[object]", value), part, root, path)
+    else:
+        return
+    yield from _in_branches(cast("object", value), part, root, path)
+
+
+def _in_branches(
+    value: object, part: Schema, root: Schema, path: tuple[str | int, ...]
+) -> Iterator[Unknown]:
+    for branch in part.get("allOf", ()):
+        yield from _unknown(value, branch, root, path)
+    branches: list[object] = [*part.get("anyOf", ()), *part.get("oneOf", ())]
+    fitting = [
+        list(_unknown(value, each, root, path)) for each in branches if _may_be(value, each, root)
+    ]
+    if fitting:
+        yield from min(fitting, key=len)
+
+
+def _in_object(
+    value: dict[str, object], part: Schema, root: Schema, path: tuple[str | int, ...]
+) -> Iterator[Unknown]:
+    properties = cast("dict[str, Schema]", part.get("properties") or {})
+    rest = part.get("additionalProperties", True)
+    naming = cast("Schema", part.get("propertyNames") or {})
+    names = cast("Sequence[str] | None", naming.get("enum"))
+    known = tuple(properties) if names is None else tuple(names)
+    is_closed = (rest is False and not part.get("patternProperties")) or names is not None
+    for name, item in value.items():
+        if is_closed and name not in known:
+            yield Unknown((*path, name), item, known)
+        else:
+            yield from _unknown(item, properties.get(name, rest), root, (*path, name))
+
+
+def _in_list(
+    value: list[object], part: Schema, root: Schema, path: tuple[str | int, ...]
+) -> Iterator[Unknown]:
+    first = cast("list[object]", part.get("prefixItems") or [])
+    for index, item in enumerate(value):
+        schema = first[index] if index < len(first) else part.get("items")
+        yield from _unknown(item, schema, root, (*path, index))
+
+
+def _may_be(value: object, branch: object, root: Schema) -> bool:
+    """Whether a branch is about values of this kind at all."""
+    part = _resolved(branch, root)
+    if part is None:
+        return False
+    kind = part.get("type")
+    kinds = cast("list[str]", [kind] if isinstance(kind, str) else kind)
+    return kind is None or ("object" if isinstance(value, dict) else "array") in kinds
+
+
+def _resolved(schema: object, root: Schema) -> Schema | None:
+    """A schema, or what it points at; None where it says nothing of names."""
+    for _ in range(DEEPEST):
+        if not isinstance(schema, Mapping):
+            return None
+        part = cast("Schema", schema)
+        reference = part.get("$ref")
+        if not isinstance(reference, str):
+            return part
+        schema = cast("Schema", root.get("$defs") or {}).get(reference.rpartition("/")[2])
+    return None
