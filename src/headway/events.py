@@ -7,7 +7,6 @@ Rules of this file:
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
 - JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
   will have on the wire, so it is encoded once, however many readers it has.
-
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
@@ -28,8 +27,7 @@ from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 if TYPE_CHECKING:
     MaybeRaw = Raw | None
 else:
-    # msgspec decodes no `Raw | None`: any value but null is refused. As the default, None is
-    # left out of the JSON and comes back by itself.
+    # msgspec decodes no `Raw | None`: any value but null is refused. The default is left out.
     MaybeRaw = Raw
 
 
@@ -180,11 +178,13 @@ class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     uri: str
 
 
-class Heard(Struct, frozen=True, tag="heard", gc=False):
-    """The client was sent its session's own stream up to here, and the changes."""
+class Heard(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
+    """The GET stream `listener` has sent its session's stream and the changes, from `begin` on."""
 
     seq: int
     changes: int
+    listener: str = ""
+    begin: tuple[int, int] = (0, 0)
 
 
 class Alive(Struct, frozen=True, tag="alive", gc=False):

@@ -65,6 +65,7 @@ class Life:
         self._served = served
         self._kernel = Kernel(served.low)
         self.sessions = Sessions(journal, settings, clock)
+        self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = Bridge(served.bus, self.sessions)
         self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
         self.transport = HttpTransport(
