@@ -29,8 +29,7 @@ from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 if TYPE_CHECKING:
     MaybeRaw = Raw | None
 else:
-    # msgspec decodes no `Raw | None`: any value but null is refused. As the default, None is
-    # left out of the JSON and comes back by itself.
+    # msgspec decodes no `Raw | None`: any value but null is refused. The default is left out.
     MaybeRaw = Raw
 
 
@@ -182,11 +181,13 @@ class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     uri: str
 
 
-class Heard(Struct, frozen=True, tag="heard", gc=False):
-    """The client was sent its session's own stream up to here, and the changes."""
+class Heard(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
+    """The GET stream `listener` has sent its session's stream and the changes, from `begin` on."""
 
     seq: int
     changes: int
+    listener: str = ""
+    begin: tuple[int, int] = (0, 0)
 
 
 class Alive(Struct, frozen=True, tag="alive", gc=False):

@@ -70,6 +70,7 @@ class Life:
         self._kernel = Kernel(served.low, added, may_list=served.may_list)
         tally.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
+        self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = Bridge(served.bus, self.sessions)
         self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
         self.transport = HttpTransport(

@@ -31,8 +31,16 @@ class RequestCancelled(Struct, frozen=True, tag="request_cancelled", omit_defaul
     reason: str | None = None
 
 
-class ReaderCame(Struct, frozen=True, tag="reader_came", gc=False):
-    """A client reads a stream anew, in the process `by`: earlier readers elsewhere end."""
+class ReaderCame(Struct, frozen=True, tag="reader_came", omit_defaults=True, gc=False):
+    """A client reads a stream anew, in the process `by`: earlier readers elsewhere end.
+
+    With a `listener` it is one of several streams: only the one of that name ends, and others wait
+    until this reader has left, or the process with the tag `process` is gone. Where `left` is set,
+    it is the number of the notice with which a reader came that has left.
+    """
 
     stream: str
     by: str
+    listener: str = ""
+    process: str = ""
+    left: int = 0

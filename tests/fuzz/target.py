@@ -135,7 +135,7 @@ class Figures:
             ctypes.CDLL(None).malloc_trim(0)  # free memory that the allocator keeps is no growth
         process = psutil.Process()
         return cls(
-            sessions=len(app._sessions),
+            sessions=len(app.life.sessions),
             runs=len(app.engine.runs),
             answers=len(app.transport.answers),
             streams=len(app.journal._tails),

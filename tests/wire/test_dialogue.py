@@ -280,9 +280,9 @@ async def test_a_request_sent_again_while_it_runs_attaches_to_the_run() -> None:
         assert progress_of([await first.message()]) == [1]
         second = await session.post(message)
         assert progress_of([await second.message()]) == [1]
-        assert await first.rest() == []
         tools.gate.open()
         assert text_of((await second.rest())[-1]) == "run 1"
+        assert await first.rest() == []  # the answer is given once
         assert tools.runs == 1
 
 
@@ -294,12 +294,29 @@ async def test_a_silent_request_sent_again_is_answered_to_the_newer_connection()
         first = await session.send(message)
         await until(lambda: tools.runs)
         second = await session.send(message)
-        refused = await first.answer()
-        assert refused.status == 409
-        assert (await refused.json())["id"] is None
+        await until(lambda: len(wire.app.transport.answers) == 2)
         tools.gate.open()
         answer = await second.answer()
         assert text_of(await answer.json()) == "run 1"
+        refused = await first.answer()
+        assert refused.status == 409
+        assert (await refused.json())["id"] is None
+
+
+async def test_a_client_that_loses_the_newer_of_two_connections_is_answered_on_the_older() -> None:
+    tools = GatedTools("wait")
+    async with served(tools.mcp) as wire:
+        session = await Session.open(wire)
+        message = session.call_message("wait", {"steps": 11}, id=1)
+        first = await session.send(message)
+        await until(lambda: tools.runs)
+        second = await session.send(message)
+        await until(lambda: len(wire.app.transport.answers) == 2)
+        second.cut()
+        await until(lambda: len(wire.app.transport.answers) == 1)
+        tools.gate.open()
+        assert text_of(await (await first.answer()).outcome()) == "run 1"
+        assert tools.runs == 1
 
 
 async def test_an_id_in_use_for_another_request_is_refused() -> None:

@@ -5,13 +5,14 @@ and progress token: the journal does not know them, and the client that resumes 
 them. It is the client's own data, so nothing is trusted that it could not have said anyway;
 which run it may read is decided by the stream's name, which holds the session's tag.
 
-An id of a session's own stream (GET) is `get.<tag>.<seq>-<changes>`: the place in what was said to
-this client, and the one in what all are told.
+An id of a session's own stream (GET) is `get.<tag>.<seq>-<changes>-<listener>`: the place in what
+was said to this client, the one in what all are told, and which of its streams it is.
 """
 
 import base64
 import binascii
 import hashlib
+import secrets
 from dataclasses import dataclass
 from typing import cast
 
@@ -43,6 +44,7 @@ class SessionCursor:
     tag: str
     seq: int
     changes: int = 0
+    listener: str = ""
 
 
 def tag_of(secret: str) -> str:
@@ -86,8 +88,11 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
     first, _, rest = text[:LONGEST_EVENT_ID].partition(".")
     middle, _, last = rest.partition(".")
     if first == "get":
-        seq, _, changes = last.partition("-")
-        return SessionCursor(middle, _number(seq), _number(changes or "0"))
+        seq, _, others = last.partition("-")
+        changes, _, listener = others.partition("-")
+        if not is_listener(listener):
+            raise unknown_event()
+        return SessionCursor(middle, _number(seq), _number(changes or "0"), listener)
     if not (first and middle):
         raise unknown_event()
     seq = _number(last)
@@ -102,6 +107,16 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
     if not is_id(identity) or not (token is None or is_id(token)):
         raise unknown_event()
     return RunCursor(first, identity, token, seq)
+
+
+def new_listener() -> str:
+    """A name for one stream of a session, that no other one of it has."""
+    return secrets.token_hex(4)
+
+
+def is_listener(text: str) -> bool:
+    """Whether this may be the name of a stream of a session, or nothing."""
+    return len(text) <= 8 and all(sign in "0123456789abcdef" for sign in text)
 
 
 def _number(text: str) -> int:

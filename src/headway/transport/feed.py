@@ -7,7 +7,7 @@ which have nothing to hear ask the journal nothing.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headway.errors import EntriesTrimmed, JournalUnavailable
 from headway.events import TERMINAL, Entry, Notified, encode_json
@@ -15,6 +15,10 @@ from headway.notices import Changed
 
 if TYPE_CHECKING:
     from headway.transport.session import Session
+
+SPANS: Final = 64
+"""Of what several streams of a session were sent so much is remembered: who comes back later than
+that may hear a message again."""
 
 
 class Reach(NamedTuple):
@@ -28,13 +32,51 @@ class Reach(NamedTuple):
         return Reach(max(self.seq, other.seq), max(self.changes, other.changes))
 
 
+class Span(NamedTuple):
+    """What one stream of a session was sent: all behind `begin`, up to `end`."""
+
+    listener: str
+    begin: Reach
+    end: Reach
+
+
+class Told:
+    """Which of a session's streams was sent what, where it has several: the newest `SPANS`."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def add(self, span: Span) -> None:
+        """The stream was sent this; a span that goes on from an earlier one prolongs it."""
+        for index, known in enumerate(self._spans):
+            if known.listener == span.listener and known.begin == span.begin:
+                self._spans[index] = known._replace(end=known.end.behind(span.end))
+                return
+        self._spans.append(span)
+        del self._spans[:-SPANS]
+
+    def elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
+        """Whether another stream was sent the entry with this number."""
+        return bool(self._spans) and any(
+            span.listener != listener
+            and (
+                span.begin.seq < seq <= span.end.seq
+                or span.begin.changes < changes <= span.end.changes
+            )
+            for span in self._spans
+        )
+
+
 class Feed:
     """What a session's client hears behind `place`; for one task at a time, as a cursor.
 
     Woken by its session from its making until `close`.
     """
 
-    def __init__(self, session: "Session", reach: Reach) -> None:
+    def __init__(self, session: "Session", reach: Reach, listener: str = "") -> None:
+        """`listener` is the stream's name: what another one was sent is left out."""
+        self.begin = reach
+        self.listener = listener
         self.after, self._changes = reach
         self.done = False
         """The session is over and everything was handed out."""
@@ -58,9 +100,10 @@ class Feed:
 
     def mark(self, entry: Entry) -> bytes:
         """The place behind an entry that was handed out last, as in an event id."""
+        name = self.listener.encode()
         if self._of_changes:
-            return b"%d-%d" % (self.after, entry.seq)
-        return b"%d-%d" % (entry.seq, self._changes)
+            return b"%d-%d-%b" % (self.after, entry.seq, name)
+        return b"%d-%d-%b" % (entry.seq, self._changes, name)
 
     async def next(self) -> list[Entry]:
         """The entries behind the place, waiting until there are some.
@@ -73,8 +116,11 @@ class Feed:
             JournalUnavailable: The storage cannot be read, or the journal was closed.
         """
         while not self.done:
-            entries = await self._own() or await self._changed()
-            if entries:
+            # What another stream was sent leaves nothing of a page, and there may be more.
+            while self._has_news and not self.done:
+                if entries := await self._own():
+                    return entries
+            if entries := await self._changed():
                 return entries
             if self._nudged:
                 self._nudged = False
@@ -106,9 +152,23 @@ class Feed:
             self._has_news = True  # perhaps it was not all
             self._session.fold(entries)
             self._of_changes = False
-            self.after = entries[-1].seq
-            self.done = type(entries[-1].event) in TERMINAL
+            entries = self._take(entries)
         return entries
+
+    def _take(self, entries: list[Entry]) -> list[Entry]:
+        """Go on behind what another stream was sent, or else to where that begins."""
+        told = self._session.told
+        others = [told.elsewhere(self.listener, seq=entry.seq) for entry in entries]
+        if others[0]:
+            count = others.index(False) if False in others else len(others)
+        else:
+            count = others.index(True) if True in others else len(others)
+        self.after = entries[count - 1].seq
+        self.done = type(entries[count - 1].event) in TERMINAL
+        if others[0]:
+            self.begin = self.reach  # what is sent from here on is another span
+            return []
+        return entries[:count]
 
     async def _changed(self) -> list[Entry]:
         """The next changes that the client wants to hear of."""
@@ -117,8 +177,18 @@ class Feed:
             if not some:
                 break
             self._of_changes = True
-            self._changes = some[-1].seq
-            wanted = [found for entry in some if (found := self._wanted(entry)) is not None]
+            told = self._session.told
+            wanted: list[Entry] = []
+            for entry in some:
+                if told.elsewhere(self.listener, changes=entry.seq):
+                    if wanted:
+                        return wanted
+                    self._changes = entry.seq
+                    self.begin = self.reach
+                    continue
+                self._changes = entry.seq
+                if (found := self._wanted(entry)) is not None:
+                    wanted.append(found)
             if wanted:
                 return wanted
         return []

@@ -1,6 +1,7 @@
 """The 2025 revisions over HTTP: sessions, resumable streams, GET, DELETE and batches."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from math import inf
@@ -18,6 +19,7 @@ from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import (
     RunCursor,
     SessionCursor,
+    new_listener,
     parse_event_id,
     run_prefix,
     session_prefix,
@@ -31,11 +33,11 @@ from headway.protocol.inbound import (
     check_version,
 )
 from headway.protocol.keys import META_KEY
-from headway.transport.answers import Answers, Place
+from headway.transport.answers import COMES_BACK, Answers, Place
 from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
 from headway.transport.exchange import JSON, SSE, Exchange, Refusal
-from headway.transport.feed import Feed, Reach
+from headway.transport.feed import Feed, Reach, Span
 from headway.transport.guard import check_accept
 from headway.transport.reading import End, Readable
 from headway.transport.session import Session
@@ -245,22 +247,37 @@ class Handshake:
             begin = Reach(place.seq, await session.sessions.changes.reached(place.changes))
         else:
             raise unknown_event()
+        listener = new_listener() if place is None or not place.listener else place.listener
         prefix = session_prefix(session.name)
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        opening = self._opening(session.era, prefix, b"%d-%d" % begin)
-        known = session.heard
-        with closing(Feed(session, begin)) as feed:
+        mark = b"%d-%d-%b" % (*begin, listener.encode())
+        opening = self._opening(session.era, prefix, mark)
+        with closing(Feed(session, begin, listener)) as feed:
+            sent = stored = Span(listener, begin, begin)
 
             def seen() -> None:
+                nonlocal sent
+                sent = Span(listener, feed.begin, feed.reach)
                 session.deliver(feed.reach)
+                session.told.add(sent)
+
+            def record() -> None:
+                """Say where it came to, for readers in other processes and those that follow."""
+                nonlocal stored
+                if sent != stored and session.is_open:
+                    stored = sent
+                    seq, changes = sent.end
+                    session.record(
+                        Heard(seq, changes, listener, (sent.begin.seq, sent.begin.changes))
+                    )
 
             voice = Voice(reader, prefix=prefix, opening=opening, seen=seen, mark=feed.mark)
             try:
-                await self._stream(exchange, session, session.stream, feed, voice)
+                await self._stream(
+                    exchange, session, session.stream, feed, voice, listener=listener, told=record
+                )
             finally:
-                if session.heard != known and session.is_open:
-                    # Where it came to, for a GET without an id in another process.
-                    session.record(Heard(*session.heard))
+                record()
 
     async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
         """A request's stream again, after the entry its reader saw last."""
@@ -311,20 +328,28 @@ class Handshake:
         cursor: Readable,
         voice: Voice,
         limit: float = inf,
+        *,
+        listener: str | None = COMES_BACK,
+        told: Callable[[], None] | None = None,
     ) -> None:
         place = self._answers.place(session.tag, stream)
         answer = self._answers.open(
             cursor, voice, exchange.receive, exchange.send, _header(session)
         )
-        answer.since = await self._sessions.take_over(stream)
+        answer.since = await self._sessions.take_over(stream, listener)
+        answer.yielded = told
         stop = partial(answer.stop, End.CLOSED)
         timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
         try:
             with place:
-                await self._answers.run(stream, answer, answer.stream(), place)
+                await self._answers.run(stream, answer, answer.stream(), place, listener=listener)
         finally:
             if timer is not None:
                 timer.cancel()
+            if told is not None:
+                told()
+            if listener is not None and session.is_open:
+                self._sessions.later(self._sessions.leave(stream, answer.since))
 
     async def delete(self, exchange: Exchange) -> None:
         """The client is done with its session.

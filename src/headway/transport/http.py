@@ -56,7 +56,7 @@ class HttpTransport:
         guard: Guard,
         watchers: Watchers,
     ) -> None:
-        self.answers = Answers(engine.journal, settings, clock, engine.tally)
+        self.answers = Answers(engine.journal, settings, clock, engine.tally, engine.lease.is_alive)
         self._engine = engine
         self._settings = settings
         self._guard = guard
@@ -66,7 +66,8 @@ class HttpTransport:
         self._modern = Modern(kernel, self.answers, enveloped)
         handshake = Stateless if settings.stateless else Handshake
         self._handshake = handshake(dialogue, engine, sessions, self.answers)
-        sessions.on_reader = self.answers.replaced
+        sessions.on_reader = self.answers.came
+        sessions.on_reader_left = self.answers.left
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._post,
             "GET": self._get,

@@ -39,7 +39,7 @@ from headway.events import (
 )
 from headway.protocol.cursors import session_tag
 from headway.protocol.eras import ERAS, LOG_LEVELS, Era, rank_of
-from headway.transport.feed import Feed, Reach
+from headway.transport.feed import Feed, Reach, Span, Told
 
 if TYPE_CHECKING:
     from headway.transport.sessions import Sessions
@@ -67,7 +67,7 @@ class Session:
         "_asked", "_level", "_stated", "_waiting", "client", "connection", "era", "feeds", "heard",
         "holds", "id", "is_known", "is_open", "is_single", "owner", "requests", "runner", "seq",
         "sessions",
-        "signed", "subscriptions", "tag", "used",
+        "signed", "subscriptions", "tag", "told", "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -86,6 +86,7 @@ class Session:
         """The last entry of its stream that was taken up."""
         self.heard = Reach(0, 0)
         """What its client was sent: a GET without an id goes on from there."""
+        self.told = Told()
         self.feeds: set[Feed] = set()
         self.used = self.signed = sessions.clock.now()
         self.holds = 0
@@ -194,8 +195,9 @@ class Session:
                 self.subscriptions[event.uri] = event.changes
             case Unsubscribed():
                 self.subscriptions.pop(event.uri, None)
-            case Heard(seq, changes):
+            case Heard(seq, changes, listener, begin):
                 self.deliver(Reach(seq, changes))
+                self.told.add(Span(listener, Reach(*begin), Reach(seq, changes)))
             case InputRequested(key):
                 self._asked.add(key)
             case InputReceived(key):

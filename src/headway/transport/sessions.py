@@ -72,8 +72,13 @@ class Sessions:
         self.notices = Board(journal, clock, "notices", self._on_notice)
         self.on_change: Callable[[Changed], Awaitable[None]] = _ignore
         """Told of changes that another process has said."""
-        self.on_reader: Callable[[str, int], None] = _nothing
-        """Told of streams that a client reads in another process, and since which notice."""
+        self.on_reader: Callable[[str, int, str | None, str], None] = _nothing
+        """Told of a stream that a client reads in another process: since which notice, under which
+        name where it may have several readers, and the tag of the process."""
+        self.on_reader_left: Callable[[str, int], None] = _nothing
+        """Told that this reader is there no longer."""
+        self.tag: Callable[[], str] = str
+        """The tag of this process."""
         self._known: dict[str, Session] = {}
         self._by_tag: dict[str, Session] = {}
         self._ending: dict[str, Session] = {}  # closed, and not in the journal yet
@@ -274,14 +279,22 @@ class Sessions:
             why = reason[:200] if isinstance(reason, str) else None
             await self.notices.tell(RequestCancelled(session.tag, encode_json(identity), why))
 
-    async def take_over(self, stream: str) -> int:
+    async def take_over(self, stream: str, listener: str | None = None) -> int:
         """A client reads a stream here from now on; what another process still sends of it ends.
 
-        Returns the number of the notice: of two readers the one with the higher number stays.
+        With a `listener` the stream may have several readers: of those elsewhere only the one of
+        that name ends, and the others wait. Returns the number of the notice: of two readers the
+        one with the higher number is the newer.
         """
         if not self.journal.is_durable:
             return 0
-        return await self.notices.tell(ReaderCame(stream, self.process))
+        came = ReaderCame(stream, self.process, listener or "", self.tag() if listener else "")
+        return await self.notices.tell(came)
+
+    async def leave(self, stream: str, came: int) -> None:
+        """Who came with this notice reads the stream no longer; others may go on."""
+        if came:
+            await self.notices.tell(ReaderCame(stream, self.process, left=came))
 
     def change(self, method: str, uri: str = "") -> None:
         """Tell all clients of a change; of a resource those that subscribed to it."""
@@ -314,10 +327,18 @@ class Sessions:
                 session = self._by_tag.get(tag)
                 if session is not None:
                     session.cancel_request(decode_json(request), reason)
-            case ReaderCame(stream, by) if by != self.process:
-                self.on_reader(stream, entry.seq)
+            case ReaderCame(stream, by, left=came) if came and by != self.process:
+                self.later(self._reader_left(stream, came))
+            case ReaderCame(stream, by, listener, process) if by != self.process:
+                self.on_reader(stream, entry.seq, listener or None, process)
             case _:
                 pass
+
+    async def _reader_left(self, stream: str, came: int) -> None:
+        session = self._by_tag.get(stream.removeprefix("session/"))
+        if session is not None:  # it was said in its stream what that reader was sent
+            await self._take_up(session, is_known=True)
+        self.on_reader_left(stream, came)
 
     def _look_at(self, tag: str) -> None:
         """A session has news: for its feeds, for who waits for an answer, for its runs."""
@@ -396,7 +417,7 @@ def _too_many(what: str, limit: str) -> ProtocolError:
     )
 
 
-def _nothing(_stream: str, _notice: int) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

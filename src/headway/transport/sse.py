@@ -77,9 +77,10 @@ class Answer:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
-        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_heard", "_opened",
-        "_ping_due", "_ping_every", "_pinging", "_receive", "_send", "_timers", "_voice",
-        "_watcher", "_written", "committed", "end", "since",
+        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_heard",
+        "_is_commit_due", "_is_waiting", "_opened", "_ping_due", "_ping_every", "_pinging",
+        "_receive", "_send", "_timers", "_turn", "_voice", "_watcher", "_written", "committed",
+        "end", "since", "yielded",
     )  # fmt: skip
 
     def __init__(
@@ -112,16 +113,34 @@ class Answer:
         self._written = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._timers: list[Timer] = []
+        self._is_commit_due = self._is_waiting = False
+        self._turn: asyncio.Future[None] | None = None
         self.committed = False
         self.since = 0
         """The notice that its reader came with; 0: with the request itself."""
+        self.yielded: Callable[[], object] | None = None
+        """Called when another answer is sent from now on what the stream says."""
         self.end: End | None = None
 
     def stop(self, end: End) -> None:
         """End the answer as soon as its task looks up."""
         if self.end is None:
             self.end = end
-            self._cursor.nudge()
+            self._nudge()
+
+    def wait_for_turn(self, *, is_waiting: bool) -> None:
+        """Read nothing while another answer is sent what the stream says; pings go on."""
+        if is_waiting != self._is_waiting:
+            self._is_waiting = is_waiting
+            self._nudge()
+            if is_waiting and self.yielded is not None:
+                self.yielded()
+
+    def _nudge(self) -> None:
+        """Have its task look up."""
+        self._cursor.nudge()
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
     def conclude(self, message: bytes) -> None:
         """End the answer with this JSON-RPC message instead of the run's own end."""
@@ -139,7 +158,7 @@ class Answer:
         """
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(WATCH_AFTER, self._watch))
-        commit = self._clock.call_later(commit_after, self._cursor.nudge)
+        commit = self._clock.call_later(commit_after, self._commit)
         self._timers.append(commit)
         try:
             only = await self._first_words()
@@ -167,12 +186,18 @@ class Answer:
 
     # Before the commit
 
+    def _commit(self) -> None:
+        self._is_commit_due = True
+        self._nudge()
+
     async def _first_words(self) -> Event | None:
         """The terminal event if nothing else is to be said, else None with frames begun."""
         while True:
             entries = await self._next()
             if not entries:
-                return None
+                if self._is_commit_due or self.end is not None or self._cursor.done:
+                    return None
+                continue  # it waits for its turn, or has it again
             last = entries[-1]
             for entry in entries:
                 self._take(entry)
@@ -230,6 +255,10 @@ class Answer:
     async def _next(self) -> list[Entry]:
         if self.end is not None:
             return []
+        if self._is_waiting:
+            self._turn = asyncio.get_running_loop().create_future()
+            await self._turn
+            return []
         page = await read_on(self._cursor)
         if self._is_closed():
             return []  # what came in this moment is for whoever comes back
@@ -272,7 +301,7 @@ class Answer:
         silent = self._clock.now() - self._written
         if silent >= self._ping_every:
             self._ping_due = True
-            self._cursor.nudge()
+            self._nudge()
             silent = 0.0
         self._pinging = self._clock.call_later(self._ping_every - silent, self._ping)
 
