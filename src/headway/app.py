@@ -155,10 +155,12 @@ class HeadwayApp(Starlette):
 
         Raises:
             SetupError: The journal cannot be opened.
+            Exception: The server's own lifespan ended before its time; what is inside is cancelled.
         """
         held = await self._lives.enter()
         try:
-            yield
+            async with _ended_with(held.task):
+                yield
         finally:
             await self._lives.leave(held)
 
@@ -270,6 +272,28 @@ _OF_ISSUERS: Final = (
     f"{_WELL_KNOWN}oauth-authorization-server",
     f"{_WELL_KNOWN}openid-configuration",
 )
+
+
+@asynccontextmanager
+async def _ended_with(life: "asyncio.Task[None]") -> AsyncGenerator[None]:
+    """Cancel what is inside when a life ends before its time; who leaves the life is told why."""
+    inside = asyncio.current_task()
+    assert inside is not None
+    has_ended = False
+
+    def end(_life: "asyncio.Task[None]") -> None:
+        nonlocal has_ended
+        has_ended = True
+        inside.cancel()
+
+    life.add_done_callback(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not has_ended or inside.uncancel() > 0:
+            raise
+    finally:
+        life.remove_done_callback(end)
 
 
 def _path_here(scope: Scope) -> str:

@@ -59,7 +59,8 @@ class Zygote:
             or command[0] != sys.executable
         ):
             return False
-        if not (command[1].endswith(".py") or (command[1] == "-m" and len(command) > 2)):
+        program = list(command[2:] if command[1] == "-P" else command[1:])
+        if not (program[:1] == ["-m"] or str(program[:1]).endswith(".py']")):
             return False
         wanted = os.environ if env is None else env
         return _read_at_start(wanted) == _read_at_start(self._env)
@@ -76,7 +77,8 @@ class Zygote:
         """Have that program started as a child of this process; return its process id."""
         request = json.dumps(
             {
-                "argv": command[1:],
+                "argv": [word for word in command[1:3] if word != "-P"] + list(command[3:]),
+                "safe": command[1] == "-P",
                 "cwd": cwd or os.getcwd(),  # noqa: PTH109
                 "env": dict(os.environ if env is None else env),
                 "session": session,

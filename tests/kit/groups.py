@@ -104,8 +104,9 @@ def names_reached(function: Any) -> Iterator[str]:
             continue
         seen.add(id(each))
         for name in _names_of(code):
-            yield name
-            waiting += _test_code(each.__globals__.get(name))
+            value = each.__globals__.get(name)
+            yield from (name, *_bases_of(value))
+            waiting += _test_code(value)
 
 
 def _names_of(code: CodeType) -> Iterator[str]:
@@ -113,6 +114,10 @@ def _names_of(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names_of(constant)
+
+
+def _bases_of(value: Any) -> list[str]:
+    return [base.__name__ for base in value.__mro__] if inspect.isclass(value) else []
 
 
 def _test_code(value: Any) -> list[Any]:

@@ -1,8 +1,8 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
 `python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A request is one
-JSON object (`argv`, `cwd`, `env`, `session`) with the three standard descriptors; the answer is the
-id of the new process. The zygote forks twice, so that the program becomes a child of whoever asked
+JSON object (`argv`, `safe`, `cwd`, `env`, `session`) with the three standard descriptors; the answer
+is the id of the new process. The zygote forks twice, so that the program becomes a child of whoever asked
 (a subreaper) and not of the zygote. The program ends as any Python program does: with its own
 `atexit` handlers, and with its own exit code.
 """
@@ -39,6 +39,8 @@ class Job:
     def __init__(self, request: dict[str, Any], descriptors: list[int]) -> None:
         self.argv: list[str] = request["argv"]
         self.cwd: str | None = request["cwd"]
+        self.is_safe: bool = request["safe"]
+        """Whether nothing is imported from the place of the program (`-P`)."""
         self.env: dict[str, str] = request["env"]
         self.has_session: bool = request["session"]
         self.descriptors = descriptors
@@ -56,7 +58,8 @@ class Job:
         is_module = self.argv[0] == "-m"
         own = Path.cwd() if is_module else Path(self.argv[0]).absolute().parent
         added = self.env.get("PYTHONPATH", "")
-        sys.path[:] = [str(own), *filter(None, added.split(os.pathsep)), *base]
+        first = [] if self.is_safe else [str(own)]
+        sys.path[:] = [*first, *filter(None, added.split(os.pathsep)), *base]
         importlib.invalidate_caches()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

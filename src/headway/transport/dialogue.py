@@ -31,7 +31,7 @@ from headway.engine import (
     order,
     text_of,
 )
-from headway.errors import JournalError, ProtocolError, StreamNotFound, journal_away
+from headway.errors import CodeEnded, JournalError, ProtocolError, StreamNotFound, journal_away
 from headway.events import (
     InputAnswered,
     LevelSet,
@@ -380,7 +380,7 @@ def _failed_handshake(error: Exception, origin: BaseException) -> ProtocolError:
     known = handler_exception_to_error_data(error)
     if known is None:
         logger.error("initialize failed: %s", type(origin).__name__, exc_info=origin)
-        text = text_of(origin)
+        text = None if isinstance(error, CodeEnded) else text_of(error)
         if text is not None:
             return ProtocolError(render.RAISED, text, status=200)
         return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)
