@@ -1,7 +1,7 @@
 """What a tool has to say while it works: `part` and `log`."""
 
 from headway.api.encoding import encode, loggable
-from headway.engine import current_run
+from headway.engine import current_run, unheard
 from headway.protocol.eras import LOG_LEVELS
 
 
@@ -17,8 +17,10 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
     if level not in LOG_LEVELS:
         raise ValueError(f"level {level!r} is none of {', '.join(LOG_LEVELS)}")
     run = current_run.get()
-    if run is not None:
-        run.log(level, loggable(data), logger)
+    if run is None:
+        unheard("log()")
+        return
+    run.log(level, loggable(data), logger)
 
 
 def part(value: object) -> None:
@@ -34,5 +36,7 @@ def part(value: object) -> None:
         RunCancelled: In a thread, when the run was cancelled. Let it pass.
     """
     run = current_run.get()
-    if run is not None:
-        run.part(encode(value, "part"))
+    if run is None:
+        unheard("part()")
+        return
+    run.part(encode(value, "part"))

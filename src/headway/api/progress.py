@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpoints import Marks, Name, marks_for
-from headway.engine import Run, current_run
+from headway.engine import Run, current_run, unheard
 from headway.engine.pacing import LARGEST
 from headway.engine.tree import Items, Label, Node, current_node, innermost
 
@@ -22,8 +22,10 @@ def report(progress: float, total: float | None = None, message: str | None = No
         RunCancelled: In a thread, when the run was cancelled. Let it pass.
     """
     run = current_run.get()
-    if run is not None:
-        run.report(progress, total, message)
+    if run is None:
+        unheard("report()")
+        return
+    run.report(progress, total, message)
 
 
 def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
@@ -90,7 +92,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         run = current_run.get()
-        if run is not None:
+        if run is None:
+            unheard("stage()")
+        else:
             node = Node(innermost(run.root()), *self._options)
             node.open()
             self._entered.append((run, node, current_node.get()))
@@ -145,10 +149,16 @@ class Track(Generic[T]):
             raise TypeError("these items are asynchronous: use async for")
         # What has no `__iter__` may have `__getitem__`.
         items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
-        return items if run is None else self._follow(run, items)
+        if run is None:
+            unheard("track()")
+            return items
+        return self._follow(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return _Followed(self._items, current_run.get(), self._open)
+        run = current_run.get()
+        if run is None:
+            unheard("track()")
+        return _Followed(self._items, run, self._open)
 
     def _open(self, run: Run) -> tuple[Items, Marks | None]:
         parent = innermost(run.root()) or run.root()
