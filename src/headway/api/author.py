@@ -18,7 +18,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from headway.api.generators import as_tool
+from headway.api.generators import as_tool, awaited, works_in_thread
 from headway.api.together import told_together
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
@@ -103,7 +103,7 @@ class Headway(MCPServer[Any]):
         queue: str = DEFAULT_QUEUE,
     ) -> None:
         """Register a tool; see `tool`."""
-        fn = as_tool(fn)
+        is_threaded, fn = works_in_thread(fn), as_tool(fn)
         options = _options(
             name or fn.__name__,
             timeout=timeout,
@@ -115,7 +115,7 @@ class Headway(MCPServer[Any]):
             needs_task=needs_task,
             where=where,
             queue=queue,
-            threaded=not _is_async(fn),
+            threaded=is_threaded,
         )
         if options.hand_over == 0:
             fn = _announced(fn)
@@ -193,6 +193,28 @@ class Headway(MCPServer[Any]):
             return fn
 
         return register
+
+    def resource(self, uri: str, **options: Any) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().resource(uri, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
+
+    def prompt(
+        self, name: str | None = None, *args: Any, **options: Any
+    ) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().prompt(name, *args, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
 
 
 def _options(
