@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,8 @@ async def asynchronous() -> None: ...
 
 def generating() -> Any:
     yield 1
+
+
+def say_in_a_pool() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(part, [1, 2, 3]))

@@ -27,8 +27,8 @@ from tests.kit.waits import until, within
 
 import headway
 from headway import Headway, HeadwayApp, part, report, track
-from headway.api import unheard
 from headway.cli.serving import serving
+from headway.engine import threads
 from headway.journal import open_journal
 from headway.testing import ServerProcess
 
@@ -339,7 +339,7 @@ async def test_what_is_said_outside_of_a_run_is_told_once_with_the_remedy(
     what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tool of an SDK server that the SDK serves, say."""
-    monkeypatch.setattr(unheard, "_told", set())
+    monkeypatch.setattr(threads, "_told_outside", set())
     mcp = MCPServer("alone")
 
     @mcp.tool()
@@ -356,7 +356,7 @@ async def test_what_is_said_outside_of_a_run_is_told_once_with_the_remedy(
 
     async with Client(mcp) as client:
         await client.call_tool("work", {})
-    told = [record for record in caplog.records if record.name == unheard.__name__]
+    told = [record for record in caplog.records if record.name == threads.__name__]
     assert [record.levelno for record in told] == [logging.WARNING]
     assert told[0].message.startswith(f"{what}() was called outside of a run")
     assert "headway run FILE:NAME" in told[0].message

@@ -18,7 +18,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from headway.api.generators import as_tool
+from headway.api.generators import as_tool, awaited, works_in_thread
 from headway.api.in_process import InProcess, Lifespan
 from headway.api.output import log
 from headway.api.own_ways import ServesItself
@@ -123,7 +123,7 @@ class Headway(ServesItself):
         ignore_unknown: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
-        fn = settled(as_tool(fn))
+        is_threaded, fn = works_in_thread(fn), settled(as_tool(fn))
         options = _options(
             name or fn.__name__,
             timeout=timeout,
@@ -135,7 +135,7 @@ class Headway(ServesItself):
             needs_task=needs_task,
             where=where,
             queue=queue,
-            threaded=not _is_async(fn),
+            threaded=is_threaded,
         )
         if options.hand_over == 0:
             fn = _announced(fn)
@@ -225,6 +225,28 @@ class Headway(ServesItself):
             return fn
 
         return register
+
+    def resource(self, uri: str, **options: Any) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().resource(uri, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
+
+    def prompt(
+        self, name: str | None = None, *args: Any, **options: Any
+    ) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().prompt(name, *args, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
 
 
 def _options(

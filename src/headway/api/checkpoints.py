@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headway.encoding import encode, plain
-from headway.engine import Run, current_run
+from headway.engine import Run, current_run, unheard
 from headway.engine.checkpoints import Checkpoints, place_in
 from headway.engine.stopping import TAKEN_OVER
 from headway.engine.tree import Items, innermost
@@ -64,7 +64,9 @@ def checkpoint(value: object) -> Stored:
     if len(bytes(data)) > LARGEST:
         raise ValueError(f"a checkpoint may take {LARGEST} bytes; this one has {len(bytes(data))}")
     run = current_run.get()
-    if run is not None:
+    if run is None:
+        unheard("checkpoint()")
+    else:
         run.emit(Checkpointed(data))
     return Stored(run)
 

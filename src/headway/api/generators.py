@@ -1,4 +1,4 @@
-"""Generator functions as tools: what they yield is a part at once.
+"""Functions as tools: what comes back is awaited, and what generators yield is a part at once.
 
 The result is what the generator returns. One that returns nothing, as no asynchronous one can,
 has as its result the list of all it yielded: a client that never looks at parts loses nothing.
@@ -8,15 +8,20 @@ A bare `yield` gives out nothing; it is a place where a cancelled tool stops.
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import closing
 from enum import Enum, auto
 from types import NoneType
-from typing import Any, cast, get_args, get_origin
+from typing import Any, Final, cast, get_args, get_origin
+
+import anyio.to_thread
 
 from headway.api.checkpoints import earlier_parts, has_skipped
 from headway.api.output import part
 from headway.engine import current_run
+
+MOST_LAYERS: Final = 10
+"""Times that what came back of an await is looked at again."""
 
 
 class Outcome(Enum):
@@ -29,56 +34,132 @@ class Outcome(Enum):
 
 
 def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as a function that gives out what it yields; as it is when it is no generator function.
+    """Return `fn` as a function whose result is all that it stands for.
 
-    A sync generator becomes a sync function, an async one an async function; its signature says
-    the type of the result. However the call ends, the generator is closed: its `finally` runs.
+    A sync generator becomes a sync function, everything else an async one: a sync function is
+    called in a thread. What comes back is awaited where it can be, and gone through where it is a
+    generator: a plain decorator around an async function or a generator gives it back as it is.
+    The signature says the type of the result. However the call ends, a generator is closed: its
+    `finally` runs.
     """
-    is_sync, is_async = (_is(test, fn) for test in _KINDS)
-    if not is_sync and not is_async:
-        return fn
+    inner = inspect.unwrap(_without_partials(fn))
+    is_direct = any(_is(test, fn) for test in _KINDS)
     signature = _signature(fn)
     given = inspect.Signature.empty if signature is None else signature.return_annotation
-    declared, outcome = _result(given)
-    tool = _async_tool(fn) if is_async else _sync_tool(fn, outcome)
-    tool.__annotations__ = {**getattr(fn, "__annotations__", {}), "return": declared}
-    if signature is not None:
-        setattr(tool, "__signature__", signature.replace(return_annotation=declared))  # noqa: B010 - no function has it by itself
+    declared, outcome = given, Outcome.EITHER
+    if is_direct or any(_is(test, inner) for test in _KINDS):
+        declared, outcome = _result(given)
+    tool = _tool_of(fn, outcome)
+    if declared is not given or is_direct:
+        tool.__annotations__ = {**getattr(fn, "__annotations__", {}), "return": declared}
+        if signature is not None:
+            setattr(tool, "__signature__", signature.replace(return_annotation=declared))  # noqa: B010 - no function has it by itself
     return tool
 
 
-def _sync_tool(fn: Callable[..., Generator[object, None, object]], outcome: Outcome) -> Any:
+def works_in_thread(fn: Callable[..., Any]) -> bool:
+    """Whether the work of a function is done in a thread, and not on the event loop.
+
+    A sync decorator around an async function is called in one, which takes no time.
+    """
+    inner = inspect.unwrap(_without_partials(fn))
+    return not any(
+        _is(test, each)
+        for test in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        for each in (fn, inner)
+    )
+
+
+def awaited(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a resource's or a prompt's function; an async one in a plain decorator is awaited."""
+    inner = inspect.unwrap(_without_partials(fn))
+    is_hidden = _is(inspect.iscoroutinefunction, inner)
+    if not is_hidden or _is(inspect.iscoroutinefunction, fn):
+        return fn
+
     @functools.wraps(fn)
-    def tool(*args: Any, **kwargs: Any) -> Any:
-        given: list[object] = []
-        with closing(fn(*args, **kwargs)) as generator:
-            while True:
-                try:
-                    value = next(generator)
-                except StopIteration as end:
-                    returned: object = end.value
-                    break
-                _give_out(value, given)
-        if outcome is Outcome.RETURNED or (outcome is Outcome.EITHER and returned is not None):
-            return returned
-        return _all(given)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        value = await anyio.to_thread.run_sync(functools.partial(fn, *args, **kwargs))
+        return await value if inspect.isawaitable(value) else value
 
-    return tool
+    return call
 
 
-def _async_tool(fn: Callable[..., AsyncGenerator[object]]) -> Any:
+def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
+    if _is(inspect.isgeneratorfunction, fn):
+
+        @functools.wraps(fn)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            return _go_through(fn(*args, **kwargs), outcome)
+
+        return generate
+
+    if _is(inspect.isasyncgenfunction, fn):
+
+        @functools.wraps(fn)
+        async def generate_async(*args: Any, **kwargs: Any) -> Any:
+            return await _go_through_async(fn(*args, **kwargs))
+
+        return generate_async
+
+    is_async = _is(inspect.iscoroutinefunction, fn)
+
     @functools.wraps(fn)
-    async def tool(*args: Any, **kwargs: Any) -> Any:
-        given: list[object] = []
-        async with aclosing(fn(*args, **kwargs)) as generator:
-            async for value in generator:
-                _give_out(value, given)
-                run = current_run.get()
-                if run is not None:
-                    await run.breathe()
-        return _all(given)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if is_async:
+            value = await fn(*args, **kwargs)
+        else:
+            value = await anyio.to_thread.run_sync(functools.partial(fn, *args, **kwargs))
+        return await _settled(value, outcome)
 
-    return tool
+    return call
+
+
+async def _settled(value: Any, outcome: Outcome) -> Any:
+    """What a value stands for: awaited, and gone through, as often as that can be done."""
+    for _ in range(MOST_LAYERS):
+        if inspect.isawaitable(value):
+            value = await value
+        elif isinstance(value, AsyncIterator):
+            return await _go_through_async(cast("AsyncIterator[object]", value))
+        elif isinstance(value, Generator):
+            generator = cast("Generator[object, None, object]", value)
+            return await anyio.to_thread.run_sync(_go_through, generator, outcome)
+        else:
+            break
+    return value
+
+
+def _go_through(generator: Generator[object, None, object], outcome: Outcome) -> Any:
+    """Give out what a generator yields; returns its result. In a thread."""
+    given: list[object] = []
+    with closing(generator):
+        while True:
+            try:
+                value = next(generator)
+            except StopIteration as end:
+                returned: object = end.value
+                break
+            _give_out(value, given)
+    if outcome is Outcome.RETURNED or (outcome is Outcome.EITHER and returned is not None):
+        return returned
+    return _all(given)
+
+
+async def _go_through_async(values: AsyncIterator[object]) -> Any:
+    """Give out what an asynchronous generator yields; returns the list of it."""
+    given: list[object] = []
+    try:
+        async for value in values:
+            _give_out(value, given)
+            run = current_run.get()
+            if run is not None:
+                await run.breathe()
+    finally:
+        close = getattr(values, "aclose", None)
+        if close is not None:
+            await close()
+    return _all(given)
 
 
 def _all(given: list[object]) -> list[object]:
@@ -102,9 +183,14 @@ _KINDS: tuple[Callable[[object], bool], ...] = (
 )
 
 
-def _is(test: Callable[[object], bool], fn: object) -> bool:
+def _without_partials(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
-        fn = cast("object", fn.func)
+        fn = cast("Any", fn).func
+    return fn
+
+
+def _is(test: Callable[[object], bool], fn: object) -> bool:
+    fn = _without_partials(fn)
     return test(fn) or test(getattr(type(fn), "__call__", None))  # noqa: B004 - its kind is asked, not callability
 
 

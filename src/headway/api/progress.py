@@ -5,8 +5,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpoints import Marks, Name, marks_for
-from headway.api.unheard import warn_unheard
-from headway.engine import Run, current_run
+from headway.engine import Run, current_run, unheard
 from headway.engine.pacing import LARGEST
 from headway.engine.tree import Items, Label, Node, current_node, innermost
 
@@ -24,9 +23,9 @@ def report(progress: float, total: float | None = None, message: str | None = No
     """
     run = current_run.get()
     if run is None:
-        warn_unheard("report")
-    else:
-        run.report(progress, total, message)
+        unheard("report()")
+        return
+    run.report(progress, total, message)
 
 
 def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
@@ -94,7 +93,7 @@ class Stage:
     def __enter__(self) -> Self:
         run = current_run.get()
         if run is None:
-            warn_unheard("stage")
+            unheard("stage()")
         else:
             node = Node(innermost(run.root()), *self._options)
             node.open()
@@ -151,12 +150,15 @@ class Track(Generic[T]):
         # What has no `__iter__` may have `__getitem__`.
         items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
         if run is None:
-            warn_unheard("track")
+            unheard("track()")
             return items
         return self._follow(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return _Followed(self._items, current_run.get(), self._open)
+        run = current_run.get()
+        if run is None:
+            unheard("track()")
+        return _Followed(self._items, run, self._open)
 
     def _open(self, run: Run) -> tuple[Items, Marks | None]:
         parent = innermost(run.root()) or run.root()
@@ -209,7 +211,7 @@ class _Followed(Generic[T]):
         self._run = run
         self._outside = current_node.get()
         if run is None:
-            warn_unheard("track")
+            unheard("track()")
         self._node, self._marks = (None, None) if run is None else opened(run)
         if self._node is not None:
             current_node.set(self._node)

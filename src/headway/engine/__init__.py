@@ -18,6 +18,7 @@ from headway.engine.questions import client_error
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.results import result_of, text_of
 from headway.engine.run import Run
+from headway.engine.threads import unheard
 
 __all__ = [
     "BUSY",
@@ -54,4 +55,5 @@ __all__ = [
     "stopping",
     "tell",
     "text_of",
+    "unheard",
 ]

@@ -8,3 +8,6 @@ if TYPE_CHECKING:
 
 current_run: ContextVar["Run | None"] = ContextVar("headway_run", default=None)
 """None where there is no run, and while a label of a track is asked for its message."""
+
+is_muted: ContextVar[bool] = ContextVar("headway_muted", default=False)
+"""Whether it is None on purpose."""

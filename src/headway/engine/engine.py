@@ -43,6 +43,7 @@ from headway.engine.results import is_success
 from headway.engine.revival import Revival
 from headway.engine.run import Run
 from headway.engine.stopping import STOPPED, TAKEN_OVER
+from headway.engine.threads import at_work, carry_runs
 from headway.engine.work import Work
 from headway.errors import JournalError
 from headway.events import Event, HandedOver, Restartable, Started
@@ -111,6 +112,7 @@ class Engine:
         """Make ready on the running loop."""
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
+        carry_runs()
         self._loop_life = asyncio.create_task(_last_as_long_as_the_loop())
         await self.lease.take()
 
@@ -314,6 +316,7 @@ class Engine:
     async def _execute(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
+        at_work.add(run)
         end, result = end_in_queue(run), None
         timer = None
         if limit is not None:
@@ -331,6 +334,7 @@ class Engine:
                 raise
         finally:
             current_run.reset(token)
+            at_work.discard(run)
             if timer is not None:
                 timer.cancel()
             self._end(run, end, result)

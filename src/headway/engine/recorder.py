@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from headway.engine.current import current_run
 from headway.engine.pacing import Pacer
+from headway.engine.threads import at_work, carry_runs
 from headway.engine.tree import Root, current_node, innermost, offer
 from headway.events import Event, Log, Part, Progress, encode_json
 
@@ -29,6 +30,7 @@ class Recorder:
 
     def __init__(self, deliver: Callable[[Event], object], rate: float = 0.0) -> None:
         self.stopping = self.stops = None
+        self.ended = False
         self.checkpoints = None
         self.attempt = 1
         self.tree: Root | None = None
@@ -40,13 +42,17 @@ class Recorder:
     def active(self) -> Generator[Self]:
         """While inside, calls into Headway come here."""
         # It answers to all that tools call of a run, and to nothing else.
-        run = current_run.set(cast("Run", self))
+        myself = cast("Run", self)
+        carry_runs()
+        at_work.add(myself)
+        run = current_run.set(myself)
         node = current_node.set(None)
         try:
             yield self
         finally:
             current_node.reset(node)
             current_run.reset(run)
+            at_work.discard(myself)
 
     def report(
         self, progress: float, total: float | None, message: str | Callable[[], str] | None

@@ -55,12 +55,12 @@ class Run:
     """
 
     __slots__ = (
-        "_beating", "_breath", "_ends", "_flushing", "_lock", "_loop", "_outbox", "_questions",
-        "_scheduled", "_steps", "_stops", "_thread", "born", "checkpoints", "clock", "detached",
-        "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id", "journal",
-        "method", "on_ask", "on_enter", "on_handed", "owns", "pacer", "principal", "recorded",
-        "scope", "seq", "state", "stopping", "stream", "target", "task", "tree", "version",
-        "voice", "window",
+        "__weakref__", "_beating", "_breath", "_ends", "_flushing", "_lock", "_loop", "_outbox",
+        "_questions", "_scheduled", "_steps", "_stops", "_thread", "born", "checkpoints", "clock",
+        "detached", "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id",
+        "journal", "method", "on_ask", "on_enter", "on_handed", "owns", "pacer", "principal",
+        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task", "tree",
+        "version", "voice", "window",
     )  # fmt: skip
 
     def __init__(

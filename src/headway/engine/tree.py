@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, Protocol
 
-from headway.engine.current import current_run
+from headway.engine.current import current_run, is_muted
 from headway.engine.failures import contained
 from headway.engine.pacing import UNKNOWN, Pacer, finite
 from headway.events import Progress
@@ -267,11 +267,13 @@ def offer(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
     """Offer what the tree adds up to at this moment; what is to be written, or None."""
     if root is None:
         return None
-    outside = current_run.set(None)  # a label that reports something itself is not heard
+    # A label that reports something itself is not heard.
+    outside, muted = current_run.set(None), is_muted.set(True)
     try:
         value, total, message = root.sample()
     finally:
         current_run.reset(outside)
+        is_muted.reset(muted)
     return pacer.offer(value, UNKNOWN if total is None else total, message, now)
 
 
