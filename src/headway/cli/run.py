@@ -3,6 +3,7 @@
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 
 
 def run(
@@ -41,6 +42,7 @@ def run(
         stateless=stateless,
     )
     logs.configure(log_level)
+    take_secrets()
     loaded = targets.load(target)
     return start.start(
         loaded.server,

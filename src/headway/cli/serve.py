@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 
 Roots = Annotated[
     list[Path] | None,
@@ -75,6 +76,7 @@ def serve(
         stateless=stateless,
     )
     logs.configure(log_level)
+    take_secrets()
     chosen = Config() if config is None else load(config)
     roots = [path.resolve() for path in root or chosen.roots or [Path()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 from headway.cli.exits import Refused, report
 from headway.errors import SetupError
 from headway.settings import is_name
@@ -62,6 +63,7 @@ def worker(
         values=set_,
     )
     logs.configure(log_level)
+    take_secrets()
     loaded = targets.load(target)
     from headway.cli.working import work_until_stopped
     from headway.workers import Worker
