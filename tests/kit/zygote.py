@@ -1,10 +1,10 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
-`python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A request is one
-JSON object (`argv`, `safe`, `cwd`, `env`, `session`) with the three standard descriptors; the answer
-is the id of the new process. The zygote forks twice, so that the program becomes a child of whoever asked
-(a subreaper) and not of the zygote. The program ends as any Python program does: with its own
-`atexit` handlers, and with its own exit code.
+`python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A request is a
+JSON object (`argv`, `safe`, `cwd`, `env`, `session`) with the three standard descriptors; the
+answer is the id of the new process. The zygote forks twice, so that the program becomes a child of
+whoever asked (a subreaper) and not of the zygote. The program ends as any Python program does:
+with its own `atexit` handlers, and with its own exit code.
 """
 
 import gc

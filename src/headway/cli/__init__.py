@@ -5,6 +5,7 @@ a file; what a command needs is imported when it runs, so that `headway run` sta
 loading what only `headway call` uses.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -16,5 +17,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     from headway.cli.app import app
     from headway.cli.ending import leave
     from headway.cli.exits import run
+    from headway.cli.printable import write_anything
 
+    for stream in (sys.stdout, sys.stderr):
+        write_anything(stream)
     leave(run(lambda: app(argv, prog_name="headway", standalone_mode=False)))

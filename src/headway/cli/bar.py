@@ -19,7 +19,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from headway.cli.display import count, plain
+from headway.cli.display import count
+from headway.cli.printable import one_line, plain
 
 REDRAWS = 10
 """Redraws a second: smooth to the eye, and nothing to a slow terminal."""
@@ -96,7 +97,7 @@ class Bar:
         """Move the bar; a message stays until the next one."""
         self._progress.update(self._task, total=total, completed=progress, seen=True)
         if message:
-            self._progress.update(self._task, description=plain(message).replace("\n", " "))
+            self._progress.update(self._task, description=one_line(message))
 
     def line(self, text: str) -> None:
         """Print `text` above the bar, with the next redraw.

@@ -1,7 +1,6 @@
 """`headway call`: run a tool, watch it, get its result."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import typer
 
 from headway.cli.exits import Cancelled, Refused, ToolFailed
 from headway.cli.options import DURATION, duration
+from headway.cli.printable import json_text
 from headway.cli.tools import EraOption, Headers, Output, Place, headers_of
 
 if TYPE_CHECKING:
@@ -51,14 +51,22 @@ def call(
         ),
     ] = None,
     header: Headers = None,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Of what the tool raised show all frames, those of the SDK too."
+        ),
+    ] = False,
 ) -> None:
     """Call a tool and show its progress; the result goes to stdout, everything else to stderr.
 
-    Ctrl+C cancels the run.
+    Ctrl+C cancels the run. What a tool of a TARGET raises is shown with its traceback.
     """
     from headway.cli.loops import run
 
-    request = _Request(place, tool, pairs or [], document, era, timeout, headers_of(header))
+    request = _Request(
+        place, tool, pairs or [], document, era, timeout, headers_of(header), debug=debug
+    )
     try:
         result = run(lambda: _call(request), loop="asyncio")
     except KeyboardInterrupt as error:
@@ -78,6 +86,7 @@ class _Request:
     era: Literal["2025", "2026"] | None
     timeout: float | None
     headers: Mapping[str, str]
+    debug: bool
 
 
 async def _call(request: _Request) -> "CallToolResult":
@@ -96,6 +105,7 @@ async def _call(request: _Request) -> "CallToolResult":
         headers=dict(request.headers),
         on_log=on_log,
         on_question=Questions(screen),
+        debug=request.debug,
     ) as client:
         arguments = await _checked_arguments(client, request)
         with screen:
@@ -151,17 +161,17 @@ def _print(result: "CallToolResult", output: Literal["text", "json"]) -> None:
     if output == "json":
         body = result.model_dump(by_alias=True, exclude_none=True, mode="json")
         kept = "structuredContent" if "structuredContent" in body else "content"
-        print(json.dumps({"isError": result.is_error, kept: body[kept]}, ensure_ascii=False))
+        print(json_text({"isError": result.is_error, kept: body[kept]}, sys.stdout))
     elif not result.is_error:
         texts = list(_texts(result.content))
         if not texts and result.structured_content is not None:
-            texts = [json.dumps(result.structured_content, indent=2, ensure_ascii=False)]
+            texts = [json_text(result.structured_content, sys.stdout, indent=2)]
         print(_shown("\n".join(texts), sys.stdout.isatty()))
 
 
 def _shown(text: str, on_terminal: bool) -> str:
     """A terminal obeys control characters; a file or a pipe gets them as they are."""
-    from headway.cli.display import plain
+    from headway.cli.printable import plain
 
     return plain(text) if on_terminal else text
 

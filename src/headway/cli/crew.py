@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from headway.cli.environment import for_ourselves
 from headway.cli.exits import CODES, report
 from headway.cli.signals import stop_on_signals
 from headway.errors import SetupError
@@ -221,7 +222,7 @@ class Crew:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                env={**os.environ, WORKER: ",".join(map(str, inherited))},
+                env={**for_ourselves(), WORKER: ",".join(map(str, inherited))},
                 pass_fds=inherited,
                 process_group=0,  # Ctrl+C is for the parent, which passes it on once
             )

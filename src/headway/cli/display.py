@@ -10,16 +10,13 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from headway.cli.printable import one_line, plain
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 PART = "headway.part"
 """The logger name under which Headway sends partial results."""
-
-
-def plain(text: str) -> str:
-    """`text` without the control characters with which a server could drive a terminal."""
-    return "".join(c for c in text if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f"))
 
 
 def count(value: float) -> str:
@@ -30,9 +27,9 @@ def count(value: float) -> str:
 def log_line(logger: str | None, level: str, data: Any) -> str:
     """One log message or part as a line: `+ {…}` for a part, `warning: …` for a log."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    if logger == PART:
-        return f"+ {plain(text)}"
-    return f"{level}: {plain(text)}"
+    # What follows a line end of its own is not to look like another message.
+    text = plain(text).replace("\n", "\n  ")
+    return f"+ {text}" if logger == PART else f"{level}: {text}"
 
 
 class Display(Protocol):
@@ -82,7 +79,7 @@ class Lines:
         """Write the progress, unless it reads like the last: heartbeats change nothing."""
         of = count(total) if total is not None else ""
         number = f"{count(progress):>{len(of)}}/{of}" if of else count(progress)
-        text = f"[{number}] {plain(message or '')}".rstrip()
+        text = f"[{number}] {one_line(message or '')}".rstrip()
         if text != self._last:
             self._last = text
             self.line(text)

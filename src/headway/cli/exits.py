@@ -13,16 +13,16 @@
 import os
 import signal
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import cast
 
 from typer import Abort, TyperException
 
+from headway.cli.printable import plain
+from headway.cli.tracebacks import ELSEWHERE
 from headway.errors import (
     CodeEnded,
     HeadwayError,
@@ -109,16 +109,14 @@ def report(sentence: str) -> None:
     """Say `sentence` on stderr as the program, if anybody still listens there."""
     # A closed pipe must not keep a server from stopping; without a stderr nobody is told.
     with suppress(OSError, AttributeError):
-        sys.stderr.write(f"headway: {sentence}\n")
+        sys.stderr.write(f"headway: {plain(sentence)}\n")
         sys.stderr.flush()
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
     """`trace` from the first frame of the reader's own code; all of it where there is none."""
-    here = str(Path(__file__).parent.parent)
-    elsewhere = (here, "<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
     frame = trace
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(elsewhere):
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ELSEWHERE):
         frame = frame.tb_next
     return frame or trace
 

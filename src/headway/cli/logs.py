@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Final
 
+from headway.cli.logform import LineFormatter
 from headway.engine.current import current_run
 
 QUIET: Final = ("mcp", "uvicorn", "httpx2", "httpcore2", "asyncio")
@@ -41,7 +42,7 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(LineFormatter):
     """Names the run that a record was made in, where it does not say so itself."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -54,16 +55,20 @@ class _Formatter(logging.Formatter):
         return f"{line} (run {reference})"
 
 
+_FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
 _handler: Final = StderrHandler()
-_handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+_handler.setFormatter(_Formatter(_FORM))
 
 
-def configure(level: str) -> None:
+def configure(level: str, *, folds: bool = True) -> None:
     """Log at `level` and above on stderr; libraries from `warning` on, unless it is `debug`.
 
-    To be called before the target is loaded, and `reassure` behind that.
+    Tracebacks leave out what carries a call, unless `folds` is false or the level is `debug`.
+    To be called before the target is loaded, and `reassure` after that.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
+    _handler.setFormatter(_Formatter(_FORM, folds=folds and number > logging.DEBUG))
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)

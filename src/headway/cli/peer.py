@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from http.client import responses
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import httpx2
 import mcp_types
@@ -23,6 +23,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from headway.cli import logs
 from headway.cli.exits import Refused, ToolFailed, Unreachable, root_of
+from headway.cli.wire import Way, Wire, way_to
 from headway.errors import HeadwayError
 
 Era = Literal["2025", "2026"]
@@ -32,11 +33,16 @@ MODES = {"2025": "legacy", "2026": "2026-07-28", None: "auto"}
 CONNECT = 30.0
 """Seconds until a server that accepts connections must have answered the first request."""
 
+MOST_PAGES = 1000
+"""Pages of a list of tools that are asked for."""
+
+MOST_TOOLS = 10_000
+
 GRACE = 2
 """Seconds that a target served here gets to end, once nobody calls it any more."""
 
 ADVICE = {
-    401: "it wants authorization; pass --header 'Authorization: Bearer …'",
+    401: "it wants authorization; pass --header 'Authorization: Bearer …', or set HEADWAY_TOKEN",
     403: "this caller is not allowed; check --header and the server's allowed hosts",
     404: "no MCP endpoint there; check the path, usually /mcp",
     405: "no MCP endpoint there; check the path, usually /mcp",
@@ -80,30 +86,33 @@ async def peer(
     headers: dict[str, str] | None = None,
     on_log: LoggingFnT | None = None,
     on_question: ElicitationFnT | None = None,
+    debug: bool = False,
 ) -> AsyncGenerator[Client]:
     """A connected client of the server at `place`, a URL or a TARGET that is served meanwhile.
 
+    What a target's tools raise is logged on stderr; with `debug` also how the call got there.
+
     Raises:
+        Refused: The URL, or the proxy that is to be used, makes no sense.
         SetupError: The target cannot be loaded or started.
         Unreachable: Nothing answers, or it is no MCP server that this client can talk to.
     """
     async with AsyncExitStack() as stack:
-        url = place if is_url(place) else await stack.enter_async_context(_served(place))
-        # A proxy is for what is elsewhere.
-        options: dict[str, Any] = {"headers": headers, "trust_env": is_url(place)}
+        served = _served(place, debug=debug)
+        way = way_to(place if is_url(place) else await stack.enter_async_context(served))
         client = await stack.enter_async_context(
-            _connected(url, options, era=era, on_log=on_log, on_question=on_question)
+            _connected(way, headers or {}, era=era, on_log=on_log, on_question=on_question)
         )
         yield client
 
 
 @asynccontextmanager
-async def _served(target: str) -> AsyncGenerator[str]:
+async def _served(target: str, *, debug: bool) -> AsyncGenerator[str]:
     from headway.cli.serving import serving
     from headway.cli.target import load
     from headway.server import asgi
 
-    logs.configure("warning")
+    logs.configure("warning", folds=not debug)
     # What its author should change is nothing to the one who calls it.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     # Stdout is for the result of the call, whatever the target prints.
@@ -116,28 +125,31 @@ async def _served(target: str) -> AsyncGenerator[str]:
 
 @asynccontextmanager
 async def _connected(
-    url: str,
-    options: dict[str, Any],
+    way: Way,
+    headers: dict[str, str],
     *,
     era: Era | None,
     on_log: LoggingFnT | None,
     on_question: ElicitationFnT | None,
 ) -> AsyncGenerator[Client]:
     # The SDK logs tracebacks of what this module turns into a sentence.
-    for name in ("mcp", "client"):
+    for name in ("mcp.client", "mcp.shared", "client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    answers = _Answers()
+    answers, carrier = _Answers(), Wire(way)
     # Long tools may be silent for long: only connecting and sending have a limit.
     timeout = httpx2.Timeout(CONNECT, read=None)
     try:
         async with (
             httpx2.AsyncClient(
-                timeout=timeout, event_hooks={"response": [answers]}, **options
+                transport=carrier,
+                headers=headers,
+                timeout=timeout,
+                event_hooks={"response": [answers]},
             ) as wire,
             AsyncExitStack() as stack,
         ):
             client = Client(
-                streamable_http_client(url, http_client=wire),
+                streamable_http_client(way.url, http_client=wire),
                 mode=MODES[era],
                 log_level="info",
                 logging_callback=on_log,
@@ -149,7 +161,9 @@ async def _connected(
                 await _ask_for_logs(client)
             yield client
     except BaseException as error:
-        raise _translated(root_of(error), url, answers) from error
+        if carrier.refusal is not None and isinstance(error, Exception):
+            raise carrier.refusal from error
+        raise _translated(root_of(error), way, answers) from error
 
 
 async def _ask_for_logs(client: Client) -> None:
@@ -160,23 +174,28 @@ async def _ask_for_logs(client: Client) -> None:
         await client.session.send_request(request, mcp_types.EmptyResult)
 
 
-def _translated(error: BaseException, url: str, answers: _Answers) -> BaseException:
+def _translated(error: BaseException, way: Way, answers: _Answers) -> BaseException:
     if isinstance(error, HeadwayError) or not isinstance(error, Exception):
         return error
     if isinstance(error, MCPError):
-        return _from_protocol(error, url, answers)
+        return _from_protocol(error, way, answers)
     if isinstance(error, TimeoutError):
-        return Unreachable(f"{url} did not answer within {CONNECT:g} s")
+        return Unreachable(f"{way} did not answer within {CONNECT:g} s")
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
-        return Refused(f"{url} is no URL: {error}")
+        return Refused(f"{way.url} is no URL: {error}")
+    if isinstance(error, httpx2.ProxyError | httpx2.ConnectError) and way.proxy:
+        return Unreachable(
+            f"cannot get to {way.url} through {way.proxy_shown} ({error}); is the proxy running? "
+            "NO_PROXY names the hosts that are asked directly"
+        )
     if isinstance(error, httpx2.ConnectError):
-        return Unreachable(f"cannot connect to {url} ({error}); is the server running there?")
+        return Unreachable(f"cannot connect to {way} ({error}); is the server running there?")
     if isinstance(error, httpx2.HTTPError):
-        return Unreachable(f"the connection to {url} failed: {error or type(error).__name__}")
-    return ToolFailed(f"{url} answered what the protocol does not allow: {error}")
+        return Unreachable(f"the connection to {way} failed: {error or type(error).__name__}")
+    return ToolFailed(f"{way} answered what the protocol does not allow: {error}")
 
 
-def _from_protocol(error: MCPError, url: str, answers: _Answers) -> HeadwayError:
+def _from_protocol(error: MCPError, url: Way, answers: _Answers) -> HeadwayError:
     if error.code == mcp_types.CONNECTION_CLOSED:
         return Unreachable(f"the connection to {url} was lost: {error.message}")
     if answers.refuse_all:
@@ -194,9 +213,12 @@ async def list_tools(client: Client) -> Sequence[mcp_types.Tool]:
     """Every tool of the server, over all pages."""
     tools: list[mcp_types.Tool] = []
     cursor: str | None = None
-    while True:
+    for _ in range(MOST_PAGES):
         page = await client.list_tools(cursor=cursor)
         tools += page.tools
         cursor = page.next_cursor
         if cursor is None:
             return tools
+        if len(tools) > MOST_TOOLS:
+            break
+    raise ToolFailed(f"the server's list of tools does not end: {len(tools):,} so far")

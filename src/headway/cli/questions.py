@@ -10,8 +10,9 @@ from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from headway.cli.arguments import check, collect
-from headway.cli.display import Display, plain
+from headway.cli.display import Display
 from headway.cli.exits import Refused
+from headway.cli.printable import plain
 
 
 class Questions:

@@ -3,6 +3,7 @@
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 
 
 def run(
@@ -43,6 +44,7 @@ def run(
     )
     output.never_wait()
     logs.configure(log_level)
+    take_secrets()
     loaded = targets.load(target)
     logs.reassure()
     return start.start(

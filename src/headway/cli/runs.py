@@ -17,6 +17,7 @@ import typer
 
 from headway.cli.exits import Refused
 from headway.cli.options import own_directory
+from headway.cli.printable import one_line
 from headway.cli.tools import Output
 from headway.errors import SetupError
 
@@ -167,4 +168,5 @@ def _line(row: dict[str, Any]) -> str:
         total = "" if row["total"] is None else f"/{row['total']:g}"
         amount = f"{row['progress']:g}{total}"
     words = [row["run"], row["state"], row["tool"] or "-", f"{row['seconds']:.0f} s", amount]
-    return "  ".join(filter(None, [*words, row["message"]]))
+    # A name of a tool is what a client has asked for, a message what a tool has been told.
+    return "  ".join(map(one_line, filter(None, [*words, row["message"]])))

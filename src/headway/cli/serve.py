@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 
 Roots = Annotated[
     list[Path] | None,
@@ -77,6 +78,7 @@ def serve(
     )
     output.never_wait()
     logs.configure(log_level)
+    take_secrets()
     chosen = Config() if config is None else load(config)
     roots = [path.resolve() for path in root or chosen.roots or [Path()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])

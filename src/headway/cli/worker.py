@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import options
+from headway.cli.environment import take_secrets
 from headway.cli.exits import Refused, report
 from headway.errors import SetupError
 from headway.settings import is_name
@@ -64,6 +65,7 @@ def worker(
     )
     output.never_wait()
     logs.configure(log_level)
+    take_secrets()
     loaded = targets.load(target)
     logs.reassure()
     from headway.cli.working import work_until_stopped
