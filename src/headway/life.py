@@ -27,6 +27,7 @@ from headway.transport.guard import Guard
 from headway.transport.http import HttpTransport
 from headway.transport.kernel import Kernel, set_since
 from headway.transport.pipe import Pipe
+from headway.transport.reading import End
 from headway.transport.sessions import Sessions
 from headway.transport.stdio import StdioTransport
 from headway.transport.watching import Watchers
@@ -77,7 +78,7 @@ class Life:
             guard=guard,
             watchers=self._watchers,
         )
-        self.engine.left = lambda run: self.transport.answers.close(run.stream)
+        self.engine.left = lambda run: self.transport.answers.close(run.stream, End.LEAVING)
 
     @property
     def takes_calls(self) -> bool:

@@ -18,7 +18,7 @@ KINDS: dict[str, Callable[[Witness], Any]] = {
     "Headway": serve_headway.build,
 }
 
-SETTINGS = Settings(progress_rate=0, retry=0.01)
+SETTINGS = Settings(progress_rate=0, retry=0.01, retry_closed=0.01)
 """No pacing, so that every report of a tool can be accounted for; a quick reconnect."""
 
 
