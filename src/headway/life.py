@@ -16,7 +16,7 @@ from contextvars import copy_context
 from enum import Enum, auto
 
 from headway.clock import Clock
-from headway.engine import Engine, finish, give_back, leave_shields
+from headway.engine import Engine, finish, give_back, leave_shields, set_since
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
@@ -25,7 +25,7 @@ from headway.tally import Tally
 from headway.transport.bridge import Bridge
 from headway.transport.guard import Guard
 from headway.transport.http import HttpTransport
-from headway.transport.kernel import Kernel, set_since
+from headway.transport.kernel import Kernel
 from headway.transport.pipe import Pipe
 from headway.transport.reading import End
 from headway.transport.sessions import Sessions

@@ -8,6 +8,7 @@ from headway.engine.engine import Engine
 from headway.engine.following import Following
 from headway.engine.gate import Gate
 from headway.engine.inbox import ask, inbox_of, read_inbox
+from headway.engine.inherited import SetVariable, inherit, set_since
 from headway.engine.keys import id_key
 from headway.engine.once import admit, launch, launch_once
 from headway.engine.orders import order
@@ -28,6 +29,7 @@ __all__ = [
     "Request",
     "Run",
     "RunContext",
+    "SetVariable",
     "ToolOptions",
     "admit",
     "as_event",
@@ -38,6 +40,7 @@ __all__ = [
     "give_back",
     "id_key",
     "inbox_of",
+    "inherit",
     "is_id_of_run",
     "launch",
     "launch_once",
@@ -46,6 +49,7 @@ __all__ = [
     "order",
     "read_inbox",
     "result_of",
+    "set_since",
     "stopping",
     "tell",
 ]

@@ -5,8 +5,7 @@ The only module that drives `mcp.server.runner`.
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, cast
 
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
@@ -32,7 +31,7 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from headway.auth import acting_for
-from headway.engine import Execute, RunContext
+from headway.engine import Execute, RunContext, SetVariable, inherit
 from headway.errors import ProtocolError
 from headway.events import Restartable, decode_json
 from headway.protocol.inbound import Message, refusal
@@ -42,36 +41,6 @@ logger = logging.getLogger(__name__)
 _PARAM_PREFIX = MCP_PARAM_HEADER_PREFIX.lower()
 _LIST_PAGES = 100
 _SCHEMAS_KEPT = 1000
-_UNSET: Final = object()
-
-
-class SetVariable(NamedTuple):
-    """A context variable that a server's lifespan has set."""
-
-    variable: ContextVar[Any]
-    value: object
-    before: object
-    """Its value before the lifespan was entered."""
-
-
-def set_since(before: Context) -> list[SetVariable]:
-    """The context variables that have another value than in `before`."""
-    return [
-        SetVariable(variable, value, before.get(variable, _UNSET))
-        for variable, value in copy_context().items()
-        if before.get(variable, _UNSET) is not value
-    ]
-
-
-def inherit(variables: Sequence[SetVariable]) -> None:
-    """Set in this task what a server's lifespan has set in another one.
-
-    Requests come in tasks of whoever serves the app, which know nothing of the lifespan's task.
-    What such a task has set itself stays.
-    """
-    for variable, value, before in variables:
-        if variable.get(_UNSET) is before:
-            variable.set(value)
 
 
 class Kernel:
