@@ -29,7 +29,7 @@ def set_since(before: Context) -> list[SetVariable]:
 
 
 def inherit(variables: Sequence[SetVariable]) -> None:
-    """Set in this task what a server's lifespan has set in another one; what it set itself stays."""
+    """Set in this task what a lifespan has set in another one; what it set itself stays."""
     for variable, value, before in variables:
         if variable.get(_UNSET) is before:
             variable.set(value)
