@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from headway import additions
 from headway.clock import Clock
-from headway.engine import Engine, finish, give_back, leave_shields, lifespan_of
+from headway.engine import Engine, finish, give_back, leave_shields, lifespan_of, set_since
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
@@ -26,8 +26,9 @@ from headway.tally import Tally
 from headway.transport.bridge import Bridge
 from headway.transport.guard import Guard
 from headway.transport.http import HttpTransport
-from headway.transport.kernel import Kernel, set_since
+from headway.transport.kernel import Kernel
 from headway.transport.pipe import Pipe
+from headway.transport.reading import End
 from headway.transport.sessions import Sessions
 from headway.transport.stdio import StdioTransport
 from headway.transport.watching import Watchers
@@ -82,7 +83,7 @@ class Life:
             guard=guard,
             watchers=self._watchers,
         )
-        self.engine.left = lambda run: self.transport.answers.close(run.stream)
+        self.engine.left = lambda run: self.transport.answers.close(run.stream, End.LEAVING)
 
     @property
     def takes_calls(self) -> bool:

@@ -108,8 +108,13 @@ class Settings:
     """An answer becomes an SSE stream when it is not there after this long, so that the first
     byte is out within a second. Before that it can still be plain JSON with its own status."""
 
-    retry: float = 1.0
-    """What 2025-11-25 clients are told to wait before they reconnect a stream."""
+    retry: float = 6.0
+    """What 2025-11-25 clients are told to wait before they reconnect a stream that is lost. The
+    official ones try it twice, so a server may be away for twice as long: a crash with a restart
+    of 10 s, and some room."""
+
+    retry_closed: float = 1.0
+    """What they are told where the server closes a stream early and goes on: nobody is away."""
 
     timeout: float = 86400.0
     """A run may take this long, unless its tool says otherwise. A day is more than any call
@@ -265,7 +270,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         times = ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease", "worker_wait")
-        for name in (*times, "head_timeout", "body_timeout", "keep_alive", "hold_timeout"):
+        limits = ("head_timeout", "body_timeout", "keep_alive", "hold_timeout", "retry_closed")
+        for name in (*times, *limits):
             if not getattr(self, name) > 0:
                 raise SetupError(f"{name} must be above zero")
         if self.hand_over is not None and not self.hand_over >= 0:

@@ -22,7 +22,7 @@ PUBLISHING = ("MCPServer", "Headway")
 """Kinds whose published changes reach everybody who subscribed. Authors of the others tell one
 session themselves, whether it subscribed or not."""
 
-SETTINGS = Settings(progress_rate=0, retry=0.01)
+SETTINGS = Settings(progress_rate=0, retry=0.01, retry_closed=0.01)
 """No pacing, so that every report of a tool can be accounted for; a quick reconnect."""
 
 

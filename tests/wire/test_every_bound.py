@@ -24,6 +24,8 @@ NO_BOUNDS: Final = {
     "ping": "a pace",
     "commit_after": "a time until an answer begins",
     "retry": "advice to clients",
+    "retry_closed": "advice to clients",
+    "grace": "of calls when the host of a mounted app stops",
     "hand_over": "a time after which a call goes on elsewhere (headway_handed_over_calls_total)",
     "profiles": "what is known of clients",
     "lease": "a time after which a process is taken for dead",

@@ -101,7 +101,7 @@ async def test_only_2025_11_25_streams_are_primed(version: str) -> None:
         for answer in (await session.call("speak", token="t"), await session.get()):
             first = await answer.frame()
             assert first is not None
-            primed = first.id is not None and first.retry == 1000 and first.data == ""
+            primed = first.id is not None and first.retry == 6000 and first.data == ""
             assert primed is (version == "2025-11-25")
             if not primed:
                 assert first.retry is None

@@ -66,7 +66,7 @@ async def test_a_second_cut_with_nothing_in_between_loses_and_repeats_nothing() 
             answer = await session.get(cursor)
             primed = await answer.frame()
             assert primed is not None
-            assert (primed.id, primed.data, primed.retry) == (cursor, "", 1000)
+            assert (primed.id, primed.data, primed.retry) == (cursor, "", 6000)
         tools.gate.let_pass()
         messages = await answer.rest()
         assert progress_of(messages) == [3]

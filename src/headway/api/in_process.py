@@ -8,8 +8,9 @@ with the first such request and ends with the server's lifespan.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from math import inf
 from typing import Any, Final
@@ -24,7 +25,16 @@ from mcp.shared.message import ServerMessageMetadata
 from msgspec import Raw
 from pydantic import BaseModel
 
-from headway.engine import Engine, Request, Run, RunContext, ToolOptions
+from headway.engine import (
+    Engine,
+    Request,
+    Run,
+    RunContext,
+    SetVariable,
+    ToolOptions,
+    inherit,
+    set_since,
+)
 from headway.errors import ProtocolError
 from headway.events import TERMINAL, Event, Failed, Progress, decode_json
 from headway.journal.memory import memory_journal
@@ -59,11 +69,13 @@ class InProcess:
 
         @asynccontextmanager
         async def living(server: Any) -> AsyncGenerator[Any]:
-            async with self._held():
+            before = copy_context()
+            async with self._held() as shared:
                 if lifespan is None:
                     yield {}
                     return
                 async with lifespan(server) as state:
+                    shared.inherited = set_since(before)
                     yield state
 
         return living
@@ -77,7 +89,7 @@ class InProcess:
             return await call_next(ctx)
         async with self._held() as shared:
             engine = await shared.engine(self._options_of)
-            return await _Call(engine, ctx, call_next, channel).answer()
+            return await _Call(engine, ctx, call_next, channel, shared.inherited).answer()
 
     def _options_of(self, tool: str) -> ToolOptions:
         options = self._options.get(tool, _NO_OPTIONS)
@@ -128,6 +140,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.holders = 0
+        self.inherited: Sequence[SetVariable] = ()
         self._starting: asyncio.Task[Engine] | None = None
         self._stack = AsyncExitStack()
 
@@ -161,8 +174,10 @@ class _Call:
         ctx: ServerRequestContext[Any, Any],
         call_next: CallNext,
         channel: DispatchContext[Any],
+        inherited: Sequence[SetVariable],
     ) -> None:
         self._engine = engine
+        self._inherited = inherited
         self._ctx = ctx
         self._call_next = call_next
         self._channel = channel
@@ -225,6 +240,7 @@ class _Call:
         session = ServerSession(
             context, _connection_of(self._ctx.session), request_meta=self._ctx.meta
         )
+        inherit(self._inherited)
         try:
             self._result = await self._call_next(replace(self._ctx, session=session))
         except Exception as error:

@@ -9,6 +9,7 @@ from headway.engine.failures import as_exception, contained, lifespan_of
 from headway.engine.following import Following, gone
 from headway.engine.gate import Gate
 from headway.engine.inbox import ask, inbox_of, read_inbox
+from headway.engine.inherited import SetVariable, inherit, set_since
 from headway.engine.keys import id_key
 from headway.engine.once import admit, launch, launch_once
 from headway.engine.orders import order
@@ -30,6 +31,7 @@ __all__ = [
     "Request",
     "Run",
     "RunContext",
+    "SetVariable",
     "ToolOptions",
     "admit",
     "as_event",
@@ -43,6 +45,7 @@ __all__ = [
     "gone",
     "id_key",
     "inbox_of",
+    "inherit",
     "is_id_of_run",
     "launch",
     "launch_once",
@@ -52,6 +55,7 @@ __all__ = [
     "order",
     "read_inbox",
     "result_of",
+    "set_since",
     "stopping",
     "tell",
     "text_of",

@@ -43,7 +43,12 @@ def _closed() -> ProtocolError:
 
 _ANSWERED: Final = (End.DONE, End.HANDED_OVER)
 
-_REFUSALS: Final = {End.REPLACED: _replaced, End.CLOSED: _closed, End.FAILED: journal_away}
+_REFUSALS: Final = {
+    End.REPLACED: _replaced,
+    End.CLOSED: _closed,
+    End.LEAVING: _closed,
+    End.FAILED: journal_away,
+}
 
 
 class Place:
@@ -210,7 +215,7 @@ class Answers:
         ):
             self._end(readers, readers[0])
         if self._is_over and _may_come_back(stream, answer):
-            answer.stop(End.CLOSED)
+            answer.stop(End.LEAVING)
         self._give_turn(stream)
         try:
             end = await work
@@ -256,7 +261,7 @@ class Answers:
                 (409), or the journal cannot be read (503).
         """
         if run.is_left or (self._is_over and run.method != "tools/call"):
-            answer.stop(End.CLOSED)  # it was accepted as the process came to its end
+            answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         work = (
             answer.stream() if at_once else answer.respond(commit_after=self.settings.commit_after)
         )
@@ -318,10 +323,10 @@ class Answers:
             for notice in [notice for notice, tag in readers.items() if tag == process]:
                 self.left(stream, notice)
 
-    def close(self, stream: str) -> None:
+    def close(self, stream: str, end: End = End.CLOSED) -> None:
         """End a stream's answers; their clients may come back."""
         for reading in list(self._open.get(stream, ())):
-            reading.answer.stop(End.CLOSED)
+            reading.answer.stop(end)
 
     def end(self) -> None:
         """End the answers whose clients can come back to them, now and from now on."""
@@ -329,13 +334,13 @@ class Answers:
         for stream, readers in list(self._open.items()):
             for reading in list(readers):
                 if _may_come_back(stream, reading.answer):
-                    reading.answer.stop(End.CLOSED)
+                    reading.answer.stop(End.LEAVING)
 
-    def close_all(self, prefix: str) -> None:
-        """End the answers of all streams whose names start with `prefix`."""
+    def leave_all(self, prefix: str) -> None:
+        """End the answers of all streams whose names start with `prefix`: the process stops."""
         for stream in list(self._open):
             if stream.startswith(prefix):
-                self.close(stream)
+                self.close(stream, End.LEAVING)
 
 
 def _may_come_back(stream: str, answer: Answer) -> bool:

@@ -271,7 +271,14 @@ class Handshake:
                         Heard(seq, changes, listener, (sent.begin.seq, sent.begin.changes))
                     )
 
-            voice = Voice(reader, prefix=prefix, opening=opening, seen=seen, mark=feed.mark)
+            voice = Voice(
+                reader,
+                prefix=prefix,
+                opening=opening,
+                farewell=self._farewell(session.era),
+                seen=seen,
+                mark=feed.mark,
+            )
             try:
                 await self._stream(
                     exchange, session, session.stream, feed, voice, listener=listener, told=record
@@ -404,7 +411,8 @@ class Handshake:
             identity, token, session.era, lambda: session.level_rank, run_id, task=task
         )
         opening = self._opening(session.era, prefix, b"%d" % seq)
-        return Voice(reader, prefix=prefix, opening=opening)
+        farewell = self._farewell(session.era)
+        return Voice(reader, prefix=prefix, opening=opening, farewell=farewell)
 
     def _opening(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
         """The priming event: an id to come back with before anything was said."""
@@ -412,6 +420,11 @@ class Handshake:
             return b""
         retry = int(self._answers.settings.retry * 1000)
         return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
+
+    def _farewell(self, era: Era) -> bytes:
+        """What a stream ends with that is to be asked for again soon."""
+        retry = int(self._answers.settings.retry_closed * 1000)
+        return b"retry: %d\n\n" % retry if era.primes else b""
 
 
 def _header(session: Session) -> Headers:

@@ -109,7 +109,7 @@ class HttpTransport:
 
     def end_idle_streams(self) -> None:
         """End the streams that wait for news and not for a result: GET and `listen`."""
-        self.answers.close_all("session/")
+        self.answers.leave_all("session/")
         for run in list(self._engine.runs.values()):
             if run.method == "subscriptions/listen":
                 run.cancel("server", "the server is stopping")

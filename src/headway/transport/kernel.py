@@ -4,8 +4,7 @@ The only module that drives `mcp.server.runner`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
@@ -22,46 +21,16 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.auth import acting_for
-from headway.engine import Execute, RunContext, contained
+from headway.engine import Execute, RunContext, SetVariable, contained, inherit
 from headway.events import Restartable, decode_json
 from headway.protocol.inbound import Message
 from headway.transport.param_headers import ParamHeaders
 
 _LIST_PAGES = 100
-_UNSET: Final = object()
 
 Addition = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Makes the result of a method with what Headway adds, of the revision and the server's own result,
 which its author may hold and which is not to be changed."""
-
-
-class SetVariable(NamedTuple):
-    """A context variable that a server's lifespan has set."""
-
-    variable: ContextVar[Any]
-    value: object
-    before: object
-    """Its value before the lifespan was entered."""
-
-
-def set_since(before: Context) -> list[SetVariable]:
-    """The context variables that have another value than in `before`."""
-    return [
-        SetVariable(variable, value, before.get(variable, _UNSET))
-        for variable, value in copy_context().items()
-        if before.get(variable, _UNSET) is not value
-    ]
-
-
-def inherit(variables: Sequence[SetVariable]) -> None:
-    """Set in this task what a server's lifespan has set in another one.
-
-    Requests come in tasks of whoever serves the app, which know nothing of the lifespan's task.
-    What such a task has set itself stays.
-    """
-    for variable, value, before in variables:
-        if variable.get(_UNSET) is before:
-            variable.set(value)
 
 
 class Kernel:

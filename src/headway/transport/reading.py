@@ -17,6 +17,7 @@ class End(StrEnum):
     GONE = "client gone"
     REPLACED = "another reader took over"
     CLOSED = "closed by the server"
+    LEAVING = "the server is stopping"
     HANDED_OVER = "answered with a handle"
     FAILED = "the journal cannot be read"
 

@@ -55,6 +55,8 @@ class Voice(Struct, frozen=True):
     """Event ids up to the `seq`; None: frames have no ids."""
     opening: bytes = b""
     """What a stream begins with."""
+    farewell: bytes = b""
+    """What it ends with where it is closed early by a server that goes on."""
     status: Callable[[Event], int] = _always_ok
     """The HTTP status of an answer that is only its terminal event."""
     seen: Callable[[], None] | None = None
@@ -208,7 +210,7 @@ class Answer:
 
     def _is_to_be_resumed(self) -> bool:
         """Whether it was closed early for a client that comes back, once it has an event id."""
-        return self.end is End.CLOSED and self._voice.opening != b""
+        return self._is_closed() and self._voice.opening != b""
 
     async def _send_json(self, status: int, body: bytes) -> None:
         self.committed = True
@@ -236,6 +238,8 @@ class Answer:
             over = self._cursor.done or self.end is not None
             if self._handle is not None and not self._cursor.done:
                 self._frames.append(b"event: message\ndata: %b\n\n" % self._handle)
+            if self.end is End.CLOSED and self._voice.farewell:
+                self._frames.append(self._voice.farewell)
             if self._frames or over:
                 await self._flush(more=not over)
             if over:
@@ -290,7 +294,7 @@ class Answer:
             self._voice.seen()
 
     def _is_closed(self) -> bool:
-        return self.end is End.CLOSED
+        return self.end in (End.CLOSED, End.LEAVING)
 
     def _is_lost(self) -> bool:
         return self.end is End.GONE
