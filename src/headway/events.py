@@ -1,7 +1,6 @@
 """What can happen in a stream: the vocabulary, as types.
 
 Rules of this file:
-
 - An event states a fact. It knows no JSON-RPC id, no progress token and no era: those belong
   to one reader and are added when an entry is rendered.
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
@@ -105,10 +104,11 @@ class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=T
     params: MaybeRaw = None
 
 
-class InputReceived(Struct, frozen=True, tag="input_received", gc=False):
+class InputReceived(Struct, frozen=True, tag="input_received", omit_defaults=True, gc=False):
     """The question `key` was answered, or given up."""
 
     key: str
+    given_up: bool = False
 
 
 class Completed(Struct, frozen=True, tag="completed", gc=False):
