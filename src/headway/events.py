@@ -106,10 +106,11 @@ class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=T
     params: MaybeRaw = None
 
 
-class InputReceived(Struct, frozen=True, tag="input_received", gc=False):
+class InputReceived(Struct, frozen=True, tag="input_received", omit_defaults=True, gc=False):
     """The question `key` was answered, or given up."""
 
     key: str
+    given_up: bool = False
 
 
 class Completed(Struct, frozen=True, tag="completed", gc=False):

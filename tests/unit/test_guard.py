@@ -4,7 +4,7 @@ import pytest
 
 from headway.errors import ProtocolError
 from headway.settings import Settings
-from headway.transport.guard import Guard, check_accept, check_content_type
+from headway.transport.guard import Guard, check_content_type
 
 
 def status(guard: Guard, **headers: str) -> int:
@@ -78,18 +78,3 @@ def test_only_json_is_taken(media, expected):
     else:
         with pytest.raises(ProtocolError, match="application/json"):
             check_content_type({"content-type": media})
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [("application/json, text/event-stream", True), ("*/*", True), ("text/*, application/*", True),
-     ("application/json;q=0.9,text/event-stream;q=1", True), ("application/json", False),
-     ("text/html", False), ("", False)],
-)  # fmt: skip
-def test_the_client_must_take_both_forms_of_an_answer(accept, expected):
-    wanted = ("application/json", "text/event-stream")
-    if expected:
-        check_accept({"accept": accept}, *wanted)
-    else:
-        with pytest.raises(ProtocolError, match="Accept"):
-            check_accept({"accept": accept}, *wanted)

@@ -32,14 +32,17 @@ class Questions:
         run, (key, answer) = self._run, self._put()
         run.append(InputRequested(key, method, None if params is None else encode_json(params)))
         run.on_ask()
-        timer = run.clock.call_later(limit, partial(self._expire, key)) if limit else None
+        late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
+        timer = (
+            run.clock.call_later(limit, partial(self.answer, key, None, late)) if limit else None
+        )
         try:
             return await answer
         finally:
             if timer is not None:
                 timer.cancel()
-            if not run.ended:
-                run.append(InputReceived(key))
+            is_answered = _is_answered(answer) and answer.exception() is not late
+            self._close(key, given_up=not is_answered)
 
     def answer(self, key: str, result: object, error: Exception | None) -> bool:
         """Answer a question; False when nobody waits for it."""
@@ -52,6 +55,11 @@ class Questions:
             waiting.set_exception(error)
         return True
 
+    def unanswered(self) -> list[InputReceived]:
+        """What is to be said of the questions that nobody has answered as the run ends."""
+        answers = self._waiting.items()
+        return [InputReceived(key, True) for key, answer in answers if not _is_answered(answer)]
+
     def give_up(self) -> None:
         """Nobody waits any more."""
         for waiting in list(self._waiting.values()):
@@ -61,11 +69,15 @@ class Questions:
         self._count += 1
         key = f"{self._name}.{self._count}"
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(lambda _: self._waiting.pop(key, None))
         return key, answer
 
-    def _expire(self, key: str) -> None:
-        self.answer(key, None, MCPError(INTERNAL_ERROR, "The client did not answer in time"))
+    def _close(self, key: str, *, given_up: bool) -> None:
+        if self._waiting.pop(key, None) is not None and not self._run.ended:
+            self._run.append(InputReceived(key, given_up))
+
+
+def _is_answered(answer: "asyncio.Future[Any]") -> bool:
+    return answer.done() and not answer.cancelled()
 
 
 def client_error(error: Any) -> MCPError:

@@ -182,7 +182,8 @@ class Run:
             self.ended = True
         self._stop_timers()
         try:
-            for said in (self.voice.rest(), sampled, last):
+            open_questions = self._questions.unanswered() if self._questions is not None else ()
+            for said in (self.voice.rest(), sampled, last, *open_questions):
                 if said is not None:
                     self.append(said)
             self.append(event)

@@ -18,7 +18,7 @@ from mcp.shared.inbound import (
     find_duplicated_routing_header,
 )
 from mcp_types import PROTOCOL_VERSION_META_KEY
-from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR
+from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
 from msgspec import Struct
 
 from headway.errors import ProtocolError
@@ -170,9 +170,12 @@ def check_version(version: str | None) -> None:
         ProtocolError: Naming the versions served.
     """
     if version is not None and version not in ERAS:
+        # Some clients look for the first words, and for the code where they know none of the data.
         raise ProtocolError(
-            INVALID_REQUEST,
-            f"MCP-Protocol-Version {version[:32]!r} is not served; use one of {', '.join(ERAS)}",
+            INVALID_PARAMS,
+            f"Unsupported protocol version: MCP-Protocol-Version {version[:32]!r} is not served; "
+            f"use one of {', '.join(ERAS)}",
+            data={"supported": list(ERAS), "requested": version[:32]},
         )
 
 

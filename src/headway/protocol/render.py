@@ -17,6 +17,7 @@ from headway.events import (
     Completed,
     Event,
     Failed,
+    InputReceived,
     InputRequested,
     Interrupted,
     Log,
@@ -202,6 +203,14 @@ def _question(event: InputRequested, reader: Reader) -> bytes | None:
     return request(event.key, event.method, _marked(event.params, reader))
 
 
+def _received(event: InputReceived, reader: Reader) -> bytes | None:
+    """A question that the server gives up is cancelled: its client need ask nobody any more."""
+    if not event.given_up or not reader.era.asks_on_streams:
+        return None
+    params = {"requestId": event.key, "reason": "The server does not wait for the answer any more"}
+    return notification("notifications/cancelled", _marked(encode_json(params), reader))
+
+
 def _notified(event: Notified, reader: Reader) -> bytes:
     return notification(event.method, _marked(event.params, reader))
 
@@ -242,6 +251,7 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
     Part: _part,
     Notified: _notified,
     InputRequested: _question,
+    InputReceived: _received,
     Restarted: _restarted,
     Completed: lambda event, reader: response(reader.id, event.result),
     Failed: _failed,

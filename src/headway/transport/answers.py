@@ -22,6 +22,7 @@ from headway.protocol.eras import Era
 from headway.settings import Settings
 from headway.tally import Tally
 from headway.transport.guard import Receive, Send
+from headway.transport.negotiation import Form
 from headway.transport.reading import End, Readable
 from headway.transport.sse import Answer, Headers, Voice
 
@@ -252,7 +253,7 @@ class Answers:
         era: Era,
         place: Place | None = None,
         *,
-        at_once: bool = False,
+        form: Form = Form.ANY,
     ) -> None:
         """Answer a request with its run, and do what the era wants when the reader is lost.
 
@@ -262,9 +263,13 @@ class Answers:
         """
         if run.is_left or (self._is_over and run.method != "tools/call"):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
-        work = (
-            answer.stream() if at_once else answer.respond(commit_after=self.settings.commit_after)
-        )
+        match form:
+            case Form.ANY:
+                work = answer.respond(commit_after=self.settings.commit_after)
+            case Form.JSON:
+                work = answer.respond_json()
+            case Form.STREAM:
+                work = answer.stream()
         cut_cancels = era.cut_cancels and not run.detached
         try:
             listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice

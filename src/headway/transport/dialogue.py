@@ -83,15 +83,19 @@ class Dialogue:
         """
         try:
             result = await self._kernel.legacy(self._runner(session), message)(context)
+            version = session.connection.protocol_version
+            if session.is_single:
+                return without_promises(result)
+            await session.sessions.open(session, version, message.params or {})
+        except ProtocolError:
+            session.leave()
+            raise
         except BaseException as error:
+            session.leave()
             raised = as_exception(error)  # the server's middleware may raise anything
             if not isinstance(raised, Exception):
                 raise
             raise _failed_handshake(raised, error) from None
-        version = session.connection.protocol_version
-        if session.is_single:
-            return without_promises(result)
-        await session.sessions.open(session, version, message.params or {})
         capabilities = result.get("capabilities", {})
         if version == tasks_2025.VERSION and "tools" in capabilities:
             capabilities["tasks"] = dict(tasks_2025.CAPABILITY)
@@ -170,10 +174,15 @@ class Dialogue:
         message: Message,
         *,
         can_reconnect: bool = False,
+        is_told: bool = True,
     ) -> None:
-        """Let the answer end before the run, in the way that its client knows."""
+        """Let the answer end before the run, in the way that its client knows.
+
+        `is_told`: the answer carries what is said on the way.
+        """
         run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
         shown = self._hand_over.shown(session, message, can_reconnect=can_reconnect)
+        shown = shown._replace(has_token=shown.has_token and is_told)
         self._hand_over.offer(run, answer, message, shown)
 
     def reconnect_after(self, session: Session, token: object) -> float:

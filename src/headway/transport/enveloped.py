@@ -92,10 +92,15 @@ class Enveloped:
             await self._watchers.watch(tag, uri)
         return run
 
-    def offer(self, run: Run, answer: Offered, message: Message) -> None:
-        """Let the answer become a handle, in the way that its client knows."""
+    def offer(self, run: Run, answer: Offered, message: Message, *, is_told: bool = True) -> None:
+        """Let the answer become a handle, in the way that its client knows.
+
+        `is_told`: the answer carries what is said on the way.
+        """
         if message.method == "tools/call":
-            self._hand_over.offer(run, answer, message, self._hand_over.shown_modern(message))
+            shown = self._hand_over.shown_modern(message)
+            shown = shown._replace(has_token=shown.has_token and is_told)
+            self._hand_over.offer(run, answer, message, shown)
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:

@@ -1,7 +1,5 @@
 """One HTTP request and the way back: what both eras' handlers hold."""
 
-from typing import Final
-
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.requests import Request
 
@@ -12,9 +10,6 @@ from headway.protocol.inbound import VERSION_HEADER, read_headers
 from headway.protocol.keys import HEADER as KEY_HEADER
 from headway.transport.guard import Receive, Scope, Send
 from headway.transport.sse import send_json
-
-JSON: Final = "application/json"
-SSE: Final = "text/event-stream"
 
 
 class Exchange:

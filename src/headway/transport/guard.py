@@ -1,11 +1,10 @@
 """What a request must look like before anything is done for it.
 
-Host and Origin against DNS rebinding, content negotiation, and a body within its limit.
+Host and Origin against DNS rebinding, the type of the body, and its size.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -141,27 +140,6 @@ def check_content_type(headers: dict[str, str]) -> None:
         raise ProtocolError(
             INVALID_REQUEST, "Send the message as Content-Type: application/json", status=415
         )
-
-
-def check_accept(headers: dict[str, str], *wanted: str) -> None:
-    """Refuse a request whose client does not take the media types it may be answered with.
-
-    Raises:
-        ProtocolError: 406.
-    """
-    kinds = _media_types(headers.get("accept", ""))
-    for media in wanted:
-        if not kinds & {media, media.partition("/")[0] + "/*", "*/*"}:
-            raise ProtocolError(
-                INVALID_REQUEST,
-                f"The answer may be {' or '.join(wanted)}; send Accept: {', '.join(wanted)}",
-                status=406,
-            )
-
-
-@lru_cache(maxsize=64)
-def _media_types(accept: str) -> frozenset[str]:
-    return frozenset(part.partition(";")[0].strip().lower() for part in accept.split(","))
 
 
 async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> bytes:

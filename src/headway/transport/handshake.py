@@ -36,13 +36,13 @@ from headway.protocol.keys import META_KEY
 from headway.transport.answers import COMES_BACK, Answers, Place
 from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
-from headway.transport.exchange import JSON, SSE, Exchange, Refusal
+from headway.transport.exchange import Exchange, Refusal
 from headway.transport.feed import Feed, Reach, Span
-from headway.transport.guard import check_accept
+from headway.transport.negotiation import Form, form_of, need_stream
 from headway.transport.reading import End, Readable
 from headway.transport.session import Session
 from headway.transport.sessions import Sessions
-from headway.transport.sse import Headers, Voice, send_empty, send_json
+from headway.transport.sse import Headers, Voice, send_empty, send_result
 
 logger = logging.getLogger(__name__)
 
@@ -87,35 +87,38 @@ class Handshake:
             raise Refusal(error, message.id if is_over else None) from None
 
     async def _initialize(self, exchange: Exchange, message: Message) -> None:
-        check_accept(exchange.headers, JSON, SSE)
+        form = form_of(exchange.headers)
         session = self._draft(exchange)
         context = self._context(exchange, message, session, can_ask=False)
-        result = await self._dialogue.open(session, message, context)
+        with session:
+            result = await self._dialogue.open(session, message, context)
         body = render.escape_lines(render.response(message.id, encode_json(result)))
-        await send_json(exchange.send, 200, body, _header(session))
+        await send_result(exchange.send, form, body, _header(session))
 
     async def _post_to_session(self, exchange: Exchange, message: Message) -> None:
-        session = await self._session(exchange)
-        if not message.is_request:
-            await self._take(exchange, session, message)
-            await send_empty(exchange.send, 202, _header(session))
-            return
-        check_accept(exchange.headers, JSON, SSE)
-        with self._place(session, message) as place:
-            await self._answer(exchange, session, message, place)
+        with await self._session(exchange) as session:
+            if not message.is_request:
+                await self._take(exchange, session, message)
+                await send_empty(exchange.send, 202, _header(session))
+                return
+            form = form_of(exchange.headers)
+            with self._place(session, message) as place:
+                await self._answer(exchange, session, message, place, form)
 
     def _place(self, session: Session, message: Message) -> Place:
         known = going_on(session, message)
         return self._answers.place(session.tag, None if known is None else known.stream)
 
     async def _answer(
-        self, exchange: Exchange, session: Session, message: Message, place: Place
+        self, exchange: Exchange, session: Session, message: Message, place: Place, form: Form
     ) -> None:
-        context = self._context(exchange, message, session, can_ask=True)
+        # Who takes JSON alone cannot be asked, and cannot come back to a stream that it had not.
+        streams = form is not Form.JSON
+        context = self._context(exchange, message, session, can_ask=streams)
         run = await self._dialogue.run_of(session, message, context, exchange.key)
         task = await self._dialogue.task(session, run, message)
         if task is not None:
-            await send_json(exchange.send, 200, task, _header(session))
+            await send_result(exchange.send, form, task, _header(session))
             return
         task = tasks_2025.waited_for(message.method, message.params)
         voice = self._voice(session, message.id, message.token, run.id, 0, task)
@@ -126,12 +129,15 @@ class Handshake:
             exchange.send,
             _header(session),
         )
-        self._dialogue.offer(session, run, answer, message, can_reconnect=session.era.primes)
-        with session:
+        can_reconnect = session.era.primes and streams
+        self._dialogue.offer(
+            session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
+        )
+        if can_reconnect and message.token is not None:
             # A call that asks for progress will stream, and a stream that opens at once can be
             # resumed even when it is cut before the tool says anything.
-            at_once = session.era.primes and message.token is not None
-            await self._answers.answer(run, answer, session.era, place, at_once=at_once)
+            form = Form.STREAM
+        await self._answers.answer(run, answer, session.era, place, form=form)
 
     async def post_batch(self, exchange: Exchange, values: list[object]) -> None:
         """Answer an array of messages, as 2025-03-26 allows it.
@@ -139,8 +145,12 @@ class Handshake:
         Raises:
             ProtocolError: It is refused as a whole; nothing of it is executed.
         """
-        session = await self._session(exchange)
-        messages = read_batch(values, session.era)
+        with await self._session(exchange) as session:
+            await self._take_batch(exchange, session, read_batch(values, session.era))
+
+    async def _take_batch(
+        self, exchange: Exchange, session: Session, messages: list[Message]
+    ) -> None:
         requests = [message for message in messages if message.is_request]
         if exchange.key is not None:
             raise ProtocolError(
@@ -148,7 +158,7 @@ class Handshake:
                 f"An Idempotency-Key header is for one request; in a batch use _meta {META_KEY!r}",
             )
         if requests:
-            check_accept(exchange.headers, JSON, SSE)
+            need_stream(exchange.headers, "A batch")
         with ExitStack() as stack:
             places = [stack.enter_context(self._place(session, message)) for message in requests]
             for message in messages:
@@ -169,8 +179,7 @@ class Handshake:
             cursor = self._answers.cursor(run.stream)
             answer = self._answers.open(cursor, voice, batch.receive, batch.send)
             batch.add(run.stream, answer, place)
-        with session:
-            await batch.respond(self._answers)
+        await batch.respond(self._answers)
 
     # Messages of a session
 
@@ -222,7 +231,7 @@ class Handshake:
         Raises:
             ProtocolError: The session or the event id is not this client's.
         """
-        check_accept(exchange.headers, SSE)
+        need_stream(exchange.headers, "GET")
         session = await self._session(exchange)
         last = exchange.headers.get(LAST_EVENT_HEADER)
         with session:

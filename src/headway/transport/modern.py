@@ -9,11 +9,12 @@ from headway.protocol import render
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message, check_version, classify_modern
+from headway.protocol.render import LISTEN
 from headway.transport.answers import Answers
 from headway.transport.enveloped import Enveloped, reader_of
-from headway.transport.exchange import JSON, SSE, Exchange, Refusal
-from headway.transport.guard import check_accept
+from headway.transport.exchange import Exchange, Refusal
 from headway.transport.kernel import Kernel
+from headway.transport.negotiation import Form, form_of, need_stream
 from headway.transport.sse import Voice, send_empty
 
 
@@ -47,7 +48,9 @@ class Modern:
             raise Refusal(error, message.id) from None
 
     async def _request(self, exchange: Exchange, message: Message) -> None:
-        check_accept(exchange.headers, JSON, SSE)
+        form = form_of(exchange.headers)
+        if message.method == LISTEN:
+            need_stream(exchange.headers, LISTEN)
         route = classify_modern(message, exchange.headers, exchange.scope["headers"])
         headers = exchange.request.headers
         context = self._enveloped.context(
@@ -60,8 +63,8 @@ class Modern:
         answer = self._answers.open(
             self._answers.cursor(run.stream), voice, exchange.receive, exchange.send
         )
-        self._enveloped.offer(run, answer, message)
-        await self._answers.answer(run, answer, MODERN)
+        self._enveloped.offer(run, answer, message, is_told=form is not Form.JSON)
+        await self._answers.answer(run, answer, MODERN, form=form)
 
 
 def _status(event: Event) -> int:

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.connection import Connection
-from mcp.server.runner import ServerRunner
+from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.dispatcher import CallOptions
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp_types import INTERNAL_ERROR, InitializeRequestParams
 from msgspec import Raw
 
@@ -53,7 +53,7 @@ RESTATE_EVERY: Final = 1000
 """Entries of a session's stream after which it is said again what the session is: the oldest
 entries of a long stream are dropped."""
 
-_OF_NO_NEWS: Final = (Alive, Heard, InputReceived, SessionOpened, SessionReady)
+_OF_NO_NEWS: Final = (Alive, Heard, SessionOpened, SessionReady)
 """What other processes need not hear at once: they take it up with the next request."""
 
 _BEFORE_CHANGES: Final = (Subscribed, Unsubscribed)
@@ -64,10 +64,9 @@ class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asked", "_level", "_stated", "_waiting", "client", "connection", "era", "feeds", "heard",
-        "holds", "id", "is_known", "is_open", "is_single", "owner", "requests", "runner", "seq",
-        "sessions",
-        "signed", "subscriptions", "tag", "told", "used",
+        "_asked", "_has_left", "_level", "_stated", "_waiting", "client", "connection", "era",
+        "feeds", "heard", "holds", "id", "is_known", "is_open", "is_single", "owner", "requests",
+        "runner", "seq", "sessions", "signed", "subscriptions", "tag", "told", "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -95,6 +94,7 @@ class Session:
         self.is_open = True
         self.is_single = False
         """Whether it is for one POST only: nobody reads its stream, so there is none."""
+        self._has_left = False
         self._level = ""
         self._stated = 0
         self._asked: set[str] = set()
@@ -115,13 +115,16 @@ class Session:
         """Log messages below this are not for its client."""
         return rank_of(self._level or LOG_LEVELS[0])
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Session":
         """A request or an open stream keeps the session alive while it lasts."""
         self.holds += 1
+        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.holds -= 1
         self.used = self.sessions.clock.now()
+        if self.is_single and not self.holds:
+            self.leave()
 
     # Facts
 
@@ -145,7 +148,7 @@ class Session:
             logger.warning("session %s…: a fact was not stored: %s", self.name[:6], error)
             return False
         self.wake()
-        if not isinstance(event, _OF_NO_NEWS):
+        if _is_news(event):
             await self.sessions.tell_of(self, in_order=isinstance(event, _BEFORE_CHANGES))
         return True
 
@@ -246,7 +249,8 @@ class Session:
         finally:
             timer.cancel()
             self._waiting.pop(key, None)
-            self.record(InputReceived(key))
+            given_up = answer.cancelled() or not answer.done() or answer.exception() is late
+            self.record(InputReceived(key, given_up))
 
     async def answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
         """Hand a client's answer to whoever waits for it here; False when nobody does.
@@ -293,6 +297,21 @@ class Session:
             if context.run is not None and not context.run.has_handle:
                 context.run.cancel("session", "the session was closed")
 
+    def leave(self) -> None:
+        """This process has done with it: what its server opened for the client is closed.
+
+        Not before the last of its requests has ended, which may use it.
+        """
+        if self._has_left:
+            return
+        going_on = [run for context in self.requests.values() if (run := context.run) is not None]
+        for run in going_on:
+            if not run.ended:
+                run.on_end(self.leave)
+                return
+        self._has_left = True
+        self.sessions.later(aclose_shielded(self.connection))
+
 
 class _SessionChannel:
     """What a server says outside of a request (`mcp.shared.dispatcher.Outbound`).
@@ -330,8 +349,19 @@ class _SessionChannel:
         limit = (opts or {}).get("timeout")
         context = self._context()
         if context is not None and context.run is not None:
+            if not context.can_send_request:
+                raise NoBackChannelError(method)
             return await context.run.ask(method, params, limit)
+        if self._session.is_single:
+            raise NoBackChannelError(method)
         return await self._session.ask(method, params, limit)
+
+
+def _is_news(event: Event) -> bool:
+    """Whether other processes are to hear of it at once."""
+    if isinstance(event, InputReceived):
+        return event.given_up  # a client that reads elsewhere is told
+    return not isinstance(event, _OF_NO_NEWS)
 
 
 @lru_cache(maxsize=256)

@@ -111,6 +111,8 @@ class Sessions:
         """Let go of everything; the sessions stay in the journal."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+        for session in list(self._known.values()):
+            session.leave()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
         await self.changes.close()
@@ -239,6 +241,7 @@ class Sessions:
             self._each[session.owner] -= 1
             if not self._each[session.owner]:
                 del self._each[session.owner]
+        session.leave()
 
     async def close(self, session: Session, reason: str) -> None:
         """End a session: its id is unknown from now on, and its runs end as `on_delete` says.
@@ -399,10 +402,15 @@ class Sessions:
                 await self.journal.append(stream, [SessionClosed("idle")], after=head.last)
 
 
+NO_SESSION = -32001
+"""The code of the official TypeScript server: some clients open a new session only where they find
+it, or the words "Session not found", beside the status."""
+
+
 def _no_session() -> ProtocolError:
     return ProtocolError(
-        -32600,
-        "No such session: it has ended or expired; send initialize to open a new one",
+        NO_SESSION,
+        "Session not found: it has ended or expired; send initialize to open a new one",
         status=404,
     )
 

@@ -17,6 +17,7 @@ from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
 from headway.protocol.render import Reader, lost, render
 from headway.transport.guard import Receive, Send
+from headway.transport.negotiation import Form
 from headway.transport.reading import End, Readable, read_on
 
 PING: Final = b": ping\n\n"
@@ -177,6 +178,24 @@ class Answer:
             self._tidy()
         return self.end or End.DONE
 
+    async def respond_json(self) -> End:
+        """Answer with JSON, however long it takes: what is said on the way is left out.
+
+        Cancellation: the answer is cut; the run is not touched.
+        """
+        self._timers.append(asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch))
+        try:
+            last = await self._last_word()
+            if last is not None:
+                body = render(last, self._voice.reader)
+                assert body is not None  # the end of a run is for whoever asked
+                await self._send_json(self._voice.status(last), body)
+            elif self._handle is not None:
+                await self._send_json(200, self._handle)
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
     async def stream(self) -> End:
         """Answer as a stream from the first byte on."""
         self._watch()
@@ -207,6 +226,14 @@ class Answer:
                 return last.event
             if self._frames:
                 return None
+
+    async def _last_word(self) -> Event | None:
+        """The terminal event; None where the answer ends without it."""
+        while entries := await self._next():
+            last = entries[-1].event
+            if type(last) in TERMINAL:
+                return last
+        return None
 
     def _is_to_be_resumed(self) -> bool:
         """Whether it was closed early for a client that comes back, once it has an event id."""
@@ -341,6 +368,21 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers = ())
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_event(send: Send, body: bytes, headers: Headers = ()) -> None:
+    """Answer with a stream that carries one message."""
+    start = {"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *headers]}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"event: message\ndata: %b\n\n" % body})
+
+
+async def send_result(send: Send, form: Form, body: bytes, headers: Headers = ()) -> None:
+    """Answer with one message that is there at once, in a form that its client takes."""
+    if form is Form.STREAM:
+        await send_event(send, body, headers)
+    else:
+        await send_json(send, 200, body, headers)
 
 
 async def send_empty(send: Send, status: int, headers: Headers = ()) -> None:
