@@ -14,6 +14,7 @@ from headway.engine import Engine, Run, RunContext, stopping
 from headway.errors import ProtocolError
 from headway.events import Heard, encode_json
 from headway.journal import Head, Journal
+from headway.log_limits import limited
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import (
     RunCursor,
@@ -57,6 +58,7 @@ class Handshake:
     def __init__(
         self, dialogue: Dialogue, engine: Engine, sessions: Sessions, answers: Answers
     ) -> None:
+        self._log = limited(logger)
         self._dialogue = dialogue
         self._engine = engine
         self._sessions = sessions
@@ -138,7 +140,7 @@ class Handshake:
             ProtocolError: It is refused as a whole; nothing of it is executed.
         """
         session = await self._session(exchange)
-        messages = read_batch(values, session.era)
+        messages = read_batch(values, session.era, self._engine.settings.max_batch)
         requests = [message for message in messages if message.is_request]
         if exchange.key is not None:
             raise ProtocolError(
@@ -230,8 +232,8 @@ class Handshake:
                     await self._resume(exchange, session, place)
                 else:
                     await self._listen(exchange, session, place)
-            except ProtocolError:
-                logger.warning("session %s…: an event id was refused", session.name[:6])
+            except ProtocolError as error:
+                self._log.warning("session %s…: a GET was refused: %s", session.name[:6], error)
                 raise
 
     async def _listen(
