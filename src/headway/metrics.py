@@ -27,7 +27,7 @@ from headway.engine import Engine, Gate, losses
 from headway.runs import State
 from headway.settings import BOUNDS
 from headway.tally import Histogram
-from headway.transport.answers import Answers
+from headway.transport.http import HttpTransport
 from headway.transport.sessions import Sessions
 
 Values = Mapping[tuple[str, ...], float]
@@ -41,10 +41,11 @@ class Metrics(Collector):
     To be read on the event loop that serves the app.
     """
 
-    def __init__(self, engine: Engine, sessions: Sessions, answers: Answers) -> None:
+    def __init__(self, engine: Engine, sessions: Sessions, transport: HttpTransport) -> None:
         self.engine = engine
         self.sessions = sessions
-        self.answers = answers
+        self.answers = transport.answers
+        self.arrivals = transport.arrivals
 
     @cached_property
     def registry(self) -> CollectorRegistry:
@@ -126,6 +127,7 @@ def _in_use(metrics: Metrics) -> Values:
         "max_queue": places.waiting,
         "max_runs_each": max(map(len, places.of_callers.values()), default=0),
         "max_open": len(engine.runs),
+        "max_arriving": metrics.arrivals.held,
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_streams": metrics.answers.most_of_one,
