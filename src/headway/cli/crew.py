@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from headway.cli.exits import CODES, report
+from headway.cli.listener import Listener
 from headway.errors import SetupError
 
 WORKER: Final = "HEADWAY_WORKER"
-"""What a worker is told by its parent: the descriptors of the socket and of two pipes."""
+"""What a worker is told by its parent: the descriptors of two pipes and of the sockets."""
 
 SETTLED: Final = 10.0
 """Seconds after which a worker that dies counts as one that had begun well."""
@@ -33,7 +34,7 @@ BACK_OFF: Final = (0.0, 0.2, 1.0, 5.0)
 class Post:
     """A worker's place: what it inherits from its parent."""
 
-    listener: socket.socket
+    listener: Listener
     ready: int
 
     def announce(self) -> None:
@@ -48,11 +49,11 @@ def post_of_worker() -> Post | None:
     told = os.environ.pop(WORKER, None)  # its own programs are no workers
     if told is None:
         return None
-    listener, ready, parent = map(int, told.split(","))
-    for descriptor in (listener, ready, parent):
+    ready, parent, *sockets = map(int, told.split(","))
+    for descriptor in (ready, parent, *sockets):
         os.set_inheritable(descriptor, False)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    return Post(socket.socket(fileno=listener), ready)
+    return Post(Listener([socket.socket(fileno=one) for one in sockets]), ready)
 
 
 def _end_with_parent(pipe: int) -> None:
@@ -78,7 +79,7 @@ def check_journal(journal: str) -> None:
 class Crew:
     """The workers of one parent; `announce` is called when all are there for the first time."""
 
-    def __init__(self, listener: socket.socket, count: int, announce: Callable[[], object]) -> None:
+    def __init__(self, listener: Listener, count: int, announce: Callable[[], object]) -> None:
         self._listener = listener
         self._count = count
         self._announce = announce
@@ -142,7 +143,8 @@ class Crew:
 
     async def _start(self) -> asyncio.subprocess.Process:
         reads, writes = os.pipe()
-        inherited = (self._listener.fileno(), writes, self._life)
+        sockets = [one.fileno() for one in self._listener.sockets]
+        inherited = (writes, self._life, *sockets)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,

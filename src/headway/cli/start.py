@@ -10,6 +10,7 @@ from headway.settings import Settings
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
+    from headway.cli.listener import Listener
     from headway.cli.streams import Streams
 
 
@@ -54,14 +55,16 @@ def start(
 def _serve(
     server: object, journal: str, listen: Listen, settings: Settings, post: "Post | None"
 ) -> None:
-    from headway.cli.serving import bind, serve_until_stopped
+    from headway.cli.listener import bind
+    from headway.cli.serving import serve_until_stopped
 
     app = asgi(server, journal=journal, path=listen.path, host=listen.host, settings=settings)
     listener = bind(listen.host, listen.port) if post is None else post.listener
 
     def announce(origin: str) -> None:
         if post is None:
-            report(f"serving {app.name} at {origin}{listen.path} (Ctrl+C to stop)")
+            where = f"{origin}{listen.path}{_reach(listener)}"
+            report(f"serving {app.name} at {where} (Ctrl+C to stop)")
         else:
             post.announce()
 
@@ -77,10 +80,10 @@ def _serve(
 
 def _start_crew(server: object, listen: Listen) -> int:
     from headway.cli.crew import Crew
-    from headway.cli.serving import listening, origin_of
+    from headway.cli.listener import listening
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
-    where = f"{origin_of(listener)}{listen.path}"
+    where = f"{listener.origin}{listen.path}{_reach(listener)}"
 
     def announce() -> None:
         report(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
@@ -89,3 +92,8 @@ def _start_crew(server: object, listen: Listen) -> int:
         return await Crew(listener, listen.workers, announce).serve()
 
     return asyncio.run(serve())
+
+
+def _reach(listener: "Listener") -> str:
+    """What the address that is announced does not say."""
+    return " on all addresses" if listener.is_everywhere else ""
