@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from starlette.applications import Starlette
@@ -12,15 +13,19 @@ from starlette.routing import BaseRoute, Route
 
 from headway.clock import Clock
 from headway.engine import DEFAULT_QUEUE, Engine
-from headway.errors import SetupError
+from headway.errors import ProtocolError, SetupError
 from headway.hosts import Host, find_host
 from headway.journal import Journal, open_journal
 from headway.life import Life, Lives, Phase
+from headway.log_limits import SAY_WHAT_CLIENTS_DO, limit_lines
 from headway.metrics import Metrics
 from headway.probes import Probes
+from headway.protocol.headers import check_lines
 from headway.served import Served
 from headway.settings import Retention, Settings
 from headway.tally import Tally
+from headway.transport.arrivals import Arrivals
+from headway.transport.edge import Edge
 from headway.transport.guard import Advice, Guard, Message, Receive, Scope, Send
 from headway.transport.http import HttpTransport
 from headway.transport.pipe import Pipe
@@ -77,6 +82,8 @@ class HeadwayApp(Starlette):
         self.metrics = Metrics(lambda: self.life)
         """What it does, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
+        self._edge = Edge(settings, path)
+        limit_lines(*SAY_WHAT_CLIENTS_DO)
         self._is_guarded = is_guarded(self, path)
 
     def _new_life(self) -> Life:
@@ -112,6 +119,11 @@ class HeadwayApp(Starlette):
         return self.life.transport
 
     @property
+    def arrivals(self) -> Arrivals:
+        """The requests of its life that are not whole yet."""
+        return self.life.transport.arrivals
+
+    @property
     def queues(self) -> list[str]:
         """Where runs of its tools wait for workers."""
         return sorted({DEFAULT_QUEUE, *(options.queue for options in self._served.tools.values())})
@@ -120,20 +132,33 @@ class HeadwayApp(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
-        if scope["type"] == "http":
-            life = self._lives.here() or await self._lives.start_by_itself()
-            if life.phase is not Phase.RUNNING and scope.get("http_version", "").startswith("1"):
-                send = _closing(send)
-            path = _path_here(scope)
-            if path in self._probes and not self._has_own(path):
-                probe = self._probes[path](Request(scope), life.takes_calls)
-                await probe(scope, receive, send)
-                return
-            # Without middleware the router has nothing to add to our own endpoint.
-            if path == self.path and not self.user_middleware and not self._is_guarded:
-                await life.transport(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        life = self._lives.here() or await self._lives.start_by_itself()
+        if life.phase is not Phase.RUNNING and scope.get("http_version", "").startswith("1"):
+            send = _closing(send)
+        scope = self._edge.read_as_endpoint(scope)
+        if self._edge.has_nothing_to_add(scope):
+            await self._route(life, scope, receive, send)
+        else:
+            await self._edge.serve(partial(self._route, life), scope, receive, send)
+
+    async def _route(self, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_lines(scope["headers"])
+        except ProtocolError as error:
+            await life.transport.refuse(send, error)
+            return
+        path = _path_here(scope)
+        if path in self._probes and not self._has_own(path):
+            probe = self._probes[path](Request(scope), life.takes_calls)
+            await probe(scope, receive, send)
+        # Without middleware the router has nothing to add to our own endpoint.
+        elif path == self.path and not self.user_middleware and not self._is_guarded:
+            await life.transport(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to the MCP endpoint, wherever a router has found it."""

@@ -29,6 +29,7 @@ from headway.runs import State
 from headway.settings import BOUNDS
 from headway.tally import Histogram
 from headway.transport.answers import Answers
+from headway.transport.arrivals import Arrivals
 from headway.transport.sessions import Sessions
 
 Values = Mapping[tuple[str, ...], float]
@@ -60,6 +61,11 @@ class Metrics(Collector):
     def answers(self) -> Answers:
         """The answers that are open."""
         return self._life().transport.answers
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The requests that are not whole yet."""
+        return self._life().transport.arrivals
 
     @cached_property
     def registry(self) -> CollectorRegistry:
@@ -141,6 +147,7 @@ def _in_use(metrics: Metrics) -> Values:
         "max_queue": places.waiting,
         "max_runs_each": max(map(len, places.of_callers.values()), default=0),
         "max_open": len(engine.runs),
+        "max_arriving": metrics.arrivals.held,
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_streams": metrics.answers.most_of_one,

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from headway.errors import ProtocolError
 from headway.metrics import Metrics
+from headway.protocol.headers import read_headers
 from headway.settings import Settings
 from headway.transport.guard import Advice, Guard, Scope
 
@@ -42,7 +43,7 @@ class Probes(dict[str, Probe]):
             text = f"Metrics are for this machine; {self._advice.metrics}"
             return PlainTextResponse(text, 403)
         try:
-            self._guard.check({name.lower(): value for name, value in request.headers.items()})
+            self._guard.check(read_headers(request.headers.raw))
         except ProtocolError as error:
             return PlainTextResponse(error.message, error.status)
         body, kind = self._metrics.page(request.headers.get("accept", ""))

@@ -49,9 +49,10 @@ def is_name(text: object) -> bool:
 
 
 _COUNTS = (
-    "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_sessions",
-    "max_sessions_each", "max_session_streams", "max_keys", "max_keys_each", "max_text", "max_part",
-    "max_result", "max_connections", "max_head", "max_attempts",
+    "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_values",
+    "max_arriving", "max_batch", "max_sessions", "max_sessions_each", "max_session_streams",
+    "max_keys", "max_keys_each", "max_text", "max_part", "max_result", "max_connections",
+    "max_head", "max_attempts",
 )  # fmt: skip
 
 BOUNDS: Final = (
@@ -176,6 +177,19 @@ class Settings:
 
     max_depth: int = 128
     """How deep the JSON of a request may nest; deeper input breaks recursive validators."""
+
+    max_values: int = 50_000
+    """Arrays and objects in the JSON of one request, and five times as many values of all kinds: a
+    table of fifty thousand rows. Millions fit into `max_body`, and hold all others up for seconds.
+    """
+
+    max_arriving: int = 256 * 1024 * 1024
+    """Bytes held of requests that have begun to arrive and are not there yet, of all connections
+    together; over it the one gives way that has been arriving longest. Sixty of the largest bodies:
+    what is there at once, as most requests are, does not count."""
+
+    max_batch: int = 1000
+    """Messages of one batch, which 2025-03-26 has."""
 
     max_sessions: int = 10_000
     """2025 sessions at once, as in the official SDK; the next one is refused with 503."""

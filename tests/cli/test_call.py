@@ -9,7 +9,7 @@ from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
 from tests.kit.terminal import Terminal
 
-from headway.cli.serving import bind
+from headway.cli.listener import bind
 
 ERAS = ["2025", "2026"]
 
@@ -114,7 +114,7 @@ def test_usage_errors_are_exit_2(
 
 def test_a_server_that_is_not_there_is_exit_4(command: Command):
     with bind("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
+        port = listener.port
     finished = command("tools", f"http://127.0.0.1:{port}/mcp")
     assert finished.code == 4
     assert "is the server running there?" in finished.err

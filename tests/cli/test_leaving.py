@@ -16,7 +16,8 @@ from tests.kit.waits import PATIENCE, until, within
 from headway import Settings
 from headway.cli import door
 from headway.cli.door import close_door, ignore_knocks
-from headway.cli.serving import listening, serving
+from headway.cli.listener import listening
+from headway.cli.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -179,7 +180,8 @@ async def test_who_comes_in_the_moment_of_the_end_is_answered_or_finds_nobody():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ignores who knocks")
 async def test_who_waits_at_the_door_is_taken_and_who_knocks_later_finds_nobody():
     loop = asyncio.get_running_loop()
-    with listening("127.0.0.1", 0) as listener, socket.socket() as early, socket.socket() as late:
+    with listening("127.0.0.1", 0) as all, socket.socket() as early, socket.socket() as late:
+        [listener] = all.sockets
         address = listener.getsockname()
         early.setblocking(False)
         late.setblocking(False)
@@ -205,7 +207,8 @@ async def test_the_door_is_not_closed_before_everybody_who_waited_was_taken(
     monkeypatch.setattr(door, "ARRIVAL", 0.0)
     taken: list[socket.socket] = []
     loop = asyncio.get_running_loop()
-    with listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as all:
+        [listener] = all.sockets
         waiting = [socket.create_connection(listener.getsockname()) for _ in range(20)]
         loop.add_reader(listener, lambda: taken.append(listener.accept()[0]))  # one in each turn
         await close_door(listener, is_shared=True)

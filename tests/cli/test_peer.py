@@ -7,7 +7,8 @@ import pytest
 from tests.cli.conftest import Command
 
 from headway.cli import peer
-from headway.cli.serving import listening, origin_of, serving
+from headway.cli.listener import listening
+from headway.cli.serving import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +83,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_exit_4(
 ):
     monkeypatch.setattr(peer, "CONNECT", 0.2)
     with listening("127.0.0.1", 0) as silent:
-        finished = await asyncio.to_thread(command, "tools", origin_of(silent))
+        finished = await asyncio.to_thread(command, "tools", silent.origin)
     assert finished.code == 4
     assert "did not answer within 0.2 s" in finished.err
 

@@ -15,7 +15,8 @@ from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
 from tests.kit.waits import PATIENCE
 
-from headway.cli.serving import GRACE, listening
+from headway.cli.listener import listening
+from headway.cli.serving import GRACE
 
 LOW = """
 from mcp.server import Server
@@ -60,7 +61,7 @@ def test_the_default_journal_is_a_file_of_the_targets_own(programs: Programs, tm
 
 def test_options_come_from_the_environment_too(programs: Programs):
     with listening("127.0.0.1", 0) as taken:
-        port = str(taken.getsockname()[1])
+        port = str(taken.port)
         finished = programs.run("run", str(EXAMPLE), env={"HEADWAY_PORT": port})
     assert finished.code == 3
     assert finished.err == (

@@ -10,7 +10,8 @@ import pytest
 from tests.kit.waits import PATIENCE
 
 from headway.cli.exits import Broken
-from headway.cli.serving import App, bind, listening, origin_of, serving
+from headway.cli.listener import bind, listening
+from headway.cli.serving import App, serving
 from headway.errors import HeadwayError, SetupError
 from headway.testing.process import free_port
 
@@ -51,7 +52,7 @@ async def test_an_app_is_served_drained_and_stopped_in_that_order():
 
 async def test_a_busy_port_is_a_setup_error():
     with listening("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
+        port = taken.port
         with pytest.raises(SetupError, match=f"port {port} on 127.0.0.1 is in use; .*--port"):
             bind("127.0.0.1", port)
 
@@ -69,7 +70,7 @@ def test_an_ipv6_address_is_written_as_a_url_wants_it():
     except SetupError:
         pytest.skip("this machine has no IPv6 loopback")
     with listener:
-        assert origin_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+        assert listener.origin == f"http://[::1]:{listener.port}"
 
 
 async def _enter(app: App) -> None:
@@ -108,7 +109,7 @@ async def test_a_port_is_free_again_after_a_failed_start():
         raise SetupError("no")
 
     with bind("127.0.0.1", 0) as probe:
-        port = probe.getsockname()[1]
+        port = probe.port
     with pytest.raises(SetupError, match="no"):
         async with serving(Hello(wrong), port=port):
             pass

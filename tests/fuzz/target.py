@@ -21,7 +21,8 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from headway import Headway, Settings, asgi, log, part, report, track
-from headway.cli.serving import Receive, Scope, Send, bind, origin_of, serve_until_stopped
+from headway.cli.listener import bind
+from headway.cli.serving import Receive, Scope, Send, serve_until_stopped
 from headway.journal import base, open_journal
 from headway.server import HeadwayApp
 from headway.settings import Retention
@@ -188,7 +189,7 @@ def main() -> None:
     serve_until_stopped(
         WithFigures(app),
         listener,
-        announce=lambda _: sys.stdout.write(f"{origin_of(listener)}\n") and sys.stdout.flush(),
+        announce=lambda _: sys.stdout.write(f"{listener.origin}\n") and sys.stdout.flush(),
         settings=settings,
         grace=1.0,
     )

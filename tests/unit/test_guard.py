@@ -20,7 +20,8 @@ def status(guard: Guard, **headers: str) -> int:
     [
         ("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:9", 200), ("LOCALHOST:1", 200),
         ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example:80", 421),
-        ("", 421), ("evil.example:localhost", 421),
+        ("", 421), ("evil.example:localhost", 400), ("localhost:80@evil.example", 400),
+        ("[::1].evil.example", 400), ("localhost:evil", 400), ("user@localhost", 400),
     ],
 )  # fmt: skip
 def test_bound_to_loopback_only_loopback_names_are_served(host, expected):
@@ -28,7 +29,7 @@ def test_bound_to_loopback_only_loopback_names_are_served(host, expected):
 
 
 def test_a_missing_host_is_refused():
-    assert status(Guard(Settings(), "127.0.0.1")) == 421
+    assert status(Guard(Settings(), "127.0.0.1")) == 400
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ from headway.protocol.cursors import (
     tag_of,
 )
 from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, NO_LOGS, Era, rank_of
-from headway.protocol.inbound import depth_of, is_id, parse_body, read_headers, read_message
+from headway.protocol.headers import read_headers
+from headway.protocol.inbound import is_id, parse_body, read_message
+from headway.protocol.json_text import measure
 from headway.transport.sse import Voice
 
 OLD = ERAS["2025-06-18"]
@@ -58,7 +60,7 @@ def reader(
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_refusal(body):
     try:
-        message = read_message(parse_body(body, 16))
+        message = read_message(parse_body(body, 16, 1000))
     except ProtocolError as refusal:
         assert refusal.status == 400
         assert refusal.message
@@ -70,26 +72,46 @@ def test_any_bytes_are_a_message_or_a_refusal(body):
 def test_any_json_is_a_message_or_a_refusal(value):
     body = json.dumps(value).encode()
     try:
-        read_message(parse_body(body, 16))
+        read_message(parse_body(body, 16, 1000))
     except ProtocolError as refusal:
         assert refusal.status == 400
 
 
-@given(json_values)
-def test_depth_is_counted_as_a_recursive_reader_would(value):
-    def depth(item: Any) -> int:
-        if isinstance(item, dict):
-            return 1 + max(map(depth, item.values()), default=0)
-        return 1 + max(map(depth, item), default=0) if isinstance(item, list) else 0
+def inside(item: Any) -> list[Any]:
+    return list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
 
-    assert depth_of(value) == depth(value)
+
+def depth(item: Any) -> int:
+    is_container = isinstance(item, dict | list)
+    return max(map(depth, inside(item)), default=0) + is_container
+
+
+def containers(item: Any) -> int:
+    return sum(map(containers, inside(item))) + isinstance(item, dict | list)
+
+
+marks = st.text(st.sampled_from('"\\[]{},a'), max_size=6)
+marked = st.recursive(
+    st.one_of(marks, st.integers(), st.none()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(marks, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(marked, st.booleans())
+def test_what_a_text_holds_is_counted_as_a_recursive_reader_would(value, with_blanks):
+    text = json.dumps(value, separators=None if with_blanks else (",", ":")).encode()
+    found = measure(text, 10_000)
+    assert (found.containers, found.depth) == (containers(value), depth(value))
+    most = containers(value) - 1
+    assert most < 0 or measure(text, most).containers > most
 
 
 def test_nesting_is_refused_however_deep_it_is():
     for levels in (129, 100_000):
         with pytest.raises(ProtocolError, match="nested too deeply"):
-            parse_body(b"[" * levels + b"]" * levels, 128)
-    assert depth_of(parse_body(b"[" * 128 + b"]" * 128, 128)) == 128
+            parse_body(b"[" * levels + b"]" * levels, 128, 10**6)
+    assert depth(parse_body(b"[" * 128 + b"]" * 128, 128, 10**6)) == 128
 
 
 def test_header_values_lose_the_blanks_around_them():

@@ -1,5 +1,6 @@
 """Every setting that bounds something: reached over a real socket, counted under its name."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -100,6 +101,24 @@ def sent(data: bytes) -> Scenario:
     return scenario
 
 
+def unfinished(data: bytes) -> Scenario:
+    """Send what is not the whole of a request, in two segments."""
+
+    async def scenario(wire: Wire, session: Session) -> None:
+        connection = await wire.connect()
+        for piece in (data[:20], data[20:]):
+            connection.write(piece)
+            await within(connection.writer.drain())
+            await asyncio.sleep(0.01)
+
+    return scenario
+
+
+async def a_batch(wire: Wire, session: Session) -> None:
+    older = await Session.open(wire, "2025-03-26")
+    await older.post([{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(2)])
+
+
 def passing(seconds: float, first: Scenario) -> Scenario:
     async def scenario(wire: Wire, session: Session) -> None:
         await first(wire, session)
@@ -153,6 +172,9 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "max_open": ({"max_open": 1}, two("wait")),
     "max_body": ({"max_body": 1000}, posted(b'"' + b"x" * 1000 + b'"')),
     "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
+    "max_values": ({"max_values": 20}, posted(b"[" + b"[]," * 30 + b"[]]")),
+    "max_batch": ({"max_batch": 1}, a_batch),
+    "max_arriving": ({"max_arriving": 1000}, unfinished(_HEAD + b"X: " + b"x" * 2000)),
     "max_sessions": ({"max_sessions": 1}, another_session),
     "max_session_streams": ({"max_session_streams": 1}, two("wait")),
     "max_keys": ({"max_keys": 1}, two_keys),

@@ -1,58 +1,41 @@
 """A client's connection with an end to every wait for the client.
 
-uvicorn reads a head of any size, waits for the rest of a request as long as the client likes, and
-takes as many connections as come. Here whoever opens thousands and says nothing is sent away,
-and everybody else notices nothing.
+uvicorn reads a head of any size and trailers without end, waits for the rest of a request as long
+as the client likes, and takes as many connections as come, with as many requests on each. Here
+whoever opens thousands and says nothing is sent away, and everybody else notices nothing.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headway.settings import Settings
-from headway.tally import Tally
-
-logger = logging.getLogger(__name__)
-
-RESERVED: Final = 100
-"""Descriptors that connections leave to the journal, to tools and to their programs."""
-
-WARN_EVERY: Final = 60.0
-"""Seconds between warnings that connections are turned away."""
-
-RETRY_AFTER: Final = 5
+from headway.cli.doorkeeper import LATER, Doorkeeper, refusal
+from headway.cli.framing import (
+    BadTarget,
+    chunk_overhead,
+    head_without_upgrade,
+    origin_form,
+    parser_for,
+)
+from headway.transport.arrivals import LIMIT as MAX_ARRIVING
+from headway.transport.arrivals import Arrival
 
 LINGER: Final = 1.0
-"""Seconds that a client has to read why it was refused."""
+"""Seconds that a client has to read why it was refused, or its last answer."""
+
+PIPELINED: Final = 100
+"""Requests of one connection that wait for the answers before theirs; what follows is not read. Its
+client sends it again on another connection, as where any connection ends (RFC 9112, 9.3.2)."""
 
 _HEAD, _BODY, _NOTHING = "head", "body", ""
 
-
-class Doorkeeper:
-    """What all connections of a server have in common: what they may do, and how many they are."""
-
-    def __init__(self, settings: Settings, tally: Tally | None = None) -> None:
-        self.settings = settings
-        self.tally = tally or Tally()
-        self.most = min(settings.max_connections, max(1, _descriptors() - RESERVED))
-        self.tally.connections = self.tally.connections or 0
-        self.tally.most_connections += self.most
-        self.is_leaving = False
-        """Whether each answer asks its client to come back on another connection."""
-        self._warned = float("-inf")
-
-    def turn_away(self, now: float) -> bytes:
-        """What a connection is told that is one too many."""
-        if now - self._warned >= WARN_EVERY:
-            self._warned = now
-            logger.warning("%d connections are open; more are turned away", self.most)
-        self.tally.refuse(503, "max_connections")
-        text = f"The server has as many connections as it takes ({self.most}); try again later"
-        return _answer("503 Service Unavailable", text, f"retry-after: {RETRY_AFTER}\r\n")
+_TOO_LARGE: Final = "431 Request Header Fields Too Large"
+_CODING: Final = b"transfer-encoding"
+_AROUND: Final = len(": \r\n")
 
 
 def protocol(doorkeeper: Doorkeeper) -> Callable[..., asyncio.Protocol]:
@@ -61,7 +44,8 @@ def protocol(doorkeeper: Doorkeeper) -> Callable[..., asyncio.Protocol]:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection: a head and a body each have to arrive in time, and a head to stay small."""
+    """One connection: a head and a body each have to arrive in time, and all besides a body to
+    stay small."""
 
     def __init__(self, doorkeeper: Doorkeeper, **options: Any) -> None:
         super().__init__(**options)
@@ -69,7 +53,14 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._waits_for = _HEAD
         self._head_size = 0  # of a head that is not there yet; at least
-        self._chunk_size = 0
+        self._read_size = 0  # of the read with which a head begins that has it for itself
+        self._is_shared = False  # the head began in a read with what is before it
+        self._body_size = 0  # of the body that is arriving
+        self._part_size = 0  # of its chunk, as HTTP has chunks
+        self._overhead = 0  # what comes with it, but for what its chunks need; at least
+        self._trailers = 0
+        self._has_offer = False  # the head that was read offers another protocol
+        self._arrival: Arrival | None = None  # of a head that takes more than one read
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
         # ever set for them.
         self._stage = 0
@@ -92,6 +83,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
         self._drop_timer()
+        self._end_arrival()
         # Of a connection that was reset, uvicorn's timer would hold everything for `keep_alive`.
         self._unset_keepalive_if_required()
         self._count(-1)
@@ -105,23 +97,88 @@ class Connection(HttpToolsProtocol):
         """Read on."""
         if self._is_refused:
             return
-        self._chunk_size = len(data)
-        if self._waits_for is _HEAD:
+        self._unset_keepalive_if_required()
+        self._read_size = len(data)
+        if self._waits_for is _BODY:
+            self._overhead += len(data)
+            self._read_size = 0
+        else:
             self._head_size += len(data)
-        super().data_received(data)
-        if self._waits_for is _HEAD and self._head_size > self._doorkeeper.settings.max_head:
-            self._refuse_head()
-        elif self._stage != self._stage_timed:
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse_nonsense(data)
+        if self._is_refused:
+            return
+        if self._stage != self._stage_timed:
             self._stage_timed = self._stage
             self._set_timer()
+        if self._waits_for is not _NOTHING:
+            self._check_what_arrives()
+
+    def _feed(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as end_of_head:
+                if not self._has_offer:
+                    return
+                # The parser is past the head, and behind it for good.
+                rest = memoryview(rest)[end_of_head.args[0] :]
+                head = self._head_without_offer()
+                self.parser = parser_for(self)
+                self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        self._has_offer = False
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        return head_without_upgrade(method, self.url, version, self.headers)
+
+    def _check_what_arrives(self) -> None:
+        """Look at a request that is not there yet, after each read."""
+        if self._waits_for is _HEAD:
+            if self._head_size > self._doorkeeper.settings.max_head:
+                self._refuse_head()
+            elif self._head_size:
+                self._note_arrival(self._head_size)
+            return
+        # Of the read in which the head ended it is not known how much was the body's.
+        self._overhead = max(0, self._overhead)
+        if self._overhead > self._doorkeeper.settings.max_head:
+            self._refuse_trailers()
+        elif self._body_size > self._doorkeeper.settings.max_body and self._is_answered:
+            self._hang_up()
+
+    def _note_arrival(self, size: int) -> None:
+        if self._arrival is None:
+            self._arrival = self._doorkeeper.arrivals.begin(self._give_way)
+        self._arrival.grow(size - self._arrival.size)
+
+    def _end_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.end()
+            self._arrival = None
+
+    def _give_way(self) -> None:
+        if self._is_answering:
+            self._doorkeeper.tally.reach(MAX_ARRIVING)
+            self._read_no_more()
+        else:
+            reason = self._doorkeeper.arrivals.reason
+            self._refuse("503 Service Unavailable", reason, MAX_ARRIVING, LATER)
+
+    def _refuse_nonsense(self, data: bytes) -> None:
+        """Refuse what is no HTTP, unless the client was refused already."""
+        if not self._is_refused:
+            reason = _what_is_wrong(data)
+            self._doorkeeper.log.warning("a connection was refused: %s", reason)
+            self.send_400_response(reason)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, unless the client was refused already or hears another answer."""
-        if self._is_answering and not self._is_unanswered:
-            self._is_refused = True
-            self.transport.close()
-        else:
-            self._refuse("400 Bad Request", msg)
+        """Refuse a request, unless its client hears another answer."""
+        self._refuse("400 Bad Request", msg)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that nothing was asked on for long."""
@@ -136,33 +193,84 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._stage += 1
         self._waits_for = _HEAD
-        self._head_size = self._chunk_size
+        self._is_shared = not self._read_size
+        self._head_size, self._read_size = self._read_size, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there; or a trailer, which is none and is dropped (RFC 9110, 6.5.1)."""
+        if self._waits_for is _HEAD:
+            super().on_header(name, value)
+        else:
+            self._trailers += len(name) + len(value) + _AROUND
 
     def on_headers_complete(self) -> None:
         """A head is there; a body may follow."""
         if self._is_refused:
             return
-        self._stage += 1
         most = self._doorkeeper.settings.max_head
-        if self._head_size > most and _size(self.url, self.headers) > most:
+        may_be_large = self._head_size > most or self._is_shared
+        if may_be_large and _size(self.url, self.headers) > most:
             self._refuse_head()
-        else:
-            self._waits_for = _BODY
-            super().on_headers_complete()
-            if self._doorkeeper.is_leaving:
-                self.leave()
+        elif self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._has_offer = True
+        elif len(self.pipeline) >= PIPELINED:
+            self._read_no_more()
+        elif self._is_well_formed():
+            self._begin()
+
+    def _is_well_formed(self) -> bool:
+        """Whether a head asks for something here; one that does not is refused."""
+        if self.url[:1] != b"/" and self.url != b"*":
+            try:
+                self.url = origin_form(self.url, self.headers)
+            except BadTarget:
+                self.send_400_response("The target of the request is no path and no URL; send one")
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse("505 HTTP Version Not Supported", "Send HTTP/1.1")
+        return not self._is_refused
+
+    def _begin(self) -> None:
+        self._stage += 1
+        self._waits_for = _BODY
+        self._body_size = self._part_size = self._overhead = self._trailers = 0
+        self._end_arrival()
+        super().on_headers_complete()
+        if self._doorkeeper.is_leaving:
+            self.leave()
 
     def on_body(self, body: bytes) -> None:
         """More of a body is there."""
         if not self._is_refused:
+            self._body_size += len(body)
+            self._part_size += len(body)
+            self._overhead -= len(body)
             super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """A body comes in chunks; they are all that may be done to it."""
+        if self._body_size or self._is_refused:
+            return
+        codings = [value.strip().lower() for name, value in self.headers if name == _CODING]
+        if codings != [b"chunked"]:
+            self._refuse("501 Not Implemented", "Send Transfer-Encoding: chunked, and no other")
+        elif self.parser.get_http_version() != "1.1":  # RFC 9112, 6.1
+            self.send_400_response("HTTP/1.0 has no Transfer-Encoding; send Content-Length")
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is there, or the end of them all."""
+        self._overhead -= chunk_overhead(self._part_size)
+        self._part_size = 0
 
     def on_message_complete(self) -> None:
         """A request is there."""
-        if not self._is_refused:
-            self._stage += 1
-            self._waits_for = _NOTHING
-            super().on_message_complete()
+        if self._is_refused or self._has_offer:
+            return
+        if max(self._overhead, self._trailers) > self._doorkeeper.settings.max_head:
+            self._refuse_trailers()
+            return
+        self._stage += 1
+        self._waits_for = _NOTHING
+        super().on_message_complete()
 
     # The end of the server
 
@@ -229,47 +337,88 @@ class Connection(HttpToolsProtocol):
         """Whether the app has a request and has said nothing yet."""
         return self._is_answering and not self.cycle.response_started
 
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the last request has its whole answer."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and cycle.response_complete
+
+    @property
+    def _may_speak(self) -> bool:
+        """Whether what is said now is taken for the answer to what is refused.
+
+        It is not while another answer is being given, or the refused request has had its own.
+        """
+        if self._is_answering:
+            return self._is_unanswered and not self.pipeline
+        return self._waits_for is not _BODY
+
     def _refuse_head(self) -> None:
         most = self._doorkeeper.settings.max_head
         text = f"The head of the request is larger than {most} bytes; send fewer or shorter headers"
-        if self._is_answering:  # the one before; nothing can be said in between
+        if self._is_answering:  # the one before
             self._is_refused = True
             self._doorkeeper.tally.reach("max_head")
             self.transport.close()
         else:
-            self._refuse("431 Request Header Fields Too Large", text, "max_head")
+            self._refuse(_TOO_LARGE, text, "max_head")
 
-    def _refuse(self, status: str, text: str, limit: str | None = None) -> None:
+    def _refuse_trailers(self) -> None:
+        most = self._doorkeeper.settings.max_head
+        text = f"What comes with the body is more than {most} bytes; send it without trailers"
+        self._refuse(_TOO_LARGE, text, "max_head")
+
+    def _refuse(self, status: str, text: str, limit: str | None = None, headers: str = "") -> None:
         """Say why, and close a moment later: what is still being sent would undo the answer."""
         if self._is_refused:
             return
+        may_speak = self._may_speak
         self._is_refused = True
+        self._end_arrival()
+        self._drop_timer()
+        if not may_speak:
+            self._doorkeeper.tally.reach(limit)
+            self.transport.close()
+            return
         self._doorkeeper.tally.refuse(int(status[:3]), limit)
         if self._is_unanswered:
             self.cycle.disconnected = (
                 True  # the app hears that its client is gone, and says no more
             )
             self.cycle.message_event.set()
+        headers += self._doorkeeper.cors(self.headers or [])
+        self.transport.write(refusal(status, text, headers))
+        self._linger()
+
+    def _hang_up(self) -> None:
+        """Close behind an answer whose client goes on to send the body of the request."""
+        self._is_refused = True
+        self._doorkeeper.tally.reach("max_body")
+        if not self.transport.is_closing():
+            self._linger()
+
+    def _linger(self) -> None:
         self._drop_timer()
-        self.transport.write(_answer(status, text))
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER, self.transport.close)
 
+    def _read_no_more(self) -> None:
+        """Leave what follows to another connection; this one is closed behind its last answer."""
+        self._is_refused = True
+        self._end_arrival()
+        self._drop_timer()
+        last = self.pipeline[0][0] if self.pipeline else self.cycle
+        last.keep_alive = False
 
-def _answer(status: str, text: str, headers: str = "") -> bytes:
-    head = f"HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n{headers}"
-    return f"{head}content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}".encode()
+
+def _what_is_wrong(data: bytes) -> str:
+    """Why these bytes cannot be read, as a sentence for the client and the log."""
+    if data.startswith(b"\x16\x03"):
+        return "TLS is not spoken on this port; use http://, or a proxy that has TLS"
+    if data.startswith(b"PRI * HTTP/2"):
+        return "HTTP/2 is not spoken on this port; send HTTP/1.1"
+    return "This is no valid request of HTTP/1.1"
 
 
 def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) for name, value in headers)
-
-
-def _descriptors() -> int:
-    """How many files and sockets this process may have open."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return 2**31
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**31 if soft == resource.RLIM_INFINITY else soft

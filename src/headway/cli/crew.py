@@ -18,11 +18,12 @@ from typing import Final
 
 from headway.cli.environment import for_ourselves
 from headway.cli.exits import CODES, report
+from headway.cli.listener import Listener
 from headway.cli.signals import stop_on_signals
 from headway.errors import SetupError
 
 WORKER: Final = "HEADWAY_WORKER"
-"""What a worker is told by its parent: the descriptors of the socket and of two pipes."""
+"""What a worker is told by its parent: the descriptors of two pipes and of the sockets."""
 
 BEAT: Final = 1.0
 """Seconds between signs that a worker's event loop goes on, and between looks at them."""
@@ -38,7 +39,7 @@ BACK_OFF: Final = (0.0, 0.2, 1.0, 5.0)
 class Post:
     """A worker's place: what it inherits from its parent."""
 
-    listener: socket.socket
+    listener: Listener
     life: int
     """Where it tells the parent that it is ready, and again and again that it goes on."""
 
@@ -54,12 +55,12 @@ def post_of_worker() -> Post | None:
     told = os.environ.pop(WORKER, None)  # its own programs are no workers
     if told is None:
         return None
-    listener, life, parent = map(int, told.split(","))
-    for descriptor in (listener, life, parent):
+    life, parent, *sockets = map(int, told.split(","))
+    for descriptor in (life, parent, *sockets):
         os.set_inheritable(descriptor, False)
     os.set_blocking(life, False)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    return Post(socket.socket(fileno=listener), life)
+    return Post(Listener([socket.socket(fileno=one) for one in sockets]), life)
 
 
 def _end_with_parent(pipe: int) -> None:
@@ -124,7 +125,7 @@ class Crew:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: Listener,
         count: int,
         announce: Callable[[], object],
         *,
@@ -218,7 +219,8 @@ class Crew:
 
     async def _start(self) -> _Member:
         reads, writes = os.pipe()
-        inherited = (self._listener.fileno(), writes, self._life)
+        sockets = [one.fileno() for one in self._listener.sockets]
+        inherited = (writes, self._life, *sockets)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,

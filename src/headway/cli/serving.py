@@ -7,9 +7,7 @@ traceback.
 """
 
 import asyncio
-import errno
 import logging
-import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
@@ -23,11 +21,14 @@ from headway.cli.connections import Connection, Doorkeeper, protocol
 from headway.cli.door import close_door
 from headway.cli.ending import Deadline, exit_at_once, give_up
 from headway.cli.exits import report, root_of, start_failure
+from headway.cli.listener import Listener, bind
 from headway.cli.loops import LoopName, run
 from headway.cli.signals import stop_on_signals
 from headway.errors import CodeEnded, HeadwayError, SetupError
+from headway.log_limits import limit_lines
 from headway.settings import Settings
 from headway.tally import Tally
+from headway.transport.arrivals import Arrivals
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-BACKLOG = 2048
 
 GRACE = 30.0
 """Seconds that calls get to finish after the first signal."""
@@ -74,68 +73,10 @@ class App(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """An app that counts: its connections are counted there too."""
+    """An app that counts: its connections, and what arrives on them, are counted there too."""
 
     tally: Tally
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket for `host` and `port` that does not listen yet; port 0 takes a free one.
-
-    Who calls a server that is starting is refused, and goes to another one, rather than wait for
-    a start that may fail.
-
-    Raises:
-        SetupError: The port is in use or not ours to take, or `host` is no address of this
-            machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise SetupError(f"{host!r} is no address; choose another with --host") from error
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise SetupError(_refusal(host, port, error)) from error
-    listener.setblocking(False)
-    return listener
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """As `bind`, and who comes before anybody accepts waits.
-
-    Raises:
-        SetupError: As `bind` does.
-    """
-    listener = bind(host, port)
-    try:
-        listener.listen(BACKLOG)
-    except OSError as error:  # two sockets may be bound to one port; the first one listens
-        listener.close()
-        raise SetupError(_refusal(host, port, error)) from error
-    return listener
-
-
-def _refusal(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; choose another with --port"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"port {port} on {host} needs privileges; choose one above 1023 with --port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; choose another with --host"
-    return f"cannot listen on {host} port {port}: {error.strerror}"
-
-
-def origin_of(listener: socket.socket) -> str:
-    """`http://host:port` as bound."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    arrivals: Arrivals
 
 
 class _Lifespan:
@@ -202,14 +143,26 @@ class _Server(uvicorn.Server):
     """uvicorn without its own signals, sentences and exits."""
 
     def __init__(
-        self, app: App, grace: float, settings: Settings, *, is_shared: bool = False
+        self,
+        app: App,
+        listener: Listener,
+        grace: float,
+        settings: Settings,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self._app = app
+        self._listener = listener
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
         self._patience = max(MOMENT, settings.notice)
         self._watched = _Lifespan(app, self._end)
-        self._doorkeeper = Doorkeeper(settings, app.tally if isinstance(app, Counting) else None)
+        counted = app if isinstance(app, Counting) else None
+        self._doorkeeper = (
+            Doorkeeper(settings)
+            if counted is None
+            else Doorkeeper(settings, counted.tally, counted.arrivals)
+        )
         self.ready = asyncio.get_running_loop().create_future()
         super().__init__(
             uvicorn.Config(
@@ -236,14 +189,13 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, or raise the `SetupError` that says why not."""
-        host, port = (sockets or [])[0].getsockname()[:2]
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn's word for a lifespan that failed
             has_started = False
         except OSError as error:  # another one listens since this one was bound
             await self.lifespan.shutdown()
-            raise SetupError(_refusal(host, port, error)) from error
+            raise SetupError(self._listener.refusal(error)) from error
         else:
             has_started = True
         if not has_started:
@@ -253,7 +205,7 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until `stop`, or raise what start-up or shutdown failed with."""
-        await super().serve(sockets)
+        await super().serve(sockets or self._listener.sockets)
         if self._watched.failure is not None:
             raise self._watched.failure
 
@@ -275,12 +227,11 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take who has come, hear what is on its way, and end."""
-        for listener in sockets or ():
-            await close_door(listener, is_shared=self._is_shared)
+        doors = (close_door(one, is_shared=self._is_shared) for one in self._listener.sockets)
+        await asyncio.gather(*doors)
         for server in self.servers:
             server.close()
-        for listener in sockets or ():
-            listener.close()
+        self._listener.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await self._hear_out()
@@ -304,6 +255,7 @@ def _without_uvicorns_sentence(record: logging.LogRecord) -> bool:
 
 def _quiet_uvicorn() -> None:
     logging.getLogger("uvicorn.error").addFilter(_without_uvicorns_sentence)
+    limit_lines("uvicorn.error")  # tracebacks of an app
 
 
 def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
@@ -323,21 +275,21 @@ def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
 
 async def _serve(
     app: App,
-    listener: socket.socket,
+    listener: Listener,
     announce: Callable[[str], object],
     grace: float,
     settings: Settings,
     is_alone: bool,
 ) -> None:
-    server = _Server(app, grace, settings, is_shared=not is_alone)
-    server.ready.add_done_callback(lambda _: announce(origin_of(listener)))
+    server = _Server(app, listener, grace, settings, is_shared=not is_alone)
+    server.ready.add_done_callback(lambda _: announce(listener.origin))
     _stop_on_signals(server, grace + settings.notice + MARGIN, is_alone=is_alone)
-    await server.serve(sockets=[listener])
+    await server.serve()
 
 
 def serve_until_stopped(
     app: App,
-    listener: socket.socket,
+    listener: Listener,
     *,
     announce: Callable[[str], object],
     grace: float = GRACE,
@@ -383,14 +335,13 @@ async def serving(
     """
     _quiet_uvicorn()
     listener = bind(host, port)
-    origin = origin_of(listener)
-    server = _Server(app, grace, settings or Settings())
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    server = _Server(app, listener, grace, settings or Settings())
+    task = asyncio.create_task(server.serve())
     task.add_done_callback(lambda _: server.ready.done() or server.ready.set_result(None))
     try:
         await server.ready
         if not task.done():
-            yield origin
+            yield listener.origin
     finally:
         await server.stop()
         try:

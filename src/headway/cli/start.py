@@ -11,6 +11,7 @@ from headway.transport.guard import ON_COMMAND_LINE, Advice
 
 if TYPE_CHECKING:
     from headway.cli.crew import Post
+    from headway.cli.listener import Listener
     from headway.cli.loops import LoopName
     from headway.cli.streams import Streams
 
@@ -64,7 +65,8 @@ def _serve(
     advice: Advice,
     loop: "LoopName",
 ) -> None:
-    from headway.cli.serving import bind, serve_until_stopped
+    from headway.cli.listener import bind
+    from headway.cli.serving import serve_until_stopped
 
     app = asgi(
         server,
@@ -78,7 +80,8 @@ def _serve(
 
     def announce(origin: str) -> None:
         if post is None:
-            report(f"serving {app.name} at {origin}{listen.path} (Ctrl+C to stop)")
+            where = f"{origin}{listen.path}{_reach(listener)}"
+            report(f"serving {app.name} at {where} (Ctrl+C to stop)")
         else:
             post.announce()
 
@@ -95,10 +98,11 @@ def _serve(
 
 def _start_crew(server: object, listen: Listen, settings: Settings) -> int:
     from headway.cli.crew import Crew
-    from headway.cli.serving import MARGIN, listening, origin_of
+    from headway.cli.listener import listening
+    from headway.cli.serving import MARGIN
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
-    where = f"{origin_of(listener)}{listen.path}"
+    where = f"{listener.origin}{listen.path}{_reach(listener)}"
 
     def announce() -> None:
         report(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
@@ -115,3 +119,8 @@ def _start_crew(server: object, listen: Listen, settings: Settings) -> int:
         return await crew.serve()
 
     return asyncio.run(serve())
+
+
+def _reach(listener: "Listener") -> str:
+    """What the address that is announced does not say."""
+    return " on all addresses" if listener.is_everywhere else ""

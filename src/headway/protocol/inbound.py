@@ -4,7 +4,7 @@ Pure functions; a refusal is a `ProtocolError` that carries its JSON-RPC code, i
 and a sentence that says what to do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard, cast
 
 import msgspec
@@ -23,6 +23,8 @@ from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
+from headway.protocol.json_text import SCALARS, explain_no_json, may_exceed, measure
+from headway.protocol.lines import BOM
 from headway.protocol.tasks import METHODS as TASK_METHODS
 
 VERSION_HEADER: Final = "mcp-protocol-version"
@@ -71,8 +73,7 @@ class Message(Struct, frozen=True):
     @property
     def token(self) -> str | int | None:
         """The progress token, when the client gave one."""
-        token = self.meta.get("progressToken")
-        return token if is_id(token) else None
+        return as_id(self.meta.get("progressToken"))
 
 
 def is_id(value: object) -> TypeGuard[str | int]:
@@ -82,22 +83,50 @@ def is_id(value: object) -> TypeGuard[str | int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def parse_body(body: bytes, max_depth: int) -> object:
-    """The JSON value of a body.
+def as_id(value: object) -> str | int | None:
+    """Return a JSON value as a request id or a progress token; None where it can be neither.
+
+    Where a language has one type for all numbers, 3 is sent as `3.0`: that is 3.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if is_id(value) else None
+
+
+def parse_body(body: bytes, max_depth: int, max_values: int) -> object:
+    """Return the JSON value of a body, a byte order mark ignored.
+
+    How much it holds is counted before anything is made of it.
 
     Raises:
-        ProtocolError: It is no JSON, no UTF-8, or nested deeper than `max_depth`.
+        ProtocolError: It holds more than `max_values` arrays and objects or `SCALARS` times as many
+            values (413), nests deeper than `max_depth`, or is no JSON in UTF-8.
     """
+    body = body.removeprefix(BOM)
+    # There are no more levels than containers: most bodies end here.
+    if may_exceed(body, min(max_depth, max_values), max_values * SCALARS):
+        found = measure(body, max_values)
+        if found.containers > max_values or found.values > max_values * SCALARS:
+            raise _too_many_values(max_values)
+        if found.depth > max_depth:
+            raise _too_deep(max_depth)
     try:
-        value = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except RecursionError:
         raise _too_deep(max_depth) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(PARSE_ERROR, f"The body is not valid JSON: {error}") from None
-    # Nesting cannot be deeper than there are opening brackets: most bodies end here.
-    if body.count(b"[") + body.count(b"{") > max_depth and depth_of(value) > max_depth:
-        raise _too_deep(max_depth)
-    return value
+        reason = explain_no_json(body) or str(error)
+        raise ProtocolError(PARSE_ERROR, f"The body is not valid JSON: {reason}") from None
+
+
+def _too_many_values(max_values: int) -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST,
+        f"The JSON holds more than {max_values} arrays and objects, or {max_values * SCALARS} "
+        "values in all; send less at once, or have the operator raise max_values",
+        status=413,
+        limit="max_values",
+    )
 
 
 def _too_deep(max_depth: int) -> ProtocolError:
@@ -106,22 +135,6 @@ def _too_deep(max_depth: int) -> ProtocolError:
         f"The JSON is nested too deeply; {max_depth} levels are accepted (max_depth)",
         limit="max_depth",
     )
-
-
-def depth_of(value: object) -> int:
-    """How deep a JSON value nests; iterative, because deep ones are the point."""
-    depth = 0
-    level: list[object] = [value]
-    while level := [inner for item in level for inner in _inside(item)]:
-        depth += 1
-    return depth
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        # An empty container is a level too.
-        return [None, *cast("dict[str, object]", value).values()]
-    return [None, *cast("list[object]", value)] if isinstance(value, list) else ()
 
 
 def read_message(value: object) -> Message:
@@ -135,8 +148,8 @@ def read_message(value: object) -> Message:
     body = cast("dict[str, Any]", value)
     if body.get("jsonrpc") != "2.0":
         raise _no_message('The message lacks "jsonrpc": "2.0"')
-    method, params, identity = body.get("method"), body.get("params"), body.get("id")
-    if "id" in body and not is_id(identity):
+    method, params, identity = body.get("method"), body.get("params"), as_id(body.get("id"))
+    if "id" in body and identity is None:
         raise _no_message(
             f"The message's id must be an integer or a string of at most {LONGEST_ID} characters"
         )
@@ -148,19 +161,18 @@ def read_message(value: object) -> Message:
         raise _no_message("The message's method must be a string")
     if params is not None and not isinstance(params, dict):
         raise _no_message("The message's params must be an object")
-    return Message(body, method, identity, cast("dict[str, Any] | None", params))
+    message = Message(body, method, identity, cast("dict[str, Any] | None", params))
+    if identity is not None and "progressToken" in message.meta and message.token is None:
+        raise ProtocolError(
+            INVALID_PARAMS,
+            "params._meta.progressToken must be an integer or a string of at most "
+            f"{LONGEST_ID} characters; leave it out to hear of no progress",
+        )
+    return message
 
 
 def _no_message(text: str) -> ProtocolError:
     return ProtocolError(INVALID_REQUEST, text)
-
-
-def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Header names, lower case, to values without blanks around them.
-
-    Some parsers keep the blanks behind a value; a comparison must not see them.
-    """
-    return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in raw}
 
 
 def check_version(version: str | None) -> None:
@@ -235,8 +247,7 @@ def has_envelope(value: object) -> bool:
 def identity_of(value: object) -> str | int | None:
     """The id that a refusal of this JSON value can name; None where no request is seen."""
     body = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    identity = body.get("id")
-    return identity if "method" in body and is_id(identity) else None
+    return as_id(body.get("id")) if "method" in body else None
 
 
 def refusal(rejection: InboundLadderRejection) -> ProtocolError:

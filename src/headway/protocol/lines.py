@@ -3,6 +3,7 @@
 from typing import Final
 
 BOM: Final = b"\xef\xbb\xbf"
+"""The mark that some write before text in UTF-8. Readers of JSON may ignore it (RFC 8259, 8.1)."""
 
 
 class LineBuffer:

@@ -12,10 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 from mcp.server.runner import ServerRunner
-from mcp.shared.jsonrpc_dispatcher import (
-    cancelled_request_id_from_params,
-    handler_exception_to_error_data,
-)
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
@@ -46,7 +43,7 @@ from headway.handlers import has_own
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era, without_promises
-from headway.protocol.inbound import Message, read_message
+from headway.protocol.inbound import Message, as_id, read_message
 from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered
 from headway.transport.kernel import Kernel
@@ -300,16 +297,24 @@ def going_on(session: Session, message: Message) -> Run | None:
     return context.run
 
 
-def read_batch(values: list[object], era: Era) -> list[Message]:
-    """The messages of an array.
+def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
+    """Return the messages of an array.
 
     Raises:
-        ProtocolError: It is no batch, or the revision has none.
+        ProtocolError: It is no batch, the revision has none, or there are more than `most`.
     """
     if not era.takes_batches:
         raise ProtocolError(
             INVALID_REQUEST,
             f"Batches are not part of {era.version}; send one message at a time",
+        )
+    if len(values) > most:
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"The batch has {len(values)} messages and {most} are accepted (max_batch); send them "
+            "in several",
+            status=413,
+            limit="max_batch",
         )
     messages = [read_message(value) for value in values]
     if not messages or any(message.method == "initialize" for message in messages):
@@ -323,7 +328,7 @@ def read_batch(values: list[object], era: Era) -> list[Message]:
 
 
 async def _take_cancel(session: Session, message: Message) -> None:
-    identity = cancelled_request_id_from_params(message.params)
+    identity = as_id((message.params or {}).get("requestId"))
     reason = (message.params or {}).get("reason")
     if identity is not None and not session.cancel_request(identity, reason):
         await session.sessions.cancel_elsewhere(session, identity, reason)

@@ -6,7 +6,8 @@ from starlette.requests import Request
 from headway.auth import principal_of
 from headway.errors import ProtocolError
 from headway.protocol import render
-from headway.protocol.inbound import VERSION_HEADER, read_headers
+from headway.protocol.headers import read_headers
+from headway.protocol.inbound import VERSION_HEADER
 from headway.protocol.keys import HEADER as KEY_HEADER
 from headway.transport.guard import Receive, Scope, Send
 from headway.transport.sse import send_json

@@ -3,22 +3,24 @@
 Host and Origin against DNS rebinding, the type of the body, and its size.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from mcp_types.jsonrpc import INVALID_REQUEST
 
 from headway.errors import ProtocolError
+from headway.protocol.headers import name_of_host
 from headway.settings import Settings
+from headway.transport.arrivals import Arrival, Arrivals
+from headway.transport.origins import LOOPBACK, Origins
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 
-LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 WILDCARD: Final = ("0.0.0.0", "::", "")
 
 
@@ -64,17 +66,19 @@ class Guard:
 
     def __init__(self, settings: Settings, bound: str, advice: Advice = IN_AN_APP) -> None:
         self._advice = advice
+        is_wildcard = bound in WILDCARD
         self._is_on = settings.check_host
-        self._any_host = bound in WILDCARD and not settings.allowed_hosts
-        self._hosts = (*LOOPBACK, *settings.allowed_hosts, *(() if bound in WILDCARD else (bound,)))
-        self._origins = settings.allowed_origins
+        self._any_host = is_wildcard and not settings.allowed_hosts
+        self._hosts = (*LOOPBACK, *settings.allowed_hosts, *(() if is_wildcard else (bound,)))
+        self._origins = Origins(settings.allowed_origins)
         self._passed: set[tuple[str | None, str | None]] = set()
 
     def check(self, headers: dict[str, str]) -> None:
         """Refuse a request that a foreign page may have sent.
 
         Raises:
-            ProtocolError: 421 for the Host, 403 for the Origin; says which option admits it.
+            ProtocolError: 400 for a Host that is missing or none (RFC 9112, 3.2), 421 for one of
+                another server, 403 for the Origin; says which option admits it.
         """
         if not self._is_on:
             return
@@ -82,14 +86,17 @@ class Guard:
         if seen in self._passed:
             return
         host, origin = seen
-        if not host or not (self._any_host or _matches(host, self._hosts)):
+        name = None if host is None else name_of_host(host)
+        if host is None or name is None:
+            raise ProtocolError(INVALID_REQUEST, _no_host(host))
+        if not name or not (self._any_host or _matches(host, name, self._hosts)):
             raise ProtocolError(
                 INVALID_REQUEST,
-                f"Host {(host or '')[:100]!r} is not served here; if it is this server's name, "
+                f"Host {host[:100]!r} is not served here; if it is this server's name, "
                 f"{self._advice.host}",
                 status=421,
             )
-        if origin and not self._admits(origin, host):
+        if origin and not self._origins.admit(origin, host):
             raise ProtocolError(
                 INVALID_REQUEST,
                 f"Origin {origin[:100]!r} may not call this server; if it should, "
@@ -99,34 +106,19 @@ class Guard:
         if len(self._passed) < 100:
             self._passed.add(seen)
 
-    def _admits(self, origin: str, host: str) -> bool:
-        if any(fnmatchcase(origin.lower(), allowed.lower()) for allowed in self._origins):
-            return True
-        name = _name_of_origin(origin)
-        return bool(name) and (name in LOOPBACK or name == _name_of_host(host))
+
+def _no_host(host: str | None) -> str:
+    if host is None:
+        return "The header Host is missing; send the server's name"
+    return f"Host {host[:100]!r} is no name or address with a port"
 
 
-def _matches(host: str, allowed: tuple[str, ...]) -> bool:
-    name = _name_of_host(host)
+def _matches(host: str, name: str, allowed: tuple[str, ...]) -> bool:
     return any(
         fnmatchcase(name, pattern.lower()) or host.lower() == pattern.lower()
-        or name == _name_of_host(pattern)
+        or name == name_of_host(pattern)
         for pattern in allowed
     )  # fmt: skip
-
-
-def _name_of_host(host: str) -> str:
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
-
-
-def _name_of_origin(origin: str) -> str:
-    try:
-        return (urlsplit(origin).hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 def check_content_type(headers: dict[str, str]) -> None:
@@ -142,29 +134,90 @@ def check_content_type(headers: dict[str, str]) -> None:
         )
 
 
-async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> bytes:
-    """The whole body of a request.
+def check_encoding(headers: dict[str, str]) -> None:
+    """Refuse a body that is compressed: it would be read as it came.
 
     Raises:
-        ProtocolError: It is larger than `limit` (413).
+        ProtocolError: 415 (RFC 9110, 15.5.16).
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Content-Encoding {coding[:100]!r} is not taken here; send the body as it is",
+            status=415,
+        )
+
+
+async def read_body(
+    headers: dict[str, str], receive: Receive, settings: Settings, arrivals: Arrivals
+) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ProtocolError: It is larger than `max_body` (413), was not there in time (408), or had to
+            make room for others while it was arriving (503).
         ClientGone: The connection ended first.
     """
     declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:19]) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
+    if declared.isdigit() and int(declared[:19]) > settings.max_body:
+        raise _too_large(settings.max_body)
+    if not arrivals.is_timed_elsewhere:
+        return await _read_in_time(b"", receive, settings, arrivals)
+    chunk, is_more = await _next_chunk(receive)
+    if is_more:
+        return await _read_in_time(chunk, receive, settings, arrivals)
+    if len(chunk) > settings.max_body:
+        raise _too_large(settings.max_body)
+    return chunk  # as most are
+
+
+async def _read_in_time(
+    begun: bytes, receive: Receive, settings: Settings, arrivals: Arrivals
+) -> bytes:
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(settings.body_timeout)
+    arrival = arrivals.begin(lambda: limit.reschedule(loop.time()))
+    try:
+        async with limit:
+            return await _read_chunks(begun, receive, arrival, settings.max_body)
+    except TimeoutError:
+        if arrival.has_given_way:
+            raise arrivals.refusal() from None
+        raise _too_late() from None
+    finally:
+        arrival.end()
+
+
+async def _read_chunks(begun: bytes, receive: Receive, arrival: Arrival, most: int) -> bytes:
+    chunks, size, is_more = [begun], len(begun), True
+    arrival.grow(size)
+    while is_more:
+        if size > most:
+            raise _too_large(most)
+        chunk, is_more = await _next_chunk(receive)
         chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        size += len(chunk)
+        arrival.grow(len(chunk))
+    if size > most:
+        raise _too_large(most)
+    return b"".join(chunks)
+
+
+async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_late() -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST,
+        "The request's body did not arrive in time; send it again",
+        status=408,
+        limit="body_timeout",
+    )
 
 
 def _too_large(limit: int) -> ProtocolError:

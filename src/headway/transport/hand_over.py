@@ -28,7 +28,7 @@ from headway.events import Claimed, Entry, HandedOver, encode_json
 from headway.profiles import Profile, profile_of
 from headway.protocol import render, tasks_2025
 from headway.protocol.handles import CONTINUE, handle_result
-from headway.protocol.inbound import Message, has_envelope, is_id
+from headway.protocol.inbound import Message, as_id, has_envelope
 from headway.protocol.tasks import EXTENSION, declares_tasks, handle
 from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
 from headway.transport.kernel import Kernel
@@ -96,7 +96,7 @@ class HandOver:
                 profile = self._profile(name, version)
             case _:
                 profile = self._profile("", "")
-        return Shown(profile, knows_tasks, is_id(meta.get("progressToken")))
+        return Shown(profile, knows_tasks, as_id(meta.get("progressToken")) is not None)
 
     def shown(self, session: Session, message: Message, *, can_reconnect: bool = False) -> Shown:
         """What a request of a session shows of its client."""

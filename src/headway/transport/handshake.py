@@ -15,6 +15,7 @@ from headway.engine import Engine, Run, RunContext, stopping
 from headway.errors import ProtocolError
 from headway.events import Heard, encode_json
 from headway.journal import Head, Journal
+from headway.log_limits import limited
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import (
     RunCursor,
@@ -59,6 +60,7 @@ class Handshake:
     def __init__(
         self, dialogue: Dialogue, engine: Engine, sessions: Sessions, answers: Answers
     ) -> None:
+        self._log = limited(logger)
         self._dialogue = dialogue
         self._engine = engine
         self._sessions = sessions
@@ -145,8 +147,9 @@ class Handshake:
         Raises:
             ProtocolError: It is refused as a whole; nothing of it is executed.
         """
+        most = self._engine.settings.max_batch
         with await self._session(exchange) as session:
-            await self._take_batch(exchange, session, read_batch(values, session.era))
+            await self._take_batch(exchange, session, read_batch(values, session.era, most))
 
     async def _take_batch(
         self, exchange: Exchange, session: Session, messages: list[Message]
@@ -241,8 +244,8 @@ class Handshake:
                     await self._resume(exchange, session, place)
                 else:
                     await self._listen(exchange, session, place)
-            except ProtocolError:
-                logger.warning("session %s…: an event id was refused", session.name[:6])
+            except ProtocolError as error:
+                self._log.warning("session %s…: a GET was refused: %s", session.name[:6], error)
                 raise
 
     async def _listen(

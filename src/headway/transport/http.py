@@ -15,13 +15,21 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from headway.clock import Clock
 from headway.engine import Engine, stopping
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
+from headway.log_limits import limited
 from headway.protocol.eras import ERAS, MODERN
-from headway.protocol.inbound import has_envelope, parse_body, read_message
+from headway.protocol.inbound import (
+    Message,
+    has_envelope,
+    identity_of,
+    parse_body,
+    read_message,
+)
 from headway.settings import Settings
 from headway.transport.answers import Answers
+from headway.transport.arrivals import Arrivals
 from headway.transport.dialogue import Dialogue
 from headway.transport.enveloped import Enveloped
-from headway.transport.exchange import Exchange, NotAllowed, refuse
+from headway.transport.exchange import Exchange, NotAllowed, Refusal, refuse
 from headway.transport.guard import (
     ClientGone,
     Guard,
@@ -29,6 +37,7 @@ from headway.transport.guard import (
     Scope,
     Send,
     check_content_type,
+    check_encoding,
     read_body,
 )
 from headway.transport.hand_over import HandOver
@@ -57,6 +66,8 @@ class HttpTransport:
         watchers: Watchers,
     ) -> None:
         self.answers = Answers(engine.journal, settings, clock, engine.tally, engine.lease.is_alive)
+        self.arrivals = Arrivals(settings.max_arriving, engine.tally)
+        self._log = limited(logger)
         self._engine = engine
         self._settings = settings
         self._guard = guard
@@ -91,19 +102,20 @@ class HttpTransport:
                 raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
             await handler(exchange)
         except ProtocolError as error:
-            await self._refuse(send, error)
+            await self.refuse(send, error)
         except JournalUnavailable as error:
-            logger.warning("a request was refused: %s", error)
-            await self._refuse(send, journal_away())
+            self._log.warning("a request was refused: %s", error)
+            await self.refuse(send, journal_away())
         except asyncio.CancelledError:
             # Whoever serves the app stops, and this took longer than a stop may.
             if has_begun or not self._engine.is_over:
                 raise
-            await self._refuse(send, stopping())
+            await self.refuse(send, stopping())
         except ClientGone:
             logger.debug("the client left before its request was read")
 
-    async def _refuse(self, send: Send, error: ProtocolError) -> None:
+    async def refuse(self, send: Send, error: ProtocolError) -> None:
+        """Answer with a refusal, and count it."""
         self._engine.tally.refuse(error.status, error.limit)
         await refuse(send, error)
 
@@ -116,14 +128,16 @@ class HttpTransport:
 
     async def _post(self, exchange: Exchange) -> None:
         check_content_type(exchange.headers)
-        body = await read_body(exchange.headers, exchange.receive, self._settings.max_body)
-        value = parse_body(body, self._settings.max_depth)
+        check_encoding(exchange.headers)
+        settings = self._settings
+        body = await read_body(exchange.headers, exchange.receive, settings, self.arrivals)
+        value = parse_body(body, settings.max_depth, settings.max_values)
         if _is_modern(exchange.version, value):
-            await self._modern.post(exchange, read_message(value))
+            await self._modern.post(exchange, _message_of(value))
         elif isinstance(value, list):
             await self._handshake.post_batch(exchange, cast("list[object]", value))
         else:
-            await self._handshake.post(exchange, read_message(value))
+            await self._handshake.post(exchange, _message_of(value))
 
     async def _get(self, exchange: Exchange) -> None:
         if exchange.version == MODERN.version:
@@ -134,6 +148,18 @@ class HttpTransport:
         if exchange.version == MODERN.version:
             raise NotAllowed("At 2026-07-28 there are no sessions to delete", "POST")
         await self._handshake.delete(exchange)
+
+
+def _message_of(value: object) -> Message:
+    """Return the message that a body is.
+
+    Raises:
+        Refusal: It is none; with the id of the request that it may have been meant as.
+    """
+    try:
+        return read_message(value)
+    except ProtocolError as error:
+        raise Refusal(error, identity_of(value)) from None
 
 
 def _is_modern(version: str | None, value: object) -> bool:

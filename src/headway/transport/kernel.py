@@ -4,6 +4,7 @@ The only module that drives `mcp.server.runner`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from mcp.server.connection import Connection
@@ -18,12 +19,15 @@ from mcp_types import (
     PROTOCOL_VERSION_META_KEY,
     InitializeRequestParams,
 )
+from mcp_types.methods import validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from headway.auth import acting_for
 from headway.engine import Execute, RunContext, SetVariable, contained, inherit
 from headway.events import Restartable, decode_json
 from headway.protocol.inbound import Message
+from headway.protocol.wrong_params import MANY, first_items, wrong_params
 from headway.transport.param_headers import ParamHeaders
 
 _LIST_PAGES = 100
@@ -68,7 +72,7 @@ class Kernel:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             inherit(self.inherited)
-            result = await runner.on_request(context, method, params)
+            result = await self._execute(runner, context, method, params)
             return self._as_served(method, runner.connection.protocol_version, result)
 
         return execute
@@ -94,11 +98,48 @@ class Kernel:
             inherit(self.inherited)
             try:
                 with acting_for(begun.access):
-                    return await self.runner(connection).on_request(context, method, params)
+                    runner = self.runner(connection)
+                    return await self._execute(runner, context, method, params)
             finally:
                 await aclose_shielded(connection)
 
         return execute
+
+    async def _execute(
+        self,
+        runner: ServerRunner[Any],
+        context: RunContext,
+        method: str,
+        params: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Execute a request.
+
+        Raises:
+            MCPError: Its params are not those of the method; the fields are named.
+        """
+        try:
+            return await runner.on_request(context, method, params)
+        except ValidationError as error:
+            # Of a hundred thousand wrong values the first few say it as well.
+            shown = params if error.error_count() <= MANY else first_items(params)
+            fault = self._fault_of(method, runner.connection.protocol_version, shown)
+            if fault is None:  # it was the server's own model, of its own data
+                raise
+            raise wrong_params(fault, shown) from error
+
+    def _fault_of(
+        self, method: str, version: str, params: Mapping[str, Any] | None
+    ) -> ValidationError | None:
+        """Return what is wrong with params by the models of the method; None: nothing is."""
+        entry = self.server.get_request_handler(method)
+        try:
+            with suppress(KeyError):  # no method of this revision
+                validate_client_request(method, version, params)
+            if entry is not None:
+                entry.params_type.model_validate(params or {}, by_name=False)
+        except ValidationError as fault:
+            return fault
+        return None
 
     async def notify(
         self, runner: ServerRunner[Any], context: RunContext, message: Message
@@ -149,7 +190,7 @@ class Kernel:
         runner = ServerRunner(server, connection, self.state)
         inherit(self.inherited)
         try:
-            return await runner.on_request(context, method, params)
+            return await self._execute(runner, context, method, params)
         finally:
             # A cached bound method: a cycle for each call, if it stayed.
             vars(runner).pop("on_request", None)

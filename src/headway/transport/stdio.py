@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
 
-from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
@@ -27,6 +26,7 @@ from headway.events import Cancelled, Event, Interrupted, encode_json
 from headway.protocol import render, tasks_2025
 from headway.protocol.inbound import (
     Message,
+    as_id,
     classify_enveloped,
     has_envelope,
     identity_of,
@@ -112,7 +112,7 @@ class StdioTransport:
             try:
                 if line is None:
                     raise _too_long(self._settings.max_body)
-                value = parse_body(line, self._settings.max_depth)
+                value = parse_body(line, self._settings.max_depth, self._settings.max_values)
                 await self._take_value(value)
             except ProtocolError as error:
                 self._refuse(identity_of(value), error)
@@ -127,7 +127,8 @@ class StdioTransport:
             return
         if self._session is None:
             raise ProtocolError(INVALID_REQUEST, "Send one message a line, and initialize first")
-        for message in read_batch(cast("list[object]", value), self._session.era):
+        most = self._settings.max_batch
+        for message in read_batch(cast("list[object]", value), self._session.era, most):
             try:
                 await self._take(message, is_modern=False)
             except ProtocolError as error:
@@ -202,7 +203,7 @@ class StdioTransport:
 
     def _cancel(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
-        identity = cancelled_request_id_from_params(message.params)
+        identity = as_id((message.params or {}).get("requestId"))
         known = self._open.pop(identity, None) if identity is not None else None
         if known is not None and identity is not None:
             _, run, speaker = known

@@ -1,0 +1,83 @@
+"""Header lines as a client sent them: which are one list, which may be said once, and what a
+Host looks like. Pure functions."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
+
+from headway.errors import ProtocolError
+
+Lines = Sequence[tuple[bytes, bytes]]
+"""Names and values, as ASGI has them: names in lower case."""
+
+ONE_VALUE: Final[Mapping[bytes, str]] = {
+    name.lower().encode(): name
+    for name in (
+        "Host", "Origin", "Authorization", "Content-Type", "Content-Length", "Mcp-Session-Id",
+        "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID", "Idempotency-Key",
+    )
+}  # fmt: skip
+"""The headers that have one value and decide something. Said twice they mean one thing to who reads
+the first line and another to who reads the last (RFC 9110, 5.3)."""
+
+_ROUTING: Final = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
+"""Those that 2026-07-28 has an error of its own for (transports, "Server Validation")."""
+
+_HOST: Final = re.compile(
+    r"(?P<name>\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+)
+"""`uri-host [":" port]` of RFC 9110, 7.2, whose parts are those of RFC 3986."""
+
+
+def read_headers(lines: Lines) -> dict[str, str]:
+    """Return header names, lower case, to values without blanks around them.
+
+    Several lines of one name are one list, in their order (RFC 9110, 5.3), but where one value is
+    all that there can be. Some parsers keep the blanks behind a value; a comparison must not see
+    them.
+    """
+    pairs = [
+        (name.decode("latin-1").lower(), value.decode("latin-1").strip()) for name, value in lines
+    ]
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers.clear()
+        for name, value in pairs:
+            if name not in headers:
+                headers[name] = value
+            elif name.encode("latin-1") not in ONE_VALUE:
+                headers[name] += f", {value}"
+    return headers
+
+
+def check_lines(lines: Lines) -> None:
+    """Refuse a request that says two things at once: two values of a header that has one.
+
+    The same value twice is what some proxies make of one line, and harmless, but for `Host`: a
+    request with two lines of it has to be refused whatever they say (RFC 9112, 3.2).
+
+    Raises:
+        ProtocolError: Naming the header.
+    """
+    names = [name for name, _ in lines]
+    if len(set(names)) == len(names):
+        return
+    seen: dict[bytes, bytes] = {}
+    for raw, value in lines:
+        name, text = raw.lower(), value.strip()
+        if name not in ONE_VALUE:
+            continue
+        if name in seen and (name == b"host" or seen[name] != text):
+            raise ProtocolError(
+                HEADER_MISMATCH if name in _ROUTING else INVALID_REQUEST,
+                f"The header {ONE_VALUE[name]} has more than one value; send one line of it",
+            )
+        seen[name] = text
+
+
+def name_of_host(host: str) -> str | None:
+    """Return the name or address in a `Host`, lower case and without brackets; None: it is none."""
+    match = _HOST.fullmatch(host.strip(" \t"))
+    return None if match is None else match["name"].lower().strip("[]")
