@@ -28,6 +28,7 @@ from headway.engine import (
     DEFAULT_QUEUE,
     Engine,
     ToolOptions,
+    Watchdog,
     contained,
     finish,
     give_back,
@@ -219,9 +220,12 @@ class HeadwayApp:
             await self._sessions.start()
             self._bridge.open()
             self._is_running, self._is_leaving = True, False
+            watchdog = Watchdog(self.engine.settings.hold_warning, self.engine.lease.stand_in)
+            watchdog.start()
             try:
                 yield
             finally:
+                watchdog.stop()
                 self._is_running = False
                 self._bridge.close()
                 self.transport.end_idle_streams()

@@ -19,6 +19,7 @@ from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.results import result_of
 from headway.engine.run import Run
 from headway.engine.threads import unheard
+from headway.engine.watchdog import Watchdog
 
 __all__ = [
     "BUSY",
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "RunContext",
     "ToolOptions",
+    "Watchdog",
     "admit",
     "as_event",
     "as_exception",
