@@ -97,6 +97,9 @@ class Lease:
         if not self._journal.is_durable:
             return
         self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
+        if self._journal.beside is not None:
+            every = self._seconds / SIGNS / 2
+            self._pulse = Pulse(self._journal.beside, self.tag, every)
         await self._taken(self.tag)
         self._arm()  # the others' runs may be many, and this process is alive meanwhile
         self._looking = asyncio.create_task(self._begin())
@@ -123,7 +126,7 @@ class Lease:
                 await self._journal.append(stream, [ProcessLeft("stopped")], after=self._seq)
             except JournalError as error:
                 logger.warning("the lease was not given back: %s", error)
-            if self._pulse is not None:
+            if self._pulse is not None and self._pulse.signs:
                 with suppress(JournalError):
                     await self._append(pulse_stream(self.tag), ProcessLeft("stopped"))
 
@@ -133,18 +136,15 @@ class Lease:
         `held` says for how many seconds it is. For less than half the time between two signs
         nothing is done, for none is missing; nor for more than `hold_timeout`.
         """
-        every = self._seconds / SIGNS
-        is_needed = self._seq and every / 2 <= held() < self._hold_timeout
-        # A journal that somebody made has no address; a clock that is set by a test, no threads.
-        if not is_needed or not self._journal.url or type(self._clock) is not Clock:
+        every = self._seconds / SIGNS / 2
+
+        def goes_on() -> bool:
+            return every <= held() < self._hold_timeout
+
+        # A clock that is set by a test knows no threads.
+        if not self._seq or self._pulse is None or not goes_on() or type(self._clock) is not Clock:
             return
-        if self._pulse is None or not self._pulse.is_beating:
-
-            def goes_on() -> bool:
-                return every / 2 <= held() < self._hold_timeout
-
-            self._pulse = Pulse(self._journal.url, self.tag, every, goes_on)
-            self._pulse.start()
+        self._pulse.begin(goes_on)
 
     def _arm(self) -> None:
         self._timer = self._clock.call_later(self._seconds / SIGNS, self._sign)

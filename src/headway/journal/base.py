@@ -3,11 +3,10 @@
 This module must not know what a run or a session is, nor which storage is behind it.
 
 The idea needed to read it: **the tail is what this process wrote, the store is what lasts.**
-Every stream written here has a `Tail` in memory. An append lands in the tail at once and in
-the store with the next group commit; cursors read from the tail and go to the store only for
-what the tail no longer has, or for streams of other processes. A wake-up is a hint, a read is
-the truth: a cursor always asks for "what is after n", so nothing can fall between replay and
-live, and nothing comes twice.
+Every stream written here has a `Tail` in memory. An append lands in the tail at once and in the
+store with the next group commit; cursors read from the tail and go to the store only for what the
+tail no longer has, or for streams of other processes. A wake-up is a hint, a read is the truth: a
+cursor always asks for "what is after n", so nothing falls between replay and live, or comes twice.
 
 A terminal entry is the exception to "at once": it becomes visible when the store has it, so
 that nobody sees a result that a crash could still take back.
@@ -15,7 +14,7 @@ that nobody sees a result that a crash could still take back.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
 from headway.errors import (
@@ -32,7 +31,7 @@ from headway.journal.everywhere import Everywhere
 from headway.journal.polling import look_always
 from headway.journal.posting import Posting
 from headway.journal.quiet import quietly
-from headway.journal.store import Head, Store, Usage
+from headway.journal.store import Beside, Head, Store, Usage
 from headway.journal.tail import Tail
 from headway.journal.writer import Writer
 from headway.settings import Retention
@@ -47,10 +46,9 @@ FRESH = 64
 class Journal:
     """All streams of one storage: append, read, follow.
 
-    With no store the tails are all there is: that is the `memory:` journal.
-
-    Names of streams are the caller's. One process at a time should write a stream; the
-    others' appends are refused with `Conflict`, here or at the latest by `settle`.
+    With no store the tails are all there is: that is the `memory:` journal. Names of streams are
+    the caller's. One process at a time should write a stream; the others' appends are refused
+    with `Conflict`, here or at the latest by `settle`.
     """
 
     def __init__(
@@ -80,6 +78,8 @@ class Journal:
         self.closed = False
         self.url = ""
         """What it was opened by, where that was a URL."""
+        self.beside: Callable[[], Beside] | None = getattr(store, "beside", None)
+        """Makes a way in for a thread; None where the storage has none."""
         self.changes = Changes(look_always if store is None else store.watch, self.clock)
         """What wakes cursors on other processes' streams."""
 
