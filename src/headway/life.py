@@ -17,7 +17,15 @@ from enum import Enum, auto
 
 from headway import additions
 from headway.clock import Clock
-from headway.engine import Engine, finish, give_back, leave_shields, lifespan_of, set_since
+from headway.engine import (
+    Engine,
+    Watchdog,
+    finish,
+    give_back,
+    leave_shields,
+    lifespan_of,
+    set_since,
+)
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
@@ -113,9 +121,12 @@ class Life:
             await self.sessions.start()
             self._bridge.open()
             self.phase = Phase.RUNNING
+            watchdog = Watchdog(self.engine.settings.hold_warning, self.engine.lease.stand_in)
+            watchdog.start()
             try:
                 yield
             finally:
+                watchdog.stop()
                 await self._stop()
 
     async def _stop(self) -> None:

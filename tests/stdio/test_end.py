@@ -20,9 +20,6 @@ TARGET = str(Path(__file__).with_name("target.py"))
 each_era = pytest.mark.parametrize("era", ["2025", "2026"])
 ends = pytest.mark.parametrize("end", ["eof", "SIGTERM"])
 
-WITHIN = 5.0
-"""What is promised; a busy machine gets a little more."""
-
 
 async def begin(client: Program, tool: str, era: str = "2026", **arguments: Any) -> None:
     """Call a tool and wait until it reports."""
@@ -38,8 +35,9 @@ async def stop(client: Program, how: str) -> None:
         client.close()
     else:
         client.process.send_signal(signal.Signals[how])
-    async with asyncio.timeout(WITHIN + 2):
-        assert await client.gone() == 0
+    # In time is the server's own business: its last resort ends it (`cli.pipe.LEAVE`). What a test
+    # measures beside others is the machine.
+    assert await client.gone() == 0
 
 
 def read_ids(mark: Path) -> list[int]:
@@ -149,7 +147,7 @@ async def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path: Path):
     await until(lambda: bool(read_ids(mark)))
     harness.kill()
     await harness.wait()
-    async with asyncio.timeout(WITHIN + 2):
+    async with asyncio.timeout(PATIENCE):
         await until(lambda: not any(map(is_alive, [server, *read_ids(mark)])))
 
 
@@ -168,7 +166,7 @@ async def test_a_client_that_closes_its_ear_ends_the_server():
             pass
     os.close(read)
     process.stdin.write(b"anything\n")
-    async with asyncio.timeout(WITHIN + 2):
+    async with asyncio.timeout(PATIENCE):
         assert await process.wait() == 0
     transport_of(process).close()
 

@@ -20,6 +20,7 @@ from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.results import result_of, text_of
 from headway.engine.run import Run
 from headway.engine.threads import unheard
+from headway.engine.watchdog import Watchdog
 
 __all__ = [
     "BUSY",
@@ -33,6 +34,7 @@ __all__ = [
     "RunContext",
     "SetVariable",
     "ToolOptions",
+    "Watchdog",
     "admit",
     "as_event",
     "as_exception",

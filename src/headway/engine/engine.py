@@ -89,6 +89,7 @@ class Engine:
             journal,
             self.clock,
             settings.lease,
+            hold_timeout=settings.hold_timeout,
             lost=self._lose_all,
             revive=self.revival.revive,
             recovered=self._sweep,

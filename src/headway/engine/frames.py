@@ -8,9 +8,10 @@ from typing import Final
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
+_PYTHON: Final = ("<frozen", sysconfig.get_path("stdlib"))
+
 _ELSEWHERE: Final = (
-    _PACKAGE, "<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
+    _PACKAGE, *_PYTHON, *(sysconfig.get_path(name) for name in ("purelib", "platlib", "scripts")),
 )  # fmt: skip
 
 
@@ -32,15 +33,19 @@ def frames_from(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def line_of(frame: FrameType | None) -> str:
-    """`images.py:51`, of the innermost frame that is an author's; else of the frame itself.
+    """`images.py:51`: the innermost line that is an author's; else that is not Python's own.
 
-    An author's server may itself be installed, so a frame of a package is better than none.
+    Libraries lie in Python's directory, so theirs are told from Python's by being installed.
     """
-    others = [each for each in frames_from(frame) if not is_headways(each.f_code.co_filename)]
-    own = [each for each in others if is_authors(each.f_code.co_filename)]
-    found = next(iter([*own, *others]), frame)
-    return "an unknown line" if found is None else _line(found)
+    frames = list(frames_from(frame))
+    own = (each for each in frames if is_authors(each.f_code.co_filename))
+    others = (each for each in frames if not _is_pythons(each.f_code.co_filename))
+    found = next(own, None) or next(others, frame)
+    if found is None:
+        return "an unknown line"
+    return f"{Path(found.f_code.co_filename).name}:{found.f_lineno}"
 
 
-def _line(frame: FrameType) -> str:
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+def _is_pythons(file: str) -> bool:
+    installed = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _PACKAGE)
+    return file.startswith(_PYTHON) and not file.startswith(installed)

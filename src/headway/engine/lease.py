@@ -9,6 +9,7 @@ process that was only paused finds that its runs have ended and cannot write to 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from headway.clock import Clock, Timer
 from headway.engine.checkpoints import checkpoints_of
@@ -20,9 +21,11 @@ from headway.engine.processes import (
     new_tag,
     process_of,
     process_stream,
+    pulse_stream,
 )
+from headway.engine.pulse import Pulse
 from headway.errors import JournalError
-from headway.events import Alive, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
+from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Lease:
         clock: Clock,
         seconds: float,
         *,
+        hold_timeout: float = 120.0,
         lost: Callable[[], None],
         revive: Callable[[str], Awaitable[bool]],
         recovered: Callable[[], Awaitable[None]],
@@ -65,6 +69,7 @@ class Lease:
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
+        self._hold_timeout = hold_timeout
         self._lost = lost
         self._revive = revive
         self._recovered = recovered
@@ -80,6 +85,7 @@ class Lease:
         """The processes that had begun and not ended when it last looked."""
         self._seq = 0
         self._timer: Timer | None = None
+        self._pulse: Pulse | None = None
         self._looking: asyncio.Task[None] | None = None
 
     async def take(self) -> None:
@@ -91,6 +97,9 @@ class Lease:
         if not self._journal.is_durable:
             return
         self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
+        if self._journal.beside is not None:
+            every = self._seconds / SIGNS / 2
+            self._pulse = Pulse(self._journal.beside, self.tag, every)
         await self._taken(self.tag)
         self._arm()  # the others' runs may be many, and this process is alive meanwhile
         self._looking = asyncio.create_task(self._begin())
@@ -117,6 +126,25 @@ class Lease:
                 await self._journal.append(stream, [ProcessLeft("stopped")], after=self._seq)
             except JournalError as error:
                 logger.warning("the lease was not given back: %s", error)
+            if self._pulse is not None and self._pulse.signs:
+                with suppress(JournalError):
+                    await self._append(pulse_stream(self.tag), ProcessLeft("stopped"))
+
+    def stand_in(self, held: Callable[[], float]) -> None:
+        """Have a thread give the signs of life of a loop that is held; from any thread.
+
+        `held` says for how many seconds it is. For less than half the time between two signs
+        nothing is done, for none is missing; nor for more than `hold_timeout`.
+        """
+        every = self._seconds / SIGNS / 2
+
+        def goes_on() -> bool:
+            return every <= held() < self._hold_timeout
+
+        # A clock that is set by a test knows no threads.
+        if not self._seq or self._pulse is None or not goes_on() or type(self._clock) is not Clock:
+            return
+        self._pulse.begin(goes_on)
 
     def _arm(self) -> None:
         self._timer = self._clock.call_later(self._seconds / SIGNS, self._sign)
@@ -170,13 +198,17 @@ class Lease:
             return
         left = [name for name in streams if process_of(name) in gone]
         for start in range(0, len(left), AT_ONCE):
-            some = map(self._decide, left[start : start + AT_ONCE])
+            some = left[start : start + AT_ONCE]
+            # One that shows itself again takes back what nobody has ended yet.
+            gone = await self._gone(gone)
+            some = [self._decide(name) for name in some if process_of(name) in gone]
             for failure in await asyncio.gather(*some, return_exceptions=True):
                 if failure is not None:
                     raise failure
         await self._recovered()
         for tag in gone:
             await self._append(orders_of(tag), ProcessLeft("found gone"))
+            await self._append(pulse_stream(tag), ProcessLeft("found gone"))
             await self._append(process_stream(tag), ProcessLeft("found gone"))
 
     async def _decide(self, stream: str) -> None:
@@ -212,18 +244,34 @@ class Lease:
         if tag == self.tag:
             # Its last sign may be old: a process that stood still has had no time for another.
             return True
-        head = await self._journal.head(process_stream(tag))
+        sign = await self._last(process_stream(tag))
+        if sign is None:
+            for stream in (process_stream(tag), pulse_stream(tag)):
+                self._signs.pop(stream, None)
+            return False
+        if self._is_sign_of_life(process_stream(tag), sign):
+            return True
+        # Its loop may be held: then a thread gives the signs, until the loop does again.
+        pulse = await self._last(pulse_stream(tag))
+        if pulse is None or pulse.time < sign.time:
+            return False
+        return self._is_sign_of_life(pulse_stream(tag), pulse)
+
+    async def _last(self, stream: str) -> Entry | None:
+        """The last entry of a stream that goes on; None where there is none."""
+        head = await self._journal.head(stream)
         if head is None or head.ended:
-            self._signs.pop(tag, None)
-            return False
-        last = await self._journal.read(process_stream(tag), after=head.last - 1)
-        if not last:
-            return False
-        age, seq = self._clock.time() - last[-1].time, last[-1].seq
-        seen, since = self._signs.get(tag, (0, 0.0))
-        if seen != seq:
+            return None
+        last = await self._journal.read(stream, after=head.last - 1)
+        return last[-1] if last else None
+
+    def _is_sign_of_life(self, stream: str, sign: Entry) -> bool:
+        """Whether a process lives whose last sign in this stream is this one."""
+        age = self._clock.time() - sign.time
+        seen, since = self._signs.get(stream, (0, 0.0))
+        if seen != sign.seq:
             since = self._clock.now()
-            self._signs[tag] = seq, since
+            self._signs[stream] = sign.seq, since
         is_fresh = 0 <= age < self._seconds
         if self._is_starting and age >= 0:
             return is_fresh

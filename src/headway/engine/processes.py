@@ -49,6 +49,11 @@ def process_stream(tag: str) -> str:
     return f"process/{tag}"
 
 
+def pulse_stream(tag: str) -> str:
+    """Where a thread shows it, while the event loop of that process is held."""
+    return f"pulse/{tag}"
+
+
 def is_id_of_run(text: str) -> bool:
     """Whether this may be the id of a run: the tag of a process and 24 random bytes."""
     return _RUN_ID.fullmatch(text) is not None

@@ -21,10 +21,10 @@ from headway.journal.base import Journal
 from headway.journal.cursor import Cursor
 from headway.journal.memory import memory_journal
 from headway.journal.redis_url import parse_redis_url, without_secrets
-from headway.journal.store import Head, Store, Usage, Write
+from headway.journal.store import Beside, Head, Store, Usage, Write
 from headway.settings import Retention
 
-__all__ = ["Cursor", "Head", "Journal", "Store", "Usage", "Write", "open_journal"]
+__all__ = ["Beside", "Cursor", "Head", "Journal", "Store", "Usage", "Write", "open_journal"]
 
 
 def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journal:

@@ -14,7 +14,7 @@ that nobody sees a result that a crash could still take back.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
 from headway.errors import (
@@ -33,7 +33,7 @@ from headway.journal.polling import look_always
 from headway.journal.posting import Posting
 from headway.journal.quiet import quietly
 from headway.journal.shares import Kept
-from headway.journal.store import Head, Store, Usage
+from headway.journal.store import Beside, Head, Store, Usage
 from headway.journal.tail import Tail, joined_head
 from headway.journal.writer import Writer
 from headway.settings import Retention
@@ -45,10 +45,9 @@ SWEEP = 30.0
 class Journal:
     """All streams of one storage: append, read, follow.
 
-    With no store the tails are all there is: that is the `memory:` journal.
-
-    Names of streams are the caller's. One process at a time should write a stream; the
-    others' appends are refused with `Conflict`, here or at the latest by `settle`.
+    With no store the tails are all there is: that is the `memory:` journal. Names of streams are
+    the caller's. One process at a time should write a stream; the others' appends are refused
+    with `Conflict`, here or at the latest by `settle`.
     """
 
     def __init__(
@@ -77,6 +76,8 @@ class Journal:
         self.closed = False
         self.url = ""
         """What it was opened by, where that was a URL."""
+        self.beside: Callable[[], Beside] | None = getattr(store, "beside", None)
+        """Makes a way in for a thread; None where the storage has none."""
         self.changes = Changes(look_always if store is None else store.watch, self.clock)
         """What wakes cursors on other processes' streams."""
 

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +121,10 @@ class RedisStore:
             await self._news.closed()
         await asyncio.gather(self._writes.close(), self._reads.close())
         await self._links.close()
+
+    def beside(self) -> "_Beside":
+        """See `Beside`."""
+        return _Beside(lambda: RedisStore(self._place, retention=self.retention))
 
     def watch(self, notice: Notice, clock: Clock) -> Watch:
         """See `Store.watch`. Each stream has its own news."""
@@ -432,3 +436,26 @@ def _bytes(name: str) -> bytes:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
+
+
+class _Beside:
+    """A store of its own, in a loop of its own: that a thread runs only while it writes."""
+
+    def __init__(self, make: Callable[[], RedisStore]) -> None:
+        self._make = make
+        self._runner = asyncio.Runner()
+        self._store: RedisStore | None = None
+
+    def append(self, stream: str, entry: Entry) -> None:
+        refused = self._runner.run(self._write(Write(stream, entry.seq - 1, [entry], ended=False)))
+        if stream in refused:
+            raise refused[stream]
+
+    async def _write(self, write: Write) -> dict[str, JournalError]:
+        self._store = self._store or self._make()
+        return await self._store.write([write])
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._runner.run(self._store.close())
+        self._runner.close()

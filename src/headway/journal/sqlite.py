@@ -146,6 +146,10 @@ class SqliteStore:
         """See `Store.expire`. Streams without a terminal entry are only trimmed."""
         await self._on(self._writer, self._expire, now)
 
+    def beside(self) -> "_Beside":
+        """See `Beside`."""
+        return _Beside(self._file, self._rows)
+
     def watch(self, notice: Notice, clock: Clock) -> Watch:
         """See `Store.watch`. The file says that it has changed, not where."""
         return Polling(self.changed, notice, clock)
@@ -316,6 +320,27 @@ class SqliteStore:
 
     def _closed(self) -> JournalUnavailable:
         return JournalUnavailable(f"journal {self._file.path} is closed")
+
+
+class _Beside:
+    def __init__(self, file: JournalFile, rows: Callable[[Write], Iterator[Row]]) -> None:
+        self._file, self._rows = file, rows
+        self._db: sqlite3.Connection | None = None
+
+    def append(self, stream: str, entry: Entry) -> None:
+        try:
+            if self._db is None:
+                self._db = self._file.connect()
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            _insert(self._db, list(self._rows(Write(stream, entry.seq - 1, [entry], ended=False))))
+        except sqlite3.IntegrityError as error:
+            raise Conflict(stream, after=entry.seq - 1, last=0) from error
+        except sqlite3.Error as error:
+            raise self._file.explain(error) from error
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
 
 
 class _Worker:

@@ -70,6 +70,28 @@ class Watch(Protocol):
 Begin = Callable[[Notice, Clock], Watch]
 
 
+class Beside(Protocol):
+    """A way into a storage for one thread, with a connection of its own and blocking calls.
+
+    For what must not wait for an event loop, nor for other threads: each time that one hands over
+    to another it may wait for whoever has the interpreter. A storage has none unless it has a
+    method `beside` that makes one.
+    """
+
+    def append(self, stream: str, entry: Entry) -> None:
+        """Add an entry that ends nothing behind the one with the number before its own, durably.
+
+        Raises:
+            Conflict, StreamEnded: Somebody else wrote the stream, or ended it.
+            JournalUnavailable: The storage cannot be written now; it may have been.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
 class Store(Protocol):
     """Storage behind a journal. All methods run on the event loop and may wait."""
 
