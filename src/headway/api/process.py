@@ -24,6 +24,7 @@ from anyio.lowlevel import RunVar
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.api import worker
+from headway.api.homes import homes
 from headway.api.output import log, part
 from headway.api.progress import report
 from headway.errors import HeadwayError
@@ -48,9 +49,11 @@ BUFFER = 256 * 1024
 """Bytes that are taken from a process ahead of what was handed on."""
 
 MAIN = (
-    "import sys; sys.path[:] = {path!r}; sys.argv[:] = ['headway-worker']; "
-    "from headway.api.worker import serve; serve()"
+    "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
+    "sys.path += path; from headway.api.worker import serve; sys.path[:] = path; serve()"
 )
+"""Headway and the standard library are imported first, from where Python itself has them: a file
+`queue.py` beside the author's module is the author's, and not what they import."""
 
 
 class ProcessFailed(HeadwayError, ToolError):
@@ -239,11 +242,13 @@ class _Process:
         """
         loop = asyncio.get_running_loop()
         path = [each for each in sys.path if isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance] - others put anything there
+        known = msgspec.json.encode(await asyncio.to_thread(homes))
         # As `create_subprocess_exec` does it, but with a transport that can be closed: of one
         # whose reading is paused nobody else would find out that it is over.
         starting = loop.subprocess_exec(
             lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=BUFFER, loop=loop),
             sys.executable,
+            "-P",
             "-c",
             MAIN.format(path=path),
             stdin=asyncio.subprocess.PIPE,
@@ -252,9 +257,11 @@ class _Process:
             start_new_session=True,
         )
         try:
-            return cls(*await starting)
+            process = cls(*await starting)
         except OSError as error:
             raise ProcessFailed(f"no process can be started: {error}") from error
+        process.write(known)
+        return process
 
     @property
     def is_alive(self) -> bool:
@@ -282,8 +289,12 @@ class _Process:
         await self.end()
         raise ProcessFailed(_obituary(self._process.returncode), self._process.returncode)
 
+    def write(self, message: bytes) -> None:
+        """Send it something to read."""
+        self._calls.writelines((worker.SIZE.pack(len(message)), message))
+
     async def _exchange(self, call: bytes) -> tuple[bytes, bool, bytes]:
-        self._calls.writelines((worker.SIZE.pack(len(call)), call))
+        self.write(call)
         await self._calls.drain()
         count = 0
         while True:
