@@ -6,7 +6,7 @@ structs. `plain` knows the rest, by what a value can do and not by the library t
 | value | JSON |
 |---|---|
 | a subclass of text, a number, bytes or a date | as its base class |
-| NaN, infinity, `NaT` | null |
+| NaN, infinity, `NaT`, `pandas.NA` | null |
 | bytes | base64 (RFC 4648, section 4) |
 | a lone surrogate in a text, as file names can hold | U+FFFD |
 | a content block of MCP, an `Image`, an `Audio` | the block |
@@ -76,6 +76,11 @@ def _kind_of(value: Any) -> type[Any]:
     return cast("type[Any]", type(value))
 
 
+def _of_missing(value: Any) -> Any:
+    """What a data frame has where it has no value; such a one cannot even be compared."""
+    return None if _kind_of(value).__name__ in ("NAType", "NaTType") else _NOT_MINE
+
+
 def _of_base(value: Any) -> Any:
     """A subclass of a plain type; a bool or None comes here only as a key of a dict."""
     if value is None or isinstance(value, bool):
@@ -91,8 +96,6 @@ def _of_base(value: Any) -> Any:
 
 def _of_time(value: Any) -> Any:
     match value:
-        case datetime() | date() | time() | Decimal() | UUID() if value != value:
-            return None  # pandas' NaT
         case datetime():
             return datetime.combine(
                 date(value.year, value.month, value.day), value.timetz(), value.tzinfo
@@ -129,9 +132,8 @@ def _of_text(value: Any) -> Any:
 
 def _of_library(value: Any) -> Any:
     if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):
-        value = value.astype(str)  # else nanoseconds would be bare numbers
-        if str(value) == "NaT":
-            return None
+        # As text, or nanoseconds would be bare numbers.
+        return _without_nat(value.astype(str).tolist())
     for name in _UNPACKERS:
         unpack = getattr(_kind_of(value), name, None)
         if callable(unpack):
@@ -139,6 +141,12 @@ def _of_library(value: Any) -> Any:
             if type(made) is not type(value):
                 return made
     return _NOT_MINE
+
+
+def _without_nat(times: object) -> object:
+    if isinstance(times, list):
+        return [_without_nat(each) for each in cast("list[object]", times)]
+    return None if times == "NaT" else times
 
 
 def _of_number(value: Any) -> Any:
@@ -172,6 +180,7 @@ def _of_itself(value: Any) -> Any:
 
 
 _RULES: tuple[Callable[[Any], Any], ...] = (
+    _of_missing,
     _of_base,
     _of_time,
     _of_protocol,

@@ -165,3 +165,22 @@ def test_the_endpoint_is_found_below_the_auth_wrapper(app: Starlette) -> None:
         "the auth wrapper holds the endpoint under another name than `app`: "
         "change headway.server._endpoint"
     )
+
+
+def test_mcpserver_has_its_tools_and_what_reads_and_writes_for_them() -> None:
+    mcp = MCPServer("x")
+
+    @mcp.tool()
+    def size() -> int:
+        return 1
+
+    tool = getattr(mcp, "_tool_manager", None) and mcp._tool_manager.get_tool("size")
+    assert tool is not None, (
+        "MCPServer._tool_manager is gone: change headway.api.author.Headway._prepare, "
+        "or tools of Headway have the SDK's rules for what goes in and out"
+    )
+    metadata = tool.fn_metadata
+    assert all(
+        callable(getattr(metadata, name, None))
+        for name in ("validate_arguments", "convert_result", "pre_parse_json", "_output_adapter")
+    ), "FuncMetadata has changed: look at headway.api.results.ToolMetadata, which extends it"

@@ -1,5 +1,6 @@
 """Where `process_batch` connects: to the address that was checked, as the name that was asked."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from tests.tools.raw_servers import Start, allowed, batch, raw_servers, reply
 
 import headway.tools.web.hosts
-from headway.tools.web.hosts import Host, is_public
+from headway.tools.web.hosts import CheckedTransport, Host, Hosts, is_public
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +124,29 @@ async def test_tls_is_for_the_name_although_the_address_is_connected_to(
     assert web.header("host") == [f"api.test:{web.port}"]
     assert asked == ["api.test", "other.test"]
     assert "certificate" in bad.result["failures"][0]["reason"].lower()
+
+
+async def test_no_variable_of_a_proxy_changes_where_a_tool_connects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        hosts = Hosts({"127.0.0.1": Host(ports=(port,), private=True)})
+        transport = CheckedTransport(hosts)
+        response = await transport.handle_async_request(
+            httpx2.Request("GET", f"http://127.0.0.1:{port}/here")
+        )
+        assert response.status_code == 200
+        await response.aclose()
+        await transport.aclose()
+    assert asked == [b"/here"]

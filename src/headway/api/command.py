@@ -7,8 +7,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.api.lines import ERR, OUT, Follower, Lines, Sink, plain
 from headway.api.scan import Scan
+from headway.api.terminal import NoTerminal, Terminal, chunks_of_terminal, open_terminal
 from headway.errors import HeadwayError
 
 CHUNK = 65_536
@@ -72,6 +73,7 @@ async def stream_command(
     grace: float = 5.0,
     encoding: str = "utf-8",
     max_output: int = 1024 * 1024,
+    terminal: bool = False,
 ) -> CommandOutput:
     """Run a program and give out what it says while it says it; returns all of it.
 
@@ -84,6 +86,11 @@ async def stream_command(
     counts several times, each time is a unit of the whole. `progress` may be a function instead:
     of a line, to a share from 0 to 1, or so much of so much, or None.
 
+    A program that is written in Python writes its lines as it prints them, and not when a buffer
+    is full: `PYTHONUNBUFFERED` is set unless its environment says otherwise. Others have an option
+    of their own, or `stdbuf -oL`, or they draw a bar only on a terminal: with `terminal` stdout and
+    stderr are one each, of 120 columns; `stdout` and `stderr` then hold its escape sequences too.
+
     The program is started without a shell, in a process group of its own, with nothing on its
     stdin unless `input` is given. What it leaves behind in its group ends with it. A sync tool
     writes `anyio.from_thread.run(functools.partial(stream_command, argv))`.
@@ -92,7 +99,8 @@ async def stream_command(
     when it is gone. A process that made itself a new session is not reached.
 
     Raises:
-        CommandFailed: It cannot be started; with `check`, it ended with anything but 0.
+        CommandFailed: It cannot be started, or there are no terminals on this system; with
+            `check`, it ended with anything but 0.
     """
     if isinstance(argv, str | bytes):
         raise TypeError("the program and its arguments are a list: no shell would cut the text up")
@@ -100,10 +108,10 @@ async def stream_command(
     data = input.encode(encoding) if isinstance(input, str) else input
     follower = Follower(output, progress)
     lines = [Lines(encoding), Lines(encoding)]
-    process = _started(words, cwd, env, has_input=data is not None)
+    process, ends = _started(words, cwd, env, has_input=data is not None, terminal=terminal)
     pipes = [
-        _Pipe(process.stdout, OUT, lines[0], max_output),
-        _Pipe(process.stderr, ERR, lines[1], max_output),
+        _Pipe(end, level, each, max_output, is_terminal=terminal)
+        for end, level, each in zip(ends, (OUT, ERR), lines, strict=True)
     ]
     if data is not None and process.stdin is not None:
         # The program may be slow to read it, or never do.
@@ -131,27 +139,65 @@ def _started(
     env: Mapping[str, str] | None,
     *,
     has_input: bool,
-) -> "subprocess.Popen[bytes]":
+    terminal: bool,
+) -> "tuple[subprocess.Popen[bytes], tuple[IO[bytes], IO[bytes]]]":
+    """A program that runs, and our ends of what it writes to."""
     if not words:
         raise CommandFailed("no program was given")
     _check_place(cwd, words[0])
+    with ExitStack() as theirs:
+        terminals = _terminals(words[0], theirs) if terminal else None
+        try:
+            # Not asyncio's own: that one waits for pipes which a child in the background may hold.
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env=_environment(env, terminal=terminal),
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if terminals is None else terminals[0].theirs,
+                stderr=subprocess.PIPE if terminals is None else terminals[1].theirs,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            for each in terminals or ():
+                each.ours.close()
+            raise _not_started(words[0], error) from error
+    if terminals is not None:
+        return process, (terminals[0].ours, terminals[1].ours)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process, (process.stdout, process.stderr)
+
+
+def _terminals(program: str, theirs: ExitStack) -> tuple[Terminal, Terminal]:
+    """One for stdout and one for stderr."""
     try:
-        # Not asyncio's own: that one waits for pipes which a child in the background may hold.
-        return subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise CommandFailed(f"there is no program {words[0]!r}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CommandFailed(f"{words[0]!r} cannot be started: {reason}") from error
+        first = open_terminal(theirs)
+        try:
+            return first, open_terminal(theirs)
+        except NoTerminal:
+            first.ours.close()
+            raise
+    except NoTerminal as error:
+        raise CommandFailed(f"{program!r} cannot have a terminal: {error}") from error
+
+
+def _not_started(program: str, error: OSError | ValueError) -> CommandFailed:
+    if isinstance(error, FileNotFoundError):
+        return CommandFailed(f"there is no program {program!r}")
+    reason = getattr(error, "strerror", None) or error
+    return CommandFailed(f"{program!r} cannot be started: {reason}")
+
+
+def _environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
+    """What a program is told: its lines are wanted as they come."""
+    given = dict(os.environ if env is None else env)
+    # Python writes to a pipe in blocks of 8 KiB: a line a second would be heard after minutes.
+    given.setdefault("PYTHONUNBUFFERED", "1")
+    if terminal and given.get("TERM", "dumb") == "dumb":
+        given["TERM"] = "xterm-256color"
+    return given
 
 
 def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
@@ -250,12 +296,26 @@ def _signalled(group: int, number: int) -> bool:
     return True
 
 
+async def _chunks_of_pipe(file: IO[bytes]) -> AsyncGenerator[bytes]:
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
+    try:
+        while chunk := await stream.read(CHUNK):
+            yield chunk
+    finally:
+        transport.close()
+
+
 class _Pipe:
     """One of a program's outputs, line by line."""
 
-    def __init__(self, file: IO[bytes] | None, level: str, lines: Lines, largest: int) -> None:
-        assert file is not None
+    def __init__(
+        self, file: IO[bytes], level: str, lines: Lines, largest: int, *, is_terminal: bool
+    ) -> None:
         self._file = file
+        self._is_terminal = is_terminal
         self._level = level
         self._lines = lines
         self._largest = largest
@@ -269,23 +329,19 @@ class _Pipe:
 
     async def read(self, follower: Follower) -> None:
         """Give every line to the follower until the pipe is closed."""
-        stream = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(stream)
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: protocol, self._file)
+        chunks = chunks_of_terminal if self._is_terminal else _chunks_of_pipe
         try:
-            while chunk := await stream.read(CHUNK):
-                self._keep(chunk)
-                for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
-                    follower.take(kind, text, self._level)
-                    if count % SLICE == 0:
-                        await asyncio.sleep(0)
+            async with aclosing(chunks(self._file)) as pieces:
+                async for chunk in pieces:
+                    self._keep(chunk)
+                    for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
+                        follower.take(kind, text, self._level)
+                        if count % SLICE == 0:
+                            await asyncio.sleep(0)
             self._last(follower)
         except asyncio.CancelledError:  # others hold the pipe open
             self._last(follower)
             raise
-        finally:
-            transport.close()
 
     def _last(self, follower: Follower) -> None:
         for kind, text in self._lines.feed(b"", final=True):

@@ -38,6 +38,12 @@ BLOCK = 65_536
 
 LONGEST_MESSAGE = 200
 
+TALLEST = 100
+"""Lines that may be drawn over: no screen has more."""
+
+_UP = re.compile(r"\x1b\[(\d{0,3})[AF]")
+"""The cursor goes up (ECMA-48, 8.3.12 and 8.3.22): what follows is drawn over what is there."""
+
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
@@ -58,6 +64,7 @@ class Lines:
         self._decoder = getincrementaldecoder(encoding)(errors="replace")
         self._rest = ""
         self._is_long = False
+        self._above = 0  # lines from where the cursor is to where the newest line ends
 
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[tuple[Kind, str]]:
         """What is known with this piece; with `final` what has no end ends here."""
@@ -86,6 +93,12 @@ class Lines:
                 yield Kind.OPEN, plain(rest)
 
     def _said(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
+        up = sum(int(lines or 1) for lines in _UP.findall(text))
+        self._above = min(self._above + up, TALLEST)
+        if self._above and kind is Kind.LINE:
+            # Bars of several lines are drawn again and again: only the first time is news.
+            self._above -= 1
+            kind = Kind.OVERWRITTEN
         if self._is_long:
             return  # the rest of a line whose beginning was given out
         *overwritten, last = text.split("\r")

@@ -24,6 +24,7 @@ from anyio.lowlevel import RunVar
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.api import worker
+from headway.api.homes import homes
 from headway.api.output import log, part
 from headway.api.progress import report
 from headway.errors import HeadwayError
@@ -241,6 +242,7 @@ class _Process:
         """
         loop = asyncio.get_running_loop()
         path = [each for each in sys.path if isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance] - others put anything there
+        known = msgspec.json.encode(await asyncio.to_thread(homes))
         # As `create_subprocess_exec` does it, but with a transport that can be closed: of one
         # whose reading is paused nobody else would find out that it is over.
         starting = loop.subprocess_exec(
@@ -255,9 +257,11 @@ class _Process:
             start_new_session=True,
         )
         try:
-            return cls(*await starting)
+            process = cls(*await starting)
         except OSError as error:
             raise ProcessFailed(f"no process can be started: {error}") from error
+        process.write(known)
+        return process
 
     @property
     def is_alive(self) -> bool:
@@ -285,8 +289,12 @@ class _Process:
         await self.end()
         raise ProcessFailed(_obituary(self._process.returncode), self._process.returncode)
 
+    def write(self, message: bytes) -> None:
+        """Send it something to read."""
+        self._calls.writelines((worker.SIZE.pack(len(message)), message))
+
     async def _exchange(self, call: bytes) -> tuple[bytes, bool, bytes]:
-        self._calls.writelines((worker.SIZE.pack(len(call)), call))
+        self.write(call)
         await self._calls.drain()
         count = 0
         while True:

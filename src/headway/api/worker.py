@@ -3,6 +3,7 @@
 It knows its parent only as two pipes. On the first come calls, on the second go frames; when
 the first is closed, by whatever end of the parent, the process ends with all that it started.
 
+The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
 A frame is one byte that says what it is, the length of what follows, and that. In the process
 `report`, `track`, `stage`, `log` and `part` find a `Relay` in the place of the run.
 """
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
+from headway.api.homes import settle
 from headway.engine.failures import describe
 from headway.engine.recorder import Recorder
 from headway.events import Event, encodable
@@ -55,6 +57,7 @@ def serve() -> NoReturn:
     calls, frames = _own_pipes()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
+    settle(msgspec.json.decode(inbox.get()))
     while True:
         _answer(inbox.get(), frames)
 

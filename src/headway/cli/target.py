@@ -3,10 +3,15 @@
 This module must not know what makes an object a server: `headway.server` does.
 """
 
+import atexit
 import importlib
 import importlib.util
 import os
+import re
+import shutil
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -65,11 +70,7 @@ def _from_file(place: str) -> ModuleType:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise SetupError(f"{place} {what}; a target is path/to/file.py:name or package.module:name")
-    sys.path.insert(0, str(path.parent))
-    # Under its own name, so that a sibling's `import server` finds this very module.
-    name = path.stem if path.stem.isidentifier() else "headway_target"
-    if name in sys.modules:
-        name = f"headway_target_{name}"
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SetupError(f"{place} is no Python file; a target is path/to/file.py:name")
@@ -80,6 +81,38 @@ def _from_file(place: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # the target's own code
         raise _broken(place, error) from error
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The name that a file is loaded under; what is beside it can be imported from then on.
+
+    Its own where that can be: a sibling's `import server` finds this very module then, and so does
+    a process of a pool that is told a function by the name of its module. A dash is no obstacle
+    for either.
+    """
+    name = path.stem
+    if name not in sys.modules and "." not in name:
+        sys.path.insert(0, str(path.parent))
+        return name
+    # It is called like a package that is in use. Others will import that one, also in processes
+    # which have not loaded it yet: there it must come first.
+    sys.path.append(str(path.parent))
+    name = "headway_target_" + re.sub(r"\W", "_", name)
+    _make_importable(name, path)
+    return name
+
+
+def _make_importable(name: str, path: Path) -> None:
+    """Have processes of pools (`spawn`, `forkserver`) find a file by a name that is not its own.
+
+    They get our `sys.path` and nothing else, so it has to lead to a file of that name.
+    """
+    with suppress(OSError):  # nowhere to write: then only such pools do without
+        directory = tempfile.mkdtemp(prefix="headway-target-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        text = "__file__ = {!r}\nexec(compile(open(__file__, 'rb').read(), __file__, 'exec'))\n"
+        (Path(directory) / f"{name}.py").write_text(text.format(str(path)), "utf-8")
+        sys.path.append(directory)
 
 
 def _from_name(place: str) -> ModuleType:

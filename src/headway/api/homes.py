@@ -1,0 +1,88 @@
+"""Where another process finds the modules that this one has: in the very files.
+
+A function is sent to another process by the names of its module and its own. Whether the module is
+found there by its name is another question: a file may have been loaded under a name that is not
+its own, and beside it may lie a `queue.py` or a `types.py`, which a process that has not loaded the
+module of that name yet would take for it.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+
+class Home(NamedTuple):
+    """Where one top-level module is."""
+
+    name: str
+    file: str
+    parts: list[str] | None
+    """The directories of a package; None of a module."""
+
+
+def homes() -> list[Home]:
+    """Return the modules of this process that another one would not find, or find elsewhere."""
+    places = [(place.resolve(), _names_in(place)) for place in map(Path, sys.path)]
+    return [home for home in _loaded() if _is_misled(home, places)]
+
+
+def _names_in(place: Path) -> frozenset[str]:
+    """What can be imported from a directory, or may look like it."""
+    try:
+        return frozenset(each.name.removesuffix(".py") for each in place.iterdir())
+    except OSError:  # an archive, or nothing at all
+        return frozenset()
+
+
+def _loaded() -> Iterator[Home]:
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if not isinstance(spec, ModuleSpec) or "." in name:
+            continue
+        if spec.origin is not None and spec.has_location:
+            parts = spec.submodule_search_locations
+            yield Home(name, spec.origin, None if parts is None else list(parts))
+
+
+def _is_misled(home: Home, places: Sequence[tuple[Path, frozenset[str]]]) -> bool:
+    """Whether the path leads elsewhere first, or nowhere."""
+    file = Path(home.file)
+    own_name, where = (
+        (file.name.partition(".")[0], file.parent)
+        if home.parts is None
+        else (file.parent.name, file.parent.parent)
+    )
+    if own_name != home.name:
+        return True
+    for place, names in places:
+        if place in (where, where.resolve()):
+            return False
+        if home.name in names:
+            return True
+    return True
+
+
+def settle(known: Sequence[Sequence[object]]) -> None:
+    """Find modules in this process where `homes` says that another one has them."""
+    sys.meta_path.insert(0, _Homes({str(each[0]): Home(*each) for each in known}))  # pyright: ignore[reportArgumentType]
+
+
+class _Homes(MetaPathFinder):
+    def __init__(self, known: dict[str, Home]) -> None:
+        self._known = known
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where the other process has the module; None: it is found as ever."""
+        home = self._known.get(fullname)
+        if home is None:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname, home.file, submodule_search_locations=home.parts
+        )

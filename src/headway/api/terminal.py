@@ -1,0 +1,92 @@
+"""A terminal for a program that draws its progress only on one.
+
+Ours is a pseudo-terminal (POSIX `openpty`). It changes nothing of what the program writes, has a
+size, and is not the program's controlling terminal: no password is asked on it, and closing it
+ends nobody.
+"""
+
+import asyncio
+import errno
+import os
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import IO, NamedTuple
+
+ROWS = 40
+COLUMNS = 120
+
+CHUNK = 65_536
+
+
+class NoTerminal(Exception):
+    """This system has none to give."""
+
+
+class Terminal(NamedTuple):
+    """Both ends of one."""
+
+    ours: IO[bytes]
+    theirs: int
+
+
+def open_terminal(stack: ExitStack) -> Terminal:
+    """Return a new terminal; the program's end is closed with `stack`, ours is the caller's.
+
+    Raises:
+        NoTerminal: There are none on this system, or all are in use.
+    """
+    try:
+        import fcntl
+        import termios
+    except ImportError as error:
+        raise NoTerminal("this system has no pseudo-terminals") from error
+    try:
+        ours, theirs = os.openpty()
+    except OSError as error:
+        raise NoTerminal(error.strerror) from error
+    stack.callback(os.close, theirs)
+    modes = termios.tcgetattr(theirs)
+    modes[1] &= ~termios.OPOST  # else each line would end with a carriage return more
+    modes[3] &= ~termios.ECHO
+    termios.tcsetattr(theirs, termios.TCSANOW, modes)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    os.set_blocking(ours, False)
+    return Terminal(os.fdopen(ours, "rb", buffering=0), theirs)
+
+
+async def chunks_of_terminal(file: IO[bytes]) -> AsyncGenerator[bytes]:
+    """Give what a program writes to a terminal, until nobody has its end open any more.
+
+    Not as a stream of asyncio: Linux ends a terminal with an error (EIO), and that would throw away
+    what was read before it and not yet taken.
+    """
+    while True:
+        try:
+            chunk = os.read(file.fileno(), CHUNK)
+        except BlockingIOError:
+            await _readable(file.fileno())
+            continue
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return
+        if not chunk:
+            return
+        yield chunk
+        await asyncio.sleep(0)
+
+
+async def _readable(number: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(number, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(number)
