@@ -110,7 +110,7 @@ class Feed:
         if self._sent != self._recorded and self._session.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
-            self._session.record(Heard(seq, changes, self.listener, (begin.seq, begin.changes)))
+            self._session.record(Heard(seq, changes, self.listener, *begin))
 
     def mark(self, entry: Entry) -> bytes:
         """The place behind an entry that was handed out last, as in an event id."""
