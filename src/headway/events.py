@@ -28,8 +28,7 @@ from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 
 if TYPE_CHECKING:
     MaybeRaw = Raw | None
-else:
-    # msgspec decodes no `Raw | None`: any value but null is refused. The default is left out.
+else:  # msgspec decodes no `Raw | None`: any value but null is refused. The default is left out.
     MaybeRaw = Raw
 
 
@@ -188,7 +187,8 @@ class Heard(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
     seq: int
     changes: int
     listener: str = ""
-    begin: tuple[int, int] = (0, 0)
+    begin: int = 0
+    begin_changes: int = 0
 
 
 class Alive(Struct, frozen=True, tag="alive", gc=False):

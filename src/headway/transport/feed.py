@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headway.errors import EntriesTrimmed, JournalUnavailable
-from headway.events import TERMINAL, Entry, Notified, encode_json
+from headway.events import TERMINAL, Entry, Heard, Notified, encode_json
 from headway.notices import Changed
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Feed:
         """`listener` is the stream's name: what another one was sent is left out."""
         self.begin = reach
         self.listener = listener
+        self._sent = self._recorded = Span(listener, reach, reach)
         self.after, self._changes = reach
         self.done = False
         """The session is over and everything was handed out."""
@@ -97,6 +98,19 @@ class Feed:
     def reach(self) -> Reach:
         """Up to where entries were handed out."""
         return Reach(self.after, self._changes)
+
+    def sent(self) -> None:
+        """All that was handed out is sent: it is not for another stream of the session."""
+        self._sent = Span(self.listener, self.begin, self.reach)
+        self._session.deliver(self.reach)
+        self._session.told.add(self._sent)
+
+    def record(self) -> None:
+        """Say what was sent, to readers in other processes and to those that follow."""
+        if self._sent != self._recorded and self._session.is_open:
+            self._recorded = self._sent
+            (seq, changes), begin = self._sent.end, self._sent.begin
+            self._session.record(Heard(seq, changes, self.listener, *begin))
 
     def mark(self, entry: Entry) -> bytes:
         """The place behind an entry that was handed out last, as in an event id."""

@@ -13,7 +13,7 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 
 from headway.engine import Engine, Run, RunContext, stopping
 from headway.errors import ProtocolError
-from headway.events import Heard, encode_json
+from headway.events import encode_json
 from headway.journal import Head, Journal
 from headway.log_limits import limited
 from headway.protocol import render, tasks_2025
@@ -38,7 +38,7 @@ from headway.transport.answers import COMES_BACK, Answers, Place
 from headway.transport.batch import Batch
 from headway.transport.dialogue import Dialogue, going_on, read_batch
 from headway.transport.exchange import Exchange, Refusal
-from headway.transport.feed import Feed, Reach, Span
+from headway.transport.feed import Feed, Reach
 from headway.transport.negotiation import Form, form_of, need_stream
 from headway.transport.reading import End, Readable
 from headway.transport.session import Session
@@ -265,38 +265,17 @@ class Handshake:
         mark = b"%d-%d-%b" % (*begin, listener.encode())
         opening = self._opening(session.era, prefix, mark)
         with closing(Feed(session, begin, listener)) as feed:
-            sent = stored = Span(listener, begin, begin)
-
-            def seen() -> None:
-                nonlocal sent
-                sent = Span(listener, feed.begin, feed.reach)
-                session.deliver(feed.reach)
-                session.told.add(sent)
-
-            def record() -> None:
-                """Say where it came to, for readers in other processes and those that follow."""
-                nonlocal stored
-                if sent != stored and session.is_open:
-                    stored = sent
-                    seq, changes = sent.end
-                    session.record(
-                        Heard(seq, changes, listener, (sent.begin.seq, sent.begin.changes))
-                    )
-
             voice = Voice(
                 reader,
                 prefix=prefix,
                 opening=opening,
                 farewell=self._farewell(session.era),
-                seen=seen,
+                seen=feed.sent,
                 mark=feed.mark,
             )
-            try:
-                await self._stream(
-                    exchange, session, session.stream, feed, voice, listener=listener, told=record
-                )
-            finally:
-                record()
+            await self._stream(
+                exchange, session, session.stream, feed, voice, listener=listener, told=feed.record
+            )
 
     async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
         """A request's stream again, after the entry its reader saw last."""

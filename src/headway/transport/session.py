@@ -198,9 +198,10 @@ class Session:
                 self.subscriptions[event.uri] = event.changes
             case Unsubscribed():
                 self.subscriptions.pop(event.uri, None)
-            case Heard(seq, changes, listener, begin):
+            case Heard(seq, changes, listener, begin, begin_changes):
                 self.deliver(Reach(seq, changes))
-                self.told.add(Span(listener, Reach(*begin), Reach(seq, changes)))
+                begun = Reach(begin, begin_changes)
+                self.told.add(Span(listener, begun, Reach(seq, changes)))
             case InputRequested(key):
                 self._asked.add(key)
             case InputReceived(key):
