@@ -69,8 +69,8 @@ def trim(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int
         return 0, ""
     db.execute("DELETE FROM chunks WHERE stream = ? AND last <= ?", (identity, cut[0]))
     db.execute(
-        "UPDATE streams SET first = ?1, bytes = ?2 +"
-        " (SELECT sum(length(data)) FROM chunks WHERE stream = ?3) WHERE id = ?3",
+        "UPDATE streams SET first = ?, bytes = ? +"
+        " (SELECT sum(length(data)) FROM chunks WHERE stream = streams.id) WHERE id = ?",
         (cut[0] + 1, STREAM_OVERHEAD, identity),
     )
     is_long = newest - first >= retention.stream_entries
