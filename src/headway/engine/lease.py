@@ -21,7 +21,7 @@ from headway.engine.processes import (
     process_of,
     process_stream,
 )
-from headway.errors import JournalError
+from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
 from headway.events import Alive, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 
@@ -172,8 +172,10 @@ class Lease:
         for start in range(0, len(left), AT_ONCE):
             some = map(self._decide, left[start : start + AT_ONCE])
             for failure in await asyncio.gather(*some, return_exceptions=True):
-                if failure is not None:
+                if isinstance(failure, JournalUnavailable | asyncio.CancelledError):
                     raise failure
+                if failure is not None:  # of one run: the others are looked at all the same
+                    logger.error("a run is left as it is: %s", failure, exc_info=failure)
         await self._recovered()
         for tag in gone:
             await self._append(orders_of(tag), ProcessLeft("found gone"))
@@ -185,9 +187,18 @@ class Lease:
         Raises:
             JournalError: The journal cannot be read.
         """
-        if not await self._revive(stream):
+        if not await self._is_revived(stream):
             reason = "the server process that executed it went away"
             await self.end(stream, Interrupted(reason))
+
+    async def _is_revived(self, stream: str) -> bool:
+        try:
+            return await self._revive(stream)
+        except JournalError:
+            raise
+        except Exception:
+            logger.exception("%s cannot be begun anew, and ends", stream)
+            return False
 
     async def _unfinished(self) -> list[str]:
         """The runs that go on, with those for workers looked after."""
@@ -216,10 +227,14 @@ class Lease:
         if head is None or head.ended:
             self._signs.pop(tag, None)
             return False
-        last = await self._journal.read(process_stream(tag), after=head.last - 1)
-        if not last:
-            return False
-        age, seq = self._clock.time() - last[-1].time, last[-1].seq
+        try:
+            last = await self._journal.read(process_stream(tag), after=head.last - 1)
+        except EntriesTrimmed:  # it cannot be read: then only counts whether there are more
+            age, seq = -1.0, head.last
+        else:
+            if not last:
+                return False
+            age, seq = self._clock.time() - last[-1].time, last[-1].seq
         seen, since = self._signs.get(tag, (0, 0.0))
         if seen != seq:
             since = self._clock.now()

@@ -30,7 +30,9 @@ class Questions:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
         run, (key, answer) = self._run, self._put()
-        run.append(InputRequested(key, method, None if params is None else encode_json(params)))
+        asked = InputRequested(key, method, None if params is None else encode_json(params))
+        run.append(asked)
+        run.engine.remote_answers.asked(run, asked)
         run.on_ask()
         timer = run.clock.call_later(limit, partial(self._expire, key)) if limit else None
         try:
@@ -40,6 +42,7 @@ class Questions:
                 timer.cancel()
             if not run.ended:
                 run.append(InputReceived(key))
+                run.engine.remote_answers.received(run, key)
 
     def answer(self, key: str, result: object, error: Exception | None) -> bool:
         """Answer a question; False when nobody waits for it."""
