@@ -11,6 +11,8 @@ HeadwayError
     ├── StreamEnded       an append after the terminal entry
     ├── Conflict          another writer is ahead: stop writing this stream
     ├── EntriesTrimmed    a read below the oldest entry kept; carries its `seq`
+    │   └── EntriesUnreadable  what is there is no entry of this version's; go on behind it
+    ├── StreamDamaged     what is stored of one stream is not Headway's; all others can be used
     └── JournalUnavailable  the storage cannot be reached or written; safe to try again
 CodeEnded                 the server's author: code of a start or a hook ended with `sys.exit`
 RunCancelled              not an error: raised inside a tool whose run was cancelled
@@ -101,6 +103,21 @@ class EntriesTrimmed(JournalError):
         super().__init__(f"entries of {stream!r} before {first} have been trimmed")
         self.stream = stream
         self.first = first
+
+
+class EntriesUnreadable(EntriesTrimmed):
+    """Entries above the cursor are there and cannot be read: somebody else's, or a later version's.
+
+    They are passed over as those that are gone; `first` is the next one.
+    """
+
+    def __init__(self, stream: str, *, first: int) -> None:
+        super().__init__(stream, first=first)
+        self.args = (f"entries of {stream!r} before {first} cannot be read",)
+
+
+class StreamDamaged(JournalError):
+    """What the storage has of a stream was not written by Headway; nothing else is the matter."""
 
 
 class JournalUnavailable(JournalError):

@@ -9,11 +9,11 @@ Rules of this file:
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
   a busy server holds very many.
 
-Eight kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), the inbox of
-one (`HandedOver` to `InboxClosed`), what one can be begun anew with (`Restartable` to `Forgotten`),
-that of a key by which one is found (`Claimed` to `Released`), a 2025 session's (`SessionOpened` to
-`SessionClosed`), a process's and that of what it is asked (`Alive` to `ProcessLeft`), and boards,
-on which one process tells all (`Alive`, and what is in `notices`).
+Nine kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), its inbox
+(`HandedOver` to `InboxClosed`) and its questions (`InputRequested` to `InboxClosed`), what it can
+be begun anew with (`Restartable` to `Forgotten`), that of a key by which one is found (`Claimed` to
+`Released`), a 2025 session's (`SessionOpened` to `SessionClosed`), a process's and that of what it
+is asked (`Alive` to `ProcessLeft`), and boards, on which one tells all (`Alive`, and `notices`).
 """
 
 from typing import TYPE_CHECKING, cast, get_args

@@ -18,7 +18,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
 from headway.engine import Following, Run, ask, current_run, gone, read_inbox
-from headway.errors import ResultDropped, StreamNotFound
+from headway.errors import HeadwayError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.handlers import bring, has_own
 from headway.journal import Journal
@@ -146,7 +146,7 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
         raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
     found: list[dict[str, Any]] = []
     for stream in page.values():
-        with suppress(MCPError):  # its time was over a moment ago
+        with suppress(MCPError, HeadwayError):  # its time was over a moment ago, or it is damaged
             found.append(await _early(run, stream))
     return {"tasks": found, **({} if last is None else {"nextCursor": last})}
 

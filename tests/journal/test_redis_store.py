@@ -13,6 +13,7 @@ from tests.kit.waits import PATIENCE
 
 from headway.errors import (
     Conflict,
+    EntriesUnreadable,
     JournalUnavailable,
     SetupError,
     StreamEnded,
@@ -196,16 +197,22 @@ async def test_a_long_list_is_asked_for_in_steps(url: str, redis: Redis) -> None
         assert await store.streams("run:7") == [name for name in kept if name.startswith("run:7")]
 
 
-async def test_an_entry_of_the_future_is_told(store: RedisStore, url: str, redis: Redis) -> None:
+async def test_an_entry_of_the_future_is_told_and_passed_over(
+    store: RedisStore, url: str, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     await store.write([write("a", 0, 1)])
     (key,) = [key for key in await keys(redis, url) if ":e:" in key]
     await redis.delete(key)
-    with pytest.raises(JournalUnavailable, match="has lost entries; see its maxmemory-policy"):
+    with pytest.raises(EntriesUnreadable, match="before 2 cannot be read"):
         await store.read("a", 0, 10)
+    assert "has lost entries of a; see its maxmemory-policy" in caplog.text
     await redis.xadd(key, {"d": '[1,1.0,{"type":"dreamt"}]'}, id="1-0")
     await redis.expire(key, 60)
-    with pytest.raises(JournalUnavailable, match="unreadable entry"):
+    with pytest.raises(EntriesUnreadable, match="before 2 cannot be read"):
         await store.read("a", 0, 10)
+    assert await store.read("a", 1, 10) == []
+    assert await store.write([write("a", 1, 1)]) == {}
+    assert [entry.seq for entry in await store.read("a", 1, 10)] == [2]
 
 
 async def test_scripts_that_redis_forgot_are_sent_again(store: RedisStore, redis: Redis) -> None:

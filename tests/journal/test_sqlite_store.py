@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.journal.writes import SMALL, write
 
-from headway.errors import JournalUnavailable
+from headway.errors import EntriesUnreadable, JournalUnavailable
 from headway.journal.sqlite import SqliteStore, _end_of
 from headway.settings import Retention
 
@@ -106,13 +106,18 @@ async def test_a_read_only_file_is_told(store: SqliteStore) -> None:
         await store.write([write("a", 0, 1)])
 
 
-async def test_an_entry_of_the_future_is_told(store: SqliteStore, path: Path) -> None:
+async def test_an_entry_of_the_future_is_told_and_passed_over(
+    store: SqliteStore, path: Path
+) -> None:
     await store.write([write("a", 0, 1)])
     with closing(sqlite3.connect(path)) as db:
         db.execute('UPDATE chunks SET data = CAST(\'[1,1.0,{"type":"dreamt"}]\' AS BLOB)')
         db.commit()
-    with pytest.raises(JournalUnavailable, match="unreadable entry"):
+    with pytest.raises(EntriesUnreadable, match="before 2 cannot be read"):
         await store.read("a", 0, 10)
+    assert await store.read("a", 1, 10) == []
+    assert await store.write([write("a", 1, 1)]) == {}
+    assert [entry.seq for entry in await store.read("a", 1, 10)] == [2]
 
 
 @pytest.mark.parametrize(

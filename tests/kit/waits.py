@@ -52,6 +52,15 @@ async def until_seen(
     return seen
 
 
+async def until_told(is_so: Callable[[], Awaitable[object]], what: str = "") -> None:
+    """Return when `is_so` says so, where it has to be asked for: of a journal, of a server."""
+    limit = time.monotonic() + PATIENCE
+    while not await is_so():
+        if time.monotonic() > limit:
+            raise TimeoutError(what or f"not so after {PATIENCE:g} s: {is_so!r}")
+        await asyncio.sleep(_PAUSE)
+
+
 def wait_until(is_so: Callable[[], object], what: str = "") -> None:
     """Return when `is_so`, outside of an event loop."""
     limit = time.monotonic() + PATIENCE

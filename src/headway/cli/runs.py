@@ -15,11 +15,11 @@ from urllib.parse import unquote
 
 import typer
 
-from headway.cli.exits import Refused
+from headway.cli.exits import Refused, report
 from headway.cli.options import own_directory
 from headway.cli.printable import one_line
 from headway.cli.tools import Output
-from headway.errors import SetupError
+from headway.errors import HeadwayError, JournalUnavailable, SetupError
 
 if TYPE_CHECKING:
     from headway.events import Entry
@@ -70,9 +70,14 @@ async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
     for place in _places(url):
         async with _opened(place) as journal:
             for stream in await journal.streams("run/", unfinished=not every):
-                entries = await _entries(journal, stream)
-                if entries and not _is_a_workers(entries):
-                    rows.append(_row(stream, entries))
+                try:
+                    entries = await _entries(journal, stream)
+                    if entries and not _is_a_workers(entries):
+                        rows.append(_row(stream, entries))
+                except JournalUnavailable:
+                    raise
+                except HeadwayError as error:  # of one run: the others are listed all the same
+                    report(f"a run cannot be listed: {error}")
     return rows
 
 

@@ -14,7 +14,7 @@ from headway.engine.keys import id_key
 from headway.engine.once import admit, launch, launch_once
 from headway.engine.orders import order
 from headway.engine.places import BUSY, stopping
-from headway.engine.processes import is_id_of_run
+from headway.engine.processes import is_id_of_run, process_of
 from headway.engine.questions import client_error
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.results import result_of, text_of
@@ -55,6 +55,7 @@ __all__ = [
     "lifespan_of",
     "losses",
     "order",
+    "process_of",
     "read_inbox",
     "result_of",
     "set_since",

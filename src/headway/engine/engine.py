@@ -37,6 +37,7 @@ from headway.engine.lease import Lease
 from headway.engine.orders import Orders
 from headway.engine.places import Places, busy, stopping
 from headway.engine.processes import call_of, new_call, process_of
+from headway.engine.remote_answers import RemoteAnswers
 from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.restart import is_found, restartable, sweep
 from headway.engine.results import is_success
@@ -103,6 +104,7 @@ class Engine:
         self.left: Callable[[Run], None] = _nothing
         """Told of runs that stop here and that their clients may ask for again."""
         self.inboxes = Inboxes(journal)
+        self.remote_answers = RemoteAnswers(journal)
         self.has_windows: Callable[[], bool] = bool
         """Whether the author of a tool set a window for it."""
         self.most_result = inf  # bytes; more becomes a resource, where the server has any
@@ -133,6 +135,7 @@ class Engine:
             self._end(run, end_in_queue(run))
         await self.dispatch.stop()
         await self.inboxes.stop()
+        await self.remote_answers.stop()
         await self.keys.stop()
         await self._orders.close()
         await self.lease.release()
@@ -269,6 +272,7 @@ class Engine:
 
     async def _sweep(self) -> None:
         await self.keys.sweep()
+        await self.remote_answers.sweep(self.lease)
         await sweep(self.journal)
 
     def _gates_of(self, request: Request) -> Sequence[Gate]:

@@ -15,11 +15,10 @@ from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 
 from headway.engine.context import RunContext
 from headway.engine.inbox import ask, read_inbox
-from headway.engine.patience import AGAIN
 from headway.engine.request import Execute
 from headway.engine.run import Run
 from headway.engine.stopping import TAKEN_OVER
-from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable, StreamNotFound
+from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
 from headway.events import (
     TERMINAL,
     Cancelled,
@@ -41,6 +40,7 @@ from headway.events import (
     decode_json,
     encode_json,
 )
+from headway.journal import Cursor, next_available
 from headway.protocol import render
 from headway.protocol.keys import GONE, GONE_DATA
 from headway.protocol.tasks import outstanding
@@ -159,17 +159,11 @@ class Following:
         last = self._last or await self._begin()
         cursor = journal.cursor(self._stream, after=last.seq)
         while not cursor.done:
-            try:
-                for last in await cursor.next():
-                    self._say(last)
-                    self._last = last
-            except EntriesTrimmed as error:
-                cursor.after = error.first - 1
-            except JournalUnavailable:
-                # A worker goes on with it, and can be heard again when the storage is back.
-                if journal.closed or not self._owns:
-                    raise
-                await journal.clock.sleep(AGAIN)
+            # A worker goes on with it, and can be heard again when the storage is back.
+            more = next_available(journal, cursor) if self._owns else _passing_over(cursor)
+            for last in await more:
+                self._say(last)
+                self._last = last
         return _outcome(last)
 
     async def _begin(self) -> Entry:
@@ -238,6 +232,15 @@ class Following:
             refusal = error.error.model_dump(exclude_none=True)
             answered = InputAnswered(question.key, encode_json(refusal), True)
         await ask(self._run.journal, self._stream, answered)
+
+
+async def _passing_over(cursor: Cursor) -> list[Entry]:
+    """The next entries that there still are; a storage that is away is not waited for."""
+    try:
+        return await cursor.next()
+    except EntriesTrimmed as error:
+        cursor.after = error.first - 1
+        return []
 
 
 def gone() -> MCPError:

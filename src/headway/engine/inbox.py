@@ -11,12 +11,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from headway.engine.checkpoints import checkpoints_of, look
-from headway.engine.patience import AGAIN
 from headway.engine.processes import is_for_workers
 from headway.engine.questions import client_error
 from headway.engine.run import Run
 from headway.engine.stopping import TAKEN_OVER
-from headway.errors import JournalError, JournalUnavailable, StreamEnded, StreamNotFound
+from headway.errors import JournalError, StreamEnded
 from headway.events import (
     Cancelled,
     CancelRequested,
@@ -28,7 +27,7 @@ from headway.events import (
     InputAnswered,
     decode_json,
 )
-from headway.journal import Cursor, Journal
+from headway.journal import Journal, next_available
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +54,25 @@ async def ask(journal: Journal, stream: str, event: Event) -> None:
         JournalError: The journal cannot be written.
     """
     inbox = inbox_of(stream)
-    if await journal.head(inbox) is None:
-        raise StreamNotFound(inbox)
+    if any(_is_as_good_as(entry.event, event) for entry in await journal.kept(inbox)):
+        return  # or a client that asks again and again would push out what others asked
     try:
         await journal.post(inbox, event)
     except StreamEnded:
         return
     if isinstance(event, CancelRequested) and is_for_workers(stream):
         await end_waiting(journal, stream, Cancelled(event.by, event.reason))
+
+
+def _is_as_good_as(earlier: Event, event: Event) -> bool:
+    """Whether a run that was asked the one need not be asked the other."""
+    match earlier, event:
+        case CancelRequested(), CancelRequested():
+            return True
+        case InputAnswered(first), InputAnswered(second):
+            return first == second
+        case _:
+            return False
 
 
 async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
@@ -150,7 +160,7 @@ class Inboxes:
         run.on_end(cursor.nudge)
         try:
             while not run.ended and not cursor.done:
-                for entry in await self._more(cursor):
+                for entry in await next_available(self._journal, cursor):
                     act(run, entry.event)
             if not run.ended:  # others have found its process gone
                 logger.error("run %s is not this process's any more: it was ended", run.reference)
@@ -160,24 +170,17 @@ class Inboxes:
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 
-    async def _more(self, cursor: Cursor) -> list[Entry]:
-        """What comes next; a storage that is away is waited for."""
-        try:
-            return await cursor.next()
-        except JournalUnavailable:
-            if self._journal.closed:
-                raise
-            await self._journal.clock.sleep(AGAIN)
-            return []
-
 
 def act(run: Run, event: Event) -> None:
-    """Do what others ask of a run."""
-    match event:
-        case CancelRequested(by, reason):
-            run.cancel(by, reason)
-        case InputAnswered(key, result, is_error):
-            value = decode_json(result)
-            run.answer(key, value, client_error(value) if is_error else None)
-        case _:
-            pass
+    """Do what others ask of a run; what cannot be done is logged, for others wait behind it."""
+    try:
+        match event:
+            case CancelRequested(by, reason):
+                run.cancel(by, reason)
+            case InputAnswered(key, result, is_error):
+                value = decode_json(result)
+                run.answer(key, value, client_error(value) if is_error else None)
+            case _:
+                pass
+    except Exception:
+        logger.exception("run %s: what was asked of it could not be done", run.reference)

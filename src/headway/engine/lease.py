@@ -24,7 +24,7 @@ from headway.engine.processes import (
     pulse_stream,
 )
 from headway.engine.pulse import Pulse
-from headway.errors import JournalError
+from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
 from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 
@@ -203,8 +203,10 @@ class Lease:
             gone = await self._gone(gone)
             some = [self._decide(name) for name in some if process_of(name) in gone]
             for failure in await asyncio.gather(*some, return_exceptions=True):
-                if failure is not None:
+                if isinstance(failure, JournalUnavailable | asyncio.CancelledError):
                     raise failure
+                if failure is not None:  # of one run: the others are looked at all the same
+                    logger.error("a run is left as it is: %s", failure, exc_info=failure)
         await self._recovered()
         for tag in gone:
             await self._append(orders_of(tag), ProcessLeft("found gone"))
@@ -217,9 +219,18 @@ class Lease:
         Raises:
             JournalError: The journal cannot be read.
         """
-        if not await self._revive(stream):
+        if not await self._is_revived(stream):
             reason = "the server process that executed it went away"
             await self.end(stream, Interrupted(reason))
+
+    async def _is_revived(self, stream: str) -> bool:
+        try:
+            return await self._revive(stream)
+        except JournalError:
+            raise
+        except Exception:
+            logger.exception("%s cannot be begun anew, and ends", stream)
+            return False
 
     async def _unfinished(self) -> list[str]:
         """The runs that go on, with those for workers looked after."""
@@ -262,7 +273,10 @@ class Lease:
         head = await self._journal.head(stream)
         if head is None or head.ended:
             return None
-        last = await self._journal.read(stream, after=head.last - 1)
+        try:
+            last = await self._journal.read(stream, after=head.last - 1)
+        except EntriesTrimmed:  # it cannot be read: then it only counts whether there are more
+            return Entry(head.last, self._clock.time() + 1, Alive())
         return last[-1] if last else None
 
     def _is_sign_of_life(self, stream: str, sign: Entry) -> bool:

@@ -1,7 +1,8 @@
 """Orders: what others ask of a process about the runs it executes.
 
 A run that was handed over has an inbox of its own. About any other one its process is asked: it
-has one stream for that, whatever the number of its runs.
+has one stream for that, whatever the number of its runs. Only operators ask here (`headway
+cancel`); what a client has to say goes where only it can write.
 """
 
 import asyncio
@@ -10,11 +11,12 @@ from collections.abc import Mapping
 
 from headway.engine.checkpoints import look
 from headway.engine.inbox import act, ask
+from headway.engine.patience import AGAIN
 from headway.engine.processes import process_of
 from headway.engine.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
-from headway.events import Alive, CancelRequested, InputAnswered, Ordered, ProcessLeft
-from headway.journal import Journal
+from headway.events import Alive, CancelRequested, Entry, Ordered, ProcessLeft
+from headway.journal import Journal, next_available
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def orders_of(process: str) -> str:
     return f"orders/{process}"
 
 
-async def order(journal: Journal, stream: str, what: CancelRequested | InputAnswered) -> None:
+async def order(journal: Journal, stream: str, what: CancelRequested) -> None:
     """Ask something of the run with this stream, whichever process executes it.
 
     It is durable when this returns, and acted on soon after. A run that has ended is past asking.
@@ -43,9 +45,7 @@ async def order(journal: Journal, stream: str, what: CancelRequested | InputAnsw
         await _order(journal, stream, what, is_kept=head is not None)
 
 
-async def _order(
-    journal: Journal, stream: str, what: CancelRequested | InputAnswered, *, is_kept: bool
-) -> None:
+async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool) -> None:
     known = await look(journal, stream) if is_kept else None
     restarts = known[0].restarts if known is not None else []
     orders = orders_of(restarts[-1].process if restarts else process_of(stream))
@@ -89,11 +89,31 @@ class Orders:
                 logger.debug("%s was not closed: %s", self._stream, error)
 
     async def _serve(self, stream: str) -> None:
+        """Hear for as long as the journal is open, whatever happens to the stream."""
+        cursor = self._journal.cursor(stream, after=1)
+        while not cursor.done:
+            try:
+                for entry in await next_available(self._journal, cursor):
+                    self._hear(entry)
+            except StreamNotFound:
+                if await self._begin_again(stream):
+                    cursor = self._journal.cursor(stream)
+            except JournalError as error:
+                logger.debug("no orders are heard any more: %s", error)
+                return
+
+    async def _begin_again(self, stream: str) -> bool:
+        """The storage has lost the stream: whoever has an order is to find it again."""
         try:
-            async for entry in self._journal.follow(stream, after=1):
-                if isinstance(entry.event, Ordered):
-                    run = self._runs.get(entry.event.stream.rpartition("/")[2])
-                    if run is not None and run.stream == entry.event.stream:
-                        act(run, entry.event.what)
+            await self._journal.post(stream, Alive())
         except JournalError as error:
-            logger.warning("this process hears no orders any more: %s", error)
+            logger.warning("orders are not heard at the moment: %s", error)
+            await self._journal.clock.sleep(AGAIN)
+            return False
+        return True
+
+    def _hear(self, entry: Entry) -> None:
+        if isinstance(entry.event, Ordered):
+            run = self._runs.get(entry.event.stream.rpartition("/")[2])
+            if run is not None and run.stream == entry.event.stream:
+                act(run, entry.event.what)

@@ -30,7 +30,9 @@ class Questions:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
         run, (key, answer) = self._run, self._put()
-        run.append(InputRequested(key, method, None if params is None else encode_json(params)))
+        asked = InputRequested(key, method, None if params is None else encode_json(params))
+        run.append(asked)
+        run.engine.remote_answers.asked(run, asked)
         run.on_ask()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
@@ -74,6 +76,7 @@ class Questions:
     def _close(self, key: str, *, given_up: bool) -> None:
         if self._waiting.pop(key, None) is not None and not self._run.ended:
             self._run.append(InputReceived(key, given_up))
+            self._run.engine.remote_answers.received(self._run, key)
 
 
 def _is_answered(answer: "asyncio.Future[Any]") -> bool:

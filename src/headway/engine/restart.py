@@ -134,9 +134,9 @@ async def sweep(journal: Journal) -> None:
         JournalError: The journal cannot be read.
     """
     for beside in await journal.streams(checkpoints_of(""), unfinished=True):
-        head = await journal.head(f"run/{beside.removeprefix(checkpoints_of(''))}")
-        if head is None or head.ended:
-            try:
+        try:
+            head = await journal.head(f"run/{beside.removeprefix(checkpoints_of(''))}")
+            if head is None or head.ended:
                 await journal.post(beside, Forgotten())
-            except JournalError as error:
-                logger.debug("%s is not let go of: %s", beside, error)
+        except JournalError as error:
+            logger.debug("%s is not let go of: %s", beside, error)

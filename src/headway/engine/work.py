@@ -19,7 +19,7 @@ from headway.engine.patience import patiently
 from headway.engine.request import DEFAULT_QUEUE
 from headway.engine.restart import Revived, take
 from headway.engine.run import Run
-from headway.errors import JournalError
+from headway.errors import HeadwayError, JournalError, JournalUnavailable
 from headway.events import (
     Cancelled,
     CancelRequested,
@@ -161,8 +161,13 @@ class Work:
             for stream in known.keys() - set(streams):
                 del known[stream]
         for stream in streams:
-            if not await self._has_owner(stream):
-                await self._decide(stream)
+            try:
+                if not await self._has_owner(stream):
+                    await self._decide(stream)
+            except JournalUnavailable:
+                raise
+            except HeadwayError as error:  # of one run: the others are looked at all the same
+                logger.error("%s is left as it is: %s", stream, error)
 
     async def _has_owner(self, stream: str) -> bool:
         owner = self._owners.get(stream, "")

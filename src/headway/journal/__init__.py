@@ -18,13 +18,23 @@ from urllib.parse import unquote
 from headway.clock import Clock
 from headway.errors import SetupError
 from headway.journal.base import Journal
-from headway.journal.cursor import Cursor
+from headway.journal.cursor import Cursor, next_available
 from headway.journal.memory import memory_journal
 from headway.journal.redis_url import parse_redis_url, without_secrets
 from headway.journal.store import Beside, Head, Store, Usage, Write
 from headway.settings import Retention
 
-__all__ = ["Beside", "Cursor", "Head", "Journal", "Store", "Usage", "Write", "open_journal"]
+__all__ = [
+    "Beside",
+    "Cursor",
+    "Head",
+    "Journal",
+    "Store",
+    "Usage",
+    "Write",
+    "next_available",
+    "open_journal",
+]
 
 
 def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journal:

@@ -1,22 +1,32 @@
 """A reader's place in a stream, and the loop that joins reading and waiting: written once."""
 
 import asyncio
+import logging
+from functools import lru_cache
 from typing import Protocol
 
-from headway.errors import EntriesTrimmed, JournalUnavailable, StreamNotFound
+from headway.clock import Clock
+from headway.errors import EntriesTrimmed, JournalUnavailable, StreamDamaged, StreamNotFound
 from headway.events import TERMINAL, Entry
 from headway.journal.changes import Changes
 from headway.journal.store import Head
 from headway.journal.tail import Tail
 
+logger = logging.getLogger(__name__)
+
 PAGE = 256
 """Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
+
+
+RETRY = 1.0
+"""Seconds until a storage that could not be read is asked again."""
 
 
 class Source(Protocol):
     """What a cursor needs of a journal."""
 
     closed: bool
+    clock: Clock
     changes: Changes
 
     async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
@@ -124,6 +134,38 @@ class Cursor:
             if local is not None and local.waiters and waiter in local.waiters:
                 local.waiters.remove(waiter)
             self._waiter = None
+
+
+async def next_available(source: Source, cursor: Cursor) -> list[Entry]:
+    """Return the next entries that there still are, whatever became of those before them.
+
+    For whoever hears what others ask of him, and must not stop hearing: what was dropped before it
+    was read is passed over, and a storage that is away is waited for. Empty where `Cursor.next` is,
+    and after each of these.
+
+    Raises:
+        StreamNotFound: No such stream.
+        Conflict: Another process has taken the stream over from this one.
+        JournalUnavailable: The journal was closed.
+    """
+    try:
+        return await cursor.next()
+    except EntriesTrimmed as error:
+        lost = error.first - 1 - cursor.after
+        logger.warning("%s: %d entries were dropped before they were heard", cursor.stream, lost)
+        cursor.after = error.first - 1
+    except (JournalUnavailable, StreamDamaged) as error:
+        if source.closed:
+            raise
+        _tell_once(cursor.stream, str(error))
+        await source.clock.sleep(RETRY)
+    return []
+
+
+@lru_cache(maxsize=1000)
+def _tell_once(stream: str, why: str) -> None:
+    """Log it once, however often it is tried again."""
+    logger.warning("%s is not heard until it can be read: %s", stream, why)
 
 
 async def all_kept(source: Source, stream: str) -> list[Entry]:

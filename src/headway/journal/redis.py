@@ -23,8 +23,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from headway.clock import Clock
 from headway.errors import (
     Conflict,
@@ -32,12 +30,13 @@ from headway.errors import (
     JournalError,
     JournalUnavailable,
     SetupError,
+    StreamDamaged,
     StreamEnded,
     StreamNotFound,
 )
 from headway.events import Entry
 from headway.journal import redis_scripts as scripts
-from headway.journal.chunks import Chunking, page_of
+from headway.journal.chunks import Chunking, page_of, readable_of
 from headway.journal.redis_lane import PATIENCE, Arg, Lane, insist
 from headway.journal.redis_link import Links
 from headway.journal.redis_news import News
@@ -160,13 +159,15 @@ class RedisStore:
             raise EntriesTrimmed(stream, first=first)
         if after >= last or limit < 1:
             return []
-        what = f"journal {self._place.shown}: stream {stream!r}"
-        if not chunks:
-            raise JournalUnavailable(f"{what} has lost entries; see its maxmemory-policy")
-        try:
-            return page_of(chunks, after, limit)
-        except msgspec.DecodeError as error:
-            raise JournalUnavailable(f"{what} has an unreadable entry: {error}") from error
+        page = page_of(chunks, after, limit) if chunks else None
+        if page is None:
+            found = await self._ask(self._reads, scripts.CHUNKS, stream, after, last)
+            parts = [(int(seq), data) for seq, data in _in_turns(found, 2)]
+            if not parts:
+                text = "journal %s has lost entries of %s; see its maxmemory-policy"
+                logger.error(text, self._place.shown, stream)
+            page = readable_of(stream, parts, after, limit, newest=last)
+        return page
 
     async def head(self, stream: str) -> Head | None:
         """See `Store.head`."""
@@ -289,9 +290,15 @@ class RedisStore:
             else:
                 put = self._writes.put(scripts.WRITE, self._bucket(_bytes(write.stream)), *args)
                 asked[write.stream] = write, put
-        answers = await _answers([put for _, put in asked.values()])
+        puts = [put for _, put in asked.values()]
+        answers = await asyncio.gather(*puts, return_exceptions=True)
         pending: list[Write] = []
         for (write, _), answer in zip(asked.values(), answers, strict=True):
+            if isinstance(answer, StreamDamaged):
+                refused[write.stream] = answer  # the others are written all the same
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
             if answer == 0:
                 continue
             if isinstance(answer, int):

@@ -9,7 +9,6 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import cast
 
 from redis.exceptions import RedisError
 
@@ -157,8 +156,11 @@ class News:
         while True:
             async with asyncio.timeout(2 * PING):
                 message = await self._wire.next()
-            if isinstance(message, list) and message[0] in (b"message", b"subscribe"):
-                self._tell(cast("bytes", message[1]))
+            match message:
+                case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever is said there
+                    self._tell(channel)
+                case _:
+                    pass
 
     def _tell(self, channel: bytes) -> None:
         stream = self._wanted.get(channel)

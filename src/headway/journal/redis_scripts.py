@@ -165,6 +165,18 @@ end
 return found
 """)
 
+CHUNKS = _script("""
+-- name, after, last -> the last seq of each chunk behind it and its data, in turns; other things
+-- have no data
+local name, found = ARGV[1], {}
+local from, upto = string.format('%d-0', tonumber(ARGV[2]) + 1), string.format('%d-0', ARGV[3])
+for _, chunk in ipairs(redis.call('XRANGE', bucket .. ':e:' .. name, from, upto, 'COUNT', 64)) do
+  found[#found + 1] = string.match(chunk[1], '%d+')
+  found[#found + 1] = #chunk[2] == 2 and chunk[2][1] == 'd' and chunk[2][2] or ''
+end
+return found
+""")
+
 LIST = _script("""
 -- which list, least name, greatest, most -> the last name looked at if there may be more, else '';
 -- then names and when they were born, in turns

@@ -4,9 +4,14 @@ import logging
 import re
 from collections.abc import Mapping
 
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ResponseError,
+)
 
-from headway.errors import JournalUnavailable, SetupError
+from headway.errors import JournalError, JournalUnavailable, SetupError, StreamDamaged
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +73,18 @@ def said_by(error: Exception) -> str:
     return str(error).partition(" : <")[0]
 
 
-def explain(
-    shown: str, error: Exception, *, opening: bool = False
-) -> SetupError | JournalUnavailable:
+def is_of_data(error: BaseException | None) -> bool:
+    """Whether a script failed of what it found in the keys of a stream, which others wrote."""
+    if not isinstance(error, ResponseError) or code_of(error):
+        return False
+    return "script" in str(error) or "WRONGTYPE" in str(error)
+
+
+def explain(shown: str, error: Exception, *, opening: bool = False) -> SetupError | JournalError:
     """What the error means to whoever has to act."""
     code = code_of(error)
+    if is_of_data(error) and not opening:
+        return StreamDamaged(f"journal {shown} has keys that are not Headway's: {said_by(error)}")
     reason = _REASON.search(str(error))
     said = f"{code}: {reason[1]}" if reason else code
     what = f"{TROUBLE[code]} ({said})" if code else f"cannot be used: {said_by(error)}"

@@ -24,9 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
+from typing import TypeVar, cast
 
 from headway.clock import Clock
 from headway.errors import (
@@ -34,11 +32,12 @@ from headway.errors import (
     EntriesTrimmed,
     JournalError,
     JournalUnavailable,
+    StreamDamaged,
     StreamEnded,
     StreamNotFound,
 )
 from headway.events import Entry
-from headway.journal.chunks import Chunking, page_of
+from headway.journal.chunks import Chunking, page_of, readable_of
 from headway.journal.polling import Polling
 from headway.journal.sqlite_file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.journal.sqlite_room import make_room, too_long, trim
@@ -55,12 +54,15 @@ Row = tuple[str, int, int, float | None, bytes]
 ROWS = (1, 4, 16, 64, 256)
 """Rows an INSERT may have. A few sizes, padded, so that each is compiled once."""
 
-READ = """SELECT first, (
+READ = """SELECT first, last, (
     SELECT CAST(group_concat(data, ',') AS BLOB) FROM (
         SELECT data FROM chunks
         WHERE stream = streams.id AND last > :after AND first <= :upto ORDER BY last
     )
 ) FROM streams WHERE name = :name"""
+
+CHUNKS = """SELECT last, CAST(data AS BLOB) FROM chunks
+WHERE stream = (SELECT id FROM streams WHERE name = :name) AND last > :after AND first <= :upto"""
 
 BELOW = "name >= :prefix AND name < :end"
 
@@ -128,7 +130,8 @@ class SqliteStore:
 
     async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
         """See `Store.heads`."""
-        return await self._on(self._reader, _heads, streams)
+        found = await self._on(self._reader, _heads, streams)
+        return {stream: head for stream, head in found.items() if _is_sound(head)}
 
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`."""
@@ -193,9 +196,10 @@ class SqliteStore:
         ended = {write.stream for write in writes if write.ended}
         try:
             self._keep_within_bounds(db, rows, ended)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, TypeError) as error:
             # The entries are in: to fail now would have them written, and refused, again.
-            logger.warning("%s; it is trimmed later", self._file.explain(error))
+            why = self._file.explain(error) if isinstance(error, sqlite3.Error) else error
+            logger.warning("%s; it is trimmed later", why)
         return refused
 
     def _write_some(
@@ -277,19 +281,22 @@ class SqliteStore:
         found = db.execute(READ, place).fetchone()
         if found is None:
             raise StreamNotFound(stream)
-        first, data = found
+        first, newest, data = found
         if after + 1 < first:
             raise EntriesTrimmed(stream, first=first)
-        if data is None:
+        if after >= newest or limit < 1:
             return []
-        try:
-            return page_of([data], after, limit)
-        except msgspec.DecodeError as error:
-            what = f"journal {self._file.path}: stream {stream!r}"
-            raise JournalUnavailable(f"{what} has an unreadable entry: {error}") from error
+        page = None if data is None else page_of([data], after, limit)
+        if page is None:
+            chunks = db.execute(CHUNKS, place).fetchall()
+            page = readable_of(stream, chunks, after, limit, newest=newest)
+        return page
 
     def _head(self, db: sqlite3.Connection, stream: str) -> Head | None:
-        return _heads(db, [stream]).get(stream)
+        head = _heads(db, [stream]).get(stream)
+        if head is not None and not _is_sound(head):
+            raise TypeError(f"stream {stream!r} has no numbers")
+        return head
 
     def _streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
         which = "AND expires IS NULL" if unfinished else ""
@@ -317,6 +324,9 @@ class SqliteStore:
             return await worker.run(work, worker.db, *args)
         except sqlite3.Error as error:
             raise self._file.explain(error) from error
+        except TypeError as error:  # a number in it is none
+            text = f"journal {self._file.path} has a row that is not Headway's: {error}"
+            raise StreamDamaged(text) from error
 
     def _closed(self) -> JournalUnavailable:
         return JournalUnavailable(f"journal {self._file.path} is closed")
@@ -396,6 +406,12 @@ def _heads(db: sqlite3.Connection, streams: Sequence[str]) -> dict[str, Head]:
         (json.dumps(list(streams)),),
     ).fetchall()
     return {name: Head(first, last, bool(ended)) for name, first, last, ended in found}
+
+
+def _is_sound(head: Head) -> bool:
+    """Whether a stream's numbers are some: SQLite keeps whatever others write there."""
+    found = cast("tuple[object, object]", (head.first, head.last))
+    return isinstance(found[0], int) and isinstance(found[1], int)
 
 
 def _names(prefix: str) -> dict[str, str | bytes]:

@@ -17,9 +17,12 @@ OWNER = f"""CASE WHEN instr(name, '/') THEN
     substr({BEHIND}, 1, instr(replace({BEHIND}, '.', '/') || '/', '/') - 1) ELSE '' END"""
 """As `shares.owner_of`: for very many rows, without a call of Python for each."""
 
-HELD = f"SELECT {OWNER}, sum(bytes) FROM streams GROUP BY 1"
+ALL = "SELECT coalesce(sum(CAST(bytes AS INTEGER)), 0) FROM streams"
 
-OLDEST = "SELECT id, name, bytes FROM streams WHERE expires IS NOT NULL ORDER BY expires, id"
+HELD = f"SELECT {OWNER}, sum(CAST(bytes AS INTEGER)) FROM streams GROUP BY 1"
+
+OLDEST = """SELECT id, CAST(name AS TEXT), CAST(bytes AS INTEGER) FROM streams
+WHERE expires IS NOT NULL ORDER BY expires, id"""
 
 TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
 
@@ -34,7 +37,7 @@ def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
 
     Returns what they take then, and how many were dropped.
     """
-    held = _one(db, "SELECT coalesce(sum(bytes), 0) FROM streams")
+    held = _one(db, ALL)
     if held <= most:
         return held, 0
     # Before the transaction: others may write while all is counted.
@@ -44,7 +47,7 @@ def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
         cursor = db.execute(
             "DELETE FROM streams WHERE id IN (SELECT value FROM json_each(?))", [dropped]
         )
-    return _one(db, "SELECT coalesce(sum(bytes), 0) FROM streams"), cursor.rowcount
+    return _one(db, ALL), cursor.rowcount
 
 
 def too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
@@ -63,6 +66,8 @@ def trim(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int
     if found is None:
         return 0, ""
     identity, first, newest = found
+    if not isinstance(first, int) or not isinstance(newest, int):
+        return 0, ""  # somebody else's row
     limits = {"entries": retention.stream_entries, "bytes": retention.stream_bytes}
     cut = db.execute(CUT, {"id": identity, "newest": newest, **limits}).fetchone()
     if cut is None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-from mcp_types.jsonrpc import INTERNAL_ERROR
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from msgspec import Raw, Struct
 
 from headway.events import (
@@ -31,6 +31,7 @@ from headway.events import (
 )
 from headway.jsonable import exact
 from headway.protocol.eras import Era, rank_of
+from headway.protocol.keys import GONE, GONE_DATA
 from headway.protocol.run_uris import META_KEY, uri_of
 
 REQUEST_CANCELLED: Final = -32800
@@ -258,6 +259,11 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
     Cancelled: _cancelled,
     Interrupted: _interrupted,
 }
+
+
+def result_gone(reader: Reader) -> bytes:
+    """The response for a request whose run is over, with an end that nobody can read any more."""
+    return error(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
 
 
 def lost(count: int, reader: Reader) -> bytes | None:

@@ -68,8 +68,7 @@ def task_of(
     run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
 ) -> dict[str, Any]:
     """The `DetailedTask`; `kept` is for how many seconds an ended run can be read."""
-    handed = inbox[0].event
-    assert isinstance(handed, HandedOver)
+    handed = handed_in(inbox, entries, kept)
     view = view_of(entries)
     updated = entries[-1].time if entries else handed.created
     if view.end is not None:
@@ -87,6 +86,14 @@ def task_of(
             for question in questions
         }
     return task | _outcome(view.end)
+
+
+def handed_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> HandedOver:
+    """When a run began that has a handle; of an inbox that took much the beginning may be gone."""
+    for entry in inbox:
+        if isinstance(entry.event, HandedOver):
+            return entry.event
+    return HandedOver(entries[0].time, entries[-1].time - entries[0].time + kept)
 
 
 def outstanding(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputRequested]:

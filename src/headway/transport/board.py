@@ -42,6 +42,7 @@ class Board:
         self._journal = journal
         self._clock = clock
         self._hear = hear
+        self._trouble = ""  # the last one that was told
         self._held = deque[Entry](maxlen=kept)
         self._cursor: Cursor | None = None
         self._task: asyncio.Task[None] | None = None
@@ -124,7 +125,9 @@ class Board:
                 await self._begin_again()
             except JournalError as error:
                 if not self._journal.closed:
-                    logger.warning("what other processes tell is not heard: %s", error)
+                    if str(error) != self._trouble:
+                        self._trouble = str(error)
+                        logger.warning("what other processes tell is not heard: %s", error)
                     await self._clock.sleep(RETRY)
 
     async def _begin_again(self) -> None:

@@ -5,7 +5,7 @@ handled in; a request becomes a run, and how its stream is read is the transport
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
@@ -25,10 +25,10 @@ from headway.engine import (
     as_exception,
     is_id_of_run,
     launch,
-    order,
+    process_of,
     text_of,
 )
-from headway.errors import CodeEnded, JournalError, ProtocolError, StreamNotFound, journal_away
+from headway.errors import CodeEnded, JournalError, ProtocolError, journal_away
 from headway.events import (
     InputAnswered,
     LevelSet,
@@ -40,6 +40,7 @@ from headway.events import (
     encode_json,
 )
 from headway.handlers import has_own
+from headway.journal import next_available
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era, without_promises
@@ -51,6 +52,13 @@ from headway.transport.session import Session
 from headway.transport.watching import Watchers
 
 logger = logging.getLogger(__name__)
+
+
+CATCH_UP: Final = 2.0
+"""Seconds in which a question that one process has put has to be stored for the others."""
+
+LOOK_AGAIN: Final = 0.05
+"""Seconds until it is looked for again; each time twice as many."""
 
 
 class Dialogue:
@@ -245,21 +253,35 @@ class Dialogue:
         said = encode_json(message.body["error"] if is_error else message.body.get("result"))
         if await session.answer(key, said, is_error=is_error):
             return
-        # A run's questions are named after it; one of another session is not found.
-        run_id = key.partition(".")[0]
         try:
-            if not is_id_of_run(run_id) or not self._engine.journal.is_durable:
-                raise StreamNotFound(key)
-            stream = f"run/{session.tag}/{run_id}"
-            await order(self._engine.journal, stream, InputAnswered(key, said, is_error))
-        except StreamNotFound:
-            raise ProtocolError(
-                INVALID_REQUEST,
-                f"No question {key[:64]!r} waits for an answer in this session",
-            ) from None
+            if await self._hand_on(session, InputAnswered(key, said, is_error)):
+                return
         except JournalError as error:
             logger.warning("an answer was not handed on: %s", error)
             raise journal_away() from None
+        raise ProtocolError(
+            INVALID_REQUEST, f"No question {key[:64]!r} waits for an answer in this session"
+        )
+
+    async def _hand_on(self, session: Session, answered: InputAnswered) -> bool:
+        """Give an answer to the process that executes the run; False: that question is not open.
+
+        One that was asked a moment ago may not be stored yet.
+        """
+        # A run's questions are named after it; one of another session is not found.
+        run_id = answered.key.partition(".")[0]
+        if not is_id_of_run(run_id) or not self._engine.journal.is_durable:
+            return False
+        clock, pause = self._engine.clock, LOOK_AGAIN
+        # What this process asked itself it has stored, or is done with.
+        own = process_of(run_id) == self._engine.lease.tag
+        limit = clock.now() + (0 if own else CATCH_UP)
+        while not await self._engine.remote_answers.take(f"run/{session.tag}/{run_id}", answered):
+            if clock.now() >= limit:
+                return False
+            await clock.sleep(pause)
+            pause *= 2
+        return True
 
     async def tell(self, session: Session, message: Message, context: RunContext) -> None:
         """Hand a notification to the server's own handlers; they may take their time."""
@@ -358,19 +380,25 @@ async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
     stream = run.follows or run.stream
     meta = tasks_2025.related(stream.rpartition("/")[2])
     due = 0.0
+    cursor = run.journal.cursor(stream)
     with suppress(JournalError):
-        async for entry in run.journal.follow(stream):
-            progress, now = entry.event, run.clock.now()
-            if not session.is_open:
-                return
-            if isinstance(progress, Progress) and (
-                now >= due or progress.progress == progress.total
-            ):
-                due = now + TELL_EVERY
-                said = msgspec.structs.asdict(progress)
-                params = {name: value for name, value in said.items() if value is not None}
-                params |= {"progressToken": token, "_meta": meta}
-                session.record(Notified("notifications/progress", encode_json(params)))
+        while not cursor.done:
+            for entry in await next_available(run.journal, cursor):
+                progress, now = entry.event, run.clock.now()
+                if not session.is_open:
+                    return
+                if isinstance(progress, Progress) and (
+                    now >= due or progress.progress == progress.total
+                ):
+                    due = now + TELL_EVERY
+                    session.record(_told(progress, token, meta))
+
+
+def _told(progress: Progress, token: str | int, meta: Mapping[str, Any]) -> Notified:
+    said = msgspec.structs.asdict(progress)
+    params = {name: value for name, value in said.items() if value is not None}
+    params |= {"progressToken": token, "_meta": meta}
+    return Notified("notifications/progress", encode_json(params))
 
 
 def _set_aside(session: Session, identity: str | int, run: Run) -> None:

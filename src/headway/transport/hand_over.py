@@ -29,7 +29,7 @@ from headway.profiles import Profile, profile_of
 from headway.protocol import render, tasks_2025
 from headway.protocol.handles import CONTINUE, handle_result
 from headway.protocol.inbound import Message, as_id, has_envelope
-from headway.protocol.tasks import EXTENSION, declares_tasks, handle
+from headway.protocol.tasks import EXTENSION, declares_tasks, handed_in, handle
 from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
 from headway.transport.kernel import Kernel
 from headway.transport.listening import subscribed_tasks
@@ -214,9 +214,8 @@ class HandOver:
         """Make the run durable and reachable; when that was is told."""
         if run.follows or run.has_handle:
             run.has_handle = True
-            (first, *_) = await read_inbox(run.journal, stream)
-            assert isinstance(first.event, HandedOver)
-            return first.event
+            inbox, entries = await read_inbox(run.journal, stream), await run.journal.kept(stream)
+            return handed_in(inbox, entries, run.journal.retention.ttl)
         run.has_handle = True
         handed = self._engine.handed_over(run)
         await self._engine.inboxes.open(run, handed)

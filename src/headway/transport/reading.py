@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
-from headway.events import Entry
+from headway.events import TERMINAL, Entry
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Page(NamedTuple):
     """Entries before these that the reader came too late for."""
     end: End | None = None
     """Why there will be nothing more, when it is not the stream's own end."""
+    has_lost_its_end: bool = False
+    """The stream is over, and what it ended with was dropped or cannot be read."""
 
 
 async def read_on(cursor: Readable) -> Page:
@@ -52,7 +54,10 @@ async def read_on(cursor: Readable) -> Page:
     missed = 0
     while True:
         try:
-            return Page(await cursor.next(), missed)
+            entries = await cursor.next()
+            has_end = bool(entries) and type(entries[-1].event) in TERMINAL
+            lost_end = missed > 0 and cursor.done and not has_end
+            return Page(entries, missed, has_lost_its_end=lost_end)
         except EntriesTrimmed as error:
             missed += error.first - 1 - cursor.after
             cursor.after = error.first - 1

@@ -27,6 +27,7 @@ from headway.errors import (
     EntriesTrimmed,
     JournalError,
     ProtocolError,
+    StreamDamaged,
     StreamEnded,
     StreamNotFound,
     journal_away,
@@ -385,7 +386,9 @@ class Sessions:
             known = {session.stream for session in self._known.values()}
             for stream in await self.journal.streams("session/", unfinished=True):
                 if stream not in known:
-                    await self._close_if_abandoned(stream, limit)
+                    # What cannot be read of one is no reason to look at no other.
+                    with suppress(StreamDamaged, EntriesTrimmed):
+                        await self._close_if_abandoned(stream, limit)
         except JournalError as error:
             logger.warning("idle sessions were not looked for: %s", error)
         finally:

@@ -56,6 +56,8 @@ class Speaker:
                     await self._flush()
             if page.end is not None and self._reader.method:
                 self._say(render.error(self._reader.id, INTERNAL_ERROR, _LOST))
+            if page.has_lost_its_end and self._reader.method:
+                self._say(render.result_gone(self._reader))
             await self._flush()
             self.end = self.end or page.end
         if self._handle is not None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
-from headway.protocol.render import Reader, lost, render
+from headway.protocol.render import Reader, lost, render, result_gone
 from headway.transport.guard import Receive, Send
 from headway.transport.negotiation import Form
 from headway.transport.reading import End, Readable, read_on
@@ -300,6 +300,9 @@ class Answer:
                 self._body_size += len(notice)
         if page.end is not None:
             self.end = page.end
+        if page.has_lost_its_end and self._voice.reader.run:
+            gone = result_gone(self._voice.reader)
+            self._frames.append(b"event: message\ndata: %b\n\n" % gone)
         return page.entries
 
     def _take(self, entry: Entry) -> None:
