@@ -29,7 +29,9 @@ def place(tmp_path: Path) -> Path:
     place.mkdir()
     for name in NAMES:
         note = place / f"{name}.imported"
-        (place / f"{name}.py").write_text(f"open({str(note)!r}, 'w').close()\nraise SystemExit(9)\n")
+        (place / f"{name}.py").write_text(
+            f"open({str(note)!r}, 'w').close()\nraise SystemExit(9)\n"
+        )
     return place
 
 

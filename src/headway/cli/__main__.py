@@ -1,7 +1,7 @@
 """`python -m headway.cli` is `headway`: nothing is imported from where it is started.
 
-With `-m` Python puts the current directory first among the places for imports, and a file `json.py` in
-a directory that is only to be served would be executed. A target that lies in the current
+With `-m` Python puts the current directory first among the places for imports, and a file `json.py`
+in a directory that is only to be served would be executed. A target that lies in the current
 directory puts it back (`target`).
 """
 
@@ -15,6 +15,6 @@ except OSError:  # it was deleted
 if not sys.flags.safe_path and sys.path[:1] == [here]:
     del sys.path[0]
 
-from headway.cli import main  # noqa: E402
+from headway.cli import main
 
 main()
