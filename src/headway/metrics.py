@@ -183,6 +183,11 @@ def _of_tools(read: Callable[[Gate], float]) -> Callable[[Metrics], Values]:
     return values
 
 
+def _stuck(metrics: Metrics) -> Values:
+    """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
+    return _named(metrics.engine.tally.by_tool(metrics.engine.places.stuck))
+
+
 def _streams(metrics: Metrics) -> Values:
     of_sessions = metrics.answers.count("session/")
     return {("session",): of_sessions, ("request",): len(metrics.answers) - of_sessions}
@@ -219,9 +224,17 @@ GAUGES: Final = (
     ),
     Family(
         "headway_tool_in_use",
-        "Calls of such a tool that run now.",
+        "Calls of such a tool that run now; one that was stopped and does not stop counts "
+        "until it does.",
         ("tool",),
         _of_tools(lambda gate: gate.taken),
+    ),
+    Family(
+        "headway_tool_stuck",
+        "Calls of a tool that were stopped and answered and whose function goes on, "
+        "in its thread and its place.",
+        ("tool",),
+        _stuck,
     ),
     Family(
         "headway_tool_queued",

@@ -6,7 +6,7 @@ Prometheus' words. Nothing is counted for each event of a run.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Final
 
@@ -75,6 +75,13 @@ class Tally:
         """A request was refused, for the limit with this setting if it was for one."""
         self.refused[status] += 1
         self.reach(setting)
+
+    def by_tool(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Counts by tool, those of names that no tool has together."""
+        known = Counter[str]()
+        for name, count in counts.items():
+            known[name if name in self._tools else OTHER] += count
+        return dict(known)
 
     def end_call(self, tool: str | None, end: str, seconds: float) -> None:
         """A call has its end."""

@@ -21,6 +21,7 @@ class Workplace:
     outside: Path
     data: Path
     limits: Limits = field(default_factory=Limits)
+    own: list[Path] = field(default_factory=list)
 
     def write(self, name: str, content: str | bytes = "x\n") -> Path:
         """A file below the root."""
@@ -33,7 +34,14 @@ class Workplace:
         self, directory: str = ".", pattern: str = "**/*", operation: Any = "checksum"
     ) -> Summary:
         """Call the tool as a plain function."""
-        tools = FileTools(Roots([self.root], private=self.data), self.data, self.limits)
+        roots = Roots(
+            [self.root],
+            private=self.data,
+            own=self.own,
+            private_names=self.limits.private,
+            hidden=self.limits.hidden,
+        )
+        tools = FileTools(roots, self.data, self.limits)
         return tools.process_files(directory, pattern, operation)
 
 

@@ -119,7 +119,8 @@ async def test_tls_is_for_the_name_although_the_address_is_connected_to(
     with trusted(file, monkeypatch):
         good = await batch(hosts, [1], {"url": f"https://api.test:{web.port}/"})
         # The certificate holds for 127.0.0.1 too, which nobody asked for.
-        bad = await batch(hosts, [1], {"url": f"https://other.test:{web.port}/", "method": "POST"})
+        request = {"url": f"https://other.test:{web.port}/{{item}}", "method": "POST"}
+        bad = await batch(hosts, [1], request)
     assert good.result["ok"] == 1, good.result
     assert web.header("host") == [f"api.test:{web.port}"]
     assert asked == ["api.test", "other.test"]

@@ -175,7 +175,7 @@ async def test_a_key_of_the_caller_s_own_says_what_may_be_repeated(
 ) -> None:
     web = await start(lambda _: reply(503))
     request = {
-        "url": f"http://api.test:{web.port}/", "method": "POST",
+        "url": f"http://api.test:{web.port}/{{item}}", "method": "POST",
         "headers": {"idempotency-key": key}, "idempotent": False,
     }  # fmt: skip
     outcome = await batch({"api.test": allowed(web.port)}, ["a", "b"], request)
@@ -235,7 +235,7 @@ async def test_any_body_is_a_part(start: Start, body: bytes) -> None:
 )
 async def test_what_is_no_http_is_a_failed_item(start: Start, raw: bytes) -> None:
     web = await start(lambda _: raw)
-    request = {"url": f"http://api.test:{web.port}/", "method": "POST"}
+    request = {"url": f"http://api.test:{web.port}/{{item}}", "method": "POST"}
     outcome = await batch({"api.test": allowed(web.port)}, [1], request)
     assert outcome.result["failures"][0]["reason"].startswith("the connection failed")
     assert len(web.heads) == 1, "what may have been done is not done again"

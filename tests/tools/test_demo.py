@@ -45,7 +45,8 @@ async def test_the_schema_tells_the_bounds_and_the_operations(workplace: Any) ->
     assert schema["properties"]["operation"]["enum"] == ["checksum", "stats", "index"]
     assert tools["process_files"].output_schema is not None
     assert "\n   " not in (tools["process_files"].description or "")
-    assert str(workplace.root) in (server.instructions or "")
+    assert "below the root directory" in (server.instructions or "")
+    assert str(workplace.root) not in (server.instructions or "")
 
 
 async def test_a_call_gives_the_summary_as_structured_content(workplace: Any) -> None:

@@ -112,7 +112,7 @@ async def test_a_directory_outside_is_a_tool_error_the_model_can_read(
         result = await client.call_tool("process_files", {"directory": "/etc"})
     assert result.is_error
     assert isinstance(result.content[0], types.TextContent)
-    assert f"below {workplace.root}" in result.content[0].text
+    assert "give an existing directory below the root directory" in result.content[0].text
 
 
 async def test_a_name_no_json_can_hold_reaches_the_client(workplace: Any, mode: str) -> None:
@@ -151,7 +151,7 @@ async def test_a_cancel_stops_the_thread_within_a_file(
 
     # The thread is past telling anybody that it ends, so listen where it lets go.
     monkeypatch.setattr(Reader, "_leave", leaving)
-    os.truncate(workplace.write("endless"), 500 * 1024**3)
+    os.truncate(workplace.write("endless"), 16 * 1024**3)
     inside = anyio.Event()
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:

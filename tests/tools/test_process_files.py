@@ -35,7 +35,8 @@ def test_a_directory_may_be_relative_to_the_root_or_absolute(workplace: Any) -> 
     relative = workplace.process("sub")
     assert relative.files == 1
     assert workplace.process(str(workplace.root / "sub")) == relative
-    assert relative.directory == str(workplace.root / "sub")
+    assert relative.directory == "sub"
+    assert workplace.process().directory == "."
 
 
 def test_no_files_is_an_empty_summary(workplace: Any, heard: Any) -> None:

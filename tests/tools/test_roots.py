@@ -45,7 +45,8 @@ def test_a_directory_that_is_not_allowed_is_refused(
     with pytest.raises(ToolError, match=says) as refused:
         workplace.process(directory)
     if says != "is not a directory":
-        assert str(workplace.root) in str(refused.value)
+        assert "relative to it" in str(refused.value)
+    assert str(workplace.root) not in str(refused.value)
     str(refused.value).encode()
 
 
@@ -60,7 +61,7 @@ def test_a_link_that_stays_inside_is_resolved(workplace: Any) -> None:
     workplace.write("real/a.txt")
     (workplace.root / "link").symlink_to("real")
     summary = workplace.process("link")
-    assert (summary.files, summary.directory) == (1, str(workplace.root / "real"))
+    assert (summary.files, summary.directory) == (1, "real")
 
 
 def test_a_root_that_is_a_link_can_be_named_either_way(workplace: Any, tmp_path: Path) -> None:

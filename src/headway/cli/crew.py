@@ -50,6 +50,11 @@ class Post:
         asyncio.get_running_loop().call_later(BEAT, self.announce)
 
 
+def is_worker() -> bool:
+    """Whether this process has a parent that says what there is to say; before it has its post."""
+    return WORKER in os.environ
+
+
 def post_of_worker() -> Post | None:
     """What this process inherits as a worker; None where it is none."""
     told = os.environ.pop(WORKER, None)  # its own programs are no workers

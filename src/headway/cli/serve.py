@@ -1,5 +1,8 @@
 """`headway serve`: the ready-made tools."""
 
+import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +10,13 @@ import typer
 
 from headway.cli import options
 from headway.cli.environment import take_secrets
+from headway.cli.exits import report
+from headway.errors import SetupError
+
+logger = logging.getLogger(__name__)
+
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+"""Variables that other programs take a proxy from."""
 
 Roots = Annotated[
     list[Path] | None,
@@ -62,7 +72,8 @@ def serve(
 ) -> int:
     """Serve the ready-made tools: long-running work on the files below the roots."""
     from headway.cli import logs, output, start
-    from headway.tools import build
+    from headway.cli.crew import is_worker
+    from headway.tools import build, files_of
     from headway.tools.config import Config, load
 
     streams = options.streams(context, stdio=stdio)
@@ -80,14 +91,68 @@ def serve(
     logs.configure(log_level)
     take_secrets()
     chosen = Config() if config is None else load(config)
-    roots = [path.resolve() for path in root or chosen.roots or [Path()]]
+    chosen.secrets.hide_in_logs(logging.getLogger().handlers)
+    given = [path.expanduser() for path in root or chosen.roots or ()]
+    roots = [path.resolve() for path in given or [_current_directory()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])
     own = chosen.data or options.own_directory(identity) / "data"
+    url = journal or chosen.journal or options.own_journal(identity, stdio=stdio)
+    server = build(
+        roots,
+        own if data is None else data.expanduser(),
+        config=chosen,
+        own=[*files_of(url), *filter(None, [clients])],
+    )
+    if streams is None and not is_worker():
+        _say_who_reads_what(given, roots, host)
+        _say_how_it_asks(
+            asks=chosen.allows_hosts or bool(chosen.endpoints), proxy=chosen.egress.proxy
+        )
     return start.start(
-        build(roots, data or own, config=chosen),
-        journal=journal or chosen.journal or options.own_journal(identity, stdio=stdio),
+        server,
+        journal=url,
         listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
         loop=loop,
     )
+
+
+def _current_directory() -> Path:
+    """The root where nobody named one.
+
+    Raises:
+        SetupError: It is the root of the whole file system.
+    """
+    here = Path.cwd()
+    if here == Path(here.anchor):
+        raise SetupError(
+            f"the current directory is {here}, all there is; name what to read: --root DIR"
+        )
+    return here
+
+
+def _say_who_reads_what(given: Sequence[Path], roots: Sequence[Path], host: str) -> None:
+    """Say loudly that everything here can be read, where nobody chose that."""
+    if not given:
+        who = (
+            "any program on this machine"
+            if host in ("127.0.0.1", "::1", "localhost")
+            else "anybody"
+        )
+        report(
+            f"no --root is given, so that the tools read all that is below {roots[0]}, the current "
+            f"directory, for {who} that can connect; choose what is read with --root DIR"
+        )
+
+
+def _say_how_it_asks(*, asks: bool, proxy: str | None) -> None:
+    """Say that a proxy for other programs is none for the tools."""
+    there = next((name for name in PROXIES if os.environ.get(name)), None)
+    if asks and there and proxy is None:
+        logger.warning(
+            "%s is set, and the tools ask without it: each address is checked before it is "
+            "connected to. "
+            'Where a proxy is the only way out, write proxy = "http://host:port" in headway.toml',
+            there,
+        )

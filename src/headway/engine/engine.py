@@ -352,6 +352,8 @@ class Engine:
                 run.reference,
                 run.target or run.method,
             )
+            if run.task is not None:
+                self.places.count_stuck(run.target or run.method, run.task)
             self._end(run, end_in_queue(run))
 
     def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Who may begin: the gates of a process, who waits at them, and who is one too many."""
 
-from collections import defaultdict
+import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
 
@@ -30,6 +31,8 @@ class Places:
         self.of_tools: dict[str, Gate] = {}
         self.of_callers = defaultdict[str, set[str]](set)
         """Calls running and waiting that this process answers, of each principal."""
+        self.stuck = Counter[str]()
+        """Calls that have their end and go on all the same, by tool; each keeps its places."""
         self.arriving = 0
         """Runs that are launched, but not at a gate yet."""
         self._settings = settings
@@ -111,6 +114,11 @@ class Places:
         self.of_callers[caller].discard(call)
         if not self.of_callers[caller]:
             del self.of_callers[caller]
+
+    def count_stuck(self, tool: str, task: asyncio.Task[None]) -> None:
+        """Count a call that was stopped and answered and goes on all the same, until it ends."""
+        self.stuck[tool] += 1
+        task.add_done_callback(lambda _: self.stuck.subtract([tool]))
 
     def keep_telling(self) -> None:
         """Tell those who wait their place, as long as somebody does."""

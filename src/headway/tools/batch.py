@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import random
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,10 +20,12 @@ from uuid import uuid4
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from headway import part, report
+from headway import log, part, report
+from headway.tools.redaction import Secrets
 from headway.tools.roots import printable
 from headway.tools.template import BadItem, RequestTemplate, fill, fixed_url
 from headway.tools.timing import Clock, SystemClock
+from headway.tools.web.charsets import decode
 from headway.tools.web.fetching import Answer, Ask, Fetcher, FetchFailed
 from headway.tools.web.hosts import Forbidden, Hosts, Resolver, host_of
 from headway.tools.web.rates import Gate, Rates
@@ -40,6 +43,7 @@ BODY_DEPTH = 32
 """Levels of JSON. A deeper body is shown as text: clients refuse messages that are too deep."""
 
 ITEM_SHOWN = 200
+REASON_SHOWN = 300
 FAILURES_SHOWN = 20
 
 Items = Annotated[
@@ -86,6 +90,12 @@ class Outcome(NamedTuple):
     answer: Answer | None
     reason: str | None
 
+    def told(self, secrets: Secrets) -> "Outcome":
+        """With a reason that may be shown."""
+        if self.reason is None:
+            return self
+        return self._replace(reason=secrets.mask_beginning(printable(self.reason), REASON_SHOWN))
+
 
 class BatchTool:
     """The tool that sends requests to `hosts`."""
@@ -97,8 +107,12 @@ class BatchTool:
         limits: BatchLimits | None = None,
         clock: Clock | None = None,
         resolver: Resolver | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._hosts = hosts
+        self._secrets = secrets or Secrets()
+        for host in hosts.values():
+            self._secrets |= Secrets.of_headers(host.headers)
         self._limits = limits or BatchLimits()
         self._clock = clock or SystemClock()
         self._resolver = resolver
@@ -109,10 +123,11 @@ class BatchTool:
     ) -> BatchSummary:
         """Send one HTTP request for each item and report each outcome as it comes.
 
-        `{item}` and `{item.field}` in the request stand for the item. Requests go to allowed
-        hosts only, at their rate. What fails for the moment (no connection, 429, 502, 503, 504) is
-        tried again, later and later or when the server says; POST and PATCH only when the
-        request is `idempotent`. An item that fails does not stop the others.
+        `{item}` and `{item.field}` in the request stand for the item, in single braces and no other
+        form. Requests go to allowed hosts only, at their rate. What fails for the moment (no
+        connection, 429, 502, 503, 504) is tried again, later and later or when the server says;
+        POST and PATCH only when the request is `idempotent`. An item that fails does not stop the
+        others.
         """
         self._check(items, request)
         tally = Tally(len(items))
@@ -137,12 +152,16 @@ class BatchTool:
                 f"{len(items):,} items are more than one call takes ({self._limits.items:,}); "
                 "split them into several"
             )
+        fault = request.find_fault(items)
+        if fault is not None:
+            raise ToolError(f"Nothing was sent. {fault}.")
         url = fixed_url(request.url)
         if url is not None:
             try:
                 self._hosts.allow(url)
             except Forbidden as error:
-                raise ToolError(f"The request cannot be sent: {error}") from error
+                reason = self._secrets.mask(str(error))[:REASON_SHOWN]
+                raise ToolError(f"Nothing was sent. The request cannot be: {reason}") from error
 
     async def _work(
         self,
@@ -155,13 +174,23 @@ class BatchTool:
             begin = self._clock.now()
             try:
                 outcome = await self._process(request, item, fetcher)
-            except Exception:  # whatever an item makes of a library, the others go on
-                logger.exception("item %d raised", index)
+            except Exception:  # noqa: BLE001 - whatever an item makes of a library, the others go on
+                # Not with `exception`: what a library says may have a header in it.
+                told = self._secrets.mask(traceback.format_exc())
+                logger.error("item %d raised: %s", index, told)
                 outcome = Outcome(0, None, "it failed for a reason that is in the server's log")
             seconds = self._clock.now() - begin
-            part(described(index, item, outcome, seconds))
+            outcome = outcome.told(self._secrets)
+            self._tell(index, item, outcome, seconds)
             tally.add(index, outcome)
             report(tally.done, tally.items, f"{tally.ok} ok, {tally.failed} failed")
+
+    def _tell(self, index: int, item: Any, outcome: "Outcome", seconds: float) -> None:
+        """Say what came of one item; one that cannot be said must not end the others."""
+        try:
+            part(described(index, item, outcome, seconds, self._secrets))
+        except ValueError as error:
+            log(f"item {index}: its part cannot be told ({error})"[:REASON_SHOWN], "warning")
 
     async def _process(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
         """The outcome of one item, however often it has to be tried."""
@@ -271,7 +300,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-def described(index: int, item: Any, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def described(
+    index: int, item: Any, outcome: Outcome, seconds: float, secrets: Secrets
+) -> dict[str, Any]:
     """The outcome of an item as a part."""
     answer = outcome.answer
     return {
@@ -282,28 +313,35 @@ def described(index: int, item: Any, outcome: Outcome, seconds: float) -> dict[s
         "attempts": outcome.attempts,
         "seconds": round(seconds, 3),
         **({} if outcome.reason is None else {"error": outcome.reason}),
-        **({} if answer is None else {"body": shown(answer.body)}),
+        **({} if answer is None else shown(answer, secrets)),
     }
 
 
 def shortened(item: Any) -> Any:
     """An item as it is, or the beginning of its JSON."""
-    text = json.dumps(item, ensure_ascii=False)
+    try:
+        text = json.dumps(item, ensure_ascii=False)
+    except ValueError:  # a number with more digits than Python writes
+        return "…"
     return item if len(text) <= ITEM_SHOWN else printable(text[:ITEM_SHOWN]) + "…"
 
 
-def shown(body: bytes) -> Any:
-    """An answer's body as JSON or text, or the beginning of it."""
-    if len(body) <= BODY_SHOWN:
+def shown(answer: Answer, secrets: Secrets) -> dict[str, Any]:
+    """An answer's `body` as JSON or text, or its beginning; a `note` where some cannot be read."""
+    kept = (BODY_SHOWN + secrets.longest) * 4  # bytes of the longest characters
+    is_whole = len(answer.body) <= kept
+    content_type = answer.headers.get("content-type")
+    text, problem = decode(answer.body[:kept], content_type, is_whole=is_whole)
+    note = {} if problem is None else {"note": f"{problem}; what could not be read is \ufffd"}
+    if is_whole and len(text) <= BODY_SHOWN:
         try:
-            value = json.loads(body)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             pass
         else:
             if not is_deeper(value, BODY_DEPTH):
-                return value
-    text = printable(body[: BODY_SHOWN * 4].decode(errors="replace"))
-    return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"
+                return {"body": secrets.mask_json(value), **note}
+    return {"body": secrets.mask_beginning(printable(text), BODY_SHOWN), **note}
 
 
 def is_deeper(value: object, levels: int) -> bool:

@@ -4,35 +4,46 @@ Everything is checked before anything starts, and every mistake is named with it
 in the file is in `sections`.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import ValidationError
 
 from headway.errors import SetupError
 from headway.tools.batch import BatchLimits
 from headway.tools.files import Limits
+from headway.tools.redaction import Secrets
 from headway.tools.search import Databank, Endpoint, Table
 from headway.tools.sections import (
+    VARIABLE,
     ApiSection,
     BatchSection,
     DatabaseSection,
     FileSection,
     FilesSection,
     HostSection,
+    IndexSection,
     is_host,
     keys_at,
 )
 from headway.tools.toml_lines import line_of
-from headway.tools.web.hosts import Host, Hosts, name_of
+from headway.tools.web.addresses import network_of
+from headway.tools.web.hosts import Egress, Host, Hosts, name_of
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 RESERVED = {"documents", "cache"}
+
+
+_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+"""In the name of a URL's option: its value is not to be shown."""
 
 
 class ConfigError(SetupError):
@@ -43,6 +54,8 @@ class ConfigError(SetupError):
 class Config:
     """What a configuration says; paths are absolute."""
 
+    file: Path | None = None
+    """Where it was read; it may hold keys, so that no tool reads it."""
     roots: tuple[Path, ...] | None = None
     data: Path | None = None
     journal: str | None = None
@@ -51,8 +64,15 @@ class Config:
     databases: tuple[tuple[str, Databank], ...] = ()
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
     hosts: Hosts = field(default_factory=lambda: Hosts({}))
+    secrets: Secrets = field(default_factory=Secrets)
+    """What no answer, error or log shows."""
     files: Limits = field(default_factory=Limits)
     batch: BatchLimits = field(default_factory=BatchLimits)
+
+    @property
+    def egress(self) -> Egress:
+        """How requests leave, those of sources too."""
+        return self.hosts.egress
 
     @property
     def allows_hosts(self) -> bool:
@@ -82,7 +102,7 @@ def load(file: Path) -> Config:
         parsed = None
     if mistakes or parsed is None:
         raise ConfigError(_told(file, text, raw, mistakes))
-    return _config(parsed, file.absolute().parent)
+    return _config(parsed, raw, file.absolute())
 
 
 Mistake = tuple[tuple[str | int, ...], str]
@@ -169,11 +189,13 @@ def _keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
     return keys
 
 
-def _config(parsed: FileSection, base: Path) -> Config:
-    sources = parsed.sources.items()
+def _config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config:
+    base, sources = file.parent, parsed.sources.items()
+    egress = Egress(tuple(map(network_of, parsed.deny)), parsed.proxy)
     return Config(
-        roots=None if parsed.roots is None else tuple(base / root for root in parsed.roots),
-        data=None if parsed.data is None else base / parsed.data,
+        file=file,
+        roots=None if parsed.roots is None else tuple(_path(base, root) for root in parsed.roots),
+        data=None if parsed.data is None else _path(base, parsed.data),
         journal=None if parsed.journal is None else _beside(parsed.journal, base),
         deadline=parsed.search.deadline,
         cache_ttl=None if parsed.cache is None else parsed.cache.ttl,
@@ -185,13 +207,62 @@ def _config(parsed: FileSection, base: Path) -> Config:
         endpoints=tuple(
             (name, _endpoint(source)) for name, source in sources if isinstance(source, ApiSection)
         ),
-        hosts=Hosts({name: _host(section) for name, section in parsed.hosts.items()}),
-        files=Limits(**_given(parsed.files)),
+        hosts=Hosts({name: _host(section) for name, section in parsed.hosts.items()}, egress),
+        secrets=_secrets(parsed, raw),
+        files=Limits(**_given(parsed.files), **_given(parsed.index)),
         batch=BatchLimits(**_given(parsed.batch)),
     )
 
 
-def _given(section: FilesSection | BatchSection) -> Mapping[str, Any]:
+def _path(base: Path, text: str) -> Path:
+    """A path of the file: relative to it, or with `~` for the user's own directory.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
+    try:
+        return base / Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"the path {text!r} cannot be used: {error}") from error
+
+
+def _secrets(parsed: FileSection, raw: dict[str, Any]) -> Secrets:
+    """All in the file and in the environment variables it names that is nobody's to see."""
+    secrets = Secrets()
+    for section in (*parsed.hosts.values(), *parsed.sources.values()):
+        if not isinstance(section, DatabaseSection):
+            secrets |= Secrets.of_headers(section.headers)
+    for url in (parsed.proxy, parsed.journal, *_database_urls(parsed)):
+        if url is not None:
+            secrets |= Secrets(_passwords(url))
+    return secrets | Secrets(_named_in_requests(raw))
+
+
+def _database_urls(parsed: FileSection) -> Iterator[str]:
+    sections = parsed.sources.values()
+    return (each.url for each in sections if isinstance(each, DatabaseSection))
+
+
+def _passwords(url: str) -> Iterator[str]:
+    """The password of a URL, as it stands there and as it is meant."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        hidden = [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
+        for given in filter(None, (parts.password, *hidden)):
+            yield from {given, unquote(given)}
+
+
+def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
+    """The environment variables in what `api` sources send; those in a host are no secret."""
+    for source in raw.get("sources", {}).values():
+        asked = [str(source.get("url", "")).partition("://")[2].partition("/")[2]]
+        asked += map(str, source.get("params", {}).values())
+        for text in asked:
+            for name in VARIABLE.findall(text):
+                yield os.environ.get(name, "")
+
+
+def _given(section: FilesSection | IndexSection | BatchSection) -> Mapping[str, Any]:
     """The limits that are in the file; what is not keeps the tool's own default."""
     return section.model_dump(exclude_none=True)
 

@@ -12,24 +12,29 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from headway import part, report, track
-from headway.tools.listing import Found, Listing
+from headway.tools.listing import MAX_PATH, Found, Listing
 from headway.tools.operations import Checksum, Index, Operation, Stats, Totals
-from headway.tools.patterns import Pattern
+from headway.tools.patterns import MAX_PATTERN, Pattern
 from headway.tools.reading import Failed, Reader, Skipped
-from headway.tools.roots import Roots, cause, printable
+from headway.tools.roots import PRIVATE_NAMES, Roots, cause, printable
 
 INDEX_FILE = "index.sqlite"
 """The full-text index, under the server's data directory."""
 
 Directory = Annotated[
     str,
-    Field(description="Absolute, or relative to the first allowed directory; '.' is that one."),
+    Field(
+        max_length=MAX_PATH,
+        description="Relative to the first allowed directory, which is '.', or absolute. Nothing "
+        "in it is replaced: no ~, no variables, no wildcards.",
+    ),
 ]
 Glob = Annotated[
     str,
     Field(
+        max_length=MAX_PATTERN,
         description="Which files, relative to the directory: '*.txt', 'src/**/*.py'; '**' is any "
-        "number of directories."
+        "number of directories. One glob: no regular expression, no list, no {a,b}.",
     ),
 ]
 OperationName = Literal["checksum", "stats", "index"]
@@ -49,11 +54,24 @@ class Limits:
     files: int = 1_000_000
     """Files in one call; their names are held in memory, about 100 bytes each."""
 
+    checksum_bytes: int = 16 * 1024 * 1024 * 1024
+    """The largest file that `checksum` reads, piece by piece. A file of holes takes no room on a
+    disk and as long to read as any other."""
+
     stats_bytes: int = 1024 * 1024 * 1024
     """The largest file that `stats` reads, piece by piece."""
 
     index_bytes: int = 16 * 1024 * 1024
     """The largest file that `index` takes, which is in memory several times over."""
+
+    index_total: int = 2 * 1024 * 1024 * 1024
+    """The full-text index with all that is in it, on disk."""
+
+    hidden: bool = False
+    """Whether files and directories are read whose names begin with a dot."""
+
+    private: tuple[str, ...] = PRIVATE_NAMES
+    """Patterns of names that are never read or listed, hidden or not."""
 
     failures: int = 20
     """Failures spelled out in the result; each of the others is a part like all files."""
@@ -76,6 +94,9 @@ class Summary(Totals):
     ok: int
     skipped: int
     failed: int
+    left_out: int = Field(
+        description="Files that match, and directories that may have some, hidden or private"
+    )
     bytes: int = Field(description="Bytes of the files that are ok")
     skipped_because: dict[str, int] = Field(description="Reasons for skipping, and how often")
     failures: list[Failure] = Field(description="The first files that failed")
@@ -96,11 +117,12 @@ class FileTools:
 
         Files that are unreadable, vanish, are too large or of the wrong kind are reported and
         do not stop the rest. Links to directories are not followed, nor links that leave the
-        allowed directories. Directories named .git, node_modules, .venv or __pycache__ are
-        entered only when the pattern names them.
+        allowed directories. Hidden files and those with keys are left out. Directories named
+        node_modules or __pycache__ are entered only when the pattern names them.
         """
         place = self._roots.directory(directory)
         glob = Pattern(pattern)
+        self._roots.check_names(glob.names)
         report(0, message=f"Listing {printable(directory)}")
         listing = Listing(self._roots, place, glob, limit=self._limits.files, notice=_count_found)
         tally = Tally(self._limits.failures)
@@ -114,16 +136,20 @@ class FileTools:
                 tally.add(found.shown, outcome)
                 part({"file": found.shown, **outcome})
             totals = work.totals(listing)
-        return tally.summary(totals, printable(place.absolute), pattern, operation)
+        shown = self._roots.shown(place)
+        return tally.summary(totals, shown, pattern, operation, left_out=listing.left_out)
 
     def _operation(self, name: OperationName) -> Operation:
         match name:
             case "checksum":
-                return Checksum()
+                return Checksum(self._limits.checksum_bytes)
             case "stats":
                 return Stats(self._limits.stats_bytes)
             case "index":
-                return Index(self._data / INDEX_FILE, self._limits.index_bytes)
+                limits = self._limits
+                return Index(
+                    self._data / INDEX_FILE, largest=limits.index_bytes, total=limits.index_total
+                )
 
 
 def examine(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
@@ -166,7 +192,9 @@ class Tally:
         elif len(self.failures) < self.listed:
             self.failures.append(Failure(file=file, reason=str(outcome["reason"])))
 
-    def summary(self, totals: Totals, directory: str, pattern: str, operation: str) -> Summary:
+    def summary(
+        self, totals: Totals, directory: str, pattern: str, operation: str, *, left_out: int
+    ) -> Summary:
         """The result of the call."""
         return Summary(
             directory=directory,
@@ -176,6 +204,7 @@ class Tally:
             ok=self.statuses["ok"],
             skipped=self.statuses["skipped"],
             failed=self.statuses["failed"],
+            left_out=left_out,
             bytes=self.bytes,
             skipped_because=dict(self.reasons),
             failures=self.failures,

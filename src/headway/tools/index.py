@@ -5,25 +5,36 @@ Two tables, joined by `rowid`:
 | table  | columns                                        | for                                  |
 |--------|------------------------------------------------|--------------------------------------|
 | `file` | `id`, `path` (unique), `size`, `mtime_ns`      | finding a file's row, seeing changes |
-| `text` | `path`, `title`, `body`; FTS5, `rowid` = `id`  | `MATCH`, `snippet()`, `bm25()`       |
+| `text` | `path`, `title`, `body`, `other`; FTS5, `rowid` = `id` | `MATCH`, `snippet()`, `bm25()` |
 
-`path` is absolute with every link resolved, so a file has one row however it was reached.
-`title` is the first line that says something. The tokenizer folds case and accents.
+`path` is absolute with every link resolved, so a file has one row however it was reached; in `text`
+it is there to be found. `title` is the first line that says something. The tokenizer folds case and
+accents; texts of scripts without spaces are split for it (`words`), and `other` has once more,
+folded by us, what it would not fold.
+
+An index of version 1 had them whole. It is brought up to date where it is, when it is written or
+searched for the first time.
 """
 
+import os
 import sqlite3
+import stat
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
-from urllib.parse import quote
+from typing import NamedTuple
 
 from headway.private_files import create_private, warn_if_exposed
+from headway.tools.roots import cause
+from headway.tools.words import folded_besides, split
 
-VERSION = 1
-"""Kept in `PRAGMA user_version`; an index of another version is made anew."""
+VERSION = 2
+"""Kept in `PRAGMA user_version`; an index of a version that is not known is made anew."""
+
+WHOLE = 1
+"""The version in which texts were not split."""
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Text collected before it is written. The write lock is held for one batch, not for a whole
@@ -33,8 +44,19 @@ BATCH_DOCUMENTS = 500
 
 TITLE_LENGTH = 200
 
+ROOM = 2
+"""Bytes of the index for a byte of text: the text itself, and where its words are."""
+
 STEPS = 10_000
 """Steps of SQLite's machine between two looks at the time; less than a millisecond."""
+
+_TEXT = """
+    CREATE VIRTUAL TABLE text USING fts5 (
+        path, title, body, other, tokenize = "unicode61 remove_diacritics 2"
+    )
+"""
+
+_INSERT = "INSERT INTO text (rowid, path, title, body, other) VALUES (?, ?, ?, ?, ?)"
 
 _SCHEMA = (
     "DROP TABLE IF EXISTS file",
@@ -47,11 +69,7 @@ _SCHEMA = (
         mtime_ns INTEGER NOT NULL
     )
     """,
-    """
-    CREATE VIRTUAL TABLE text USING fts5 (
-        path, title, body, tokenize = "unicode61 remove_diacritics 2"
-    )
-    """,
+    _TEXT,
     f"PRAGMA user_version = {VERSION}",
 )
 
@@ -76,18 +94,22 @@ class Document(NamedTuple):
 class TextIndex:
     """The index in `file`, created when missing; for one thread.
 
-    `add` and `remove` collect; `flush` and `close` write. Several processes may write.
+    `add` and `remove` collect; `flush` and `close` write. Several processes may write. Who has not
+    got all day gives `seconds`, for all of it.
 
     Raises:
         sqlite3.Error: The file is no index or cannot be written, here or at any call.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, seconds: float | None = None) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_private(file)
         warn_if_exposed(file, "the search index")
-        self._db = sqlite3.connect(file, timeout=60, isolation_level=None)
+        self._db = sqlite3.connect(file, timeout=seconds or 60, isolation_level=None)
+        self._was_swept = False
         try:
+            if seconds is not None:
+                stop_after(self._db, seconds)
             self._prepare()
         except sqlite3.Error:
             self._db.close()
@@ -99,6 +121,20 @@ class TextIndex:
         """Whether the index has this path with this size and time of change."""
         known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (path,))
         return known.fetchone() == (size, mtime_ns)
+
+    def has_room(self, size: int, total: int) -> bool:
+        """Whether so many bytes of text may come in, where all of the index may have `total`.
+
+        Where they may not, what is gone from the disk is forgotten first.
+        """
+        if self._fits(size, total):
+            return True
+        if not self._was_swept:
+            self._was_swept = True
+            for path in find_gone(self.paths_below("/")):
+                self.remove(path)
+            self.flush()
+        return self._fits(size, total)
 
     def add(self, document: Document) -> None:
         """Put a file into the index; what was there under its path is replaced."""
@@ -136,16 +172,44 @@ class TextIndex:
         finally:
             self._db.close()
 
+    def _fits(self, size: int, total: int) -> bool:
+        pages, free, bytes_each = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * bytes_each + ROOM * (self._bytes + size) <= total
+
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         # What a power cut may lose can be indexed again.
         self._db.execute("PRAGMA synchronous = NORMAL")
+        # What is forgotten is not to be found in the file either.
+        self._db.execute("PRAGMA secure_delete = ON")
         if self._version() != VERSION:
             with self._transaction():
                 # Another process may have made it while this one waited for the lock.
-                if self._version() != VERSION:
-                    for statement in _SCHEMA:
-                        self._db.execute(statement)
+                match self._version():
+                    case version if version == VERSION:
+                        pass
+                    case version if version == WHOLE:
+                        self._split_all()
+                    case _:
+                        for statement in _SCHEMA:
+                            self._db.execute(statement)
+
+    def _split_all(self) -> None:
+        """Bring an index up to date in which texts are whole."""
+        rows = [row for (row,) in self._db.execute("SELECT id FROM file").fetchall()]
+        self._db.execute("ALTER TABLE text RENAME TO whole")
+        self._db.execute(_TEXT)
+        for row in rows:
+            found = self._db.execute("SELECT path, title, body FROM whole WHERE rowid = ?", (row,))
+            whole = found.fetchone()
+            if whole is not None:
+                values = (row, *_columns(*whole))
+                self._db.execute(_INSERT, values)
+        self._db.execute("DROP TABLE whole")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _version(self) -> int:
         return self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -165,10 +229,7 @@ class TextIndex:
         row = self._db.execute(
             "INSERT INTO file (path, size, mtime_ns) VALUES (?, ?, ?)", (path, size, mtime_ns)
         )
-        self._db.execute(
-            "INSERT INTO text (rowid, path, title, body) VALUES (?, ?, ?, ?)",
-            (row.lastrowid, path, document.title, body),
-        )
+        self._db.execute(_INSERT, (row.lastrowid, *_columns(path, document.title, body)))
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
@@ -181,69 +242,37 @@ class TextIndex:
         self._db.execute("COMMIT")
 
 
-class NotIndexed(Exception):
-    """There is no index yet, or one of another version."""
-
-
-class Match(NamedTuple):
-    """A file found; `rank` is 1 for the best."""
-
-    path: str
-    title: str
-    snippet: str
-    rank: int
-
-
-class Search:
-    """The index in `file`, to be read for so many seconds; used in a `with` block.
-
-    Paths that are not `allowed` are not found: the index may be older than the roots.
+def forget(file: Path, paths: Iterable[str], *, seconds: float) -> None:
+    """Take files out of an index, if that can be done within so many seconds.
 
     Raises:
-        NotIndexed: There is nothing to search.
-        sqlite3.Error: The file is no index, or the time is over; here or at any call.
+        sqlite3.Error: It cannot.
     """
+    index = TextIndex(file, seconds=seconds)
+    try:
+        for path in paths:
+            index.remove(path)
+    finally:
+        index.close()
 
-    def __init__(self, file: Path, allowed: Callable[[str], bool], *, seconds: float) -> None:
-        if not file.exists():
-            raise NotIndexed
-        self._db = sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=seconds)
-        self._db.create_function("allowed", 1, allowed, deterministic=True)
-        stop_after(self._db, seconds)
 
-    def __enter__(self) -> Self:
-        return self
+def find_gone(paths: Iterable[str]) -> Iterator[str]:
+    """Those that are no longer a readable file, or reached only through a new link."""
+    resolve = lru_cache(maxsize=1000)(os.path.realpath)
+    for path in paths:
+        directory = path.rpartition("/")[0] or "/"
+        try:
+            is_file = stat.S_ISREG(os.lstat(path).st_mode)
+        except (OSError, ValueError):
+            is_file = False
+        if not (is_file and resolve(directory) == directory and os.access(path, os.R_OK)):
+            yield path
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._db.close()
 
-    def find(self, terms: Iterable[str], limit: int) -> list[Match]:
-        """The best files with all the terms; where there are none, those with any."""
-        if self._db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            raise NotIndexed
-        quoted = [phrase(term) for term in terms if any(map(str.isalnum, term))]
-        if not quoted:
-            return []
-        return self._find(" AND ".join(quoted), limit) or self._find(" OR ".join(quoted), limit)
-
-    def _find(self, expression: str, limit: int) -> list[Match]:
-        rows = self._db.execute(
-            # A word in the title says more than one in the text.
-            """
-            SELECT path, title, snippet(text, 2, '', '', '…', 32) FROM text
-            WHERE text MATCH ? AND allowed(path) ORDER BY bm25(text, 2.0, 5.0, 1.0) LIMIT ?
-            """,
-            (expression, limit),
-        )
-        return [
-            Match(path, title, snippet, rank)
-            for rank, (path, title, snippet) in enumerate(rows, start=1)
-        ]
+def _columns(path: str, title: str, body: str) -> tuple[str, str, str, str]:
+    """A row of `text`, as the tokenizer is to see it."""
+    other = "\n".join(filter(None, map(folded_besides, (path, title, body))))
+    return split(path), split(title), split(body), split(other)
 
 
 def phrase(term: str) -> str:
@@ -256,3 +285,24 @@ def stop_after(connection: sqlite3.Connection, seconds: float) -> None:
     """Interrupt what the connection does once so many seconds are over."""
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+
+
+_TROUBLES = (
+    ("not a database", "it is no database"),
+    ("malformed", "its file is damaged"),
+    ("locked", "another process is writing it"),
+    ("disk is full", "the disk is full"),
+    ("readonly", "it cannot be written"),
+    ("unable to open", "it cannot be opened"),
+    ("interrupted", "it took too long"),
+    ("no such table", "it has no such table"),
+    ("no such column", "it has no such column"),
+)
+
+
+def index_trouble(error: BaseException) -> str:
+    """Why SQLite or the system refused, in words that name no path."""
+    if isinstance(error, OSError):
+        return cause(error)
+    text = str(error)
+    return next((says for part, says in _TROUBLES if part in text), "SQLite refuses")

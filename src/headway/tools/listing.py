@@ -1,7 +1,8 @@
 """The listing pass: what is there to process, in a fixed order, before anything is read.
 
 Kept per directory and as bare names, so that a million files fit in memory and the work on
-them starts soon. Nothing is opened here but directories.
+them starts soon. Nothing is opened here but directories. What is hidden or private is left out, and
+only counted.
 """
 
 import os
@@ -61,6 +62,8 @@ class Listing:
     Iterating yields each directory's files by name, then those of its subdirectories. An
     unreadable directory is found as one thing, its name ending in a slash.
 
+    `left_out` is how many that match, and directories that might have some, are hidden or private.
+
     Raises:
         ToolError: There is more than `limit`.
     """
@@ -79,6 +82,7 @@ class Listing:
         self._pattern = pattern
         self._limit = limit
         self._notice = notice
+        self.left_out = 0
         self._count = 0
         self._seen = 0
         self._folders: list[_Folder] = []
@@ -130,6 +134,7 @@ class Listing:
 
     def _scan(self, handle: int, folder: _Folder, state: State) -> list[tuple[str, State]]:
         below: list[tuple[str, State]] = []
+        place = Place(self.place.root, folder.path)
         matches = self._pattern.file_matcher(state)
         with os.scandir(handle) as entries:
             for entry in entries:
@@ -137,18 +142,26 @@ class Listing:
                 if self._seen % NOTICE_EVERY == 0:
                     self._notice(self._count)
                 name = entry.name
-                if entry.is_file(follow_symlinks=False):
-                    if matches is not None and matches(name):
-                        self._add(folder, name)
-                elif entry.is_dir(follow_symlinks=False):
-                    inside = self._pattern.descend(state, name)
+                is_meant = matches is not None and bool(matches(name))
+                is_directory = entry.is_dir(follow_symlinks=False)
+                inside = () if is_meant and not is_directory else self._pattern.descend(state, name)
+                if self._is_closed(place, name):
+                    self.left_out += bool(inside) if is_directory else is_meant
+                elif is_directory:
                     if inside:
                         below.append((f"{folder.path}/{name}" if folder.path else name, inside))
-                elif (matches is not None and matches(name)) or (
-                    entry.is_symlink() and self._pattern.descend(state, name)
-                ):
+                elif entry.is_file(follow_symlinks=False):
+                    if is_meant:
+                        self._add(folder, name)
+                elif is_meant or (entry.is_symlink() and inside):
                     self._add(folder, name, self._obstacle(entry, folder))
         return below
+
+    def _is_closed(self, place: Place, name: str) -> bool:
+        """Whether something in a directory is not to be listed."""
+        if self._roots.is_closed(name):
+            return True
+        return self._roots.is_own(f"{place.absolute.rstrip('/')}/{name}")
 
     def _obstacle(self, entry: os.DirEntry[str], folder: _Folder) -> Obstacle | None:
         """What speaks against something that is neither file nor directory."""

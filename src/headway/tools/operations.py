@@ -5,13 +5,11 @@ the end it adds its own totals to the summary.
 """
 
 import hashlib
-import os
+import logging
 import sqlite3
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
@@ -19,10 +17,12 @@ from typing import Self
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from headway.tools.index import Document, TextIndex
+from headway.tools.index import Document, TextIndex, find_gone, index_trouble
 from headway.tools.listing import Listing
 from headway.tools.reading import OpenFile, Skipped
 from headway.tools.roots import printable
+
+logger = logging.getLogger(__name__)
 
 MAX_TYPES = 50
 """Types in a summary; the rest are added up as `other`."""
@@ -88,13 +88,15 @@ class Operation(ABC):
 
 
 class Checksum(Operation):
-    """SHA-256 of the content, whatever its size or kind."""
+    """SHA-256 of the content, whatever its kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
         self._digest = hashlib.sha256()
 
     def examine(self, file: OpenFile) -> dict[str, object]:
         """The digest of one file."""
+        _refuse_larger(file, self._largest)
         digest = hashlib.sha256()
         for chunk in file.chunks():
             digest.update(chunk)
@@ -139,10 +141,14 @@ class Stats(Operation):
 
 
 class Index(Operation):
-    """The text of each file goes into the full-text index; what is there unchanged stays."""
+    """The text of each file goes into the full-text index; what is there unchanged stays.
 
-    def __init__(self, file: Path, largest: int) -> None:
+    No file is taken that is larger than `largest`, and none once the index has `total` bytes.
+    """
+
+    def __init__(self, file: Path, *, largest: int, total: int) -> None:
         self._largest = largest
+        self._total = total
         with _index_errors():
             self._index = TextIndex(file)
 
@@ -156,6 +162,12 @@ class Index(Operation):
                 raise Skipped("unchanged since it was indexed")
             self._index.remove(path)
         _refuse_larger(file, self._largest)
+        with _index_errors():
+            if not self._index.has_room(file.size, self._total):
+                raise Skipped(
+                    f"the index has all of its {self._total:,} bytes; the operator may give it "
+                    "more, with bytes in [index]"
+                )
         document = Document(path, file.size, file.mtime_ns, _text(file.content()))
         with _index_errors():
             self._index.add(document)
@@ -164,8 +176,7 @@ class Index(Operation):
     def totals(self, listing: Listing) -> Totals:
         """How many rows went because their file did."""
         with _index_errors():
-            directory = listing.place.absolute
-            gone = list(_gone(self._index.paths_below(directory)))
+            gone = list(find_gone(self._index.paths_below(listing.place.absolute)))
             for path in gone:
                 self._index.remove(path)
             self._index.flush()
@@ -183,9 +194,10 @@ def _index_errors() -> Generator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        logger.warning("the full-text index cannot be used: %s", error)
         raise ToolError(
-            f"The full-text index cannot be used ({error}); the operator should look at "
-            "index.sqlite in the server's data directory, or delete it to start anew"
+            f"The full-text index cannot be used ({index_trouble(error)}); the operator should "
+            "look at index.sqlite in the server's data directory, or delete it to start anew"
         ) from error
 
 
@@ -220,16 +232,3 @@ def _text(content: bytes) -> str:
         with suppress(UnicodeDecodeError):
             return content.decode("utf-8-sig")
     raise Skipped("binary, or not UTF-8 text")
-
-
-def _gone(paths: list[str]) -> Iterator[str]:
-    """Those that are no longer a readable file, or reached only through a new link."""
-    resolve = lru_cache(maxsize=1000)(os.path.realpath)
-    for path in paths:
-        directory = path.rpartition("/")[0] or "/"
-        try:
-            is_file = stat.S_ISREG(os.lstat(path).st_mode)
-        except OSError:
-            is_file = False
-        if not (is_file and resolve(directory) == directory and os.access(path, os.R_OK)):
-            yield path

@@ -2,22 +2,34 @@
 
 The walk carries a *state* down the tree: which segments of the pattern may come next. A
 directory where none can is never opened, and no pattern costs more than names × segments.
+
+A pattern comes from a client, so its length and its wildcards are bounded before anything is made
+of it. What is written as elsewhere (a regular expression, a list, `{a,b}`) is refused with the form
+that works, for it would find nothing and look as if nothing were there.
 """
 
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.tools.roots import printable
 
-UNVISITED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+UNVISITED = frozenset({"node_modules", ".venv", "__pycache__"})
 """Directories that a wildcard does not enter: many files, and seldom what was meant."""
+
+MAX_PATTERN = 1024
+"""Characters."""
 
 MAX_SEGMENTS = 100
 """More levels than any real pattern has."""
+
+MAX_WILDCARDS = 64
+"""`*`, `**`, `?` and `[…]`, all together."""
+
+_WILDCARD = re.compile(r"\*+|\?|\[")
 
 State = tuple[int, ...]
 """Positions in the pattern from which the rest may still match; empty: nothing below can."""
@@ -32,15 +44,19 @@ class _Segment(NamedTuple):
 class Pattern:
     """A relative glob: `*`, `?`, `[a-z]` inside a name, `**` for any number of directories.
 
-    A trailing `**` means every file below. Hidden files match like others.
+    A trailing `**` means every file below. Hidden files match like others. `[!a]` and `[^a]` are
+    any character but these.
 
     Raises:
-        ToolError: The pattern is empty, absolute, climbs with `..`, ends with a slash, or
-            glues `**` to other characters.
+        ToolError: The pattern is empty, too long, absolute, climbs with `..`, ends with a slash,
+            glues `**` to other characters, opens a bracket that nothing closes, or is written as
+            something other than a glob.
     """
 
     def __init__(self, text: str) -> None:
         self._segments = [_segment(name) for name in _names(text)]
+        self.names = [segment.text for segment in self._segments]
+        """Its parts, one for each level."""
         self._last = len(self._segments) - 1
         self.start: State = self._closed({0})
 
@@ -72,15 +88,23 @@ class Pattern:
 def _segment(text: str) -> _Segment:
     if text == "**":
         return _Segment(text, None)
-    return _Segment(text, re.compile(fnmatch.translate(text)).match)
+    plain = text
+    for start, _ in _brackets(text):
+        if text[start + 1] == "^":  # shells know both signs for "not", `fnmatch` only one
+            plain = f"{plain[: start + 1]}!{plain[start + 2 :]}"
+    return _Segment(text, re.compile(fnmatch.translate(plain)).match)
 
 
 def _names(text: str) -> list[str]:
-    names = [name for name in text.split("/") if name not in ("", ".")]
+    names = (
+        []
+        if len(text) > MAX_PATTERN
+        else [name for name in text.split("/") if name not in ("", ".")]
+    )
     problem = _problem(text, names)
     if problem:
         raise ToolError(
-            f"The pattern {printable(text)[:200]!r} {problem}; give one relative to the directory, "
+            f"The pattern {printable(text[:200])!r} {problem}; give one relative to the directory, "
             "such as '*.txt', 'src/**/*.py' or '**/*'"
         )
     if names[-1] == "**":
@@ -93,18 +117,56 @@ def _names(text: str) -> list[str]:
 
 
 def _problem(text: str, names: list[str]) -> str | None:
-    if text.startswith("/"):
-        return "is absolute"
-    if not names:
-        return "is empty"
-    if "\0" in text:
-        return "contains NUL"
-    if ".." in names:
-        return "leaves the directory with '..'"
-    if text.endswith("/"):
-        return "ends with '/', and only files are processed"
-    if any("**" in name and name != "**" for name in names):
-        return "uses '**' beside other characters of a name"
-    if len(names) > MAX_SEGMENTS:
-        return f"has more than {MAX_SEGMENTS} levels"
-    return None
+    """What is wrong with a pattern, the worst first."""
+    found = (says for is_so, says in _faults(text, names) if is_so)
+    return next(found, None)
+
+
+def _faults(text: str, names: list[str]) -> Iterator[tuple[bool, str]]:
+    yield len(text) > MAX_PATTERN, f"has more than {MAX_PATTERN:,} characters"
+    yield re.match(r"\w+://|file:", text) is not None, "is a URL"
+    yield re.match(r"[A-Za-z]:/", text) is not None, "begins with a drive"
+    yield text.startswith("/"), "is absolute"
+    yield not names, "is empty"
+    yield "\0" in text, "contains NUL"
+    yield ".." in names, "leaves the directory with '..'"
+    yield text.endswith("/"), "ends with '/', and only files are processed"
+    yield (
+        any("**" in name and name != "**" for name in names),
+        ("uses '**' beside other characters of a name"),
+    )
+    yield len(names) > MAX_SEGMENTS, f"has more than {MAX_SEGMENTS} levels"
+    wildcards = len(_WILDCARD.findall(text))
+    yield wildcards > MAX_WILDCARDS, f"has more than {MAX_WILDCARDS} wildcards"
+    yield (
+        any(end < 0 for name in names for _, end in _brackets(name)),
+        ("has a '[' that no ']' closes; a bracket in a name is written '[[]'"),
+    )
+    for pattern, says in _OTHER_FORMS:
+        yield re.search(pattern, text) is not None, says
+
+
+def _brackets(name: str) -> Iterator[tuple[int, int]]:
+    """Where each bracket expression of a name begins and ends; -1 where nothing closes it."""
+    start = name.find("[")
+    while start >= 0:
+        first = start + 1 + name.startswith(("!", "^"), start + 1)
+        end = name.find("]", first + 1)  # the first character in it closes nothing
+        yield start, end
+        start = name.find("[", end + 1) if end >= 0 else -1
+
+
+_NOT = "which means nothing in a glob"
+_OTHER_FORMS = (
+    (r"\A~|(?:\A|/)(?:\$\{?\w|%\w+%)", "has '~' or a variable in it, and nothing is replaced"),
+    (r"\\", f"has a backslash, {_NOT}: '/' separates directories, and '[*]' is a star itself"),
+    (r"\{[^{}]*[,.][^{}]*\}", f"has '{{a,b}}', {_NOT}: call once for each, or write '*.[ch]'"),
+    (r"\A\^|\$\Z|\.[*+]\$|\.\+|\(\?|\([^()]*\|[^()]*\)", "is a regular expression, and not a glob"),
+    (
+        r"\*\.\w+\s*[,;|\s]\s*(?:\*\*/)?\*",
+        "is a list, and one call takes one pattern: call once for each",
+    ),
+    (r"\A!.*[*?]", "begins with '!', and nothing is taken out of what a pattern finds"),
+    (r"\A\s|\s\Z|\A(['\"]).*\1\Z", "has spaces or quotes around it, which would count"),
+)
+"""What is written as elsewhere, and what to say of it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from headway.tools.listing import LINK_OUT, SPECIAL, Found
+from headway.tools.listing import LINK_OUT, PRIVATE, SPECIAL, Found
 from headway.tools.roots import DIRECTORY, NO_FOLLOW, Place, Roots, open_beneath
 
 CHUNK = 1024 * 1024
@@ -81,6 +81,7 @@ class Reader:
 
     def __init__(self, roots: Roots, root: str, notice: Callable[[Found, float], None]) -> None:
         self._roots = roots
+        self._own = roots.own_files()
         self._root = root
         self._notice = notice
         self._folder: str | None = None
@@ -112,6 +113,8 @@ class Reader:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise Skipped(SPECIAL.reason)
+            if (status.st_dev, status.st_ino) in self._own:
+                raise Skipped(PRIVATE.reason)
             return work(OpenFile(found, place, handle, status, self._notice))
         finally:
             os.close(handle)

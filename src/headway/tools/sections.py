@@ -1,12 +1,14 @@
 """What may be in `headway.toml`, section by section, and what its values must be like.
 
-`${NAME}` in a URL or a header stands for an environment variable, so that no key is in the file.
-For the same reason no complaint about such a value repeats it.
+`${NAME}` in a path, a URL or a header stands for an environment variable, so that no key is in the
+file. For the same reason no complaint about such a value repeats it. Templates are looked at as
+they are written, before that: `templates` has what is wrong with them.
 """
 
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
@@ -23,24 +25,37 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from headway.errors import SetupError
 from headway.settings import parse_duration
+from headway.tools import templates
 from headway.tools.search.endpoint import PLACE
-from headway.tools.template import FRAMING
+from headway.tools.template import FRAMING, HEADER_NAME
+from headway.tools.web.addresses import network_of
 from headway.tools.web.hosts import PORTS, name_of
 
 LONGEST = 365 * 24 * 3600.0
 """Seconds. Whoever writes more has mistaken the unit."""
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def _expanded(text: Any) -> Any:
     """`text` with the environment variables that it names."""
     if not isinstance(text, str):
         return text
-    for name in _VARIABLE.findall(text):
+    for name in VARIABLE.findall(text):
         if name not in os.environ:
             raise ValueError(f"the environment variable {name} is not set")
-    return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    return VARIABLE.sub(lambda found: os.environ[found[1]], text)
+
+
+def _checked(check: Callable[[str], None]) -> BeforeValidator:
+    """A look at a text as it is written, its environment variables aside."""
+
+    def validate(text: Any) -> Any:
+        if isinstance(text, str):
+            check(VARIABLE.sub("x", text))
+        return text
+
+    return BeforeValidator(validate)
 
 
 def _seconds(text: Any) -> Any:
@@ -56,7 +71,7 @@ def _seconds(text: Any) -> Any:
 
 
 def _header_name(text: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~\w]+", text, re.ASCII):
+    if not HEADER_NAME.fullmatch(text):
         raise ValueError("is no name of a header")
     if text.lower() in FRAMING:
         raise ValueError("is a header that belongs to the connection")
@@ -98,13 +113,36 @@ def _search_url(text: str) -> str:
     return text
 
 
+def _proxy_url(text: str) -> str:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        raise ValueError("it is no URL; write http://host:3128") from None
+    if url.scheme not in PORTS or not url.raw_host or url.raw_path not in (b"", b"/"):
+        raise ValueError("it is no http or https proxy; write http://host:3128")
+    return text
+
+
 def _journal_url(text: str) -> str:
     if not re.fullmatch(r"memory:(//)?|sqlite:///.+|(rediss?(\+\w+)?|unix)://.+", text):
         raise ValueError("it is no journal; write memory:, sqlite:///journal.db or redis://host")
     return text
 
 
+def _network(text: str) -> str:
+    network_of(text)
+    return text
+
+
+def _name_pattern(text: str) -> str:
+    if not text or "/" in text:
+        raise ValueError("is no pattern for one name; write '*.key'")
+    return text
+
+
 Secret = Annotated[str, BeforeValidator(_expanded)]
+AskedText = Annotated[Secret, _checked(templates.check_asked)]
+HitPath = Annotated[str, AfterValidator(templates.check_path)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Headers = dict[
     Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_header)]
@@ -124,7 +162,7 @@ class TableSection(Section):
     name: str
     columns: list[str] = Field(min_length=1)
     title: str
-    link: str
+    link: Annotated[str, AfterValidator(templates.check_link)]
     snippet: str | None = None
     schema_name: str | None = Field(default=None, alias="schema")
 
@@ -142,15 +180,17 @@ class ApiSection(Section):
     """`[sources.NAME]` with `kind = "api"`: an HTTP endpoint that answers with JSON."""
 
     kind: Literal["api"]
-    url: Annotated[Secret, AfterValidator(_search_url)]
+    url: Annotated[Secret, _checked(templates.check_asked_url), AfterValidator(_search_url)]
     method: Literal["GET", "POST"] = "GET"
-    params: dict[str, Secret] = {}
-    body: dict[str, Any] | list[Any] | None = None
-    hits: str = ""
-    title: str
-    link: str
-    snippet: str | None = None
-    headers: Headers = {}
+    params: dict[str, AskedText] = {}
+    body: Annotated[
+        dict[str, Any] | list[Any] | None, AfterValidator(templates.check_asked_body)
+    ] = None
+    hits: HitPath = ""
+    title: HitPath
+    link: HitPath
+    snippet: HitPath | None = None
+    headers: Annotated[Headers, AfterValidator(templates.check_fixed)] = {}
     private: bool = False
     timeout: Duration = 10.0
     largest: Count = 5 * 1024 * 1024
@@ -190,8 +230,17 @@ class FilesSection(Section):
     """`[files]`: what one call of `process_files` may do; the names are those of its `Limits`."""
 
     files: Count | None = None
+    checksum_bytes: Count | None = None
     stats_bytes: Count | None = None
     index_bytes: Count | None = None
+    hidden: bool | None = None
+    private: list[Annotated[str, AfterValidator(_name_pattern)]] | None = None
+
+
+class IndexSection(Section):
+    """`[index]`: the full-text index that `process_files` makes and `search` reads."""
+
+    index_total: Count | None = Field(default=None, alias="bytes")
 
 
 class BatchSection(Section):
@@ -209,11 +258,14 @@ SourceSection = Annotated[DatabaseSection | ApiSection, Field(discriminator="kin
 class FileSection(Section):
     """The whole file."""
 
-    roots: list[str] | None = Field(default=None, min_length=1)
-    data: str | None = None
-    journal: Annotated[str, AfterValidator(_journal_url)] | None = None
+    roots: list[Secret] | None = Field(default=None, min_length=1)
+    data: Secret | None = None
+    journal: Annotated[Secret, AfterValidator(_journal_url)] | None = None
+    deny: list[Annotated[str, AfterValidator(_network)]] = []
+    proxy: Annotated[Secret, AfterValidator(_proxy_url)] | None = None
     search: SearchSection = SearchSection()
     files: FilesSection = FilesSection()
+    index: IndexSection = IndexSection()
     batch: BatchSection = BatchSection()
     cache: CacheSection | None = None
     sources: dict[str, SourceSection] = {}
@@ -239,6 +291,7 @@ PLACES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("hosts", "*"), HostSection),
     (("search",), SearchSection),
     (("files",), FilesSection),
+    (("index",), IndexSection),
     (("batch",), BatchSection),
     (("cache",), CacheSection),
     ((), FileSection),

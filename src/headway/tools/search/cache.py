@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 MAX_ANSWERS = 5_000
 """Answers kept, some kilobytes each; over it the oldest go."""
 
-VERSION = 1
+VERSION = 2
+"""Version 1 had absolute paths."""
 
 _SCHEMA = (
     "DROP TABLE IF EXISTS answer",

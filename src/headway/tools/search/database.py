@@ -1,60 +1,47 @@
 """`database`: named tables of a database that SQLAlchemy reaches, and only read.
 
-Words are found by the database's own full text where it has one (FTS tables of SQLite,
-`to_tsvector` of PostgreSQL), and otherwise with LIKE.
+Words are found by the database's own full text where it has one (`statements`), and otherwise as
+part of the text. What goes wrong is told in words of our own: those of databases name hosts and
+users.
 """
 
+import logging
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from headway.tools.index import phrase, stop_after
+from headway.tools.index import index_trouble, stop_after
+from headway.tools.redaction import Secrets
 from headway.tools.search.sources import SNIPPET_LENGTH, Asked, Hit, Source, SourceFailed
+from headway.tools.search.statements import (
+    FIELD,
+    HAS,
+    Databank,
+    Dialect,
+    Table,
+    full_text_postgres,
+    full_text_sqlite,
+    has_folded,
+    like,
+)
+from headway.tools.words import folded
 
-READ_LENGTH = 20_000
-"""Characters of a column that are read to make a snippet."""
+__all__ = ["FIELD", "Databank", "Database", "Table"]
 
-_FIELD = re.compile(r"\{([^{}]+)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table to search."""
-
-    name: str
-    columns: tuple[str, ...]
-    """Those that are searched."""
-    title: str
-    link: str
-    """A text with the names of columns in braces: `https://wiki.example.com/{slug}`."""
-    snippet: str | None = None
-    schema: str | None = None
-
-    @property
-    def link_columns(self) -> list[str]:
-        """The columns in the link."""
-        return _FIELD.findall(self.link)
-
-
-@dataclass(frozen=True, slots=True)
-class Databank:
-    """A database and its tables."""
-
-    url: str
-    tables: tuple[Table, ...]
-    seconds: float = 10.0
-
+logger = logging.getLogger(__name__)
 
 Row = sa.Row[Any]
+
+PASSED_OVER = ("22", "54")
+"""Classes of SQLSTATE for one row that full text cannot take: unreadable, or too much."""
 
 
 class Database(Source):
@@ -65,6 +52,8 @@ class Database(Source):
         self._tables = databank.tables
         self._seconds = databank.seconds
         self._url = sa.make_url(databank.url)
+        password = self._url.password
+        self._secrets = Secrets([str(password)] if password else [])
         options: dict[str, Any] = {}
         if self._url.get_backend_name() == "sqlite" and self._url.database:
             options["creator"] = partial(_open_sqlite, self._url.database, databank.seconds)
@@ -81,12 +70,13 @@ class Database(Source):
         hits: list[Hit] = []
         try:
             with self._reading() as connection:
+                dialect = _dialect(connection)
                 for table in self._tables:
-                    statement = self._statement(connection, table, asked)
-                    rows = connection.execute(statement).fetchmany(asked.limit)
+                    rows = self._rows(connection, dialect, table, asked)
                     hits += [_hit(table, row, asked.terms) for row in rows]
         except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-            raise SourceFailed(f"the database refused: {_cause(error)}") from error
+            logger.warning("the source %r: %s", self.name, self._secrets.mask(_words_of(error)))
+            raise SourceFailed(f"the database cannot be searched: {reason_of(error)}") from error
         return hits[: asked.limit]
 
     @contextmanager
@@ -109,91 +99,77 @@ class Database(Source):
                     pass  # nothing but SELECT is ever sent
             yield connection
 
-    def _statement(
-        self, connection: sa.Connection, table: Table, asked: Asked
-    ) -> sa.Select[tuple[Any, ...]]:
-        match self._engine.dialect.name:
-            case "sqlite" if _is_full_text(connection, table.name):
-                return full_text_sqlite(table, asked)
+    def _rows(
+        self, connection: sa.Connection, dialect: Dialect, table: Table, asked: Asked
+    ) -> Sequence[Row]:
+        """The rows of a table: by full text, or where one of them is more than that can take, as
+        part of the text.
+        """
+        by_parts = like(table, asked, dialect)
+        match dialect.name:
+            case "sqlite":
+                made = _full_text(connection, table.name)
+                words = full_text_sqlite(table, asked, dialect, made) if made else by_parts
+                return connection.execute(words).fetchmany(asked.limit)
             case "postgresql":
-                return full_text_postgres(table, asked)
+                try:
+                    with connection.begin_nested():
+                        words = full_text_postgres(table, asked, dialect)
+                        return connection.execute(words).fetchmany(asked.limit)
+                except DBAPIError as error:
+                    if _state(error)[:2] not in PASSED_OVER:
+                        raise
             case _:
-                return like(table, asked)
+                pass
+        return connection.execute(by_parts).fetchmany(asked.limit)
 
 
-def like(table: Table, asked: Asked) -> sa.Select[tuple[Any, ...]]:
-    """Rows that have each term in some column, wherever LIKE finds it."""
-    found = [
-        sa.or_(*(_text(column).icontains(term, autoescape=True) for column in table.columns))
-        for term in asked.terms
-    ]
-    in_title = sa.or_(
-        *(_text(table.title).icontains(term, autoescape=True) for term in asked.terms)
-    )
-    return _select(table).where(*found).order_by(sa.case((in_title, 0), else_=1)).limit(asked.limit)
-
-
-def full_text_sqlite(table: Table, asked: Asked) -> sa.Select[tuple[Any, ...]]:
-    """Rows of an FTS5 table, by its own rank."""
-    words = [phrase(term) for term in asked.terms if any(map(str.isalnum, term))]
-    columns = " ".join(map(phrase, table.columns))
-    expression = f"{{{columns}}} : ({' AND '.join(words)})"
-    matching = _column(table.name).op("MATCH")(expression) if words else sa.false()
-    return _select(table).where(matching).order_by(sa.literal_column("rank")).limit(asked.limit)
-
-
-def full_text_postgres(table: Table, asked: Asked) -> sa.Select[tuple[Any, ...]]:
-    """Rows by PostgreSQL's own rank; its reading of a query takes any text."""
-    text = sa.func.concat_ws(" ", *map(_text, table.columns))
-    vector = sa.func.to_tsvector(text)
-    words = sa.func.websearch_to_tsquery(" ".join(f'"{term}"' for term in asked.terms))
-    rank = sa.func.ts_rank(vector, words)
-    matching = vector.op("@@")(words)
-    return _select(table).where(matching).order_by(rank.desc()).limit(asked.limit)
-
-
-def _select(table: Table) -> sa.Select[tuple[Any, ...]]:
-    wanted = [table.title, table.snippet or table.columns[-1], *table.link_columns]
-    shortened = [
-        sa.func.substr(_text(name), 1, READ_LENGTH).label(f"c{place}")
-        for place, name in enumerate(wanted)
-    ]
-    schema = None if table.schema is None else sa.quoted_name(table.schema, quote=True)
-    named = sa.table(sa.quoted_name(table.name, quote=True), schema=schema)
-    return sa.select(*shortened).select_from(named)
-
-
-def _column(name: str) -> sa.ColumnClause[Any]:
-    return sa.column(sa.quoted_name(name, quote=True))
-
-
-def _text(name: str) -> sa.Cast[str]:
-    return sa.cast(_column(name), sa.Text)
+def _dialect(connection: sa.Connection) -> Dialect:
+    """What the database is, and what it can do for comparing texts."""
+    name = connection.dialect.name
+    if name != "postgresql":
+        return Dialect("mysql" if name == "mariadb" else name)
+    encoding = connection.execute(sa.text("SHOW server_encoding")).scalar()
+    version: Any = (connection.dialect.server_version_info or (0,))[0]
+    return Dialect(name, normalizes=encoding == "UTF8" and int(version) >= 13)
 
 
 def _hit(table: Table, row: Row, terms: Iterable[str]) -> Hit:
-    title, snippet, *links = ("" if value is None else str(value) for value in row)
+    title, snippet, *links = map(_as_text, row)
     values = dict(zip(table.link_columns, links, strict=True))
     # In a URL a value is a part of the path; elsewhere it stands as it is.
-    encode: Callable[[str], str] = partial(quote, safe="") if "://" in table.link else str
-    link = _FIELD.sub(lambda found: encode(values[found[1]]), table.link)
+    encode: Callable[[str], str] = _quoted if "://" in table.link else str
+    link = FIELD.sub(lambda found: encode(values[found[1]]), table.link)
     return Hit(title or link, link, excerpt(snippet, terms))
+
+
+def _as_text(value: object) -> str:
+    """A value of a column as text, whatever a driver makes of it."""
+    if isinstance(value, bytes | bytearray):
+        return value.decode(errors="replace")
+    return "" if value is None else str(value)
+
+
+def _quoted(value: str) -> str:
+    return quote(value, safe="", errors="replace")
 
 
 def excerpt(text: str, terms: Iterable[str]) -> str:
     """The text around the first term in it."""
-    folded = text.casefold()
-    places = [place for term in terms if (place := folded.find(term.casefold())) >= 0]
+    plain = folded(text)
+    places = [place for term in terms if (place := plain.find(folded(term))) >= 0]
     start = max(0, min(places, default=0) - SNIPPET_LENGTH // 4)
     return ("…" if start else "") + text[start : start + SNIPPET_LENGTH - 2]
 
 
-def _is_full_text(connection: sa.Connection, name: str) -> bool:
+def _full_text(connection: sa.Connection, name: str) -> str | None:
+    """How an FTS5 table of SQLite was made; None for another one."""
     made = connection.execute(
         sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name"),
         {"name": name},
     ).scalar()
-    return re.search(r"\bUSING\s+fts5\b", str(made or ""), re.IGNORECASE) is not None
+    text = str(made or "")
+    return text if re.search(r"\bUSING\s+fts5\b", text, re.IGNORECASE) else None
 
 
 def _mysql_limit(connection: sa.Connection, seconds: float) -> str:
@@ -210,11 +186,68 @@ def _open_sqlite(file: str, seconds: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(file)}?mode=ro", uri=True, timeout=seconds, check_same_thread=False
     )
+    # One row that is no UTF-8 must not make the whole table unreadable.
+    connection.text_factory = _as_text
+    connection.create_function(HAS, 2, has_folded, deterministic=True)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
-def _cause(error: BaseException) -> str:
-    """The database's own words on one line, without the statement and its values."""
+_REACH = "it cannot be reached"
+_LOGIN = "it refuses the user or the password of the configuration"
+_NO_DATABASE = "there is no such database"
+_NO_TABLE = "a table or a column of the configuration is not there"
+_DENIED = "the user of the configuration may not read it"
+_LATE = "it took too long"
+_FULL = "it takes no more connections"
+
+_STATES = {
+    "08": _REACH, "57P": _REACH, "28": _LOGIN, "3D": _NO_DATABASE, "3F": _NO_TABLE,
+    "42P01": _NO_TABLE, "42703": _NO_TABLE, "42501": _DENIED, "57014": _LATE, "55P03": _LATE,
+    "53": _FULL,
+}  # fmt: skip
+"""By the beginning of what PostgreSQL says (SQLSTATE)."""
+
+_NUMBERS = {
+    2002: _REACH, 2003: _REACH, 2005: _REACH, 2006: _REACH, 2013: _REACH, 1045: _LOGIN,
+    1698: _LOGIN, 1044: _DENIED, 1142: _DENIED, 1143: _DENIED, 1049: _NO_DATABASE,
+    1146: _NO_TABLE, 1054: _NO_TABLE, 1969: _LATE, 3024: _LATE, 1205: _LATE, 1040: _FULL,
+}  # fmt: skip
+"""By the number that MySQL and MariaDB say."""
+
+_SAID = (
+    ('database "?[^ ]*"? does not exist|unknown database', _NO_DATABASE),
+    ('authentication|password|role "?[^ ]*"? does not exist', _LOGIN),
+    ("timeout|timed out", _LATE),
+    ("refused|resolve|connect|server closed|unreachable|no such host", _REACH),
+)
+"""By a word in it, where a driver says neither."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a database refused, without its own words: these name hosts, users and statements."""
     original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split())[:200]
+    if isinstance(original, sqlite3.Error | OSError):
+        return index_trouble(original)
+    state = _state(error)
+    for begins, says in _STATES.items():
+        if state.startswith(begins):
+            return says
+    number: Any = next(iter(getattr(original, "args", ())), None)
+    if number in _NUMBERS:
+        return _NUMBERS[number]
+    words = str(original).lower()
+    found = (says for pattern, says in _SAID if re.search(pattern, words))
+    return next(found, "for a reason that is in the server's log")
+
+
+def _state(error: BaseException) -> str:
+    """The SQLSTATE of an error, where it has one."""
+    original = getattr(error, "orig", None) or error
+    return str(getattr(original, "sqlstate", None) or "")
+
+
+def _words_of(error: BaseException) -> str:
+    """The database's own words on one line, without the statement and its values; for the log."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split())[:500]

@@ -1,6 +1,7 @@
 """`api`: an HTTP endpoint that searches and answers with JSON."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,20 @@ from urllib.parse import quote, urlencode
 
 import httpx2
 
+from headway.tools.redaction import Secrets
 from headway.tools.search.sources import Asked, Hit, Source, SourceFailed
 from headway.tools.timing import Clock
-from headway.tools.web.fetching import Ask, Fetcher, FetchFailed
-from headway.tools.web.hosts import PORTS, Host, Hosts, Resolver, host_of
+from headway.tools.web.charsets import decode
+from headway.tools.web.fetching import Answer, Ask, Fetcher, FetchFailed
+from headway.tools.web.hosts import PORTS, Egress, Forbidden, Host, Hosts, Resolver, host_of
+
+logger = logging.getLogger(__name__)
+
+READ_LENGTH = 20_000
+"""Characters of a title, a link or a snippet that are looked at; fewer are shown."""
+
+LONGEST_NUMBER = 1000
+"""Digits. One number of more must not spoil an answer; nobody counts with it here."""
 
 PLACE = re.compile(r"\{(query|limit)\}")
 
@@ -43,11 +54,15 @@ class Endpoint:
     largest: int = 5 * 1024 * 1024
 
     @property
-    def hosts(self) -> Hosts:
-        """The one host that is asked, also after a redirect; http may lead to https."""
+    def host(self) -> str:
+        """The name of the one host that is asked, also after a redirect."""
+        return host_of(httpx2.URL(PLACE.sub("1", self.url)))
+
+    def hosts(self, egress: Egress) -> Hosts:
+        """That host as the only one that may be asked; http may lead to https."""
         url = httpx2.URL(PLACE.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
-        return Hosts({host_of(url): Host(ports=ports, private=self.private)})
+        return Hosts({host_of(url): Host(ports=ports, private=self.private)}, egress)
 
     def ask(self, query: str, limit: int) -> Ask:
         """The request for a query."""
@@ -71,11 +86,18 @@ class Api(Source):
     """A search endpoint on the web."""
 
     def __init__(
-        self, name: str, endpoint: Endpoint, clock: Clock, resolver: Resolver | None = None
+        self,
+        name: str,
+        endpoint: Endpoint,
+        clock: Clock,
+        resolver: Resolver | None = None,
+        egress: Egress | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         super().__init__(name)
         self._endpoint = endpoint
-        self._hosts = endpoint.hosts
+        self._hosts = endpoint.hosts(egress or Egress())
+        self._secrets = (secrets or Secrets()) | Secrets.of_headers(endpoint.headers)
         self._clock = clock
         self._resolver = resolver
 
@@ -93,16 +115,26 @@ class Api(Source):
             async with fetcher:
                 answer = await fetcher.fetch(endpoint.ask(asked.query, asked.limit))
         except FetchFailed as failed:
-            raise SourceFailed(str(failed)) from failed
+            logger.warning("the source %r: %s", self.name, self._secrets.mask(str(failed)))
+            raise SourceFailed(self._told(failed)) from failed
         if not 200 <= answer.status < 300:
             raise SourceFailed(f"it answered with status {answer.status}")
-        return self._read(answer.body)[: asked.limit]
+        return self._read(answer)[: asked.limit]
 
-    def _read(self, body: bytes) -> list[Hit]:
+    def _told(self, failed: FetchFailed) -> str:
+        """Why there is no answer, without names of hosts: these are the operator's."""
+        if isinstance(failed.__cause__, Forbidden):
+            return "it leads to where it is not allowed to, or to no http or https URL"
+        return self._secrets.mask(str(failed)).replace(repr(self._endpoint.host), "its host")
+
+    def _read(self, answer: Answer) -> list[Hit]:
+        text, problem = decode(answer.body, answer.headers.get("content-type"))
         try:
-            found = at(json.loads(body), self._endpoint.hits)
+            found = at(json.loads(text, parse_int=_whole), self._endpoint.hits)
         except (ValueError, RecursionError) as error:
-            raise SourceFailed("its answer is no JSON") from error
+            raise SourceFailed(
+                f"its answer is no JSON{f': {problem}' if problem else ''}"
+            ) from error
         if not isinstance(found, list):
             raise SourceFailed(f"its answer has no list at {self._endpoint.hits or 'its top'!r}")
         listed = cast("list[object]", found)
@@ -112,9 +144,11 @@ class Api(Source):
         return hits
 
     def _hit(self, found: object) -> Hit | None:
-        link = _text(at(found, self._endpoint.link))
-        title = _text(at(found, self._endpoint.title))
-        snippet = _text(at(found, self._endpoint.snippet)) if self._endpoint.snippet else ""
+        paths = (self._endpoint.link, self._endpoint.title, self._endpoint.snippet)
+        link, title, snippet = (
+            self._secrets.mask(_text(at(found, path))[:READ_LENGTH]) if path else ""
+            for path in paths
+        )
         return Hit(title or link, link, snippet) if link else None
 
 
@@ -127,7 +161,7 @@ def filled(template: object, values: Mapping[str, str | int]) -> object:
         return PLACE.sub(lambda place: str(values[place[1]]), template)
     if isinstance(template, dict):
         pairs = cast("dict[str, object]", template).items()
-        return {key: filled(value, values) for key, value in pairs}
+        return {str(filled(key, values)): filled(value, values) for key, value in pairs}
     if isinstance(template, list):
         return [filled(value, values) for value in cast("list[object]", template)]
     return template
@@ -145,6 +179,11 @@ def at(value: object, path: str) -> object:
         else:
             return None
     return value
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number, or its digits where Python would refuse to read so many."""
+    return int(digits) if len(digits) <= LONGEST_NUMBER else digits
 
 
 def _text(value: object) -> str:

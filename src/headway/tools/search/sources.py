@@ -4,10 +4,12 @@ A source answers with hits, best first, or raises `SourceFailed` with a sentence
 How long it may take in all, and what becomes of it when it does not answer, is `search`'s.
 """
 
+import logging
 import re
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -15,18 +17,30 @@ from typing import NamedTuple, TypeVar
 import anyio
 import anyio.to_thread
 
-from headway.tools import index
+from headway.tools import index, lookup
 from headway.tools.roots import Roots, printable
+from headway.tools.words import terms_in
+
+logger = logging.getLogger(__name__)
+
+UPDATING = 5.0
+"""Seconds that a search takes to bring an index up to date."""
+
+FORGETTING = 1.0
+"""Seconds that a search takes to forget files that are gone."""
 
 MAX_TERMS = 32
 """Words and phrases of a query; what comes after them is left out."""
 
 TITLE_LENGTH = 300
 SNIPPET_LENGTH = 500
-LINK_LENGTH = 2000
+LINK_LENGTH = 1500
+"""A hundred hits of the longest are a part that a client takes, whatever their characters."""
 
 THREADS = 4
 """Calls of one source at once in threads. A hung one keeps its place, the next ones are late."""
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 T = TypeVar("T")
 
@@ -63,7 +77,7 @@ class Hit(NamedTuple):
         """Bounded, and valid Unicode on lines of its own, whatever a source made of it."""
         return Hit(
             _line(self.title, TITLE_LENGTH),
-            printable(self.link)[:LINK_LENGTH],
+            _CONTROLS.sub("", printable(self.link[: LINK_LENGTH * 2]))[:LINK_LENGTH],
             _line(self.snippet, SNIPPET_LENGTH),
             self.origin,
             self.age,
@@ -98,6 +112,7 @@ class Documents(Source):
         self._roots = roots
         self._file = file
         self._seconds = seconds
+        self._looked_at = 0
 
     async def search(self, asked: Asked) -> list[Hit]:
         """The files below the roots that have the words, or where none has all, any of them."""
@@ -105,27 +120,60 @@ class Documents(Source):
 
     def _search(self, asked: Asked) -> list[Hit]:
         try:
-            with index.Search(self._file, self._is_allowed, seconds=self._seconds) as documents:
+            if self._file.exists():
+                self._bring_up_to_date()
+            with lookup.Search(self._file, self._is_allowed, seconds=self._seconds) as documents:
                 found = documents.find(asked.terms, asked.limit)
-        except index.NotIndexed as error:
+                self._looked_at = documents.look_after(self._looked_at, self._may_stay)
+            self._forget(documents.gone)
+        except lookup.NotIndexed as error:
             raise SourceFailed(
                 "nothing has been indexed yet; call process_files with operation='index'"
             ) from error
+        except lookup.Outdated as error:
+            raise SourceFailed(
+                "the index was made by an earlier version, which cannot find words of languages "
+                "that put no spaces between them; process_files with operation='index' brings it "
+                "up to date"
+            ) from error
         except (sqlite3.Error, OSError) as error:
-            raise SourceFailed(f"the full-text index cannot be used ({error})") from error
-        return [Hit(match.title or match.path, match.path, match.snippet) for match in found]
+            logger.warning("the full-text index cannot be used: %s", error)
+            reason = index.index_trouble(error)
+            raise SourceFailed(f"the full-text index cannot be used ({reason})") from error
+        return [self._hit(match) for match in found]
+
+    def _hit(self, match: lookup.Match) -> Hit:
+        place = self._roots.locate(match.path)
+        shown = "" if place is None else self._roots.shown(place)
+        return Hit(match.title or shown, shown, match.snippet)
+
+    def _bring_up_to_date(self) -> None:
+        """Split the texts of an index in which they are whole, if that can be done in the time."""
+        with lookup.Search(self._file, self._is_allowed, seconds=self._seconds) as documents:
+            is_whole = documents.version == index.WHOLE
+        if is_whole:
+            with suppress(sqlite3.Error):
+                index.TextIndex(self._file, seconds=UPDATING).close()
+
+    def _forget(self, gone: list[str]) -> None:
+        """Take out of the index what is not there any more; if it is busy, another time."""
+        if gone:
+            with suppress(sqlite3.Error):
+                index.forget(self._file, gone, seconds=FORGETTING)
 
     def _is_allowed(self, path: str) -> bool:
         return self._roots.locate(path) is not None
 
+    def _may_stay(self, path: str) -> bool:
+        """Whether a file may be in the index; one outside of the roots may be another server's."""
+        return self._is_allowed(path) or not self._roots.has(path)
+
 
 def terms_of(query: str) -> tuple[str, ...]:
     """Words and quoted phrases; a quote that nothing closes is not there."""
-    pairs: list[tuple[str, str]] = re.findall(r'"([^"]*)"|([^\s"]+)', query.replace("\0", " "))
-    terms = (" ".join((phrase or word).split()) for phrase, word in pairs)
-    return tuple(dict.fromkeys(term for term in terms if term))[:MAX_TERMS]
+    return terms_in(query, MAX_TERMS)
 
 
 def _line(text: str, length: int) -> str:
-    line = " ".join(printable(text[: length * 4]).split())
+    line = " ".join(_CONTROLS.sub(" ", printable(text[: length * 4])).split())
     return line if len(line) <= length else f"{line[: length - 1]}…"

@@ -7,6 +7,8 @@ what there is. A source that fails or hangs is reported and spoils nothing.
 import asyncio
 import contextlib
 import logging
+import re
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,6 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from headway import log, part, report
+from headway.tools.redaction import Secrets
 from headway.tools.roots import printable
 from headway.tools.search.cache import Cache
 from headway.tools.search.fusion import Merged, fuse
@@ -35,11 +38,12 @@ Query = Annotated[
     Field(
         min_length=1,
         max_length=QUERY_LENGTH,
-        description='Words to find, all of them; "words in quotes" are one phrase.',
+        description='Words to find, all of them; "words in quotes" are one phrase. There are no '
+        "operators: no AND, OR, NOT, no - or + before a word, no wildcards, no field:word.",
     ),
 ]
 Names = Annotated[
-    list[str] | None,
+    list[Annotated[str, Field(max_length=100)]] | None,
     Field(description="Which sources to ask; all of them when left out.", max_length=100),
 ]
 Limit = Annotated[int, Field(ge=1, le=100, description="How many hits, at most.")]
@@ -75,6 +79,9 @@ class SearchResult(BaseModel):
     hits: list[FoundHit]
     complete: bool = Field(description="Whether every source that was asked has answered")
     sources: list[SourceReport]
+    notes: list[str] = Field(
+        default=[], description="What in the query looks like an operator and was taken as a word"
+    )
 
 
 class Answered(NamedTuple):
@@ -95,7 +102,9 @@ class SearchTool:
         *,
         deadline: float = DEADLINE,
         clock: Clock | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
+        self._secrets = secrets or Secrets()
         self._sources = {source.name: source for source in sources}
         self._caches = [source for source in sources if isinstance(source, Cache)]
         self._deadline = deadline
@@ -152,8 +161,10 @@ class SearchTool:
             hits = [hit.tidy() for hit in await source.search(asked)][: asked.limit]
         except SourceFailed as failed:
             reason = str(failed)
-        except Exception:  # a source's library may raise anything; the others go on
-            logger.exception("the source %r raised", source.name)
+        except Exception:  # noqa: BLE001 - a source's library may raise anything; the others go on
+            # Not with `exception`: what a library says may have a key in it.
+            told = self._secrets.mask(traceback.format_exc())
+            logger.error("the source %r raised: %s", source.name, told)
             reason = "it failed for a reason that is in the server's log"
         return Answered(source, hits, self._clock.now() - begin, reason)
 
@@ -174,13 +185,20 @@ class SearchTool:
         name, seconds = newest.source.name, round(newest.seconds, 3)
         if newest.reason is None:
             hits = [_shown(hit) for hit in newest.hits]
-            part({"source": name, "hits": hits, "seconds": seconds})
+            self._say(name, {"source": name, "hits": hits, "seconds": seconds})
             said = f"{name}: {len(hits)} hits"
         else:
             part({"source": name, "error": newest.reason, "seconds": seconds})
             log(f"{name} failed: {newest.reason}", "warning")
             said = f"{name} failed"
         report(len(answers), total, said)
+
+    def _say(self, name: str, said: dict[str, object]) -> None:
+        """A part; one that the server takes for too large must not end the search."""
+        try:
+            part(said)
+        except ValueError as error:
+            log(f"{name}: its hits are in the result only ({error})"[:300], "warning")
 
     def _result(self, asked: Asked, sources: list[Source], answers: list[Answered]) -> SearchResult:
         reports = {answer.source.name: _report(answer) for answer in answers}
@@ -196,7 +214,28 @@ class SearchTool:
             hits=[_found(one) for one in fuse(_rankings(answers), asked.limit)],
             complete=all(each.status == "complete" for each in reports.values()),
             sources=[reports[source.name] for source in sources],
+            notes=operators_in(asked.query),
         )
+
+
+_OPERATORS = (
+    (
+        r"(?<!\S)(?:AND|OR|NOT|NEAR(?:/\d+)?)(?!\S)",
+        "is a word like others; all words are looked for anyway",
+    ),
+    (r"(?<!\S)[-+][^\W\d]\w*", "takes nothing out and demands nothing; it is a word"),
+    (r"(?<!\S)\w+\*(?!\S)", "is no wildcard; write the whole word"),
+    (r"(?<!\S)[a-z]{2,20}:[^\W\d][^\s/]*", "names no field; both are words"),
+    (r"(?<!\S)/\S+/(?!\S)", "is no regular expression; it is a word"),
+)
+"""What means something to other search engines, and what it is here."""
+
+
+def operators_in(query: str) -> list[str]:
+    """What in a query looks like an operator, and what is made of it."""
+    bare = re.sub(r'"[^"]*"', " ", query)
+    found = ((each[0], says) for pattern, says in _OPERATORS for each in re.finditer(pattern, bare))
+    return [f"{printable(text[:60])!r} {says}" for text, says in dict(found).items()][:5]
 
 
 def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:

@@ -96,6 +96,10 @@ class Fetcher:
             raise FetchFailed(f"it is no URL ({error})") from error
         except (httpx2.LocalProtocolError, UnicodeError) as error:
             raise FetchFailed(f"it cannot be sent ({error})") from error
+        except httpx2.ProxyError as error:
+            reason = printable(str(error))[:200]
+            again = not reason.startswith("4")  # its status, where it has answered
+            raise FetchFailed(f"the proxy: {reason}", transient=again) from error
         except httpx2.TransportError as error:
             reason = printable(str(error))[:200] or type(error).__name__
             raise FetchFailed(f"the connection failed: {reason}", transient=True) from error

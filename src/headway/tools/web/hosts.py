@@ -3,17 +3,25 @@
 A name is resolved here, every address it has is checked, and the connection is made to a
 checked address, so that a name that answers differently a moment later gains nothing. What is
 sent, and what TLS verifies, is still the name.
+
+Where the operator names a proxy, that one resolves names and connects, and its own rules take the
+place of these checks. The proxies of the environment (`HTTPS_PROXY` and its like) are never used:
+they are set for other programs, and would connect where nobody looked.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import ip_address, ip_network
 
 import httpx2
+
+from headway.tools.web.addresses import Network, is_in, is_public
+
+__all__ = ["CheckedTransport", "Egress", "Forbidden", "Host", "Hosts", "Resolver", "is_public"]
 
 CONNECT_SECONDS = 10
 """For each address of a name."""
@@ -44,17 +52,36 @@ class Host:
     """Whether POST and PATCH are repeated like requests that change nothing twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """How requests leave this machine, whichever host they are for."""
+
+    deny: tuple[Network, ...] = ()
+    """Networks that are never connected to, also where a host may be private."""
+    proxy: str | None = None
+    """The URL of a proxy that all requests go through but those to this machine itself."""
+
+    def takes(self, name: str) -> bool:
+        """Whether the proxy connects to a host, and not we."""
+        return self.proxy is not None and not is_here(name)
+
+
 class Hosts:
     """The hosts by name; `*.example.com` stands for every name below."""
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, Host], egress: Egress | None = None) -> None:
         self._hosts = {name_of(name): host for name, host in hosts.items()}
+        self.egress = egress or Egress()
 
     def __str__(self) -> str:
         return ", ".join(sorted(self._hosts)) or "none"
 
     def __bool__(self) -> bool:
         return bool(self._hosts)
+
+    def values(self) -> Iterable[Host]:
+        """All of them, without their names."""
+        return self._hosts.values()
 
     def find(self, name: str) -> Host | None:
         """What was said of a host."""
@@ -105,29 +132,23 @@ def name_of(host: str) -> str:
     return wildcard + host_of(httpx2.URL(f"http://{name.removeprefix(wildcard)}"))
 
 
-def is_public(text: str) -> bool:
-    """Whether an address is everybody's, also when it is one of IPv4 inside one of IPv6."""
-    address = ipaddress.ip_address(text)
-    if address in _CLOUD:
+def is_here(name: str) -> bool:
+    """Whether a host is this machine by its very name, which a proxy would take for its own."""
+    name = name_of(name)
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return is_address(name) and is_in(name, LOOPBACK)
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is named by an address."""
+    try:
+        return bool(ip_address(name.partition("%")[0]))
+    except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is not None:
-            return is_public(str(inner))
-        if address not in _GLOBAL_UNICAST:
-            return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not address.is_private
-    )
 
 
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-
-_CLOUD = {ipaddress.ip_address("168.63.129.16")}
-"""What a cloud answers its machines at although the address is public (here Azure's)."""
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 async def resolve(name: str, port: int) -> list[str]:
@@ -146,6 +167,7 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, hosts: Hosts, resolver: Resolver = resolve, connections: int = 64) -> None:
         self._hosts = hosts
+        self._egress = hosts.egress
         self._resolve = resolver
         self._limits = httpx2.Limits(max_connections=connections)
         # One for each name: what TLS verified for one name must not carry requests to another
@@ -153,13 +175,19 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         self._transports: dict[tuple[str, str], httpx2.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request to the first address that takes the connection.
+        """Send a request to the first address that takes the connection, or to the proxy.
 
         Raises:
             Forbidden: The host or one of its addresses is not allowed.
+            httpx2.ProxyError: The proxy cannot be reached, or refuses.
             httpx2.TransportError: No address takes the connection, or it breaks.
         """
         host = self._hosts.allow(request.url)
+        name = host_of(request.url)
+        if self._egress.takes(name):
+            if is_address(name):
+                self._check(name, host, [name])
+            return await self._forward(request)
         addresses = await self._addresses(request.url, host)
         problem: httpx2.TransportError = httpx2.ConnectError("the name has no address")
         for address in addresses:
@@ -180,10 +208,32 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
             addresses = await self._resolve(name, url.port or PORTS[url.scheme])
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"the name {name!r} cannot be resolved") from error
-        if not host.private and not all(map(is_public, addresses)):
-            # One is enough: the name's owner chooses which of them answers.
-            raise Forbidden(f"{name!r} is at a private address, which is not allowed")
+        self._check(name, host, addresses)
         return addresses
+
+    def _check(self, name: str, host: Host, addresses: Sequence[str]) -> None:
+        """Refuse a name if one of its addresses is: its owner chooses which of them answers.
+
+        Raises:
+            Forbidden: One is.
+        """
+        if not host.private and not all(map(is_public, addresses)):
+            raise Forbidden(f"{name!r} is at a private address, which is not allowed")
+        if any(is_in(address, self._egress.deny) for address in addresses):
+            raise Forbidden(f"{name!r} is at an address that is denied")
+
+    async def _forward(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request through the proxy."""
+        timeout = {"connect": CONNECT_SECONDS, **request.extensions.get("timeout", {})}
+        request.extensions = {**request.extensions, "timeout": timeout}
+        try:
+            return await self._transport("proxy", "").handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            # What the proxy cannot reach it says itself, in an answer or in that to CONNECT. TLS is
+            # spoken with the host behind it, so that what fails there is not the proxy's.
+            if "ssl" in str(error).lower():
+                raise
+            raise httpx2.ProxyError("it cannot be reached") from error
 
     async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
         name = host_of(request.url)
@@ -201,9 +251,11 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
     def _transport(self, scheme: str, name: str) -> httpx2.AsyncHTTPTransport:
         key = (scheme, name)
         if key not in self._transports:
-            # Without the environment: a proxy would connect where nobody looked.
             self._transports[key] = httpx2.AsyncHTTPTransport(
-                verify=tls(), trust_env=False, limits=self._limits
+                verify=tls(),
+                trust_env=False,
+                limits=self._limits,
+                proxy=self._egress.proxy if scheme == "proxy" else None,
             )
         return self._transports[key]
 
