@@ -25,12 +25,11 @@ from headway import handles, levels, prompts, resources, tasks
 from headway.api import Headway
 from headway.clock import Clock
 from headway.engine import DEFAULT_QUEUE, Engine, ToolOptions, finish, give_back, leave_shields
-from headway.errors import ProtocolError, SetupError
+from headway.errors import SetupError
 from headway.journal import Journal, open_journal
 from headway.log_limits import SAY_WHAT_CLIENTS_DO, limit_lines
 from headway.metrics import Metrics
 from headway.probes import Probes
-from headway.protocol.headers import check_lines
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.settings import Settings
 from headway.transport.bridge import Bridge
@@ -161,7 +160,7 @@ class HeadwayApp:
         self.metrics = Metrics(self.engine, self._sessions, self.transport)
         """What it does, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host)
-        self._edge = Edge(settings, path)
+        self._edge = Edge(settings, path, self.transport.refuse)
         self._app = served.build(path, self.transport)
         self._app.router.lifespan_context = lambda _app: self.lifespan()
         # Without middleware the router has nothing to add to our own endpoint.
@@ -181,17 +180,12 @@ class HeadwayApp:
         if not self._is_running:
             await self._start_by_itself()
         scope = self._edge.read_as_endpoint(scope)
-        if self._edge.has_nothing_to_add(scope):
+        if self._edge.is_plain(scope):
             await self._route(scope, receive, send)
         else:
             await self._edge.serve(self._route, scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            check_lines(scope["headers"])
-        except ProtocolError as error:
-            await self.transport.refuse(send, error)
-            return
         if scope["path"] in self._probes and not self._has_own(scope["path"]):
             is_ready = self._is_running and not self._is_leaving
             probe = self._probes[scope["path"]]
