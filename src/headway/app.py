@@ -20,7 +20,6 @@ from headway.life import Life, Lives, Phase
 from headway.log_limits import SAY_WHAT_CLIENTS_DO, limit_lines
 from headway.metrics import Metrics
 from headway.probes import Probes
-from headway.protocol.headers import check_lines
 from headway.served import Served
 from headway.settings import Retention, Settings
 from headway.tally import Tally
@@ -82,7 +81,7 @@ class HeadwayApp(Starlette):
         self.metrics = Metrics(lambda: self.life)
         """What it does, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
-        self._edge = Edge(settings, path)
+        self._edge = Edge(settings, path, self._refuse)
         limit_lines(*SAY_WHAT_CLIENTS_DO)
         self._is_guarded = is_guarded(self, path)
 
@@ -139,17 +138,15 @@ class HeadwayApp(Starlette):
         if life.phase is not Phase.RUNNING and scope.get("http_version", "").startswith("1"):
             send = _closing(send)
         scope = self._edge.read_as_endpoint(scope)
-        if self._edge.has_nothing_to_add(scope):
+        if self._edge.is_plain(scope):
             await self._route(life, scope, receive, send)
         else:
             await self._edge.serve(partial(self._route, life), scope, receive, send)
 
+    async def _refuse(self, send: Send, error: ProtocolError) -> None:
+        await self.life.transport.refuse(send, error)
+
     async def _route(self, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            check_lines(scope["headers"])
-        except ProtocolError as error:
-            await life.transport.refuse(send, error)
-            return
         path = _path_here(scope)
         if path in self._probes and not self._has_own(path):
             probe = self._probes[path](Request(scope), life.takes_calls)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from headway.cli.doorkeeper import LATER, Doorkeeper, refusal
 from headway.cli.framing import (
     BadTarget,
+    Trailers,
     chunk_overhead,
     head_without_upgrade,
     origin_form,
@@ -35,7 +36,7 @@ _HEAD, _BODY, _NOTHING = "head", "body", ""
 
 _TOO_LARGE: Final = "431 Request Header Fields Too Large"
 _CODING: Final = b"transfer-encoding"
-_AROUND: Final = len(": \r\n")
+_VERSIONS: Final = ("1.1", "1.0")
 
 
 def protocol(doorkeeper: Doorkeeper) -> Callable[..., asyncio.Protocol]:
@@ -58,7 +59,7 @@ class Connection(HttpToolsProtocol):
         self._body_size = 0  # of the body that is arriving
         self._part_size = 0  # of its chunk, as HTTP has chunks
         self._overhead = 0  # what comes with it, but for what its chunks need; at least
-        self._trailers = 0
+        self._trailers = Trailers()
         self._has_offer = False  # the head that was read offers another protocol
         self._arrival: Arrival | None = None  # of a head that takes more than one read
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
@@ -156,6 +157,11 @@ class Connection(HttpToolsProtocol):
             self._arrival = self._doorkeeper.arrivals.begin(self._give_way)
         self._arrival.grow(size - self._arrival.size)
 
+    @property
+    def _lines(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the request that is arriving, as far as they are there."""
+        return self.scope["headers"] if self.scope else []  # pyright: ignore[reportReturnType]
+
     def _end_arrival(self) -> None:
         if self._arrival is not None:
             self._arrival.end()
@@ -196,13 +202,6 @@ class Connection(HttpToolsProtocol):
         self._is_shared = not self._read_size
         self._head_size, self._read_size = self._read_size, 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is there; or a trailer, which is none and is dropped (RFC 9110, 6.5.1)."""
-        if self._waits_for is _HEAD:
-            super().on_header(name, value)
-        else:
-            self._trailers += len(name) + len(value) + _AROUND
-
     def on_headers_complete(self) -> None:
         """A head is there; a body may follow."""
         if self._is_refused:
@@ -216,27 +215,26 @@ class Connection(HttpToolsProtocol):
         elif len(self.pipeline) >= PIPELINED:
             self._read_no_more()
         elif self._is_well_formed():
-            self._begin()
+            self._stage += 1
+            self._waits_for = _BODY
+            self._body_size = self._part_size = self._overhead = self._trailers.size = 0
+            if self._arrival is not None:
+                self._end_arrival()
+            super().on_headers_complete()
+            self.headers = self._trailers
+            if self._doorkeeper.is_leaving:
+                self.leave()
 
     def _is_well_formed(self) -> bool:
         """Whether a head asks for something here; one that does not is refused."""
-        if self.url[:1] != b"/" and self.url != b"*":
-            try:
+        try:
+            if self.url[:1] != b"/" and self.url != b"*":
                 self.url = origin_form(self.url, self.headers)
-            except BadTarget:
-                self.send_400_response("The target of the request is no path and no URL; send one")
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
+        except BadTarget:
+            self.send_400_response("The target of the request is no path and no URL; send one")
+        if self.parser.get_http_version() not in _VERSIONS:
             self._refuse("505 HTTP Version Not Supported", "Send HTTP/1.1")
         return not self._is_refused
-
-    def _begin(self) -> None:
-        self._stage += 1
-        self._waits_for = _BODY
-        self._body_size = self._part_size = self._overhead = self._trailers = 0
-        self._end_arrival()
-        super().on_headers_complete()
-        if self._doorkeeper.is_leaving:
-            self.leave()
 
     def on_body(self, body: bytes) -> None:
         """More of a body is there."""
@@ -250,7 +248,7 @@ class Connection(HttpToolsProtocol):
         """A body comes in chunks; they are all that may be done to it."""
         if self._body_size or self._is_refused:
             return
-        codings = [value.strip().lower() for name, value in self.headers if name == _CODING]
+        codings = [value.strip().lower() for name, value in self._lines if name == _CODING]
         if codings != [b"chunked"]:
             self._refuse("501 Not Implemented", "Send Transfer-Encoding: chunked, and no other")
         elif self.parser.get_http_version() != "1.1":  # RFC 9112, 6.1
@@ -265,7 +263,7 @@ class Connection(HttpToolsProtocol):
         """A request is there."""
         if self._is_refused or self._has_offer:
             return
-        if max(self._overhead, self._trailers) > self._doorkeeper.settings.max_head:
+        if max(self._overhead, self._trailers.size) > self._doorkeeper.settings.max_head:
             self._refuse_trailers()
             return
         self._stage += 1
@@ -386,7 +384,7 @@ class Connection(HttpToolsProtocol):
                 True  # the app hears that its client is gone, and says no more
             )
             self.cycle.message_event.set()
-        headers += self._doorkeeper.cors(self.headers or [])
+        headers += self._doorkeeper.cors(self._lines)
         self.transport.write(refusal(status, text, headers))
         self._linger()
 

@@ -20,6 +20,20 @@ FRAMING: Final = 4
 """Bytes around a chunk besides its size: two ends of lines."""
 
 
+class Trailers(list[tuple[bytes, bytes]]):
+    """Stands where a parser would add headers, once the head is there: counts and keeps nothing.
+
+    What comes behind the chunks of a body is no header of its request (RFC 9110, 6.5.1), and none
+    is asked for here. uvicorn adds it to the list that the app has been given.
+    """
+
+    size = 0
+
+    def append(self, line: tuple[bytes, bytes], /) -> None:
+        """Count a line."""
+        self.size += len(line[0]) + len(line[1]) + len(": \r\n")
+
+
 class BadTarget(Exception):
     """The target of a request is none that a server can be asked for."""
 

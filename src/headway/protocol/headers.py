@@ -38,17 +38,20 @@ def read_headers(lines: Lines) -> dict[str, str]:
     all that there can be. Some parsers keep the blanks behind a value; a comparison must not see
     them.
     """
-    pairs = [
-        (name.decode("latin-1").lower(), value.decode("latin-1").strip()) for name, value in lines
-    ]
-    headers = dict(pairs)
-    if len(headers) < len(pairs):
-        headers.clear()
-        for name, value in pairs:
-            if name not in headers:
-                headers[name] = value
-            elif name.encode("latin-1") not in ONE_VALUE:
-                headers[name] += f", {value}"
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in lines
+    }
+    return headers if len(headers) == len(lines) else _joined(lines)
+
+
+def _joined(lines: Lines) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw, text in lines:
+        name, value = raw.decode("latin-1").lower(), text.decode("latin-1").strip()
+        if name not in headers:
+            headers[name] = value
+        elif raw.lower() not in ONE_VALUE:
+            headers[name] += f", {value}"
     return headers
 
 

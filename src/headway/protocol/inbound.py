@@ -162,13 +162,17 @@ def read_message(value: object) -> Message:
     if params is not None and not isinstance(params, dict):
         raise _no_message("The message's params must be an object")
     message = Message(body, method, identity, cast("dict[str, Any] | None", params))
-    if identity is not None and "progressToken" in message.meta and message.token is None:
+    if identity is not None and params and "_meta" in params and _has_wrong_token(message):
         raise ProtocolError(
             INVALID_PARAMS,
             "params._meta.progressToken must be an integer or a string of at most "
             f"{LONGEST_ID} characters; leave it out to hear of no progress",
         )
     return message
+
+
+def _has_wrong_token(message: Message) -> bool:
+    return "progressToken" in message.meta and message.token is None
 
 
 def _no_message(text: str) -> ProtocolError:

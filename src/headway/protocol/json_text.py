@@ -34,7 +34,9 @@ def may_exceed(text: bytes, containers: int, values: int) -> bool:
 
     What is inside of strings counts here, so that nothing has to be looked through.
     """
-    return text.count(b"[") + text.count(b"{") > containers or text.count(b",") > values
+    if text.count(b"[") + text.count(b"{") > containers:
+        return True
+    return len(text) > values and text.count(b",") > values
 
 
 def measure(text: bytes, most: int) -> Measure:

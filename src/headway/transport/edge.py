@@ -1,14 +1,16 @@
 """What the answers of an app have in common, whatever their path.
 
-A page in a browser is told whether it may call (`transport.origins`), and nothing that is sent back
-is built from what a client says of the address it used: neither `Host` nor `X-Forwarded-*`.
+A page in a browser is told whether it may call (`transport.origins`), what says two things at once
+is refused (`protocol.headers`), and nothing that is sent back is built from what a client says of
+the address it used: neither `Host` nor `X-Forwarded-*`.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from headway.protocol.headers import Lines, read_headers
+from headway.errors import ProtocolError
+from headway.protocol.headers import Lines, check_lines, read_headers
 from headway.settings import Settings
 from headway.transport.guard import Receive, Scope, Send
 from headway.transport.origins import (
@@ -19,6 +21,7 @@ from headway.transport.origins import (
 )
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Refuse = Callable[[Send, ProtocolError], Awaitable[None]]
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
@@ -26,7 +29,8 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 class Edge:
     """Stands before an app: `serve` lets a request through to it, or answers it."""
 
-    def __init__(self, settings: Settings, endpoint: str) -> None:
+    def __init__(self, settings: Settings, endpoint: str, refuse: Refuse) -> None:
+        self._refuse = refuse
         self._origins = Origins(settings.allowed_origins)
         self._endpoint = endpoint
         self._alias = endpoint.removesuffix("/") if endpoint.endswith("/") else f"{endpoint}/"
@@ -37,20 +41,30 @@ class Edge:
         A redirect instead would need the address that the client used, and a client that follows
         it may lose its body or show its token to whoever `Host` names.
         """
+        if scope["path"] == self._endpoint:
+            return scope
         prefix: str = scope.get("root_path", "")
         if scope["path"] != prefix + self._alias:
             return scope
         path = prefix + self._endpoint
         return {**scope, "path": path, "raw_path": path.encode()}
 
-    def has_nothing_to_add(self, scope: Scope) -> bool:
-        """Return whether a program asks at the endpoint, as nearly all do: no page is behind it."""
-        if scope["path"] != scope.get("root_path", "") + self._endpoint:
+    def is_plain(self, scope: Scope) -> bool:
+        """Return whether a request is what nearly all are: nothing is to be checked or added here.
+
+        It is for the endpoint, no page of a browser is behind it, and it says nothing twice.
+        """
+        path, lines = scope["path"], scope["headers"]
+        if path != self._endpoint and path != scope.get("root_path", "") + self._endpoint:
             return False
-        return all(name != b"origin" for name, _ in scope["headers"])
+        names = {name for name, _ in lines}
+        return b"origin" not in names and len(names) == len(lines)
 
     async def serve(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have `app` answer, and add to its answer what the browser of a page has to know."""
+        """Have `app` answer, and add to its answer what the browser of a page has to know.
+
+        A preflight is answered here, and so is a request that says two things at once.
+        """
         headers = read_headers(scope["headers"])
         origin = headers.get("origin")
         is_admitted = bool(origin) and self._origins.admit(origin, headers.get("host", ""))
@@ -67,7 +81,12 @@ class Edge:
                 message = {**message, "headers": with_answer_headers(lines, shown)}
             await send(message)
 
-        await app(scope, receive, say)
+        try:
+            check_lines(scope["headers"])
+        except ProtocolError as error:
+            await self._refuse(say, error)
+        else:
+            await app(scope, receive, say)
 
 
 def _pointed_back(message: MutableMapping[str, Any], scope: Scope) -> Lines:
