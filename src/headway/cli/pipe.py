@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from headway.cli.children import end_children, end_children_within, kill_children
+from headway.cli.collector import keep_what_is_there
 from headway.cli.exits import report, root_of, start_failure
 from headway.cli.streams import Streams
 from headway.errors import HeadwayError
@@ -109,6 +110,7 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: _Deadline) -> None
     def ready() -> None:
         nonlocal is_ready
         is_ready = True
+        keep_what_is_there()
         report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
     _stop_on_signals(pipe, deadline)

@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import uvicorn
 
+from headway.cli.collector import keep_what_is_there
 from headway.cli.connections import Connection, Doorkeeper, protocol
 from headway.cli.door import close_door
 from headway.cli.exits import report, root_of, start_failure
@@ -263,7 +264,12 @@ async def _serve(
     is_alone: bool,
 ) -> None:
     server = _Server(app, listener, grace, settings, is_shared=not is_alone)
-    server.ready.add_done_callback(lambda _: announce(listener.origin))
+
+    def ready(_: object) -> None:
+        keep_what_is_there()
+        announce(listener.origin)
+
+    server.ready.add_done_callback(ready)
     with _stop_on_signals(server, is_alone=is_alone):
         await server.serve()
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from headway.cli.collector import keep_what_is_there
 from headway.cli.exits import report, start_failure
 from headway.errors import HeadwayError
 from headway.workers import Worker
@@ -47,6 +48,7 @@ async def _work(
     try:
         async with _probed(worker, probe), worker.running():
             has_started = True
+            keep_what_is_there()
             announce()
             await _until(stopped, worker)
             await _drain(worker, grace)
