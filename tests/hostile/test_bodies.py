@@ -1,12 +1,13 @@
 """Bodies that hold more than a server should take apart, and are refused before it is begun."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.kit.http import Answer
 from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, served, text_of
-from tests.kit.stdio import piped
+from tests.kit.stdio import piped, program
 
 from headway import Headway, Settings
 from headway.transport import http, stdio
@@ -119,6 +120,27 @@ async def test_a_line_that_holds_too_much_is_refused_and_the_next_one_is_answere
         [refusal] = [m for m in client.heard if "error" in m]
         assert refusal["error"]["data"] == {"limit": "max_values"}
         assert len(decoded) == 1
+
+
+COUNTING = """
+import gc
+from headway import Headway
+mcp = Headway("counting")
+
+@mcp.tool()
+async def kept() -> int:
+    return gc.get_freeze_count()
+"""
+
+
+async def test_what_a_server_began_with_is_not_looked_through_for_every_large_body(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "counting.py").write_text(COUNTING)
+    async with program("run", "counting.py", "--stdio", cwd=tmp_path) as client:
+        await client.shake_hands()
+        answer = await client.call("kept")
+        assert int(answer["result"]["content"][0]["text"]) > 10_000
 
 
 async def test_a_batch_of_too_many_messages_is_refused_and_none_is_executed() -> None:

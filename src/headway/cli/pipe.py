@@ -11,6 +11,7 @@ import sys
 from functools import partial
 
 from headway.cli.children import end_children, end_children_within, kill_children
+from headway.cli.collector import keep_what_is_there
 from headway.cli.ending import Deadline, exit_at_once
 from headway.cli.exits import report, root_of, start_failure
 from headway.cli.loops import LoopName, run
@@ -89,6 +90,7 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
     def ready() -> None:
         nonlocal is_ready
         is_ready = True
+        keep_what_is_there()
         report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
     stop_on_signals(

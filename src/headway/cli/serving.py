@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import uvicorn
 
+from headway.cli.collector import keep_what_is_there
 from headway.cli.connections import Connection, Doorkeeper, protocol
 from headway.cli.door import close_door
 from headway.cli.ending import Deadline, exit_at_once, give_up
@@ -282,7 +283,12 @@ async def _serve(
     is_alone: bool,
 ) -> None:
     server = _Server(app, listener, grace, settings, is_shared=not is_alone)
-    server.ready.add_done_callback(lambda _: announce(listener.origin))
+
+    def ready(_: object) -> None:
+        keep_what_is_there()
+        announce(listener.origin)
+
+    server.ready.add_done_callback(ready)
     _stop_on_signals(server, grace + settings.notice + MARGIN, is_alone=is_alone)
     await server.serve()
 

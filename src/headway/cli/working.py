@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from headway.cli.collector import keep_what_is_there
 from headway.cli.ending import Deadline, exit_at_once, give_up
 from headway.cli.exits import report, start_failure
 from headway.cli.loops import LoopName, run
@@ -50,6 +51,7 @@ async def _work(
     try:
         async with _probed(worker, probe), worker.running():
             has_started = True
+            keep_what_is_there()
             announce()
             await _until(stopped, worker)
             await _drain(worker, grace)
