@@ -52,12 +52,12 @@ async def test_lines_can_be_parts_or_nothing() -> None:
     assert quiet.result["out"] == "50%\n"
 
 
-async def test_a_scan_of_one_s_own() -> None:
+async def test_a_caller_may_give_a_scan_function() -> None:
     outcome = await call("print('at 3')", progress=lambda line: int(line[-1]) / 6)
     assert outcome.progress[0][:2] == (50, 100)
 
 
-async def test_input_is_fed_and_otherwise_there_is_none() -> None:
+async def test_input_is_given_to_the_program_and_otherwise_stdin_is_empty() -> None:
     echo = "import sys; print(len(sys.stdin.read()))"
     assert (await call(echo, input="x" * 300_000)).result["out"] == "300000\n"
     assert (await call(echo)).result["out"] == "0\n"
@@ -84,7 +84,7 @@ async def test_a_program_that_fails_says_why() -> None:
         ([sys.executable], {"cwd": "/no/such/place"}, "is no directory"),
     ],
 )
-async def test_what_cannot_be_started(
+async def test_a_program_that_cannot_be_started_is_an_error(
     argv: list[str], options: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(CommandFailed, match=complaint):
@@ -182,7 +182,7 @@ async def test_a_scan_that_fails_fails_the_call_and_ends_the_program() -> None:
             )
 
 
-async def test_what_is_called_wrong_is_refused_before_anything_starts(tmp_path: Path) -> None:
+async def test_wrong_arguments_are_refused_before_a_program_starts(tmp_path: Path) -> None:
     file = tmp_path / "touched"
     touch = python(f"open({str(file)!r}, 'w')")
     text: Any = "ls -l"
@@ -199,7 +199,9 @@ async def test_what_is_called_wrong_is_refused_before_anything_starts(tmp_path: 
     assert issubclass(CommandFailed, HeadwayError)
 
 
-async def test_place_environment_and_encoding(tmp_path: Path) -> None:
+async def test_a_program_has_the_directory_environment_and_encoding_that_are_given(
+    tmp_path: Path,
+) -> None:
     code = (
         "import os, sys; sys.stdout.buffer.write(os.getcwd().encode() + b' \\xe4'); "
         "print(os.environ['X'])"
@@ -241,7 +243,7 @@ async def test_many_lines_as_parts_are_all_given_out_in_fewer_parts() -> None:
     assert [each.data for each in outcome.logs] == ["hm"]
 
 
-async def test_a_part_that_waits_for_more_is_given_out_before_they_come() -> None:
+async def test_collected_lines_are_given_out_while_the_program_is_silent() -> None:
     code = "for n in range(1000): print(n)\nimport time; time.sleep(60)"
     with record() as said:
         task = asyncio.create_task(stream_command(python(code), output="part"))
@@ -267,7 +269,7 @@ async def test_a_flood_does_not_hold_up_the_loop() -> None:
     assert len(result.stdout) <= 1024 * 1024
 
 
-async def test_what_is_told_of_a_failure_is_bounded() -> None:
+async def test_the_message_of_a_failure_is_bounded() -> None:
     code = "import sys; sys.exit('x' * 100_000 + '\\x1b[31mred')"
     outcome = await call(code)
     assert len(outcome.error or "") < 3_000
@@ -327,7 +329,7 @@ async def test_a_cancel_at_any_moment_leaves_nothing_behind() -> None:
     assert (await stream_command(python(CANCELLED))).stdout == "nothing left\n"
 
 
-async def test_one_that_went_its_own_way_does_not_hold_the_call() -> None:
+async def test_a_child_in_a_session_of_its_own_does_not_hold_the_call() -> None:
     code = (
         "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
         "'import time; time.sleep(60)'], start_new_session=True).pid)"
@@ -343,7 +345,7 @@ async def test_a_program_that_closes_its_pipes_is_waited_for() -> None:
     assert (await stream_command(python(code), check=False)).returncode == 4
 
 
-async def test_a_sync_tool_can_have_it_too() -> None:
+async def test_a_sync_tool_can_use_a_process() -> None:
     mcp = Headway("s")
 
     @mcp.tool()

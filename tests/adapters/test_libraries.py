@@ -50,7 +50,7 @@ def test_levels_are_the_protocol_s() -> None:
     assert levels == ["debug", "info", "warning", "error", "critical"]
 
 
-def test_the_server_s_own_loggers_are_heard_only_by_name() -> None:
+def test_the_servers_own_loggers_are_captured_only_by_name() -> None:
     with record() as said:
         with capture_logging():
             logging.getLogger("headway.engine").error("own")
@@ -73,7 +73,7 @@ def test_a_record_that_cannot_be_formatted_breaks_nothing() -> None:
     assert [log.data for log in said.logs] == ["%d", "%s", "next"]
 
 
-def test_everything_is_as_before_afterwards() -> None:
+def test_loggers_are_as_before_after_a_capture() -> None:
     quiet = logging.getLogger("quiet")
     quiet.setLevel(logging.ERROR)
     with capture_logging("quiet"), capture_logging("quiet", level="DEBUG"):
@@ -104,7 +104,7 @@ async def test_runs_side_by_side_do_not_mix() -> None:
     assert second.logs == []
 
 
-def test_a_bar_is_a_track(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_reports_progress_as_a_track_does(capsys: pytest.CaptureFixture[str]) -> None:
     with record() as said, capture_tqdm():
         for _ in tqdm(range(3), desc="Training", mininterval=0):
             pass
@@ -113,7 +113,7 @@ def test_a_bar_is_a_track(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_bars_in_stages_and_inside_each_other() -> None:
+def test_bars_in_stages_and_in_other_bars_add_up() -> None:
     with record() as said, capture_tqdm():
         with stage("Fit", weight=4):
             for _ in tqdm(range(2), desc="Epoch", mininterval=0):
@@ -127,7 +127,7 @@ def test_bars_in_stages_and_inside_each_other() -> None:
     assert any((p.message or "").startswith("Fit · ") for p in said.progress)
 
 
-def test_a_bar_without_a_total_and_one_that_is_left() -> None:
+def test_a_bar_without_a_total_and_a_bar_left_early_report_their_counts() -> None:
     with record() as said, capture_tqdm():
         with tqdm(mininterval=0) as bar:
             bar.update(5)
@@ -137,7 +137,7 @@ def test_a_bar_without_a_total_and_one_that_is_left() -> None:
     assert said.progress[-1].progress == 10
 
 
-async def test_a_bar_over_tasks() -> None:
+async def test_a_bar_over_tasks_ends_at_its_total() -> None:
     async def tool() -> str:
         async def job(number: int) -> int:
             return number
@@ -151,7 +151,9 @@ async def test_a_bar_over_tasks() -> None:
     assert outcome.progress[-1].progress == outcome.progress[-1].total
 
 
-def test_bars_of_others_are_drawn_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_of_other_threads_are_drawn_as_without_a_capture(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     drawn = threading.Event()
 
     def somebody_else() -> None:
@@ -192,7 +194,7 @@ def listening(name: str) -> Generator[list[str]]:
         logger.removeHandler(ear)
 
 
-def test_other_handlers_hear_what_they_heard_before_and_no_more() -> None:
+def test_other_handlers_get_the_same_records_as_without_a_capture() -> None:
     loud = logging.getLogger("some.library.loud")
     loud.setLevel(logging.INFO)
     with record() as said, listening("some") as heard, listening("some.library") as closer:
@@ -213,7 +215,7 @@ def test_a_level_that_somebody_sets_meanwhile_stays() -> None:
     assert own.level == logging.ERROR
 
 
-def test_with_no_handler_at_all_a_warning_is_shown_as_ever(
+def test_a_warning_is_shown_where_there_is_no_handler(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lonely = logging.getLogger("lonely")
@@ -233,7 +235,7 @@ def test_a_traceback_stays_on_the_server() -> None:
     assert said.logs == [("error", "it failed", "some.library")]
 
 
-async def test_threads_are_heard_with_the_context_only() -> None:
+async def test_a_thread_is_captured_only_with_the_context_of_its_run() -> None:
     with record() as said, capture_logging("some"):
         await asyncio.to_thread(library.info, "copied")
         thread = threading.Thread(target=library.info, args=("not copied",))
@@ -242,7 +244,7 @@ async def test_threads_are_heard_with_the_context_only() -> None:
     assert [log.data for log in said.logs] == ["copied"]
 
 
-async def test_a_task_that_outlives_the_capture_is_not_heard() -> None:
+async def test_a_task_that_outlives_the_capture_is_not_captured() -> None:
     go_on = asyncio.Event()
 
     async def later() -> None:
@@ -259,7 +261,7 @@ async def test_a_task_that_outlives_the_capture_is_not_heard() -> None:
     assert said.logs == other.logs == []
 
 
-def test_arguments_of_a_bar_by_place() -> None:
+def test_a_bar_takes_positional_arguments() -> None:
     with record() as said, capture_tqdm():
         for _ in tqdm(range(3), "Placed", 6, True, None, None, 0):
             pass
@@ -276,7 +278,7 @@ def test_a_bar_that_is_switched_off_says_nothing() -> None:
     assert said.progress[-1][:2] == (3, 3)
 
 
-def test_what_a_bar_says() -> None:
+def test_a_message_has_the_description_the_units_and_the_postfix_of_its_bar() -> None:
     size: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
     with record() as said, capture_tqdm(), tqdm(total=2048, mininterval=0, **size) as bar:
         bar.set_description("file.bin", refresh=False)
@@ -301,7 +303,7 @@ def test_several_bars_inside_one_item_share_it() -> None:
     assert said.progress[-1].progress == pytest.approx(3)
 
 
-def test_bars_that_are_never_closed() -> None:
+def test_bars_that_are_never_closed_count_in_their_own_capture_only() -> None:
     kept = []
     with record() as said, capture_tqdm():
         for _ in range(3):

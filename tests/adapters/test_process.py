@@ -49,7 +49,7 @@ async def test_it_returns_what_the_function_returns() -> None:
     assert await in_process(work.echo, big) == big
 
 
-async def test_it_is_a_process_of_its_own_and_used_again() -> None:
+async def test_a_function_runs_in_another_process_which_is_used_again() -> None:
     first = await in_process(work.whoami)
     second = await in_process(work.whoami)
     assert first == second
@@ -58,7 +58,7 @@ async def test_it_is_a_process_of_its_own_and_used_again() -> None:
     assert stdin == ""
 
 
-async def test_what_it_says_is_said_here_in_order() -> None:
+async def test_reports_of_the_child_arrive_in_order() -> None:
     with record() as said, stage("Here"):
         assert await in_process(work.say_all) == "said"
     assert said.parts == [{"number": number} for number in range(3)]
@@ -68,7 +68,7 @@ async def test_what_it_says_is_said_here_in_order() -> None:
     assert any((each.message or "").startswith("Here · ") for each in said.progress)
 
 
-async def test_the_whole_order_of_a_run() -> None:
+async def test_parts_logs_and_the_result_are_stored_in_order() -> None:
     outcome = await call(work.say_all)
     kinds = [type(entry.event).__name__ for entry in outcome.entries]
     assert kinds[-1] == "Completed"
@@ -86,7 +86,7 @@ async def test_progress_is_sampled_and_the_last_always_comes() -> None:
     assert len(outcome.progress) < 1_000
 
 
-async def test_the_newest_is_shown_while_the_function_is_silent(tmp_path: Path) -> None:
+async def test_the_newest_report_is_shown_while_the_function_is_silent(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     with record() as said:
         working = asyncio.create_task(in_process(work.pause_after_two_reports, str(flag)))
@@ -96,7 +96,7 @@ async def test_the_newest_is_shown_while_the_function_is_silent(tmp_path: Path) 
         await working
 
 
-async def test_parts_come_all_and_do_not_hold_up_the_loop() -> None:
+async def test_all_parts_arrive_and_do_not_hold_up_the_loop() -> None:
     turns = 0
 
     async def count_turns() -> None:
@@ -113,7 +113,7 @@ async def test_parts_come_all_and_do_not_hold_up_the_loop() -> None:
     assert turns > 50
 
 
-async def test_what_is_raised_there_is_raised_here() -> None:
+async def test_an_exception_of_the_child_is_raised_in_the_parent() -> None:
     with pytest.raises(KeyError, match="lost") as raised:
         await in_process(work.fail, KeyError, "lost")
     assert "in fail" in "".join(raised.value.__notes__)
@@ -142,7 +142,9 @@ async def test_a_tool_error_is_for_the_model_and_others_are_not() -> None:
         ("work.echo", (), "needs a function"),
     ],
 )
-async def test_what_cannot_be_sent_is_refused(function: Any, args: Any, complaint: str) -> None:
+async def test_arguments_that_cannot_be_pickled_are_refused(
+    function: Any, args: Any, complaint: str
+) -> None:
     with pytest.raises(TypeError, match=complaint):
         await in_process(function, *args)
 
@@ -171,7 +173,9 @@ async def test_a_process_that_dies_is_an_error_and_no_harm() -> None:
 
 
 @both_loops
-async def test_one_that_dies_and_leaves_its_pipe_to_another(tmp_path: Path) -> None:
+async def test_a_process_that_dies_is_noticed_though_its_child_holds_the_pipe(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "pid"
     with pytest.raises(ProcessFailed, match="exit code 7"):
         await in_process(work.fork_and_die, str(file))
@@ -205,7 +209,7 @@ async def test_a_cancel_at_any_moment_leaves_the_pool_whole() -> None:
 
 
 @both_loops
-async def test_a_cancel_in_a_flood() -> None:
+async def test_a_cancel_ends_a_flood_of_parts() -> None:
     with record() as said:
         working = asyncio.create_task(in_process(work.flood, 10_000_000))
         await until(lambda: bool(said.parts))
@@ -214,12 +218,12 @@ async def test_a_cancel_in_a_flood() -> None:
             await working
 
 
-async def test_more_calls_than_processors() -> None:
+async def test_no_more_processes_are_started_than_there_are_processors() -> None:
     pids = await asyncio.gather(*(in_process(os.getpid) for _ in range(12)))
     assert len(set(pids)) <= len(os.sched_getaffinity(0))
 
 
-async def test_a_thread_that_goes_on_is_not_heard_and_ends() -> None:
+async def test_a_thread_that_outlives_its_function_ends_and_reports_nothing() -> None:
     with record() as said:
         pid = await in_process(work.leave_a_thread)
         assert await in_process(os.getpid) != pid
@@ -229,7 +233,7 @@ async def test_a_thread_that_goes_on_is_not_heard_and_ends() -> None:
     assert len(said.progress) == count
 
 
-async def test_a_sync_tool_can_have_it_too() -> None:
+async def test_a_sync_tool_can_use_a_process() -> None:
     mcp = Headway("p")
 
     @mcp.tool()
@@ -249,7 +253,7 @@ async def test_a_process_that_nobody_needs_any_more_ends(monkeypatch: pytest.Mon
     assert await in_process(work.add, 1) == 2
 
 
-async def test_nothing_of_it_reaches_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_output_of_the_child_does_not_reach_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     assert await in_process(work.print_and_go_on) == "ok"
     said = capfd.readouterr()
     assert said.out == ""

@@ -27,7 +27,7 @@ from headway.api.scan import Found, Parts, find, scan
         ("done 10% then 20%", 0.2),
     ],
 )
-def test_what_says_how_far_it_is(line: str, share: float) -> None:
+def test_a_line_that_tells_progress_is_recognized(line: str, share: float) -> None:
     assert scan(line) == pytest.approx(share)
 
 
@@ -51,7 +51,7 @@ def test_what_says_how_far_it_is(line: str, share: float) -> None:
         "a 3/4-inch bolt",
     ],
 )
-def test_what_only_looks_like_it(line: str) -> None:
+def test_a_line_that_only_looks_like_progress_is_not(line: str) -> None:
     assert scan(line) is None
 
 
@@ -72,7 +72,7 @@ def test_what_only_looks_like_it(line: str) -> None:
         ("x" * 100_000 + " 30%", 0.3),
     ],
 )
-def test_more_that_says_how_far_it_is(line: str, share: float) -> None:
+def test_an_unusual_line_that_tells_progress_is_recognized(line: str, share: float) -> None:
     assert scan(line) == pytest.approx(share)
 
 
@@ -91,11 +91,11 @@ def test_more_that_says_how_far_it_is(line: str, share: float) -> None:
         "1/" * 30_000,
     ],
 )
-def test_more_that_only_looks_like_it(line: str) -> None:
+def test_an_unusual_line_that_only_looks_like_progress_is_not(line: str) -> None:
     assert scan(line) is None
 
 
-def test_the_words_before_say_of_what() -> None:
+def test_the_words_before_a_count_are_its_label() -> None:
     assert find("remote: Counting objects:  42% (4/9)") == (0.42, "remote Counting objects")
     assert find("[3/12] cc") == (0.25, "")
 
@@ -105,7 +105,7 @@ def test_half_a_line_is_not_taken_for_a_count() -> None:
     assert find("12%", is_whole=False) == (0.12, "")
 
 
-def test_each_time_a_program_counts_is_a_unit() -> None:
+def test_each_count_of_a_program_is_one_unit_of_progress() -> None:
     parts = Parts()
     said = [parts.add(Found(share, label)) for label in "ab" for share in (0.0, 0.5, 1.0)]
     assert said == [(0, 1), (0.5, 1), (1, 1), (1, 2), (1.5, 2), (2, 2)]
@@ -116,7 +116,7 @@ def test_each_time_a_program_counts_is_a_unit() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from([str(n) for n in range(50)]), st.floats(0, 1)), max_size=200)
 )
-def test_what_parts_add_up_to_never_falls(said: list[tuple[str, float]]) -> None:
+def test_the_sum_of_all_counts_never_falls(said: list[tuple[str, float]]) -> None:
     parts = Parts()
     sums = [parts.add(Found(share, label)) for label, share in said]
     for (done, total), (before, size) in zip(sums[1:], sums, strict=False):

@@ -90,7 +90,7 @@ async def test_tools_of_every_kind_of_server_are_called_alike(make: Any) -> None
 
 
 @pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
-async def test_what_is_said_without_naming_the_request_is_heard_too() -> None:
+async def test_messages_that_name_no_request_are_recorded_too() -> None:
     mcp = MCPServer("m")
 
     @mcp.tool()

@@ -104,7 +104,7 @@ def test_a_total_may_be_too_small() -> None:
     assert amounts(said)[-1] == (4, 4)
 
 
-def test_what_is_left_by_a_break_or_an_exception_stays_where_it_was() -> None:
+def test_progress_stays_where_a_break_or_an_exception_left_it() -> None:
     with record() as said:
         with stage("A"):
             for item in track(range(10)):
@@ -138,7 +138,7 @@ def test_a_share_never_falls_when_the_whole_grows() -> None:
     assert values == sorted(values)
 
 
-def test_a_stage_can_be_told_from_outside() -> None:
+def test_a_report_outside_of_a_track_counts_for_its_stage() -> None:
     with record() as said, stage("Import", total=4) as stage_:
         thread = threading.Thread(target=stage_.report, args=(2, 4, "half"))
         thread.start()
@@ -242,7 +242,7 @@ async def test_a_stage_left_open_does_not_keep_a_run_from_its_end() -> None:
     assert outcome.progress[-1].progress == outcome.progress[-1].total
 
 
-async def test_a_thread_that_outlives_its_run_is_not_heard() -> None:
+async def test_a_report_of_a_thread_that_outlives_its_run_is_dropped() -> None:
     late = threading.Event()
     spoken = threading.Event()
 

@@ -28,7 +28,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-async def test_it_is_ready_when_it_says_so_and_gone_behind_the_context() -> None:
+async def test_a_server_is_ready_when_it_says_so_and_gone_after_the_context() -> None:
     async with stubborn("plain") as server:
         assert server.is_running
         assert server.starts == 1
@@ -45,7 +45,7 @@ async def test_a_port_that_takes_connections_can_be_enough() -> None:
         assert server.is_running
 
 
-async def test_killed_and_started_again_it_has_the_same_address() -> None:
+async def test_a_server_that_is_killed_and_started_again_has_the_same_address() -> None:
     async with stubborn("plain") as server:
         first, origin = server.pid, server.origin
         await server.kill()
@@ -57,14 +57,14 @@ async def test_killed_and_started_again_it_has_the_same_address() -> None:
         assert re.findall(r"process (\d+)", server.stderr) == [str(first), str(server.pid)]
 
 
-async def test_told_to_stop_it_has_an_exit_code() -> None:
+async def test_a_server_that_is_told_to_stop_has_an_exit_code() -> None:
     async with stubborn("orderly") as server:
         assert await server.restart() == 7
         assert await server.terminate() == 7
         assert not server.is_running
 
 
-async def test_whoever_does_not_stop_is_named_and_killed_at_the_end() -> None:
+async def test_a_server_that_does_not_stop_is_named_and_killed() -> None:
     async with stubborn("deaf", patience=1) as server:
         pid = server.pid
         with pytest.raises(NotReady, match="did not end within 1 s: process"):
@@ -79,7 +79,7 @@ async def test_a_server_that_does_not_come_up_says_why() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not say")
-async def test_what_a_process_holds_and_what_it_leaves_behind_goes_too() -> None:
+async def test_children_of_a_server_end_with_it_and_its_resources_are_counted() -> None:
     async with stubborn("parent") as server:
         held = server.held()
         assert held.children == 1

@@ -66,7 +66,7 @@ def up_to(last: int) -> list[str]:
     return [str(number) for number in range(1, last + 1)]
 
 
-async def test_it_passes_everything_on_and_counts() -> None:
+async def test_the_proxy_passes_everything_on_and_counts() -> None:
     async with saying(ten) as (_, url), Proxy(url) as proxy:
         assert proxy.url == f"{proxy.origin}/mcp"
         assert await ids_and_end(proxy) == (up_to(10), "end")
@@ -102,13 +102,13 @@ async def test_messages_are_counted_however_they_are_cut_into_pieces(pieces: str
     assert raw[: ends[1]].endswith(message(2)[9:] + b"\r\n")
 
 
-async def test_what_is_no_http_passes_without_marks() -> None:
+async def test_bytes_that_are_no_http_pass_uncounted() -> None:
     for raw in (b"\x16\x03\x01" * 100_000, HEAD + b"no size\r\nat all"):
         scanner = AnswerScanner()
         assert [mark.kind for mark in scanner.feed(raw)] in ([], ["head"])
 
 
-async def test_it_cuts_behind_a_message() -> None:
+async def test_the_proxy_cuts_after_a_message() -> None:
     async with saying(ten) as (_, url), Proxy(url) as proxy:
         proxy.plan(Cut(messages=4))
         assert await ids_and_end(proxy) == (up_to(4), "cut")
@@ -116,7 +116,7 @@ async def test_it_cuts_behind_a_message() -> None:
         assert proxy.counts.cuts == 1
 
 
-async def test_it_cuts_at_a_byte_inside_of_a_message() -> None:
+async def test_the_proxy_cuts_at_a_byte_inside_of_a_message() -> None:
     async with saying(ten) as (_, url), Proxy(url) as proxy:
         proxy.plan(Cut(text=b"id: 7\n", plus=3))
         connection = await asked(proxy)
@@ -124,7 +124,7 @@ async def test_it_cuts_at_a_byte_inside_of_a_message() -> None:
         assert seen.endswith(b"id: 7\neve")
 
 
-async def test_it_cuts_before_the_first_byte() -> None:
+async def test_the_proxy_cuts_before_the_first_byte() -> None:
     async with saying(ten) as (server, url), Proxy(url) as proxy:
         proxy.plan(Cut())
         assert await within((await asked(proxy)).reader.read(-1)) == b""
@@ -139,7 +139,7 @@ async def test_cuts_come_one_after_the_other_and_only_where_they_are_meant() -> 
         assert await ids_and_end(proxy, "/other") == (up_to(3), "cut")
 
 
-async def test_it_cuts_later() -> None:
+async def test_the_proxy_cuts_some_time_after_a_message() -> None:
     async with saying(ten_and_silence) as (_, url), Proxy(url) as proxy:
         proxy.plan(Cut(messages=2, seconds=0.01))
         assert await ids_and_end(proxy) == (up_to(10), "cut")
@@ -158,7 +158,7 @@ async def test_a_reset_is_a_reset_on_both_sides() -> None:
         assert server.ends == ["reset"]
 
 
-async def test_only_the_client_notices() -> None:
+async def test_a_cut_of_the_clients_side_is_not_seen_by_the_server() -> None:
     async with saying(ten_and_silence) as (server, url):
         async with Proxy(url) as proxy:
             proxy.plan(Cut(messages=10, side="client"))
@@ -177,7 +177,7 @@ async def test_only_the_server_notices_and_the_client_is_told_later() -> None:
         assert (await read_up(answer))[1] == "reset"
 
 
-async def test_half_of_a_connection_goes_on() -> None:
+async def test_a_half_closed_connection_goes_on_in_the_other_direction() -> None:
     async with saying(ten_and_silence) as (server, url), Proxy(url) as proxy:
         proxy.plan(Cut(messages=3, how="half", side="server"))
         answer = await (await asked(proxy)).answer()
@@ -200,7 +200,7 @@ async def test_while_it_is_down_and_without_a_server_clients_are_refused() -> No
         assert (proxy.counts.refused, proxy.counts.connections) == (2, 1)
 
 
-async def test_who_comes_back_may_be_sent_to_another_server() -> None:
+async def test_a_client_that_reconnects_may_be_sent_to_another_server() -> None:
     async with saying(ten) as (one, url), saying(ten) as (two, other), Proxy(url) as proxy:
         proxy.plan(Cut(messages=4))
         await ids_and_end(proxy)
@@ -209,7 +209,7 @@ async def test_who_comes_back_may_be_sent_to_another_server() -> None:
         assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
-async def test_it_holds_an_answer_back_until_it_has_enough_or_all() -> None:
+async def test_the_proxy_buffers_an_answer_until_it_has_enough_or_all() -> None:
     go = asyncio.Event()
 
     async def paused(say: Say) -> None:
@@ -229,7 +229,7 @@ async def test_it_holds_an_answer_back_until_it_has_enough_or_all() -> None:
         assert rest.count(b"id: ") == 2
 
 
-async def test_it_trickles_and_the_server_feels_it() -> None:
+async def test_a_slow_proxy_slows_the_server_down() -> None:
     slowly = Manner(piece=1, pause=0.001)
     async with saying(without_end) as (_, url), Proxy(url, manner=slowly) as proxy:
         connection = await asked(proxy)
@@ -237,7 +237,7 @@ async def test_it_trickles_and_the_server_feels_it() -> None:
         assert proxy.counts.told <= 4 * 65536
 
 
-async def test_a_quiet_answer_is_closed_as_proxies_do() -> None:
+async def test_the_proxy_closes_a_silent_answer() -> None:
     async with (
         saying(ten_and_silence) as (_, url),
         Proxy(url, manner=Manner(idle=0.05, delay=0.001)) as proxy,
@@ -246,7 +246,7 @@ async def test_a_quiet_answer_is_closed_as_proxies_do() -> None:
         assert (proxy.counts.idle, proxy.counts.cuts) == (1, 1)
 
 
-async def test_nothing_is_left_when_it_ends() -> None:
+async def test_nothing_is_left_when_the_proxy_ends() -> None:
     before = asyncio.all_tasks()
     async with saying(ten_and_silence) as (server, url):
         async with Proxy(url) as proxy:

@@ -124,7 +124,9 @@ async def test_a_session_goes_on_after_a_restart_where_there_is_a_journal(tmp_pa
         assert "done" in text_of(await (await session.call("plain", STEPS)).outcome())
 
 
-async def test_without_one_its_client_is_told_to_begin_anew_and_does(tmp_path: Path) -> None:
+async def test_a_session_without_a_journal_is_lost_at_a_restart_and_its_client_begins_anew(
+    tmp_path: Path,
+) -> None:
     async with process(tmp_path, "memory:") as (server, wire):
         session = await Session.open(wire)
         await server.restart()

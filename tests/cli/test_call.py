@@ -71,7 +71,7 @@ def test_json_output_is_one_object_with_the_structured_result(
     assert json.loads(finished.out) == {"isError": False, "structuredContent": arguments}
 
 
-def test_arguments_as_a_document(command: Command, served_example: str):
+def test_arguments_may_be_given_as_a_json_document(command: Command, served_example: str):
     finished = command("call", served_example, "count", "--json", '{"steps": 2}')
     assert (finished.code, finished.out) == (0, "counted to 2\n")
 
@@ -205,13 +205,13 @@ def test_tools_are_listed_with_descriptions_and_arguments(command: Command, serv
     assert "    text: string, required\n" in finished.out
 
 
-def test_tools_as_json(command: Command, served_example: str):
+def test_tools_are_listed_as_json(command: Command, served_example: str):
     finished = command("tools", served_example, "--output", "json", "--era", "2025")
     names = [tool["name"] for tool in json.loads(finished.out)]
     assert names[:2] == ["count", "types"]
 
 
-def test_tools_of_a_target_as_a_table_on_a_terminal(tmp_path: Path):
+def test_tools_of_a_target_are_a_table_on_a_terminal(tmp_path: Path):
     with Terminal("tools", str(EXAMPLE), home=tmp_path) as terminal:
         assert terminal.finish() == 0
         assert "What it does" in terminal.shown
@@ -219,7 +219,7 @@ def test_tools_of_a_target_as_a_table_on_a_terminal(tmp_path: Path):
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_call_that_is_handed_over_is_gone_on_with(
+def test_the_rest_of_a_call_that_is_handed_over_is_fetched(
     programs: Programs, command: Command, tmp_path: Path, era: str
 ):
     clients = tmp_path / "clients.toml"

@@ -66,7 +66,7 @@ async def test_a_head_that_is_just_small_enough_is_taken_with_its_body():
         assert await answered(connection) == "5000"
 
 
-async def test_what_follows_a_refused_head_is_not_looked_at():
+async def test_bytes_after_a_refused_head_are_not_read():
     async with served(max_head=2000) as server:
         connection = await server.connect()
         connection.write(post(b"b" * 10, "X-Long: " + "x" * 3000) + post(b"b"))
@@ -91,7 +91,7 @@ async def test_a_head_that_is_too_large_and_no_http_either_is_refused_once(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_what_follows_a_refused_head_and_is_no_http_is_not_answered(
+async def test_garbage_after_a_refused_head_is_not_answered(
     caplog: pytest.LogCaptureFixture,
 ):
     async with served(max_head=2000) as server:
@@ -102,7 +102,7 @@ async def test_what_follows_a_refused_head_and_is_no_http_is_not_answered(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_what_is_no_http_is_refused_in_place_of_the_answer_before_it():
+async def test_garbage_behind_a_request_is_refused_in_place_of_its_answer():
     async with served() as server:
         server.go.clear()
         connection = await server.connect()
@@ -114,7 +114,7 @@ async def test_what_is_no_http_is_refused_in_place_of_the_answer_before_it():
         assert await answered_on_a_new(server) == "0"
 
 
-async def test_what_is_no_http_is_not_answered_inside_another_answer():
+async def test_garbage_is_not_answered_inside_an_answer_that_has_begun():
     async with served() as server:
         server.is_early = True
         server.go.clear()
@@ -136,14 +136,14 @@ async def answered_on_a_new(server: LengthApp) -> str:
 # Time
 
 
-async def test_a_connection_that_says_nothing_is_closed_without_a_word():
+async def test_a_connection_that_sends_nothing_is_closed_without_an_answer():
     async with served(head_timeout=0.05) as server:
         connection = await server.connect()
         assert await within(connection.reader.read()) == b""
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
-async def test_what_does_not_arrive_in_time_is_refused(part: str):
+async def test_a_head_or_body_that_does_not_arrive_in_time_is_refused(part: str):
     async with served(**{f"{part}_timeout": 0.05}) as server:
         connection = await server.connect()
         data = post(b"0123456789")
@@ -190,7 +190,7 @@ async def test_an_answer_may_take_as_long_as_it_likes(rest: bytes):
 # Numbers
 
 
-async def test_one_connection_too_many_is_told_when_to_come_back(
+async def test_a_connection_above_the_limit_is_refused_with_retry_after(
     caplog: pytest.LogCaptureFixture,
 ):
     async with served(max_connections=2) as server:

@@ -12,7 +12,7 @@ from tests.kit.waits import PATIENCE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_call_may_finish(programs: Programs, number: int) -> None:
+def test_a_call_may_finish_after_a_signal(programs: Programs, number: int) -> None:
     program, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", "--journal", "memory:")
     call = NapCall(url, 2)
     call.start()
@@ -26,7 +26,7 @@ def test_a_call_may_finish(programs: Programs, number: int) -> None:
     assert program.finish().code == 0
 
 
-def test_a_call_that_takes_longer_is_told(programs: Programs) -> None:
+def test_a_call_that_outlasts_the_grace_is_told_that_the_server_stopped(programs: Programs) -> None:
     options = ("--port", "0", "--journal", "memory:", "--grace", "300ms")
     program, url = programs.serve("run", f"{EXAMPLE}:mcp", *options)
     call = NapCall(url, 600)

@@ -99,7 +99,7 @@ async def test_an_answer_of_a_server_that_is_told_to_stop_is_the_last_on_its_con
         assert [await last(one) for one in (waiting, idle, new)] == [True] * 3
 
 
-async def test_behind_an_answer_that_had_begun_one_more_request_is_answered():
+async def test_one_more_request_is_answered_after_an_answer_that_had_begun():
     async with served(notice=60) as server:
         server.is_early = True
         server.go.clear()
@@ -116,7 +116,7 @@ async def test_behind_an_answer_that_had_begun_one_more_request_is_answered():
         await within(server.ended.wait())
 
 
-async def test_a_request_that_comes_behind_its_connection_is_answered():
+async def test_a_request_on_a_connection_that_was_open_before_the_stop_is_answered():
     async with served(notice=60) as server:
         connection = await server.connect()
         await server.told()
@@ -127,7 +127,7 @@ async def test_a_request_that_comes_behind_its_connection_is_answered():
         await within(server.ended.wait())
 
 
-async def test_connections_that_are_quiet_for_long_hold_up_nothing():
+async def test_idle_connections_do_not_hold_up_the_end():
     async with served(notice=60) as server:
         connection = await server.connect()
         connection.write(post())
@@ -158,7 +158,7 @@ def ask(port: int) -> str:
             return repr(error)
 
 
-async def test_who_comes_in_the_moment_of_the_end_is_answered_or_finds_nobody():
+async def test_a_connection_at_the_moment_of_the_end_is_answered_or_refused():
     async with served() as server:
         told: list[str] = []
 
@@ -178,7 +178,7 @@ async def test_who_comes_in_the_moment_of_the_end_is_answered_or_finds_nobody():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ignores who knocks")
-async def test_who_waits_at_the_door_is_taken_and_who_knocks_later_finds_nobody():
+async def test_a_waiting_connection_is_accepted_and_a_later_one_is_refused():
     loop = asyncio.get_running_loop()
     with listening("127.0.0.1", 0) as all, socket.socket() as early, socket.socket() as late:
         [listener] = all.sockets
@@ -201,7 +201,7 @@ async def test_who_waits_at_the_door_is_taken_and_who_knocks_later_finds_nobody(
             await within(knocking, 30)
 
 
-async def test_the_door_is_not_closed_before_everybody_who_waited_was_taken(
+async def test_the_listener_is_not_closed_before_all_waiting_connections_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(door, "ARRIVAL", 0.0)

@@ -15,7 +15,7 @@ def written(place: Path, text: str) -> Path:
     return path
 
 
-def test_rows_in_their_order(tmp_path: Path) -> None:
+def test_profiles_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         """
@@ -50,7 +50,7 @@ def test_rows_in_their_order(tmp_path: Path) -> None:
         ("= 5", "is no TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(SetupError) as caught:
         read_profiles(written(tmp_path, text))
     assert says in str(caught.value)

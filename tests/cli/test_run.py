@@ -162,7 +162,7 @@ def test_serve_offers_the_ready_made_tools_below_the_root(programs: Programs, tm
     assert json.loads(finished.out)["isError"] is False
 
 
-def test_version(programs: Programs):
+def test_the_version_is_printed(programs: Programs):
     finished = programs.run("--version")
     assert (finished.code, finished.err) == (0, "")
     assert finished.out.startswith("headway 0.")

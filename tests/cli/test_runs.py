@@ -53,14 +53,14 @@ def test_a_run_of_another_process_is_seen_and_cancelled(
 
 
 @pytest.mark.parametrize("name", ["nothing", "abc", ""])
-def test_what_names_no_run_is_refused(programs: Programs, tmp_path: Path, name: str) -> None:
+def test_a_name_of_no_run_is_refused(programs: Programs, tmp_path: Path, name: str) -> None:
     refused = programs.run("cancel", name, "--journal", f"sqlite:///{tmp_path / 'none.db'}")
     assert (refused.code, "there is no journal" in refused.err) == (3, True)
     assert not (tmp_path / "none.db").exists()
     assert programs.run("runs", "--journal", "memory:").code == 3
 
 
-def test_without_a_journal_those_of_the_user_are_looked_into(programs: Programs) -> None:
+def test_without_a_journal_option_the_users_own_journals_are_searched(programs: Programs) -> None:
     assert (programs.run("runs").code, programs.run("runs").err) == (0, "no runs\n")
     _program, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0")
     call = NapCall(url, 600)

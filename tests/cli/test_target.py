@@ -32,7 +32,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_file_and_a_name(tmp_path: Path):
+def test_a_target_may_be_a_file_and_a_name(tmp_path: Path):
     path = _write(tmp_path / "two.py", SERVER.format("a", "A") + SERVER.format("b", "B"))
     assert load(f"{path}:b").server.name == "B"  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -71,7 +71,9 @@ def test_a_file_named_like_a_module_that_is_loaded_does_not_replace_it(tmp_path:
     assert sys.modules["json"] is before
 
 
-def test_a_module_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_target_may_be_a_module_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _write(tmp_path / "some_package" / "served.py", SERVER.format("mcp", "A"))
     monkeypatch.chdir(tmp_path)
     assert load("some_package.served:mcp").identity == "some_package.served:mcp"

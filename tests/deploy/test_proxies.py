@@ -46,7 +46,7 @@ async def test_a_silent_stream_has_its_head_and_its_pings(
 
 
 @pytest.mark.parametrize("when", ["before the head", "in silence", "between two messages"])
-async def test_who_leaves_at_2026_cancels_the_tool(
+async def test_a_2026_client_that_disconnects_cancels_the_tool(
     shared: Deployment, seen: Witness, when: str
 ) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)

@@ -41,7 +41,7 @@ def run(command: str, place: Path) -> str:
 
 
 @pytest.mark.parametrize(("page", "least"), [("tutorial.md", 6), ("testing.md", 1)])
-def test_it_does_what_it_says(page: str, least: int, tmp_path: Path) -> None:
+def test_a_page_does_what_it_shows(page: str, least: int, tmp_path: Path) -> None:
     seen = 0
     for kind, text in BLOCK.findall((DOCS / page).read_text()):
         if kind == "python":

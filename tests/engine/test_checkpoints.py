@@ -33,7 +33,7 @@ def journal_in(path: Path, **kept: int) -> Journal:
     return open_journal(f"sqlite:///{path / 'j.db'}", clock=Clock(), retention=retention)
 
 
-async def test_what_is_trimmed_was_said_once_more(tmp_path: Path) -> None:
+async def test_trimmed_checkpoints_were_written_again_before(tmp_path: Path) -> None:
     async with journal_in(tmp_path, stream_entries=40) as journal:
         mine = Checkpoints.begin(journal, RUN, BEGUN)
         for number in range(500):
@@ -50,7 +50,7 @@ async def test_what_is_trimmed_was_said_once_more(tmp_path: Path) -> None:
         assert decode_json(memory.value or b"null") == 499
 
 
-async def test_of_more_items_than_fit_the_first_are_remembered(
+async def test_the_first_items_are_remembered_where_not_all_fit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     most = 100
@@ -66,7 +66,7 @@ async def test_of_more_items_than_fit_the_first_are_remembered(
         assert known[0].items == most
 
 
-async def test_what_was_tracked_inside_an_item_is_forgotten_with_it(tmp_path: Path) -> None:
+async def test_inner_items_are_forgotten_when_their_outer_item_is_done(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         mine = Checkpoints.begin(journal, RUN, BEGUN)
         track = mine.open("")
@@ -107,7 +107,7 @@ async def test_a_run_whose_beginning_is_trimmed_can_be_taken_over_and_the_old_on
         assert await take(first, "third", RUN, *known, clock=Clock()) is None
 
 
-async def test_checkpoints_without_a_run_are_let_go_of(tmp_path: Path) -> None:
+async def test_checkpoints_without_a_run_are_dropped(tmp_path: Path) -> None:
     async with journal_in(tmp_path) as journal:
         for run, events in (
             ("run/o/ended", [Accepted("m"), Completed(encode_json(1))]),

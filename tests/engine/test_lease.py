@@ -367,7 +367,7 @@ async def test_a_storage_that_was_away_for_long_kills_nobody(
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
-async def test_who_died_before_the_clock_was_set_is_found_all_the_same(
+async def test_a_process_that_died_before_the_clock_was_set_is_found(
     tmp_path: Path, jump: float
 ) -> None:
     one, two = FakeClock(), FakeClock()

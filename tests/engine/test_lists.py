@@ -18,7 +18,7 @@ from headway.testing import FakeClock
 pytestmark = pytest.mark.anyio
 
 
-async def test_while_all_live_one_looks_at_the_runs_each_time_and_the_others_now_and_then(
+async def test_one_process_lists_the_runs_at_each_sign_of_life_and_the_others_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A list of all runs, asked for by every process, would be what limits a fleet first."""

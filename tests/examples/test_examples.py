@@ -51,7 +51,7 @@ def call(target: str, *arguments: str) -> Called:
     return Called(result, done.stderr.splitlines())
 
 
-def test_files(tmp_path: Path) -> None:
+def test_the_files_example_hashes_a_directory(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     called = call("examples/files.py:mcp", "hash_files", f"directory={tmp_path}")
@@ -61,7 +61,7 @@ def test_files(tmp_path: Path) -> None:
     assert (called.progress[0], called.progress[-1]) == ("[0/2]", "[2/2]")
 
 
-def test_search() -> None:
+def test_the_search_example_answers_with_its_sources() -> None:
     called = call("examples/search.py:mcp", "search", "query=rain", "deadline=30")
     assert set(called.result) == {"documents", "archive"}
     assert [value["source"] for value in called.parts] == ["documents", "archive"]
@@ -69,7 +69,7 @@ def test_search() -> None:
     assert called.progress[-1] == "[3/3]"
 
 
-def test_search_at_its_deadline_has_what_there_is() -> None:
+def test_the_search_example_answers_at_its_deadline() -> None:
     called = call("examples/search.py:mcp", "search", "query=rain", "deadline=0")
     assert called.result == {}
     assert called.progress[-1] == "[3/3]"
@@ -103,7 +103,7 @@ def flaky() -> Iterator[str]:
             thread.join()
 
 
-def test_batch() -> None:
+def test_the_batch_example_tries_a_failing_link_again() -> None:
     with flaky() as url:
         urls = json.dumps({"urls": [url, "nonsense"]})
         called = call("examples/batch.py:mcp", "check_links", "--json", urls)
@@ -112,7 +112,7 @@ def test_batch() -> None:
     assert called.progress[-1] == "[2/2]"
 
 
-def test_long_task() -> None:
+def test_the_long_task_example_takes_its_steps() -> None:
     arguments = ("long_task", "steps=3", "seconds_per_step=0.01")
     called = call("examples/long_task.py:mcp", *arguments)
     assert called.result == "3 steps done"
@@ -120,14 +120,14 @@ def test_long_task() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fastmcp", "mcpserver"])
-def test_an_unchanged_server(kind: str) -> None:
+def test_the_example_of_an_unchanged_server_works(kind: str) -> None:
     called = call(f"examples/unchanged_{kind}.py:mcp", "countdown", "start=3")
     assert called.result == "Lift-off"
     assert called.progress[-1] == "[3/3]"
 
 
 @pytest.mark.anyio
-async def test_in_fastapi() -> None:
+async def test_the_fastapi_example_serves_its_tools() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "uvicorn", "examples.in_fastapi:app", "--port", "0",
         cwd=ROOT, stderr=asyncio.subprocess.PIPE,

@@ -36,7 +36,7 @@ def test_the_fastmcp_client_cannot_subscribe(peer: PeerKind) -> None:
     pytest.skip("the FastMCP client has neither subscribe nor listen")
 
 
-async def test_a_2025_subscriber_hears_of_a_change(house: House, ears: Ears) -> None:
+async def test_a_2025_subscriber_is_notified_of_a_change(house: House, ears: Ears) -> None:
     async with connected(OFFICIAL[0], house.url, ears) as peer:
         if house.kind in PUBLISHING:
             await official(peer).client.subscribe_resource(NOTE)
@@ -67,7 +67,9 @@ async def test_a_2025_session_hears_only_of_what_it_subscribed_to(house: House) 
 
 
 @MODERN
-async def test_a_2026_listener_hears_of_what_it_asked_for(house: House, peer: PeerKind) -> None:
+async def test_a_2026_listener_is_notified_of_what_it_asked_for(
+    house: House, peer: PeerKind
+) -> None:
     if house.kind == "FastMCP":
         pytest.skip("FastMCP 4 does not serve subscriptions/listen")
     async with (

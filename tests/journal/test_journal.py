@@ -151,7 +151,7 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
     assert cursor.done
 
 
-async def test_what_nobody_waits_for_goes_with_what_somebody_does(
+async def test_entries_that_nobody_waits_for_are_written_with_those_that_somebody_does(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headway.journal.writer.BETWEEN", 1e9)
@@ -186,7 +186,9 @@ async def test_what_is_posted_while_a_write_is_under_way_goes_with_the_next_one(
     assert [values[seq] for seq in seqs] == [Progress(n) for n in range(50) if n != 7]
 
 
-async def test_nothing_is_posted_behind_an_end(journal: Journal, store: GatedStore) -> None:
+async def test_nothing_is_posted_after_a_terminal_entry(
+    journal: Journal, store: GatedStore
+) -> None:
     store.gate.clear()
     said: list[Event] = [Progress(1), Progress(2), END, Progress(3)]
     posted = [asyncio.create_task(journal.post("board", event)) for event in said]
@@ -208,7 +210,7 @@ async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path:
         assert [e.event for e in await journal.kept("board")] == [Progress(1), Progress(2)]
 
 
-async def test_between_two_commits_is_a_moment(
+async def test_commits_are_a_moment_apart(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headway.journal.writer.BETWEEN", 0.2)
@@ -223,7 +225,7 @@ async def test_between_two_commits_is_a_moment(
     assert store.commits < 50
 
 
-async def test_what_is_posted_is_seen_when_it_has_its_place(
+async def test_a_posted_entry_is_visible_only_when_it_is_stored(
     journal: Journal, store: GatedStore
 ) -> None:
     """Another process may be first, and nobody here is to have acted on what was not."""
@@ -237,7 +239,7 @@ async def test_what_is_posted_is_seen_when_it_has_its_place(
     assert [entry.event for entry in await journal.kept("key")] == [Progress(1)]
 
 
-async def test_what_could_not_be_posted_is_not_written_later(
+async def test_an_entry_that_could_not_be_posted_is_not_written_later(
     journal: Journal, store: GatedStore
 ) -> None:
     store.failing = True
@@ -410,7 +412,7 @@ async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:
     assert journal._tails["run"].waiters == []
 
 
-async def test_who_counts_does_not_wait_long_for_a_storage_nor_fail_with_it(
+async def test_a_count_neither_waits_long_for_the_storage_nor_fails_with_it(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def count() -> int | None:
@@ -426,7 +428,7 @@ async def test_who_counts_does_not_wait_long_for_a_storage_nor_fail_with_it(
     assert await count() is None
 
 
-async def test_what_begins_or_is_stored_while_it_is_counted_is_counted_too() -> None:
+async def test_a_stream_that_begins_during_a_count_is_counted() -> None:
     here = {"run/stored"}
 
     class Late(GatedStore):

@@ -37,7 +37,7 @@ class Counting(RedisStore):
         return await super().read(stream, after, limit)
 
 
-async def test_only_who_waits_for_the_stream_is_woken(url: str, redis: Redis) -> None:
+async def test_only_readers_of_the_stream_are_woken(url: str, redis: Redis) -> None:
     store = Counting(parse_redis_url(url), retention=Retention())
     async with asyncio.timeout(PATIENCE), open_journal(url) as writer, Journal(store) as reader:
         names = [f"run:{number}" for number in range(50)]
@@ -59,7 +59,7 @@ async def test_only_who_waits_for_the_stream_is_woken(url: str, redis: Redis) ->
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_what_nobody_waits_for_is_not_subscribed_to(url: str, redis: Redis) -> None:
+async def test_a_stream_that_nobody_reads_is_not_subscribed_to(url: str, redis: Redis) -> None:
     clock = FakeClock()
     async with (
         asyncio.timeout(PATIENCE),
@@ -80,7 +80,7 @@ async def test_what_nobody_waits_for_is_not_subscribed_to(url: str, redis: Redis
         assert [entry.seq for entry in await waiting] == [2]
 
 
-async def test_a_message_that_is_lost_is_made_up_for(url: str, redis: Redis) -> None:
+async def test_a_lost_notification_is_made_up_for(url: str, redis: Redis) -> None:
     clock = FakeClock()
     async with (
         asyncio.timeout(PATIENCE),

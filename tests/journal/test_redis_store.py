@@ -137,7 +137,7 @@ async def test_redis_itself_forgets_a_stream_its_ttl_after_the_end(
     assert await store.streams("", unfinished=True) == ["alive", "ended"]
 
 
-async def test_what_redis_forgot_leaves_nothing_in_the_lists(
+async def test_streams_that_redis_dropped_are_removed_from_the_lists(
     small: RedisStore, url: str, redis: Redis
 ) -> None:
     await small.write([write(f"run:{n}", 0, 1, end=n % 2 == 0) for n in range(40)])
@@ -247,7 +247,7 @@ async def test_a_write_that_failed_goes_on_behind_what_was_done_of_it(url: str) 
         assert isinstance((await store.write([more]))["a"], StreamEnded)
 
 
-async def test_what_was_done_in_doubt_does_not_pass_for_what_comes_after_it(url: str) -> None:
+async def test_an_unconfirmed_write_is_not_taken_for_another_one(url: str) -> None:
     async with opened(url, Retention()) as store:
         losing = Losing(store)
         losing.times, losing.error = 1, GIVING_UP

@@ -35,7 +35,7 @@ async def works(url: str, *, then: Callable[[], None] = lambda: None) -> None:
         then()
 
 
-async def test_a_certificate_that_is_trusted(
+async def test_a_server_with_a_trusted_certificate_is_used(
     start_redis: StartRedis, certificates: Certificates
 ) -> None:
     redis = start_redis("--tls-auth-clients", "no", tls=certificates.options)
@@ -43,7 +43,7 @@ async def test_a_certificate_that_is_trusted(
     await works(f"rediss://127.0.0.1:{redis.tls_port}/0?ssl_cert_reqs=none")
 
 
-async def test_a_server_that_asks_for_a_certificate(
+async def test_a_server_that_asks_for_a_certificate_gets_the_one_in_the_url(
     start_redis: StartRedis, certificates: Certificates
 ) -> None:
     redis = start_redis(tls=certificates.options)
@@ -68,7 +68,7 @@ def test_a_server_that_says_nothing_any_more_is_let_go_of(
     assert [str(warning.message) for warning in open_still] == []
 
 
-async def test_a_cluster_with_tls(tls_cluster_url: str) -> None:
+async def test_a_cluster_with_tls_is_used(tls_cluster_url: str) -> None:
     await works(tls_cluster_url)
 
 

@@ -194,14 +194,14 @@ async def test_a_user_without_the_rights_is_told(start_redis: StartRedis) -> Non
         await open_journal(f"redis://reader:pw@127.0.0.1:{redis.port}?prefix=other:").open()
 
 
-async def test_where_nobody_listens_is_told_in_time() -> None:
+async def test_an_address_without_a_server_is_reported_in_time() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     store = RedisStore(parse_redis_url(url), retention=Retention(), patience=0.2)
     with pytest.raises(JournalUnavailable, match=r"cannot be used: .*Connect call failed"):
         await store.open()
 
 
-async def test_what_redis_may_forget_is_warned_of(
+async def test_a_redis_that_may_evict_or_lose_entries_is_warned_of(
     start_redis: StartRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis = start_redis("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
@@ -223,7 +223,7 @@ def test_a_redis_that_is_too_old_is_refused(version: str) -> None:
         check_server("redis://x", {"redis_version": version, "aof_enabled": "1"})
 
 
-def test_what_nobody_thought_of_is_told_as_it_is() -> None:
+def test_an_unknown_error_is_reported_in_its_own_words() -> None:
     told = explain("redis://x", ConnectionResetError("by the moon"))
     assert isinstance(told, JournalUnavailable)
     assert "cannot be used: by the moon" in str(told)
@@ -282,7 +282,9 @@ async def test_a_url_that_is_none_is_told_without_its_password(url: str, words: 
         ("unix:///run/redis.sock?db=1", "single", "unix:///run/redis.sock?db=1", ()),
     ],
 )
-def test_a_url_names_a_place(url: str, kind: str, base: str, hosts: tuple[object, ...]) -> None:
+def test_a_url_is_parsed_into_hosts_and_options(
+    url: str, kind: str, base: str, hosts: tuple[object, ...]
+) -> None:
     place = parse_redis_url(url)
     assert (place.kind, place.base, place.hosts) == (kind, base, hosts)
     assert "p@" not in place.shown

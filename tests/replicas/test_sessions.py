@@ -192,7 +192,7 @@ async def test_changes_published_on_one_replica_are_heard_on_the_get_stream_of_a
         ]  # fmt: skip
 
 
-async def test_what_was_heard_is_not_heard_again_from_a_replica_that_is_behind(
+async def test_a_notification_is_not_repeated_by_a_replica_that_is_behind(
     journal: str,
 ) -> None:
     some = replica_tools(2)

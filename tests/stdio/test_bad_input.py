@@ -61,7 +61,9 @@ def make() -> Headway:
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
 )  # fmt: skip
-async def test_it_is_refused_and_the_next_line_is_answered(line: bytes, code: int, identity: Any):
+async def test_a_bad_line_is_refused_and_the_next_line_is_answered(
+    line: bytes, code: int, identity: Any
+):
     async with piped(make(), SETTINGS) as client:
         await client.raw(line + b"\n" + PING)
         await client.answer("after")
@@ -84,7 +86,7 @@ async def test_it_is_refused_and_the_next_line_is_answered(line: bytes, code: in
     ],
     ids=str,
 )
-async def test_it_is_taken_as_it_is_meant(data: bytes):
+async def test_an_unusual_line_is_tolerated(data: bytes):
     async with piped(make(), SETTINGS) as client:
         await client.raw(data)
         await client.answer("after")

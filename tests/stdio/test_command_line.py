@@ -101,7 +101,7 @@ def test_nothing_is_left_in_the_home_of_the_user(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("closed", "name"), [("<&-", "stdin"), (">&-", "stdout")])
-def test_a_stream_that_is_closed_is_said(tmp_path: Path, closed: str, name: str):
+def test_a_closed_standard_stream_is_reported(tmp_path: Path, closed: str, name: str):
     command = f"exec {sys.executable} -m headway.cli run {TARGET} --stdio {closed}"
     finished = subprocess.run(
         ["sh", "-c", command],

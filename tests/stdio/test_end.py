@@ -73,7 +73,7 @@ async def test_an_idle_server_just_ends(end: str):
 
 @ends
 @pytest.mark.parametrize("tool", ["sleep_in_thread", "block_loop"])
-async def test_what_cannot_be_interrupted_does_not_keep_the_process(tool: str, end: str):
+async def test_a_tool_that_cannot_be_interrupted_does_not_keep_the_process(tool: str, end: str):
     async with program("run", TARGET, "--stdio") as client:
         await begin(client, tool)
         await stop(client, end)
@@ -105,7 +105,7 @@ async def test_a_server_that_leads_its_group_leaves_nobody_in_it(tmp_path: Path)
         await until(lambda: not is_alive(pid))
 
 
-async def test_a_client_in_a_hurry_does_not_cut_the_orderly_end(tmp_path: Path):
+async def test_a_signal_after_the_end_of_stdin_does_not_cut_the_orderly_end(tmp_path: Path):
     mark = tmp_path / "mark"
     async with program("run", TARGET, "--stdio") as client:
         await begin(client, "wait", mark=str(mark))
@@ -151,7 +151,7 @@ async def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path: Path):
         await until(lambda: not any(map(is_alive, [server, *read_ids(mark)])))
 
 
-async def test_a_client_that_closes_its_ear_ends_the_server():
+async def test_a_client_that_stops_reading_ends_the_server():
     """Its stdin stays open; only an answer can tell."""
     read, write = os.pipe()
     process = await asyncio.create_subprocess_exec(
@@ -182,7 +182,7 @@ async def test_the_journal_says_how_runs_ended(tmp_path: Path, tool: str, end: s
     assert await ends_in(file) == [kind]
 
 
-async def test_a_client_that_still_reads_is_told():
+async def test_a_client_that_still_reads_gets_an_error_for_its_call():
     async with program("run", TARGET, "--stdio") as client:
         await begin(client, "sleep_in_thread")
         client.close()
@@ -190,7 +190,7 @@ async def test_a_client_that_still_reads_is_told():
         assert "closed the pipe" in answer["error"]["message"]
 
 
-async def test_what_was_asked_before_the_end_is_answered():
+async def test_requests_before_the_end_of_stdin_are_answered():
     """`printf … | headway run server.py --stdio`"""
     async with program("run", TARGET, "--stdio") as client:
         for number in range(50):

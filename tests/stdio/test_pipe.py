@@ -42,7 +42,7 @@ class Ends:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-async def test_much_goes_both_ways_whatever_whoever_made_the_pipes_set(blocking: bool):
+async def test_megabytes_go_both_ways_on_blocking_and_non_blocking_pipes(blocking: bool):
     ends = Ends(blocking=blocking)
     text = b"x" * 5_000_000
     async with ends.client() as (reader, writer):
@@ -60,7 +60,7 @@ async def test_much_goes_both_ways_whatever_whoever_made_the_pipes_set(blocking:
     assert ends.lost == ["lost"]
 
 
-async def test_whoever_has_more_to_say_waits_for_room():
+async def test_a_writer_waits_while_the_pipe_is_full():
     ends = Ends()
     ends.pipe.put(b"x" * (ROOM + 100_000))  # more than a pipe holds
     waiting = asyncio.create_task(ends.pipe.room())
@@ -72,7 +72,7 @@ async def test_whoever_has_more_to_say_waits_for_room():
         await ends.pipe.flush()
 
 
-async def test_when_nobody_takes_answers_everybody_may_go_on():
+async def test_writers_go_on_when_the_client_has_left():
     ends = Ends()
     os.close(ends.from_server)
     ends.pipe.put(b"x" * (ROOM + 1))

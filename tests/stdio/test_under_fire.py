@@ -41,7 +41,7 @@ async def test_what_was_printed_is_on_stderr():
             await client.complains(text)
 
 
-async def test_nobody_eats_the_clients_messages():
+async def test_a_tool_that_reads_stdin_does_not_get_the_clients_messages():
     async with program("run", TARGET, "--stdio") as client:
         await client.ready()
         asked = await client.start("nosy", era="2026")

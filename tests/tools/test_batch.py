@@ -152,7 +152,7 @@ async def test_only_so_many_at_once() -> None:
     assert 1 < site.most_at_once <= 3
 
 
-async def test_what_may_pass_is_tried_again_later_and_later() -> None:
+async def test_a_temporary_failure_is_tried_again_with_growing_delays() -> None:
     async with web(lambda _m, _p, _b, count: (503 if count < 4 else 200, {}, b"")) as site:
         clock = Quick()
         outcome = await batch(site, [1], {"url": "http://api.test:PORT/{item}"}, clock=clock)
@@ -184,7 +184,7 @@ async def test_a_server_says_when_to_come_back() -> None:
     assert 7 in clock.slept
 
 
-async def test_who_asks_to_wait_too_long_is_not_waited_for() -> None:
+async def test_an_item_fails_when_its_server_asks_for_too_long_a_wait() -> None:
     async with web(lambda *_: (429, {"Retry-After": "86400"}, b"")) as site:
         outcome = await batch(site, [1], {"url": "http://api.test:PORT/{item}"})
     assert "too long" in outcome.result["failures"][0]["reason"]
@@ -352,5 +352,5 @@ def test_retry_after_is_seconds_or_a_date() -> None:
         ("::", False), ("fe80::1", False), ("192.168.1.1", False),
     ],
 )  # fmt: skip
-def test_which_addresses_are_everybody_s(address: str, public: bool) -> None:
+def test_public_addresses_are_told_from_private_ones(address: str, public: bool) -> None:
     assert is_public(address) is public

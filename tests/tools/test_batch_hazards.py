@@ -63,7 +63,7 @@ async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(start: Sta
     assert (outcome.result["ok"], outcome.result["failed"]) == (9, 1), outcome.error
 
 
-async def test_a_host_that_wants_a_rest_gets_it_from_those_who_wait_too() -> None:
+async def test_a_pause_that_a_host_asks_for_holds_for_waiting_requests_too() -> None:
     clock = Turned()
     gate = Gate(1, clock)
     await gate.pass_through()
@@ -73,7 +73,7 @@ async def test_a_host_that_wants_a_rest_gets_it_from_those_who_wait_too() -> Non
     assert clock.ahead == 20
 
 
-async def test_who_is_cancelled_at_a_gate_takes_no_turn() -> None:
+async def test_a_request_cancelled_while_it_waits_takes_no_turn() -> None:
     clock = Turned()
     gate = Gate(1, clock)
     await gate.pass_through()
@@ -115,7 +115,7 @@ async def test_no_item_ends_the_batch(start: Start, item: str) -> None:
     assert "log" not in outcome.result["failures"][0]["reason"]
 
 
-async def test_what_nobody_expected_fails_its_item_and_is_logged(
+async def test_an_unexpected_error_fails_its_item_and_is_logged(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def resolver(name: str, port: int) -> Sequence[str]:
@@ -213,7 +213,7 @@ async def test_a_deep_answer_is_text_so_that_clients_can_read_the_part(start: St
     assert bodies == {3: [[[]]], 900: "[" * 900 + "]" * 900}
 
 
-def test_levels_of_json() -> None:
+def test_the_depth_of_json_is_measured() -> None:
     assert not is_deeper(1, 0)
     assert not is_deeper({"a": [1]}, 2)
     assert is_deeper({"a": [1]}, 1)

@@ -273,7 +273,7 @@ k = "# [no] comment"
         (["list", 1, "missing"], 10),
     ],
 )  # fmt: skip
-def test_lines_are_found(keys: list[str | int], line: int) -> None:
+def test_a_setting_is_found_in_its_line(keys: list[str | int], line: int) -> None:
     assert line_of(LINES, keys) == line
 
 

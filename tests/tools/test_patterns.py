@@ -38,7 +38,9 @@ FILES = ["a.txt", "b.md", ".hidden", "src/a.py", "src/x/b.py", "src/x/y/c.py", "
         ("A.TXT", []),
     ],
 )
-def test_a_pattern_finds(workplace: Any, heard: Any, pattern: str, found: list[str]) -> None:
+def test_a_pattern_finds_the_files_that_it_matches(
+    workplace: Any, heard: Any, pattern: str, found: list[str]
+) -> None:
     workplace.limits = Limits(hidden=True)
     for name in FILES:
         workplace.write(name)

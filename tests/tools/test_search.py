@@ -290,7 +290,7 @@ async def test_a_refused_connection_is_a_failed_source() -> None:
     assert "connection failed" in outcome.result["sources"][0]["reason"]
 
 
-async def test_earlier_answers_stand_in_for_who_does_not_answer(tmp_path: Path) -> None:
+async def test_earlier_answers_stand_in_for_a_source_that_fails(tmp_path: Path) -> None:
     cache = Cache("cache", tmp_path / "answers.db", 3600, SystemClock())
     first = await search([Fixed("a", "one"), Fixed("b", "two"), cache])
     assert {hit["link"] for hit in first.result["hits"]} == {"one", "two"}
@@ -365,6 +365,6 @@ async def test_what_was_indexed_is_found(tmp_path: Path) -> None:
     assert [Path(hit["link"]).name for hit in after.result["hits"]] == ["weather.txt"]
 
 
-def test_words_and_phrases() -> None:
+def test_a_query_is_split_into_words_and_phrases() -> None:
     assert terms_of('one "two three" one "') == ("one", "two three")
     assert terms_of('"" \0 "') == ()

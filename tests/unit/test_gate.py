@@ -37,7 +37,7 @@ async def test_places_are_given_in_order_and_waiting_runs_know_their_place():
     assert order == ["a", "b", "c"]
 
 
-async def test_who_gives_up_leaves_the_queue_and_takes_no_place():
+async def test_a_cancelled_waiter_leaves_the_queue_and_takes_no_place():
     gate = Gate(1)
     await gate.enter(lambda ahead: None)
     given_up = asyncio.create_task(gate.enter(lambda ahead: None))

@@ -27,5 +27,5 @@ def test_an_id_names_its_process_and_its_call() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 39, "x" * 41, "x" * 39 + "/", "x" * 39 + "\n"])
-def test_what_is_no_id(text: str) -> None:
+def test_a_text_that_is_no_id_is_told_apart(text: str) -> None:
     assert not is_id_of_run(text)

@@ -190,7 +190,7 @@ def test_ends_become_responses_with_the_reader_s_own_id():
 
 
 @pytest.mark.parametrize("era", [OLD, MODERN])
-def test_who_still_reads_a_cancelled_run_is_told(era: Era):
+def test_a_reader_of_a_cancelled_run_gets_an_error(era: Era):
     data = render.render(Cancelled("server", "stopping"), reader(era))
     assert data is not None
     error = {"code": -32800, "message": "Request cancelled: stopping"}

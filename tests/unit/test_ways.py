@@ -42,7 +42,9 @@ SHORT = Profile("s", deadline=20.0)
         (Shown(SHORT), OPERATOR, (Way.HANDLE, 15.0)),
     ],
 )
-def test_the_table(shown: Shown, windows: Windows, expected: tuple[Way, float]) -> None:
+def test_the_way_of_a_hand_over_depends_on_client_and_windows(
+    shown: Shown, windows: Windows, expected: tuple[Way, float]
+) -> None:
     assert way_of(shown, windows) == expected
 
 

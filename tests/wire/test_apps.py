@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 @pytest.mark.parametrize("token", [None, "nobody", ""])
-async def test_who_has_no_valid_token_is_told_where_to_get_one(
+async def test_a_request_without_a_valid_token_is_told_where_to_get_one(
     method: str, token: str | None
 ) -> None:
     tools = guarded_tools()

@@ -159,7 +159,7 @@ ROWS = [
 
 @pytest.mark.requirement("http.session.missing", era="2025")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_it_is_refused(row: Row) -> None:
+async def test_a_bad_request_is_refused_and_the_session_goes_on(row: Row) -> None:
     async with served(server(), settings=Settings(max_body=LIMIT)) as wire:
         session = await Session.open(wire, row.version)
         answer = await wire.ask(row.method, session.headers(**row.headers), row.sent())
@@ -282,7 +282,7 @@ async def test_garbage_is_a_400_and_hurts_nobody(data: bytes) -> None:
         assert (await session.request("ping")).status == 200
 
 
-async def test_who_leaves_in_the_middle_of_a_body_leaves_nothing_behind() -> None:
+async def test_a_client_that_disconnects_in_the_middle_of_a_body_leaves_nothing_behind() -> None:
     async with served(server()) as wire:
         session = await Session.open(wire)
         connection = await wire.connect()

@@ -48,7 +48,9 @@ class Shouting:
 
 
 @each_era
-async def test_who_does_not_read_blocks_nobody_and_costs_a_bounded_amount(era: str) -> None:
+async def test_a_client_that_does_not_read_blocks_nobody_and_costs_a_bounded_amount(
+    era: str,
+) -> None:
     shouting = Shouting()
     settings = Settings(progress_rate=0, log_rate=0)
     async with served(shouting.mcp, clock=Clock(), settings=settings) as wire:
@@ -281,7 +283,7 @@ async def test_a_silent_thread_over_its_time_does_not_keep_its_caller_waiting(er
     [({"concurrency": 1}, Settings()), ({}, Settings(max_runs=1))],
     ids=["per tool", "per server"],
 )
-async def test_who_waits_for_a_place_is_told_so(
+async def test_a_call_in_the_queue_reports_its_position(
     era: str, options: dict[str, Any], settings: Settings
 ) -> None:
     tools = GatedTools(wait=options)
@@ -339,7 +341,7 @@ async def test_eight_blocked_threads_block_nobody_else(era: str) -> None:
 
 
 @each_era
-async def test_who_is_cancelled_in_the_queue_leaves_it(era: str) -> None:
+async def test_a_call_cancelled_in_the_queue_leaves_it(era: str) -> None:
     tools = GatedTools(wait={"concurrency": 1})
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
@@ -384,7 +386,7 @@ async def test_a_batch_does_not_get_more_places_than_there_are() -> None:
         assert tools.most_at_once == 0
 
 
-async def test_as_many_sessions_as_may_be_and_no_more() -> None:
+async def test_a_session_above_the_limit_is_refused() -> None:
     tools = GatedTools("wait")
     async with served(tools.mcp, settings=Settings(max_sessions=2)) as wire:
         first = await Session.open(wire)

@@ -39,7 +39,7 @@ async def probe(wire: Wire, path: str) -> Answer:
     return await wire.ask("GET", {}, path=path)
 
 
-async def test_who_has_no_answer_when_a_stop_takes_too_long_is_told_to_come_again(
+async def test_a_request_without_an_answer_at_the_end_of_the_grace_is_told_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A resume that waits for a storage, say."""
@@ -110,7 +110,7 @@ async def test_balancers_have_notice_before_anything_is_refused(era: str) -> Non
 
 
 @each_era
-async def test_whoever_takes_too_long_is_told_that_the_server_stopped(era: str) -> None:
+async def test_a_call_that_outlasts_the_grace_is_told_that_the_server_stopped(era: str) -> None:
     tools = GatedTools("wait")
     async with served(tools.mcp) as wire:
         client = await connect(wire, era)
@@ -176,7 +176,7 @@ async def test_a_key_and_a_task_hold_across_a_deploy(tmp_path: Path) -> None:
 
 
 @each_era
-async def test_who_waits_with_a_handle_gets_it_back_and_finds_the_result_behind(
+async def test_a_continue_run_at_a_stop_gets_its_handle_back_and_the_result_later(
     era: str, tmp_path: Path
 ) -> None:
     """The server stops while `continue_run` waits for a run that goes on in the next process."""
@@ -201,7 +201,7 @@ async def test_who_waits_with_a_handle_gets_it_back_and_finds_the_result_behind(
 
 
 @each_era
-async def test_who_repeats_a_call_hears_the_same_end_when_the_server_stops(era: str) -> None:
+async def test_a_repeated_call_gets_the_same_end_when_the_server_stops(era: str) -> None:
     """The call ends with a result in the moment in which the server gives up waiting for it."""
     mcp = Headway("late")
 
@@ -346,7 +346,7 @@ async def test_a_stream_that_waits_for_news_is_not_opened_by_a_server_that_stops
         await within(task)
 
 
-async def test_who_waits_for_a_task_hears_no_end_of_it_when_the_time_is_over(
+async def test_a_wait_for_a_task_is_not_told_of_an_end_at_the_end_of_the_grace(
     tmp_path: Path,
 ) -> None:
     tools = GatedTools(wait={"restart": True})
@@ -380,7 +380,7 @@ def telling(*said: str) -> Headway:
     return mcp
 
 
-async def test_who_repeats_a_call_goes_on_across_a_deploy_as_well(tmp_path: Path) -> None:
+async def test_a_repeated_call_goes_on_across_a_deploy(tmp_path: Path) -> None:
     """A repetition is told the rest, and nothing twice."""
     journal = f"sqlite:///{tmp_path / 'j.db'}"
     mcp = telling("one", "two")

@@ -157,7 +157,7 @@ async def test_the_handle_can_be_used_again_and_from_another_connection(era: str
 
 
 @each_era
-async def test_what_waits_for_the_rest_sees_its_progress(era: str) -> None:
+async def test_a_continue_run_reports_the_progress_of_the_run(era: str) -> None:
     scan = ScanTools()
     async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
@@ -173,7 +173,9 @@ async def test_what_waits_for_the_rest_sees_its_progress(era: str) -> None:
 
 
 @each_era
-async def test_a_token_holder_is_kept_and_a_quick_call_pays_nothing(era: str) -> None:
+async def test_a_call_with_a_token_is_not_handed_over_and_a_quick_one_pays_nothing(
+    era: str,
+) -> None:
     scan = ScanTools()
     async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
@@ -252,7 +254,7 @@ async def test_a_call_can_be_stopped(era: str) -> None:
 
 
 @each_era
-async def test_who_stops_waiting_does_not_stop_the_work(era: str) -> None:
+async def test_a_cancelled_continue_run_does_not_stop_the_run(era: str) -> None:
     scan = ScanTools()
     async with served(scan.mcp, settings=WINDOW) as wire:
         client = await connect(wire, era)
@@ -290,7 +292,7 @@ async def test_wrong_arguments_are_told(era: str, arguments: dict[str, Any]) -> 
         assert "Give run_id as the earlier answer has it" in text_of(outcome)
 
 
-async def test_a_question_comes_to_who_waits_for_the_rest() -> None:
+async def test_a_question_is_asked_on_the_continue_run() -> None:
     scan = ScanTools()
     async with served(scan.mcp, settings=WINDOW) as wire:
         session = await Session.open(wire, capabilities={"elicitation": {}})
@@ -361,7 +363,7 @@ RESUMES = Settings(profiles=(Profile("wire", resumes=True),))
 
 
 @pytest.mark.requirement("http.post.retry", era="2025")
-async def test_a_stream_is_closed_early_for_who_comes_back() -> None:
+async def test_a_stream_is_closed_early_for_a_client_that_resumes() -> None:
     scan = ScanTools()
     async with served(scan.mcp, settings=RESUMES) as wire:
         session = await Session.open(wire)

@@ -179,7 +179,7 @@ async def test_a_page_of_a_foreign_name_is_refused_also_where_clients_are_not_ch
         assert (await get(wire, {"Host": "rebound.example"})).status == 421
 
 
-async def test_it_is_only_read() -> None:
+async def test_the_metrics_page_answers_only_get_and_head() -> None:
     async with served(waiting()[0]) as wire:
         answer = await get(wire, {}, "POST")
         assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
@@ -201,7 +201,7 @@ async def test_a_servers_own_page_of_that_name_stays_its_own() -> None:
         assert await (await get(wire, {})).body() == b"mine"
 
 
-def test_other_words_for_who_are_refused() -> None:
+def test_an_unknown_value_of_the_metrics_setting_is_refused() -> None:
     with pytest.raises(SetupError, match="local, all, off"):
         Settings(metrics="some")
 

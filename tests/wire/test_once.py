@@ -217,7 +217,7 @@ async def test_a_cut_still_cancels_what_is_not_detached_and_the_key_says_so() ->
         assert (tools.runs, tools.stopped) == (1, 1)
 
 
-async def test_whoever_cancels_a_repetition_by_word_means_the_work() -> None:
+async def test_a_cancel_of_a_repeated_call_cancels_the_run() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         one, two = await Session.open(wire), await Session.open(wire)

@@ -109,7 +109,7 @@ async def test_a_drain_waits_for_a_shielded_part() -> None:
         await until(lambda: len(ledger.done) == 2)
 
 
-async def test_what_blocks_a_thread_is_told_of_the_cancel(
+async def test_the_on_cancel_hooks_of_a_blocked_thread_are_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ledger = Ledger()
@@ -122,7 +122,7 @@ async def test_what_blocks_a_thread_is_told_of_the_cancel(
     assert "what on_cancel() was given failed" in caplog.text
 
 
-async def test_what_is_asked_for_too_late_is_called_at_once_and_nobody_twice() -> None:
+async def test_an_on_cancel_hook_added_after_the_cancel_is_called_at_once_and_only_once() -> None:
     mcp, calls = Headway("m"), list[str]()
     began, go_on = threading.Event(), threading.Event()
 

@@ -80,7 +80,7 @@ async def test_a_call_asks_for_a_task_and_its_result_is_fetched() -> None:
 
 
 @pytest.mark.requirement("tasks-2025.capability", "tasks-2025.undeclared", era="2025")
-async def test_what_is_announced() -> None:
+async def test_the_capability_and_each_tools_task_support_are_announced() -> None:
     async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
         assert session.handshake["result"]["capabilities"]["tasks"] == {
@@ -102,7 +102,7 @@ async def test_what_is_announced() -> None:
 
 
 @pytest.mark.requirement("tasks-2025.support", era="2025")
-async def test_a_tool_that_is_none_or_has_to_be_one_says_so() -> None:
+async def test_a_tool_that_forbids_or_requires_a_task_refuses_other_calls() -> None:
     async with served(gated_tools().mcp) as wire:
         session = await Session.open(wire)
         refused = await (await call(session, "quick")).outcome()
@@ -203,7 +203,7 @@ async def test_anonymous_callers_are_shown_no_list() -> None:
 
 
 @pytest.mark.requirement("progress.task", "tasks-2025.related", era="2025")
-async def test_what_is_said_of_a_task_names_it() -> None:
+async def test_messages_about_a_task_name_it() -> None:
     tools = gated_tools()
     async with served(tools.mcp) as wire:
         session = await Session.open(wire)

@@ -92,7 +92,7 @@ async def begun(fleet: Fleet, place: Path, tool: str, **options: Any) -> tuple[P
     return worker, answer
 
 
-async def test_what_may_restart_goes_on_in_another_worker_when_one_is_killed(
+async def test_a_run_that_may_restart_goes_on_in_another_worker_when_one_is_killed(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     worker, _, answer = await stuck(fleet, tmp_path)
@@ -104,7 +104,7 @@ async def test_what_may_restart_goes_on_in_another_worker_when_one_is_killed(
     assert (tmp_path / "done").read_text() == "0123456789"
 
 
-async def test_what_may_not_ends_as_interrupted_and_is_executed_once(
+async def test_a_run_that_may_not_restart_ends_as_interrupted_and_is_executed_once(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     worker, answer = await begun(fleet, tmp_path, "once")

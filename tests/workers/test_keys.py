@@ -82,7 +82,7 @@ async def test_every_key_expires_but_three_of_each_queue(
     assert await looking.redis.xlen(f"{looking.prefix}queue:default:stream") == 0
 
 
-async def test_a_run_that_its_queue_forgot_is_put_in_again(site: Floor, looking: Looking) -> None:
+async def test_a_run_that_its_queue_lost_is_queued_again(site: Floor, looking: Looking) -> None:
     session = await Session.open(await site.replica(lease=1.5))
     answer = await session.call("count", {"upto": 2}, token="t")
     (waits,) = await in_queue(looking, "default")
@@ -93,7 +93,7 @@ async def test_a_run_that_its_queue_forgot_is_put_in_again(site: Floor, looking:
     assert (await answer.rest())[-1]["result"]["structuredContent"]["upto"] == 2
 
 
-async def test_what_no_worker_takes_is_forgotten(
+async def test_old_entries_of_a_queue_are_dropped(
     site: Floor, looking: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = f"{looking.prefix}queue:default:stream"

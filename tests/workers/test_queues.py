@@ -98,7 +98,9 @@ async def test_only_so_many_calls_wait(site: Floor) -> None:
 
 
 @each_era
-async def test_who_stops_a_call_that_waits_ends_it_without_a_worker(site: Floor, era: str) -> None:
+async def test_a_waiting_call_that_is_cancelled_ends_without_a_worker(
+    site: Floor, era: str
+) -> None:
     client = await connect(await site.replica(), era)
     connection = await client.send(client.call_message("count", {"upto": 1}, id=5, token=1))
     await said_waiting(await connection.answer())
