@@ -69,6 +69,13 @@ def fail_deep() -> None:
     raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [asyncio.CancelledError(), Sick()])])
 
 
+def fail_too_deep() -> None:
+    error: BaseException = SystemExit(4)
+    for _ in range(2000):
+        error = BaseExceptionGroup("one more", [error])
+    raise error
+
+
 ANYWHERE: dict[str, tuple[Callable[[], None], str]] = {
     "leave": (leave, "ended with SystemExit(2)"),
     "leave_with_text": (leave_with_text, "ended with SystemExit (reference"),
@@ -79,6 +86,7 @@ ANYWHERE: dict[str, tuple[Callable[[], None], str]] = {
     "fail_without_text": (fail_without_text, "ended with Unprintable"),
     "cancel": (cancel, "ended with CancelledError, and nobody had asked for a cancel"),
     "fail_together": (fail_together, "ended with SystemExit(3), ValueError, Sick in its tasks"),
+    "fail_too_deep": (fail_too_deep, "ended with SystemExit(4) in one of its tasks"),
     "fail_deep": (fail_deep, "ended with Sick in one of its tasks"),
 }
 """What may happen in a thread as well as on the event loop, and the words for the caller."""

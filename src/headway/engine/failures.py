@@ -267,9 +267,13 @@ def contained(who: str) -> Generator[None]:
 
 
 def log(failure: Failure, error: BaseException, who: str) -> None:
-    """Write to the log what came out of an author's code, with the traceback."""
+    """Write to the log what came out of an author's code, with its traceback where that can be."""
     said = f": {failure.said}" if failure.said else ""
-    logger.error("%s %s%s", who, failure.words, said, exc_info=error)
+    try:
+        logger.error("%s %s%s", who, failure.words, said, exc_info=error)
+    except Exception as trouble:  # noqa: BLE001 - such as a group in groups, too deep for Python
+        text = "%s %s%s; its traceback cannot be shown: %s"
+        logger.error(text, who, failure.words, said, type(trouble).__name__)
 
 
 @asynccontextmanager
