@@ -62,6 +62,8 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: JSON cannot hold the value.
     """
+    if isinstance(value, BaseModel):  # first: a result may be thousands of them
+        return _of_model(value)
     for convert in _RULES:
         made = convert(value)
         if made is not _NOT_MINE:
@@ -112,16 +114,18 @@ def _of_time(value: Any) -> Any:
             return _NOT_MINE
 
 
-def _of_protocol(value: Any) -> Any:
+def _of_model(value: BaseModel) -> Any:
+    if isinstance(value, ContentBlock):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dumped(value, value.model_dump, type(value).__pydantic_core_schema__)
+
+
+def _of_helper(value: Any) -> Any:
     for name in _HELPERS:
         make = getattr(_kind_of(value), name, None)
         if make is not None:
             value = make(value)
-    if isinstance(value, ContentBlock):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if isinstance(value, BaseModel):
-        return dumped(value, value.model_dump, type(value).__pydantic_core_schema__)
-    return _NOT_MINE
+    return _of_model(value) if isinstance(value, BaseModel) else _NOT_MINE
 
 
 def _of_text(value: Any) -> Any:
@@ -183,7 +187,7 @@ _RULES: tuple[Callable[[Any], Any], ...] = (
     _of_missing,
     _of_base,
     _of_time,
-    _of_protocol,
+    _of_helper,
     _of_text,
     _of_library,
     _of_number,

@@ -214,6 +214,8 @@ def _is_lazy(value: object) -> bool:
 
 def _maker_of(value: Any) -> Any:
     """What makes a content block of an `Image` or `Audio`; None for anything else."""
+    if isinstance(value, BaseModel):
+        return None
     kind = cast("type[Any]", type(value))
     return next((getattr(kind, name) for name in _CONTENT if hasattr(kind, name)), None)
 
