@@ -110,9 +110,7 @@ class BatchTool:
         secrets: Secrets | None = None,
     ) -> None:
         self._hosts = hosts
-        self._secrets = secrets or Secrets()
-        for host in hosts.values():
-            self._secrets |= Secrets.of_headers(host.headers)
+        self._secrets = hosts.secrets | (secrets or Secrets())
         self._limits = limits or BatchLimits()
         self._clock = clock or SystemClock()
         self._resolver = resolver

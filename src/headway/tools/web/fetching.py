@@ -160,5 +160,6 @@ class Fetcher:
                 if len(body) > self._largest:
                     break
             else:
-                return Answer(response.status_code, response.headers, bytes(body))
+                shown = self._hosts.secrets.mask_bytes(bytes(body))
+                return Answer(response.status_code, response.headers, shown)
         raise FetchFailed(f"the answer is larger than {self._largest:,} bytes")

@@ -12,13 +12,14 @@ they are set for other programs, and would connect where nobody looked.
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 import httpx2
 
+from headway.tools.redaction import Secrets
 from headway.tools.web.addresses import Network, is_in, is_public
 
 __all__ = ["CheckedTransport", "Egress", "Forbidden", "Host", "Hosts", "Resolver", "is_public"]
@@ -72,16 +73,16 @@ class Hosts:
     def __init__(self, hosts: Mapping[str, Host], egress: Egress | None = None) -> None:
         self._hosts = {name_of(name): host for name, host in hosts.items()}
         self.egress = egress or Egress()
+        self.secrets = Secrets()
+        """The values of their headers, which no answer shows."""
+        for host in hosts.values():
+            self.secrets |= Secrets.of_headers(host.headers)
 
     def __str__(self) -> str:
         return ", ".join(sorted(self._hosts)) or "none"
 
     def __bool__(self) -> bool:
         return bool(self._hosts)
-
-    def values(self) -> Iterable[Host]:
-        """All of them, without their names."""
-        return self._hosts.values()
 
     def find(self, name: str) -> Host | None:
         """What was said of a host."""
