@@ -145,8 +145,12 @@ def test_a_loop_that_ends_around_a_call_leaves_its_end_in_the_journal(tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(journal: str) -> None:
-    app = asgi(tools(), journal=journal)
+@pytest.mark.parametrize("scheme", ["memory:", "sqlite:///"])
+def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(
+    scheme: str, tmp_path: Path
+) -> None:
+    url = scheme if scheme == "memory:" else f"{scheme}{tmp_path / 'journal.db'}"
+    app = asgi(tools(), journal=url)
     loop = asyncio.new_event_loop()
     run_in(loop, echoes(app))
     first = app.life
