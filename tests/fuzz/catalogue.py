@@ -59,6 +59,43 @@ class Request:
     headers: list[tuple[str, str]]
     body: Any = None
     path: str = "/mcp"
+    trailers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+
+OFFERS = [
+    [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAAB")],
+    [("Upgrade", "websocket"), ("Connection", "upgrade"), ("Sec-WebSocket-Version", "13")],
+    [("Connection", "keep-alive, Upgrade"), ("Upgrade", "TLS/1.3")],
+    [("Connection", "Upgrade"), ("Upgrade", "a"), ("Upgrade", "b, c/1"), ("Upgrade", "")],
+]
+"""Other protocols that a request may offer; none of them is spoken."""
+
+TRAILERS = [
+    [("Host", "evil.example")],
+    [("Content-Type", "text/plain"), ("Accept", "text/plain"), ("Authorization", "Bearer x")],
+    [("Mcp-Session-Id", "x"), ("MCP-Protocol-Version", "2026-07-28"), ("Idempotency-Key", "k")],
+    [("Content-Length", "5")],
+    [("X", "y" * 70_000)],
+    [("X", "y")] * 20_000,
+    [("Expect", "100-continue"), ("Connection", "close"), ("Upgrade", "h2c")],
+]
+"""What may come behind a body in chunks; none of it means anything."""
+
+STUFFING = {
+    "wide": lambda n: "[" + "[]," * n + "[]]",
+    "wide and deep": lambda n: "[" + ("[" * 50 + "]" * 50 + ",") * (n // 50) + "0]",
+    "scalars": lambda n: "[" + "null," * n + "0]",
+    "objects": lambda n: '{"a":' * 20 + '{"b":[' + "{}," * n + "{}]}" + "}" * 20,
+    "text": lambda n: '"' + '[{\\",' * n + '"',
+    "strings": lambda n: "[" + '"[",' * n + '""]',
+    "half characters": lambda n: '"' + "\\ud83d" * min(n, 5) + '"',
+}
+"""JSON that is easy to send and hard to hold, with about so many values."""
+
+
+def stuffing(rng: Random) -> str:
+    """A value that fits into a body, and often not into what is taken apart."""
+    return rng.choice([*STUFFING.values()])(rng.choice([10, 1000, 40_000, 120_000]))
 
 
 def calls(world: World) -> list[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from tests.fuzz import strategies
-from tests.fuzz.mutate import mutated, mutated_line
+from tests.fuzz.mutate import hostile, hostile_line, mutated, mutated_line
 from tests.fuzz.servers import HttpServer, PipeServer
 from tests.fuzz.target import Figures
 from tests.fuzz.wire import Broken
@@ -34,7 +34,10 @@ ROOM = 64 * 2**20
 A_FEW = 2
 """Streams of the journal that are there when nothing goes on."""
 
-SHARES = {"mutated": 0.6, "made": 0.22, "line": 0.12, "made-line": 0.06}
+SHARES = {
+    "mutated": 0.5, "hostile": 0.1, "made": 0.22, "line": 0.1, "hostile-line": 0.02,
+    "made-line": 0.06,
+}  # fmt: skip
 """What part of the inputs is of which kind."""
 
 
@@ -97,10 +100,14 @@ class Fuzzer:
             if at % RENEW_EVERY == RENEW_EVERY - 1:
                 self._http.renew()
             self._try("mutated", mutated(rng, self._http.world))
+        for _ in range(shares["hostile"]):
+            self._try("hostile", hostile(rng, self._http.world))
         self._make("made", seed, shares["made"])
         with PipeServer() as self._pipe:
             for _ in range(shares["line"]):
                 self._try("line", mutated_line(rng, self._pipe.world))
+            for _ in range(shares["hostile-line"]):
+                self._try("hostile-line", hostile_line(rng, self._pipe.world))
             self._make("made-line", seed, shares["made-line"])
             self._settle_pipe()
 

@@ -6,7 +6,9 @@ from typing import Any, Final, cast
 
 from tests.fuzz.wire import Answer, Broken, Sent
 
-STATUSES: Final = {200, 202, 307, 400, 403, 404, 405, 406, 408, 409, 413, 415, 421, 431, 503}
+STATUSES: Final = {
+    200, 202, 204, 307, 400, 403, 404, 405, 406, 408, 409, 413, 415, 421, 431, 501, 503, 505,
+}  # fmt: skip
 
 TELLTALE: Final = re.compile(rb'Traceback|File \\?"/|\.py\b|site-packages|\bheadway\.[a-z]+\.|0x7f')
 """Text that is about our insides."""
@@ -122,5 +124,7 @@ def _judge_identity(sent: Sent, message: dict[str, Any]) -> None:
 
 
 def key_of(value: object) -> str:
-    """Ids by type and value: 1 is not "1"."""
+    """Ids by type and value: 1 is not "1", and 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return json.dumps(value, sort_keys=True)

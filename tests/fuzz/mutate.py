@@ -4,7 +4,15 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tests.fuzz.catalogue import Request, World, any_message, any_request
+from tests.fuzz.catalogue import (
+    OFFERS,
+    TRAILERS,
+    Request,
+    World,
+    any_message,
+    any_request,
+    stuffing,
+)
 from tests.fuzz.jsontext import Pairs, Raw, pairs_of, write
 
 TEXTS = [
@@ -73,6 +81,37 @@ def mutated(rng: Random, world: World) -> bytes:
     return data
 
 
+def hostile(rng: Random, world: World) -> bytes:
+    """A request that is right but for what it offers, trails or is stuffed with, as bytes."""
+    request = any_request(rng, world)
+    if rng.random() < 0.5:
+        at = rng.randrange(len(request.headers) + 1)
+        request.headers[at:at] = rng.choice(OFFERS)
+    if request.body is not None and rng.random() < 0.5:
+        request.headers.append(("Transfer-Encoding", "chunked"))
+        request.trailers = rng.choice([[], *TRAILERS])
+    if isinstance(request.body, dict | list) and rng.random() < 0.5:
+        request.body = stuffed(rng, request.body)
+    data = on_the_wire(request)
+    return data if rng.random() < 0.7 else data + on_the_wire(any_request(rng, world))
+
+
+def stuffed(rng: Random, value: Any) -> Any:
+    """A message with a value somewhere in it that holds a lot."""
+    value = pairs_of(value)
+    places = [(pairs, at) for pairs, at in _places(value) if isinstance(pairs, Pairs)]
+    if places:
+        pairs, at = rng.choice(places)
+        pairs[at] = (pairs[at][0], Raw(stuffing(rng)))
+    return value
+
+
+def hostile_line(rng: Random, world: World) -> bytes:
+    """A message for a pipe that is stuffed, without the newline behind it."""
+    _, body = any_message(rng, world)
+    return write(stuffed(rng, body))
+
+
 def mutated_line(rng: Random, world: World) -> bytes:
     """A message for a pipe with something wrong in it, without the newline behind it."""
     _, body = any_message(rng, world)
@@ -95,7 +134,9 @@ def on_the_wire(request: Request) -> bytes:
     if body and not named & {"content-length", "transfer-encoding"}:
         lines.append(("Content-Length", str(len(body))))
     if "chunked" in dict(lines).get("Transfer-Encoding", ""):
-        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        trailers = "".join(f"{name}: {value}\r\n" for name, value in request.trailers)
+        body = chunk + b"0\r\n" + trailers.encode() + b"\r\n"
     head = "".join(f"{name}: {value}\r\n" for name, value in lines)
     first = f"{request.method} {request.path} HTTP/1.1\r\n"
     return f"{first}{head}\r\n".encode("utf-8", "surrogatepass") + body

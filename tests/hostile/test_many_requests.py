@@ -1,6 +1,7 @@
 """What many connections, or many requests of one, may hold before anybody is known."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,10 @@ def call(wire: Wire, length: int) -> bytes:
     body = json.dumps(message).encode()
     host = f"Host: {wire.host}:{wire.port}\r\nContent-Length: {len(body)}\r\n"
     return f"POST /mcp HTTP/1.1\r\n{host}{headers}\r\n".encode() + body
+
+
+def open_connections() -> list[connections.Connection]:
+    return [one for one in gc.get_objects() if isinstance(one, connections.Connection)]
 
 
 async def begin(wire: Wire, data: bytes, arrivals: Arrivals) -> Connection:
@@ -127,6 +132,31 @@ async def test_mounted_a_body_has_to_be_there_in_time_as_well() -> None:
     async with app.lifespan():
         await within(app({**scope, "query_string": b""}, receive, send))
     assert said[0]["status"] == 408
+
+
+async def test_who_leaves_with_a_request_in_the_queue_leaves_nothing_at_work() -> None:
+    mcp, over = make(), asyncio.Event()
+
+    @mcp.tool()
+    async def wait() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+        return ""
+
+    async with served(mcp) as wire:
+        client = Modern(wire)
+        connection = await client.send(client.call_message("wait", token="t"))
+        await until(lambda: wire.app.engine.runs)
+        connection.write(call(wire, 10))
+        await within(connection.writer.drain())
+        await until(lambda: any(len(one.pipeline) for one in open_connections()))
+        connection.cut()
+        for _ in range(4):  # nothing is read behind a request that waits: a ping finds out
+            await wire.clock.advance(10)
+        await within(over.wait())
+        await until(lambda: not wire.app.engine.runs)
 
 
 @pytest.mark.parametrize("number", [5, 100, 3000])

@@ -62,6 +62,7 @@ class Connection(HttpToolsProtocol):
         self._trailers = Trailers()
         self._has_offer = False  # the head that was read offers another protocol
         self._arrival: Arrival | None = None  # of a head that takes more than one read
+        self._active: RequestResponseCycle | None = None  # what is being answered
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
         # ever set for them.
         self._stage = 0
@@ -85,6 +86,7 @@ class Connection(HttpToolsProtocol):
         """Forget the client."""
         self._drop_timer()
         self._end_arrival()
+        self._tell_apps_it_is_gone()
         # Of a connection that was reset, uvicorn's timer would hold everything for `keep_alive`.
         self._unset_keepalive_if_required()
         self._count(-1)
@@ -357,6 +359,7 @@ class Connection(HttpToolsProtocol):
         if self._is_answering:  # the one before
             self._is_refused = True
             self._doorkeeper.tally.reach("max_head")
+            self._tell_apps_it_is_gone()
             self.transport.close()
         else:
             self._refuse(_TOO_LARGE, text, "max_head")
@@ -374,19 +377,30 @@ class Connection(HttpToolsProtocol):
         self._is_refused = True
         self._end_arrival()
         self._drop_timer()
+        self._tell_apps_it_is_gone()
         if not may_speak:
             self._doorkeeper.tally.reach(limit)
             self.transport.close()
             return
         self._doorkeeper.tally.refuse(int(status[:3]), limit)
-        if self._is_unanswered:
-            self.cycle.disconnected = (
-                True  # the app hears that its client is gone, and says no more
-            )
-            self.cycle.message_event.set()
         headers += self._doorkeeper.cors(self._lines)
         self.transport.write(refusal(status, text, headers))
         self._linger()
+
+    def _tell_apps_it_is_gone(self) -> None:
+        """Have whoever answers a request here hear that its client is gone, and say no more.
+
+        uvicorn tells it to the request that came last, which may be waiting behind another one.
+        """
+        waiting = (cycle for cycle, _ in self.pipeline)
+        for cycle in (self._active, *waiting, cast("RequestResponseCycle | None", self.cycle)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _hang_up(self) -> None:
         """Close behind an answer whose client goes on to send the body of the request."""
