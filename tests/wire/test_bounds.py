@@ -407,7 +407,9 @@ async def test_as_many_sessions_as_may_be_and_no_more() -> None:
     queued = Queued()
     async with served(queued.mcp, settings=Settings(max_sessions=2)) as wire:
         first = await Session.open(wire)
-        await Session.open(wire)
+        # Who has a stream open makes no room.
+        streams = [await session.get() for session in (first, await Session.open(wire))]
+        assert [stream.status for stream in streams] == [200, 200]
         refused = await Session(wire, "2025-11-25", "", {}).request(
             "initialize",
             {
