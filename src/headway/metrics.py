@@ -126,6 +126,7 @@ def _in_use(metrics: Metrics) -> Values:
         "max_queue": places.waiting,
         "max_runs_each": max(map(len, places.of_callers.values()), default=0),
         "max_open": len(engine.runs),
+        "max_open_each": max(places.open_of.values(), default=0),
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_bytes": metrics.sessions.room.held,

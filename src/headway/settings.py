@@ -49,9 +49,9 @@ def is_name(text: object) -> bool:
 
 
 _COUNTS = (
-    "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_sessions",
-    "max_sessions_each", "max_session_streams", "max_session_bytes", "max_subscriptions",
-    "max_client", "max_keys", "max_keys_each", "max_text", "max_part",
+    "max_runs", "max_runs_each", "max_open", "max_open_each", "threads", "max_body", "max_depth",
+    "max_sessions", "max_sessions_each", "max_session_streams", "max_session_bytes",
+    "max_subscriptions", "max_client", "max_keys", "max_keys_each", "max_text", "max_part",
     "max_result", "max_connections", "max_head", "max_attempts",
 )  # fmt: skip
 
@@ -154,6 +154,11 @@ class Settings:
     max_open: int = 20_000
     """Requests of every kind that are not answered yet, `subscriptions/listen` among them: each
     takes some kB."""
+
+    max_open_each: int = 1000
+    """Of these, for one authenticated caller or one anonymous 2025 session, in one process: half of
+    what may run and wait, so that no client takes every place, also with requests that are no calls
+    and with answers that it does not wait for."""
 
     threads: int = 64
     """Sync tools executing at once: each holds a thread."""

@@ -183,6 +183,7 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "threads": ({"threads": 1}, two("block")),
     "max_queue": ({"max_runs": 1, "max_queue": 0}, two("wait")),
     "max_open": ({"max_open": 1}, two("wait")),
+    "max_open_each": ({"max_open_each": 1}, two("wait")),
     "max_body": ({"max_body": 1000}, posted(b'"' + b"x" * 1000 + b'"')),
     "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
     "max_sessions": ({"max_sessions": 1}, another_session),
