@@ -6,8 +6,7 @@ Rules of this file:
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
 - JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
   will have on the wire, so it is encoded once, however many readers it has.
-- No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`):
-  a busy server holds very many.
+- No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
 
 Nine kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), its inbox
 (`HandedOver` to `InboxClosed`) and its questions (`InputRequested` to `InboxClosed`), what it can
@@ -191,8 +190,10 @@ class Heard(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
     begin_changes: int = 0
 
 
-class Alive(Struct, frozen=True, tag="alive", gc=False):
+class Alive(Struct, frozen=True, tag="alive", omit_defaults=True, gc=False):
     """A process is there: it may write its runs until its lease is over. Or a session is in use."""
+
+    by: str = ""  # the process in which a session is
 
 
 class ProcessLeft(Struct, frozen=True, tag="process_left", omit_defaults=True, gc=False):
@@ -208,8 +209,7 @@ class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=Tru
 
 
 class HandedOver(Struct, frozen=True, tag="handed_over", gc=False):
-    """A run can go on without its request: its client has a handle, a key or the run's own id.
-    First entry of its inbox."""
+    """A run can go on without its request: its client has a handle. First entry of its inbox."""
 
     created: float
     """When the run began, in seconds since 1970."""

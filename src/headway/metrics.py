@@ -148,8 +148,10 @@ def _in_use(metrics: Metrics) -> Values:
         "max_runs_each": max(map(len, places.of_callers.values()), default=0),
         "max_open": len(engine.runs),
         "max_arriving": metrics.arrivals.held,
+        "max_open_each": max(places.open_of.values(), default=0),
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
+        "max_session_bytes": metrics.sessions.room.held,
         "max_session_streams": metrics.answers.most_of_one,
         "max_keys": engine.keys.number,
         "max_keys_each": engine.keys.most_of_one,
@@ -291,6 +293,7 @@ def _reached(metrics: Metrics) -> Values:
     times.update(engine.tally.reached)
     times.update(engine.journal.usage.dropped)
     times["session_ttl"] += metrics.sessions.expired
+    times.update(metrics.sessions.made_room)
     for run in engine.runs.values():
         times.update(losses(run))
     return _named(times)

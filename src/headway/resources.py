@@ -188,11 +188,10 @@ def _listen(inner: Handler) -> Handler:
         """Of runs that are not the caller's nothing is heard."""
         wanted = params.notifications
         if wanted.resource_subscriptions:
-            wanted.resource_subscriptions = [
-                uri
-                for uri in wanted.resource_subscriptions
-                if run_of(uri) is None or await _is_known(uri)
-            ]
+            runs = {uri: run_of(uri) for uri in wanted.resource_subscriptions}
+            known = await _known_of({run for run in runs.values() if run is not None})
+            honored = [uri for uri, run in runs.items() if run is None or run in known]
+            wanted.resource_subscriptions = honored
         return await inner(context, params)
 
     return listen
@@ -225,6 +224,15 @@ async def _place_of(run_id: str) -> tuple[Journal, str]:
     if asking is None:
         raise StreamNotFound(run_id)
     return asking.journal, await asking.engine.keys.place_of(asking, run_id)
+
+
+async def _known_of(run_ids: set[str]) -> set[str]:
+    """Those of these runs that are the caller's and still kept."""
+    asking = current_run.get()
+    if asking is None or not run_ids:
+        return set()
+    places = await asking.engine.keys.places_of(asking, run_ids)
+    return {name for name, place in places.items() if place is not None and not place.is_gone}
 
 
 async def _is_known(uri: str) -> bool:

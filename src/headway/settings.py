@@ -49,10 +49,11 @@ def is_name(text: object) -> bool:
 
 
 _COUNTS = (
-    "max_runs", "max_runs_each", "max_open", "threads", "max_body", "max_depth", "max_values",
-    "max_arriving", "max_batch", "max_sessions", "max_sessions_each", "max_session_streams",
-    "max_keys", "max_keys_each", "max_text", "max_part", "max_result", "max_connections",
-    "max_head", "max_attempts",
+    "max_runs", "max_runs_each", "max_open", "max_open_each", "threads", "max_body", "max_depth",
+    "max_values", "max_arriving", "max_batch", "max_sessions", "max_sessions_each",
+    "max_session_streams", "max_session_bytes", "max_subscriptions", "max_client", "max_keys",
+    "max_keys_each", "max_text", "max_part", "max_result", "max_connections", "max_head",
+    "max_attempts",
 )  # fmt: skip
 
 BOUNDS: Final = (
@@ -169,6 +170,11 @@ class Settings:
     """Requests of every kind that are not answered yet, `subscriptions/listen` among them: each
     takes some kB."""
 
+    max_open_each: int = 1000
+    """Of these, for one authenticated caller or one anonymous 2025 session, in one process: half of
+    what may run and wait, so that no client takes every place, also with requests that are no calls
+    and with answers that it does not wait for."""
+
     threads: int = 64
     """Sync tools executing at once: each holds a thread."""
 
@@ -192,10 +198,24 @@ class Settings:
     """Messages of one batch, which 2025-03-26 has."""
 
     max_sessions: int = 10_000
-    """2025 sessions at once, as in the official SDK; the next one is refused with 503."""
+    """2025 sessions at once, as in the official SDK; for the next one an idle anonymous one makes
+    room, or it is refused with 503."""
 
     max_sessions_each: int = 1000
     """2025 sessions of one authenticated caller, in all processes that share a journal."""
+
+    max_session_bytes: int = 64 * 1024 * 1024
+    """Bytes that all 2025 sessions of a process hold: what their clients say of themselves, what
+    they subscribe to, and what was said in them. A session takes some hundred; idle anonymous ones
+    make room for others, and one authenticated caller may have a quarter."""
+
+    max_subscriptions: int = 1000
+    """Resources that one 2025 session may be subscribed to, and names in one
+    `subscriptions/listen`: each is looked up, kept, and compared with every change."""
+
+    max_client: int = 16 * 1024
+    """Bytes of the capabilities that a client declares: kept for its session, or with each request
+    at 2026-07-28. The largest in the field have one kilobyte."""
 
     max_session_streams: int = 1000
     """Answers of one 2025 session that are open at once, its GET stream among them; the next one

@@ -390,7 +390,9 @@ async def test_a_session_above_the_limit_is_refused() -> None:
     tools = GatedTools("wait")
     async with served(tools.mcp, settings=Settings(max_sessions=2)) as wire:
         first = await Session.open(wire)
-        await Session.open(wire)
+        # Who has a stream open makes no room.
+        streams = [await session.get() for session in (first, await Session.open(wire))]
+        assert [stream.status for stream in streams] == [200, 200]
         refused = await Session(wire, "2025-11-25", "", {}).request(
             "initialize",
             {

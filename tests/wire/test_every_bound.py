@@ -145,6 +145,24 @@ async def another_session(wire: Wire, session: Session) -> None:
     await wire.ask("POST", _anonymous(session), _initialize(hello))
 
 
+def another_session_of(**experimental: Any) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        capabilities = {"experimental": experimental}
+        hello = {"protocolVersion": "2025-11-25", "capabilities": capabilities}
+        body = _initialize({**hello, "clientInfo": _CLIENT})
+        await wire.ask("POST", _anonymous(session), body)
+
+    return scenario
+
+
+def subscribed(*uris: str) -> Scenario:
+    async def scenario(wire: Wire, session: Session) -> None:
+        for uri in uris:
+            await session.request("resources/subscribe", {"uri": uri})
+
+    return scenario
+
+
 async def ten_connections(wire: Wire, session: Session) -> None:
     for _ in range(10):
         connection = await wire.connect()
@@ -170,6 +188,7 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "threads": ({"threads": 1}, two("block")),
     "max_queue": ({"max_runs": 1, "max_queue": 0}, two("wait")),
     "max_open": ({"max_open": 1}, two("wait")),
+    "max_open_each": ({"max_open_each": 1}, two("wait")),
     "max_body": ({"max_body": 1000}, posted(b'"' + b"x" * 1000 + b'"')),
     "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
     "max_values": ({"max_values": 20}, posted(b"[" + b"[]," * 30 + b"[]]")),
@@ -177,6 +196,9 @@ REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "max_arriving": ({"max_arriving": 1000}, unfinished(_HEAD + b"X: " + b"x" * 2000)),
     "max_sessions": ({"max_sessions": 1}, another_session),
     "max_session_streams": ({"max_session_streams": 1}, two("wait")),
+    "max_session_bytes": ({"max_session_bytes": 1000}, subscribed("x:" + "x" * 900)),
+    "max_subscriptions": ({"max_subscriptions": 1}, subscribed("x:1", "x:2")),
+    "max_client": ({"max_client": 100}, another_session_of(x={"y": "x" * 100})),
     "max_keys": ({"max_keys": 1}, two_keys),
     "max_text": ({"max_text": 10}, said(text=11)),
     "max_part": ({"max_part": 1000}, said(parts=1)),

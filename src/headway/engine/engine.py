@@ -198,13 +198,13 @@ class Engine:
         self._check_room(self._gates_of(request))
         if len(self.runs) >= self.settings.max_open:
             raise busy(f"{len(self.runs)} requests are open", "max_open")
-        caller = self.places.check_caller(request)
+        caller, opener = self.places.check_caller(request), self.places.check_open(request)
         call = call_of(request.follows) if request.owns and request.follows else new_call()
         run_id = self.lease.tag + call
         stream = f"run/{request.owner}/{run_id}"
         run = self.make_run(stream, request, recorded=request.method == "tools/call")
         self.runs[run.id] = run
-        self.places.count(caller, run)
+        self.places.count(caller, opener, run)
         return run
 
     def discard(self, run: Run) -> None:

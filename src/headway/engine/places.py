@@ -33,6 +33,8 @@ class Places:
         """Calls running and waiting that this process answers, of each principal."""
         self.stuck = Counter[str]()
         """Calls that have their end and go on all the same, by tool; each keeps its places."""
+        self.open_of = Counter[str]()
+        """Requests of every kind that go on, of each caller that can be told from others."""
         self.arriving = 0
         """Runs that are launched, but not at a gate yet."""
         self._settings = settings
@@ -82,6 +84,22 @@ class Places:
         self._check_number(len(self.of_callers.get(caller, ())))
         return caller
 
+    def check_open(self, request: Request) -> str:
+        """The caller whose open requests are counted, or nothing where nobody can tell whose.
+
+        That is an authenticated caller, with all its sessions, or an anonymous session of 2025.
+
+        Raises:
+            ProtocolError: 503, it has as many as it may.
+        """
+        anonymous = request.principal in ("", ANONYMOUS)
+        caller = request.owner if anonymous else request.principal
+        if caller in ("", ANONYMOUS):
+            return ""
+        if self.open_of[caller] >= self._settings.max_open_each:
+            raise busy(f"{self.open_of[caller]} of your requests are open", "max_open_each")
+        return caller
+
     async def check_everywhere(self, request: Request, journal: Journal) -> None:
         """See that a caller may have one more call, of those of all processes.
 
@@ -104,11 +122,19 @@ class Places:
         if many >= self._settings.max_runs_each:
             raise busy(f"{many} of your calls are running or waiting", "max_runs_each")
 
-    def count(self, caller: str, run: Run) -> None:
-        """The run is one of this caller's until its end."""
+    def count(self, caller: str, opener: str, run: Run) -> None:
+        """The run is one of these callers' until its end: a call of `caller`, open for `opener`."""
+        if opener:
+            self.open_of[opener] += 1
+            run.on_end(partial(self._close, opener))
         if caller:
             self.of_callers[caller].add(call_of(run.stream))
             run.on_end(partial(self._uncount, caller, call_of(run.stream)))
+
+    def _close(self, opener: str) -> None:
+        self.open_of[opener] -= 1
+        if not self.open_of[opener]:
+            del self.open_of[opener]
 
     def _uncount(self, caller: str, call: str) -> None:
         self.of_callers[caller].discard(call)

@@ -44,7 +44,8 @@ from headway.journal import next_available
 from headway.protocol import render, tasks_2025
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import Era, without_promises
-from headway.protocol.inbound import Message, as_id, read_message
+from headway.protocol.inbound import Message, as_id, is_id, read_message
+from headway.protocol.introduction import check_uri, introduced
 from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered
 from headway.transport.kernel import Kernel
@@ -86,12 +87,15 @@ class Dialogue:
         Raises:
             ProtocolError: The server refuses the client; the session is not kept.
         """
+        message = introduced(message, self._engine.settings.max_client)
         try:
             result = await self._kernel.legacy(self._runner(session), message)(context)
             version = session.connection.protocol_version
             if session.is_single:
                 return without_promises(result)
-            await session.sessions.open(session, version, message.params or {})
+            given = message.params or {}
+            said = {name: value for name, value in given.items() if name != "_meta"}
+            await session.sessions.open(session, version, said)
         except ProtocolError:
             session.leave()
             raise
@@ -123,6 +127,7 @@ class Dialogue:
         if known is not None:
             return known
         self._check_task(session, message)
+        self._check_held(session, message)
         request, call_key = self._request(session, message, context), key_of(message, key)
         await admit(self._engine, request, call_key)
         known = going_on(session, message)
@@ -143,7 +148,7 @@ class Dialogue:
             result = await call(context)
             await _remember(session, message)
             if message.method == "resources/subscribe":
-                await self._watchers.watch(session.tag, (message.params or {}).get("uri"))
+                await self._watchers.watch(session.tag, [(message.params or {}).get("uri")])
             return result
 
         return Request(
@@ -193,6 +198,28 @@ class Dialogue:
     def reconnect_after(self, session: Session, token: object) -> float:
         """Seconds until a stream that was resumed is closed early again; inf: never."""
         return self._hand_over.reconnect_after(self._hand_over.profile(session), token)
+
+    def _check_held(self, session: Session, message: Message) -> None:
+        """Refuse what a session would have to keep, where it keeps as much as it may.
+
+        Raises:
+            ProtocolError: It has as many subscriptions as it may, the URI is too long (400), or
+                there is no room for more (503).
+        """
+        if message.method not in _KEPT or session.is_single:
+            return
+        uri = (message.params or {}).get("uri")
+        check_uri(uri)
+        if message.method == "resources/subscribe" and uri not in session.subscriptions:
+            most = self._engine.settings.max_subscriptions
+            if len(session.subscriptions) >= most:
+                raise ProtocolError(
+                    INVALID_PARAMS,
+                    f"This session has {most} subscriptions, as many as it may "
+                    "(max_subscriptions); unsubscribe from some",
+                    limit="max_subscriptions",
+                )
+        session.sessions.check_bytes(session, len(uri) if isinstance(uri, str) else 0)
 
     def _check_token(self, session: Session, token: str | int | None) -> None:
         """Refuse a token whose progress the client could not tell apart (progress, 2025-11-25).
@@ -295,6 +322,10 @@ class Dialogue:
         return session.runner
 
 
+_KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
+"""Requests that a session remembers; see `_remember`."""
+
+
 def _asks_for_task(session: Session, message: Message) -> bool:
     """Whether a call of 2025-11-25 wants to be a task."""
     is_call = message.method == "tools/call" and session.era.version == tasks_2025.VERSION
@@ -352,7 +383,8 @@ def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
 async def _take_cancel(session: Session, message: Message) -> None:
     identity = as_id((message.params or {}).get("requestId"))
     reason = (message.params or {}).get("reason")
-    if identity is not None and not session.cancel_request(identity, reason):
+    # What can be no request's id is told to nobody.
+    if is_id(identity) and not session.cancel_request(identity, reason):
         await session.sessions.cancel_elsewhere(session, identity, reason)
 
 

@@ -18,6 +18,7 @@ from headway.protocol import render
 from headway.protocol.cursors import principal_tag
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.inbound import Message, subscribed_resources
+from headway.protocol.introduction import enveloped
 from headway.protocol.keys import key_of
 from headway.transport.hand_over import HandOver, Offered, TaskContext
 from headway.transport.kernel import Kernel
@@ -35,6 +36,15 @@ class Enveloped:
         self._engine = engine
         self._watchers = watchers
         self._hand_over = hand_over
+
+    def bounded(self, message: Message) -> Message:
+        """What is kept of a request while it is handled.
+
+        Raises:
+            ProtocolError: It says more of its client, or wants to hear of more, than it may.
+        """
+        settings = self._engine.settings
+        return enveloped(message, settings.max_client, settings.max_subscriptions)
 
     def context(
         self,
@@ -88,8 +98,7 @@ class Enveloped:
         call_key = key_of(message, key)
         await admit(self._engine, request, call_key)
         run = await launch(self._engine, request, call_key)
-        for uri in subscribed_resources(message):
-            await self._watchers.watch(tag, uri)
+        await self._watchers.watch(tag, subscribed_resources(message))
         return run
 
     def offer(self, run: Run, answer: Offered, message: Message, *, is_told: bool = True) -> None:

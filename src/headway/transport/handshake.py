@@ -98,7 +98,8 @@ class Handshake:
         await send_result(exchange.send, form, body, _header(session))
 
     async def _post_to_session(self, exchange: Exchange, message: Message) -> None:
-        with await self._session(exchange) as session:
+        uses = message.method != "notifications/initialized"
+        with await self._session(exchange, uses=uses) as session:
             if not message.is_request:
                 await self._take(exchange, session, message)
                 await send_empty(exchange.send, 202, _header(session))
@@ -186,7 +187,7 @@ class Handshake:
 
     # Messages of a session
 
-    async def _session(self, exchange: Exchange) -> Session:
+    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
         check_version(exchange.version)
         session_id = exchange.headers.get(SESSION_HEADER)
         if not session_id:
@@ -194,7 +195,7 @@ class Handshake:
                 INVALID_REQUEST,
                 "The Mcp-Session-Id header is missing; send initialize to open a session",
             )
-        return await self._sessions.find(session_id, exchange.owner)
+        return await self._sessions.find(session_id, exchange.owner, uses=uses)
 
     def _draft(self, exchange: Exchange) -> Session:
         """The session that an `initialize` is about to open.

@@ -129,15 +129,20 @@ class HttpTransport:
     async def _post(self, exchange: Exchange) -> None:
         check_content_type(exchange.headers)
         check_encoding(exchange.headers)
+        # No name here for the body or its value: an answer may last for days, and both with it.
+        await self._answer_to(exchange, await self._read(exchange))
+
+    async def _read(self, exchange: Exchange) -> object:
         settings = self._settings
         body = await read_body(exchange.headers, exchange.receive, settings, self.arrivals)
-        value = parse_body(body, settings.max_depth, settings.max_values)
+        return parse_body(body, settings.max_depth, settings.max_values)
+
+    def _answer_to(self, exchange: Exchange, value: object) -> Awaitable[None]:
         if _is_modern(exchange.version, value):
-            await self._modern.post(exchange, _message_of(value))
-        elif isinstance(value, list):
-            await self._handshake.post_batch(exchange, cast("list[object]", value))
-        else:
-            await self._handshake.post(exchange, _message_of(value))
+            return self._modern.post(exchange, _message_of(value))
+        if isinstance(value, list):
+            return self._handshake.post_batch(exchange, cast("list[object]", value))
+        return self._handshake.post(exchange, _message_of(value))
 
     async def _get(self, exchange: Exchange) -> None:
         if exchange.version == MODERN.version:

@@ -62,9 +62,8 @@ class ListenContext(RunContext):
         prefix = self.run.stream.rpartition("/")[0]
         journal = self.run.journal
         streams = {name: f"{prefix}/{name}" for name in self._wanted}
-        honored = [
-            name for name in self._wanted if await journal.head(inbox_of(streams[name])) is not None
-        ]
+        inboxes = await journal.heads([inbox_of(stream) for stream in streams.values()])
+        honored = [name for name in self._wanted if inbox_of(streams[name]) in inboxes]
         said = dict(params or {})
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
         await super().notify(method, said, opts)

@@ -43,6 +43,7 @@ class Modern:
             await send_empty(exchange.send, 202)
             return
         try:
+            message = self._enveloped.bounded(message)  # all else of it is let go of here
             await self._request(exchange, message)
         except ProtocolError as error:
             raise Refusal(error, message.id) from None

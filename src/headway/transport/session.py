@@ -65,8 +65,9 @@ class Session:
 
     __slots__ = (
         "_asked", "_has_left", "_level", "_stated", "_waiting", "client", "connection", "era",
-        "feeds", "heard", "holds", "id", "is_known", "is_open", "is_single", "owner", "requests",
-        "runner", "seq", "sessions", "signed", "subscriptions", "tag", "told", "used",
+        "feeds", "heard", "held", "holds", "id", "is_elsewhere", "is_known", "is_open", "is_single",
+        "opened", "owner", "requests", "runner", "seq", "sessions", "signed", "subscriptions",
+        "tag", "told", "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -87,8 +88,12 @@ class Session:
         """What its client was sent: a GET without an id goes on from there."""
         self.told = Told()
         self.feeds: set[Feed] = set()
-        self.used = self.signed = sessions.clock.now()
+        self.used = self.signed = self.opened = sessions.clock.now()
         self.holds = 0
+        self.held = 0
+        """Bytes that it is charged in this process."""
+        self.is_elsewhere = False
+        """Whether another process has been asked something in it."""
         self.is_known = False
         """Whether it was read who opened it."""
         self.is_open = True
@@ -115,6 +120,11 @@ class Session:
         """Log messages below this are not for its client."""
         return rank_of(self._level or LOG_LEVELS[0])
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether something goes on in it here: a request, a run or an open stream."""
+        return self.holds > 0 or bool(self.requests)
+
     def __enter__(self) -> "Session":
         """A request or an open stream keeps the session alive while it lasts."""
         self.holds += 1
@@ -140,6 +150,7 @@ class Session:
         self._apply(event)
         if self.is_single:
             return True
+        self.sessions.charge(self, event)
         try:
             await self.sessions.journal.post(self.stream, event)
         except StreamEnded:
@@ -210,6 +221,8 @@ class Session:
                 self._hand_on(key, decode_json(result), is_error=is_error)
             case SessionClosed():
                 self.is_open = False
+            case Alive(by):
+                self.is_elsewhere |= by not in ("", self.sessions.process)
             case _:
                 pass
 
@@ -369,3 +382,9 @@ def _is_news(event: Event) -> bool:
 def _client_params(params: bytes) -> InitializeRequestParams:
     """Clients of one kind shake hands alike: they share one parsed copy."""
     return InitializeRequestParams.model_validate(decode_json(params), by_name=False)
+
+
+@lru_cache(maxsize=256)
+def shared(params: bytes) -> Raw:
+    """The `initialize` params of clients of one kind, once for all of them."""
+    return Raw(params)

@@ -14,32 +14,35 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-from msgspec import Raw
-
 from headway.clock import Clock, Timer
-from headway.engine import BUSY
 from headway.errors import (
-    Conflict,
     EntriesTrimmed,
     JournalError,
-    ProtocolError,
-    StreamDamaged,
-    StreamEnded,
     StreamNotFound,
     journal_away,
 )
-from headway.events import Alive, Entry, SessionClosed, SessionOpened, decode_json, encode_json
+from headway.events import (
+    Alive,
+    Entry,
+    Event,
+    SessionClosed,
+    SessionOpened,
+    decode_json,
+    encode_json,
+    size_of,
+)
 from headway.journal import Journal
 from headway.journal.cursor import PAGE
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.protocol.cursors import principal_tag
 from headway.settings import Settings
 from headway.transport.board import Board
-from headway.transport.session import Session
+from headway.transport.session import Session, shared
+from headway.transport.session_ends import close_abandoned, close_if_unused, no_session, too_many
+from headway.transport.session_room import OVERHEAD, READY_WITHIN, SessionRoom
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,9 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: Timer | None = None
         self.expired = 0  # sessions let go of because they were idle
+        self.made_room = Counter[str]()  # sessions that made room for others, by the setting
+        self.room = SessionRoom(settings.max_session_bytes)
+        self._readying: Timer | None = None
         self._is_looking = False
 
     def __len__(self) -> int:
@@ -107,11 +113,13 @@ class Sessions:
         await self.changes.open()
         await self.notices.open()
         self._begin_sweep()
+        self._look_for_unready()
 
     async def stop(self) -> None:
         """Let go of everything; the sessions stay in the journal."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for timer in (self._sweeping, self._readying):
+            if timer is not None:
+                timer.cancel()
         for session in list(self._known.values()):
             session.leave()
         if self._tasks:
@@ -136,9 +144,9 @@ class Sessions:
         Raises:
             ProtocolError: This process has as many sessions as it may (503).
         """
-        if len(self._known) >= self.settings.max_sessions:
+        if len(self._known) >= self.settings.max_sessions and not self._make_room("max_sessions"):
             many = f"{len(self._known)} sessions are open and no more are accepted"
-            raise _too_many(many, "max_sessions")
+            raise too_many(many, "max_sessions")
         return Session(self, secrets.token_urlsafe(24), owner)
 
     async def open(self, session: Session, version: str, params: object) -> None:
@@ -148,10 +156,12 @@ class Sessions:
             ProtocolError: Its caller has as many sessions as it may (503).
         """
         await self._check_owner(session.owner)
+        said = shared(bytes(encode_json(params)))
+        self.check_bytes(session, len(bytes(said)))
         # Nothing was waited for since: no other one of this process can have come between.
         self._keep(session)
+        self.room.opened(session)
         self._opening.add(session)
-        said = _shared(bytes(encode_json(params)))
         try:
             await session.keep(SessionOpened(version, said, session.owner, self.changes.last))
         finally:
@@ -170,30 +180,35 @@ class Sessions:
         many = await self.journal.everywhere.count(prefix, partial(self._opened, owner), most)
         mine = self._each[owner] if many is None else many
         if mine >= most:
-            raise _too_many(f"{mine} of your sessions are open", "max_sessions_each")
+            raise too_many(f"{mine} of your sessions are open", "max_sessions_each")
 
     def _opened(self, owner: str) -> list[str]:
         """A caller's sessions that may not be stored yet. Of the others the journal knows more
         than this process: which have been closed."""
         return [session.stream for session in self._opening if session.owner == owner]
 
-    async def find(self, session_id: str, owner: str) -> Session:
+    async def find(self, session_id: str, owner: str, *, uses: bool = True) -> Session:
         """The session with this id as it is now, whichever process opened it.
+
+        With `uses` something is about to be asked in it; a client that says no more than that it
+        is ready does not use it yet.
 
         Raises:
             ProtocolError: 404 for an unknown, an expired and a foreign session alike; 503 for one
                 that cannot be read at the moment.
         """
         if session_id in self._ending:
-            raise _no_session()
+            raise no_session()
         known = self._known.get(session_id)
         session = known or Session(self, session_id, owner)
         await self._take_up(session, is_known=known is not None)
         if not session.is_open or not session.is_known or session.owner != owner:
-            raise _no_session()
+            raise no_session()
         if known is None:
-            session = self._known.get(session_id) or self._keep(session)
+            session = self._known.get(session_id) or self._taken_up(session)
         session.used = self.clock.now()
+        if uses:
+            self.room.used(session)
         if session.is_to_be_restated:
             session.record(session.restated())
         return session
@@ -236,8 +251,16 @@ class Sessions:
         self._each[session.owner] += 1
         return session
 
+    def _taken_up(self, session: Session) -> Session:
+        """Keep a session that another process has opened, and let that one know."""
+        self._keep(session)
+        self.room.charge(session, OVERHEAD + len(bytes(session.client or b"")))
+        session.record(Alive(self.process))
+        return session
+
     def _let_go(self, session: Session) -> None:
         if self._known.pop(session.id, None) is not None:
+            self.room.forget(session)
             del self._by_tag[session.tag]
             self._each[session.owner] -= 1
             if not self._each[session.owner]:
@@ -268,6 +291,56 @@ class Sessions:
         session.wake()
         if self.settings.on_delete == "cancel":
             session.cancel_all()
+
+    # Making room
+
+    def charge(self, session: Session, event: Event) -> None:
+        """Count what a fact takes that a session known here has added to its stream."""
+        if session.id in self._known:
+            most = self.journal.retention.stream_bytes
+            size = min(OVERHEAD + size_of(event), max(0, most - session.held))
+            self.room.charge(session, size)
+
+    def check_bytes(self, session: Session, size: int) -> None:
+        """See that a session may hold so many bytes more; others make room for it.
+
+        Raises:
+            ProtocolError: All that may be held is, or its caller's part of it (503).
+        """
+        size += OVERHEAD
+        is_full = self.room.is_full(session.owner, size)
+        while not self.room.has_room(size) and not is_full:
+            is_full = not self._make_room("max_session_bytes", but=session)
+        if is_full:
+            what = f"sessions hold as many bytes as they may ({self.room.held})"
+            raise too_many(what, "max_session_bytes")
+
+    def _make_room(self, setting: str, *, but: Session | None = None) -> bool:
+        """Let the session go that is the first to make room; False where none may."""
+        session = self.room.next_to_go(but=but)
+        if session is None:
+            return False
+        self.made_room[setting] += 1
+        self._put_out(session, "it made room for others")
+        return True
+
+    def _put_out(self, session: Session, reason: str) -> None:
+        """Know a session no more, and close it unless another process has it."""
+        self._let_go(session)
+        if self.journal.is_durable:
+            # What another process has done in it, and what its client does meanwhile, is in there.
+            self.later(close_if_unused(session, reason, self._read_on, self._known))
+        else:
+            session.is_open = False
+            self._ending[session.id] = session
+            self.later(self._store_end(session, reason))
+
+    def _look_for_unready(self) -> None:
+        """Forget the sessions whose clients opened them and were never heard of again."""
+        for session in self.room.not_ready(self.clock.now() - READY_WITHIN):
+            self.expired += 1
+            self._put_out(session, "its client was never ready")
+        self._readying = self.clock.call_later(READY_WITHIN / 2, self._look_for_unready)
 
     # Between processes
 
@@ -364,7 +437,7 @@ class Sessions:
         for session in list(self._ending.values()):
             self.later(self._store_end(session, "it was closed"))
         for session in list(self._known.values()):
-            is_idle = not session.holds and not session.requests and session.used < now - ttl
+            is_idle = not session.is_in_use and session.used < now - ttl
             if not self.journal.is_durable:
                 if is_idle:
                     self.expired += 1
@@ -375,57 +448,18 @@ class Sessions:
                 self._let_go(session)
             elif session.signed < now - ttl / SIGN_SHARE:
                 session.signed = now
-                session.record(Alive())
+                session.record(Alive(self.process))
         self._begin_sweep()
 
     async def _close_abandoned(self) -> None:
         """End the sessions that no process has seen any use of."""
         self._is_looking = True  # one pass may take longer than the time to the next
-        limit = self.clock.time() - ABANDONED * self.settings.session_ttl
         try:
             known = {session.stream for session in self._known.values()}
-            for stream in await self.journal.streams("session/", unfinished=True):
-                if stream not in known:
-                    # What cannot be read of one is no reason to look at no other.
-                    with suppress(StreamDamaged, EntriesTrimmed):
-                        await self._close_if_abandoned(stream, limit)
-        except JournalError as error:
-            logger.warning("idle sessions were not looked for: %s", error)
+            limit = self.clock.time() - ABANDONED * self.settings.session_ttl
+            await close_abandoned(self.journal, limit, known)
         finally:
             self._is_looking = False
-
-    async def _close_if_abandoned(self, stream: str, limit: float) -> None:
-        head = await self.journal.head(stream)
-        if head is None or head.ended:
-            return
-        last = await self.journal.read(stream, after=head.last - 1)
-        if last and last[-1].time < limit:
-            # Refused where another process was quicker: with an end, or with news.
-            with suppress(Conflict, StreamEnded, StreamNotFound):
-                await self.journal.append(stream, [SessionClosed("idle")], after=head.last)
-
-
-NO_SESSION = -32001
-"""The code of the official TypeScript server: some clients open a new session only where they find
-it, or the words "Session not found", beside the status."""
-
-
-def _no_session() -> ProtocolError:
-    return ProtocolError(
-        NO_SESSION,
-        "Session not found: it has ended or expired; send initialize to open a new one",
-        status=404,
-    )
-
-
-def _too_many(what: str, limit: str) -> ProtocolError:
-    return ProtocolError(
-        BUSY,
-        f"{what} ({limit}); close one with DELETE, or try again later",
-        status=503,
-        retry_after=10,
-        limit=limit,
-    )
 
 
 def _nothing(*_: object) -> None:
@@ -434,8 +468,3 @@ def _nothing(*_: object) -> None:
 
 async def _ignore(_change: Changed) -> None:
     pass
-
-
-@lru_cache(maxsize=256)
-def _shared(params: bytes) -> Raw:
-    return Raw(params)

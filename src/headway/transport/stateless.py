@@ -43,7 +43,7 @@ class Stateless(Handshake):
         """
         raise NotAllowed("There are no sessions here (--stateless) to delete", "POST")
 
-    async def _session(self, exchange: Exchange) -> Session:
+    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
         """A session that lasts for this POST."""
         check_version(exchange.version)
         session = self._draft(exchange)

@@ -135,6 +135,8 @@ class StdioTransport:
                 self._refuse(message.id, error)
 
     async def _take(self, message: Message, *, is_modern: bool) -> None:
+        if is_modern and message.is_request:
+            message = self._enveloped.bounded(message)
         if not message.is_request:
             await self._hear(message, is_modern=is_modern)
         elif self._is_going_on(message):

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from headway.clock import Clock
 from headway.errors import EntriesTrimmed, JournalError
@@ -30,24 +31,28 @@ class Watchers:
         self._publish = publish
         self._watching: dict[str, asyncio.Task[None]] = {}
 
-    async def watch(self, tag: str, uri: object) -> None:
-        """Watch the run that `uri` names, if it names a run of the owner with this tag.
+    async def watch(self, tag: str, uris: Iterable[object]) -> None:
+        """Watch the runs that these URIs name, of those of the owner with this tag.
 
-        What comes behind this call is told of.
+        What comes behind this call is told of. They are looked up in one step.
         """
-        run_id = run_of(uri)
-        stream = f"run/{tag}/{run_id}"
-        if run_id is None or not isinstance(uri, str) or stream in self._watching:
+        named = ((f"run/{tag}/{run_of(uri)}", uri) for uri in uris if run_of(uri) is not None)
+        wanted = {name: str(uri) for name, uri in named if name not in self._watching}
+        if not wanted:
             return
         try:
-            head = await self._journal.head(stream)
+            heads = await self._journal.heads(wanted)
         except JournalError as error:
-            logger.warning("a run is not watched: %s", error)
+            logger.warning("runs are not watched: %s", error)
             return
-        if head is not None and stream not in self._watching:
-            task = asyncio.create_task(self._follow(stream, uri, head.last))
-            self._watching[stream] = task
-            task.add_done_callback(lambda _: self._watching.pop(stream, None))
+        for stream, head in heads.items():
+            if stream not in self._watching:
+                task = asyncio.create_task(self._follow(stream, wanted[stream], head.last))
+                self._watching[stream] = task
+                task.add_done_callback(partial(self._forget, stream))
+
+    def _forget(self, stream: str, _task: "asyncio.Task[None]") -> None:
+        self._watching.pop(stream, None)
 
     async def stop(self) -> None:
         """Watch nothing any more."""

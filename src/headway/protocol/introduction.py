@@ -1,0 +1,155 @@
+"""What is kept of what a client says of itself, and of what it wants to hear of.
+
+A request is read up to `max_body`, which is for arguments. What a session, or a request that lasts
+as long as its reader, keeps of one has to be much less: there are very many of them. Texts that
+only inform are cut, and what cannot be cut without changing its meaning is refused.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
+from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
+from msgspec import structs
+
+from headway.errors import ProtocolError
+from headway.protocol.inbound import Message
+
+LONGEST_TEXT: Final = 1024
+"""Characters of each text in `clientInfo`; of the version of the protocol a sixteenth."""
+
+LONGEST_URI: Final = 2048
+"""Characters of what may be subscribed to, a URI or the id of a task, as browsers have URLs."""
+
+LONGEST_NAMES: Final = 256 * 1024
+"""Characters of all names in one `subscriptions/listen`."""
+
+LISTEN: Final = "subscriptions/listen"
+
+_LISTS: Final = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
+_NAMES: Final = ("taskIds", "resourceSubscriptions")
+
+
+def introduced(message: Message, most: int) -> Message:
+    """Return an `initialize` with what is kept of it, and its `_meta`, which is not.
+
+    Raises:
+        ProtocolError: The capabilities have more than `most` bytes.
+    """
+    params = dict(message.params or {})
+    names = ("capabilities", "clientInfo", "_meta")
+    kept = {name: params[name] for name in names if name in params}
+    version = params.get("protocolVersion")
+    if isinstance(version, str):
+        kept["protocolVersion"] = version[: LONGEST_TEXT // 16]
+    if "capabilities" in kept:
+        check_capabilities(kept["capabilities"], most)
+    if "clientInfo" in kept:
+        kept["clientInfo"] = cut_info(kept["clientInfo"], most)
+    return _with(message, kept)
+
+
+def enveloped(message: Message, most_bytes: int, most_names: int) -> Message:
+    """Return a request of 2026-07-28 with what is kept of it while it is handled.
+
+    Raises:
+        ProtocolError: Its capabilities have more than `most_bytes` bytes, or it wants to hear of
+            more than `most_names` things.
+    """
+    meta = dict(message.meta)
+    if CLIENT_CAPABILITIES_META_KEY in meta:
+        check_capabilities(meta[CLIENT_CAPABILITIES_META_KEY], most_bytes)
+    if CLIENT_INFO_META_KEY in meta:
+        meta[CLIENT_INFO_META_KEY] = cut_info(meta[CLIENT_INFO_META_KEY], most_bytes)
+    if message.method == LISTEN:
+        return _listening(message, meta, most_bytes, most_names)
+    if meta == message.meta:
+        return message
+    return _with(message, {**(message.params or {}), "_meta": meta})
+
+
+def check_capabilities(capabilities: object, most: int) -> None:
+    """Refuse capabilities of more than `most` bytes: cut, they would say something else.
+
+    Raises:
+        ProtocolError: They have more (400).
+    """
+    size = len(msgspec.json.encode(capabilities))
+    if size > most:
+        text = f"The client's capabilities have {size} bytes; {most} are accepted (max_client)"
+        raise ProtocolError(INVALID_REQUEST, text, limit="max_client")
+
+
+def cut_info(info: object, most: int) -> object:
+    """Return a `clientInfo` with its texts cut; over `most` bytes of it only name and version."""
+    cut = _cut(info)
+    if not isinstance(cut, dict) or len(msgspec.json.encode(cut)) <= most:
+        return cast("object", cut)
+    known = cast("dict[str, object]", cut)
+    return {name: known[name] for name in ("name", "version") if name in known}
+
+
+def check_names(names: list[object], most: int) -> None:
+    """Refuse more than `most` things to hear of, and names that are longer than `LONGEST_URI`.
+
+    Raises:
+        ProtocolError: There are more, or one is longer (400).
+    """
+    if len(names) > most:
+        raise ProtocolError(
+            INVALID_PARAMS,
+            f"{len(names)} resources and tasks to hear of; {most} are accepted "
+            "(max_subscriptions): subscribe to what is needed, or in several requests",
+            limit="max_subscriptions",
+        )
+    for name in names:
+        check_uri(name)
+    size = sum(len(name) for name in names if isinstance(name, str))
+    if size > LONGEST_NAMES:
+        text = f"Names of {size} characters to hear of; {LONGEST_NAMES} are accepted together"
+        raise ProtocolError(INVALID_PARAMS, text)
+
+
+def check_uri(uri: object) -> None:
+    """Refuse a name of something to hear of that is longer than `LONGEST_URI` characters.
+
+    Raises:
+        ProtocolError: It is (400).
+    """
+    if isinstance(uri, str) and len(uri) > LONGEST_URI:
+        text = f"A URI of {len(uri)} characters cannot be subscribed to; {LONGEST_URI} are accepted"
+        raise ProtocolError(INVALID_PARAMS, text)
+
+
+def _listening(message: Message, meta: dict[str, Any], most_bytes: int, most_names: int) -> Message:
+    """A listener lasts as long as its reader: of its request nothing else is kept."""
+    wanted = (message.params or {}).get("notifications")
+    if isinstance(wanted, dict):
+        asked = cast("dict[str, object]", wanted)
+        lists = [cast("list[object]", asked[n]) for n in _NAMES if isinstance(asked.get(n), list)]
+        check_names([name for names in lists for name in names], most_names)
+        wanted = {name: asked[name] for name in (*_LISTS, *_NAMES) if name in asked}
+    if len(msgspec.json.encode(meta)) > 2 * most_bytes:
+        text = f"The _meta of a listener may have {2 * most_bytes} bytes (max_client)"
+        raise ProtocolError(INVALID_PARAMS, text, limit="max_client")
+    params: dict[str, Any] = {"_meta": meta}
+    return _with(message, params if wanted is None else {**params, "notifications": wanted})
+
+
+def _with(message: Message, params: dict[str, Any]) -> Message:
+    body: dict[str, Any] = {"jsonrpc": "2.0", "method": message.method, "params": params}
+    if message.id is not None:
+        body["id"] = message.id
+    return structs.replace(message, params=params, body=body)
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT]
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, object]", value).items()
+        return {name[:LONGEST_TEXT]: _cut(item) for name, item in items}
+    if isinstance(value, list):
+        return [_cut(item) for item in cast("list[object]", value)]
+    return value
