@@ -59,8 +59,8 @@ async def test_a_flood_of_handshakes_locks_nobody_out() -> None:
         flood = [await open_only(wire) for _ in range(20)]
         session = await Session.open(wire)
         assert await says_hello(session)
-        assert len(wire.app._sessions) == 3
-        assert wire.app._sessions.made_room["max_sessions"] == 18
+        assert len(wire.app.life.sessions) == 3
+        assert wire.app.life.sessions.made_room["max_sessions"] == 18
         assert not await says_hello(flood[0])
 
 
@@ -118,9 +118,9 @@ async def test_one_whose_client_is_never_ready_is_forgotten_after_a_minute(says:
         if says == "a request":
             assert await says_hello(session)
         await wire.clock.advance(30, step=10)
-        assert len(wire.app._sessions) == 1
+        assert len(wire.app.life.sessions) == 1
         await wire.clock.advance(90, step=10)
-        assert len(wire.app._sessions) == (0 if says == "nothing" else 1)
+        assert len(wire.app.life.sessions) == (0 if says == "nothing" else 1)
         assert await says_hello(session) == (says != "nothing")
 
 
@@ -135,7 +135,7 @@ async def closed(wire: Wire, session_tag: str) -> bool:
 async def test_one_that_makes_room_is_closed_for_all_replicas(journal: str) -> None:
     async with fleet_of([Site().mcp] * 2, journal, FEW) as fleet:
         victim = await open_only(fleet[0])
-        tag = fleet[0].app._sessions._known[victim.id].tag
+        tag = fleet[0].app.life.sessions._known[victim.id].tag
         for _ in range(3):
             await open_only(fleet[0])
 
@@ -150,7 +150,7 @@ async def test_one_that_makes_room_is_closed_for_all_replicas(journal: str) -> N
 async def test_one_that_another_replica_serves_is_only_let_go_of(journal: str) -> None:
     async with fleet_of([Site().mcp] * 2, journal, FEW) as fleet:
         session = await open_only(fleet[0])
-        inside = fleet[0].app._sessions._known[session.id]
+        inside = fleet[0].app.life.sessions._known[session.id]
         session.wire = fleet[1]
         assert await says_hello(session)
 
@@ -161,7 +161,7 @@ async def test_one_that_another_replica_serves_is_only_let_go_of(journal: str) -
         await until_told(is_known)
         for _ in range(5):
             await open_only(fleet[0])
-        assert session.id not in fleet[0].app._sessions._known
+        assert session.id not in fleet[0].app.life.sessions._known
         await turns()
         for replica in (fleet[1], fleet[0], fleet[1]):
             session.wire = replica

@@ -86,7 +86,7 @@ async def test_what_a_client_says_of_itself_is_cut(params: dict[str, Any]) -> No
         _, answer = await initialize(wire, **params)
         assert answer.status == 200, await answer.body()
         assert held(wire) - before < 30_000
-        (session,) = wire.app._sessions._known.values()
+        (session,) = wire.app.life.sessions._known.values()
         kept = session.connection.client_params
         assert kept is not None
         assert len(kept.model_dump_json()) < 30_000
@@ -102,9 +102,9 @@ async def test_sessions_hold_no_more_than_they_may_and_unused_ones_make_room() -
             said = {"experimental": {"x": {"y": f"{number}" + "A" * 9000}}}
             _, answer = await initialize(wire, capabilities=said)
             assert answer.status == 200
-        assert 3 < len(wire.app._sessions) < 12
-        assert wire.app._sessions.room.held <= settings.max_session_bytes
-        assert wire.app._sessions.made_room["max_session_bytes"] > 15
+        assert 3 < len(wire.app.life.sessions) < 12
+        assert wire.app.life.sessions.room.held <= settings.max_session_bytes
+        assert wire.app.life.sessions.made_room["max_session_bytes"] > 15
 
 
 async def test_sessions_that_are_read_make_no_room_and_the_next_one_is_refused() -> None:
@@ -161,7 +161,7 @@ async def test_what_is_said_in_a_session_counts_as_what_it_holds() -> None:
                 statuses.append(answer.status)
         assert statuses[0] == 200
         assert statuses[-1] == 503
-        assert wire.app._sessions.room.held <= settings.max_session_bytes
+        assert wire.app.life.sessions.room.held <= settings.max_session_bytes
         assert (await session.request("ping")).status == 200
 
 
