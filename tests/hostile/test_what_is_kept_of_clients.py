@@ -277,7 +277,7 @@ async def test_a_batch_has_at_most_a_thousand_messages() -> None:
         session = await Session.open(wire, "2025-03-26")
         note = {"jsonrpc": "2.0", "method": "notifications/x"}
         refused = await session.post([note] * 1001)
-        assert refused.status == 400
+        assert refused.status == 413
         assert "1000 are accepted" in (await error_of(refused))["message"]
         assert (await session.post([note] * 1000)).status == 202
 

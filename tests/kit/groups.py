@@ -31,6 +31,7 @@ PLACES = {
     "tests/workers/test_failures": "faults",
     "tests/docs/test_pages": "docs",
     "tests/examples": "docs",
+    "tests/field/test_one_object": "processes",
     "tests/fuzz": "processes",
 }
 

@@ -110,7 +110,6 @@ class JournalFile:
         Raises:
             SetupError: It is another program's, of another format, or damaged.
         """
-        warn_if_exposed(self.path, "the journal")
         fresh = self._is_fresh(db)  # before anything is changed: the file may be somebody's
         self._use_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")
@@ -126,6 +125,7 @@ class JournalFile:
         found = " ".join(db.execute("PRAGMA quick_check(1)").fetchone()[0].split())
         if found != "ok":
             raise SetupError(f"journal {self.path} {_TROUBLE[sqlite3.SQLITE_CORRUPT]} ({found})")
+        warn_if_exposed(self.path, "the journal")
 
     def _is_fresh(self, db: sqlite3.Connection) -> bool:
         """Whether the file is empty; it is refused when it is neither that nor a journal."""

@@ -40,14 +40,20 @@ def introduced(message: Message, most: int) -> Message:
     params = dict(message.params or {})
     names = ("capabilities", "clientInfo", "_meta")
     kept = {name: params[name] for name in names if name in params}
-    version = params.get("protocolVersion")
-    if isinstance(version, str):
-        kept["protocolVersion"] = version[: LONGEST_TEXT // 16]
+    if "protocolVersion" in params:
+        kept["protocolVersion"] = _cut_version(params["protocolVersion"])
     if "capabilities" in kept:
         check_capabilities(kept["capabilities"], most)
     if "clientInfo" in kept:
         kept["clientInfo"] = cut_info(kept["clientInfo"], most)
     return _with(message, kept)
+
+
+def _cut_version(version: object) -> object:
+    """Return a version of the protocol cut; what is none is refused later, for what it is."""
+    if isinstance(version, str):
+        return version[: LONGEST_TEXT // 16]
+    return [] if isinstance(version, list | dict) else version
 
 
 def enveloped(message: Message, most_bytes: int, most_names: int) -> Message:
