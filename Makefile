@@ -11,7 +11,7 @@ STARTS_NOTHING := not (processes or redis or faults or docs)
 # Else every program that a test starts compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded test-pythons coverage check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded test-pythons coverage test-map check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -54,6 +54,9 @@ test-pythons: $(STAMP) ## run make test on every other Python from 3.11 to 3.14 
 
 coverage: $(STAMP) ## run all tests and count the lines and branches that they reach, in all processes
 	$(RUN)python scripts/coverage_gate.py $(ARGS)
+
+test-map: $(STAMP) ## run all tests, and write in tests/README.md which are about which module (ARGS=--reuse: from the last coverage)
+	$(RUN)python scripts/test_map.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, file shape
 	$(RUN)ruff format --check

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
 
 import pytest
+from tests.kit.contexts import count_for
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
 
@@ -30,7 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold the groups against what the tests do."""
+    """Hold the groups against what the tests do, and count their coverage for their file."""
+    count_for(item.nodeid.partition("::")[0])
     zygote = item.config.stash[_ZYGOTE]
     may = any(item.get_closest_marker(group) for group in STARTING)
     zygote.refusal = "" if may else f"{item.nodeid} starts a program and is in no group that does"

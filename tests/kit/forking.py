@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.kit.contexts import counted_for
+
 ROOT = Path(__file__).parents[2]
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -82,6 +84,7 @@ class Zygote:
                 "cwd": cwd or os.getcwd(),  # noqa: PTH109
                 "env": dict(os.environ if env is None else env),
                 "session": session,
+                "counted_for": counted_for(),
             }
         ).encode()
         with self._lock:

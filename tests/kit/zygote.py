@@ -1,9 +1,9 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
 `python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A request is a
-JSON object (`argv`, `safe`, `cwd`, `env`, `session`) with the three standard descriptors; the
-answer is the id of the new process. The zygote forks twice, so that the program becomes a child of
-whoever asked (a subreaper) and not of the zygote. The program ends as any Python program does:
+JSON object (`argv`, `safe`, `cwd`, `env`, `session`, `counted_for`) with the three standard
+descriptors; the answer is the id of the new process. The zygote forks twice, so that the program
+becomes a child of whoever asked (a subreaper) and not of the zygote. The program ends as any does:
 with its own `atexit` handlers, and with its own exit code.
 """
 
@@ -20,6 +20,8 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tests.kit.contexts import count_for
 
 IMPORTED = (
     "fastmcp", "headway", "headway.cli.app", "headway.cli.exits", "headway.cli.peer",
@@ -43,6 +45,7 @@ class Job:
         """Whether nothing is imported from the place of the program (`-P`)."""
         self.env: dict[str, str] = request["env"]
         self.has_session: bool = request["session"]
+        self.counted_for: str | None = request["counted_for"]
         self.descriptors = descriptors
 
     def become(self, base: list[str]) -> None:
@@ -62,6 +65,8 @@ class Job:
         sys.path[:] = [*first, *filter(None, added.split(os.pathsep)), *base]
         importlib.invalidate_caches()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.counted_for is not None:
+            count_for(self.counted_for)
 
     def run(self) -> None:
         """Run the program's code, as `__main__`."""

@@ -1,0 +1,34 @@
+"""What coverage.py measures is counted for the test file that runs, in every process.
+
+Nothing happens where coverage.py does not measure. `scripts/test_map.py` reads the outcome.
+"""
+
+import os
+import sys
+from typing import Any
+
+CONTEXT = "run:context"
+CONFIG = "COVERAGE_PROCESS_CONFIG"
+"""In which coverage.py hands its configuration to the programs that are started."""
+
+
+def counted_for() -> str | None:
+    """Return the test file that is counted for at the moment."""
+    current = _current()
+    return None if current is None else current.get_option(CONTEXT)
+
+
+def count_for(file: str) -> None:
+    """Count for a test file what this process, and those that it starts, execute from now on."""
+    current = _current()
+    if current is None or counted_for() == file:
+        return
+    current.switch_context(file)
+    current.set_option(CONTEXT, file)  # of processes that this one forks
+    if CONFIG in os.environ:
+        os.environ[CONFIG] = current.config.serialize()
+
+
+def _current() -> Any:
+    coverage = sys.modules.get("coverage")
+    return None if coverage is None else coverage.Coverage.current()
