@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.http import Answer
 from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, served
-from tests.wire.test_apps import bearer, guarded
 
 from headway import Headway, Settings
 
@@ -226,7 +226,7 @@ async def test_a_route_that_speaks_cors_itself_says_what_it_says() -> None:
 async def test_before_there_is_a_token_a_page_is_told_what_it_may_send_and_why_it_is_refused() -> (
     None
 ):
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     async with served(mcp, settings=ALLOWED) as wire:
         for origin in (PAGE, LOOPBACK):
             asked = preflight(origin, names="authorization, content-type")

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from tests.tools.sites import Start, allowed, batch, reply, sites
+from tests.tools.raw_servers import Start, allowed, batch, raw_servers, reply
 
 from headway import Headway
 from headway.testing import run_tool
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def start() -> AsyncGenerator[Start]:
-    async with sites() as start:
+    async with raw_servers() as start:
         yield start
 
 

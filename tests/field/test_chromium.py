@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.kit.auth import guarded_tools
 from tests.kit.peers import Wire, served
 from tests.kit.waits import within
-from tests.wire.test_apps import guarded
 
 from headway import Headway, Settings
 
@@ -125,7 +125,7 @@ async def test_a_page_that_may_not_call_can_do_nothing_and_read_nothing() -> Non
 
 
 async def test_a_page_reads_why_its_token_is_refused() -> None:
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     async with served(mcp, settings=SETTINGS) as wire:
         said = await visited(wire, "app.example")
         assert said["opened"]["status"] == 401

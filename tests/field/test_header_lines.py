@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.kit.auth import bearer, guarded_tools
 from tests.kit.http import Answer
 from tests.kit.peers import (
     Client,
@@ -16,7 +17,6 @@ from tests.kit.peers import (
     served,
     text_of,
 )
-from tests.wire.test_apps import bearer, guarded
 
 from headway import Headway, Settings
 
@@ -148,7 +148,7 @@ async def test_two_lines_of_host_are_refused_on_every_path(
 
 
 async def test_two_tokens_are_refused_before_either_is_looked_at() -> None:
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     async with served(mcp) as wire:
         client = Modern(wire)
         message = client.call_message("whoami")

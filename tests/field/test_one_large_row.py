@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.kit.databases import table_of
-from tests.tools.sites import Start, allowed, batch, reply, sites
+from tests.tools.raw_servers import Start, allowed, batch, raw_servers, reply
 
 from headway import Headway, Settings
 from headway.testing import run_tool
@@ -38,7 +38,7 @@ LARGE = {
 
 @pytest.fixture
 async def start() -> AsyncGenerator[Start]:
-    async with sites() as start:
+    async with raw_servers() as start:
         yield start
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.kit.peers import connect, each_era, served
-from tests.tools.sites import Site, Start, allowed, batch, reply, sites
+from tests.tools.raw_servers import RawServer, Start, allowed, batch, raw_servers, reply
 
 from headway import Headway
 from headway.testing import run_tool
@@ -25,16 +25,16 @@ ITEMS = [{"id": 7, "name": "a", "kind": "x"}, {"id": 8, "name": "b", "kind": "x"
 
 @pytest.fixture
 async def start() -> AsyncGenerator[Start]:
-    async with sites() as start:
+    async with raw_servers() as start:
         yield start
 
 
 @pytest.fixture
-async def web(start: Start) -> Site:
+async def web(start: Start) -> RawServer:
     return await start(lambda _: reply())
 
 
-async def refused(web: Site, items: list[Any], **request: Any) -> str:
+async def refused(web: RawServer, items: list[Any], **request: Any) -> str:
     """What a caller is told; nothing may have been sent."""
     request["url"] = request.get("url", "http://api.test:PORT/{item.id}")
     request["url"] = request["url"].replace("PORT", str(web.port))
@@ -44,7 +44,7 @@ async def refused(web: Site, items: list[Any], **request: Any) -> str:
     return outcome.error or ""
 
 
-async def sent(web: Site, items: list[Any], **request: Any) -> list[str]:
+async def sent(web: RawServer, items: list[Any], **request: Any) -> list[str]:
     """The paths that were asked."""
     request["url"] = request.get("url", "http://api.test:PORT/{item.id}")
     request["url"] = request["url"].replace("PORT", str(web.port))
@@ -67,7 +67,7 @@ async def sent(web: Site, items: list[Any], **request: Any) -> list[str]:
     ],
 )  # fmt: skip
 async def test_what_is_no_place_in_a_url_is_refused_with_the_place_that_is_meant(
-    web: Site, path: str, right: str
+    web: RawServer, path: str, right: str
 ) -> None:
     url = f"http://api.test:PORT/{{item.name}}/{path}"
     error = await refused(web, ITEMS, url=url, method="POST")
@@ -84,7 +84,7 @@ async def test_what_is_no_place_in_a_url_is_refused_with_the_place_that_is_meant
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["body", "name", "header"])
 async def test_what_is_no_place_in_a_body_or_a_header_is_refused(
-    web: Site, text: str, place: str
+    web: RawServer, text: str, place: str
 ) -> None:
     more: dict[str, Any] = {
         "body": {"body": {"a": ["{item.id}", {"b": text}]}},
@@ -105,12 +105,12 @@ async def test_what_is_no_place_in_a_body_or_a_header_is_refused(
         r"\frac{a}{b}", "<br>", "x@item.com",
     ],
 )  # fmt: skip
-async def test_what_is_something_else_is_sent_as_it_is(web: Site, text: str) -> None:
+async def test_what_is_something_else_is_sent_as_it_is(web: RawServer, text: str) -> None:
     body = {"text": text, "header": "x"}
     await sent(web, ITEMS, method="PUT", body=body)
 
 
-async def test_what_is_meant_as_it_is_written_is_said_so(web: Site) -> None:
+async def test_what_is_meant_as_it_is_written_is_said_so(web: RawServer) -> None:
     body = {"hello": "Dear {name}", "price": "${item.id}"}
     error = await refused(web, ITEMS, method="POST", body=body)
     assert "'{name}'" in error or "'${item.id}'" in error
@@ -127,7 +127,7 @@ async def test_what_is_meant_as_it_is_written_is_said_so(web: Site) -> None:
     ],
 )  # fmt: skip
 async def test_a_request_without_any_place_is_refused_unless_that_is_said(
-    web: Site, items: list[Any], request_: dict[str, Any]
+    web: RawServer, items: list[Any], request_: dict[str, Any]
 ) -> None:
     url = "http://api.test:PORT/pay"
     error = await refused(web, items, url=url, **request_)
@@ -136,11 +136,11 @@ async def test_a_request_without_any_place_is_refused_unless_that_is_said(
     assert len(await sent(web, items, url=url, same_for_all=True, **request_)) == len(items)
 
 
-async def test_one_get_needs_no_place(web: Site) -> None:
+async def test_one_get_needs_no_place(web: RawServer) -> None:
     assert await sent(web, [7], url="http://api.test:PORT/all") == ["/all"]
 
 
-async def test_items_that_are_alike_in_all_places_are_refused(web: Site) -> None:
+async def test_items_that_are_alike_in_all_places_are_refused(web: RawServer) -> None:
     error = await refused(web, ITEMS, url="http://api.test:PORT/{item.kind}")
     assert "all 2 items are alike" in error
     assert "{item.id}" in error
@@ -161,7 +161,7 @@ async def test_fields_with_dashes_lists_and_names_in_a_body_are_places(start: St
     assert "two names in its body would be the same" in outcome.result["failures"][0]["reason"]
 
 
-async def test_json_as_a_text_and_json_with_another_type_are_refused(web: Site) -> None:
+async def test_json_as_a_text_and_json_with_another_type_are_refused(web: RawServer) -> None:
     error = await refused(web, ITEMS, method="POST", body='{"id": "{item.id}"}')
     assert "give the JSON itself" in error
     headers = {"content-type": "application/x-www-form-urlencoded"}
@@ -170,7 +170,7 @@ async def test_json_as_a_text_and_json_with_another_type_are_refused(web: Site) 
 
 
 @each_era
-async def test_over_the_wire_a_mistaken_place_is_a_tool_error(web: Site, era: str) -> None:
+async def test_over_the_wire_a_mistaken_place_is_a_tool_error(web: RawServer, era: str) -> None:
     mcp = Headway("batch")
     mcp.add_tool(BatchTool(Hosts({"127.0.0.1": allowed(web.port)})).process_batch)
     request = {"url": f"http://127.0.0.1:{web.port}/{{{{item.id}}}}", "method": "POST"}

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from tests.kit.peers import connect, each_era, served
-from tests.tools.sites import Site, Start, allowed, batch, reply, sites
+from tests.tools.raw_servers import RawServer, Start, allowed, batch, raw_servers, reply
 
 from headway import Headway
 from headway.testing import run_tool
@@ -52,7 +52,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture
 async def start() -> AsyncGenerator[Start]:
-    async with sites() as start:
+    async with raw_servers() as start:
         yield start
 
 
@@ -65,7 +65,7 @@ def is_clean(shown: object) -> bool:
     return not any(piece in plain for piece in [*pieces, *encoded, TOKEN.encode().hex()])
 
 
-async def ask(web: Site, **request: Any) -> Any:
+async def ask(web: RawServer, **request: Any) -> Any:
     hosts = {"api.test": allowed(web.port, headers={"Authorization": KEY, "Accept": "text/plain"})}
     return await batch(
         hosts, ["a", "b"], {"url": f"http://api.test:{web.port}/{{item}}", **request}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.kit.program import programs_in
-from tests.tools.sites import Site, Start, Turned, allowed, local, reply, sites
+from tests.tools.raw_servers import RawServer, Start, Turned, allowed, local, raw_servers, reply
 from tests.tools.test_addresses import certificate, trusted
 
 from headway import Headway
@@ -55,7 +55,7 @@ def test_an_address_that_is_everybody_s_is_public(address: str) -> None:
 
 @pytest.fixture
 async def start() -> AsyncGenerator[Start]:
-    async with sites() as start:
+    async with raw_servers() as start:
         yield start
 
 
@@ -189,7 +189,7 @@ async def test_behind_the_proxy_tls_is_for_the_name(
     file, secret = certificate(tmp_path, "api.test")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(file, secret)
-    web: Site = await start(lambda _: reply(body=b'"there"'), server)
+    web: RawServer = await start(lambda _: reply(body=b'"there"'), server)
     with trusted(file, monkeypatch):
         async with proxy_to(web.port) as (proxy, place):
             egress = Egress(proxy=f"http://{place}")

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from tests.kit.auth import guarded_tools
 from tests.kit.http import Connection
 from tests.kit.peers import Modern, Wire, served, text_of
 from tests.kit.waits import within
-from tests.wire.test_apps import guarded
 
 from headway import Headway, Settings
 
@@ -95,7 +95,7 @@ async def test_a_trailer_is_no_header(trailer: str, changes: dict[str, Any], sta
 
 @pytest.mark.parametrize("lines", [{}, {"Authorization": "Bearer mallory:1"}])
 async def test_a_token_in_a_trailer_is_nobodys(lines: dict[str, Any]) -> None:
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     async with served(mcp) as wire:
         data = chunked(wire, "Authorization: Bearer alice:1\r\n\r\n", tool="whoami", **lines)
         answer = await wire.raw(data)
@@ -159,7 +159,7 @@ async def test_what_has_no_end_is_not_read_on(what: str) -> None:
 
 
 async def test_behind_a_401_they_are_not_read_on_either_and_nothing_more_is_said() -> None:
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     async with served(mcp, settings=SETTINGS) as wire:
         connection = await wire.connect()
         connection.write(chunked(wire, ""))
@@ -184,7 +184,7 @@ async def _read_all(connection: Connection) -> bytes:
 
 
 async def test_a_body_that_goes_on_behind_its_answer_is_not_read_for_ever() -> None:
-    mcp, _ = guarded()
+    mcp = guarded_tools().mcp
     settings = Settings(max_body=20_000)
     async with served(mcp, settings=settings) as wire:
         head = f"POST /mcp HTTP/1.1\r\nHost: {wire.host}\r\nContent-Length: {10**12}\r\n\r\n"

@@ -27,6 +27,8 @@ NO_BOUNDS: Final = {
     "retry": "advice to clients",
     "retry_closed": "advice to clients",
     "grace": "of calls when the host of a mounted app stops",
+    "hold_timeout": "a time after which a process is taken for stuck (the log names the tool)",
+    "hold_warning": "a time after which the log names a tool",
     "hand_over": "a time after which a call goes on elsewhere (headway_handed_over_calls_total)",
     "profiles": "what is known of clients",
     "lease": "a time after which a process is taken for dead",
