@@ -10,6 +10,7 @@ from typing import Any, cast
 from tests.chaos.hearing import Stream, Unexpected, hear, settle
 from tests.chaos.tally import Call, Tally
 from tests.kit.http import Answer, Connection
+from tests.kit.known import bearer
 from tests.kit.peers import Extra, Modern, Session, Wire
 
 from headway.clock import Clock
@@ -29,8 +30,21 @@ class Lost(Exception):
 class Line(Wire):
     """The way to the server; every connection is closed by whoever asked for it."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, name: str = "storm") -> None:
         super().__init__(origin, cast("Any", None), Clock())
+        self._token = bearer(name)  # which a server that knows nobody does not look at
+
+    async def send(
+        self,
+        method: str,
+        headers: Extra,
+        body: bytes = b"",
+        *,
+        path: str | None = None,
+        receive_buffer: int | None = None,
+    ) -> Connection:
+        known = {**self._token, **headers}
+        return await super().send(method, known, body, path=path, receive_buffer=receive_buffer)
 
     async def connect(self, *, receive_buffer: int | None = None) -> Connection:
         return await Connection.open(self.host, self.port, receive_buffer=receive_buffer)

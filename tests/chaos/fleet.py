@@ -16,7 +16,8 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from tests.chaos import verdict
-from tests.chaos.ledger import VARIABLE, WORKERS, read_ledger
+from tests.chaos.glutton import Glutton, judge_filling
+from tests.chaos.ledger import KNOWN, VARIABLE, WORKERS, read_ledger
 from tests.chaos.mischief import cutting, end
 from tests.chaos.storm import HEADWAY, Storm, asking, meanwhile, play
 from tests.deploy.proxies import HOST, program, proxy
@@ -46,18 +47,32 @@ PAUSES = (0.02, 0.4)
 """Seconds between steps: 200 callers of the fastest tools would only measure the machine."""
 
 
-def replica_command(journal: str) -> list[str]:
+KEPT, KEPT_EACH = 48_000_000, 2_000_000
+"""Bytes that the journal keeps, some of them for each second, as in the soak."""
+
+MANY = ("max_runs_each", "max_sessions_each", "max_open_each")
+"""Limits of one caller: the callers of the storm are one, beside the one that fills the journal."""
+
+
+def command(kind: str, kept: int, *options: str) -> list[str]:
+    """A `headway run` or a `headway worker`."""
+    times = ("--set", f"lease={LEASE}", "--grace", GRACE)
+    room = [f"keep.max_bytes={kept}", *(f"{name}=10000" for name in MANY)]
+    settings = [word for setting in room for word in ("--set", setting)]
+    run = [sys.executable, "-m", "headway.cli", kind, "tests.chaos.work:mcp"]
+    return [*run, *options, *times, *settings]
+
+
+def replica_command(journal: str, kept: int) -> list[str]:
     """A `headway run` that leaves every other tool to workers."""
-    options = ("--port", "{port}", "--journal", journal, "--allow-host", HOST)
-    times = ("--set", f"lease={LEASE}", "--grace", GRACE)
-    return [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp", *options, *times]
+    place = ("--port", "{port}", "--journal", journal, "--allow-host", HOST)
+    return command("run", kept, *place)
 
 
-def worker_command(journal: str) -> list[str]:
+def worker_command(journal: str, kept: int) -> list[str]:
     """A `headway worker`."""
-    options = ("--health-port", "{port}", "--journal", journal, "--concurrency", "50")
-    times = ("--set", f"lease={LEASE}", "--grace", GRACE)
-    return [sys.executable, "-m", "headway.cli", "worker", "tests.chaos.work:mcp", *options, *times]
+    place = ("--health-port", "{port}", "--journal", journal, "--concurrency", "50")
+    return command("worker", kept, *place)
 
 
 class Fleet(Storm):
@@ -95,8 +110,11 @@ class Fleet(Storm):
             await stack.enter_async_context(balancer)
             front = await stack.enter_async_context(Proxy(f"{balancer.origin}/mcp"))
             self.say(f"{REPLICAS} replicas, {WORKING} workers, a storm of {self.seconds:g} s")
-            async with meanwhile(cutting(front, self.chance("cuts"), self.tally, CUT_EVERY)):
+            glutton = Glutton(balancer.origin, self.tally)
+            cuts = cutting(front, self.chance("cuts"), self.tally, CUT_EVERY)
+            async with meanwhile(cuts), meanwhile(glutton.fill()):
                 await self.storm(front.origin, "storm", self.seconds, self._mischief)
+            await glutton.until_full()
             front.plan_nothing()
             self.say(f"{self.tally.kills} kills; now everything is read again")
             await self.read_again(front.origin)
@@ -118,10 +136,11 @@ class Fleet(Storm):
                         await asyncio.sleep(0.2)
 
     async def _started(
-        self, stack: AsyncExitStack, command: Callable[[str], list[str]], many: int
+        self, stack: AsyncExitStack, command: Callable[[str, int], list[str]], many: int
     ) -> list[ServerProcess]:
-        env = {VARIABLE: str(self.ledger), WORKERS: "1", "PYTHONPATH": str(ROOT)}
-        servers = [ServerProcess(command(self.redis.url), cwd=ROOT, env=env) for _ in range(many)]
+        env = {VARIABLE: str(self.ledger), WORKERS: "1", KNOWN: "1", "PYTHONPATH": str(ROOT)}
+        told = command(self.redis.url, int(KEPT + self.seconds * KEPT_EACH))
+        servers = [ServerProcess(told, cwd=ROOT, env=env) for _ in range(many)]
         for server in servers:
             stack.callback(server.close)
             server.spawn()
@@ -186,7 +205,9 @@ class Fleet(Storm):
     async def _judge(self) -> None:
         for caller in self.callers:
             caller.line.cut_all()
-        verdict.judge_calls(self.tally, read_ledger(self.ledger))
+        ledger = read_ledger(self.ledger)
+        verdict.judge_calls(self.tally, ledger)
+        judge_filling(self.tally, ledger)
         await verdict.judge_journal(self.tally, self.redis.url)
         for number, server in enumerate((*self.replicas, *self.workers)):
             # That Redis was away is something to complain of.

@@ -12,6 +12,9 @@ from secrets import token_hex
 
 VARIABLE = "CHAOS_LEDGER"
 
+KNOWN = "CHAOS_KNOWN"
+"""Set where callers are known by their tokens: each is the name of its bearer."""
+
 WORKERS = "CHAOS_WORKERS"
 """Set where workers execute every other tool."""
 

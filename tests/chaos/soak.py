@@ -12,10 +12,13 @@ import asyncio
 import shlex
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.chaos import verdict
-from tests.chaos.ledger import VARIABLE, read_ledger
+from tests.chaos.glutton import Glutton, judge_filling
+from tests.chaos.ledger import KNOWN, VARIABLE, read_ledger
 from tests.chaos.mischief import cutting, dying, end
 from tests.chaos.rest import MEGA, Rest, at_rest
 from tests.chaos.storm import HEADWAY, SDK, THREADED, Storm, asking, meanwhile, play
@@ -34,15 +37,21 @@ SETTLING = 60.0
 """Seconds after which what is still held is a leak. Idle threads of a pool go after ten; where a
 machine has no time for it, later."""
 
+KEPT, KEPT_EACH = 24_000_000, 500_000
+"""Bytes that the journal keeps, some of them for each second: twice what all calls of the storm
+say, so that one caller who fills it must not take theirs."""
+
 MEMORY = 64 * MEGA
 """Bytes that may have come: results are kept for an hour, so that a journal grows in a soak."""
 
 
-def headway_command(place: Path) -> list[str]:
+def headway_command(place: Path, kept: int) -> list[str]:
     """A real `headway run` on a journal file."""
     options = ("--port", "{port}", "--journal", f"sqlite:///{place / 'journal.db'}")
     times = ("--set", f"lease={LEASE}", "--grace", GRACE)
-    return [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp", *options, *times]
+    room = ("--set", f"keep.max_bytes={kept}", "--set", "max_sessions_each=10000")
+    run = [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp"]
+    return [*run, *options, *times, *room]
 
 
 def sdk_command(store: str) -> list[str]:
@@ -68,7 +77,7 @@ class Soak(Storm):
             grace=self.seconds * self.is_headway,
         )
         commands = {
-            "headway": headway_command(place),
+            "headway": headway_command(place, int(KEPT + self.seconds * KEPT_EACH)),
             "sdk": sdk_command("none"),
             "sdk-store": sdk_command("memory"),
             "other": shlex.split(options.command or ""),
@@ -76,8 +85,9 @@ class Soak(Storm):
         self.server = ServerProcess(
             commands[name],
             cwd=ROOT,
-            env={VARIABLE: str(self.ledger), "PYTHONPATH": str(ROOT)},
+            env={VARIABLE: str(self.ledger), KNOWN: "1", "PYTHONPATH": str(ROOT)},
         )
+        self.glutton = Glutton(self.server.origin, self.tally)
 
     async def run(self) -> None:
         """All of it."""
@@ -85,7 +95,8 @@ class Soak(Storm):
             self.say(f"server process {self.server.pid}, a storm of {self.seconds * 0.65:.0f} s")
             async with meanwhile(cutting(proxy, self.chance("cuts"), self.tally, 0.06)):
                 mischief = self._die if self.is_mortal else None
-                await self.storm(proxy.origin, "storm", self.seconds * 0.65, mischief)
+                async with self._filled():
+                    await self.storm(proxy.origin, "storm", self.seconds * 0.65, mischief)
             self.say(f"{self.tally.kills} kills so far; now cuts only")
             if self.is_mortal:
                 await end(self.server, self.tally, kill=False)
@@ -105,6 +116,16 @@ class Soak(Storm):
                 self.tally.violation(f"the server ended with {code}")
         self.tally.count("starts", self.server.starts)
         await self._judge()
+
+    @asynccontextmanager
+    async def _filled(self) -> AsyncGenerator[None]:
+        """Meanwhile somebody else fills the journal; it is full when this is left."""
+        if not self.is_headway:
+            yield
+            return
+        async with meanwhile(self.glutton.fill()):
+            yield
+        await self.glutton.until_full()
 
     async def _die(self, over: asyncio.Event) -> None:
         await dying(self.server, self.chance("deaths"), self.tally, 2.0, over)
@@ -151,6 +172,7 @@ class Soak(Storm):
             caller.line.cut_all()
         verdict.judge_calls(self.tally, read_ledger(self.ledger))
         if self.is_headway:
+            judge_filling(self.tally, read_ledger(self.ledger))
             await verdict.judge_journal(self.tally, f"sqlite:///{self.place / 'journal.db'}")
             verdict.judge_log(self.tally, self.server.stderr)
         verdict.save(self.server.stderr, self.place)

@@ -12,11 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from tests.chaos.ledger import WORKERS, Pen
+from tests.chaos.ledger import KNOWN, WORKERS, Pen
+from tests.kit.known import known_server
 
 from headway import Headway, checkpoint, last_checkpoint, part, report, track
 
-mcp = Headway("chaos")
+mcp = known_server("chaos") if os.environ.get(KNOWN) else Headway("chaos")
 
 ALL_OBJECTS = "objects.all"
 """The name in a census for what the garbage collector knows, of whatever class."""
@@ -68,6 +69,13 @@ async def counted(job: str, steps: int, pause: float, gate: str = "") -> str:
         return pen.done()
 
 
+async def big(job: str, size: int) -> str:
+    """Much of nothing."""
+    with closing(Pen(job)) as pen:
+        pen.done()
+        return "x" * size
+
+
 def census() -> dict[str, int]:
     """What this process has going on: tasks by what they run, and threads."""
     names = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(_loop())]
@@ -110,5 +118,6 @@ mcp.add_tool(plain, name="tasked", hand_over="at once")
 mcp.add_tool(plain, name="tasked_anew", hand_over="at once", restart=True, where=AWAY)
 mcp.add_tool(plain, name="handed", hand_over="100ms", detached=True, where=AWAY)
 mcp.add_tool(counted, name="handed_anew", hand_over="100ms", restart=True, detached=True)
+mcp.add_tool(big, structured_output=False, detached=True)
 mcp.add_tool(held)
 mcp.add_tool(objects)

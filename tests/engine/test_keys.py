@@ -4,7 +4,8 @@ import pytest
 from msgspec import Raw
 
 from headway.engine.keys import NOT_BEGUN, Keys, Named
-from headway.events import Accepted, Claimed, Completed
+from headway.errors import StreamNotFound
+from headway.events import Accepted, Claimed, Completed, Entry
 from headway.journal import Journal, open_journal
 from headway.settings import Retention
 from headway.testing import FakeClock
@@ -113,3 +114,21 @@ async def test_a_key_whose_beginning_is_gone_counts_as_used() -> None:
         assert found is not None
         assert found.is_gone
         assert not await keys.is_first("key", "run/19")
+
+
+async def test_a_key_that_is_claimed_as_it_is_looked_for_is_not_taken_for_one_that_was_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of many who call with one key at once, some look between its absence and its first claim."""
+    async with open_journal("memory:") as journal:
+        keys = Keys(journal)
+        quick = await accepted(journal, "run/1")
+        kept = journal.kept
+
+        async def a_moment_too_early(stream: str) -> list[Entry]:
+            monkeypatch.setattr(journal, "kept", kept)
+            await journal.post("key", quick)
+            raise StreamNotFound(stream)
+
+        monkeypatch.setattr(journal, "kept", a_moment_too_early)
+        assert await keys.find("key") == named(quick)

@@ -144,10 +144,14 @@ class Keys:
 
     async def _entries(self, key: str) -> list[Entry] | None:
         """What can be read of a key, empty where there is none; None: it is there, and nothing."""
-        try:
-            return await self._journal.kept(key)
-        except StreamNotFound:
-            return [] if await self._journal.head(key) is None else None
+        for _ in range(2):
+            try:
+                return await self._journal.kept(key)
+            except StreamNotFound:
+                if await self._journal.head(key) is None:
+                    return []
+            # It is there after all: claimed in this moment, or with nothing in it that can be read.
+        return None
 
     async def _was_begun(self, stream: str, head: Head) -> bool:
         """Whether a run was executed, and not only a place made for it."""
