@@ -14,6 +14,8 @@ from typing import Final
 EVERY: Final = 1.0
 """Seconds between two lines of one kind."""
 
+_ROUNDING: Final = 0.01
+
 _MOST_KINDS: Final = 1000
 
 SAY_WHAT_CLIENTS_DO: Final = (
@@ -35,13 +37,16 @@ SAY_WHAT_CLIENTS_DO: Final = (
 class _Kind:
     """What was said of one kind of line."""
 
-    __slots__ = ("allowed", "at", "last", "left_out")
+    __slots__ = ("allowed", "at", "is_due", "last", "left_out", "said")
 
     def __init__(self, allowed: float, now: float) -> None:
         self.allowed = allowed
         self.at = now
+        self.said = now
         self.left_out = 0
         self.last: logging.LogRecord | None = None
+        self.is_due = False
+        """Whether a timer will tell what was left out."""
 
 
 class LineLimit(logging.Filter):
@@ -60,13 +65,14 @@ class LineLimit(logging.Filter):
         kind.at = now
         if kind.allowed >= 1:
             kind.allowed -= 1
-            self._tell_count(record, kind)
+            self._add_count(record, kind)
             return True
         kind.left_out += 1
-        if kind.last is None:
+        kind.last = record
+        if not kind.is_due:
             with suppress(RuntimeError):  # no loop runs in this thread: the next line tells
                 asyncio.get_running_loop().call_later(EVERY, self._tell, kind)
-        kind.last = record
+                kind.is_due = True
         return False
 
     def _kind_of(self, record: logging.LogRecord, now: float) -> _Kind:
@@ -79,18 +85,23 @@ class LineLimit(logging.Filter):
 
     def _tell(self, kind: _Kind) -> None:
         """Say the last line that was left out, with the number of them all."""
-        record = kind.last
-        if record is not None:
-            kind.left_out -= 1
-            self._tell_count(record, kind)
-            kind.at = time.monotonic()
-            kind.allowed = 0
-            logging.getLogger(record.name).callHandlers(record)
+        record, early = kind.last, kind.said + EVERY - time.monotonic()
+        kind.is_due = False
+        if record is None:
+            return
+        if early > _ROUNDING:  # a line was said meanwhile, and told of those before it
+            asyncio.get_running_loop().call_later(early, self._tell, kind)
+            kind.is_due = True
+            return
+        kind.left_out -= 1
+        self._add_count(record, kind)
+        kind.at, kind.allowed = kind.said, 0
+        logging.getLogger(record.name).callHandlers(record)
 
-    def _tell_count(self, record: logging.LogRecord, kind: _Kind) -> None:
+    def _add_count(self, record: logging.LogRecord, kind: _Kind) -> None:
         if kind.left_out:
             record.msg = f"{record.msg} (and {kind.left_out} more like this before)"
-        kind.left_out, kind.last = 0, None
+        kind.left_out, kind.last, kind.said = 0, None, time.monotonic()
 
 
 def limit_lines(*names: str) -> None:

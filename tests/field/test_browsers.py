@@ -4,13 +4,18 @@ import json
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from tests.kit.auth import bearer, guarded_tools
 from tests.kit.http import Answer
 from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, served
 
-from headway import Headway, Settings
+from headway import Headway, HeadwayApp, Settings, asgi
+from headway.cli.serving import serving
+from headway.clock import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -241,6 +246,37 @@ async def test_before_there_is_a_token_a_page_is_told_what_it_may_send_and_why_i
         assert narrow.status == 403
         assert_told(narrow, PAGE)
         assert (await wire.ask("OPTIONS", preflight(FOREIGN))).status >= 400
+
+
+OUTER = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"])
+
+
+class Outer(Starlette):
+    """Another app, with ours below a path."""
+
+    def __init__(self, inner: HeadwayApp, middleware: list[Middleware]) -> None:
+        super().__init__(routes=[Mount("/tools", inner)], middleware=middleware)
+        self.drain = inner.drain
+
+
+@pytest.mark.parametrize("middleware", [[], [OUTER]], ids=["alone", "with its own CORS"])
+async def test_mounted_a_page_is_told_the_same_unless_the_outer_app_says_it(
+    middleware: list[Middleware],
+) -> None:
+    inner = asgi(make(), settings=ALLOWED)
+    async with serving(Outer(inner, middleware), grace=0) as origin:
+        wire = Wire(origin, inner, Clock())
+        wire.path = "/tools/mcp"
+        asked = await wire.ask("OPTIONS", preflight(PAGE))
+        assert asked.status in (200, 204)
+        answer = await call(wire, Modern(wire), PAGE)
+        assert answer.status == 200
+        # The kit's client fails where a header is there twice.
+        assert answer.headers["access-control-allow-origin"] == ("*" if middleware else PAGE)
+        wire.path = "/tools/mcp/"
+        assert (await call(wire, Modern(wire), PAGE)).status == 200
+        wire.cut_all()
+    await inner.aclose()
 
 
 async def test_an_answer_to_a_program_has_nothing_of_this() -> None:

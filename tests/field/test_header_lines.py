@@ -257,6 +257,7 @@ ORIGINS = [
     ("https://evil.com#.example.com", 403),
     ("https://evil.com?.example.com", 403),
     ("https://user@x.example.com", 403),
+    ("https://evil.com:1.example.com", 403),
     ("http://evil.example@localhost", 403),
     ("http://evil.example\\@localhost", 403),
     ("//localhost", 403),

@@ -1,6 +1,7 @@
 """What clients do can be read in the log, and cannot fill it."""
 
 import asyncio
+import itertools
 import json
 import logging
 import re
@@ -12,7 +13,7 @@ import pytest
 from tests.kit.peers import Modern, Session, Wire, served
 from tests.kit.waits import until
 
-from headway import Headway
+from headway import Headway, log_limits
 from headway.log_limits import EVERY, LineLimit
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +102,48 @@ def test_two_kinds_of_lines_do_not_hide_each_other() -> None:
     assert not limit.filter(record("one %s", 2))
     assert limit.filter(record("two"))
     assert limit.filter(record("one %s", 3, level=logging.ERROR))
+
+
+class Stage:
+    """Time and timers that go on when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._timers: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        self._timers.append((self.now + seconds, lambda: call(*args)))
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+        due = [call for at, call in self._timers if at <= self.now]
+        self._timers = [(at, call) for at, call in self._timers if at > self.now]
+        for call in due:
+            call()
+
+
+@pytest.mark.parametrize("every", [0.03, 0.3, 0.7, 1.1])
+def test_two_lines_of_a_kind_are_a_second_apart_and_none_is_lost(
+    every: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, limit, said = Stage(), LineLimit(), list[tuple[float, str]]()
+    monkeypatch.setattr(log_limits.time, "monotonic", lambda: stage.now)
+    monkeypatch.setattr(log_limits.asyncio, "get_running_loop", lambda: stage)
+    monkeypatch.setattr(
+        logging.Logger,
+        "callHandlers",
+        lambda _self, line: said.append((stage.now, line.getMessage())),
+    )
+    for _ in range(200):
+        stage.go_on(every)
+        line = record("x")
+        if limit.filter(line):
+            said.append((stage.now, line.getMessage()))
+    for _ in range(3):
+        stage.go_on(1.1)
+    times = [at for at, _ in said]
+    assert all(later - earlier > 0.95 for earlier, later in itertools.pairwise(times))
+    assert counted([text for _, text in said]) == 200
 
 
 def test_the_first_faults_of_a_kind_are_all_seen() -> None:

@@ -51,7 +51,12 @@ Target = Annotated[
     ),
 ]
 Host = Annotated[
-    str, typer.Option(envvar="HEADWAY_HOST", metavar="ADDRESS", help="The address to listen on.")
+    str,
+    typer.Option(
+        envvar="HEADWAY_HOST",
+        metavar="ADDRESS",
+        help="The address to listen on, or a name, for all of its addresses.",
+    ),
 ]
 Port = Annotated[
     int,
@@ -99,7 +104,7 @@ AllowOrigins = Annotated[
         "--allow-origin",
         envvar="HEADWAY_ALLOW_ORIGIN",
         metavar="ORIGIN",
-        help="Accept browsers on this origin. May be repeated.",
+        help="Let pages of this origin call, from browsers: https://app.example. May be repeated.",
     ),
 ]
 Timeout = Annotated[

@@ -45,13 +45,13 @@ class Origins:
         """Return whether a page of this origin may call what it knows as `host`."""
         origin = origin.lower()
         match = _ORIGIN.fullmatch(origin)
-        if match is None and origin != "null":
+        name = name_of_host(match["host"]) if match else None
+        if name is None and origin != "null":
             return False
         if any(fnmatchcase(origin, pattern) for pattern in self._allowed):
             return True
         if match is None or match["scheme"] not in _WEB:
             return False
-        name = name_of_host(match["host"])
         return bool(name) and (name in LOOPBACK or name == name_of_host(host))
 
 
