@@ -167,7 +167,7 @@ async def test_replicas_hear_each_other_behind_a_notice_that_cannot_be_read(
         fleet[1].app.life.sessions.change("notifications/tools/list_changed")
         assert (await own.message())["method"] == "notifications/tools/list_changed"
         session.wire = fleet[1]
-        newer = await session.get()
+        newer = await session.get(own.ids[-1])
         assert await own.rest() == []  # its reader is at the other replica now
         newer.cut()
 

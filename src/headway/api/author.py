@@ -22,7 +22,7 @@ from headway.api.generators import as_tool, awaited, works_in_thread
 from headway.api.in_process import InProcess, Lifespan
 from headway.api.output import log
 from headway.api.own_ways import ServesItself
-from headway.api.results import ToolMetadata, prepared, settled
+from headway.api.results import ToolMetadata, prepared
 from headway.api.together import told_together
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
@@ -123,7 +123,7 @@ class Headway(ServesItself):
         ignore_unknown: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
-        is_threaded, fn = works_in_thread(fn), settled(as_tool(fn))
+        is_threaded, fn = works_in_thread(fn), as_tool(fn)
         options = _options(
             name or fn.__name__,
             timeout=timeout,

@@ -8,7 +8,15 @@ A bare `yield` gives out nothing; it is a place where a cancelled tool stops.
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextlib import closing
 from enum import Enum, auto
 from types import NoneType
@@ -18,6 +26,7 @@ import anyio.to_thread
 
 from headway.api.checkpoints import earlier_parts, has_skipped
 from headway.api.output import part
+from headway.api.results import collected, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10
@@ -49,6 +58,8 @@ def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
     declared, outcome = given, Outcome.EITHER
     if is_direct or any(_is(test, inner) for test in _KINDS):
         declared, outcome = _result(given)
+    elif (get_origin(given) or given) in _LAZY:
+        declared, _ = _result(given)
     tool = _tool_of(fn, outcome)
     if declared is not given or is_direct:
         tool.__annotations__ = {**getattr(fn, "__annotations__", {}), "return": declared}
@@ -125,6 +136,8 @@ async def _settled(value: Any, outcome: Outcome) -> Any:
         elif isinstance(value, Generator):
             generator = cast("Generator[object, None, object]", value)
             return await anyio.to_thread.run_sync(_go_through, generator, outcome)
+        elif is_lazy(value):
+            return await anyio.to_thread.run_sync(collected, value)
         else:
             break
     return value
@@ -176,6 +189,9 @@ def _give_out(value: object, given: list[object]) -> None:
     if run is not None:
         run.check()
 
+
+_LAZY: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
+"""What a function that is no generator may say it returns; its result is the list of the items."""
 
 _KINDS: tuple[Callable[[object], bool], ...] = (
     inspect.isgeneratorfunction,

@@ -8,19 +8,13 @@ do the same.
 """
 
 import functools
-import inspect
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Generator,
-    Iterable,
     Iterator,
     Sequence,
 )
 from io import IOBase
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from itertools import islice
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from mcp.server.mcpserver.exceptions import ToolError
@@ -127,7 +121,7 @@ class _Returned:
 
     def __init__(self, value: object) -> None:
         self._hook = Hook()
-        self._value = self._hook(value) if _is_lazy(value) else value
+        self._value = self._hook(value) if is_lazy(value) else value
 
     @property
     def data(self) -> Raw:
@@ -208,10 +202,6 @@ class _Returned:
         return decode_json(self._encoded(made))
 
 
-def _is_lazy(value: object) -> bool:
-    return isinstance(value, Iterator) and not isinstance(value, IOBase)
-
-
 def _maker_of(value: Any) -> Any:
     """What makes a content block of an `Image` or `Audio`; None for anything else."""
     if isinstance(value, BaseModel):
@@ -240,60 +230,21 @@ def _place(mistake: Mistake) -> str:
 # Registering
 
 
-def settled(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `fn` with what it returns gone through where it runs: a sync tool's in its thread.
+def is_lazy(value: object) -> bool:
+    """Whether a value is an iterator, which has done none of its work yet; no file is one."""
+    return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
-    A generator expression or a `map` has done none of its work when it is returned.
+
+def collected(values: Iterator[object]) -> list[object]:
+    """Go through an iterator where its work is to be done: for a sync tool in its thread.
+
+    Raises:
+        ResultFailed: It has more than `encoding.MOST_ITEMS` items.
     """
-    if not inspect.isroutine(fn):
-        return fn  # a partial or an object: its signature is its own affair
-
-    @functools.wraps(fn)
-    async def tool(*args: Any, **kwargs: Any) -> Any:
-        value = await fn(*args, **kwargs)
-        if isinstance(value, AsyncIterator):
-            return await _collected(cast("AsyncIterator[object]", value))
-        return _gone_through(value)
-
-    @functools.wraps(fn)
-    def sync_tool(*args: Any, **kwargs: Any) -> Any:
-        return _gone_through(fn(*args, **kwargs))
-
-    made = tool if inspect.iscoroutinefunction(fn) else sync_tool
-    returns = _collected_type(fn)
-    if returns is not None:
-        made.__annotations__ = {**fn.__annotations__, "return": returns}
-        signature = inspect.signature(fn, eval_str=True).replace(return_annotation=returns)
-        setattr(made, "__signature__", signature)  # noqa: B010 - no function has it by itself
-    return made
-
-
-_LAZY = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
-
-
-def _collected_type(fn: Callable[..., Any]) -> Any:
-    """The type of the result of a function that says it returns an iterator; else None."""
-    try:
-        returns = inspect.signature(fn, eval_str=True).return_annotation
-    except (NameError, TypeError, ValueError):
-        return None  # the SDK finds that too, and says so
-    origin, arguments = get_origin(returns) or returns, get_args(returns)
-    if origin not in _LAZY:
-        return None
-    return list[arguments[0]] if arguments else list
-
-
-def _gone_through(value: object) -> object:
-    return Hook()(value) if _is_lazy(value) else value
-
-
-async def _collected(values: AsyncIterator[object]) -> list[object]:
-    found: list[object] = []
-    async for value in values:
-        found.append(value)
-        if len(found) > MOST_ITEMS:
-            raise ResultFailed(f"the result has more than {MOST_ITEMS:,} items")
-    return found
+    items = list(islice(values, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise ResultFailed(f"the work is done, but its result has more than {MOST_ITEMS:,} items")
+    return items
 
 
 class Prepared(NamedTuple):

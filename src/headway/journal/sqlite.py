@@ -261,7 +261,8 @@ class SqliteStore:
 
     def _make_room(self, db: sqlite3.Connection) -> None:
         self.held, dropped = make_room(db, self.retention.max_bytes)
-        self.dropped["keep.max_bytes"] += dropped
+        if dropped:
+            self.dropped["keep.max_bytes"] += dropped
 
     def _trim(self, db: sqlite3.Connection, stream: str) -> None:
         dropped, limit = trim(db, stream, self.retention)
