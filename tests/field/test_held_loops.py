@@ -13,7 +13,7 @@ import pytest
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from tests.kit.peers import Modern, served, text_of
-from tests.kit.waits import PATIENCE, until
+from tests.kit.waits import until, until_told
 
 from headway import Headway, Settings
 from headway.engine import Engine, Request, RunContext, Watchdog
@@ -220,7 +220,7 @@ async def looking(url: str, clock: FakeClock) -> AsyncGenerator[Engine]:
 async def test_a_run_whose_loop_is_held_is_not_taken_for_dead(held: Held):
     held.start()
     await until(held.begun.is_set)
-    clock = FakeClock()
+    clock = FakeClock(start=time.time())
     async with looking(held.url, clock) as other:
         tag = held.engine.lease.tag
         for _ in range(5):  # two leases in all
@@ -245,7 +245,7 @@ async def test_one_that_is_held_for_too_long_is(url: str):
     held.start()
     try:
         await until(held.begun.is_set)
-        clock = FakeClock()
+        clock = FakeClock(start=time.time())
         async with looking(url, clock) as other:
             tag = held.engine.lease.tag
             assert await other.lease.is_alive(tag)
@@ -257,7 +257,7 @@ async def test_one_that_is_held_for_too_long_is(url: str):
             assert not await other.lease.is_alive(tag)
             events = [entry.event async for entry in other.journal.follow(held.stream)]
             assert isinstance(events[-1], Interrupted)
-            await _ended(other, process_stream(tag))
+            await until_ended(other, clock, process_stream(tag))
             left = await other.journal.kept(process_stream(tag))
             assert isinstance(left[-1].event, ProcessLeft)
             left = await other.journal.kept(pulse_stream(tag))
@@ -266,10 +266,15 @@ async def test_one_that_is_held_for_too_long_is(url: str):
         held.end()
 
 
-async def _ended(engine: Engine, stream: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        async for _ in engine.journal.follow(stream):
-            pass
+async def until_ended(engine: Engine, clock: FakeClock, stream: str) -> None:
+    """Return when a stream has ended; the engine's next look is brought about."""
+
+    async def has_ended() -> bool:
+        await clock.advance(LEASE)
+        head = await engine.journal.head(stream)
+        return head is not None and head.ended
+
+    await until_told(has_ended)
 
 
 async def test_a_process_that_ends_in_order_leaves_no_stream_without_an_end(held: Held):
@@ -287,7 +292,7 @@ async def test_a_process_that_ends_in_order_leaves_no_stream_without_an_end(held
 
 async def test_a_pulse_of_an_earlier_hold_proves_nothing(url: str):
     """Once the loop signs again only that counts."""
-    clock = FakeClock()
+    clock = FakeClock(start=time.time())
     async with looking(url, clock) as other, open_journal(url, clock=clock) as journal:
         await journal.append(process_stream("deadbeef"), [Alive()], after=0)
         await clock.advance(0.1)
