@@ -1,5 +1,6 @@
 """What all tests have: one kind of event loop, programs that are forked, and groups."""
 
+import signal
 from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
 
@@ -7,6 +8,8 @@ import pytest
 from tests.kit.contexts import count_for
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 _ZYGOTE = pytest.StashKey[Zygote]()
 
@@ -36,12 +39,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     zygote = item.config.stash[_ZYGOTE]
     may = any(item.get_closest_marker(group) for group in STARTING)
     zygote.refusal = "" if may else f"{item.nodeid} starts a program and is in no group that does"
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     is_real = item.get_closest_marker("real_start") is not None
     try:
         with start_programs() if is_real and may else nullcontext():
             return (yield)
     finally:
         zygote.refusal = ""
+        for number, handler in handlers.items():  # of a command that was executed in this process
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -204,6 +204,7 @@ def in_a_thread() -> None:
 @pytest.fixture(autouse=True)
 def _as_if_never_told() -> Iterator[None]:
     threads._told_of.clear()
+    threads._told_outside.clear()
     yield
     threads._told_of.clear()
 
@@ -249,10 +250,17 @@ async def test_a_thread_that_works_for_all_is_told_of_in_the_log_and_in_nobodys_
     worker.join()
 
 
-def test_without_a_server_nothing_is_said_of_it(caplog: pytest.LogCaptureFixture):
-    fetch(1)
-    in_a_thread()
-    assert not caplog.records
+def test_without_any_run_each_function_says_once_that_nobody_hears_it(
+    caplog: pytest.LogCaptureFixture,
+):
+    for _ in range(2):
+        fetch(1)
+        in_a_thread()
+    assert [each.getMessage().partition(" ")[0] for each in caplog.records] == [
+        "log()",
+        "part()",
+        "report()",
+    ]
 
 
 async def test_a_label_that_reports_itself_is_no_mistake(caplog: pytest.LogCaptureFixture):

@@ -18,6 +18,7 @@ from headway import Headway, Settings, report
 from headway.engine import inbox_of, order
 from headway.events import (
     CancelRequested,
+    InboxClosed,
     InputAnswered,
     InputReceived,
     InputRequested,
@@ -27,6 +28,7 @@ from headway.events import (
 from headway.journal import open_journal
 from headway.settings import Retention
 from headway.testing import FakeClock
+from headway.transport import dialogue
 
 pytestmark = pytest.mark.anyio
 
@@ -141,14 +143,18 @@ each_asker = pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
 
 
 @each_asker
-async def test_an_answer_is_taken_at_another_replica_once(journal: str, method: str) -> None:
+async def test_an_answer_is_taken_at_another_replica_once(
+    journal: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with fleet_of([Site().mcp] * 2, journal, SETTINGS) as fleet:
         session = await Session.open(fleet[0], capabilities=ELICITS)
         answer, question = await asked(session, method)
         session.wire = fleet[1]
         result = {"action": "accept", "content": {"name": "Ada"}}
-        statuses = [(await session.reply(question, result)).status for _ in range(3)]
-        assert statuses == [202, 400, 400]
+        assert (await session.reply(question, result)).status == 202
+        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
+        for _ in range(2):
+            assert (await session.reply(question, result)).status == 400
         assert "hello Ada" in json.dumps((await answer.rest())[-1])
         assert (await session.reply(question, result)).status == 400
 
@@ -163,7 +169,9 @@ async def stored(fleet: Fleet) -> dict[str, int]:
 
 
 @each_asker
-async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(journal: str, method: str) -> None:
+async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
+    journal: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its id begins with the tag of a process: no stranger is to learn whether that lives."""
     async with fleet_of([Site().mcp] * 2, journal, SETTINGS) as fleet:
         session = await Session.open(fleet[0], capabilities=ELICITS)
@@ -172,11 +180,13 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(journal: str, m
         tag, other = fleet[0].app.engine.lease.tag, "deadbeef"
         before = await stored(fleet)
         large = {"action": "accept", "content": {"name": "x" * 1_000_000}}
+        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
         for identity in (f"{tag}{'A' * 32}.1", f"{other}{'A' * 32}.1", question["id"]):
             assert (await stranger.reply({"id": identity}, large)).status == 400, identity
         session.wire = fleet[1]
         for identity in (f"{question['id']}0", question["id"].rpartition(".")[0]):
             assert (await session.reply({"id": identity}, large)).status == 400, identity
+        monkeypatch.undo()
         assert await stored(fleet) == before
         assert (await session.reply(question, {"action": "decline"})).status == 202
         assert "decline" in json.dumps((await answer.rest())[-1])
@@ -196,7 +206,11 @@ async def test_the_questions_of_a_run_are_closed_with_it(journal: str) -> None:
         await until_told(are_closed)
         (questions,) = await shared.streams("questions/")
         kinds = [type(entry.event) for entry in await shared.kept(questions)]
-        assert kinds[:2] == [InputRequested, InputReceived]
+        # That it was answered may be stored, where the run took longer to end than that took.
+        assert [kind for kind in kinds if kind is not InputReceived] == [
+            InputRequested,
+            InboxClosed,
+        ]
 
 
 async def test_the_questions_of_a_process_that_died_are_closed(journal: str) -> None:

@@ -18,6 +18,7 @@ from headway.errors import JournalError, JournalUnavailable
 from headway.journal.sqlite import SqliteStore
 from headway.journal.store import Write
 from headway.settings import Retention
+from headway.transport import dialogue
 
 pytestmark = pytest.mark.anyio
 
@@ -88,13 +89,16 @@ async def test_an_answer_finds_the_replica_that_asked(journal: str, answer: str)
         assert expected[answer] in str(outcome)
 
 
-async def test_an_answer_to_nobodys_question_is_refused_everywhere(journal: str) -> None:
+async def test_an_answer_to_nobodys_question_is_refused_everywhere(
+    journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with fleet_of([tools.mcp for tools in replica_tools(2)], journal) as fleet:
         session = await Session.open(fleet.wire, capabilities=ELICITS)
         stranger = await Session.open(fleet.wire, capabilities=ELICITS)
         session.wire = fleet[0]
         asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
+        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
         for replica in fleet.replicas:
             stranger.wire = replica
             for identity in ("x", f"{'A' * 40}.1", "get.x.y"):
@@ -102,6 +106,7 @@ async def test_an_answer_to_nobodys_question_is_refused_everywhere(journal: str)
                 assert refused.status == 400, identity
             # Taken or refused, it is not heard: it is another session's question.
             await stranger.reply(question, {"action": "accept", "content": {"name": "Eve"}})
+        monkeypatch.undo()
         session.wire = fleet[1]
         assert (await session.reply(question, {"action": "decline"})).status == 202
         assert text_of((await asking.rest())[-1]) == "decline"
