@@ -5,13 +5,13 @@ PYTHON ?= python3
 UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
-PYTEST := $(RUN)pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
-STARTS_NOTHING := not (processes or redis or faults or docs)
+PYTEST := $(RUN)pytest -q -n $(or $(JOBS),4) --ignore=tests/deploy
+STARTS_NOTHING := not (processes or redis or faults or docs or clients)
 
 # Else every program that a test starts compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all test-redis test-faults test-docs test-loaded test-pythons coverage test-map check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+.PHONY: help install demo test test-all test-redis test-clients test-faults test-docs test-loaded test-pythons coverage test-map check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -39,6 +39,9 @@ test-all: $(STAMP) ## run all tests (but those of deploy-test)
 
 test-redis: $(STAMP) ## run the tests that need a Redis
 	$(PYTEST) -m redis $(ARGS)
+
+test-clients: $(STAMP) ## run the clients of other projects against every kind of server, in each era
+	$(PYTEST) -m clients $(ARGS)
 
 test-faults: $(STAMP) ## run the tests that kill, cut and stop servers
 	$(PYTEST) -m faults $(ARGS)

@@ -1,5 +1,6 @@
 """What all tests have: one kind of event loop, programs that are forked, and groups."""
 
+import gc
 import signal
 from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for group in groups_of(item):
             item.add_marker(group)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: a collection of garbage need not go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -255,8 +255,9 @@ async def test_one_that_is_held_for_too_long_is(url: str):
                 await other.lease.is_alive(tag)
                 await clock.advance(LEASE)
             assert not await other.lease.is_alive(tag)
-            events = [entry.event async for entry in other.journal.follow(held.stream)]
-            assert isinstance(events[-1], Interrupted)
+            await until_ended(other, clock, held.stream)
+            kept = await other.journal.kept(held.stream)
+            assert isinstance(kept[-1].event, Interrupted)
             await until_ended(other, clock, process_stream(tag))
             left = await other.journal.kept(process_stream(tag))
             assert isinstance(left[-1].event, ProcessLeft)

@@ -180,13 +180,13 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
         tag, other = fleet[0].app.engine.lease.tag, "deadbeef"
         before = await stored(fleet)
         large = {"action": "accept", "content": {"name": "x" * 1_000_000}}
-        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
-        for identity in (f"{tag}{'A' * 32}.1", f"{other}{'A' * 32}.1", question["id"]):
-            assert (await stranger.reply({"id": identity}, large)).status == 400, identity
         session.wire = fleet[1]
-        for identity in (f"{question['id']}0", question["id"].rpartition(".")[0]):
-            assert (await session.reply({"id": identity}, large)).status == 400, identity
-        monkeypatch.undo()
+        with monkeypatch.context() as soon:
+            soon.setattr(dialogue, "CATCH_UP", 0.1)
+            for identity in (f"{tag}{'A' * 32}.1", f"{other}{'A' * 32}.1", question["id"]):
+                assert (await stranger.reply({"id": identity}, large)).status == 400, identity
+            for identity in (f"{question['id']}0", question["id"].rpartition(".")[0]):
+                assert (await session.reply({"id": identity}, large)).status == 400, identity
         assert await stored(fleet) == before
         assert (await session.reply(question, {"action": "decline"})).status == 202
         assert "decline" in json.dumps((await answer.rest())[-1])

@@ -6,12 +6,14 @@ import itertools
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import uvicorn
 from redis.asyncio import Redis
 from tests.kit.redis_servers import (
     Certificates,
@@ -136,17 +138,52 @@ def tls_cluster_url(
         yield f"rediss+cluster://{hosts}{certificates.query}"
 
 
-class _Impatient:
-    """`asyncio` as uvicorn's server loop sees it: its ticks of 100 ms are 2 ms here."""
+class _Ticks:
+    """`asyncio` as uvicorn's server loop sees it: a server that is to stop has ticks of 2 ms.
+
+    uvicorn looks ten times a second whether it may stop; most of the tests' time would be that.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
+        self._stopping = weakref.WeakSet[uvicorn.Server]()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 50)
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiting[waiter] = loop
+        timer = loop.call_later(seconds / 50 if self._stopping else seconds, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            del self._waiting[waiter]
+
+    def should_exit(self, server: uvicorn.Server) -> bool:
+        return server in self._stopping
+
+    def set_should_exit(self, server: uvicorn.Server, value: bool) -> None:
+        if not value:
+            self._stopping.discard(server)
+            return
+        self._stopping.add(server)
+        for waiter, loop in list(self._waiting.items()):
+            loop.call_soon_threadsafe(_resolve, waiter)
 
 
-@pytest.fixture(autouse=True)
-def _quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without this, most of the directory's time would be servers noticing that they may stop."""
-    monkeypatch.setattr("uvicorn.server.asyncio", _Impatient())
+def _resolve(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_ticks() -> Iterator[None]:
+    ticks = _Ticks()
+    told = property(ticks.should_exit, ticks.set_should_exit)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("uvicorn.server.asyncio", ticks)
+        patched.setattr(uvicorn.Server, "should_exit", told, raising=False)
+        yield

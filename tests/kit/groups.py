@@ -14,6 +14,7 @@ import pytest
 GROUPS = {
     "processes": "starts other programs, most of them Python",
     "redis": "needs a Redis or a Valkey",
+    "clients": "holds servers against each client of other projects, in each era",
     "faults": "kills, cuts and stops servers",
     "docs": "runs what the documentation shows",
     "real_start": "starts commands as a shell does, not by forking",
@@ -33,6 +34,7 @@ PLACES = {
     "tests/examples": "docs",
     "tests/field/test_one_object": "processes",
     "tests/fuzz": "processes",
+    "tests/interop": "clients",
 }
 
 FIXTURES = {
@@ -59,6 +61,8 @@ SMOKE = (
     "tests/adapters/test_process.py::test_it_returns_what_the_function_returns",
     "tests/cli/test_call.py::test_a_target_is_served_for_the_call",
     "tests/cli/test_run.py::test_run_says_where_the_server_is_and_answers_there",
+    "tests/interop/test_matrix.py::test_a_call_is_answered",
+    "tests/interop/test_matrix.py::test_progress_grows_to_its_total_and_says_what_is_done",
     "tests/replicas/test_sessions.py::test_every_request_of_a_session_may_go_to_another_replica",
     "tests/replicas/test_workers.py::test_sigterm_lets_the_calls_of_all_workers_finish",
     "tests/stdio/test_end.py::test_an_async_tool_is_cancelled",

@@ -98,15 +98,15 @@ async def test_an_answer_to_nobodys_question_is_refused_everywhere(
         session.wire = fleet[0]
         asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
-        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
-        for replica in fleet.replicas:
-            stranger.wire = replica
-            for identity in ("x", f"{'A' * 40}.1", "get.x.y"):
-                refused = await stranger.reply({"id": identity}, {"action": "accept"})
-                assert refused.status == 400, identity
-            # Taken or refused, it is not heard: it is another session's question.
-            await stranger.reply(question, {"action": "accept", "content": {"name": "Eve"}})
-        monkeypatch.undo()
+        with monkeypatch.context() as soon:
+            soon.setattr(dialogue, "CATCH_UP", 0.1)
+            for replica in fleet.replicas:
+                stranger.wire = replica
+                for identity in ("x", f"{'A' * 40}.1", "get.x.y"):
+                    refused = await stranger.reply({"id": identity}, {"action": "accept"})
+                    assert refused.status == 400, identity
+                # Taken or refused, it is not heard: it is another session's question.
+                await stranger.reply(question, {"action": "accept", "content": {"name": "Eve"}})
         session.wire = fleet[1]
         assert (await session.reply(question, {"action": "decline"})).status == 202
         assert text_of((await asking.rest())[-1]) == "decline"
