@@ -58,15 +58,15 @@ STARTERS = frozenset(
 """What starts a program, by the name that a test's code calls it."""
 
 SMOKE = (
-    "tests/adapters/test_process.py::test_it_returns_what_the_function_returns",
+    "tests/adapters/test_process.py::test_it_returns_what_the_function_returns[asyncio]",
     "tests/cli/test_call.py::test_a_target_is_served_for_the_call",
     "tests/cli/test_run.py::test_run_says_where_the_server_is_and_answers_there",
     "tests/interop/test_matrix.py::test_a_call_is_answered",
     "tests/interop/test_matrix.py::test_progress_grows_to_its_total_and_says_what_is_done",
     "tests/replicas/test_sessions.py::test_every_request_of_a_session_may_go_to_another_replica",
     "tests/replicas/test_workers.py::test_sigterm_lets_the_calls_of_all_workers_finish",
-    "tests/stdio/test_end.py::test_an_async_tool_is_cancelled",
-    "tests/workers/test_command.py::test_an_operator_sees_the_run_of_a_worker_once_and_stops_it",
+    "tests/stdio/test_end.py::test_an_async_tool_is_cancelled[SIGTERM-2026]",
+    "tests/workers/test_command.py::test_an_operator_sees_the_run_of_a_worker_once_and_stops_it[run]",
 )
 """One test of each kind of process, started as a shell does it."""
 
