@@ -13,6 +13,7 @@ import pytest
 from tests.kit.waits import PATIENCE, gone, is_alive, until
 
 from headway import CommandFailed, Headway, HeadwayError, stream_command
+from headway.api import command
 from headway.testing import Outcome, record, run_tool
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +242,16 @@ async def test_many_lines_as_parts_are_all_given_out_in_fewer_parts() -> None:
     assert "\n".join(outcome.parts).split() == [str(n) for n in range(50_000)]
     assert len(outcome.parts) < 1_000
     assert [each.data for each in outcome.logs] == ["hm"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_all_that_a_program_wrote_is_read_though_reading_takes_longer_than_its_end(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "LINGER", 0.0)
+    code = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nfor n in range(20_000): print(n)"
+    output = await stream_command(python(code), terminal=terminal, output="log")
+    assert output.stdout.split()[-1] == "19999"
 
 
 async def test_collected_lines_are_given_out_while_the_program_is_silent() -> None:

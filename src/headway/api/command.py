@@ -7,7 +7,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from array import array
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,10 @@ def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
 async def _followed(
     process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: Follower
 ) -> None:
-    """Read both pipes until the program is gone, and a moment longer."""
+    """Read both pipes until the program is gone and all that it wrote is read.
+
+    A program that it left in the background may hold them open and write on: nobody waits for that.
+    """
     reading = [asyncio.create_task(pipe.read(follower)) for pipe in pipes]
     try:
         while process.poll() is None:
@@ -217,7 +221,14 @@ async def _followed(
                 await asyncio.sleep(LOOK_EVERY)
             else:
                 await _look(reading, LOOK_SELDOM)
+        written = [pipe.arrived + pipe.pending() for pipe in pipes]
         await _look(reading, LINGER)
+        # A busy machine may need longer than that for what the program wrote at last.
+        while any(
+            pipe.read_bytes < all_of_it and not task.done()
+            for pipe, task, all_of_it in zip(pipes, reading, written, strict=True)
+        ):
+            await _look(reading, LOOK_EVERY)
     finally:
         for task in reading:
             task.cancel()  # a child in the background may hold the pipe open
@@ -296,9 +307,21 @@ def _signalled(group: int, number: int) -> bool:
     return True
 
 
-async def _chunks_of_pipe(file: IO[bytes]) -> AsyncGenerator[bytes]:
+class _CountingProtocol(asyncio.StreamReaderProtocol):
+    """A protocol that says how many bytes arrived, which are not all read from its stream."""
+
+    def __init__(self, stream: asyncio.StreamReader, count: Callable[[bytes], None]) -> None:
+        super().__init__(stream)
+        self._count = count
+
+    def data_received(self, data: bytes) -> None:
+        self._count(data)
+        super().data_received(data)
+
+
+async def _chunks_of_pipe(file: IO[bytes], count: Callable[[bytes], None]) -> AsyncGenerator[bytes]:
     stream = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(stream)
+    protocol = _CountingProtocol(stream, count)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
     try:
@@ -321,6 +344,25 @@ class _Pipe:
         self._largest = largest
         self._kept = bytearray()
         self.is_cut = False
+        self.arrived = 0
+        """Bytes that this process has taken from the pipe."""
+        self.read_bytes = 0
+        """Of these the bytes whose lines were given to the follower."""
+
+    def pending(self) -> int:
+        """Return the number of bytes that wait in the pipe; 0 where the system cannot say."""
+        waiting = array("i", [0])
+        try:
+            import fcntl
+            import termios
+
+            fcntl.ioctl(self._file.fileno(), termios.FIONREAD, waiting)
+        except (ImportError, OSError, ValueError):  # ValueError: it is closed
+            return 0
+        return waiting[0]
+
+    def _count(self, chunk: bytes) -> None:
+        self.arrived += len(chunk)
 
     def text(self, encoding: str) -> str:
         """What was said, or the end of it."""
@@ -331,13 +373,14 @@ class _Pipe:
         """Give every line to the follower until the pipe is closed."""
         chunks = chunks_of_terminal if self._is_terminal else _chunks_of_pipe
         try:
-            async with aclosing(chunks(self._file)) as pieces:
+            async with aclosing(chunks(self._file, self._count)) as pieces:
                 async for chunk in pieces:
                     self._keep(chunk)
                     for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
                         follower.take(kind, text, self._level)
                         if count % SLICE == 0:
                             await asyncio.sleep(0)
+                    self.read_bytes += len(chunk)
             self._last(follower)
         except asyncio.CancelledError:  # others hold the pipe open
             self._last(follower)

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack
 from typing import IO, NamedTuple
 
@@ -55,8 +55,12 @@ def open_terminal(stack: ExitStack) -> Terminal:
     return Terminal(os.fdopen(ours, "rb", buffering=0), theirs)
 
 
-async def chunks_of_terminal(file: IO[bytes]) -> AsyncGenerator[bytes]:
+async def chunks_of_terminal(
+    file: IO[bytes], count: Callable[[bytes], None]
+) -> AsyncGenerator[bytes]:
     """Give what a program writes to a terminal, until nobody has its end open any more.
+
+    `count` is called with each chunk when it arrives.
 
     Not as a stream of asyncio: Linux ends a terminal with an error (EIO), and that would throw away
     what was read before it and not yet taken.
@@ -73,6 +77,7 @@ async def chunks_of_terminal(file: IO[bytes]) -> AsyncGenerator[bytes]:
             return
         if not chunk:
             return
+        count(chunk)
         yield chunk
         await asyncio.sleep(0)
 
