@@ -132,6 +132,8 @@ class Cancelled(Struct, frozen=True, tag="cancelled", omit_defaults=True, gc=Fal
     by: str
     """`client`: it said so; `connection`: it was lost; `session`: it was closed; `server`."""
     reason: str | None = None
+    never_executed: bool = False
+    """The call was accepted and never executed: another run has its key, or nobody wants it."""
 
 
 class Interrupted(Struct, frozen=True, tag="interrupted", omit_defaults=True, gc=False):

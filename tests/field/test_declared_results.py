@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
-from tests.kit.peers import connect, each_era, served
+from tests.kit.peers import Modern, connect, each_era, served
 
 from headway import Headway, part
 from headway.testing import run_tool
@@ -203,6 +204,38 @@ async def test_an_iterator_without_an_end_is_refused(monkeypatch: pytest.MonkeyP
 
     outcome = await run_tool(mcp, "endless")
     assert outcome.is_error
+
+
+OWN = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {"name": {"type": "string"}},
+    "properties": {"name": {"$ref": "#/$defs/name"}},
+    "anyOf": [{"required": ["name"]}, {}],
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"additionalProperties": False}])
+async def test_schemas_that_the_author_wrote_are_listed_and_hold_as_they_are(
+    extra: dict[str, Any],
+) -> None:
+    def greet(name: str = "") -> dict[str, Any]:
+        return {"name": name} if name else {"name": 3}
+
+    tool = Tool.from_function(greet).model_copy(update={"parameters": {**OWN, **extra}})
+    tool.fn_metadata.output_schema = OWN
+    async with served(Headway("own", tools=[tool])) as wire:
+        client = Modern(wire)
+        listed = await (await client.request("tools/list", {})).outcome()
+        (described,) = listed["result"]["tools"]
+        assert described["inputSchema"] == {**OWN, **extra}
+        assert described["outputSchema"] == OWN
+        done = (await (await client.call("greet", {"name": "Ada"})).outcome())["result"]
+        assert done["structuredContent"] == {"name": "Ada"}
+        refused = (await (await client.call("greet", {"name": ""})).outcome())["result"]
+        assert "does not fit the tool's output schema: name" in refused["content"][0]["text"]
+        unknown = (await (await client.call("greet", {"nam": "Ada"})).outcome())["result"]
+        assert ("no argument 'nam'" in unknown["content"][0]["text"]) is bool(extra)
 
 
 async def test_a_server_of_the_sdk_has_its_own_schemas_and_results() -> None:

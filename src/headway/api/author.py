@@ -152,7 +152,8 @@ class Headway(ServesItself):
         """Give a registered tool Headway's rules for what goes in and out."""
         tool = self._tool_manager.get_tool(name)
         if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
-            made = prepared(tool.fn_metadata, ignores_unknown=ignore_unknown)
+            metadata = tool.fn_metadata
+            made = prepared(metadata, tool.parameters, ignores_unknown=ignore_unknown)
             tool.fn_metadata, tool.parameters = made
 
     def tool(

@@ -50,7 +50,7 @@ class ToolMetadata(FuncMetadata):
     parameters: dict[str, Any]
     """The tool's input schema."""
     ignores_unknown: bool = False
-    _fit: Fit | None = PrivateAttr(default=None)
+    _fit: tuple[dict[str, Any] | None, Fit] | None = PrivateAttr(default=None)
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """As in the SDK; names that the tool does not have are refused.
@@ -98,9 +98,10 @@ class ToolMetadata(FuncMetadata):
         return result.model_copy(update=changes) if changes else result
 
     def _check(self, structured: object) -> None:
-        if self._fit is None:
-            self._fit = Fit(self.output_schema or {})
-        found = self._fit.mistakes(structured)
+        # An author may give a tool another schema at any time.
+        if self._fit is None or self._fit[0] is not self.output_schema:
+            self._fit = self.output_schema, Fit(self.output_schema or {})
+        found = self._fit[1].mistakes(structured)
         if found:
             raise _Unfit.of(found)
 
@@ -247,6 +248,14 @@ def collected(values: Iterator[object]) -> list[object]:
     return items
 
 
+def _schema_of_sdk(metadata: FuncMetadata) -> dict[str, Any] | None:
+    return FuncMetadata(
+        arg_model=metadata.arg_model,
+        output_model=metadata.output_model,
+        wrap_output=metadata.wrap_output,
+    ).output_schema
+
+
 class Prepared(NamedTuple):
     """What a registered tool is given in place of what the SDK made."""
 
@@ -254,12 +263,19 @@ class Prepared(NamedTuple):
     parameters: dict[str, Any]
 
 
-def prepared(metadata: FuncMetadata, *, ignores_unknown: bool) -> Prepared:
-    """Return the metadata of a tool with Headway's rules, and its input schema."""
-    generator = GenerateJsonSchema if ignores_unknown else ArgumentSchema
-    parameters = metadata.arg_model.model_json_schema(by_alias=True, schema_generator=generator)
+def prepared(
+    metadata: FuncMetadata, parameters: dict[str, Any], *, ignores_unknown: bool
+) -> Prepared:
+    """Return the metadata of a tool with Headway's rules, and its input schema.
+
+    A schema that the author wrote stays as it is: `parameters` and `metadata.output_schema` are
+    replaced where they are what the SDK makes of the function.
+    """
+    if parameters == metadata.arg_model.model_json_schema(by_alias=True):
+        generator = GenerateJsonSchema if ignores_unknown else ArgumentSchema
+        parameters = metadata.arg_model.model_json_schema(by_alias=True, schema_generator=generator)
     model, wrap, schema = metadata.output_model, metadata.wrap_output, metadata.output_schema
-    if model is not None and schema is not None:
+    if model is not None and schema is not None and schema == _schema_of_sdk(metadata):
         if schema.get("type") != "object":  # a RootModel: a result has to be an object
             model, wrap = create_model(f"{metadata.arg_model.__name__}Output", result=model), True
         probe = FuncMetadata(arg_model=metadata.arg_model, output_schema=schema, output_model=model)

@@ -26,15 +26,18 @@ from headway.errors import (
     StreamEnded,
     StreamNotFound,
 )
-from headway.events import Cancelled, Claimed, Entry, Released
+from headway.events import Cancelled, Claimed, Entry, Event, Released
 from headway.journal import Head, Journal
 from headway.protocol.cursors import ANONYMOUS, tag_of
 from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-NOT_BEGUN = Cancelled("server", "it was not begun")
+NOT_BEGUN = Cancelled("server", "it was not begun", never_executed=True)
 """The end of a run that was accepted and is not executed: another one has its key."""
+
+_NOT_BEGUN_BEFORE_THE_FIELD = Cancelled("server", "it was not begun")
+"""How that end was written before `never_executed` was there; journals are kept, so it is read."""
 
 COUNTED = 10.0
 """Seconds for which a count of keys is believed. What this process adds meanwhile is added to it;
@@ -63,6 +66,11 @@ ALL = "key/"
 def key_stream(principal: str, name: str) -> str:
     """The stream of a key of a principal."""
     return f"key/{principal}/{name}"
+
+
+def is_never_executed(end: Event) -> bool:
+    """Return whether a run that ended so was accepted and never executed."""
+    return isinstance(end, Cancelled) and (end.never_executed or end == _NOT_BEGUN_BEFORE_THE_FIELD)
 
 
 def id_key(principal: str, run_id: str) -> str:
@@ -161,7 +169,7 @@ class Keys:
             last = await self._journal.read(stream, after=head.last - 1)
         except EntriesTrimmed:  # its end cannot be read
             return True
-        return not last or last[-1].event != NOT_BEGUN
+        return not last or not is_never_executed(last[-1].event)
 
     # Claiming, and letting go
 
