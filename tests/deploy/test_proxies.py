@@ -139,8 +139,9 @@ async def test_a_body_that_is_too_large_is_refused_in_headways_words(
 
 async def test_a_body_of_three_megabytes_passes(shared: Deployment, seen: Witness) -> None:
     client, modern = Client(shared, seen), Modern(shared.wire)
-    padded = {**client.arguments(1), "padding": "x" * 3_000_000}
-    answer = await modern.post(modern.call_message("work", padded, token="t"), client.headers)
+    message = modern.call_message("work", client.arguments(1), token="t")
+    message["params"]["_meta"]["org.example/padding"] = "x" * 3_000_000
+    answer = await modern.post(message, client.headers)
     execution = await seen.began(client.job)
     execution.go_on()
     assert (await answer.outcome())["result"]["content"][0]["text"].startswith(client.job)
