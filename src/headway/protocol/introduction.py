@@ -109,21 +109,22 @@ def check_names(names: list[object], most: int) -> None:
             "(max_subscriptions): subscribe to what is needed, or in several requests",
             limit="max_subscriptions",
         )
-    for name in names:
-        check_uri(name)
-    size = sum(len(name) for name in names if isinstance(name, str))
+    texts = [name for name in names if isinstance(name, str)]
+    for text in texts:
+        check_uri(text)
+    size = sum(map(len, texts))
     if size > LONGEST_NAMES:
         text = f"Names of {size} characters to hear of; {LONGEST_NAMES} are accepted together"
         raise ProtocolError(INVALID_PARAMS, text)
 
 
-def check_uri(uri: object) -> None:
+def check_uri(uri: str) -> None:
     """Refuse a name of something to hear of that is longer than `LONGEST_URI` characters.
 
     Raises:
         ProtocolError: It is (400).
     """
-    if isinstance(uri, str) and len(uri) > LONGEST_URI:
+    if len(uri) > LONGEST_URI:
         text = f"A URI of {len(uri)} characters cannot be subscribed to; {LONGEST_URI} are accepted"
         raise ProtocolError(INVALID_PARAMS, text)
 

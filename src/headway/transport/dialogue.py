@@ -209,6 +209,9 @@ class Dialogue:
         if message.method not in _KEPT or session.is_single:
             return
         uri = (message.params or {}).get("uri")
+        if not isinstance(uri, str):
+            session.sessions.check_bytes(session, 0)
+            return  # the SDK refuses it, where the method has one
         check_uri(uri)
         if message.method == "resources/subscribe" and uri not in session.subscriptions:
             most = self._engine.settings.max_subscriptions
@@ -219,7 +222,7 @@ class Dialogue:
                     "(max_subscriptions); unsubscribe from some",
                     limit="max_subscriptions",
                 )
-        session.sessions.check_bytes(session, len(uri) if isinstance(uri, str) else 0)
+        session.sessions.check_bytes(session, len(uri))
 
     def _check_token(self, session: Session, token: str | int | None) -> None:
         """Refuse a token whose progress the client could not tell apart (progress, 2025-11-25).
