@@ -1,6 +1,7 @@
 """What the journal promises between its tails and a storage: order, failure and ending."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from headway.events import (
 from headway.journal import Head, Journal, Write, open_journal
 from headway.journal.polling import Polling
 from headway.journal.store import Notice, Watch
+from headway.journal.tail import Tail
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -399,6 +401,24 @@ async def test_an_ended_stream_leaves_nothing_in_memory(
         await journal.append("run", [Started()], after=2)
     assert journal._tails == {}
     assert journal._size == 0
+
+
+def tails_alive() -> int:
+    gc.collect()
+    return sum(isinstance(each, Tail) for each in gc.get_objects())
+
+
+async def test_of_a_stream_that_was_forgotten_nothing_is_held(
+    journal: Journal, clock: FakeClock
+) -> None:
+    before = tails_alive()
+    for number in range(50):
+        await journal.append(f"run/{number}", [Started()], after=0)
+        journal.append_nowait(f"run/{number}", END, after=1)
+        await journal.settle(f"run/{number}")
+    await clock.advance(2 * journal.retention.ttl + 60)
+    assert journal._tails == {}
+    assert tails_alive() <= before + 1  # a task that has just ended may hold one
 
 
 async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:

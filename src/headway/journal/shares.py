@@ -57,7 +57,7 @@ class Kept:
     def __init__(self) -> None:
         self._alive: set[Tail] = set()
         self._ended: dict[str, _Ended] = {}
-        self._fresh = deque[Tail]()
+        self._fresh: dict[Tail, None] = {}  # in the order in which they ended
 
     def begin(self, tail: Tail) -> None:
         """Count a stream that goes on."""
@@ -73,12 +73,11 @@ class Kept:
         share.bytes += tail.size
         is_lasting = tail.stream.startswith(LASTING)
         (share.lasting if is_lasting else share.streams).append((expires, tail))
-        self._fresh.append(tail)
-        return self._pack(self._fresh.popleft()) if len(self._fresh) > FRESH else 0
+        self._fresh[tail] = None
+        return self._pack(next(iter(self._fresh))) if len(self._fresh) > FRESH else 0
 
     def _pack(self, tail: Tail) -> int:
-        if tail.is_gone:
-            return 0
+        del self._fresh[tail]
         shrunk = tail.pack()
         self._ended[owner_of(tail.stream)].bytes -= shrunk
         return shrunk
@@ -86,6 +85,7 @@ class Kept:
     def discard(self, tail: Tail) -> None:
         """Count a stream no more, which is forgotten for whatever reason."""
         tail.is_gone = True
+        self._fresh.pop(tail, None)
         if tail in self._alive:
             self._alive.discard(tail)
         elif (share := self._ended.get(owner_of(tail.stream))) is not None:
