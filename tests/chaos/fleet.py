@@ -19,6 +19,7 @@ from tests.chaos import verdict
 from tests.chaos.glutton import Glutton, judge_filling
 from tests.chaos.ledger import KNOWN, VARIABLE, WORKERS, read_ledger
 from tests.chaos.mischief import cutting, end
+from tests.chaos.saboteur import Saboteur
 from tests.chaos.storm import HEADWAY, Storm, asking, meanwhile, play
 from tests.deploy.proxies import HOST, program, proxy
 from tests.kit.redis_servers import Server, binary
@@ -112,7 +113,9 @@ class Fleet(Storm):
             self.say(f"{REPLICAS} replicas, {WORKING} workers, a storm of {self.seconds:g} s")
             glutton = Glutton(balancer.origin, self.tally)
             cuts = cutting(front, self.chance("cuts"), self.tally, CUT_EVERY)
-            async with meanwhile(cuts), meanwhile(glutton.fill()):
+            saboteur = Saboteur(balancer.origin, self.tally, self.chance("sabotage"))
+            others = meanwhile(glutton.fill()), meanwhile(saboteur.work())
+            async with meanwhile(cuts), others[0], others[1]:
                 await self.storm(front.origin, "storm", self.seconds, self._mischief)
             await glutton.until_full()
             front.plan_nothing()

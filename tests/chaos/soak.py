@@ -21,6 +21,7 @@ from tests.chaos.glutton import Glutton, judge_filling
 from tests.chaos.ledger import KNOWN, VARIABLE, read_ledger
 from tests.chaos.mischief import cutting, dying, end
 from tests.chaos.rest import MEGA, Rest, at_rest
+from tests.chaos.saboteur import Saboteur
 from tests.chaos.storm import HEADWAY, SDK, THREADED, Storm, asking, meanwhile, play
 
 from headway.testing import Proxy, ServerProcess
@@ -119,11 +120,12 @@ class Soak(Storm):
 
     @asynccontextmanager
     async def _filled(self) -> AsyncGenerator[None]:
-        """Meanwhile somebody else fills the journal; it is full when this is left."""
+        """Meanwhile others fill the journal, which is full when this is left, and break rules."""
         if not self.is_headway:
             yield
             return
-        async with meanwhile(self.glutton.fill()):
+        saboteur = Saboteur(self.server.origin, self.tally, self.chance("sabotage"))
+        async with meanwhile(self.glutton.fill()), meanwhile(saboteur.work()):
             yield
         await self.glutton.until_full()
 

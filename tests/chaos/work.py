@@ -76,6 +76,25 @@ async def big(job: str, size: int) -> str:
         return "x" * size
 
 
+async def sabotage(way: str) -> str:
+    """Break the rules of the process in some way; see `saboteur`."""
+    match way:
+        case "exit":
+            sys.exit(3)
+        case "cancel":
+            raise asyncio.CancelledError
+        case "leak":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        case "base":
+            raise BaseException(way)
+        case _:
+            time.sleep(0.2)  # noqa: ASYNC251 - that is the point
+    return "held"
+
+
 def census() -> dict[str, int]:
     """What this process has going on: tasks by what they run, and threads."""
     names = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(_loop())]
@@ -119,5 +138,7 @@ mcp.add_tool(plain, name="tasked_anew", hand_over="at once", restart=True, where
 mcp.add_tool(plain, name="handed", hand_over="100ms", detached=True, where=AWAY)
 mcp.add_tool(counted, name="handed_anew", hand_over="100ms", restart=True, detached=True)
 mcp.add_tool(big, structured_output=False, detached=True)
+mcp.add_tool(sabotage)
+mcp.add_tool(sabotage, name="sabotage_away", where=AWAY)
 mcp.add_tool(held)
 mcp.add_tool(objects)
