@@ -251,4 +251,5 @@ def _missing(uri: str, error: StreamNotFound) -> MCPError:
 
 
 def _unknown(uri: str) -> MCPError:
-    return MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in uri)
+    return MCPError(INVALID_PARAMS, f"Unknown resource: {shown}", {"uri": uri})

@@ -133,6 +133,11 @@ _TOOL_CALLS: list[tuple[str, dict[str, Any]]] = [
     ("fail", {"text": "no"}),
     ("ask", {"question": "who?"}),
     ("later", {"seconds": 0.01}),
+    ("sabotage", {"way": "exit"}),
+    ("sabotage", {"way": "cancel"}),
+    ("sabotage", {"way": "leak"}),
+    ("sabotage", {"way": "base"}),
+    ("sabotage", {"way": "hold"}),
 ]
 
 

@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import sys
+import time
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -64,6 +65,26 @@ def count(to: float) -> float:
 @mcp.tool()
 async def fail(text: str) -> str:
     raise ToolError(text)
+
+
+@mcp.tool()
+async def sabotage(way: str) -> str:
+    """Break the rules of the process."""
+    match way:
+        case "exit":
+            sys.exit(3)
+        case "cancel":
+            raise asyncio.CancelledError
+        case "leak":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        case "base":
+            raise BaseException(way)
+        case _:
+            time.sleep(0.01)  # noqa: ASYNC251 - that is the point
+    return way
 
 
 @mcp.tool(timeout="1s")
