@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from pydantic import BaseModel
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Modern, Session, connect, each_era, served, text_of
+from tests.kit.tools import Name
 from tests.kit.waits import until
 
 from headway import Headway, Settings
@@ -36,10 +36,6 @@ SERVED = [
 ]
 FORM = {JSON: False, "application/*": False, SSE: True, "text/*": True}
 """Whether the answer is a stream, where only one form is taken."""
-
-
-class Name(BaseModel):
-    name: str
 
 
 class Shop:

@@ -18,11 +18,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.field import own_server
 from tests.kit.stdio import ROOT
+from tests.kit.tools import Name
 from tests.kit.waits import until, within
 
 import headway
@@ -154,10 +154,6 @@ async def test_calls_in_memory_share_the_limits_of_a_tool() -> None:
     async with Client(mcp) as client:
         await within(asyncio.gather(*(client.call_tool("narrow", {}) for _ in range(5))))
     assert most == 1
-
-
-class Name(BaseModel):
-    name: str
 
 
 async def test_a_question_in_memory_reaches_the_client_in_order() -> None:

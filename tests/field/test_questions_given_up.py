@@ -9,8 +9,8 @@ import pytest
 from mcp.client.client import Client
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context
-from pydantic import BaseModel
 from tests.kit.peers import Modern, Session, served, text_of
+from tests.kit.tools import Name
 from tests.kit.waits import within
 
 from headway import Headway, Settings, asgi
@@ -23,10 +23,6 @@ pytestmark = [
 
 CAN_ANSWER: dict[str, Any] = {"elicitation": {}}
 ADA = {"action": "accept", "content": {"name": "Ada"}}
-
-
-class Name(BaseModel):
-    name: str
 
 
 def impatient() -> Headway:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from mcp.server.mcpserver import Context
-from pydantic import BaseModel
 from tests.kit.fleet import Fleet, fleet_of
 from tests.kit.fleet import journal as journal
 from tests.kit.known import KnownModern, known_server
 from tests.kit.peers import Session, served, text_of
+from tests.kit.tools import GatedTools
 from tests.kit.waits import until, until_told
 
-from headway import Headway, Settings, report
+from headway import Headway, Settings
 from headway.engine import inbox_of, order
 from headway.events import (
     CancelRequested,
@@ -37,38 +37,22 @@ SMALL = Settings(progress_rate=0, retention=Retention(stream_entries=40))
 ELICITS = {"elicitation": {}}
 
 
-class Name(BaseModel):
-    name: str
+def asking_tools(server: Headway | None = None) -> GatedTools:
+    """Tools that wait and ask, and a prompt that asks."""
+    tools = GatedTools("wait", "ask", server=server)
+    tools.mcp.add_tool(tools.wait, name="task", hand_over="at once")
 
+    @tools.mcp.prompt()
+    async def greeting(ctx: Context[Any, Any]) -> str:
+        return await tools.ask(ctx)
 
-class Site:
-    """Tools that wait and ask, and a resource that asks."""
-
-    def __init__(self, mcp: Headway | None = None) -> None:
-        self.mcp = mcp or Headway("site")
-        self.go = asyncio.Event()
-        self.mcp.add_tool(self.wait)
-        self.mcp.add_tool(self.wait, name="task", hand_over="at once")
-        self.mcp.add_tool(self.greet)
-
-        @self.mcp.prompt()
-        async def greeting(ctx: Context[Any, Any]) -> str:
-            return await self.greet(ctx)
-
-    async def wait(self) -> str:
-        report(1)
-        await self.go.wait()
-        return "done"
-
-    async def greet(self, ctx: Context[Any, Any]) -> str:
-        answer = await ctx.elicit("Who?", Name)
-        return f"hello {answer.data.name}" if answer.action == "accept" else answer.action
+    return tools
 
 
 async def test_a_process_that_was_flooded_with_orders_hears_the_next_one(tmp_path: Path) -> None:
     """So many came before it looked that the oldest were dropped."""
     clock, url = FakeClock(), f"sqlite:///{tmp_path / 'j.db'}"
-    async with served(Site().mcp, journal=url, clock=clock, settings=SMALL) as wire:
+    async with served(asking_tools().mcp, journal=url, clock=clock, settings=SMALL) as wire:
         session = await Session.open(wire)
         answer = await session.call("wait", id=1, token=1)
         await answer.message()
@@ -92,7 +76,7 @@ async def test_a_process_that_was_flooded_with_orders_hears_the_next_one(tmp_pat
 async def test_a_process_whose_orders_were_lost_hears_the_next_one(tmp_path: Path) -> None:
     """A Redis that was emptied, for example."""
     url = f"sqlite:///{tmp_path / 'j.db'}"
-    async with fleet_of([Site().mcp], url) as fleet:
+    async with fleet_of([asking_tools().mcp], url) as fleet:
         session = await Session.open(fleet[0])
         answer = await session.call("wait", id=1, token=1)
         await answer.message()
@@ -109,9 +93,9 @@ async def test_a_process_whose_orders_were_lost_hears_the_next_one(tmp_path: Pat
 
 
 async def test_a_task_that_is_cancelled_again_and_again_is_asked_once(journal: str) -> None:
-    site = Site(known_server())
+    tools = asking_tools(known_server())
     tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
-    async with fleet_of([site.mcp] * 2, journal, SETTINGS) as fleet:
+    async with fleet_of([tools.mcp] * 2, journal, SETTINGS) as fleet:
         alice = KnownModern(fleet[0], "alice", tasks)
         task = (await (await alice.call("task")).outcome())["result"]["taskId"]
         run = fleet[0].app.engine.runs[task]
@@ -123,7 +107,7 @@ async def test_a_task_that_is_cancelled_again_and_again_is_asked_once(journal: s
         inbox = await fleet[0].app.journal.kept(inbox_of(run.stream))
         assert len([entry for entry in inbox if isinstance(entry.event, CancelRequested)]) == 1
         run.stopping = None
-        site.go.set()
+        tools.gate.open()
 
 
 # Answers
@@ -131,7 +115,7 @@ async def test_a_task_that_is_cancelled_again_and_again_is_asked_once(journal: s
 
 async def asked(session: Session, method: str) -> tuple[Any, dict[str, Any]]:
     """An answer that waits for its client, and the question."""
-    name = {"tools/call": "greet", "prompts/get": "greeting"}[method]
+    name = {"tools/call": "ask", "prompts/get": "greeting"}[method]
     params = {"name": name, **({"arguments": {}} if method == "tools/call" else {})}
     answer = await session.request(method, params, id="asking", token="t")
     question = await answer.message()
@@ -146,7 +130,7 @@ each_asker = pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
 async def test_an_answer_is_taken_at_another_replica_once(
     journal: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with fleet_of([Site().mcp] * 2, journal, SETTINGS) as fleet:
+    async with fleet_of([asking_tools().mcp] * 2, journal, SETTINGS) as fleet:
         session = await Session.open(fleet[0], capabilities=ELICITS)
         answer, question = await asked(session, method)
         session.wire = fleet[1]
@@ -155,7 +139,7 @@ async def test_an_answer_is_taken_at_another_replica_once(
         monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
         for _ in range(2):
             assert (await session.reply(question, result)).status == 400
-        assert "hello Ada" in json.dumps((await answer.rest())[-1])
+        assert "Hello Ada" in json.dumps((await answer.rest())[-1])
         assert (await session.reply(question, result)).status == 400
 
 
@@ -173,7 +157,7 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
     journal: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its id begins with the tag of a process: no stranger is to learn whether that lives."""
-    async with fleet_of([Site().mcp] * 2, journal, SETTINGS) as fleet:
+    async with fleet_of([asking_tools().mcp] * 2, journal, SETTINGS) as fleet:
         session = await Session.open(fleet[0], capabilities=ELICITS)
         answer, question = await asked(session, method)
         stranger = await Session.open(fleet[1], capabilities=ELICITS)
@@ -193,7 +177,7 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
 
 
 async def test_the_questions_of_a_run_are_closed_with_it(journal: str) -> None:
-    async with fleet_of([Site().mcp] * 2, journal, SETTINGS) as fleet:
+    async with fleet_of([asking_tools().mcp] * 2, journal, SETTINGS) as fleet:
         session = await Session.open(fleet[0], capabilities=ELICITS)
         answer, question = await asked(session, "tools/call")
         assert (await session.reply(question, {"action": "decline"})).status == 202
@@ -220,7 +204,7 @@ async def test_the_questions_of_a_process_that_died_are_closed(journal: str) -> 
         await dead.post(f"questions/{owner}/{name}", InputRequested(f"{name}.1", "x"))
         await dead.post("process/deadbeef", InputRequested("x", "x"))
     settings = Settings(lease=1.0)
-    async with fleet_of([Site().mcp], journal, settings), open_journal(journal) as reader:
+    async with fleet_of([asking_tools().mcp], journal, settings), open_journal(journal) as reader:
 
         async def are_closed() -> bool:
             return not await reader.streams("questions/", unfinished=True)
@@ -230,10 +214,10 @@ async def test_the_questions_of_a_process_that_died_are_closed(journal: str) -> 
 
 async def test_a_flood_of_answers_to_a_task_takes_nothing_from_it(journal: str) -> None:
     """Who may answer can send as much as a body holds, and the beginning of an inbox may go."""
-    site = Site(known_server())
+    tools = asking_tools(known_server())
     settings = Settings(progress_rate=0, retention=Retention(stream_bytes=20_000))
     tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
-    async with fleet_of([site.mcp] * 2, journal, settings) as fleet:
+    async with fleet_of([tools.mcp] * 2, journal, settings) as fleet:
         alice = KnownModern(fleet[0], "alice", tasks)
         task = (await (await alice.call("task")).outcome())["result"]["taskId"]
         run = fleet[0].app.engine.runs[task]
@@ -249,7 +233,7 @@ async def test_a_flood_of_answers_to_a_task_takes_nothing_from_it(journal: str) 
 
 
 async def test_in_one_process_an_answer_to_nobody_is_refused() -> None:
-    async with served(Site().mcp, settings=SETTINGS) as wire:
+    async with served(asking_tools().mcp, settings=SETTINGS) as wire:
         session = await Session.open(wire, capabilities=ELICITS)
         tag = wire.app.engine.lease.tag
         for identity in (f"{tag}{'A' * 32}.1", "x"):

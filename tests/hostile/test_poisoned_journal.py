@@ -13,9 +13,10 @@ from tests.kit.fleet import journal as journal
 from tests.kit.known import bearer, known_server
 from tests.kit.peers import Session, text_of
 from tests.kit.poison import FUTURE, GARBAGE, damage, poison, shout
+from tests.kit.tools import GatedTools
 from tests.kit.waits import until, until_told, within
 
-from headway import Headway, Settings, report
+from headway import Settings
 from headway.engine import order
 from headway.engine.keys import key_stream
 from headway.errors import EntriesUnreadable, StreamDamaged
@@ -103,20 +104,13 @@ async def _refused(journal: Journal, stream: str) -> None:
         await within(journal.append(stream, [Progress(2.0)], after=1))
 
 
-class Site:
-    """A tool that waits, and a list that changes."""
+class PaidTools(GatedTools):
+    """Tools that wait at a gate, and one that counts what was paid."""
 
     def __init__(self) -> None:
-        self.go = asyncio.Event()
+        super().__init__("wait")
         self.paid = 0
-        self.mcp = Headway("site")
-        self.mcp.add_tool(self.wait)
         self.mcp.add_tool(self.pay)
-
-    async def wait(self) -> str:
-        report(1)
-        await self.go.wait()
-        return "done"
 
     async def pay(self) -> str:
         self.paid += 1
@@ -124,10 +118,10 @@ class Site:
 
 
 @asynccontextmanager
-async def two_replicas(journal: str, **settings: Any) -> AsyncGenerator[tuple[Site, Fleet]]:
-    site = Site()
-    async with fleet_of([site.mcp] * 2, journal, replace(SETTINGS, **settings)) as fleet:
-        yield site, fleet
+async def two_replicas(journal: str, **settings: Any) -> AsyncGenerator[tuple[PaidTools, Fleet]]:
+    tools = PaidTools()
+    async with fleet_of([tools.mcp] * 2, journal, replace(SETTINGS, **settings)) as fleet:
+        yield tools, fleet
 
 
 async def last_of(journal: Journal, stream: str) -> int:
@@ -174,13 +168,13 @@ async def test_replicas_hear_each_other_behind_a_notice_that_cannot_be_read(
 
 async def test_noise_on_the_channels_of_a_redis_disturbs_nobody(new_redis_url: Any) -> None:
     url = new_redis_url()
-    async with two_replicas(url) as (site, fleet):
+    async with two_replicas(url) as (tools, fleet):
         session = await Session.open(fleet[0])
         answer = await session.call("wait", id=1, token=1)
         await answer.message()
         await shout(url)
-        site.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
         session.wire = fleet[1]
         assert text_of(await (await session.call("pay")).outcome()) == "receipt 1"
 
@@ -211,7 +205,7 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_one_from_its_end(
 async def test_a_sign_of_life_that_cannot_be_read_kills_nobody(
     journal: str, garbage: bytes
 ) -> None:
-    async with two_replicas(journal, lease=1.0) as (site, fleet):
+    async with two_replicas(journal, lease=1.0) as (tools, fleet):
         session = await Session.open(fleet[0])
         answer = await session.call("wait", id=1, token=1)
         await answer.message()
@@ -221,8 +215,8 @@ async def test_a_sign_of_life_that_cannot_be_read_kills_nobody(
                 before = await last_of(stranger, process)
                 await poison(journal, process, before, garbage)
                 await until_later(stranger, process, before)
-        site.go.set()
-        assert text_of((await answer.rest())[-1]) == "done"
+        tools.gate.open()
+        assert text_of((await answer.rest())[-1]) == "run 1"
 
 
 async def until_later(journal: Journal, stream: str, seq: int) -> None:
@@ -244,7 +238,7 @@ async def called(session: Session, key: str) -> dict[str, Any]:
 async def test_a_key_that_cannot_be_read_executes_nothing_again(
     journal: str, garbage: bytes
 ) -> None:
-    async with two_replicas(journal) as (site, fleet):
+    async with two_replicas(journal) as (tools, fleet):
         session = await Session.open(fleet[0])
         await called(session, "k")
         key = key_stream(principal_tag(""), tag_of("k"))
@@ -252,21 +246,21 @@ async def test_a_key_that_cannot_be_read_executes_nothing_again(
         for replica in fleet.replicas:
             again = await called(await Session.open(replica), "k")
             assert "was executed" in again["error"]["message"]
-        assert site.paid == 1
+        assert tools.paid == 1
 
 
 @each_garbage
 async def test_a_result_that_cannot_be_read_is_told_as_one_that_is_gone(
     journal: str, garbage: bytes
 ) -> None:
-    async with two_replicas(journal) as (site, fleet):
+    async with two_replicas(journal) as (tools, fleet):
         session = await Session.open(fleet[0])
         answer = await session.call("wait", id=1, token=1)
         await answer.message()
         last = answer.ids[-1]
         answer.cut()
         (run,) = [run for run in fleet[0].app.engine.runs.values() if run.target == "wait"]
-        site.go.set()
+        tools.gate.open()
         await until(lambda: run.ended)
         async with open_journal(journal) as reader:
             await until_later(reader, run.stream, run.seq - 1)
@@ -289,9 +283,9 @@ async def test_a_damaged_session_keeps_no_other_one_from_being_used(journal: str
 
 
 async def test_the_list_of_tasks_has_those_that_can_be_read(journal: str) -> None:
-    site = Site()
+    tools = PaidTools()
     mcp = known_server()
-    mcp.add_tool(site.pay)
+    mcp.add_tool(tools.pay)
     async with fleet_of([mcp] * 2, journal, SETTINGS) as fleet:
         alice = await Session.open(fleet[0], extra=bearer("alice"))
         ids: list[str] = []
