@@ -13,7 +13,7 @@ import pytest
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from tests.kit.peers import Modern, served, text_of
-from tests.kit.waits import until, until_told
+from tests.kit.waits import until, until_told, wait_until
 
 from headway import Headway, Settings
 from headway.engine import Engine, Request, RunContext, Watchdog
@@ -22,7 +22,7 @@ from headway.engine.processes import process_stream, pulse_stream
 from headway.events import Alive, Completed, Interrupted, ProcessLeft
 from headway.journal import open_journal
 from headway.server import HeadwayApp, asgi
-from headway.testing import FakeClock
+from headway.testing import FakeClock, record
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +116,35 @@ async def test_who_waits_or_works_in_a_thread_is_not_named(caplog: pytest.LogCap
         await (await Modern(wire).call("in_a_thread")).outcome()
         await asyncio.sleep(0.3)
     assert not [said for said in named(caplog) if "run " in said]
+
+
+async def test_a_test_that_records_and_holds_the_loop_is_no_run(caplog: pytest.LogCaptureFixture):
+    async with served(holding(), settings=NAMED):
+        with record():
+            compute(0.4)
+        await until(lambda: named(caplog))
+    assert all(each.startswith("something held the event loop") for each in named(caplog))
+
+
+def watching() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "headway-watchdog"]
+
+
+def test_a_loop_that_stands_still_or_is_closed_is_not_held(caplog: pytest.LogCaptureFixture):
+    """As in a notebook: between two cells the loop does not run."""
+    before, loop = watching(), asyncio.new_event_loop()
+
+    async def begin() -> Watchdog:
+        watchdog = Watchdog(0.1)
+        watchdog.start()
+        return watchdog
+
+    watchdog = loop.run_until_complete(begin())
+    wait_until(lambda: watchdog.held() > 0.5)
+    loop.run_until_complete(asyncio.sleep(0.2))
+    assert not named(caplog)
+    loop.close()
+    wait_until(lambda: watching() == before)
 
 
 async def test_it_can_be_turned_off(caplog: pytest.LogCaptureFixture):

@@ -113,7 +113,8 @@ class Watchdog:
     # In the thread
 
     def _watch(self) -> None:
-        while not self._over.wait(self._every):
+        # Who closes a loop without an end to what lives in it calls no `stop`.
+        while not self._over.wait(self._every) and not self._loop.is_closed():
             held = self.held()
             if held < self._every:
                 continue
@@ -124,6 +125,8 @@ class Watchdog:
             self._late(self.held)
 
     def _sample(self) -> None:
+        if not self._loop.is_running():
+            return  # between two calls of `run_until_complete`, as in a notebook
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         if frame is None or frame.f_code.co_filename.endswith(_IDLE):
             return  # it waits, for an event or for another thread that has the interpreter
@@ -159,7 +162,8 @@ def _run_of(frame: FrameType) -> Run | None:
 
 
 def _described(run: Run | None) -> str:
-    if run is None:
+    method = getattr(run, "method", None)  # a recorder, which stands in for a run, has none
+    if run is None or method is None:
         return "something"
-    name = f"tool {run.target!r}" if run.method == "tools/call" else run.method
+    name = f"tool {run.target!r}" if method == "tools/call" else method
     return f"{name} (run {run.reference})"
