@@ -12,7 +12,7 @@ import pytest
 from httpx2 import ASGITransport, AsyncClient
 from mcp.server import MCPServer
 from starlette.testclient import TestClient
-from tests.kit.waits import PATIENCE, until, within
+from tests.kit.waits import PATIENCE, until, wait_until, within
 
 from headway import Headway, HeadwayApp, Settings, SetupError, asgi, report
 from headway.journal import Journal, open_journal
@@ -144,13 +144,17 @@ def test_a_loop_that_ends_around_a_call_leaves_its_end_in_the_journal(tmp_path: 
     assert [name for name in left if name.startswith(("run/", "process/"))] == []
 
 
+def _is_watchdog(thread: threading.Thread) -> bool:
+    return thread.name == "headway-watchdog"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("scheme", ["memory:", "sqlite:///"])
 def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(
     scheme: str, tmp_path: Path
 ) -> None:
     url = scheme if scheme == "memory:" else f"{scheme}{tmp_path / 'journal.db'}"
-    app = asgi(tools(), journal=url)
+    app, before = asgi(tools(), journal=url), set(threading.enumerate())
     loop = asyncio.new_event_loop()
     run_in(loop, echoes(app))
     first = app.life
@@ -159,7 +163,9 @@ def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(
     loop.close()
     asyncio.run(within(echoes(app)))
     assert app.life is not first
-    del first
+    del first, task, loop, app
+    # Its watchdog notices that the loop is closed, and has held it until then.
+    wait_until(lambda: not any(_is_watchdog(each) for each in {*threading.enumerate()} - before))
     gc.collect()  # what was left in that loop, here and not in another test
 
 
