@@ -148,6 +148,12 @@ def _is_watchdog(thread: threading.Thread) -> bool:
     return thread.name == "headway-watchdog"
 
 
+def _close_without_an_end(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.__setattr__("_log_destroy_pending", False)  # that is the point
+    loop.close()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("scheme", ["memory:", "sqlite:///"])
 def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(
@@ -158,12 +164,10 @@ def test_a_loop_that_was_closed_without_an_end_is_not_waited_for(
     loop = asyncio.new_event_loop()
     run_in(loop, echoes(app))
     first = app.life
-    for task in asyncio.all_tasks(loop):
-        task.__setattr__("_log_destroy_pending", False)  # that is the point
-    loop.close()
+    _close_without_an_end(loop)
     asyncio.run(within(echoes(app)))
     assert app.life is not first
-    del first, task, loop, app
+    del first, loop, app
     # Its watchdog notices that the loop is closed, and has held it until then.
     wait_until(lambda: not any(_is_watchdog(each) for each in {*threading.enumerate()} - before))
     gc.collect()  # what was left in that loop, here and not in another test
