@@ -14,6 +14,7 @@ from typing import Literal
 
 from tests.chaos.ledger import KNOWN, WORKERS, Pen
 from tests.kit.known import known_server
+from tests.kit.sabotage import sabotage
 
 from headway import Headway, checkpoint, last_checkpoint, part, report, track
 
@@ -74,25 +75,6 @@ async def big(job: str, size: int) -> str:
     with closing(Pen(job)) as pen:
         pen.done()
         return "x" * size
-
-
-async def sabotage(way: str) -> str:
-    """Break the rules of the process in some way; see `saboteur`."""
-    match way:
-        case "exit":
-            sys.exit(3)
-        case "cancel":
-            raise asyncio.CancelledError
-        case "leak":
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-            await asyncio.sleep(0)
-        case "base":
-            raise BaseException(way)
-        case _:
-            time.sleep(0.2)  # noqa: ASYNC251 - that is the point
-    return "held"
 
 
 def census() -> dict[str, int]:

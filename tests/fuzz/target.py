@@ -11,7 +11,6 @@ import gc
 import json
 import logging
 import sys
-import time
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +19,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
+from tests.kit.sabotage import sabotage
 
 from headway import Headway, Settings, asgi, log, part, report, track
 from headway.cli.listener import bind
@@ -67,24 +67,7 @@ async def fail(text: str) -> str:
     raise ToolError(text)
 
 
-@mcp.tool()
-async def sabotage(way: str) -> str:
-    """Break the rules of the process."""
-    match way:
-        case "exit":
-            sys.exit(3)
-        case "cancel":
-            raise asyncio.CancelledError
-        case "leak":
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-            await asyncio.sleep(0)
-        case "base":
-            raise BaseException(way)
-        case _:
-            time.sleep(0.01)  # noqa: ASYNC251 - that is the point
-    return way
+mcp.add_tool(sabotage)
 
 
 @mcp.tool(timeout="1s")

@@ -171,7 +171,8 @@ class _Ticks:
             return
         self._stopping.add(server)
         for waiter, loop in list(self._waiting.items()):
-            loop.call_soon_threadsafe(_resolve, waiter)
+            with contextlib.suppress(RuntimeError):  # a test has closed that loop
+                loop.call_soon_threadsafe(_resolve, waiter)
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:

@@ -1,7 +1,8 @@
 """Groups of tests, by what a test starts; the only place where they are said.
 
 A test belongs to a group by the fixtures it asks for, by what its code reaches, and by its folder.
-`make test` runs those that start nothing, and the `smoke` tests: one of each kind of process.
+`make test` runs those that are in no group, and the `smoke` tests: one of each kind of process, and
+two of the matrix of clients.
 """
 
 import inspect

@@ -8,10 +8,7 @@ do the same.
 """
 
 import functools
-from collections.abc import (
-    Iterator,
-    Sequence,
-)
+from collections.abc import Iterator, Sequence
 from io import IOBase
 from itertools import islice
 from typing import Any, NamedTuple, cast
