@@ -255,6 +255,7 @@ class PipeServer:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "headway.cli", *command],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log.file,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # the target has something of the kit
         )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
