@@ -1,8 +1,8 @@
 """The server that is fuzzed: a little of everything, with limits so short that they are reached.
 
 `python -m tests.fuzz.target` serves it on a free port, prints its origin, and answers
-`GET /figures` with what the process holds. `headway run tests/fuzz/target.py:mcp --stdio` is the
-same server on a pipe.
+`GET /figures` with what the process holds. The same server is on a pipe with
+`PYTHONPATH=. headway run tests/fuzz/target.py:mcp --stdio`.
 """
 
 import asyncio
