@@ -22,6 +22,11 @@ from headway.cli.serving import serving
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(autouse=True)
+def _as_it_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "ARRIVAL", 0.05)
+
+
 class Leaving(LengthApp):
     """An app that is told to stop, and drains until it is let."""
 

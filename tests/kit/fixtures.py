@@ -188,3 +188,11 @@ def _quick_ticks() -> Iterator[None]:
         patched.setattr("uvicorn.server.asyncio", ticks)
         patched.setattr(uvicorn.Server, "should_exit", told, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_doors() -> Iterator[None]:
+    """Close listeners on the loopback without the time that a handshake takes over a continent."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("headway.cli.door.ARRIVAL", 0.001)
+        yield

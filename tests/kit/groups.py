@@ -7,6 +7,7 @@ two of the matrix of clients.
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from types import CodeType
 from typing import Any
 
@@ -90,7 +91,7 @@ def groups_of(item: pytest.Item) -> set[str]:
     chosen = () if callspec is None else tuple(map(str, callspec.params.values()))
     found |= {group for name, group in FIXTURES.items() if name in (*fixtures, *chosen)}
     function = getattr(item, "function", None)
-    if function is not None and STARTERS.intersection(names_reached(function)):
+    if function is not None and is_starting(inspect.unwrap(function)):
         found.add("processes")
     if path.startswith(SMOKE):
         found.add("smoke")
@@ -99,10 +100,16 @@ def groups_of(item: pytest.Item) -> set[str]:
     return found
 
 
+@cache
+def is_starting(function: Any) -> bool:
+    """Whether the code of a test starts a program; asked once for all its parameters."""
+    return not STARTERS.isdisjoint(names_reached(function))
+
+
 def names_reached(function: Any) -> Iterator[str]:
     """Yield the names that a function's code uses, and those of the test code that it calls."""
     seen: set[int] = set()
-    waiting = [inspect.unwrap(function)]
+    waiting = [function]
     while waiting:
         each = waiting.pop()
         code = getattr(each, "__code__", None)
