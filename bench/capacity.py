@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from bench.simulation import NETWORK
 from bench.units import Units, calibrate, load
-from headway.engine.lease import SHARE
-from headway.journal.writer import BETWEEN
+from headway.engine.recovery.lease import SHARE
+from headway.journal.group_commit import BETWEEN
 
 SIGNS = 0.3
 """Times a second that a process looks for dead ones: three in a lease of 10 s."""

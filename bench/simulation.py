@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.units import Units, calibrate, load
-from headway.journal.writer import BETWEEN
+from headway.journal.group_commit import BETWEEN
 
 READ = 16_384
 """Bytes that Redis takes from a connection at a time."""

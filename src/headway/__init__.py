@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         track,
     )
     from headway.app import HeadwayApp, well_known
-    from headway.cli.own_run import run, run_http, run_stdio
+    from headway.cli.run_from_python import run, run_http, run_stdio
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import asgi
     from headway.settings import Settings
@@ -97,7 +97,7 @@ _HOMES = {
         "track",
     ),
     "app": ("HeadwayApp", "well_known"),
-    "cli.own_run": ("run", "run_http", "run_stdio"),
+    "cli.run_from_python": ("run", "run_http", "run_stdio"),
     "errors": ("HeadwayError", "RunCancelled", "SetupError"),
     "server": ("asgi",),
     "settings": ("Settings",),

@@ -11,23 +11,23 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
+from headway.asgi_host import Host, find_host
 from headway.clock import Clock
+from headway.counters import Tally
 from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
-from headway.hosts import Host, find_host
 from headway.journal import Journal, open_journal
 from headway.life import Life, Lives, Phase
-from headway.log_limits import SAY_WHAT_CLIENTS_DO, limit_lines
-from headway.metrics import Metrics
-from headway.probes import Probes
+from headway.log_rates import SAY_WHAT_CLIENTS_DO, limit_lines
+from headway.observability.metrics import Metrics
+from headway.observability.probes import Probes
 from headway.served import Served
 from headway.settings import Retention, Settings
-from headway.tally import Tally
-from headway.transport.arrivals import Arrivals
-from headway.transport.edge import Edge
-from headway.transport.guard import Advice, Guard, Message, Receive, Scope, Send
-from headway.transport.http import HttpTransport
-from headway.transport.pipe import Pipe
+from headway.transport.http.common_headers import Edge
+from headway.transport.http.endpoint import HttpTransport
+from headway.transport.http.guard import Advice, Guard, Message, Receive, Scope, Send
+from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.stdio.pipe import Pipe
 
 logger = logging.getLogger(__name__)
 

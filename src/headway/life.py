@@ -15,8 +15,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from contextvars import copy_context
 from enum import Enum, auto
 
-from headway import additions
 from headway.clock import Clock
+from headway.counters import Tally
 from headway.engine import (
     Engine,
     Watchdog,
@@ -26,20 +26,20 @@ from headway.engine import (
     lifespan_of,
     set_since,
 )
+from headway.features import install
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
 from headway.settings import Settings
-from headway.tally import Tally
-from headway.transport.bridge import Bridge
-from headway.transport.guard import Guard
-from headway.transport.http import HttpTransport
-from headway.transport.kernel import Kernel
-from headway.transport.pipe import Pipe
-from headway.transport.reading import End
-from headway.transport.sessions import Sessions
-from headway.transport.stdio import StdioTransport
-from headway.transport.watching import Watchers
+from headway.transport.http.endpoint import HttpTransport
+from headway.transport.http.guard import Guard
+from headway.transport.sdk import Kernel
+from headway.transport.sessions.registry import Sessions
+from headway.transport.stdio.endpoint import StdioTransport
+from headway.transport.stdio.pipe import Pipe
+from headway.transport.stream_reader import End
+from headway.transport.subscriptions.run_updates import Watchers
+from headway.transport.subscriptions.server_changes import Bridge
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Life:
         if served.low.get_request_handler("resources/read") is not None:
             self.engine.most_result = settings.max_result
         self._served = served
-        added = additions.to_results(
+        added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
         self._kernel = Kernel(served.low, added, may_list=served.may_list)

@@ -13,15 +13,15 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from headway import additions
 from headway.api import Headway
 from headway.app import HeadwayApp
 from headway.clock import Clock
 from headway.errors import SetupError
+from headway.features import install
 from headway.journal import Journal
 from headway.served import Served
 from headway.settings import Settings
-from headway.transport.guard import IN_AN_APP, Advice
+from headway.transport.http.guard import IN_AN_APP, Advice
 
 __all__ = ["HeadwayApp", "Served", "asgi", "equipped", "inspect_server"]
 
@@ -171,7 +171,7 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 def equipped(served: Served) -> Server[Any]:
     """The low-level server, answering for what Headway adds to it."""
-    additions.equip(
+    install.equip(
         served.low,
         publishes=served.bus is not None,
         may_list=served.may_list,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Final, Literal
 
+from headway.client_profiles import Profile
 from headway.errors import SetupError
-from headway.profiles import Profile
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -13,7 +13,7 @@ import pytest
 from tests.kit.waits import PATIENCE, gone, is_alive, until
 
 from headway import CommandFailed, Headway, HeadwayError, stream_command
-from headway.api import command
+from headway.api.subprocesses import command
 from headway.testing import Outcome, record, run_tool
 
 pytestmark = pytest.mark.anyio

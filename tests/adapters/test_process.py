@@ -17,7 +17,7 @@ from tests.adapters import work
 from tests.kit.waits import gone, is_alive, until
 
 from headway import Headway, ProcessFailed, in_process, stage
-from headway.api import process
+from headway.api.pool import pool
 from headway.testing import Outcome, record, run_tool
 
 pytestmark = pytest.mark.anyio
@@ -248,7 +248,7 @@ async def test_a_sync_tool_can_use_a_process() -> None:
 
 
 async def test_a_process_that_nobody_needs_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "IDLE", 0.05)
+    monkeypatch.setattr(pool, "IDLE", 0.05)
     await gone(await in_process(os.getpid))
     assert await in_process(work.add, 1) == 2
 

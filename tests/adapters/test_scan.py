@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.api.scan import Found, Parts, find, scan
+from headway.api.subprocesses.scan import Found, Parts, find, scan
 
 
 @pytest.mark.parametrize(

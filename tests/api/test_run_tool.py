@@ -18,7 +18,7 @@ from tests.kit.tools import Name
 from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, SetupError, log, part, report, track
-from headway.runs import State
+from headway.run_state import State
 from headway.testing import FakeClock, Logged, Reported, record, run_tool
 
 pytestmark = pytest.mark.anyio

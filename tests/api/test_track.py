@@ -12,7 +12,7 @@ from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, report, stage, track
 from headway.engine import current_run
-from headway.engine.run import Run
+from headway.engine.run.run import Run
 from headway.testing import FakeClock, record, run_tool
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from tests.kit.http import Answer, Connection, request_bytes
 from tests.kit.waits import within
 
 from headway.testing import Counts, Cut, Manner, Proxy
-from headway.testing.answers import AnswerScanner
+from headway.testing.http_responses import AnswerScanner
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.kit.program import Finished, Programs, programs_in
 
-from headway.cli import exits
+from headway.cli import exit_codes
 from headway.cli.app import app
-from headway.cli.logs import QUIET
+from headway.cli.log_output.setup import QUIET
 
 EXAMPLE = Path(__file__).parent / "example.py"
 
@@ -36,7 +36,9 @@ def command(
     handlers, levels = list(root.handlers), [logger.level for logger in loggers]
 
     def run(*arguments: str) -> Finished:
-        code = exits.run(lambda: app(list(arguments), prog_name="headway", standalone_mode=False))
+        code = exit_codes.run(
+            lambda: app(list(arguments), prog_name="headway", standalone_mode=False)
+        )
         shown = capsys.readouterr()
         return Finished(code, shown.out, shown.err)
 

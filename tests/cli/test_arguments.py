@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from headway.cli.arguments import check, collect, types_of
-from headway.cli.exits import Refused
+from headway.cli.client.arguments import check, collect, types_of
+from headway.cli.exit_codes import Refused
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

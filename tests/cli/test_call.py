@@ -9,7 +9,7 @@ from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
 from tests.kit.terminal import Terminal
 
-from headway.cli.listener import bind
+from headway.cli.server.listener import bind
 
 ERAS = ["2025", "2026"]
 

@@ -15,8 +15,8 @@ from tests.kit.http import Connection
 from tests.kit.waits import PATIENCE, until, within
 
 from headway import Settings
-from headway.cli import connections
-from headway.cli.serving import serving
+from headway.cli.server import client_connection
+from headway.cli.server.http_server import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -222,7 +222,7 @@ async def test_a_connection_above_the_limit_is_refused_with_retry_after(
 async def test_nothing_is_kept_of_a_connection_that_was_reset_while_it_was_idle():
     def held() -> int:
         gc.collect()
-        return sum(isinstance(one, connections.Connection) for one in gc.get_objects())
+        return sum(isinstance(one, client_connection.Connection) for one in gc.get_objects())
 
     async with served() as server:
         before = held()

@@ -5,12 +5,12 @@ import inspect
 import pytest
 
 from headway import errors
-from headway.cli import exits
+from headway.cli import exit_codes
 from headway.errors import HeadwayError, JournalUnavailable, SetupError
 
 ALL = [
     value
-    for module in (errors, exits)
+    for module in (errors, exit_codes)
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, HeadwayError) and value is not HeadwayError
 ]
@@ -18,7 +18,7 @@ ALL = [
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_has_a_row_of_its_own_or_of_its_kind(kind: type[HeadwayError]):
-    rows = [base for base in kind.__mro__ if base in exits.CODES]
+    rows = [base for base in kind.__mro__ if base in exit_codes.CODES]
     assert rows[0] is not HeadwayError
 
 
@@ -26,33 +26,33 @@ def test_an_error_becomes_its_code_and_one_sentence(capsys: pytest.CaptureFixtur
     def command() -> None:
         raise SetupError("port 1 is in use")
 
-    assert exits.run(command) == 3
+    assert exit_codes.run(command) == 3
     assert capsys.readouterr().err == "headway: port 1 is in use\n"
 
 
 def test_subclasses_use_the_code_of_their_kind():
-    assert exits.code_of(JournalUnavailable("locked")) == 3
+    assert exit_codes.code_of(JournalUnavailable("locked")) == 3
 
 
 def test_ctrl_c_outside_a_command_is_130(capsys: pytest.CaptureFixture[str]):
     def command() -> None:
         raise KeyboardInterrupt
 
-    assert exits.run(command) == 130
+    assert exit_codes.run(command) == 130
     assert capsys.readouterr().err == "headway: cancelled\n"
 
 
 def test_what_is_no_error_of_ours_is_a_bug_and_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        exits.run(lambda: 1 / 0)
+        exit_codes.run(lambda: 1 / 0)
 
 
 def test_a_group_of_one_is_what_is_in_it():
     error = SetupError("inside")
     group = BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [error])])
-    assert exits.root_of(group) is error
+    assert exit_codes.root_of(group) is error
 
 
 def test_a_group_of_several_stays_a_group():
     group = ExceptionGroup("both", [ValueError(), TypeError()])
-    assert exits.root_of(group) is group
+    assert exit_codes.root_of(group) is group

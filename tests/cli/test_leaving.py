@@ -14,17 +14,17 @@ from tests.kit.http import Connection
 from tests.kit.waits import PATIENCE, until, within
 
 from headway import Settings
-from headway.cli import door
-from headway.cli.door import close_door, ignore_knocks
-from headway.cli.listener import listening
-from headway.cli.serving import serving
+from headway.cli.server import stop_accepting
+from headway.cli.server.http_server import serving
+from headway.cli.server.listener import listening
+from headway.cli.server.stop_accepting import close_door, ignore_knocks
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
 def _as_it_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "ARRIVAL", 0.05)
+    monkeypatch.setattr(stop_accepting, "ARRIVAL", 0.05)
 
 
 class Leaving(LengthApp):
@@ -209,7 +209,7 @@ async def test_a_waiting_connection_is_accepted_and_a_later_one_is_refused():
 async def test_the_listener_is_not_closed_before_all_waiting_connections_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(door, "ARRIVAL", 0.0)
+    monkeypatch.setattr(stop_accepting, "ARRIVAL", 0.0)
     taken: list[socket.socket] = []
     loop = asyncio.get_running_loop()
     with listening("127.0.0.1", 0) as all:

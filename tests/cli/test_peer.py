@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Command
 
-from headway.cli import peer
-from headway.cli.listener import listening
-from headway.cli.serving import serving
+from headway.cli.client import peer
+from headway.cli.server.http_server import serving
+from headway.cli.server.listener import listening
 
 pytestmark = pytest.mark.anyio
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from headway.cli.profiles import read_profiles
+from headway.cli.clients_file import read_profiles
+from headway.client_profiles import Profile
 from headway.errors import SetupError
-from headway.profiles import Profile
 
 
 def written(place: Path, text: str) -> Path:

@@ -15,8 +15,8 @@ from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
 from tests.kit.waits import PATIENCE
 
-from headway.cli.listener import listening
-from headway.cli.serving import GRACE
+from headway.cli.server.http_server import GRACE
+from headway.cli.server.listener import listening
 
 LOW = """
 from mcp.server import Server
@@ -183,13 +183,15 @@ def _imported(code: str) -> set[str]:
 
 
 def test_the_commands_themselves_load_nothing_heavy():
-    loaded = _imported("import headway.cli.app, headway.cli.exits") - _imported("import headway")
+    loaded = _imported("import headway.cli.app, headway.cli.exit_codes") - _imported(
+        "import headway"
+    )
     assert not loaded & {"rich", "mcp", "httpx2", "uvicorn", "jsonschema", "pydantic"}
     assert not any(name.startswith("headway.tools") for name in loaded)
 
 
 def test_what_run_loads_has_neither_client_commands_nor_tools():
     # `mcp` itself imports its client, and its HTTP library with it.
-    loaded = _imported("import headway.cli.app, headway.cli.start, headway.cli.target")
-    assert not loaded & {"rich", "jsonschema", "headway.cli.peer", "headway.cli.bar"}
+    loaded = _imported("import headway.cli.app, headway.cli.server.start, headway.cli.target")
+    assert not loaded & {"rich", "jsonschema", "headway.cli.client.peer", "headway.cli.display.bar"}
     assert not any(name.startswith("headway.tools") for name in loaded)

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from tests.kit.waits import PATIENCE
 
-from headway.cli.exits import Broken
-from headway.cli.listener import bind, listening
-from headway.cli.serving import App, serving
+from headway.cli.exit_codes import Broken
+from headway.cli.server.http_server import App, serving
+from headway.cli.server.listener import bind, listening
 from headway.errors import HeadwayError, SetupError
-from headway.testing.process import free_port
+from headway.testing.server_process import free_port
 
 pytestmark = pytest.mark.anyio
 

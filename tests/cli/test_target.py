@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.cli import exits
+from headway.cli import exit_codes
 from headway.cli.target import load
 from headway.errors import SetupError
 
@@ -114,7 +114,7 @@ def test_a_module_that_raises_shows_its_own_traceback_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     path = _write(tmp_path / "broken.py", "def f():\n    return 1 / 0\nf()\n")
-    assert exits.run(lambda: load(str(path))) == 3
+    assert exit_codes.run(lambda: load(str(path))) == 3
     err = capsys.readouterr().err
     assert err.startswith(f'Traceback (most recent call last):\n  File "{path}", line 3')
     assert f"headway: {path} cannot be imported: ZeroDivisionError: division by zero" in err
@@ -124,13 +124,13 @@ def test_a_module_that_raises_shows_its_own_traceback_only(
 
 def test_a_syntax_error_shows_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = _write(tmp_path / "typo.py", "mcp = = 1\n")
-    assert exits.run(lambda: load(str(path))) == 3
+    assert exit_codes.run(lambda: load(str(path))) == 3
     assert "mcp = = 1" in capsys.readouterr().err
 
 
 def test_a_missing_import_of_the_target_is_the_targets_error(tmp_path: Path):
     path = _write(tmp_path / "needs.py", "import not_installed_anywhere\n")
-    with pytest.raises(exits.Broken, match="not_installed_anywhere"):
+    with pytest.raises(exit_codes.Broken, match="not_installed_anywhere"):
         load(str(path))
 
 

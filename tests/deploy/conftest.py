@@ -12,7 +12,7 @@ from tests.deploy.tools import needs
 from tests.deploy.witness import Witness, witness
 from tests.kit.peers import Wire
 
-from headway.testing.process import ServerProcess
+from headway.testing.server_process import ServerProcess
 
 NO_APP: Any = None
 """The app is in other processes."""

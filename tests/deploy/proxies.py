@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from headway.testing.process import ServerProcess, free_port
+from headway.testing.server_process import ServerProcess, free_port
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = CHECKOUT / "deploy"

@@ -13,7 +13,7 @@ from tests.deploy.tools import needs
 from tests.kit.peers import served
 
 from headway import Headway
-from headway.cli.serving import LAST, MOMENT
+from headway.cli.server.http_server import LAST, MOMENT
 from headway.settings import Settings
 
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))

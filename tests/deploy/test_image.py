@@ -21,7 +21,7 @@ import pytest
 from tests.deploy.proxies import CHECKOUT, DEPLOY
 from tests.deploy.tools import needs
 
-from headway.testing.process import ServerProcess
+from headway.testing.server_process import ServerProcess
 
 USER = 10001
 INSIDE = """

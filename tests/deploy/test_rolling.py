@@ -14,7 +14,7 @@ from tests.deploy.witness import Witness, witness
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Wire, text_of
 
-from headway.testing.process import ServerProcess
+from headway.testing.server_process import ServerProcess
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.metrics import COUNTERS, GAUGES, HISTOGRAMS
+from headway.observability.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from headway.settings import BOUNDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server-behaviour.md").read_text()

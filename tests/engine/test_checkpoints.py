@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 
 from headway.clock import Clock
-from headway.engine.checkpoints import NAME_BYTES, SHARE, Checkpoints, look, place_in, recall
-from headway.engine.restart import sweep, take
+from headway.engine.recovery.checkpoints import (
+    NAME_BYTES,
+    SHARE,
+    Checkpoints,
+    look,
+    place_in,
+    recall,
+)
+from headway.engine.recovery.take_over import sweep, take
 from headway.errors import Conflict
 from headway.events import (
     Accepted,

@@ -13,8 +13,8 @@ from msgspec import structs
 from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine, Request, RunContext, ToolOptions
-from headway.engine.following import repeating
-from headway.engine.stopping import STOPPED
+from headway.engine.remote.mirror import repeating
+from headway.engine.run.cancellation import STOPPED
 from headway.errors import JournalUnavailable, ProtocolError
 from headway.events import (
     Accepted,
@@ -28,7 +28,7 @@ from headway.events import (
     decode_json,
 )
 from headway.journal import Cursor, open_journal
-from headway.runs import State, fold
+from headway.run_state import State, fold
 from headway.settings import Settings
 from headway.testing import FakeClock
 

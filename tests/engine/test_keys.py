@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from headway.engine.keys import NOT_BEGUN, Keys, Named
+from headway.engine.idempotency import NOT_BEGUN, Keys, Named
 from headway.errors import StreamNotFound
 from headway.events import Accepted, Claimed, Completed, Entry
 from headway.journal import Journal, open_journal

@@ -27,8 +27,8 @@ from headway.events import (
     decode_json,
 )
 from headway.journal import Journal, open_journal
-from headway.journal.sqlite import SqliteStore
-from headway.runs import State, fold
+from headway.journal.sqlite.store import SqliteStore
+from headway.run_state import State, fold
 from headway.settings import Settings
 from headway.testing import FakeClock
 
@@ -266,7 +266,7 @@ async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_o
 async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_lives_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.engine.lease.START", 0.05)
+    monkeypatch.setattr("headway.engine.recovery.lease.START", 0.05)
     async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
         processes = Restarting(tmp_path / "j.db", stack)
         dead = await processes.start("dead", FakeClock())

@@ -22,7 +22,9 @@ async def test_one_process_lists_the_runs_at_each_sign_of_life_and_the_others_se
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A list of all runs, asked for by every process, would be what limits a fleet first."""
-    monkeypatch.setattr("headway.engine.lease.SHARE", 1.0)  # the disk does not know this clock
+    monkeypatch.setattr(
+        "headway.engine.recovery.lease.SHARE", 1.0
+    )  # the disk does not know this clock
     clock, lists = FakeClock(), list[Engine]()
     path = tmp_path / "j.db"
     async with AsyncExitStack() as stack:

@@ -15,7 +15,7 @@ from tests.kit.peers import Modern, Wire, connect, each_era, served, text_of
 from tests.kit.program import Programs, programs_in
 
 from headway import Headway
-from headway.cli.listener import bind, listening
+from headway.cli.server.listener import bind, listening
 from headway.errors import SetupError
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,7 @@ async def alive(host: str, port: int) -> bool:
 @linux
 async def test_a_name_is_listened_on_at_all_its_addresses(two_addresses: list[str]) -> None:
     from headway import asgi
-    from headway.cli.serving import serving
+    from headway.cli.server.http_server import serving
 
     async with serving(asgi(make()), host=NAME) as origin:
         assert origin.startswith(f"http://{NAME}:")

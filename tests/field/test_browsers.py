@@ -15,7 +15,7 @@ from tests.kit.http import Answer
 from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, served
 
 from headway import Headway, HeadwayApp, Settings, asgi
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 from headway.clock import Clock
 
 pytestmark = pytest.mark.anyio

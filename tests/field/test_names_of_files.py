@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.kit.program import programs_in
 
-from headway.api.homes import Home, homes, settle
+from headway.api.pool.module_files import Home, homes, settle
 
 SERVER = """
 import multiprocessing

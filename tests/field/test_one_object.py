@@ -21,9 +21,9 @@ from tests.kit.stdio import ROOT
 from tests.kit.waits import until, within
 
 from headway import Settings, asgi
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 from headway.testing import run_tool
-from headway.workers import Worker
+from headway.worker_app import Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 

@@ -27,8 +27,8 @@ from tests.kit.waits import until, within
 
 import headway
 from headway import Headway, HeadwayApp, part, report, track
-from headway.cli.serving import serving
-from headway.engine import threads
+from headway.cli.server.http_server import serving
+from headway.engine.run import threads
 from headway.journal import open_journal
 from headway.testing import ServerProcess
 

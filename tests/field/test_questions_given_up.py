@@ -14,7 +14,7 @@ from tests.kit.tools import Name
 from tests.kit.waits import within
 
 from headway import Headway, Settings, asgi
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 
 pytestmark = [
     pytest.mark.anyio,

@@ -13,7 +13,7 @@ from tests.kit.waits import until
 
 from headway import Settings
 from headway.notices import ReaderCame
-from headway.transport.answers import MOST_READERS
+from headway.transport.open_responses import MOST_READERS
 
 __all__ = ["journal"]
 

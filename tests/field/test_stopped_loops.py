@@ -19,9 +19,9 @@ from tests.kit.program import Program, Programs, programs_in
 from tests.kit.stdio import program
 from tests.kit.waits import until, within
 
-from headway.cli import loops
-from headway.cli.ending import Deadline
-from headway.cli.signals import stop_on_signals
+from headway.cli.server import event_loop
+from headway.cli.server.process_end import Deadline
+from headway.cli.server.signals import stop_on_signals
 from headway.clock import Clock
 
 TARGET = f"{Path(troubles.__file__)}:mcp"
@@ -84,9 +84,9 @@ async def stop_in_every_way() -> list[str]:
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 def test_a_loop_that_is_stopped_goes_on_where_it_was(
-    kind: loops.LoopName, caplog: pytest.LogCaptureFixture
+    kind: event_loop.LoopName, caplog: pytest.LogCaptureFixture
 ):
-    seen = loops.run(stop_in_every_way, loop=kind)
+    seen = event_loop.run(stop_in_every_way, loop=kind)
     assert seen == ["left with 3", "goes on", "goes on", "goes on"]
     assert caplog.text.count("which stopped the event loop; it goes on") == 3
     assert caplog.text.count("was stopped from inside") == 2
@@ -97,9 +97,9 @@ def test_what_the_main_task_raises_ends_it():
         raise ValueError("really")
 
     with pytest.raises(ValueError, match="really"):
-        loops.run(fail)
+        event_loop.run(fail)
     with pytest.raises(SystemExit):
-        loops.run(leave)
+        event_loop.run(leave)
 
 
 def test_tasks_that_are_left_are_cancelled():
@@ -116,7 +116,7 @@ def test_tasks_that_are_left_are_cancelled():
         await asyncio.sleep(0)
         return task
 
-    loops.run(main)
+    event_loop.run(main)
     assert ended == ["in order"]
 
 

@@ -15,7 +15,7 @@ from tests.adapters import work
 from tests.kit.waits import until, within
 
 from headway import Headway, RunCancelled, in_process, log, part, report, stage, track
-from headway.engine import threads
+from headway.engine.run import threads
 from headway.testing import record, run_tool
 
 pytestmark = pytest.mark.anyio

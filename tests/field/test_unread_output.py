@@ -16,7 +16,7 @@ import pytest
 from tests.kit.stdio import ROOT, Client, transport_of
 from tests.kit.waits import wait_until, within
 
-from headway.cli import output
+from headway.cli.log_output import unblocked_output
 
 LINES = 20_000
 LINE = "a line of a log, as long as such lines are: " + "x" * 60 + "\n"
@@ -54,7 +54,7 @@ def read_ends() -> Iterator[Ends]:
 
 
 def stream_of(writer: int) -> Any:
-    return output.queued(os.fdopen(writer, "w", closefd=False))
+    return unblocked_output.queued(os.fdopen(writer, "w", closefd=False))
 
 
 def test_a_hundred_thousand_lines_wait_for_nobody(ends: Ends):
@@ -80,7 +80,7 @@ def test_what_was_dropped_is_counted_when_somebody_reads(read_ends: Ends):
     kept = text.count(LINE)
     dropped = int(text.split("headway: ")[1].split(" lines")[0])
     assert kept + dropped == LINES
-    assert kept * len(LINE) <= output.MOST + 2**20
+    assert kept * len(LINE) <= unblocked_output.MOST + 2**20
 
 
 def _read_all(reader: int, read: list[bytes]) -> None:
@@ -102,7 +102,7 @@ def test_what_is_read_comes_in_order_with_what_native_code_writes(read_ends: End
 def test_a_process_that_is_forked_says_what_it_has_to_say():
     """It has no thread that writes."""
     code = (
-        "import os, sys; from headway.cli import output; output.never_wait(); "
+        "import os, sys; from headway.cli import output; unblocked_output.never_wait(); "
         "sys.stderr.write('x' * 200_000); pid = os.fork(); "
         "pid or (sys.stderr.write('from the child'), os._exit(0)); os.waitpid(pid, 0); "
         "output.drain(60); os._exit(0)"
@@ -126,13 +126,13 @@ def test_whoever_reads_no_more_hurts_nobody(read_ends: Ends):
 
 def test_a_file_is_left_as_it_is(tmp_path: Path):
     with (tmp_path / "log").open("w") as file:
-        assert output.queued(file) is file
+        assert unblocked_output.queued(file) is file
     with open(os.devnull, "w") as null:  # noqa: PTH123
-        assert output.queued(null) is null
+        assert unblocked_output.queued(null) is null
 
 
 def test_what_has_no_descriptor_is_left_as_it_is(capsys: pytest.CaptureFixture[str]):
-    assert output.queued(sys.stderr) is sys.stderr
+    assert unblocked_output.queued(sys.stderr) is sys.stderr
     assert capsys.readouterr().err == ""
 
 

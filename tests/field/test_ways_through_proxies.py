@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from tests.kit.waits import within
 
-from headway.cli import peer
-from headway.cli.exits import Refused, Unreachable
-from headway.cli.wire import Way, way_to
+from headway.cli.client import peer
+from headway.cli.client.http_client import Way, way_to
+from headway.cli.exit_codes import Refused, Unreachable
 
 pytestmark = pytest.mark.anyio
 

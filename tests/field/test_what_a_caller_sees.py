@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.kit.program import programs_in
 
-from headway.cli.printable import write_anything
-from headway.cli.tracebacks import folded
+from headway.cli.display.printable import write_anything
+from headway.cli.log_output.tracebacks import folded
 
 SERVER = """
 from headway import Headway, track

@@ -22,9 +22,10 @@ from pydantic import BaseModel
 from tests.kit.sabotage import sabotage
 
 from headway import Headway, Settings, asgi, log, part, report, track
-from headway.cli.listener import bind
-from headway.cli.serving import Receive, Scope, Send, serve_until_stopped
-from headway.journal import base, open_journal
+from headway.cli.server.http_server import Receive, Scope, Send, serve_until_stopped
+from headway.cli.server.listener import bind
+from headway.journal import journal as journals
+from headway.journal import open_journal
 from headway.server import HeadwayApp
 from headway.settings import Retention
 
@@ -185,7 +186,7 @@ def main() -> None:
         chosen[name] = type(getattr(Settings(), name))(value)
     logging.basicConfig(level=logging.WARNING, force=True)
     # Ended runs are what the memory of a journal is for; here they go soon, to tell it from growth.
-    base.SWEEP = 0.5
+    journals.SWEEP = 0.5
     journal = open_journal("memory:", retention=Retention(ttl=1.0))
     settings = Settings(**chosen)
     app = asgi(mcp, journal=journal, settings=settings)

@@ -10,7 +10,8 @@ from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, se
 from tests.kit.stdio import piped, program
 
 from headway import Headway, Settings
-from headway.transport import http, stdio
+from headway.transport.http import endpoint as http_endpoint
+from headway.transport.stdio import endpoint as stdio_endpoint
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,7 @@ async def post(wire: Wire, client: Client, data: bytes, tool: str = "count") -> 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How large the bodies were that were taken apart."""
     sizes: list[int] = []
-    for module in (http, stdio):
+    for module in (http_endpoint, stdio_endpoint):
         read = module.read_message
         noted = lambda value, read=read: sizes.append(len(str(value))) or read(value)  # noqa: E731
         monkeypatch.setattr(module, "read_message", noted)

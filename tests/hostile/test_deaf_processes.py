@@ -28,7 +28,7 @@ from headway.events import (
 from headway.journal import open_journal
 from headway.settings import Retention
 from headway.testing import FakeClock
-from headway.transport import dialogue
+from headway.transport import messages_2025
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +136,7 @@ async def test_an_answer_is_taken_at_another_replica_once(
         session.wire = fleet[1]
         result = {"action": "accept", "content": {"name": "Ada"}}
         assert (await session.reply(question, result)).status == 202
-        monkeypatch.setattr(dialogue, "CATCH_UP", 0.1)
+        monkeypatch.setattr(messages_2025, "CATCH_UP", 0.1)
         for _ in range(2):
             assert (await session.reply(question, result)).status == 400
         assert "Hello Ada" in json.dumps((await answer.rest())[-1])
@@ -166,7 +166,7 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
         large = {"action": "accept", "content": {"name": "x" * 1_000_000}}
         session.wire = fleet[1]
         with monkeypatch.context() as soon:
-            soon.setattr(dialogue, "CATCH_UP", 0.1)
+            soon.setattr(messages_2025, "CATCH_UP", 0.1)
             for identity in (f"{tag}{'A' * 32}.1", f"{other}{'A' * 32}.1", question["id"]):
                 assert (await stranger.reply({"id": identity}, large)).status == 400, identity
             for identity in (f"{question['id']}0", question["id"].rpartition(".")[0]):

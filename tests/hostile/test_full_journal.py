@@ -13,7 +13,7 @@ from tests.kit.waits import until, within
 
 from headway import Headway, Settings, part, report
 from headway.clock import Clock
-from headway.engine.keys import Keys
+from headway.engine.idempotency import Keys
 from headway.settings import Retention
 from headway.testing import FakeClock
 

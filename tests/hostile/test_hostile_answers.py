@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.kit.waits import within
 
-from headway.cli import peer, wire
-from headway.cli.exits import ToolFailed, Unreachable
-from headway.cli.wire import TooLarge
+from headway.cli.client import http_client, peer
+from headway.cli.client.http_client import TooLarge
+from headway.cli.exit_codes import ToolFailed, Unreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ async def answering(head: str, piece: bytes) -> "AsyncGenerator[tuple[str, list[
 async def test_an_answer_without_an_end_is_given_up(
     kind: str, era: "peer.Era", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "LARGEST", LARGEST)
+    monkeypatch.setattr(http_client, "LARGEST", LARGEST)
     async with answering(f"Content-Type: {kind}", b" " * 10_000) as (url, sent):
         with pytest.raises(TooLarge, match="sends more than the 100,000 bytes"):
             await within(list_tools(url, era))
@@ -77,12 +77,14 @@ async def test_a_stream_of_many_messages_may_be_as_long_as_it_likes() -> None:
         async def aclose(self) -> None:
             pass
 
-    counted = wire._Counted(wire.Wire(wire.Way("http://127.0.0.1")), Body(), is_stream=True)
-    before, wire.LARGEST = wire.LARGEST, LARGEST
+    counted = http_client._Counted(
+        http_client.Wire(http_client.Way("http://127.0.0.1")), Body(), is_stream=True
+    )
+    before, http_client.LARGEST = http_client.LARGEST, LARGEST
     try:
         assert sum([len(piece) async for piece in counted]) > LARGEST
     finally:
-        wire.LARGEST = before
+        http_client.LARGEST = before
 
 
 async def test_a_list_of_tools_that_does_not_end_is_given_up(

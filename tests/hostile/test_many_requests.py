@@ -12,8 +12,8 @@ from tests.kit.peers import Modern, Wire, served, text_of
 from tests.kit.waits import until, within
 
 from headway import Headway, Settings
-from headway.cli import connections
-from headway.transport.arrivals import Arrivals
+from headway.cli.server import client_connection
+from headway.transport.http.unfinished_requests import Arrivals
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +37,8 @@ def call(wire: Wire, length: int) -> bytes:
     return f"POST /mcp HTTP/1.1\r\n{host}{headers}\r\n".encode() + body
 
 
-def open_connections() -> list[connections.Connection]:
-    return [one for one in gc.get_objects() if isinstance(one, connections.Connection)]
+def open_connections() -> list[client_connection.Connection]:
+    return [one for one in gc.get_objects() if isinstance(one, client_connection.Connection)]
 
 
 async def begin(wire: Wire, data: bytes, arrivals: Arrivals) -> Connection:
@@ -164,19 +164,19 @@ async def test_requests_that_wait_for_the_answers_before_theirs_are_bounded(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[int] = []
-    begin = connections.Connection.on_headers_complete
+    begin = client_connection.Connection.on_headers_complete
 
-    def noted(self: connections.Connection) -> None:
+    def noted(self: client_connection.Connection) -> None:
         begin(self)
         waiting.append(len(self.pipeline))
 
-    monkeypatch.setattr(connections.Connection, "on_headers_complete", noted)
+    monkeypatch.setattr(client_connection.Connection, "on_headers_complete", noted)
     async with served(make()) as wire:
         connection = await wire.connect()
         connection.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * number)
-        for _ in range(min(number, connections.PIPELINED)):
+        for _ in range(min(number, client_connection.PIPELINED)):
             assert await (await connection.answer()).body() == b"alive"
-        assert max(waiting) <= connections.PIPELINED
+        assert max(waiting) <= client_connection.PIPELINED
         if number > 1000:
             await within(connection.reader.read())
             assert connection.reader.at_eof()

@@ -13,7 +13,7 @@ from tests.kit.floor import Floor, floor
 from tests.kit.peers import Session
 
 from headway.errors import SetupError
-from headway.queues import entries
+from headway.queues import stray_entries
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -106,8 +106,8 @@ def test_docket_takes_entries_apart_where_it_is_guarded() -> None:
 
 
 def test_a_docket_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = importlib.import_module(entries.WORKER)
+    worker = importlib.import_module(stray_entries.WORKER)
     assert issubclass(worker.Execution, Execution)
     monkeypatch.delattr(worker, "Execution")
     with pytest.raises(SetupError, match=r"docket\.worker\.Execution"):
-        entries.guard_entries()
+        stray_entries.guard_entries()

@@ -8,7 +8,7 @@ import typer
 from tests.kit.program import programs_in
 
 from headway.cli import environment
-from headway.cli.tools import headers_of
+from headway.cli.commands.list_tools import headers_of
 
 SECRETS = {
     "HEADWAY_JOURNAL": "redis://:hunter2@db/0",

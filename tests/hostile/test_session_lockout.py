@@ -13,7 +13,7 @@ from tests.kit.waits import until_told
 
 from headway import Settings
 from headway.events import Alive
-from headway.testing.clock import turns
+from headway.testing.fake_clock import turns
 
 pytestmark = pytest.mark.anyio
 

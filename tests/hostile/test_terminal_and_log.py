@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from headway.cli.display import Lines, log_line
-from headway.cli.exits import report
-from headway.cli.logform import LineFormatter
-from headway.cli.printable import json_text, one_line, plain
-from headway.cli.runs import _line
-from headway.cli.tools import _lines
+from headway.cli.commands.list_runs import _line
+from headway.cli.commands.list_tools import _lines
+from headway.cli.display.call_display import Lines, log_line
+from headway.cli.display.printable import json_text, one_line, plain
+from headway.cli.exit_codes import report
+from headway.cli.log_output.line_format import LineFormatter
 
 EVIL = (
     "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202egpj.exe\u2066\r\n"
@@ -105,12 +105,12 @@ def test_text_that_only_goes_from_right_to_left_is_left_alone() -> None:
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_the_log_of_a_server_is_written_so(level: str, capsys: Any) -> None:
-    from headway.cli import logs
+    from headway.cli.log_output import setup
 
     root = logging.getLogger()
     before, level_before = root.handlers[:], root.level
     try:
-        logs.configure(level)
+        setup.configure(level)
         logging.getLogger("headway.test").warning("run %s", EVIL)
         for handler in root.handlers:
             handler.flush()
@@ -118,7 +118,7 @@ def test_the_log_of_a_server_is_written_so(level: str, capsys: Any) -> None:
     finally:
         root.handlers[:] = before
         root.setLevel(level_before)
-        for name in logs.QUIET:
+        for name in setup.QUIET:
             logging.getLogger(name).setLevel(logging.NOTSET)
     assert "PWNED" in shown
     assert is_harmless(shown)

@@ -9,7 +9,7 @@ from tests.interop import serve_fastmcp, serve_headway, serve_lowlevel, serve_mc
 from tests.interop.witness import Witness
 
 from headway import HeadwayApp, Settings, asgi
-from headway.cli.serving import Receive, Scope, Send, serving
+from headway.cli.server.http_server import Receive, Scope, Send, serving
 
 KINDS: dict[str, Callable[[Witness], Any]] = {
     "MCPServer": serve_mcpserver.build,

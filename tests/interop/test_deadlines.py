@@ -14,8 +14,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from headway import Headway, Settings, asgi, part
-from headway.cli.serving import serving
-from headway.profiles import Profile
+from headway.cli.server.http_server import serving
+from headway.client_profiles import Profile
 
 pytestmark = pytest.mark.anyio
 

@@ -60,10 +60,10 @@ async def test_a_request_in_memory_shows_its_channel_and_its_connection() -> Non
 
     async with Client(MCPServer("x", middleware=[look])) as client:
         await client.list_tools()
-    assert seen, "the SDK calls no middleware in memory any more: see headway.api.in_process"
+    assert seen, "the SDK calls no middleware in memory any more: see headway.api.sdk_requests"
     assert all(seen), (
         "ServerSession._request_outbound or _connection has moved: change _channel_of and "
-        "_connection_of in headway.api.in_process"
+        "_connection_of in headway.api.sdk_requests"
     )
 
 
@@ -176,11 +176,11 @@ def test_mcpserver_has_its_tools_and_what_reads_and_writes_for_them() -> None:
 
     tool = getattr(mcp, "_tool_manager", None) and mcp._tool_manager.get_tool("size")
     assert tool is not None, (
-        "MCPServer._tool_manager is gone: change headway.api.author.Headway._prepare, "
+        "MCPServer._tool_manager is gone: change headway.api.headway_server.Headway._prepare, "
         "or tools of Headway have the SDK's rules for what goes in and out"
     )
     metadata = tool.fn_metadata
     assert all(
         callable(getattr(metadata, name, None))
         for name in ("validate_arguments", "convert_result", "pre_parse_json", "_output_adapter")
-    ), "FuncMetadata has changed: look at headway.api.results.ToolMetadata, which extends it"
+    ), "FuncMetadata has changed: look at headway.api.tool_results.ToolMetadata, which extends it"

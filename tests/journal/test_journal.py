@@ -31,7 +31,7 @@ from headway.events import (
 from headway.journal import Head, Journal, Write, open_journal
 from headway.journal.polling import Polling
 from headway.journal.store import Notice, Watch
-from headway.journal.tail import Tail
+from headway.journal.stream_buffer import Tail
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -156,7 +156,7 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
 async def test_entries_that_nobody_waits_for_are_written_with_those_that_somebody_does(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.journal.writer.BETWEEN", 1e9)
+    monkeypatch.setattr("headway.journal.group_commit.BETWEEN", 1e9)
     await journal.append("run", [Started()], after=0)
     assert store.commits == 1  # it was waited for
     for seq in range(1, 4):
@@ -215,7 +215,7 @@ async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path:
 async def test_commits_are_a_moment_apart(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.journal.writer.BETWEEN", 0.2)
+    monkeypatch.setattr("headway.journal.group_commit.BETWEEN", 0.2)
     await journal.append("run", [Started()], after=0)
     for seq in range(1, 101):
         journal.append_nowait("run", Progress(seq), after=seq)
@@ -441,7 +441,7 @@ async def test_a_count_neither_waits_long_for_the_storage_nor_fails_with_it(
     assert await count() is None
     store.failing = False
     store.may_read.clear()
-    monkeypatch.setattr("headway.journal.everywhere.WITHIN", 0.01)
+    monkeypatch.setattr("headway.journal.global_count.WITHIN", 0.01)
     assert await count() is None
 
 

@@ -10,8 +10,8 @@ from tests.kit.waits import PATIENCE
 
 from headway.events import Completed, Entry, Progress, Started, encode_json
 from headway.journal import Journal, open_journal
-from headway.journal.redis import RedisStore
-from headway.journal.redis_url import parse_redis_url
+from headway.journal.redis.store import RedisStore
+from headway.journal.redis.url import parse_redis_url
 from headway.settings import Retention
 from headway.testing import FakeClock
 

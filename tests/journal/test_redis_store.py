@@ -21,9 +21,9 @@ from headway.errors import (
 )
 from headway.events import Event, Progress, Released, Started
 from headway.journal import Head, open_journal
-from headway.journal.redis import RedisStore
-from headway.journal.redis_link import Command
-from headway.journal.redis_url import parse_redis_url
+from headway.journal.redis.connections import Command
+from headway.journal.redis.store import RedisStore
+from headway.journal.redis.url import parse_redis_url
 from headway.settings import Retention
 from headway.testing import FakeClock
 

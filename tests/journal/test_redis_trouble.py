@@ -15,9 +15,9 @@ from tests.kit.waits import PATIENCE
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Entry, Event, Part, Progress, Started, encode_json
 from headway.journal import Write, open_journal
-from headway.journal.redis import RedisStore
-from headway.journal.redis_trouble import check_server, explain
-from headway.journal.redis_url import parse_redis_url, without_secrets
+from headway.journal.redis.refusals import check_server, explain
+from headway.journal.redis.store import RedisStore
+from headway.journal.redis.url import parse_redis_url, without_secrets
 from headway.settings import Retention
 
 END = Completed(encode_json(None))
@@ -232,7 +232,7 @@ def test_an_unknown_error_is_reported_in_its_own_words() -> None:
 def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
         monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith("headway.journal.redis")]:
+    for name in [name for name in sys.modules if name.startswith("headway.journal.redis.store")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(SetupError, match=r"pip install 'headway\[redis\]'"):

@@ -11,7 +11,7 @@ import pytest
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Part, Started, encode_json
 from headway.journal import open_journal
-from headway.journal.sqlite import SqliteStore
+from headway.journal.sqlite.store import SqliteStore
 from headway.settings import Retention
 
 # ruff: noqa: ASYNC240 - nothing else runs on the loop while a test looks at its file

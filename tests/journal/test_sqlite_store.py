@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.journal.writes import SMALL, write
 
 from headway.errors import EntriesUnreadable, JournalUnavailable
-from headway.journal.sqlite import SqliteStore, _end_of
+from headway.journal.sqlite.store import SqliteStore, _end_of
 from headway.settings import Retention
 
 pytestmark = pytest.mark.anyio

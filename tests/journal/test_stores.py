@@ -22,9 +22,9 @@ from headway.errors import (
 )
 from headway.events import Entry, Progress
 from headway.journal import Head, Write
-from headway.journal.redis import RedisStore
-from headway.journal.redis_url import parse_redis_url
-from headway.journal.sqlite import SqliteStore
+from headway.journal.redis.store import RedisStore
+from headway.journal.redis.url import parse_redis_url
+from headway.journal.sqlite.store import SqliteStore
 from headway.settings import Retention
 
 Store = SqliteStore | RedisStore

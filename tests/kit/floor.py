@@ -10,7 +10,7 @@ from tests.workers.target import mcp
 
 from headway import Settings
 from headway.clock import Clock
-from headway.workers import Worker
+from headway.worker_app import Worker
 
 LEASE = 10.0
 

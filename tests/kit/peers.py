@@ -12,11 +12,11 @@ import pytest
 from tests.kit.http import Answer, Connection, request_bytes
 
 from headway import Settings, asgi
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 from headway.clock import Clock
 from headway.server import HeadwayApp
 from headway.testing import FakeClock
-from headway.testing.clock import turns
+from headway.testing.fake_clock import turns
 
 JSON_AND_SSE = "application/json, text/event-stream"
 

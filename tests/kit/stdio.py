@@ -14,7 +14,7 @@ from typing import Any
 from tests.kit.waits import PATIENCE, until
 
 from headway import Settings, asgi
-from headway.transport.pipe import Pipe
+from headway.transport.stdio.pipe import Pipe
 
 META = "io.modelcontextprotocol/"
 ROOT = Path(__file__).parents[2]

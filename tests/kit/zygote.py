@@ -24,10 +24,11 @@ from typing import Any
 from tests.kit.contexts import count_for
 
 IMPORTED = (
-    "fastmcp", "headway", "headway.cli.app", "headway.cli.exits", "headway.cli.peer",
-    "headway.cli.start", "headway.cli.serving", "headway.cli.working", "headway.cli.bar",
-    "headway.journal.redis", "headway.journal.sqlite", "headway.queues.docket", "headway.testing",
-    "headway.tools", "headway.workers", "mcp.client.client", "mcp.server.mcpserver",
+    "fastmcp", "headway", "headway.cli.app", "headway.cli.exit_codes", "headway.cli.client.peer",
+    "headway.cli.server.start", "headway.cli.server.http_server",
+    "headway.cli.server.worker_server", "headway.cli.display.bar", "headway.journal.redis.store",
+    "headway.journal.sqlite.store", "headway.queues.docket", "headway.testing",
+    "headway.tools", "headway.worker_app", "mcp.client.client", "mcp.server.mcpserver",
     "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
 

@@ -13,9 +13,9 @@ from tests.kit.waits import PATIENCE, until
 from tests.replicas.tools import replica_tools
 
 from headway import Settings
-from headway.engine.processes import new_call, process_stream
+from headway.engine.process_names import new_call, process_stream
 from headway.events import Accepted, Alive
-from headway.journal import everywhere
+from headway.journal import global_count
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +155,7 @@ async def test_when_the_journal_does_not_say_each_process_counts_its_own(
     async with fleet_of([one.mcp for one in servers], journal, ROOMY) as fleet:
         running = await going_on(fleet[0], era, "alice", 2)
         with monkeypatch.context() as slow:
-            slow.setattr(everywhere, "WITHIN", 0)
+            slow.setattr(global_count, "WITHIN", 0)
             running += await going_on(fleet[1], era, "alice", 2)
             assert (await refusal(await call(fleet[1], era, "alice", "whoami")))[0] == 503
         for one in servers:

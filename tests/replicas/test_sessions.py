@@ -15,10 +15,10 @@ from tests.replicas.tools import replica_tools
 
 from headway import Settings
 from headway.errors import JournalError, JournalUnavailable
-from headway.journal.sqlite import SqliteStore
+from headway.journal.sqlite.store import SqliteStore
 from headway.journal.store import Write
 from headway.settings import Retention
-from headway.transport import dialogue
+from headway.transport import messages_2025
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def test_an_answer_to_nobodys_question_is_refused_everywhere(
         asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
         with monkeypatch.context() as soon:
-            soon.setattr(dialogue, "CATCH_UP", 0.1)
+            soon.setattr(messages_2025, "CATCH_UP", 0.1)
             for replica in fleet.replicas:
                 stranger.wire = replica
                 for identity in ("x", f"{'A' * 40}.1", "get.x.y"):

@@ -20,7 +20,7 @@ from tests.kit.waits import PATIENCE
 from headway.clock import Clock
 from headway.events import Progress
 from headway.journal import open_journal
-from headway.testing.process import ServerProcess
+from headway.testing.server_process import ServerProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="POSIX only")]
 

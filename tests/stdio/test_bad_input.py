@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.kit.stdio import META, piped
 
 from headway import Headway, Settings
-from headway.protocol.lines import LineBuffer
+from headway.protocol.line_buffer import LineBuffer
 
 pytestmark = pytest.mark.anyio
 

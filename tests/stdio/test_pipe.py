@@ -9,7 +9,7 @@ import pytest
 from tests.kit.stdio import ends_of, transport_of
 from tests.kit.waits import PATIENCE, until
 
-from headway.transport.pipe import ROOM, Pipe
+from headway.transport.stdio.pipe import ROOM, Pipe
 
 pytestmark = pytest.mark.anyio
 

@@ -176,6 +176,22 @@ def test_several_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len(search(tmp_path, "word")) == 60
 
 
+def test_an_index_that_is_being_made_by_another_process_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself does not wait for one that switches the file to a write-ahead log."""
+    other = sqlite3.connect(
+        tmp_path / "index.sqlite", isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    unlocking = threading.Timer(0.3, other.rollback)
+    unlocking.start()
+    filling = TextIndex(tmp_path / "index.sqlite")
+    filling.add(Document("/a", 1, 1, "word"))
+    filling.close()
+    unlocking.join()
+    other.close()
+    assert search(tmp_path, "word") == ["a"]
+
+
 def test_the_index_is_made_only_when_it_is_asked_for(workplace: Any) -> None:
     workplace.write("a.txt")
     workplace.process(operation="checksum")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.kit.waits import PATIENCE
 
-from headway.engine.gate import Gate
+from headway.engine.limits.semaphore import Gate
 
 pytestmark = pytest.mark.anyio
 

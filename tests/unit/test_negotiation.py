@@ -3,7 +3,7 @@
 import pytest
 
 from headway.errors import ProtocolError
-from headway.transport.negotiation import Form, form_of, need_stream
+from headway.transport.http.accept import Form, form_of, need_stream
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.engine.pacing import NUDGE, Pacer, finite, nudge
+from headway.engine.run.pacing import NUDGE, Pacer, finite, nudge
 from headway.events import Progress
 
 numbers = st.one_of(

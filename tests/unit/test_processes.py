@@ -2,7 +2,7 @@
 
 import pytest
 
-from headway.engine.processes import (
+from headway.engine.process_names import (
     TAG_LENGTH,
     call_of,
     is_id_of_run,

@@ -24,7 +24,8 @@ from headway.events import (
     encode_json,
 )
 from headway.protocol import render
-from headway.protocol.cursors import (
+from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, NO_LOGS, Era, rank_of
+from headway.protocol.event_ids import (
     RunCursor,
     SessionCursor,
     parse_event_id,
@@ -32,11 +33,10 @@ from headway.protocol.cursors import (
     session_prefix,
     tag_of,
 )
-from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, NO_LOGS, Era, rank_of
-from headway.protocol.headers import read_headers
+from headway.protocol.header_lines import read_headers
 from headway.protocol.inbound import is_id, parse_body, read_message
 from headway.protocol.json_text import measure
-from headway.transport.sse import Voice
+from headway.transport.http.sse import Voice
 
 OLD = ERAS["2025-06-18"]
 json_values = st.recursive(

@@ -50,7 +50,7 @@ from headway.events import (
     encode_json,
 )
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
-from headway.runs import TRANSITIONS, IllegalTransition, RunView, State, advance, fold
+from headway.run_state import TRANSITIONS, IllegalTransition, RunView, State, advance, fold
 
 NULL = encode_json(None)
 EXAMPLES: list[Event] = [

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.journal.shares import owner_of, to_free
-from headway.journal.sqlite_room import OWNER
+from headway.journal.eviction import owner_of, to_free
+from headway.journal.sqlite.trimming import OWNER
 
 HELD = st.dictionaries(st.text("abc", max_size=3), st.integers(0, 10_000), max_size=8)
 NAMES = st.text("ab/.-_é", max_size=12)

@@ -4,9 +4,9 @@ from math import inf
 
 import pytest
 
-from headway.profiles import PROFILES, UNKNOWN, Profile, numbers, profile_of
-from headway.protocol.handles import widened
-from headway.protocol.ways import Shown, Way, Windows, way_of
+from headway.client_profiles import PROFILES, UNKNOWN, Profile, numbers, profile_of
+from headway.protocol.continue_run_tool import widened
+from headway.protocol.handover_policy import Shown, Way, Windows, way_of
 
 NOBODY = Windows(None, None)
 OPERATOR = Windows(None, 30.0)

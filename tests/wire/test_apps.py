@@ -29,7 +29,7 @@ from tests.kit.auth import bearer, guarded_tools
 from tests.kit.peers import Modern, Session, Wire, connect, each_era, progress_of, served, text_of
 
 from headway import HeadwayApp, asgi
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 from headway.clock import Clock
 
 pytestmark = pytest.mark.anyio

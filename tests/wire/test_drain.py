@@ -25,10 +25,10 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import PATIENCE, until, within
 
 from headway import Headway, Settings, asgi, attempt, part, report
-from headway.cli.serving import serving
+from headway.cli.server.http_server import serving
 from headway.clock import Clock
 from headway.events import Event
-from headway.transport.sessions import Sessions
+from headway.transport.sessions.registry import Sessions
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def test_a_request_without_an_answer_at_the_end_of_the_grace_is_told_to_co
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Sessions, "take_over", waits)
-    monkeypatch.setattr("headway.cli.serving.LAST", 1)
+    monkeypatch.setattr("headway.cli.server.http_server.LAST", 1)
     app = asgi(GatedTools("wait").mcp)
     async with asyncio.timeout(PATIENCE):
         async with serving(app, grace=0) as origin:

@@ -27,9 +27,9 @@ from tests.kit.tools import Name
 from tests.kit.waits import until
 
 from headway import Headway, Settings, part, report
-from headway.profiles import Profile
+from headway.client_profiles import Profile
 from headway.testing import FakeClock
-from headway.testing.clock import turns
+from headway.testing.fake_clock import turns
 
 pytestmark = pytest.mark.anyio
 

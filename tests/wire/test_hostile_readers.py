@@ -20,7 +20,7 @@ from tests.fuzz.target import Figures
 from tests.kit.peers import MODERN, each_era
 from tests.kit.waits import PATIENCE
 
-from headway.transport.answers import MOST_READERS
+from headway.transport.open_responses import MOST_READERS
 
 MIB = 2**20
 

@@ -25,10 +25,10 @@ from tests.kit.waits import until, within
 from headway import Settings
 from headway.engine import Engine, Request, RunContext, launch_once
 from headway.journal import open_journal
-from headway.protocol.keys import CallKey
+from headway.protocol.idempotency_key import CallKey
 from headway.settings import Retention
 from headway.testing import FakeClock
-from headway.testing.clock import turns
+from headway.testing.fake_clock import turns
 
 pytestmark = pytest.mark.anyio
 

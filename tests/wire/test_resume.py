@@ -19,7 +19,7 @@ from tests.kit.waits import until
 from headway import Settings, log
 from headway.clock import Clock
 from headway.journal import open_journal
-from headway.protocol.cursors import session_tag
+from headway.protocol.event_ids import session_tag
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -379,7 +379,7 @@ async def test_sessions_in_a_journal_file_end_when_no_process_saw_any_use_of_the
 @pytest.mark.requirement("http.event-id.stream", era="2025")
 def test_an_event_id_tells_nothing_that_the_client_did_not_say() -> None:
     """The address in an id is the client's own request id and token, as JSON."""
-    from headway.protocol.cursors import run_prefix
+    from headway.protocol.event_ids import run_prefix
 
     _, address, _ = run_prefix("run", "id", 7).decode().split(".")
     assert json.loads(base64.urlsafe_b64decode(address + "==")) == ["id", 7]

@@ -14,7 +14,7 @@ from tests.kit.peers import Session
 from tests.kit.program import Programs, programs_in
 from tests.kit.waits import PATIENCE, until
 
-from headway.testing.process import free_port
+from headway.testing.server_process import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -16,14 +16,14 @@ from tests.kit.peers import Modern, Session, connect, each_era, text_of
 from tests.kit.waits import PATIENCE, until
 
 from headway.engine import Run, stopping
-from headway.engine.checkpoints import checkpoints_of
-from headway.engine.dispatch import Begun, Dispatch
-from headway.engine.keys import Keys, Named
-from headway.engine.processes import is_for_workers
+from headway.engine.idempotency import Keys, Named
+from headway.engine.process_names import is_for_workers
+from headway.engine.recovery.checkpoints import checkpoints_of
+from headway.engine.workers.dispatch import Begun, Dispatch
 from headway.errors import SetupError
 from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
-from headway.queues import nothing, open_queues
+from headway.queues import no_pickle, open_queues
 
 pytestmark = pytest.mark.anyio
 
@@ -249,14 +249,14 @@ def test_docket_uses_pickles_nowhere_else() -> None:
         if "import cloudpickle" in path.read_text() or "import pickle" in path.read_text()
     }
     # `docket.docket` has it in `get_execution` only, which nobody calls here.
-    assert users == {*nothing.MODULES, "docket.docket"}
+    assert users == {*no_pickle.MODULES, "docket.docket"}
 
 
 def test_nothing_but_keys_can_be_put_in() -> None:
     with pytest.raises(TypeError, match="only keys"):
-        nothing.Codec.dumps(("an argument",))
-    assert (*nothing.Codec.loads(b"[]"),) == ()
-    assert {**nothing.Codec.loads(pickle.dumps({"a": 1}))} == {}
+        no_pickle.Codec.dumps(("an argument",))
+    assert (*no_pickle.Codec.loads(b"[]"),) == ()
+    assert {**no_pickle.Codec.loads(pickle.dumps({"a": 1}))} == {}
 
 
 def test_a_docket_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_a_docket_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.delattr(docket.execution, "cloudpickle")
     with pytest.raises(SetupError, match=r"docket\.execution\.cloudpickle"):
-        nothing.keep_pickles_out()
+        no_pickle.keep_pickles_out()
 
 
 @pytest.mark.parametrize("url", ["memory:", "sqlite:///j.db"])

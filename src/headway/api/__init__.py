@@ -17,14 +17,14 @@ and `in_process`, which are awaited.
 | `author` | `Headway`: the server that tools are registered on |
 """
 
-from headway.api.author import Headway
-from headway.api.checkpoints import attempt, checkpoint, earlier_parts, last_checkpoint
-from headway.api.command import CommandFailed, CommandOutput, stream_command
-from headway.api.libraries import capture_logging, capture_tqdm
+from headway.api.cancellation_hooks import on_cancel, shield
+from headway.api.capture import capture_logging, capture_tqdm
+from headway.api.checkpoint import attempt, checkpoint, earlier_parts, last_checkpoint
+from headway.api.headway_server import Headway
 from headway.api.output import log, part
-from headway.api.process import ProcessFailed, in_process
+from headway.api.pool.pool import ProcessFailed, in_process
 from headway.api.progress import report, stage, track
-from headway.api.stopping import on_cancel, shield
+from headway.api.subprocesses.command import CommandFailed, CommandOutput, stream_command
 
 __all__ = [
     "CommandFailed",

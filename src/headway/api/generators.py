@@ -24,9 +24,9 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import anyio.to_thread
 
-from headway.api.checkpoints import earlier_parts, has_skipped
+from headway.api.checkpoint import earlier_parts, has_skipped
 from headway.api.output import part
-from headway.api.results import collected, is_lazy
+from headway.api.tool_results import collected, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10

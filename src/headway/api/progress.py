@@ -4,10 +4,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from headway.api.checkpoints import Marks, Name, marks_for
+from headway.api.checkpoint import Marks, Name, marks_for
 from headway.engine import Run, current_run, unheard
-from headway.engine.pacing import LARGEST
-from headway.engine.tree import Items, Label, Node, current_node, innermost
+from headway.engine.run.pacing import LARGEST
+from headway.engine.run.stages import Items, Label, Node, current_node, innermost
 
 T = TypeVar("T")
 

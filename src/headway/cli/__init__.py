@@ -15,9 +15,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command, of `argv` or the process's own arguments, and exit with its code."""
     from headway.cli.app import app
-    from headway.cli.ending import leave
-    from headway.cli.exits import run
-    from headway.cli.printable import write_anything
+    from headway.cli.display.printable import write_anything
+    from headway.cli.exit_codes import run
+    from headway.cli.server.process_end import leave
 
     for stream in (sys.stdout, sys.stderr):
         write_anything(stream)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from headway.cli import call, run, runs, serve, tools, worker
+from headway.cli.commands import call, list_runs, list_tools, run_target, run_worker, serve_tools
 
 app = typer.Typer(
     help="Run MCP servers so that long tools stream, survive and finish.",
@@ -13,13 +13,13 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("run")(run.run)
-app.command("worker")(worker.worker)
-app.command("tools")(tools.tools)
+app.command("serve")(serve_tools.serve)
+app.command("run")(run_target.run)
+app.command("worker")(run_worker.worker)
+app.command("tools")(list_tools.tools)
 app.command("call")(call.call)
-app.command("runs")(runs.runs)
-app.command("cancel")(runs.cancel)
+app.command("runs")(list_runs.runs)
+app.command("cancel")(list_runs.cancel)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import typer
 
-from headway.cli.exits import Refused
-from headway.cli.profiles import read_profiles
+from headway.cli.clients_file import read_profiles
+from headway.cli.exit_codes import Refused
 from headway.errors import SetupError
 from headway.settings import Settings, parse_duration, parse_window, with_values
 
 if TYPE_CHECKING:
-    from headway.cli.streams import Streams
+    from headway.cli.server.standard_streams import Streams
 
 DURATION = "DURATION"
 
@@ -224,7 +224,7 @@ def streams(context: typer.Context, *, stdio: bool) -> "Streams | None":
     ]
     if given:
         raise Refused(f"{', '.join(given)} cannot go with --stdio, where nothing is listened on")
-    from headway.cli.streams import take_streams
+    from headway.cli.server.standard_streams import take_streams
 
     return take_streams()
 

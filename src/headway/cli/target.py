@@ -17,7 +17,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from headway.cli.exits import Broken
+from headway.cli.exit_codes import Broken
 from headway.errors import SetupError
 from headway.server import inspect_server
 

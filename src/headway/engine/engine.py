@@ -17,41 +17,41 @@ import anyio.to_thread
 from msgspec import structs
 
 from headway.clock import Clock
-from headway.engine.checkpoints import Checkpoints
-from headway.engine.counting import count_end
-from headway.engine.current import current_run
-from headway.engine.dispatch import Dispatch
-from headway.engine.drain import leave
-from headway.engine.endings import (
+from headway.counters import Tally
+from headway.engine.failures import Kind, judge
+from headway.engine.idempotency import NOT_BEGUN, Keys
+from headway.engine.limits.admission import Places, busy, stopping
+from headway.engine.limits.semaphore import Gate
+from headway.engine.process_names import call_of, new_call, process_of
+from headway.engine.recovery.checkpoints import Checkpoints
+from headway.engine.recovery.drain import leave
+from headway.engine.recovery.lease import Lease
+from headway.engine.recovery.recover import Revival
+from headway.engine.recovery.take_over import is_found, restartable, sweep
+from headway.engine.remote.process_inbox import Orders
+from headway.engine.remote.remote_answers import RemoteAnswers
+from headway.engine.remote.run_inbox import Inboxes
+from headway.engine.request import Execute, Request, ToolOptions
+from headway.engine.run.accounting import count_end
+from headway.engine.run.cancellation import STOPPED, TAKEN_OVER
+from headway.engine.run.current import current_run
+from headway.engine.run.endings import (
     end_in_queue,
     end_of_failure,
     end_of_result,
     end_of_time,
     stoppable,
 )
-from headway.engine.failures import Kind, judge
-from headway.engine.gate import Gate
-from headway.engine.inbox import Inboxes
-from headway.engine.keys import NOT_BEGUN, Keys
-from headway.engine.lease import Lease
-from headway.engine.orders import Orders
-from headway.engine.places import Places, busy, stopping
-from headway.engine.processes import call_of, new_call, process_of
-from headway.engine.remote_answers import RemoteAnswers
-from headway.engine.request import Execute, Request, ToolOptions
-from headway.engine.restart import is_found, restartable, sweep
-from headway.engine.results import is_success
-from headway.engine.revival import Revival
-from headway.engine.run import Run
-from headway.engine.stopping import STOPPED, TAKEN_OVER
-from headway.engine.threads import at_work, carry_runs
-from headway.engine.work import Work
+from headway.engine.run.large_results import is_success
+from headway.engine.run.run import Run
+from headway.engine.run.threads import at_work, carry_runs
+from headway.engine.workers.dispatch import Dispatch
+from headway.engine.workers.execute import Work
 from headway.errors import JournalError
 from headway.events import Event, HandedOver, Restartable, Started
 from headway.journal import Journal
-from headway.runs import RunView
+from headway.run_state import RunView
 from headway.settings import Settings
-from headway.tally import Tally
 
 logger = logging.getLogger(__name__)
 

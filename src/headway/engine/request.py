@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
-from headway.engine.context import RunContext
+from headway.engine.run.context import RunContext
 
 Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
 

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 
 from headway.clock import Clock
 from headway.errors import SetupError
-from headway.journal.base import Journal
 from headway.journal.cursor import Cursor, next_available
+from headway.journal.journal import Journal
 from headway.journal.memory import memory_journal
-from headway.journal.redis_url import parse_redis_url, without_secrets
+from headway.journal.redis.url import parse_redis_url, without_secrets
 from headway.journal.store import Beside, Head, Store, Usage, Write
 from headway.settings import Retention
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
-    from headway.journal.sqlite import SqliteStore
+    from headway.journal.sqlite.store import SqliteStore
 
     head, _, path = url.partition(":///")
     if head != "sqlite" or not path:
@@ -60,7 +60,7 @@ def _memory(url: str, retention: Retention | None, clock: Clock | None) -> Journ
 def _redis(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
     place = parse_redis_url(url)
     try:
-        from headway.journal.redis import RedisStore
+        from headway.journal.redis.store import RedisStore
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "redis":
             raise

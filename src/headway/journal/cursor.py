@@ -8,9 +8,9 @@ from typing import Protocol
 from headway.clock import Clock
 from headway.errors import EntriesTrimmed, JournalUnavailable, StreamDamaged, StreamNotFound
 from headway.events import TERMINAL, Entry
-from headway.journal.changes import Changes
 from headway.journal.store import Head
-from headway.journal.tail import Tail
+from headway.journal.stream_buffer import Tail
+from headway.journal.wakeups import Changes
 
 logger = logging.getLogger(__name__)
 

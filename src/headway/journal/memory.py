@@ -1,7 +1,7 @@
 """The `memory:` journal: fast, bounded, gone with the process."""
 
 from headway.clock import Clock
-from headway.journal.base import Journal
+from headway.journal.journal import Journal
 from headway.settings import Retention
 
 URL = "memory:"

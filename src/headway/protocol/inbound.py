@@ -24,7 +24,7 @@ from msgspec import Struct
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
 from headway.protocol.json_text import SCALARS, explain_no_json, may_exceed, measure
-from headway.protocol.lines import BOM
+from headway.protocol.line_buffer import BOM
 from headway.protocol.tasks import METHODS as TASK_METHODS
 
 VERSION_HEADER: Final = "mcp-protocol-version"

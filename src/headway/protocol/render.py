@@ -31,7 +31,7 @@ from headway.events import (
 )
 from headway.jsonable import exact
 from headway.protocol.eras import Era, rank_of
-from headway.protocol.keys import GONE, GONE_DATA
+from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.run_uris import META_KEY, uri_of
 
 REQUEST_CANCELLED: Final = -32800

@@ -23,7 +23,7 @@ from headway.events import (
     Interrupted,
     Restarted,
 )
-from headway.runs import RunView, State, view_of
+from headway.run_state import RunView, State, view_of
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from headway.errors import SetupError
-from headway.journal.redis_url import parse_redis_url, without_secrets
+from headway.journal.redis.url import parse_redis_url, without_secrets
 
 __all__ = ["Do", "Queues", "may_have_queues", "open_queues"]
 

@@ -24,11 +24,11 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
 
 from headway.errors import JournalUnavailable, SetupError
-from headway.journal.redis_trouble import said_by
-from headway.journal.redis_url import Place
+from headway.journal.redis.refusals import said_by
+from headway.journal.redis.url import Place
 from headway.queues import Do
-from headway.queues.entries import guard_entries
-from headway.queues.nothing import Nothing, keep_pickles_out
+from headway.queues.no_pickle import Nothing, keep_pickles_out
+from headway.queues.stray_entries import guard_entries
 
 logger = logging.getLogger(__name__)
 

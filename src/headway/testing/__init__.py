@@ -13,13 +13,13 @@
 Nothing here knows a test framework: what does not hold raises `AssertionError`.
 """
 
-from headway.testing.clock import FakeClock
-from headway.testing.contract import CLAUSES, Clause, check_clause, check_journal
 from headway.testing.cuts import Counts, Cut, Manner
+from headway.testing.fake_clock import FakeClock
+from headway.testing.journal_contract import CLAUSES, Clause, check_clause, check_journal
 from headway.testing.outcome import Logged, Outcome, Reported, Said
-from headway.testing.process import Held, NotReady, ServerProcess, free_port
 from headway.testing.proxy import Proxy, ProxyConnection
-from headway.testing.tools import Answers, record, run_tool
+from headway.testing.server_process import Held, NotReady, ServerProcess, free_port
+from headway.testing.tool_runs import Answers, record, run_tool
 
 __all__ = [
     "CLAUSES",

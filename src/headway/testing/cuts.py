@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from headway.testing.answers import Mark
+from headway.testing.http_responses import Mark
 
 How = Literal["close", "reset", "half"]
 """How a connection ends: `close` as when a process ends in order (TCP's FIN; all that was passed

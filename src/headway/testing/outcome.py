@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 
-from headway.engine.checkpoints import Memory
+from headway.engine.recovery.checkpoints import Memory
 from headway.events import (
     Cancelled,
     Completed,
@@ -19,7 +19,7 @@ from headway.events import (
     Progress,
     decode_json,
 )
-from headway.runs import State, fold
+from headway.run_state import State, fold
 
 
 class Reported(NamedTuple):

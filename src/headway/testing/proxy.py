@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from headway.testing.answers import AnswerScanner, Mark
 from headway.testing.cuts import CHUNK, Counts, Cut, How, Manner, Place, Side
+from headway.testing.http_responses import AnswerScanner, Mark
 
 KEPT = 4 * 1024 * 1024
 """Bytes of what was asked and of what was told that are kept, each."""

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headway.private_files import create_private, warn_if_exposed
+from headway.sqlite_wal import use_write_ahead_log
 from headway.tools.roots import cause
 from headway.tools.words import folded_besides, split
 
@@ -105,7 +106,8 @@ class TextIndex:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_private(file)
         warn_if_exposed(file, "the search index")
-        self._db = sqlite3.connect(file, timeout=seconds or 60, isolation_level=None)
+        self._timeout = seconds or 60
+        self._db = sqlite3.connect(file, timeout=self._timeout, isolation_level=None)
         self._was_swept = False
         try:
             if seconds is not None:
@@ -180,7 +182,7 @@ class TextIndex:
         return (pages - free) * bytes_each + ROOM * (self._bytes + size) <= total
 
     def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(self._db, self._timeout)
         # What a power cut may lose can be indexed again.
         self._db.execute("PRAGMA synchronous = NORMAL")
         # What is forgotten is not to be found in the file either.

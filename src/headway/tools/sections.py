@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from headway.errors import SetupError
 from headway.settings import parse_duration
 from headway.tools import templates
-from headway.tools.search.endpoint import PLACE
+from headway.tools.search.web_api import PLACE
 from headway.tools.template import FRAMING, HEADER_NAME
 from headway.tools.web.addresses import network_of
 from headway.tools.web.hosts import PORTS, name_of

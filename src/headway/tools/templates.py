@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from headway.tools.places import Names, Where, advise, find_mistakes
 from headway.tools.search.database import FIELD
-from headway.tools.search.endpoint import PLACE
+from headway.tools.search.web_api import PLACE
 
 _ASKED = Names(
     frozenset({"query", "limit"}),

@@ -1,8 +1,8 @@
 """Hand-over: answering a request early while its run goes on.
 
 A call that ends inside its window is answered as if this module did not exist. What one gets that
-does not is a table, `protocol/ways.py`; what the run says from then on is in the journal for
-whoever comes with the handle.
+does not is a table, `protocol/handover_policy.py`; what the run says from then on is in the
+journal for whoever comes with the handle.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from mcp_types import (
 )
 from mcp_types import SERVER_INFO_META_KEY as SERVER_INFO
 
+from headway.client_profiles import Profile, profile_of
 from headway.engine import Engine, Run, RunContext, id_key, read_inbox
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.events import Claimed, Entry, HandedOver, encode_json
-from headway.profiles import Profile, profile_of
 from headway.protocol import render, tasks_2025
-from headway.protocol.handles import CONTINUE, handle_result
+from headway.protocol.continue_run_tool import CONTINUE, handle_result
+from headway.protocol.handover_policy import WINDOW, Shown, Way, Windows, way_of
 from headway.protocol.inbound import Message, as_id, has_envelope
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_in, handle
-from headway.protocol.ways import WINDOW, Shown, Way, Windows, way_of
-from headway.transport.kernel import Kernel
-from headway.transport.listening import subscribed_tasks
-from headway.transport.reading import End
-from headway.transport.session import Session
+from headway.transport.sdk import Kernel
+from headway.transport.sessions.session import Session
+from headway.transport.stream_reader import End
+from headway.transport.subscriptions.task_updates import subscribed_tasks
 
 logger = logging.getLogger(__name__)
 

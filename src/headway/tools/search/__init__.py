@@ -12,9 +12,9 @@
 
 from headway.tools.search.cache import Cache
 from headway.tools.search.database import Databank, Database, Table
-from headway.tools.search.endpoint import Api, Endpoint
 from headway.tools.search.sources import Documents, Source
 from headway.tools.search.tool import SearchTool
+from headway.tools.search.web_api import Api, Endpoint
 
 __all__ = [
     "Api",

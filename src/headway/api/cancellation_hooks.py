@@ -1,0 +1,85 @@
+"""When a run is cancelled: `shield` what has to be finished, `on_cancel` to tell others."""
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import Token
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from headway.engine import current_run
+from headway.engine.run.cancellation import Hook, Stopping, is_shielded
+
+
+class shield:
+    """A part that is finished even when the run is cancelled: `with shield():`, in async code too.
+
+    For what must not be left half done: a commit, a payment and the note that it was made. A
+    cancel that comes meanwhile takes effect behind it, in async code at the next await and in a
+    thread at the next call into Headway, and the caller waits for that. Keep it short: nothing
+    limits it but the end of the process, which waits 5 s beyond its grace period. It does not
+    protect from a crash.
+    """
+
+    def __init__(self) -> None:
+        self._scope: anyio.CancelScope | None = None
+        self._token: Token[bool] | None = None
+        self._stops: Stopping | None = None
+
+    def __enter__(self) -> Self:
+        self._stops = _stops()
+        if self._stops is not None:
+            self._stops.enter()
+        self._token = is_shielded.set(True)
+        if _in_task():
+            self._scope = anyio.CancelScope(shield=True)
+            self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return self._scope.__exit__(kind, error, trace) if self._scope is not None else None
+        finally:
+            if self._token is not None:
+                is_shielded.reset(self._token)
+            if self._stops is not None:
+                self._stops.leave()
+
+
+@contextmanager
+def on_cancel(hook: Hook) -> Generator[None]:
+    """While inside, call `hook` when the run is asked to stop, whoever asks.
+
+    For what blocks a thread and can be told to end, such as a query:
+    `with on_cancel(connection.interrupt): ...`. It is called without arguments, at most once, in
+    another thread, or on the event loop if it is an async function; what it raises is logged. A
+    run that was stopped already calls it at once.
+    """
+    stops = _stops()
+    if stops is None:
+        yield
+        return
+    stops.hook(hook)
+    try:
+        yield
+    finally:
+        stops.unhook(hook)
+
+
+def _stops() -> Stopping | None:
+    run = current_run.get()
+    return None if run is None else run.stops
+
+
+def _in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

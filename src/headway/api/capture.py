@@ -1,0 +1,404 @@
+"""What a tool's libraries say by themselves: records of `logging`, bars of `tqdm`.
+
+Both are heard only where the author asks for it, and only from the code of that run: a context
+variable tells whose a record or a bar is, so that runs side by side do not mix.
+"""
+
+import importlib
+import inspect
+import logging
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from headway.api.output import log
+from headway.engine import Run, current_run
+from headway.engine.run.pacing import finite
+from headway.engine.run.stages import Items, Node, current_node, innermost
+from headway.errors import RunCancelled
+
+# Records
+
+
+@dataclass(slots=True)
+class _Capture:
+    names: tuple[str, ...]
+    level: int
+    run: Run | None
+    is_over: bool = False
+
+
+_captures: ContextVar[tuple[_Capture, ...]] = ContextVar("headway_captures", default=())
+
+OWN = ("headway", "mcp", "uvicorn", "asyncio", "anyio")
+"""Loggers of what carries the messages: heard only when they are named."""
+
+_LEVELS = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+)
+
+
+@contextmanager
+def capture_logging(
+    *loggers: str | logging.Logger, level: int | str = logging.INFO
+) -> Generator[None]:
+    """Inside, records of `logging` are log messages of the run.
+
+    Of the loggers given and those below them; of all when none is given, but for those of the
+    server itself. Records below `level` are left alone. What the code of other runs logs is not
+    heard, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
+    `threading.Thread` does not). A traceback is not sent.
+
+    Handlers that are there get what they got before, and no more: a logger that would not make
+    records of `level` has its own level lowered meanwhile, but only this capture sees them.
+
+    Raises:
+        ValueError: `level` is no level of `logging`.
+    """
+    number = logging.getLevelNamesMapping().get(level, -1) if isinstance(level, str) else level
+    if number < 0:
+        raise ValueError(f"level {level!r} is none of {', '.join(logging.getLevelNamesMapping())}")
+    capture = _Capture(tuple(map(_name, loggers)) or ("",), number, current_run.get())
+    before = _captures.get()
+    _captures.set((*before, capture))
+    _HANDLERS.add(capture)
+    try:
+        yield
+    finally:
+        capture.is_over = True
+        _HANDLERS.remove(capture)
+        _captures.set(before)
+
+
+class _ToRun(logging.Handler):
+    """Hands a record to the run it was made for, if that wants it."""
+
+    only_listens = True
+    """For who asks whether a record is written anywhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and _is_alone(record):
+            last.handle(record)
+        captures, run = _captures.get(), current_run.get()
+        if not any(each.run is run and _wants(each, record) for each in captures):
+            return
+        _captures.set(())  # what is logged while we speak is not heard
+        try:
+            log(_text(record), _level_of(record.levelno), logger=record.name)
+        except Exception:  # noqa: BLE001 - as logging has it: a record breaks nothing
+            self.handleError(record)
+        finally:
+            _captures.set(captures)
+
+
+def _name(logger: str | logging.Logger) -> str:
+    if isinstance(logger, str):
+        return logger
+    return "" if logger is logging.getLogger() else logger.name
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit are its author's mistake
+        return str(record.msg)
+
+
+def _wants(capture: _Capture, record: logging.LogRecord) -> bool:
+    if capture.is_over or record.levelno < capture.level:
+        return False
+    if any(name and _is_below(record.name, name) for name in capture.names):
+        return True
+    return "" in capture.names and not any(_is_below(record.name, name) for name in OWN)
+
+
+def _is_below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+def _level_of(number: int) -> str:
+    return next((level for least, level in _LEVELS if number >= least), "debug")
+
+
+def _lineage(name: str) -> Iterator[logging.Logger]:
+    """The loggers that hear a record of `name`."""
+    logger = logging.getLogger(name)
+    while logger is not None:
+        yield logger
+        logger = logger.parent if logger.propagate else None
+
+
+def _is_alone(record: logging.LogRecord) -> bool:
+    """Whether nobody else handles it: then `logging` would have shown it on stderr."""
+    return not any(
+        handler for each in _lineage(record.name) for handler in each.handlers
+        if not isinstance(handler, _ToRun)
+    )  # fmt: skip
+
+
+class _Handlers:
+    """The handler on each logger that somebody captures, and the levels from before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._levels: dict[str, tuple[int, int]] = {}
+        """Of a logger: its level before, and the one it was given."""
+        self._handler = _ToRun()
+
+    def add(self, capture: _Capture) -> None:
+        with self._lock:
+            for handler in _all_handlers():
+                handler.addFilter(self._was_heard)
+            for name in capture.names:
+                logger = logging.getLogger(name)
+                self._counts[name] += 1
+                if self._counts[name] == 1:
+                    logger.addHandler(self._handler)
+                if logger.getEffectiveLevel() > capture.level:
+                    before, _ = self._levels.get(logger.name, (logger.level, 0))
+                    given = max(capture.level, 1)  # 0 would mean: as the one above
+                    self._levels[logger.name] = before, given
+                    logger.setLevel(given)
+
+    def remove(self, capture: _Capture) -> None:
+        with self._lock:
+            for name in capture.names:
+                self._counts[name] -= 1
+                if not self._counts[name]:
+                    del self._counts[name]
+                    logger = logging.getLogger(name)
+                    logger.removeHandler(self._handler)
+                    before, given = self._levels.pop(logger.name, (0, -1))
+                    if logger.level == given:  # else somebody has set it meanwhile
+                        logger.setLevel(before)
+            if not self._counts:
+                for handler in _all_handlers():
+                    handler.removeFilter(self._was_heard)
+
+    def _was_heard(self, record: logging.LogRecord) -> bool:
+        """Whether there would be such a record without us."""
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            level, given = self._levels.get(logger.name, (logger.level, logger.level))
+            level = level if logger.level == given else logger.level
+            if level:
+                return record.levelno >= level
+            logger = logger.parent
+        return True
+
+
+def _all_handlers() -> list[logging.Handler]:
+    """The handlers that there are, but for our own."""
+    root = logging.getLogger()
+    named = list(root.manager.loggerDict.values())
+    loggers = [root, *(each for each in named if isinstance(each, logging.Logger))]
+    found = [handler for each in loggers for handler in each.handlers]
+    return [handler for handler in found if not isinstance(handler, _ToRun)]
+
+
+_HANDLERS = _Handlers()
+
+
+# Bars
+
+
+class _Bars:
+    """The bars of one capture."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.nodes: dict[int, _Bar] = {}
+        """Those that are open."""
+        self.is_over = False
+
+
+_bars: ContextVar[_Bars | None] = ContextVar("headway_bars", default=None)
+
+
+@contextmanager
+def capture_tqdm() -> Generator[None]:
+    """Inside, bars of `tqdm` are the run's progress, and nothing is drawn.
+
+    A bar is a track like any other: bars one after the other add up, one inside another shares
+    its item, and stages around them count. Its description is the message. Bars that are switched
+    off (`disable=True`), that others make, or that a thread makes without the context are as
+    ever. Without tqdm, and outside a run, nothing happens.
+
+    A sync tool that was cancelled stops at the next step of a bar.
+    """
+    run = current_run.get()
+    try:
+        kind = importlib.import_module("tqdm.std").tqdm
+    except ImportError:
+        kind = None
+    if run is None or kind is None:
+        yield
+        return
+    bars, before, outside = _Bars(run), _bars.get(), current_node.get()
+    _PATCH.add(kind)
+    _bars.set(bars)
+    try:
+        yield
+    finally:
+        bars.is_over = True
+        _bars.set(before)
+        current_node.set(outside)
+        for node in list(bars.nodes.values()):
+            node.close(full=False)
+        _PATCH.remove(kind)
+
+
+class _Bar(Items):
+    """A bar as a part of the run's progress."""
+
+    __slots__ = ("bars", "words")
+
+    def __init__(self, parent: Node, bars: _Bars, size: object) -> None:
+        super().__init__(parent, None, None, finite(size))
+        self.bars = bars
+        self.words = ""
+        # Not the bar itself: that closes when nobody has it any more.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all its items are done; some are never closed."""
+        return self.size is not None and self.done >= self.size
+
+    def text(self) -> str | None:
+        """What the bar would show, but for its description: that is the name."""
+        return self.words or None
+
+    def take(self, bar: Any) -> None:
+        """What the bar says now; never raises, since tqdm holds a lock for all bars."""
+        with suppress(Exception, RunCancelled):
+            self.size = finite(bar.total)
+            done = finite(bar.n) or 0
+            if done != self.done:
+                self.done = done
+                self.begin(None)
+            self.name = bar.desc.removesuffix(": ") or None
+            self.words = " · ".join(filter(None, (_amount(bar), str(bar.postfix or ""))))
+            self.root.newest = self
+            if not self.root.pending:
+                self.bars.run.touch()
+
+
+class _Nowhere:
+    """Where a captured bar is drawn."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+class _Patch:
+    """Some methods of tqdm's own class while somebody listens, so that bars are caught however
+    they were imported.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._original: dict[str, Any] = {}
+
+    def add(self, kind: Any) -> None:
+        ours = {"__init__": _init, "display": _display, "update": _update, "close": _close}
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                # As they are in the class: its `__init__` is more than a function there.
+                self._original = {name: vars(kind)[name] for name in ours}
+                for name, method in ours.items():
+                    setattr(kind, name, _wrapped(method, getattr(kind, name)))
+
+    def remove(self, kind: Any) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                for name, method in self._original.items():
+                    setattr(kind, name, method)
+
+
+_PATCH = _Patch()
+
+
+def _wrapped(ours: Any, original: Any) -> Any:
+    def method(bar: Any, *args: Any, **kwargs: Any) -> Any:
+        return ours(original, bar, *args, **kwargs)
+
+    return method
+
+
+def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
+    bars = _bars.get()
+    if bars is None or bars.is_over or bars.run is not current_run.get():
+        original(bar, *args, **kwargs)
+        return
+    given = inspect.signature(original).bind_partial(bar, *args, **kwargs)
+    given.arguments["file"] = _Nowhere()
+    # None is: not where nobody looks at the terminal.
+    given.arguments["disable"] = bool(given.arguments.get("disable"))
+    original(*given.args, **given.kwargs)
+    if bar.disable:
+        return
+    root = bars.run.root()
+    parent: Node = innermost(root) or root
+    while isinstance(parent, _Bar) and parent.is_full and parent.parent is not None:
+        parent = parent.parent
+    node = bar.headway_node = _Bar(parent, bars, bar.total)
+    bars.nodes[id(node)] = node
+    node.open()
+    current_node.set(node)
+    node.take(bar)
+
+
+def _display(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+    node: _Bar | None = getattr(bar, "headway_node", None)
+    if node is None:
+        return original(bar, *args, **kwargs)
+    if not node.closed:
+        node.take(bar)
+    return True
+
+
+def _update(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+    shown = original(bar, *args, **kwargs)
+    node: _Bar | None = getattr(bar, "headway_node", None)
+    if node is not None and not node.bars.is_over:
+        node.bars.run.check()
+    return shown
+
+
+def _close(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+    node: _Bar | None = getattr(bar, "headway_node", None)
+    if node is not None and not node.closed:
+        node.take(bar)
+        node.close(full=node.size is None or node.is_full)
+        node.bars.nodes.pop(id(node), None)
+        if current_node.get() is node:
+            current_node.set(node.parent)
+        with suppress(RunCancelled):
+            node.bars.run.touch()
+    return original(bar, *args, **kwargs)
+
+
+def _amount(bar: Any) -> str:
+    def shown(number: Any) -> str:
+        if bar.unit_scale:
+            return str(bar.format_sizeof(number, bar.unit.strip(), bar.unit_divisor))
+        return f"{number:,}"
+
+    return shown(bar.n) if bar.total is None else f"{shown(bar.n)} of {shown(bar.total)}"

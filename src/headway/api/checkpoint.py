@@ -1,0 +1,179 @@
+"""Going on after a crash: `checkpoint`, `last_checkpoint`, `attempt`, `earlier_parts`, and the
+items of a `track` that are done.
+
+All of it is about runs of tools with `restart=True`; elsewhere nothing is kept and every run is
+its first attempt.
+"""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Generator
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from headway.encoding import encode, plain
+from headway.engine import Run, current_run, unheard
+from headway.engine.recovery.checkpoints import Checkpoints, place_in
+from headway.engine.run.cancellation import TAKEN_OVER
+from headway.engine.run.stages import Items, innermost
+from headway.errors import Conflict, RunCancelled, StreamEnded
+from headway.events import Checkpointed, ItemDone, decode_json
+
+LARGEST = 1024 * 1024
+"""Bytes of JSON that a checkpoint may take."""
+
+Name = Callable[[Any], object]
+"""What names an item of a track, in this attempt and in the next."""
+
+
+class Stored:
+    """What `checkpoint` returns: await it to go on only when the checkpoint is in the journal."""
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._run is not None:
+            yield from _stored(self._run).__await__()
+
+
+async def _stored(run: Run) -> None:
+    try:
+        await run.settle()
+    except (Conflict, StreamEnded) as error:
+        run.stop(TAKEN_OVER)
+        raise RunCancelled(TAKEN_OVER.reason) from error
+
+
+def checkpoint(value: object) -> Stored:
+    """Keep `value` for the next attempt, should this process die: `last_checkpoint` returns it.
+
+    It never waits, and the journal has it some milliseconds later, with all that the tool said
+    before; `await checkpoint(value)` returns when it has. Only the newest one counts.
+    `value` is what JSON can hold, up to 1 MiB: say where you are, and keep large things elsewhere.
+
+    Raises:
+        TypeError: JSON cannot hold the value.
+        ValueError: It is too large.
+        RunCancelled: In a thread, when the run was cancelled; awaited, when another process has
+            taken the run over. Let it pass.
+        JournalUnavailable: Awaited: the journal cannot be written now. It is tried again.
+    """
+    data = encode(value, "checkpoint")
+    if len(bytes(data)) > LARGEST:
+        raise ValueError(f"a checkpoint may take {LARGEST} bytes; this one has {len(bytes(data))}")
+    run = current_run.get()
+    if run is None:
+        unheard("checkpoint()")
+    else:
+        run.emit(Checkpointed(data))
+    return Stored(run)
+
+
+def last_checkpoint(default: Any = None) -> Any:
+    """The value of the newest checkpoint, as JSON has it, of this attempt or one before it.
+
+    `default` where there is none. To be asked when the tool begins.
+    """
+    checkpoints = _checkpoints()
+    value = None if checkpoints is None else checkpoints.memory.value
+    return default if value is None else decode_json(value)
+
+
+def attempt() -> int:
+    """Which attempt this is: 1, or more in a process that goes on with what another one began."""
+    run = current_run.get()
+    return 1 if run is None else run.attempt
+
+
+def earlier_parts() -> list[Any]:
+    """The parts that earlier attempts gave out before the last checkpoint, as JSON has them.
+
+    With them the result of a restarted tool can hold what its skipped items were about. As many
+    as the journal keeps of a run: 10,000 entries or 8 MiB unless the operator says otherwise.
+    """
+    checkpoints = _checkpoints()
+    return [] if checkpoints is None else [decode_json(value) for value in checkpoints.parts]
+
+
+def has_skipped() -> bool:
+    """Whether a track has left out items that an earlier attempt has finished."""
+    checkpoints = _checkpoints()
+    return checkpoints is not None and checkpoints.has_skipped
+
+
+def _checkpoints() -> Checkpoints | None:
+    run = current_run.get()
+    return None if run is None else run.checkpoints
+
+
+class Marks:
+    """Which items of one track are done; for the thread or task that works on them."""
+
+    def __init__(self, run: Run, checkpoints: Checkpoints, name: Name | None) -> None:
+        self._run = run
+        self._checkpoints = checkpoints
+        self._name = name
+        self._track = checkpoints.open(_place(run))
+        self._seen: dict[str, int] = {}
+        self._item = ""
+
+    def skips(self, item: object) -> bool:
+        """Take the next item; whether it is done already.
+
+        Raises:
+            TypeError: Nothing says what its name is.
+        """
+        name = digest(item if self._name is None else self._name(item))
+        # Of items that are the same each one is done by itself.
+        self._seen[name] = count = self._seen.get(name, 0) + 1
+        self._item = name if count == 1 else f"{name}{count}"
+        if self._checkpoints.is_done(self._track, self._item):
+            self._checkpoints.has_skipped = True
+            return True
+        return False
+
+    def finish(self) -> None:
+        """The item is done."""
+        self._run.emit(ItemDone(self._track, self._item))
+
+    @property
+    def place(self) -> str:
+        """Where tracks are that begin now."""
+        return place_in(self._track, self._item)
+
+
+def marks_for(run: Run, name: bool | Name) -> Marks | None:
+    """What remembers the items of a track that begins; None where nothing does."""
+    if name is False or run.checkpoints is None:
+        return None
+    return Marks(run, run.checkpoints, None if name is True else name)
+
+
+def digest(name: object) -> str:
+    """Twelve characters for what names an item; the same ones in every process.
+
+    Raises:
+        TypeError: It has nothing that lasts longer than this process.
+    """
+    try:
+        data = msgspec.json.encode(name, enc_hook=plain, order="deterministic")
+    except UnicodeEncodeError:  # a lone surrogate, as file names can hold
+        data = str(name).encode("utf-8", "surrogatepass")
+    except (TypeError, RecursionError) as error:
+        raise TypeError(
+            f"track() cannot tell after a restart which {type(name).__qualname__} was done: "
+            f"{error}; name them, as in checkpoint=lambda item: item.id"
+        ) from None
+    return urlsafe_b64encode(blake2b(data, digest_size=9).digest()).decode()
+
+
+def _place(run: Run) -> str:
+    """Where a track is that begins now: within the item that is worked on, or the whole tool."""
+    node = innermost(run.tree)
+    while node is not None:
+        if isinstance(node, Items) and node.marks is not None:
+            return node.marks.place
+        node = node.parent
+    return ""

@@ -1,0 +1,354 @@
+"""The server that authors register their tools on."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import Any, Literal, TypeVar, cast
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import UnexpectedToolError
+from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
+from mcp.server.subscriptions import SubscriptionBus
+from mcp_types import (
+    CallToolResult,
+    Icon,
+    InputRequiredResult,
+    InputResponseRequestParams,
+    ToolAnnotations,
+)
+
+from headway.api.exception_groups import told_together
+from headway.api.generators import as_tool, awaited, works_in_thread
+from headway.api.output import log
+from headway.api.sdk_requests import InProcess, Lifespan
+from headway.api.sdk_ways_in import ServesItself
+from headway.api.tool_results import ToolMetadata, prepared
+from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
+from headway.errors import SetupError
+from headway.settings import is_name, parse_duration, parse_window
+
+_CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
+
+
+class RunBoundContext(Context[Any, Any]):
+    """The SDK's `Context` with a shorter way from a report to the run.
+
+    The SDK's own way reads a private field of a pydantic model twice for each report, which
+    takes longer than everything that Headway does with it.
+    """
+
+    def __init__(self, context: Context[Any, Any], bus: SubscriptionBus) -> None:
+        super().__init__(
+            request_context=context.request_context,
+            mcp_server=context.mcp_server,
+            input_params=InputResponseRequestParams(
+                input_responses=context.input_responses, request_state=context.request_state
+            ),
+            subscriptions=bus,
+        )
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """As in the SDK; paced, and without a step through its session."""
+        run = current_run.get()
+        if run is None:
+            await super().report_progress(progress, total, message)
+            return
+        run.report(progress, total, message)
+        await run.breathe()
+
+    async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
+        """As in the SDK; `data` is anything that `headway.log` takes."""
+        if current_run.get() is None:
+            await super().log(level, data, logger_name=logger_name)  # pyright: ignore[reportDeprecated]
+        else:
+            log(data, level, logger=logger_name)
+
+
+class Headway(ServesItself):
+    """An `MCPServer` whose tools may say how they want to be run.
+
+    Everything else is the SDK's: resources, prompts, auth, lifespan, custom routes. However it is
+    served, its tools run in Headway's engine: by its own `run`, as an app, or in memory.
+    """
+
+    def __init__(
+        self, name: str | None = None, *, lifespan: Lifespan | None = None, **options: Any
+    ) -> None:
+        self.tool_options: dict[str, ToolOptions] = {}
+        in_process = InProcess(self.tool_options)
+        super().__init__(name, lifespan=in_process.around(lifespan), **options)
+        # Outside of all others, as what serves it over HTTP is.
+        self.middleware.insert(0, in_process.middleware)
+        self._with_context: set[str] = set()
+        for tool in self._tool_manager.list_tools():  # those of `tools=`
+            self._prepare(tool.name, ignore_unknown=False)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """As in the SDK; a tool that takes a context gets one bound to its run.
+
+        What tasks of a tool raise together is told as if it had raised that itself.
+        """
+        if context is not None and name in self._with_context:
+            context = RunBoundContext(context, self._subscriptions)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError as error:
+            raise told_together(name, error) from error.__cause__
+
+    def add_tool(
+        self,
+        fn: Callable[..., Any],
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+        icons: list[Icon] | None = None,
+        meta: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+        *,
+        timeout: str | float | None = None,
+        concurrency: int | None = None,
+        rate: float | None = None,
+        hand_over: str | float | None = None,
+        detached: bool = False,
+        restart: bool = False,
+        needs_task: bool = False,
+        where: Literal["here", "worker"] | None = None,
+        queue: str = DEFAULT_QUEUE,
+        ignore_unknown: bool = False,
+    ) -> None:
+        """Register a tool; see `tool`."""
+        is_threaded, fn = works_in_thread(fn), as_tool(fn)
+        options = _options(
+            name or fn.__name__,
+            timeout=timeout,
+            concurrency=concurrency,
+            rate=rate,
+            hand_over=hand_over,
+            detached=detached,
+            restart=restart,
+            needs_task=needs_task,
+            where=where,
+            queue=queue,
+            threaded=is_threaded,
+        )
+        if options.hand_over == 0:
+            fn = _announced(fn)
+        # Without this the model reads the docstring with the source's indentation.
+        description = description or inspect.getdoc(fn)
+        super().add_tool(fn, name, title, description, annotations, icons, meta, structured_output)
+        name = name or fn.__name__
+        self._prepare(name, ignore_unknown=ignore_unknown)
+        self.tool_options[name] = options
+        if find_context_parameter(fn) is not None:
+            self._with_context.add(name)
+
+    def _prepare(self, name: str, *, ignore_unknown: bool) -> None:
+        """Give a registered tool Headway's rules for what goes in and out."""
+        tool = self._tool_manager.get_tool(name)
+        if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
+            metadata = tool.fn_metadata
+            made = prepared(metadata, tool.parameters, ignores_unknown=ignore_unknown)
+            tool.fn_metadata, tool.parameters = made
+
+    def tool(
+        self,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+        icons: list[Icon] | None = None,
+        meta: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+        *,
+        timeout: str | float | None = None,
+        concurrency: int | None = None,
+        rate: float | None = None,
+        hand_over: str | float | None = None,
+        detached: bool = False,
+        restart: bool = False,
+        needs_task: bool = False,
+        where: Literal["here", "worker"] | None = None,
+        queue: str = DEFAULT_QUEUE,
+        ignore_unknown: bool = False,
+    ) -> Callable[[_CallableT], _CallableT]:
+        """Decorator: make a function a tool.
+
+        Async functions run on the event loop, sync ones in threads. What a generator function
+        yields is a part at once; its result is what it returns, or else the list of what it
+        yielded. The first seven arguments are the SDK's own.
+
+        Args:
+            name: The tool's name; the function's when left out.
+            title: A name for people.
+            description: What it does; the docstring when left out.
+            annotations: The SDK's hints for clients.
+            icons: The SDK's icons.
+            meta: `_meta` of the tool.
+            structured_output: Whether results are structured; by the return type when left out.
+            timeout: How long a run may take: seconds, or `500ms`, `45s`, `30m`, `2h`.
+            concurrency: How many runs at once; more wait in order and report their place.
+            rate: Progress messages a second, at most; 0: every report. The server's when left out.
+            hand_over: After how long a call is answered with a handle while it goes on: a task
+                where the client knows tasks, else a `run_id` for the tool `continue_run`. A
+                duration, `at once` or `never`; the server's when left out.
+            detached: A run goes on when its 2026-07-28 client is gone; else that cancels it. Runs
+                of earlier revisions always go on. Its result is in the journal for its time.
+            restart: When the server process dies, the run is begun anew by another process on the
+                same journal file, or at the next start: at most twice. Its progress never goes
+                back; it cannot ask the client anything then. For work that may be done twice.
+            needs_task: Refuse clients of 2026-07-28 and 2025-11-25 that want no task.
+            where: `worker`: a run of it is executed by a `headway worker` on the same journal in
+                Redis; `here`: by the server that accepts it. As the server's setting says when left
+                out. On a journal that workers cannot share everything is executed here.
+            queue: The queue in which its runs wait for a worker: workers serve those they are told.
+            ignore_unknown: Drop arguments that the tool does not have, as the SDK does, instead of
+                refusing the call with their names. Also of the models that an argument is made of.
+
+        Raises:
+            SetupError: An option makes no sense, or two of them contradict each other.
+        """
+        if callable(name):
+            raise TypeError("write @mcp.tool() with parentheses")
+
+        def register(fn: _CallableT) -> _CallableT:
+            self.add_tool(
+                fn, name, title, description, annotations, icons, meta, structured_output,
+                timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
+                detached=detached, restart=restart, needs_task=needs_task, where=where, queue=queue,
+                ignore_unknown=ignore_unknown,
+            )  # fmt: skip
+            return fn
+
+        return register
+
+    def resource(self, uri: str, **options: Any) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().resource(uri, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
+
+    def prompt(
+        self, name: str | None = None, *args: Any, **options: Any
+    ) -> Callable[[_CallableT], _CallableT]:
+        """As in the SDK; an async function in a plain decorator is awaited."""
+        register = super().prompt(name, *args, **options)
+
+        def decorate(fn: _CallableT) -> _CallableT:
+            register(awaited(fn))
+            return fn
+
+        return decorate
+
+
+def _options(
+    name: str,
+    *,
+    timeout: str | float | None,
+    concurrency: int | None,
+    rate: float | None,
+    hand_over: str | float | None,
+    detached: bool,
+    restart: bool,
+    needs_task: bool,
+    where: Literal["here", "worker"] | None,
+    queue: str,
+    threaded: bool,
+) -> ToolOptions:
+    """The options of a tool, in seconds.
+
+    Raises:
+        SetupError: Naming the tool and the option that makes no sense.
+    """
+    try:
+        options = ToolOptions(
+            timeout=None if timeout is None else _read("timeout", parse_duration, timeout),
+            concurrency=concurrency,
+            threaded=threaded,
+            rate=rate,
+            hand_over=None if hand_over is None else _read("hand_over", parse_window, hand_over),
+            detached=detached,
+            restart=restart,
+            needs_task=needs_task,
+            where=where,
+            queue=queue,
+        )
+        for fault in _faults(options):
+            raise SetupError(fault)
+    except SetupError as error:
+        raise SetupError(f"tool {name!r}: {error}") from None
+    return options
+
+
+def _read(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
+    try:
+        return parse(value)
+    except SetupError as error:
+        raise SetupError(f"{option} {error}") from None
+
+
+def _faults(options: ToolOptions) -> Iterator[str]:
+    """What is wrong with options that are each of the right kind."""
+    window, limit = options.hand_over, options.timeout
+    if options.concurrency is not None and not _is_count(options.concurrency):
+        yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
+    if options.rate is not None and not _is_rate(options.rate):
+        yield f"rate must be messages a second, or 0 for all of them, not {options.rate!r}"
+    if options.where not in (None, "here", "worker"):
+        yield f"where is 'here' or 'worker', not {options.where!r}"
+    if not is_name(options.queue):
+        yield f"queue must be a word of letters, digits, - and _, not {options.queue!r}"
+    if options.needs_task and window == inf:
+        yield "a tool that needs_task has to be handed over; its hand_over is 'never'"
+    if window is not None and limit is not None and limit <= window < inf:
+        yield (
+            f"hand_over after {window:g} s can never happen: the tool is stopped by its timeout "
+            f"after {limit:g} s; write hand_over='never', or a longer timeout"
+        )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
+
+
+def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, saying that it begins: what was asked before is no part of the task."""
+
+    @functools.wraps(fn)
+    async def announced(*args: Any, **kwargs: Any) -> Any:
+        _enter()
+        return await fn(*args, **kwargs)
+
+    @functools.wraps(fn)
+    def announced_sync(*args: Any, **kwargs: Any) -> Any:
+        _enter()
+        return fn(*args, **kwargs)
+
+    return announced if _is_async(fn) else announced_sync
+
+
+def _enter() -> None:
+    run = current_run.get()
+    if run is not None:
+        run.enter()
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    function = fn
+    while hasattr(function, "func"):
+        function = cast("Callable[..., Any]", getattr(function, "func"))  # noqa: B009 - a partial
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not callability
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -1,0 +1,1 @@
+"""Python functions executed in other processes."""

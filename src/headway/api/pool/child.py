@@ -1,0 +1,214 @@
+"""The process behind `in_process`: it takes calls, one after the other, and says what they say.
+
+It knows its parent only as two pipes. On the first come calls, on the second go frames; when
+the first is closed, by whatever end of the parent, the process ends with all that it started.
+
+The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
+A frame is one byte that says what it is, the length of what follows, and that. In the process
+`report`, `track`, `stage`, `log` and `part` find a `Relay` in the place of the run.
+"""
+
+import contextvars
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, BinaryIO, NoReturn
+
+import msgspec
+
+from headway.api.pool.module_files import settle
+from headway.engine.failures import describe
+from headway.engine.run.recorder import Recorder
+from headway.events import Event, encodable
+from headway.jsonable import exact
+
+SAID = b"s"
+"""Something that the function says: an event as JSON."""
+
+RETURNED = b"r"
+"""What the function returned, pickled."""
+
+RAISED = b"x"
+"""What the function raised, pickled."""
+
+FAILED = b"f"
+"""Why there is neither: a text."""
+
+HEADER = struct.Struct("!c?Q")
+"""What it is; whether the process can be given another call; how many bytes follow."""
+
+SIZE = struct.Struct("!Q")
+"""The bytes of a call."""
+
+RATE = 20.0
+"""Progress messages a second that leave the process: more than anybody is shown, and so few that
+a function that reports all the time does not notice."""
+
+
+def serve() -> NoReturn:
+    """Take calls until there is nobody to give any."""
+    calls, frames = _own_pipes()
+    inbox: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
+    settle(msgspec.json.decode(inbox.get()))
+    while True:
+        _answer(inbox.get(), frames)
+
+
+def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take the pipes away from whatever reads stdin or prints."""
+    calls, frames = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return calls, frames
+
+
+def _listen(calls: BinaryIO, inbox: "SimpleQueue[bytes]") -> None:
+    while header := calls.read(SIZE.size):
+        if len(header) < SIZE.size:
+            break
+        size = SIZE.unpack(header)[0]
+        call = calls.read(size)
+        if len(call) < size:
+            break
+        inbox.put(call)
+    end()
+
+
+def end() -> NoReturn:
+    """End this process, and those that it started, at once."""
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _answer(call: bytes, frames: BinaryIO) -> None:
+    before = set(threading.enumerate())
+    relay = Relay(frames)
+    beat = threading.Event()
+    threading.Thread(target=_keep_flushing, args=(relay, beat), daemon=True).start()
+    # In a context of its own, so that what one call sets the next one does not find.
+    kind, data = contextvars.Context().run(_outcome, call, relay)
+    beat.set()
+    relay.finish(success=False)
+    # A thread that goes on would go on into the next call.
+    left = [each for each in threading.enumerate() if each not in before and each.name != FLUSHER]
+    relay.close(kind, data, again=not left)
+
+
+FLUSHER = "headway-flush"
+
+
+def _keep_flushing(relay: "Relay", stop: threading.Event) -> None:
+    threading.current_thread().name = FLUSHER
+    while not stop.wait(1 / RATE):
+        relay.flush()
+
+
+def _outcome(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
+    try:
+        function, args, kwargs = pickle.loads(call)
+    except Exception as error:  # noqa: BLE001 - whatever the author's modules raise
+        return FAILED, f"cannot be given the call: {_sentence(error)}".encode(errors="replace")
+    try:
+        with relay.active():
+            value = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - the parent raises it
+        return _raised(error)
+    try:
+        return RETURNED, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - whatever its own pickling raises
+        text = f"cannot give back a {type(value).__qualname__}: {_sentence(error)}"
+        return FAILED, text.encode(errors="replace")
+
+
+def _raised(error: BaseException) -> tuple[bytes, bytes]:
+    """The error for the parent: itself, or the nearest of its classes that can be sent."""
+    told = "".join(traceback.format_exception(error)).rstrip()
+    if not isinstance(error, Exception):
+        # What ends a process or a task is for this one, not for the server.
+        sys.stderr.write(f"{told}\n")
+        return FAILED, describe(error).encode(errors="replace")
+    for likeness in _likenesses(error):
+        with suppress(Exception):  # many can be written but not read
+            likeness.add_note(f"In the process that worked for it:\n{told}")
+            data = pickle.dumps(likeness, pickle.HIGHEST_PROTOCOL)
+            if type(pickle.loads(data)) is type(likeness):
+                return RAISED, data
+    return RAISED, pickle.dumps(RuntimeError(_sentence(error)))
+
+
+def _likenesses(error: Exception) -> Iterator[BaseException]:
+    yield error
+    for kind in type(error).__mro__[1:]:
+        if issubclass(kind, Exception):
+            with suppress(Exception):
+                yield kind(str(error))
+
+
+def _sentence(error: BaseException) -> str:
+    try:
+        return f"{type(error).__qualname__}: {error}"
+    except Exception:  # noqa: BLE001 - an error whose text cannot be made
+        return type(error).__qualname__
+
+
+class Relay(Recorder):
+    """Stands for the run: what is said here is written for the parent, in its order.
+
+    Progress is sampled, and what is new without being written is when `flush` is called.
+    """
+
+    def __init__(self, frames: BinaryIO) -> None:
+        super().__init__(self._say, RATE)
+        self._frames = frames
+        self._is_open = True
+
+    def touch(self) -> None:
+        """Take what the stages and tracks say; then nobody need call again until `flush`."""
+        with self._lock:
+            super().touch()
+            if self.tree is not None:
+                self.tree.pending = True
+
+    def flush(self) -> None:
+        """Write what is new."""
+        with self._lock:
+            if self.tree is not None:
+                self.tree.pending = False
+            self.finish(success=False)
+
+    def close(self, kind: bytes, data: bytes, *, again: bool) -> None:
+        """Write how it ended; what is said from now on is not heard."""
+        with self._lock:
+            self._is_open = False
+            self._write(kind, data, again=again)
+
+    def _say(self, event: Event) -> None:
+        try:
+            data = _encode(event)
+        except UnicodeEncodeError:  # a lone surrogate, as file names can hold
+            data = _encode(encodable(event))
+        with self._lock:
+            if self._is_open:
+                self._write(SAID, data)
+
+    def _write(self, kind: bytes, data: bytes, *, again: bool = True) -> None:
+        rest = memoryview(HEADER.pack(kind, again, len(data)) + data)
+        try:
+            while rest:
+                rest = rest[self._frames.write(rest) :]
+        except OSError:
+            end()  # nobody is there to hear it
+
+
+_encode: Any = msgspec.json.Encoder(enc_hook=exact).encode

@@ -1,0 +1,1 @@
+"""Other programs as part of a tool."""

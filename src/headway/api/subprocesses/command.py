@@ -1,0 +1,422 @@
+"""Other programs as part of a tool: `stream_command`."""
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from array import array
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import anyio
+from mcp.server.mcpserver.exceptions import ToolError
+
+from headway.api.subprocesses.lines import ERR, OUT, Follower, Lines, Sink, plain
+from headway.api.subprocesses.scan import Scan
+from headway.api.subprocesses.terminal import (
+    NoTerminal,
+    Terminal,
+    chunks_of_terminal,
+    open_terminal,
+)
+from headway.errors import HeadwayError
+
+CHUNK = 65_536
+
+SLICE = 256
+"""Lines that are looked at before the loop serves others."""
+
+LINGER = 1.0
+"""Seconds that a pipe may stay open behind its program: what holds it then is left over."""
+
+LOOK_EVERY = 0.02
+"""Seconds between looks at what must be gone soon."""
+
+LOOK_SELDOM = 0.25
+"""Seconds between looks at a program whose pipes are open: it seldom leaves them to another."""
+
+TAIL_LINES = 10
+TAIL_WIDTH = 500
+"""What of a program's last words is told when it fails."""
+
+
+class CommandFailed(HeadwayError, ToolError):
+    """A program could not be started, or did not end well; the text has the end of what it said."""
+
+    def __init__(self, text: str, output: "CommandOutput | None" = None) -> None:
+        super().__init__(text)
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutput:
+    """What a program said, and how it ended."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    """Its exit code; negative: the signal that ended it."""
+    stdout: str
+    stderr: str
+    is_cut: bool
+    """Whether the beginning of either is missing, because it was too long."""
+
+
+async def stream_command(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    input: str | bytes | None = None,
+    output: Sink = "log",
+    progress: bool | Scan = True,
+    check: bool = True,
+    grace: float = 5.0,
+    encoding: str = "utf-8",
+    max_output: int = 1024 * 1024,
+    terminal: bool = False,
+) -> CommandOutput:
+    """Run a program and give out what it says while it says it; returns all of it.
+
+    Its lines become log messages (those of stderr with level `notice`), or those of stdout parts,
+    or neither. Of more than 50 lines a second, logs leave out some and parts put several into one;
+    `stdout` and `stderr` have the last `max_output` bytes of each. What a line overwrites with a
+    carriage return is looked at, but not given out, and colours are removed.
+
+    Percentages, `3/120` and `1.2/3.4 MB` become the progress of the stage around. Where a program
+    counts several times, each time is a unit of the whole. `progress` may be a function instead:
+    of a line, to a share from 0 to 1, or so much of so much, or None.
+
+    A program that is written in Python writes its lines as it prints them, and not when a buffer
+    is full: `PYTHONUNBUFFERED` is set unless its environment says otherwise. Others have an option
+    of their own, or `stdbuf -oL`, or they draw a bar only on a terminal: with `terminal` stdout and
+    stderr are one each, of 120 columns; `stdout` and `stderr` then hold its escape sequences too.
+
+    The program is started without a shell, in a process group of its own, with nothing on its
+    stdin unless `input` is given. What it leaves behind in its group ends with it. A sync tool
+    writes `anyio.from_thread.run(functools.partial(stream_command, argv))`.
+
+    Cancellation: the whole group gets SIGTERM, after `grace` seconds SIGKILL; the call returns
+    when it is gone. A process that made itself a new session is not reached.
+
+    Raises:
+        CommandFailed: It cannot be started, or there are no terminals on this system; with
+            `check`, it ended with anything but 0.
+    """
+    if isinstance(argv, str | bytes):
+        raise TypeError("the program and its arguments are a list: no shell would cut the text up")
+    words = tuple(os.fspath(word) for word in argv)
+    data = input.encode(encoding) if isinstance(input, str) else input
+    follower = Follower(output, progress)
+    lines = [Lines(encoding), Lines(encoding)]
+    process, ends = _started(words, cwd, env, has_input=data is not None, terminal=terminal)
+    pipes = [
+        _Pipe(end, level, each, max_output, is_terminal=terminal)
+        for end, level, each in zip(ends, (OUT, ERR), lines, strict=True)
+    ]
+    if data is not None and process.stdin is not None:
+        # The program may be slow to read it, or never do.
+        threading.Thread(target=_write, args=(process.stdin, data), daemon=True).start()
+    try:
+        await _followed(process, pipes, follower)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end_group(process, grace)
+        for pipe in pipes:
+            pipe.close()
+        follower.end()
+    stdout, stderr = (pipe.text(encoding) for pipe in pipes)
+    is_cut = any(pipe.is_cut for pipe in pipes)
+    assert process.returncode is not None
+    result = CommandOutput(words, process.returncode, stdout, stderr, is_cut)
+    if check and result.returncode != 0:
+        raise CommandFailed(_failure(result), result)
+    return result
+
+
+def _started(
+    words: tuple[str, ...],
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str] | None,
+    *,
+    has_input: bool,
+    terminal: bool,
+) -> "tuple[subprocess.Popen[bytes], tuple[IO[bytes], IO[bytes]]]":
+    """A program that runs, and our ends of what it writes to."""
+    if not words:
+        raise CommandFailed("no program was given")
+    _check_place(cwd, words[0])
+    with ExitStack() as theirs:
+        terminals = _terminals(words[0], theirs) if terminal else None
+        try:
+            # Not asyncio's own: that one waits for pipes which a child in the background may hold.
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env=_environment(env, terminal=terminal),
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if terminals is None else terminals[0].theirs,
+                stderr=subprocess.PIPE if terminals is None else terminals[1].theirs,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            for each in terminals or ():
+                each.ours.close()
+            raise _not_started(words[0], error) from error
+    if terminals is not None:
+        return process, (terminals[0].ours, terminals[1].ours)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process, (process.stdout, process.stderr)
+
+
+def _terminals(program: str, theirs: ExitStack) -> tuple[Terminal, Terminal]:
+    """One for stdout and one for stderr."""
+    try:
+        first = open_terminal(theirs)
+        try:
+            return first, open_terminal(theirs)
+        except NoTerminal:
+            first.ours.close()
+            raise
+    except NoTerminal as error:
+        raise CommandFailed(f"{program!r} cannot have a terminal: {error}") from error
+
+
+def _not_started(program: str, error: OSError | ValueError) -> CommandFailed:
+    if isinstance(error, FileNotFoundError):
+        return CommandFailed(f"there is no program {program!r}")
+    reason = getattr(error, "strerror", None) or error
+    return CommandFailed(f"{program!r} cannot be started: {reason}")
+
+
+def _environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
+    """What a program is told: its lines are wanted as they come."""
+    given = dict(os.environ if env is None else env)
+    # Python writes to a pipe in blocks of 8 KiB: a line a second would be heard after minutes.
+    given.setdefault("PYTHONUNBUFFERED", "1")
+    if terminal and given.get("TERM", "dumb") == "dumb":
+        given["TERM"] = "xterm-256color"
+    return given
+
+
+def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
+    # Without this a missing directory would be told as a missing program.
+    if cwd is not None and not Path(cwd).is_dir():
+        raise CommandFailed(f"{os.fspath(cwd)!r} is no directory to run {program} in")
+
+
+async def _followed(
+    process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: Follower
+) -> None:
+    """Read both pipes until the program is gone and all that it wrote is read.
+
+    A program that it left in the background may hold them open and write on: nobody waits for that.
+    """
+    reading = [asyncio.create_task(pipe.read(follower)) for pipe in pipes]
+    try:
+        while process.poll() is None:
+            if all(task.done() for task in reading):
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                await _look(reading, LOOK_SELDOM)
+        written = [pipe.arrived + pipe.pending() for pipe in pipes]
+        await _look(reading, LINGER)
+        # A busy machine may need longer than that for what the program wrote at last.
+        while any(
+            pipe.read_bytes < all_of_it and not task.done()
+            for pipe, task, all_of_it in zip(pipes, reading, written, strict=True)
+        ):
+            await _look(reading, LOOK_EVERY)
+    finally:
+        for task in reading:
+            task.cancel()  # a child in the background may hold the pipe open
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _look(reading: "list[asyncio.Task[None]]", patience: float) -> None:
+    """Give the readers some time; what one of them raised is raised here."""
+    done, _ = await asyncio.wait(reading, timeout=patience, return_when="FIRST_EXCEPTION")
+    for task in done:
+        task.result()
+
+
+def _write(stdin: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    try:
+        with stdin:
+            while rest:
+                rest = rest[stdin.write(rest) :]
+    except OSError:
+        pass  # it does not want to read on
+
+
+async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
+    """End whatever is left of the program's group, and reap the program."""
+    try:
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
+            if not _signalled(process.pid, number):
+                break
+            end = time.monotonic() + patience
+            while time.monotonic() < end and _is_there(process):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(LOOK_EVERY)
+    except asyncio.CancelledError:  # a server that stops cancels again
+        _signalled(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_SELDOM)  # it cannot refuse
+        raise
+    finally:
+        process.poll()
+
+
+def _is_there(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether anything of the program's group still runs."""
+    if process.poll() is None:
+        return True
+    with suppress(ChildProcessError):
+        # Where this server is the first process of a container, orphans become its own.
+        while os.waitpid(-process.pid, os.WNOHANG)[0]:
+            pass
+    return _signalled(process.pid, 0) and _runs(process.pid)
+
+
+def _runs(group: int) -> bool:
+    """Whether the group has more than dead processes that nobody reaps: many containers have no
+    `init` that would.
+    """
+    table = list(Path("/proc").glob("[0-9]*/stat"))
+    return not table or any(_is_member(stat, group) for stat in table)
+
+
+def _is_member(stat: Path, group: int) -> bool:
+    try:
+        # The name before, in parentheses, may hold anything.
+        state, _, its_group = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+    except OSError:  # it has just ended
+        return False
+    return int(its_group) == group and state not in "ZX"
+
+
+def _signalled(group: int, number: int) -> bool:
+    """Send a signal to a group; False when there is none any more."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+class _CountingProtocol(asyncio.StreamReaderProtocol):
+    """A protocol that says how many bytes arrived, which are not all read from its stream."""
+
+    def __init__(self, stream: asyncio.StreamReader, count: Callable[[bytes], None]) -> None:
+        super().__init__(stream)
+        self._count = count
+
+    def data_received(self, data: bytes) -> None:
+        self._count(data)
+        super().data_received(data)
+
+
+async def _chunks_of_pipe(file: IO[bytes], count: Callable[[bytes], None]) -> AsyncGenerator[bytes]:
+    stream = asyncio.StreamReader()
+    protocol = _CountingProtocol(stream, count)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
+    try:
+        while chunk := await stream.read(CHUNK):
+            yield chunk
+    finally:
+        transport.close()
+
+
+class _Pipe:
+    """One of a program's outputs, line by line."""
+
+    def __init__(
+        self, file: IO[bytes], level: str, lines: Lines, largest: int, *, is_terminal: bool
+    ) -> None:
+        self._file = file
+        self._is_terminal = is_terminal
+        self._level = level
+        self._lines = lines
+        self._largest = largest
+        self._kept = bytearray()
+        self.is_cut = False
+        self.arrived = 0
+        """Bytes that this process has taken from the pipe."""
+        self.read_bytes = 0
+        """Of these the bytes whose lines were given to the follower."""
+
+    def pending(self) -> int:
+        """Return the number of bytes that wait in the pipe; 0 where the system cannot say."""
+        waiting = array("i", [0])
+        try:
+            import fcntl
+            import termios
+
+            fcntl.ioctl(self._file.fileno(), termios.FIONREAD, waiting)
+        except (ImportError, OSError, ValueError):  # ValueError: it is closed
+            return 0
+        return waiting[0]
+
+    def _count(self, chunk: bytes) -> None:
+        self.arrived += len(chunk)
+
+    def text(self, encoding: str) -> str:
+        """What was said, or the end of it."""
+        first = max(0, len(self._kept) - self._largest)
+        return bytes(self._kept[first:]).decode(encoding, errors="replace")
+
+    async def read(self, follower: Follower) -> None:
+        """Give every line to the follower until the pipe is closed."""
+        chunks = chunks_of_terminal if self._is_terminal else _chunks_of_pipe
+        try:
+            async with aclosing(chunks(self._file, self._count)) as pieces:
+                async for chunk in pieces:
+                    self._keep(chunk)
+                    for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
+                        follower.take(kind, text, self._level)
+                        if count % SLICE == 0:
+                            await asyncio.sleep(0)
+                    self.read_bytes += len(chunk)
+            self._last(follower)
+        except asyncio.CancelledError:  # others hold the pipe open
+            self._last(follower)
+            raise
+
+    def _last(self, follower: Follower) -> None:
+        for kind, text in self._lines.feed(b"", final=True):
+            follower.take(kind, text, self._level)
+
+    def close(self) -> None:
+        """Let go of the pipe, whoever else holds it."""
+        self._file.close()
+
+    def _keep(self, chunk: bytes) -> None:
+        self._kept += chunk
+        if len(self._kept) > 2 * self._largest:
+            self.is_cut = True
+            del self._kept[: len(self._kept) - self._largest]
+        self.is_cut = self.is_cut or len(self._kept) > self._largest
+
+
+def _failure(output: CommandOutput) -> str:
+    code = output.returncode
+    how = f"exit code {code}" if code > 0 else f"signal {_name_of(-code)}"
+    said = (output.stderr.strip() or output.stdout.strip()).splitlines()[-TAIL_LINES:]
+    told = [plain(line[-TAIL_WIDTH:]) for line in said]
+    return "\n".join([f"{shlex.join(output.argv)[:TAIL_WIDTH]} ended with {how}", *told])
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,237 @@
+"""What a program writes, as lines, and what becomes of them.
+
+Bytes in any pieces go in; text of bounded length comes out, whatever the program writes: no line
+ends, no UTF-8, colours, a million lines.
+"""
+
+import asyncio
+import re
+import time
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Literal
+
+from headway.api.output import log, part
+from headway.api.progress import report
+from headway.api.subprocesses.scan import Found, Parts, Scan, find
+
+Sink = Literal["log", "part"] | None
+
+LONGEST_LINE = 16_384
+"""Characters of a line; the rest of a longer one is left out."""
+
+LINES_A_SECOND = 50
+BURST = 200
+"""Lines given out at once before `LINES_A_SECOND` counts. The output itself is not thinned."""
+
+OUT = "info"
+"""The level of what a program writes to stdout."""
+
+ERR = "notice"
+
+SOME = 20
+"""Lines there must be room for before the next ones are given out after some were left out."""
+
+BLOCK = 65_536
+"""Characters of a part that is made of several lines."""
+
+LONGEST_MESSAGE = 200
+
+TALLEST = 100
+"""Lines that may be drawn over: no screen has more."""
+
+_UP = re.compile(r"\x1b\[(\d{0,3})[AF]")
+"""The cursor goes up (ECMA-48, 8.3.12 and 8.3.22): what follows is drawn over what is there."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+class Kind(Enum):
+    """What is known of a text."""
+
+    LINE = auto()
+    OVERWRITTEN = auto()
+    """A carriage return follows: a progress bar's last state but one."""
+    OPEN = auto()
+    """Nothing follows yet; it comes again, longer."""
+
+
+class Lines:
+    """Cuts what comes in pieces into lines."""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = getincrementaldecoder(encoding)(errors="replace")
+        self._rest = ""
+        self._is_long = False
+        self._above = 0  # lines from where the cursor is to where the newest line ends
+
+    def feed(self, data: bytes, *, final: bool = False) -> Iterator[tuple[Kind, str]]:
+        """What is known with this piece; with `final` what has no end ends here."""
+        text = self._rest + self._decoder.decode(data, final)
+        held = ""
+        if text.endswith("\r") and not final:  # perhaps half a line end
+            text, held = text[:-1], "\r"
+        *whole, rest = text.replace("\r\n", "\n").split("\n")
+        for line in whole:
+            yield from self._said(line, Kind.LINE)
+            self._is_long = False
+        *overwritten, rest = rest.split("\r")
+        if overwritten:
+            yield from self._said("\r".join(overwritten), Kind.OVERWRITTEN)
+            self._is_long = False
+        if final:
+            self._rest = ""
+            if rest:
+                yield from self._said(rest, Kind.LINE)
+        elif len(rest) > LONGEST_LINE:
+            yield from self._said(rest, Kind.LINE)
+            self._rest, self._is_long = held, True
+        else:
+            self._rest = rest + held
+            if rest and not self._is_long:
+                yield Kind.OPEN, plain(rest)
+
+    def _said(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
+        up = sum(int(lines or 1) for lines in _UP.findall(text))
+        self._above = min(self._above + up, TALLEST)
+        if self._above and kind is Kind.LINE:
+            # Bars of several lines are drawn again and again: only the first time is news.
+            self._above -= 1
+            kind = Kind.OVERWRITTEN
+        if self._is_long:
+            return  # the rest of a line whose beginning was given out
+        *overwritten, last = text.split("\r")
+        for each in overwritten:
+            yield Kind.OVERWRITTEN, plain(each)
+        yield kind, plain(last)
+
+
+def plain(text: str) -> str:
+    """Without colours, and not too long."""
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE - 1]}…"
+    return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+class Follower:
+    """What becomes of a program's lines."""
+
+    def __init__(self, sink: Sink, progress: bool | Scan) -> None:
+        if sink not in _SINKS:
+            raise ValueError(f"output is 'log', 'part' or None, not {sink!r}")
+        self._sink: _Sink = _SINKS[sink]()
+        self._scan = progress
+        self._parts = Parts()
+        self._seen = "", True
+
+    def take(self, kind: Kind, text: str, level: str) -> None:
+        """Look at what a program said, and give it out where it stands."""
+        is_whole = kind is not Kind.OPEN
+        if (text, is_whole) != self._seen:
+            self._seen = text, is_whole
+            found = self._find(text, is_whole=is_whole)
+            if found is not None:
+                done, total = self._parts.add(found)
+                message = text.strip()[:LONGEST_MESSAGE]
+                report(round(done * 100, 6), total * 100, message or None)
+        if kind is Kind.LINE and text.strip():
+            self._sink.give(text.rstrip(), level)
+
+    def end(self) -> None:
+        """Give out what is held."""
+        self._sink.end()
+
+    def _find(self, text: str, *, is_whole: bool) -> Found | None:
+        if self._scan is True:
+            return find(text, is_whole=is_whole)
+        if self._scan is False or not is_whole:
+            return None
+        said = self._scan(text)
+        if isinstance(said, tuple):
+            said = said[0] / said[1] if said[1] else None
+        return None if said is None else Found(min(max(float(said), 0.0), 1.0), "")
+
+
+class _Sink:
+    """Where lines go: here nowhere."""
+
+    def give(self, line: str, level: str) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _Rate:
+    """How many lines may be given out now."""
+
+    def __init__(self) -> None:
+        self._room = float(BURST)
+        self._looked = time.monotonic()
+
+    def take(self, at_least: float = 1) -> bool:
+        now = time.monotonic()
+        self._room = min(BURST, self._room + (now - self._looked) * LINES_A_SECOND)
+        self._looked = now
+        if self._room < at_least:
+            return False
+        self._room -= 1
+        return True
+
+
+class _Logs(_Sink):
+    """Log messages; of too many some are left out, and it is said how many."""
+
+    def __init__(self) -> None:
+        self._rate = _Rate()
+        self._left_out = 0
+
+    def give(self, line: str, level: str) -> None:
+        if not self._rate.take(SOME if self._left_out else 1):
+            self._left_out += 1
+            return
+        self.end()
+        log(line, level)
+
+    def end(self) -> None:
+        if self._left_out:
+            log(f"… {self._left_out:,} lines left out", "info")
+            self._left_out = 0
+
+
+class _Parts(_Sink):
+    """Parts, for stdout; of many lines several are one part, and none is left out."""
+
+    def __init__(self) -> None:
+        self._rate = _Rate()
+        self._held: list[str] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._logs = _Logs()
+
+    def give(self, line: str, level: str) -> None:
+        if level != OUT:
+            self._logs.give(line, level)
+            return
+        self._held.append(line)
+        self._size += len(line) + 1
+        if self._size >= BLOCK or (self._timer is None and self._rate.take()):
+            self._give_out()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(1 / SOME, self._give_out)
+
+    def end(self) -> None:
+        self._logs.end()
+        self._give_out()
+
+    def _give_out(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._held:
+            text = "\n".join(self._held)
+            self._held.clear()
+            self._size = 0
+            part(text)
+
+
+_SINKS: dict[Sink, type[_Sink]] = {"log": _Logs, "part": _Parts, None: _Sink}

@@ -1,0 +1,288 @@
+"""What a `Headway` tool returns, as the result that its client gets.
+
+The SDK writes a result with pydantic, which stops at what `part` takes without a word: bytes, a
+file name that is not UTF-8, the numbers of libraries. And it goes through an iterator twice. Here
+the value is encoded by the one rule of `encoding`, pydantic gives it the form that the tool
+declares, and what is sent is held against the schema that the tool has published: its client will
+do the same.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from io import IOBase
+from itertools import islice
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp_types import CallToolResult, ContentBlock, InputRequiredResult, TextContent
+from msgspec import Raw
+from pydantic import BaseModel, PrivateAttr, TypeAdapter, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from headway.api.schema_fit import Fit, Mistake
+from headway.api.tool_schemas import ArgumentSchema, written_schema
+from headway.api.unknown_arguments import check_names
+from headway.encoding import MOST_ITEMS, Hook, dumped, plain, reason_for, to_json
+from headway.jsonable import decode_json, without_surrogates
+
+SHOWN = 3
+"""Places named at once where a result does not fit."""
+
+LONGEST = 300
+"""Characters that are said of one of them."""
+
+_CONTENT = ("to_image_content", "to_audio_content")
+
+
+class ResultFailed(ToolError):
+    """What a tool returned cannot be sent; the text says where and why."""
+
+
+class ToolMetadata(FuncMetadata):
+    """What the SDK knows of a tool's function, with Headway's rules for what goes in and out."""
+
+    parameters: dict[str, Any]
+    """The tool's input schema."""
+    ignores_unknown: bool = False
+    _fit: tuple[dict[str, Any] | None, Fit] | None = PrivateAttr(default=None)
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """As in the SDK; names that the tool does not have are refused.
+
+        Raises:
+            ValidationError: The arguments do not fit.
+        """
+        if not self.ignores_unknown:
+            parsed = self.pre_parse_json(arguments_to_validate)
+            check_names(parsed, self.parameters, self.arg_model.__name__)
+        return super().validate_arguments(arguments_to_validate)
+
+    def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
+        """Make a result of what the tool returned.
+
+        Raises:
+            ResultFailed: It cannot be sent, or is not what the tool declares.
+        """
+        if isinstance(result, InputRequiredResult):
+            return result
+        try:
+            if isinstance(result, CallToolResult):
+                return self._finished(result)
+            return self._made(_Returned(result))
+        except _Unfit as unfit:
+            raise ResultFailed(f"the work is done, but {unfit}") from unfit.__cause__
+
+    def _made(self, returned: "_Returned") -> CallToolResult:
+        content = list(returned.blocks())
+        if self.output_model is None or self.output_schema is None:
+            return CallToolResult(content=content)
+        structured = returned.fitted(self._output_adapter(self.output_model), wrap=self.wrap_output)
+        self._check(structured)
+        return CallToolResult(content=content, structured_content=structured)
+
+    def _finished(self, result: CallToolResult) -> CallToolResult:
+        """A result that the tool has made itself."""
+        changes: dict[str, Any] = {}
+        if result.structured_content is not None:
+            changes["structured_content"] = decode_json(_Returned(result.structured_content).data)
+        if result.meta is not None:
+            changes["meta"] = decode_json(_Returned(result.meta).data)
+        if self.output_schema is not None and not result.is_error:
+            self._check(changes.get("structured_content"))
+        return result.model_copy(update=changes) if changes else result
+
+    def _check(self, structured: object) -> None:
+        # An author may give a tool another schema at any time.
+        if self._fit is None or self._fit[0] is not self.output_schema:
+            self._fit = self.output_schema, Fit(self.output_schema or {})
+        found = self._fit[1].mistakes(structured)
+        if found:
+            raise _Unfit.of(found)
+
+
+class _Unfit(Exception):
+    """A result cannot be sent; the text is the second half of a sentence that says why."""
+
+    @classmethod
+    def of(cls, mistakes: Sequence[Mistake]) -> "_Unfit":
+        """The places where a result does not fit."""
+        shown = "; ".join(_place(each)[:LONGEST] for each in mistakes[:SHOWN])
+        more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
+        return cls(f"its result does not fit the tool's output schema: {shown}{more}")
+
+
+class _Returned:
+    """A value that a tool returned."""
+
+    def __init__(self, value: object) -> None:
+        self._hook = Hook()
+        self._value = self._hook(value) if is_lazy(value) else value
+
+    @property
+    def data(self) -> Raw:
+        """The value as JSON.
+
+        Raises:
+            _Unfit: JSON cannot hold it.
+        """
+        return self._encoded(self._value)
+
+    def _encoded(self, value: object) -> Raw:
+        try:
+            return to_json(value, self._hook)
+        except PydanticSerializationError:
+            raise  # an author's serializer: what it says is not for clients, as in the SDK
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = reason_for(value, error)
+            raise _Unfit(
+                f"its result, a {type(value).__qualname__}, cannot be sent: {reason}"
+            ) from error
+
+    def blocks(self) -> Iterator[ContentBlock]:
+        """The value as the SDK shows it to a model: each item of a list by itself.
+
+        Raises:
+            _Unfit: JSON cannot hold it.
+        """
+        yield from self._blocks(self._value)
+
+    def _blocks(self, value: Any) -> Iterator[ContentBlock]:
+        if value is None:
+            return
+        if isinstance(value, ContentBlock):
+            yield value
+        elif _maker_of(value) is not None:
+            yield from self._blocks(_maker_of(value)(value))
+        elif isinstance(value, list | tuple):
+            for item in cast("list[Any]", value):
+                yield from self._blocks(item)
+        else:
+            data = self._encoded(value)
+            text = decode_json(data) if isinstance(value, str) else _pretty(data)
+            yield TextContent(type="text", text=text)
+
+    def fitted(self, adapter: TypeAdapter[Any], *, wrap: bool) -> Any:
+        """The value as JSON, in the form that the tool declares.
+
+        As it is, so that models keep what they are; where that cannot be, as its JSON.
+
+        Raises:
+            _Unfit: It is something else than the tool declares.
+        """
+        first: _Unfit | None = None
+        if not self._hook.iterated:
+            try:
+                return self._written(adapter, self._value, wrap=wrap)
+            except _Unfit as unfit:
+                first = unfit
+        try:
+            return self._written(adapter, self._builtins(), wrap=wrap)
+        except _Unfit as unfit:
+            raise (first or unfit) from unfit.__cause__
+
+    def _builtins(self) -> object:
+        """The value with what JSON has in it, but for NaN, which a number may be."""
+        return without_surrogates(msgspec.to_builtins(self._value, enc_hook=self._hook))
+
+    def _written(self, adapter: TypeAdapter[Any], value: object, *, wrap: bool) -> Any:
+        given = {"result": value} if wrap else value
+        try:
+            # The tool hands back Python's names; the wire has aliases.
+            valid = adapter.validate_python(given, by_alias=True, by_name=True)
+            made = plain(valid) if isinstance(valid, BaseModel) else _dumped(adapter, valid)
+        except ValidationError as error:
+            raise _Unfit.of([_mistake(each) for each in error.errors(include_url=False)]) from error
+        except TypeError as error:
+            raise _Unfit(f"its result cannot be sent: {error}") from error
+        return decode_json(self._encoded(made))
+
+
+def _maker_of(value: Any) -> Any:
+    """What makes a content block of an `Image` or `Audio`; None for anything else."""
+    if isinstance(value, BaseModel):
+        return None
+    kind = cast("type[Any]", type(value))
+    return next((getattr(kind, name) for name in _CONTENT if hasattr(kind, name)), None)
+
+
+def _pretty(data: Raw) -> str:
+    return msgspec.json.format(bytes(data), indent=2).decode()
+
+
+def _dumped(adapter: TypeAdapter[Any], value: object) -> Any:
+    return dumped(value, functools.partial(adapter.dump_python, value), adapter.core_schema)
+
+
+def _mistake(error: Any) -> Mistake:
+    return Mistake(tuple(error["loc"]), str(error["msg"]))
+
+
+def _place(mistake: Mistake) -> str:
+    path = ".".join(map(str, mistake.path))
+    return f"{path}: {mistake.reason}" if path else mistake.reason
+
+
+# Registering
+
+
+def is_lazy(value: object) -> bool:
+    """Whether a value is an iterator, which has done none of its work yet; no file is one."""
+    return isinstance(value, Iterator) and not isinstance(value, IOBase)
+
+
+def collected(values: Iterator[object]) -> list[object]:
+    """Go through an iterator where its work is to be done: for a sync tool in its thread.
+
+    Raises:
+        ResultFailed: It has more than `encoding.MOST_ITEMS` items.
+    """
+    items = list(islice(values, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise ResultFailed(f"the work is done, but its result has more than {MOST_ITEMS:,} items")
+    return items
+
+
+def _schema_of_sdk(metadata: FuncMetadata) -> dict[str, Any] | None:
+    return FuncMetadata(
+        arg_model=metadata.arg_model,
+        output_model=metadata.output_model,
+        wrap_output=metadata.wrap_output,
+    ).output_schema
+
+
+class Prepared(NamedTuple):
+    """What a registered tool is given in place of what the SDK made."""
+
+    metadata: ToolMetadata
+    parameters: dict[str, Any]
+
+
+def prepared(
+    metadata: FuncMetadata, parameters: dict[str, Any], *, ignores_unknown: bool
+) -> Prepared:
+    """Return the metadata of a tool with Headway's rules, and its input schema.
+
+    A schema that the author wrote stays as it is: `parameters` and `metadata.output_schema` are
+    replaced where they are what the SDK makes of the function.
+    """
+    if parameters == metadata.arg_model.model_json_schema(by_alias=True):
+        generator = GenerateJsonSchema if ignores_unknown else ArgumentSchema
+        parameters = metadata.arg_model.model_json_schema(by_alias=True, schema_generator=generator)
+    model, wrap, schema = metadata.output_model, metadata.wrap_output, metadata.output_schema
+    if model is not None and schema is not None and schema == _schema_of_sdk(metadata):
+        if schema.get("type") != "object":  # a RootModel: a result has to be an object
+            model, wrap = create_model(f"{metadata.arg_model.__name__}Output", result=model), True
+        probe = FuncMetadata(arg_model=metadata.arg_model, output_schema=schema, output_model=model)
+        schema = written_schema(probe._output_adapter(model)) or schema  # pyright: ignore[reportPrivateUsage]
+    made = ToolMetadata(
+        arg_model=metadata.arg_model,
+        output_schema=schema,
+        output_model=model,
+        wrap_output=wrap,
+        parameters=parameters,
+        ignores_unknown=ignores_unknown,
+    )
+    return Prepared(made, parameters)

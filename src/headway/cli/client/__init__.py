@@ -1,0 +1,1 @@
+"""The other end: connecting to a server, and the arguments of a tool."""

@@ -1,0 +1,82 @@
+"""`headway worker TARGET`: execute the runs that servers on the same journal accept."""
+
+from typing import Annotated
+
+import typer
+
+from headway.cli import options
+from headway.cli.environment import take_secrets
+from headway.cli.exit_codes import Refused, report
+from headway.errors import SetupError
+from headway.settings import is_name
+
+
+def worker(
+    target: options.Target,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal",
+            envvar="HEADWAY_JOURNAL",
+            metavar="URL",
+            help="The journal of the servers, in Redis: redis://host:6379/0.",
+        ),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            metavar="NAME",
+            help="A queue to take runs from; may be repeated. Default: those of the target's "
+            "tools, and the one of tools that name none.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="How many runs of each queue are executed at once.")
+    ] = 10,
+    progress_rate: options.ProgressRate = 4.0,
+    timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    health_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer /healthz and /readyz on this port."),
+    ] = None,
+    loop: options.Loop = "auto",
+    set_: options.Values = None,
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Execute the runs that servers on the same journal in Redis leave to workers."""
+    from headway.cli import target as targets
+    from headway.cli.log_output import setup, unblocked_output
+
+    if journal is None:
+        raise SetupError("a worker needs the journal of its servers: --journal redis://host:6379/0")
+    for name in queue or ():
+        if not is_name(name):
+            raise Refused(f"{name!r} is no queue; a name has letters, digits, - and _")
+    settings = options.settings(
+        progress_rate=progress_rate,
+        allow_hosts=None,
+        allow_origins=None,
+        timeout=timeout,
+        hand_over=None,
+        clients=None,
+        values=set_,
+    )
+    unblocked_output.never_wait()
+    setup.configure(log_level)
+    take_secrets()
+    loaded = targets.load(target)
+    setup.reassure()
+    from headway.cli.server.worker_server import work_until_stopped
+    from headway.worker_app import Worker
+
+    made = Worker(
+        loaded.server, journal=journal, settings=settings, queues=queue, concurrency=concurrency
+    )
+    shown = ", ".join(made.queues)
+
+    def announce() -> None:
+        report(f"working for {made.name}: {shown}, {concurrency} at once (Ctrl+C to stop)")
+
+    work_until_stopped(made, grace=grace, announce=announce, probe=health_port, loop=loop)

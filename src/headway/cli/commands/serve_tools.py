@@ -1,0 +1,161 @@
+"""`headway serve`: the ready-made tools."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headway.cli import options
+from headway.cli.environment import take_secrets
+from headway.cli.exit_codes import report
+from headway.errors import SetupError
+
+if TYPE_CHECKING:
+    from headway.tools.config import Config
+
+logger = logging.getLogger(__name__)
+
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+"""Variables that other programs take a proxy from."""
+
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        envvar="HEADWAY_ROOT",
+        metavar="DIR",
+        help="A directory the tools may read. May be repeated. Default: the current one.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="HEADWAY_DATA",
+        metavar="DIR",
+        help="Where the tools keep what they make, such as an index. "
+        "Default: a directory of this server's own in the user's data directory.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="HEADWAY_CONFIG",
+        metavar="FILE",
+        help="headway.toml: roots, sources of search, hosts of process_batch. Options win over it.",
+    ),
+]
+
+
+def serve(
+    context: typer.Context,
+    root: Roots = None,
+    config: ConfigFile = None,
+    data: Data = None,
+    stdio: options.Stdio = False,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    path: options.Endpoint = "/mcp",
+    journal: options.JournalUrl = None,
+    progress_rate: options.ProgressRate = 4.0,
+    allow_host: options.AllowHosts = None,
+    allow_origin: options.AllowOrigins = None,
+    timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
+    hand_over: options.HandOver = None,
+    clients: options.Clients = None,
+    workers: options.Workers = 1,
+    stateless: options.Stateless = False,
+    grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
+    loop: options.Loop = "auto",
+    set_: options.Values = None,
+    log_level: options.LogLevel = "info",
+) -> int:
+    """Serve the ready-made tools: long-running work on the files below the roots."""
+    from headway.cli.log_output import setup, unblocked_output
+    from headway.cli.server import start
+    from headway.cli.server.prefork import is_worker
+    from headway.tools import build, files_of
+    from headway.tools.config import Config, load
+
+    streams = options.streams(context, stdio=stdio)
+    settings = options.settings(
+        progress_rate=progress_rate,
+        allow_hosts=allow_host,
+        allow_origins=allow_origin,
+        timeout=timeout,
+        hand_over=hand_over,
+        clients=clients,
+        values=set_,
+        stateless=stateless,
+    )
+    unblocked_output.never_wait()
+    setup.configure(log_level)
+    take_secrets()
+    chosen = Config() if config is None else load(config)
+    chosen.secrets.hide_in_logs(logging.getLogger().handlers)
+    given = [path.expanduser() for path in root or chosen.roots or ()]
+    roots = [path.resolve() for path in given or [_current_directory()]]
+    identity = "\n".join(["serve", *sorted(map(str, roots))])
+    own = chosen.data or options.own_directory(identity) / "data"
+    url = journal or chosen.journal or options.own_journal(identity, stdio=stdio)
+    server = build(
+        roots,
+        own if data is None else data.expanduser(),
+        config=chosen,
+        own=[*files_of(url), *filter(None, [clients])],
+    )
+    if streams is None and not is_worker():
+        _say_who_reads_what(given, roots, host)
+        _say_how_it_asks(chosen)
+    return start.start(
+        server,
+        journal=url,
+        listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
+        settings=settings,
+        streams=streams,
+        loop=loop,
+    )
+
+
+def _current_directory() -> Path:
+    """The root where nobody named one.
+
+    Raises:
+        SetupError: It is the root of the whole file system.
+    """
+    here = Path.cwd()
+    if here == Path(here.anchor):
+        raise SetupError(
+            f"the current directory is {here}, all there is; name what to read: --root DIR"
+        )
+    return here
+
+
+def _say_who_reads_what(given: Sequence[Path], roots: Sequence[Path], host: str) -> None:
+    """Say loudly that everything here can be read, where nobody chose that."""
+    if not given:
+        who = (
+            "any program on this machine"
+            if host in ("127.0.0.1", "::1", "localhost")
+            else "anybody"
+        )
+        report(
+            f"no --root is given, so that the tools read all that is below {roots[0]}, the current "
+            f"directory, for {who} that can connect; choose what is read with --root DIR"
+        )
+
+
+def _say_how_it_asks(config: "Config") -> None:
+    """Warn that a proxy for other programs is none for the tools."""
+    asks = config.allows_hosts or bool(config.endpoints)
+    there = next((name for name in PROXIES if os.environ.get(name)), None)
+    if asks and there and config.egress.proxy is None:
+        logger.warning(
+            "%s is set, and the tools ask without it: each address is checked before it is "
+            "connected to. "
+            'Where a proxy is the only way out, write proxy = "http://host:port" in headway.toml',
+            there,
+        )

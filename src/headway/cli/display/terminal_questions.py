@@ -1,0 +1,126 @@
+"""A tool's questions (elicitation), put to the person at the terminal."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+from mcp.client.context import ClientRequestContext
+from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
+
+from headway.cli.client.arguments import check, collect
+from headway.cli.display.call_display import Display
+from headway.cli.display.printable import plain
+from headway.cli.exit_codes import Refused
+
+
+class Questions:
+    """Answers elicitations: asks on a terminal, declines where nobody is there to ask."""
+
+    def __init__(self, screen: Display) -> None:
+        self._screen = screen
+        self._one_at_a_time = anyio.Lock()
+
+    async def __call__(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        """The answer to one question."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            self._screen.line(f"declined, no terminal to ask on: {plain(params.message)}")
+            return ElicitResult(action="decline")
+        async with self._one_at_a_time:
+            with self._screen.aside():
+                # Abandoned on Ctrl+C: a thread that reads a terminal cannot be interrupted.
+                return await anyio.to_thread.run_sync(_ask, params, abandon_on_cancel=True)
+
+
+def _ask(params: ElicitRequestParams) -> ElicitResult:
+    _say(f"\n{plain(params.message)}")
+    try:
+        if not isinstance(params, ElicitRequestFormParams):
+            _say(f"  {plain(params.url)}")
+            agreed = _read("Open this address yourself; done? [y/N] ").lower() in ("y", "yes")
+            return ElicitResult(action="accept" if agreed else "decline")
+        content = _form(params.requested_schema)
+    except EOFError:
+        return ElicitResult(action="cancel")
+    if content is None:
+        return ElicitResult(action="decline")
+    return ElicitResult(action="accept", content=content)
+
+
+def _form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the person enters for each property, or None when they decline."""
+    properties: dict[str, Any] = schema.get("properties") or {}
+    if not properties:
+        return {} if _read("Accept? [y/N] ").lower() in ("y", "yes") else None
+    _say("(Enter alone takes the default; ! declines, Ctrl+D cancels)")
+    content: dict[str, Any] = {}
+    for name, part in properties.items():
+        required = name in (schema.get("required") or ())
+        value = _field(name, part, required)
+        if value is _DECLINED:
+            return None
+        if value is not None:
+            content[name] = value
+    return content
+
+
+_DECLINED = object()
+
+
+def _field(name: str, part: Mapping[str, Any], required: bool) -> Any:
+    prompt = f"{_label(name, part)}: "
+    while True:
+        text = _read(prompt)
+        if text == "!":
+            return _DECLINED
+        if not text:
+            if "default" in part:
+                return part["default"]
+            if not required:
+                return None
+            continue
+        try:
+            value = _parsed(name, text, part)
+            check(name, {name: value}, {"properties": {name: part}})
+        except Refused as refusal:
+            _say(f"  {refusal}")
+            continue
+        return value
+
+
+def _parsed(name: str, text: str, part: Mapping[str, Any]) -> Any:
+    if part.get("type") == "boolean" and text.lower() in ("y", "yes", "n", "no"):
+        return text.lower().startswith("y")
+    if part.get("type") == "array" and not text.startswith("["):
+        return [item.strip() for item in text.split(",")]
+    return collect([f"{name}={text}"], None, {"properties": {name: part}})[name]
+
+
+def _label(name: str, part: Mapping[str, Any]) -> str:
+    label = plain(str(part.get("title") or name))
+    if part.get("description"):
+        label += f" ({plain(str(part['description']))})"
+    choices = part.get("enum") or [c["const"] for c in part.get("oneOf", ()) if "const" in c]
+    if choices:
+        label += f" {{{plain(', '.join(map(str, choices)))}}}"
+    elif part.get("type") == "boolean":
+        label += " {y, n}"
+    if "default" in part:
+        label += f" [{plain(json.dumps(part['default'], ensure_ascii=False))}]"
+    return label
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _read(prompt: str) -> str:
+    """A line from the terminal, asked for on stderr: stdout belongs to the result."""
+    print(prompt, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.strip()

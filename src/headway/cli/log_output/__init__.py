@@ -1,0 +1,1 @@
+"""What a serving process logs and prints, and how."""

@@ -1,0 +1,1 @@
+"""Serving: sockets, connections, event loop, signals and an orderly end."""

@@ -1,0 +1,73 @@
+"""What all connections of a server have in common, and what those are told that are refused."""
+
+import logging
+from typing import Final
+
+from headway.counters import Tally
+from headway.log_rates import limited
+from headway.settings import Settings
+from headway.transport.http.origins import Origins, answer_headers
+from headway.transport.http.unfinished_requests import RETRY_AFTER, Arrivals
+
+logger = logging.getLogger(__name__)
+
+RESERVED: Final = 100
+"""Descriptors that connections leave to the journal, to tools and to their programs."""
+
+WARN_EVERY: Final = 60.0
+"""Seconds between warnings that connections are turned away."""
+
+LATER: Final = f"retry-after: {RETRY_AFTER}\r\n"
+
+
+class Doorkeeper:
+    """What connections may do, how many they are, and what arrives on them."""
+
+    def __init__(
+        self, settings: Settings, tally: Tally | None = None, arrivals: Arrivals | None = None
+    ) -> None:
+        self.settings = settings
+        self.tally = tally or Tally()
+        self.arrivals = arrivals or Arrivals(settings.max_arriving, self.tally)
+        self.log = limited(logger)
+        self._origins = Origins(settings.allowed_origins)
+        self.most = min(settings.max_connections, max(1, _descriptors() - RESERVED))
+        self.tally.connections = self.tally.connections or 0
+        self.tally.most_connections += self.most
+        self.is_leaving = False
+        """Whether each answer asks its client to come back on another connection."""
+        self._warned = float("-inf")
+
+    def cors(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """Return what a refusal says to the browser of a page that may call, as lines of a head."""
+        said = dict(reversed(headers))
+        origin, host = said.get(b"origin", b""), said.get(b"host", b"")
+        if not self._origins.admit(origin.decode("latin-1"), host.decode("latin-1")):
+            return ""
+        lines = answer_headers(origin)
+        return "".join(f"{name.decode()}: {value.decode('latin-1')}\r\n" for name, value in lines)
+
+    def turn_away(self, now: float) -> bytes:
+        """What a connection is told that is one too many."""
+        if now - self._warned >= WARN_EVERY:
+            self._warned = now
+            logger.warning("%d connections are open; more are turned away", self.most)
+        self.tally.refuse(503, "max_connections")
+        text = f"The server has as many connections as it takes ({self.most}); try again later"
+        return refusal("503 Service Unavailable", text, LATER)
+
+
+def refusal(status: str, text: str, headers: str = "") -> bytes:
+    """Return an answer that says why a connection is refused, and that it is closed."""
+    head = f"HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n{headers}"
+    return f"{head}content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}".encode()
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return 2**31
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else soft

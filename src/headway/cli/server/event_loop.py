@@ -1,0 +1,144 @@
+"""The event loop of a process that serves: which one it is, and that it goes on until its end.
+
+An author's code runs on this loop, in tasks and callbacks that nobody else sees. `SystemExit` and
+`KeyboardInterrupt` in one of them go through the loop and end it, whoever else is served by it; and
+any code can call its `stop`. Here the loop is started again where it was: what was due still is.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+from headway.cli.server.process_end import Deadline, exit_at_once
+from headway.engine import current_run
+from headway.engine.failures import describe
+from headway.errors import SetupError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LoopName = Literal["auto", "uvloop", "asyncio"]
+
+LAST: Final = 3.0
+"""Seconds that tasks and threads get which are left when all is over."""
+
+MOMENT: Final = 1.0
+"""Seconds of these for tasks to take their cancel."""
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") -> T:
+    """Run `main` to its end, whatever stops the loop on the way, and return its result.
+
+    What is left in the loop then is cancelled, and ended with the process when it does not take
+    that within `LAST` seconds. Ctrl+C, where nobody takes it, cancels `main` as `asyncio.run` does.
+
+    Raises:
+        SetupError: There is no such loop here.
+    """
+    runner = asyncio.Runner(loop_factory=factory_of(loop))
+    others = set(threading.enumerate())
+    try:
+        return _run_to_its_end(runner, main)
+    finally:
+        deadline = Deadline((LAST, partial(exit_at_once, 1)))
+        deadline.begin()
+        _close(runner, others)
+        deadline.cancel()
+
+
+def _run_to_its_end(runner: asyncio.Runner, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    loop = runner.get_loop()
+    _tell_who_stops(loop)
+    task = loop.create_task(main())
+    while True:
+        try:
+            return runner.run(_join(task))
+        except BaseException as error:
+            if task.done() or loop.is_closed() or _is_ctrl_c(error):
+                raise
+            if isinstance(error, RuntimeError):
+                logger.error("the event loop was stopped from inside; it goes on")
+                continue
+            text = "a task or a callback %s, which stopped the event loop; it goes on"
+            logger.error(text, describe(error), exc_info=error)
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether a person wants an end: where somebody takes that signal, an author's code raised."""
+    is_free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and is_free
+
+
+async def _join(task: "asyncio.Task[T]") -> T:
+    return await task
+
+
+def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the log name the call whose code stops the loop."""
+    stop = loop.stop
+
+    def told() -> None:
+        if (run := current_run.get()) is not None:
+            text = "run %s: %s stopped the event loop"
+            logger.error(text, run.reference, run.target or run.method, stack_info=True)
+        stop()
+
+    setattr(loop, "stop", told)  # noqa: B010 - a method of this one loop
+
+
+def _close(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
+    """Cancel what is left, and let go of the loop unless somebody would be waited for."""
+    loop = runner.get_loop()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        with suppress(BaseException):  # what they end with has nobody to tell
+            loop.run_until_complete(asyncio.wait(left, timeout=MOMENT))
+    has_threads = any(not each.daemon for each in threading.enumerate() if each not in others)
+    if not asyncio.all_tasks(loop) and not has_threads:
+        runner.close()
+
+
+# Which one
+
+
+def factory_of(name: LoopName) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop of this name; None: asyncio's own.
+
+    `auto` is uvloop where that is installed, unless somebody needs another one: the server that is
+    served has set a policy for event loops, or `nest_asyncio` is here, which cannot patch uvloop.
+
+    Raises:
+        SetupError: It is not installed.
+    """
+    is_there = importlib.util.find_spec("uvloop") is not None
+    if name == "uvloop" and not is_there:
+        raise SetupError("uvloop is not installed; leave --loop out, or write --loop asyncio")
+    if name == "asyncio" or not is_there:
+        return None
+    if name == "auto" and (_has_policy() or _may_nest()):
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _has_policy() -> bool:
+    policy: object = getattr(asyncio.events, "_event_loop_policy", None)
+    usual = getattr(asyncio, "DefaultEventLoopPolicy", None)
+    return policy is not None and usual is not None and type(policy) is not usual
+
+
+def _may_nest() -> bool:
+    if importlib.util.find_spec("nest_asyncio") is None:
+        return False
+    logger.info("on asyncio's event loop: nest_asyncio is installed and cannot patch uvloop")
+    return True

@@ -1,0 +1,90 @@
+"""The end of a process: in order where that is possible, and in time in any case."""
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, NoReturn
+
+from headway.cli.exit_codes import report
+from headway.cli.log_output.unblocked_output import drain
+
+Step = tuple[float, Callable[[], object]]
+"""After how many seconds, and what is done then."""
+
+MOMENT: Final = 0.5
+"""Seconds for what was printed, where nobody reads it."""
+
+EXIT_FUNCTIONS: Final = 5.0
+"""Seconds that functions get which were registered for the exit (`atexit`)."""
+
+
+class Deadline:
+    """Takes its steps, one after the other, unless the process has ended before.
+
+    A thread, because the event loop may be what hangs. It can be begun in a signal handler.
+    """
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = steps
+        self._lock = threading.RLock()  # a handler may come in between
+        self._is_running = False
+        self._is_over = threading.Event()
+
+    def begin(self) -> None:
+        """The end has begun; from any thread, and as often as anybody notices."""
+        with self._lock:
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="headway-deadline", daemon=True).start()
+
+    def cancel(self) -> None:
+        """What it was for has ended in time."""
+        self._is_over.set()
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        for after, step in self._steps:
+            if self._is_over.wait(max(0.0, begun + after - time.monotonic())):
+                return
+            step()
+
+
+def give_up(limit: float) -> NoReturn:
+    """Say that the orderly way took longer than `limit` seconds, and end the process."""
+    report(f"something did not end within {limit:g} s; the process ends without it")
+    exit_at_once(1)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process, with what was printed and with nothing else."""
+    drain(MOMENT)
+    os._exit(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit with `code` here and now, with what was registered for an exit and no more.
+
+    Not waited for is a thread of a tool that hangs: all that must be kept is in the journal by
+    now. Nor does the interpreter take itself apart, object by object: that needs a quarter of a
+    second of a processor, no deadline ends it, and `__del__` of somebody's object may hang in it.
+    """
+    _flush()
+    Deadline((EXIT_FUNCTIONS, partial(os._exit, code))).begin()
+    run_exit_functions = getattr(atexit, "_run_exitfuncs", None)
+    if run_exit_functions is not None:
+        with suppress(BaseException):  # it has written to stderr what they raise
+            run_exit_functions()
+    _flush()
+    exit_at_once(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # Gone, or closed from the beginning.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -1,0 +1,107 @@
+"""Serving an app over stdin and stdout: the streams, the signals, and an end that comes for sure.
+
+This module must not know MCP. The client ends the server by closing its stdin; then, or at a
+signal, everything that the server started has to be gone within 5 seconds. The orderly way is
+tried first, and a thread that depends on nobody else sees that it does not take too long.
+"""
+
+import logging
+import signal
+import sys
+from functools import partial
+
+from headway.cli.exit_codes import report, root_of, start_failure
+from headway.cli.server.event_loop import LoopName, run
+from headway.cli.server.garbage_collector import keep_what_is_there
+from headway.cli.server.process_end import Deadline, exit_at_once
+from headway.cli.server.process_tree import end_children, end_children_within, kill_children
+from headway.cli.server.signals import stop_on_signals
+from headway.cli.server.standard_streams import Streams
+from headway.errors import HeadwayError
+from headway.server import HeadwayApp, asgi
+from headway.settings import Settings
+from headway.transport.stdio.pipe import Pipe
+
+logger = logging.getLogger(__name__)
+
+ASK_CHILDREN = 1.5
+"""Seconds after the end began until child processes are asked to end (SIGTERM): their tools had
+time to do it. A thread that waits for a child comes back with it."""
+
+CHILDREN_GRACE = 0.5
+"""Seconds that children get between both when everything else has ended already."""
+
+KILL_CHILDREN = 2.5
+"""Seconds until the children that are left are killed."""
+
+LEAVE = 3.5
+"""Seconds until the process ends, whatever still runs in it. The official clients send SIGTERM
+2 seconds after they closed stdin, and kill the process after 2 more."""
+
+SWITCH_INTERVAL = 0.0005
+"""As over HTTP: how long the event loop waits for a thread that computes."""
+
+
+def leave_at_once(code: int) -> None:
+    """End the process and its children here and now; the journal is safe against this."""
+    kill_children()
+    exit_at_once(code)
+
+
+def serve_pipe(
+    server: object,
+    *,
+    streams: Streams,
+    journal: str,
+    settings: Settings,
+    loop: LoopName = "auto",
+    stays: bool = False,
+) -> None:
+    """Serve `server` to the client behind `streams` until it closes its end, or a signal comes.
+
+    `stays`: the process may go on when this returns; otherwise it is about to end, and is ended
+    if it does not.
+
+    Raises:
+        SetupError: The app could not start.
+        HeadwayError: It raised while it stopped.
+    """
+    app = asgi(server, journal=journal, settings=settings)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    deadline = Deadline(
+        (ASK_CHILDREN, partial(end_children, signal.SIGTERM)),
+        (KILL_CHILDREN, kill_children),
+        (LEAVE, partial(leave_at_once, 0)),
+    )
+    try:
+        run(lambda: _serve(app, streams, deadline), loop=loop)
+    finally:
+        deadline.begin()
+        end_children_within(CHILDREN_GRACE)
+        if stays:
+            deadline.cancel()
+
+
+async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
+    longest = app.engine.settings.max_body
+    pipe = Pipe(streams.source, streams.sink, longest=longest, on_end=deadline.begin)
+    is_ready = False
+
+    def ready() -> None:
+        nonlocal is_ready
+        is_ready = True
+        keep_what_is_there()
+        report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
+
+    stop_on_signals(
+        lambda _number: pipe.end(),
+        lambda number: leave_at_once(128 + number),
+        at_once=deadline.begin,
+    )
+    try:
+        await app.serve_pipe(pipe, ready=ready)
+    except Exception as error:
+        if not is_ready:
+            raise start_failure(root_of(error)) from None
+        logger.error("the server's own shutdown code raised", exc_info=error)
+        raise HeadwayError(f"the server did not stop cleanly: {root_of(error)}") from None

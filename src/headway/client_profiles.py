@@ -1,0 +1,97 @@
+"""What is known of clients, as data: it decides when a call is handed over, and nothing else.
+
+A client is what it says it is in `clientInfo`. Nothing here decides what a client may do: a wrong
+row costs a hand-over too early or too late. An operator's own rows go before these
+(`Settings.profiles`, `--clients`).
+"""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One kind of client. None: not known."""
+
+    name: str
+    """`clientInfo.name` in lower case; `*` stands for anything."""
+    since: str = ""
+    """The first version it is true of; empty: all."""
+    sends_token: bool | None = None
+    """It asks for progress by itself."""
+    resets: bool | None = None
+    """Progress prolongs its deadline."""
+    deadline: float | None = None
+    """Seconds after which it gives a silent call up."""
+    resumes: bool | None = None
+    """It comes back to a 2025-11-25 stream that was closed early, and needs no answer before."""
+    tasks: bool | None = None
+    """It declares the tasks extension (2026-07-28) or asks for tasks (2025-11-25)."""
+    source: str = ""
+    """Where that can be read."""
+
+
+UNKNOWN: Final = Profile("*")
+
+PROFILES: Final = (
+    Profile(
+        "claude-code", "2.1.319", sends_token=True, resets=True, deadline=300.0, tasks=True,
+        source="laurigates/claude-plugins#2059, anthropics/claude-code#93143",
+    ),
+    Profile(
+        "claude-code", sends_token=True, resets=True, deadline=300.0, tasks=False,
+        source="laurigates/claude-plugins#2059, anthropics/claude-code#93143",
+    ),
+    Profile(
+        "claude-ai", sends_token=False, resets=False, deadline=60.0, tasks=False,
+        source="anthropics/claude-code#22542, anthropics/claude-ai-mcp#115",
+    ),
+    Profile(
+        "visual studio code*", sends_token=True, resets=False, deadline=300.0,
+        source="microsoft/vscode#244754, microsoft/vscode#261734",
+    ),
+    Profile(
+        "cursor*", sends_token=True, resets=False, deadline=300.0, tasks=False,
+        source="cursor/cursor#3510, ScriptedAlchemy/agent-bundle#550",
+    ),
+    Profile(
+        "gemini-cli*", sends_token=True, deadline=60.0, tasks=False,
+        source="google-gemini/gemini-cli#19046, google-gemini/gemini-cli#7324",
+    ),
+    Profile(
+        "opencode", sends_token=True, resets=True, tasks=False, source="anomalyco/opencode#32477"
+    ),
+    Profile(
+        "qwen-code*", sends_token=True, resets=True, deadline=300.0, tasks=False,
+        source="QwenLM/qwen-code#6061",
+    ),
+    Profile(
+        "headway", sends_token=True, resumes=True, tasks=False, source="headway.cli.client.peer"
+    ),
+    Profile(
+        # Named so unless its user says otherwise; no deadline unless its user sets one.
+        # FastMCP's is called so too.
+        "mcp", resets=False, resumes=True, source="mcp.client.session, make interop",
+    ),
+    Profile("inspector-cli", sends_token=False, source="make interop"),
+)  # fmt: skip
+"""The first row that fits counts. State of November 2026; clients move monthly."""
+
+
+@lru_cache(maxsize=256)
+def profile_of(name: str, version: str, own: tuple[Profile, ...] = ()) -> Profile:
+    """What is known of the client with this name and version; `own` rows are asked first."""
+    for row in (*own, *PROFILES):
+        is_named = fnmatchcase(name.lower(), row.name.lower())
+        if is_named and numbers(version) >= numbers(row.since):
+            return row
+    return UNKNOWN
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as what can be compared: `2.1.319-beta` is (2, 1, 319)."""
+    release = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return tuple(int(number[:9]) for number in release[1].split(".")) if release else ()

@@ -1,0 +1,365 @@
+"""Keys: what a run can be found by besides the stream it is in.
+
+A key is a stream of its own, `key/<principal>/<name>`, whose first `Claimed` names the run. Many
+may claim a key at the same moment, in any process: the journal has numbered them, so all see the
+same one as the first.
+
+**A key outlives what its run said.** Results are dropped for room, keys are not (`journal/shares`):
+a key whose run is gone says that it was executed, and nothing executes it again. So that they do
+not fill a journal, a caller has only so many (`max_keys_each`), and all together (`max_keys`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from headway.engine.remote.run_inbox import inbox_of
+from headway.engine.run.run import Run
+from headway.errors import (
+    EntriesTrimmed,
+    JournalError,
+    JournalUnavailable,
+    ProtocolError,
+    ResultDropped,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import Cancelled, Claimed, Entry, Event, Released
+from headway.journal import Head, Journal
+from headway.protocol.event_ids import ANONYMOUS, tag_of
+from headway.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NOT_BEGUN = Cancelled("server", "it was not begun", never_executed=True)
+"""The end of a run that was accepted and is not executed: another one has its key."""
+
+_NOT_BEGUN_BEFORE_THE_FIELD = Cancelled("server", "it was not begun")
+"""How that end was written before `never_executed` was there; journals are kept, so it is read."""
+
+COUNTED = 10.0
+"""Seconds for which a count of keys is believed. What this process adds meanwhile is added to it;
+other processes may add some more."""
+
+RECOUNTED = 1.0
+"""Seconds between two counts of one that is at its limit."""
+
+PAGE = 50
+"""Tasks in one answer to `tasks/list`."""
+
+LISTED = 1000
+"""Runs that are looked at for one answer."""
+
+MOST_COUNTS = 1000
+"""Callers whose keys are counted; of more the oldest counts are taken anew."""
+
+FULL = -32000
+"""JSON-RPC code of a refusal for want of room, as of a server that is busy."""
+
+
+ALL = "key/"
+"""What the streams of all keys begin with."""
+
+
+def key_stream(principal: str, name: str) -> str:
+    """The stream of a key of a principal."""
+    return f"key/{principal}/{name}"
+
+
+def is_never_executed(end: Event) -> bool:
+    """Return whether a run that ended so was accepted and never executed."""
+    return isinstance(end, Cancelled) and (end.never_executed or end == _NOT_BEGUN_BEFORE_THE_FIELD)
+
+
+def id_key(principal: str, run_id: str) -> str:
+    """The key that a run's own id is, once its client was given it to come back with."""
+    return key_stream(principal, tag_of(f"run {run_id}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The run that a key names."""
+
+    stream: str
+    fingerprint: str
+    """What was asked with the key; empty where that is not known any more."""
+    is_gone: bool = False
+    """Whether the journal has dropped what the run said."""
+
+
+@dataclass(slots=True)
+class _Count:
+    """How many keys begin alike, and when they were counted."""
+
+    number: int
+    at: float
+
+
+class Keys:
+    """The keys of one journal."""
+
+    def __init__(self, journal: Journal, settings: Settings | None = None) -> None:
+        self._journal = journal
+        self._settings = settings or Settings()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts: dict[str, _Count] = {}
+
+    @property
+    def number(self) -> int:
+        """How many keys there are, as far as that was looked at."""
+        known = self._counts.get(ALL)
+        return 0 if known is None else known.number
+
+    @property
+    def most_of_one(self) -> int:
+        """How many the caller has that has most, likewise."""
+        counts = ((prefix, count.number) for prefix, count in self._counts.items())
+        return max((number for prefix, number in counts if prefix != ALL), default=0)
+
+    # What a key names
+
+    async def find(self, key: str) -> Named | None:
+        """The run that a key names; None where it names none, or is no longer kept.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        entries = await self._entries(key)
+        gone = None if _is_whole(entries) else Named("", "", is_gone=True)
+        for claimed in _standing(entries):
+            head = await self._journal.head(claimed.stream)
+            if head is None:
+                gone = gone or Named(claimed.stream, claimed.fingerprint, is_gone=True)
+            # One that goes on behind one that is gone lost the race, and is about to be withdrawn.
+            elif await self._was_begun(claimed.stream, head) and (head.ended or gone is None):
+                return Named(claimed.stream, claimed.fingerprint)
+        return gone
+
+    async def is_first(self, key: str, stream: str) -> bool:
+        """Whether the run in `stream` is the one to be executed for a key.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        entries = await self._entries(key)
+        for claimed in _standing(entries) if _is_whole(entries) else ():
+            head = await self._journal.head(claimed.stream)
+            if head is None or await self._was_begun(claimed.stream, head):
+                return claimed.stream == stream
+        return False
+
+    async def _entries(self, key: str) -> list[Entry] | None:
+        """What can be read of a key, empty where there is none; None: it is there, and nothing."""
+        for _ in range(2):
+            try:
+                return await self._journal.kept(key)
+            except StreamNotFound:
+                if await self._journal.head(key) is None:
+                    return []
+            # It is there after all: claimed in this moment, or with nothing in it that can be read.
+        return None
+
+    async def _was_begun(self, stream: str, head: Head) -> bool:
+        """Whether a run was executed, and not only a place made for it."""
+        if not head.ended:
+            return True
+        try:
+            last = await self._journal.read(stream, after=head.last - 1)
+        except EntriesTrimmed:  # its end cannot be read
+            return True
+        return not last or not is_never_executed(last[-1].event)
+
+    # Claiming, and letting go
+
+    async def claim(self, key: str, mine: Claimed) -> Named:
+        """Have the key name a run that is durable, unless it names one; returns what it names.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        try:
+            await self._journal.post(key, mine)
+        except StreamEnded:
+            # A run that was quick has begun and ended since the key was looked for.
+            named = await self.find(key)
+            if named is None:
+                raise JournalUnavailable(f"{key} is over and names nothing") from None
+            return named
+        for count in self._counts_of(key):
+            count.number += 1
+        return await self.find(key) or Named(mine.stream, mine.fingerprint)
+
+    def withdraw_soon(self, key: str, stream: str) -> None:
+        """Take a claim back whose run is not begun after all."""
+        self._later(self._post(key, Claimed(stream, is_void=True)))
+
+    def release_with(self, run: Run, key: str) -> None:
+        """Let go of the key when the run it names has ended."""
+        run.on_end(lambda: None if run.is_left else self._later(self.release(key)))
+
+    async def release(self, key: str) -> None:
+        """Let go of a key whose run has ended: both are kept for the same time from now on."""
+        await self._post(key, Released())
+
+    async def _post(self, key: str, event: Claimed | Released) -> None:
+        try:
+            await self._journal.post(key, event)
+        except JournalError as error:
+            logger.debug("%s is not let go of: %s", key, error)
+
+    async def sweep(self) -> None:
+        """Let go of the keys of runs that have ended without their process.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        for key in await self._journal.streams(ALL, unfinished=True):
+            try:
+                await self._sweep(key)
+            except JournalError as error:  # of one key; the others are looked at all the same
+                logger.warning("%s was not looked at: %s", key, error)
+
+    async def _sweep(self, key: str) -> None:
+        named = await self.find(key)
+        if named is not None:
+            head = await self._journal.head(named.stream)
+            if head is None or head.ended:
+                await self.release(key)
+            return
+        # Its claims are void, and its caller may claim it again; not one that is as old as this.
+        last = (await self._journal.kept(key))[-1]
+        if last.time < self._journal.clock.time() - self._journal.retention.ttl:
+            await self._journal.append(key, [Released()], after=last.seq)
+
+    async def stop(self) -> None:
+        """Return when the keys of all runs that have ended are let go of."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Runs that clients come back to
+
+    async def place_of(self, asking: Run, run_id: str) -> str:
+        """The stream of the run with this id, where it is the caller's who is asking.
+
+        Raises:
+            StreamNotFound: It is unknown, expired or somebody else's.
+            ResultDropped: It was executed, and what it said is no longer kept.
+        """
+        (place,) = (await self.places_of(asking, [run_id])).values()
+        if place is None:
+            raise StreamNotFound(run_id)
+        if place.is_gone:
+            raise ResultDropped(run_id)
+        return place.stream
+
+    async def places_of(self, asking: Run, run_ids: Collection[str]) -> dict[str, Named | None]:
+        """The runs with these ids, each where it is the caller's who is asking; else None.
+
+        However many they are, they are looked up in two steps, and then only those one by one that
+        the caller has a handle to.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        own = asking.stream.rpartition("/")[0]
+        beside = {name: f"{own}/{name}" for name in run_ids if "/" not in name}
+        heads = await self._journal.heads(beside.values())
+        keys = {
+            name: id_key(asking.principal, name)
+            for name in run_ids
+            if beside.get(name) not in heads
+        }
+        handles = await self._journal.heads(keys.values())
+        found: dict[str, Named | None] = {}
+        for name in run_ids:
+            if beside.get(name) in heads:
+                found[name] = Named(beside[name], "")
+            else:
+                found[name] = await self.find(keys[name]) if keys[name] in handles else None
+        return found
+
+    async def tasks_of(
+        self, principal: str, after: str | None
+    ) -> tuple[dict[str, str], str | None]:
+        """Some runs of a principal that have a handle, oldest first: their ids and streams.
+
+        Those behind the run with the id `after`, and the id to go on behind, if there may be more.
+        At most `LISTED` runs are looked at for it, of which most may have none.
+
+        Raises:
+            LookupError: There is no run `after`.
+            JournalError: The journal cannot be read.
+        """
+        inboxes = await self._journal.streams(inbox_of(f"run/{principal}"))
+        ids = [name.rpartition("/")[2] for name in inboxes]
+        if after is not None and after not in ids:
+            raise LookupError(after)
+        start = 0 if after is None else ids.index(after) + 1
+        some = dict(zip(ids[start:], inboxes[start : start + LISTED], strict=False))
+        keys = {name: id_key(principal, name) for name in some}
+        handles = await self._journal.heads(keys.values())
+        found = [name for name in some if keys[name] in handles]
+        page = {name: f"run/{some[name].removeprefix(inbox_of(''))}" for name in found[:PAGE]}
+        last = found[PAGE - 1] if len(found) > PAGE else next(reversed(some), None)
+        return page, None if last is None or last == ids[-1] else last
+
+    # How many there are
+
+    async def check_room(self, principal: str) -> None:
+        """See that a caller may have one more key.
+
+        Raises:
+            ProtocolError: It has as many as it may, or all callers have (503).
+            JournalError: The journal cannot be read.
+        """
+        settings = self._settings
+        if principal != ANONYMOUS:
+            mine = await self._number(key_stream(principal, ""), settings.max_keys_each)
+            if mine >= settings.max_keys_each:
+                raise _full(f"{mine} of your idempotency keys and handles", "max_keys_each")
+        many = await self._number(ALL, settings.max_keys)
+        if many >= settings.max_keys:
+            raise _full(f"{many} idempotency keys and handles", "max_keys")
+
+    async def _number(self, prefix: str, most: int) -> int:
+        """How many keys begin with this; counted now and then, and when it is about to matter."""
+        now, known = self._journal.clock.now(), self._counts.get(prefix)
+        if known is not None and now - known.at < (COUNTED if known.number < most else RECOUNTED):
+            return known.number
+        number = await self._journal.count(prefix)
+        if len(self._counts) >= MOST_COUNTS:
+            del self._counts[next(iter(self._counts))]
+        self._counts[prefix] = _Count(number, now)
+        return number
+
+    def _counts_of(self, key: str) -> list[_Count]:
+        """The counts that a key is in, of those that are known."""
+        prefixes = (ALL, key.rpartition("/")[0] + "/")
+        return [self._counts[prefix] for prefix in prefixes if prefix in self._counts]
+
+
+def _is_whole(entries: list[Entry] | None) -> bool:
+    """Whether the first claim of all is among what can be read of a key."""
+    return entries is not None and (not entries or entries[0].seq == 1)
+
+
+def _standing(entries: list[Entry] | None) -> list[Claimed]:
+    """The claims that were not taken back, in order."""
+    claims = [entry.event for entry in entries or () if isinstance(entry.event, Claimed)]
+    void = {claimed.stream for claimed in claims if claimed.is_void}
+    return [claimed for claimed in claims if claimed.stream not in void]
+
+
+def _full(what: str, limit: str) -> ProtocolError:
+    text = (
+        f"{what} are kept, as many as may be ({limit}); call without a key, or wait until the "
+        "oldest have expired (keep.ttl)"
+    )
+    return ProtocolError(FULL, text, status=503, retry_after=60, limit=limit)

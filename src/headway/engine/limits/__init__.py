@@ -1,0 +1,1 @@
+"""How many runs execute at once, and who waits."""

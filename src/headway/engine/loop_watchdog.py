@@ -1,0 +1,174 @@
+"""How long the event loop is held, and by whose code.
+
+Code that computes, or waits without `await`, on the event loop's thread holds up everybody: no
+other call goes on, no ping is sent, no sign of life given. The loop cannot notice that itself, so a
+thread looks at it: it sees in the loop's own stack which call it is and which line of its author.
+"""
+
+import asyncio
+import contextvars
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Final, NamedTuple
+
+from headway.engine.author_frames import frames_from, is_headways, line_of
+from headway.engine.run.current import current_run
+from headway.engine.run.run import Run
+
+logger = logging.getLogger(__name__)
+
+LONGEST: Final = 0.25
+"""Seconds between two looks, at the most."""
+
+AGAIN: Final = 60.0
+"""Seconds in which the same line of the same tool is named once."""
+
+MOST: Final = 100
+"""Samples of one hold, and lines that are remembered as named."""
+
+STILL: Final = 10.0
+"""Seconds after which a hold is told of that goes on."""
+
+_IDLE: Final = (
+    "asyncio/runners.py",
+    "asyncio/base_events.py",
+    "selectors.py",
+    "cli/server/event_loop.py",
+)
+"""Files whose code is the innermost where the loop waits, for an event or the interpreter."""
+
+
+class Sample(NamedTuple):
+    """What the loop's thread does at one moment."""
+
+    who: str
+    line: str
+
+
+class Watchdog:
+    """Watches one event loop, from a thread.
+
+    Args:
+        warning: Seconds after which code is named in the log that holds the loop; 0: never.
+        late: Called, in the thread, at each look while the loop is held, with what tells for how
+            many seconds it is.
+    """
+
+    def __init__(
+        self, warning: float, late: Callable[[Callable[[], float]], object] = lambda _: None
+    ) -> None:
+        self._warning = warning
+        self._late = late
+        self._every = min(LONGEST, warning / 4) if warning else LONGEST
+        self._samples: list[Sample] = []
+        self._is_told = False
+        self._named: dict[Sample, tuple[float, int]] = {}
+        self._over = threading.Event()
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch the running loop, which is this thread's."""
+        self._loop, self._thread_id = asyncio.get_running_loop(), threading.get_ident()
+        self._arm()
+        threading.Thread(target=self._watch, name="headway-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def held(self) -> float:
+        """Seconds that the loop has been held so far; from any thread."""
+        return max(0.0, time.monotonic() - self._due)
+
+    # On the loop
+
+    def _arm(self) -> None:
+        self._due = time.monotonic() + self._every
+        self._timer = self._loop.call_later(self._every, self._tick)
+
+    def _tick(self) -> None:
+        held, samples = time.monotonic() - self._due, self._samples
+        self._samples, self._is_told = [], False
+        self._arm()
+        if self._warning and held >= self._warning and samples:
+            self._name(_most_of(samples), f"held the event loop for {held:.1f} s")
+
+    def _name(self, sample: Sample, did: str) -> None:
+        """Say who it was, once in a while for each."""
+        now = time.monotonic()
+        until, count = self._named.get(sample, (0.0, 0))
+        if now < until:
+            self._named[sample] = until, count + 1
+            return
+        if len(self._named) >= MOST:
+            self._named.clear()
+        self._named[sample] = now + AGAIN, 0
+        more = f" ({count} times more before)" if count else ""
+        logger.warning("%s %s at %s%s", sample.who, did, sample.line, more)
+
+    # In the thread
+
+    def _watch(self) -> None:
+        # Who closes a loop without an end to what lives in it calls no `stop`.
+        while not self._over.wait(self._every) and not self._loop.is_closed():
+            held = self.held()
+            if held < self._every:
+                continue
+            self._sample()
+            if held >= STILL and self._warning and self._samples and not self._is_told:
+                self._is_told = True
+                self._name(_most_of(self._samples), f"has held the event loop for {held:.0f} s")
+            self._late(self.held)
+
+    def _sample(self) -> None:
+        if not self._loop.is_running():
+            return  # between two calls of `run_until_complete`, as in a notebook
+        frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
+        if frame is None or frame.f_code.co_filename.endswith(_IDLE):
+            return  # it waits, for an event or for another thread that has the interpreter
+        if len(self._samples) < MOST:
+            run = _run_of(frame) or self._run_of_task()
+            self._samples.append(Sample(_described(run), line_of(frame)))
+
+    def _run_of_task(self) -> Run | None:
+        """The run that the current task was begun by, where Python tells (3.12)."""
+        with suppress(Exception):
+            task = asyncio.current_task(self._loop)
+            context = getattr(task, "get_context", contextvars.Context)()
+            return context.get(current_run)
+        return None
+
+
+def _most_of(samples: list[Sample]) -> Sample:
+    """Who it was most of the time; several who took turns are nobody's fault alone."""
+    found = Counter(samples).most_common(1)[0][0]
+    who = {sample.who for sample in samples}
+    return found if len(who) == 1 else Sample("several pieces of code", found.line)
+
+
+def _run_of(frame: FrameType) -> Run | None:
+    """The run whose handler is in this stack."""
+    for each in frames_from(frame):
+        code = each.f_code
+        if code.co_qualname == "Engine._execute" and is_headways(code.co_filename):
+            return each.f_locals.get("run")
+        if code.co_qualname == "Handle._run":  # of asyncio's own loop: a callback's context
+            return each.f_locals["self"]._context.get(current_run)
+    return None
+
+
+def _described(run: Run | None) -> str:
+    method = getattr(run, "method", None)  # a recorder, which stands in for a run, has none
+    if run is None or method is None:
+        return "something"
+    name = f"tool {run.target!r}" if method == "tools/call" else method
+    return f"{name} (run {run.reference})"

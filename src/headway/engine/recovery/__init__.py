@@ -1,0 +1,1 @@
+"""What becomes of runs when a process stops or dies."""

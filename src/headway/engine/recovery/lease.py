@@ -1,0 +1,312 @@
+"""Leases: which process may write which runs, and what becomes of the runs of one that died.
+
+A process shows in a stream of its own that it is there. The ids of its runs begin with its tag,
+so whoever finds a run without an end can ask whether its process is still alive; if it is not,
+the run ends as interrupted, and its readers stop waiting. The journal's fence does the rest: a
+process that was only paused finds that its runs have ended and cannot write to them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from headway.clock import Clock, Timer
+from headway.engine.process_names import (
+    WORKERS,
+    is_for_workers,
+    new_tag,
+    process_of,
+    process_stream,
+    pulse_stream,
+)
+from headway.engine.recovery.checkpoints import checkpoints_of
+from headway.engine.recovery.signs_of_life import Pulse
+from headway.engine.remote.process_inbox import orders_of
+from headway.engine.remote.run_inbox import inbox_of
+from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
+from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
+from headway.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+SIGNS = 3
+"""Signs of life within a lease: one or two may be late without harm."""
+
+AT_ONCE = 32
+"""Runs of dead processes that are looked at side by side: they share round trips."""
+
+START = 5.0
+"""Seconds that a start waits for that. The rest is done while the process serves already."""
+
+SHARE = 0.1
+"""Of a process's time, for looking at runs while all processes live: of very many, less often."""
+
+
+class Lease:
+    """This process's lease on a journal that others may share.
+
+    `lost` is called when another process has found this one gone; `revive` with the stream of a
+    run that a dead process left: True when the run goes on, False when it has to end; `recovered`
+    when that was done for all of them; `taken` with the tag of this process when it has a lease;
+    `for_workers` again and again with the streams of runs for workers that go on.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        seconds: float,
+        *,
+        hold_timeout: float = 120.0,
+        lost: Callable[[], None],
+        revive: Callable[[str], Awaitable[bool]],
+        recovered: Callable[[], Awaitable[None]],
+        taken: Callable[[str], Awaitable[None]],
+        for_workers: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        self.tag = new_tag()
+        self._journal = journal
+        self._clock = clock
+        self._seconds = seconds
+        self._hold_timeout = hold_timeout
+        self._lost = lost
+        self._revive = revive
+        self._recovered = recovered
+        self._taken = taken
+        self._for_workers = for_workers
+        self.recovers = True
+        """Whether this process goes on with what others left; a worker only does for workers."""
+        self._signs: dict[str, tuple[int, float]] = {}  # the last of each, and since when
+        self._is_starting = False
+        self._looks = 0
+        self._rests = 0.0  # until then no list of runs is needed
+        self._begun: set[str] = set()
+        """The processes that had begun and not ended when it last looked."""
+        self._seq = 0
+        self._timer: Timer | None = None
+        self._pulse: Pulse | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def take(self) -> None:
+        """Begin the lease, then end what processes left behind that are gone.
+
+        When it returns that is done, unless it takes longer than `START`. A journal that dies with
+        the process needs no lease.
+        """
+        if not self._journal.is_durable:
+            return
+        self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
+        if self._journal.beside is not None:
+            every = self._seconds / SIGNS / 2
+            self._pulse = Pulse(self._journal.beside, self.tag, every)
+        await self._taken(self.tag)
+        self._arm()  # the others' runs may be many, and this process is alive meanwhile
+        self._looking = asyncio.create_task(self._begin())
+        done, _ = await asyncio.wait([self._looking], timeout=START)
+        for looked in done:
+            looked.result()
+
+    async def _begin(self) -> None:
+        self._is_starting = True
+        try:
+            await self._recover()
+        finally:
+            self._is_starting = False
+
+    async def release(self) -> None:
+        """Give the lease back; to be called when all runs have ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._seq:
+            try:
+                stream = process_stream(self.tag)
+                await self._journal.append(stream, [ProcessLeft("stopped")], after=self._seq)
+            except JournalError as error:
+                logger.warning("the lease was not given back: %s", error)
+            if self._pulse is not None and self._pulse.signs:
+                with suppress(JournalError):
+                    await self._append(pulse_stream(self.tag), ProcessLeft("stopped"))
+
+    def stand_in(self, held: Callable[[], float]) -> None:
+        """Have a thread give the signs of life of a loop that is held; from any thread.
+
+        `held` says for how many seconds it is. For less than half the time between two signs
+        nothing is done, for none is missing; nor for more than `hold_timeout`.
+        """
+        every = self._seconds / SIGNS / 2
+
+        def goes_on() -> bool:
+            return every <= held() < self._hold_timeout
+
+        # A clock that is set by a test knows no threads.
+        if not self._seq or self._pulse is None or not goes_on() or type(self._clock) is not Clock:
+            return
+        self._pulse.begin(goes_on)
+
+    def _arm(self) -> None:
+        self._timer = self._clock.call_later(self._seconds / SIGNS, self._sign)
+
+    def _sign(self) -> None:
+        try:
+            self._seq = self._journal.append_nowait(
+                process_stream(self.tag), Alive(), after=self._seq
+            )
+        except JournalError as error:
+            logger.error("this process was found gone by another one; its runs end: %s", error)
+            self._begin_anew()
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._recover())
+        self._arm()
+
+    def _begin_anew(self) -> None:
+        self._seq = 0
+        self._lost()
+        self.tag = new_tag()
+        self._looking = asyncio.create_task(self.take())
+
+    async def _recover(self) -> None:
+        """Look whether a process is gone, and at the runs then; now and then in any case."""
+        try:
+            begun = await self._journal.streams("process/", unfinished=True)
+            tags = {name.removeprefix("process/") for name in begun}
+            gone = await self._gone(tags)
+            # A list of all runs is long. While all processes live, it is enough that one of them
+            # looks at it each time, and knows since when a run is nobody's; and every other one
+            # once in as many times as there are, should that one not be able to.
+            self._looks += 1
+            is_turn = self.tag == min(tags, default="") or self._looks % max(len(tags), 1) == 0
+            is_turn = is_turn and self._clock.now() >= self._rests
+            if gone or self._begun - tags or is_turn or self._is_starting:
+                await self._look_at_runs(gone)
+            self._begun = tags
+        except JournalError as error:
+            # What cannot be read cannot be written either: silence says nothing from now on.
+            self._signs.clear()
+            logger.warning("runs of other processes were not looked at: %s", error)
+
+    async def _look_at_runs(self, gone: set[str]) -> None:
+        """End the runs of processes that are gone, then their own streams."""
+        streams = await self._unfinished()
+        if not self.recovers:
+            return
+        gone = gone | await self._gone({process_of(name) for name in streams} - gone)
+        if not gone:
+            return
+        left = [name for name in streams if process_of(name) in gone]
+        for start in range(0, len(left), AT_ONCE):
+            some = left[start : start + AT_ONCE]
+            # One that shows itself again takes back what nobody has ended yet.
+            gone = await self._gone(gone)
+            some = [self._decide(name) for name in some if process_of(name) in gone]
+            for failure in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(failure, JournalUnavailable | asyncio.CancelledError):
+                    raise failure
+                if failure is not None:  # of one run: the others are looked at all the same
+                    logger.error("a run is left as it is: %s", failure, exc_info=failure)
+        await self._recovered()
+        for tag in gone:
+            await self._append(orders_of(tag), ProcessLeft("found gone"))
+            await self._append(pulse_stream(tag), ProcessLeft("found gone"))
+            await self._append(process_stream(tag), ProcessLeft("found gone"))
+
+    async def _decide(self, stream: str) -> None:
+        """Go on with the run of a process that is gone, or end it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        if not await self._is_revived(stream):
+            reason = "the server process that executed it went away"
+            await self.end(stream, Interrupted(reason))
+
+    async def _is_revived(self, stream: str) -> bool:
+        try:
+            return await self._revive(stream)
+        except JournalError:
+            raise
+        except Exception:
+            logger.exception("%s cannot be begun anew, and ends", stream)
+            return False
+
+    async def _unfinished(self) -> list[str]:
+        """The runs that go on, with those for workers looked after."""
+        begun = self._clock.now()
+        streams = await self._journal.streams("run/", unfinished=True)
+        await self._for_workers([name for name in streams if is_for_workers(name)])
+        ended = self._clock.now()
+        self._rests = ended + (ended - begun) * (1 / SHARE - 1)
+        return streams
+
+    async def _gone(self, tags: set[str]) -> set[str]:
+        """Those of these processes whose leases are over."""
+        return {tag for tag in tags - {self.tag, WORKERS} if not await self.is_alive(tag)}
+
+    async def is_alive(self, tag: str) -> bool:
+        """Whether the process with this tag may still write its runs.
+
+        The time of its last sign is by its own clock, which may have been set since, or this one
+        may: only at the start is that believed. Later the sign also has to be the same for half
+        a lease by the clock that nobody sets.
+        """
+        if tag == self.tag:
+            # Its last sign may be old: a process that stood still has had no time for another.
+            return True
+        sign = await self._last(process_stream(tag))
+        if sign is None:
+            for stream in (process_stream(tag), pulse_stream(tag)):
+                self._signs.pop(stream, None)
+            return False
+        if self._is_sign_of_life(process_stream(tag), sign):
+            return True
+        # Its loop may be held: then a thread gives the signs, until the loop does again.
+        pulse = await self._last(pulse_stream(tag))
+        if pulse is None or pulse.time < sign.time:
+            return False
+        return self._is_sign_of_life(pulse_stream(tag), pulse)
+
+    async def _last(self, stream: str) -> Entry | None:
+        """The last entry of a stream that goes on; None where there is none."""
+        head = await self._journal.head(stream)
+        if head is None or head.ended:
+            return None
+        try:
+            last = await self._journal.read(stream, after=head.last - 1)
+        except EntriesTrimmed:  # it cannot be read: then it only counts whether there are more
+            return Entry(head.last, self._clock.time() + 1, Alive())
+        return last[-1] if last else None
+
+    def _is_sign_of_life(self, stream: str, sign: Entry) -> bool:
+        """Whether a process lives whose last sign in this stream is this one."""
+        age = self._clock.time() - sign.time
+        seen, since = self._signs.get(stream, (0, 0.0))
+        if seen != sign.seq:
+            since = self._clock.now()
+            self._signs[stream] = sign.seq, since
+        is_fresh = 0 <= age < self._seconds
+        if self._is_starting and age >= 0:
+            return is_fresh
+        return self._clock.now() - since < (self._seconds if is_fresh else self._seconds / 2)
+
+    async def end(self, stream: str, event: Event) -> None:
+        """End a run that nobody executes, and what is beside it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        await self._append(stream, event)
+        await self._append(inbox_of(stream), InboxClosed())
+        await self._append(checkpoints_of(stream), Forgotten())
+
+    async def _append(self, stream: str, event: Event) -> None:
+        head = await self._journal.head(stream)
+        if head is None or head.ended:
+            return
+        try:
+            await self._journal.append(stream, [event], after=head.last)
+        except JournalError as error:
+            # It wrote after all, or another process was quicker: either way it is not ours.
+            logger.debug("%s was not ended: %s", stream, error)

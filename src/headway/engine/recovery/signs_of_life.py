@@ -1,0 +1,80 @@
+"""Signs of life in the place of an event loop that is held: the lease is not lost to it.
+
+A tool that computes on the loop, or a request that takes long to read, keeps the loop from giving
+the process's signs of life. Its runs are as alive as before, and when others took them for dead,
+everybody's would end. So a thread gives the sign, by a way of its own into the storage and in a
+stream beside the process's: what the loop writes is the loop's alone, and each has one writer.
+
+Not for ever: a loop that is held for `hold_timeout` does not come back. Nor can a thread do
+anything where native code keeps the interpreter to itself (the GIL) for as long as a lease.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Final
+
+from headway.engine.process_names import pulse_stream
+from headway.errors import JournalError, JournalUnavailable
+from headway.events import Alive, Entry
+from headway.journal import Beside
+
+logger = logging.getLogger(__name__)
+
+LOOK: Final = 0.1
+"""Seconds between two looks at whether the loop goes on again."""
+
+
+class Pulse:
+    """Gives the signs of life of one process while its event loop is held.
+
+    Args:
+        beside: Makes the way into the storage, in the thread.
+        tag: The process.
+        every: Seconds between two signs.
+    """
+
+    def __init__(self, beside: Callable[[], Beside], tag: str, every: float) -> None:
+        self._beside = beside
+        self._stream = pulse_stream(tag)
+        self._every = every
+        self._thread: threading.Thread | None = None
+        self.signs = 0
+        """How many were given: the number of the last entry of the stream."""
+        self.is_lost = False
+        """Whether another process has found this one gone."""
+
+    def begin(self, goes_on: Callable[[], bool]) -> None:
+        """Give signs, in a thread, until `goes_on` says no; as often as anybody notices."""
+        if self.is_lost or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._thread = threading.Thread(target=self._run, args=(goes_on,), daemon=True)
+        self._thread.name = "headway-pulse"
+        self._thread.start()
+
+    def _run(self, goes_on: Callable[[], bool]) -> None:
+        try:
+            with closing(self._beside()) as beside:
+                while goes_on():
+                    self._give_sign(beside)
+                    self._wait(goes_on)
+        except JournalError as error:
+            self.is_lost = True
+            logger.warning("this process was found gone while its loop was held: %s", error)
+        except Exception:
+            self.is_lost = True
+            logger.exception("no sign of life can be given while the loop is held")
+
+    def _give_sign(self, beside: Beside) -> None:
+        try:
+            beside.append(self._stream, Entry(self.signs + 1, time.time(), Alive()))
+            self.signs += 1
+        except JournalUnavailable as error:
+            logger.warning("no sign of life was given while the loop is held: %s", error)
+
+    def _wait(self, goes_on: Callable[[], bool]) -> None:
+        limit = time.monotonic() + self._every
+        while goes_on() and time.monotonic() < limit:
+            time.sleep(LOOK)

@@ -1,0 +1,1 @@
+"""What other processes, and later requests, ask of a run."""

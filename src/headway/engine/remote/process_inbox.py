@@ -1,0 +1,119 @@
+"""Orders: what others ask of a process about the runs it executes.
+
+A run that was handed over has an inbox of its own. About any other one its process is asked: it
+has one stream for that, whatever the number of its runs. Only operators ask here (`headway
+cancel`); what a client has to say goes where only it can write.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from headway.engine.process_names import process_of
+from headway.engine.recovery.checkpoints import look
+from headway.engine.recovery.retry import AGAIN
+from headway.engine.remote.run_inbox import act, ask
+from headway.engine.run.run import Run
+from headway.errors import JournalError, StreamEnded, StreamNotFound
+from headway.events import Alive, CancelRequested, Entry, Ordered, ProcessLeft
+from headway.journal import Journal, next_available
+
+logger = logging.getLogger(__name__)
+
+
+def orders_of(process: str) -> str:
+    """The stream of what a process is asked."""
+    return f"orders/{process}"
+
+
+async def order(journal: Journal, stream: str, what: CancelRequested) -> None:
+    """Ask something of the run with this stream, whichever process executes it.
+
+    It is durable when this returns, and acted on soon after. A run that has ended is past asking.
+    One that is not kept in the journal is known only to its process: it is asked, if it lives.
+
+    Raises:
+        StreamNotFound: There is no such run.
+        JournalError: The journal cannot be written.
+    """
+    try:
+        await ask(journal, stream, what)
+    except StreamNotFound:
+        head = await journal.head(stream)
+        if head is not None and head.ended:
+            return
+        await _order(journal, stream, what, is_kept=head is not None)
+
+
+async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool) -> None:
+    known = await look(journal, stream) if is_kept else None
+    restarts = known[0].restarts if known is not None else []
+    orders = orders_of(restarts[-1].process if restarts else process_of(stream))
+    if await journal.head(orders) is None:
+        raise StreamNotFound(stream)
+    try:
+        await journal.post(orders, Ordered(stream, what))
+    except StreamEnded:
+        # Whoever recovers its runs ends this one, or begins it anew.
+        raise StreamNotFound(stream) from None
+
+
+class Orders:
+    """What this process is asked; `runs` are those that it executes, by id."""
+
+    def __init__(self, journal: Journal, runs: Mapping[str, Run]) -> None:
+        self._journal = journal
+        self._runs = runs
+        self._stream = ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, process: str) -> None:
+        """Listen from now on, as the process with this tag.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        if self._task is not None:
+            self._task.cancel()
+        self._stream = orders_of(process)
+        await self._journal.post(self._stream, Alive())
+        self._task = asyncio.create_task(self._serve(self._stream))
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._task is not None:
+            self._task.cancel()
+            try:
+                await self._journal.post(self._stream, ProcessLeft("stopped"))
+            except JournalError as error:
+                logger.debug("%s was not closed: %s", self._stream, error)
+
+    async def _serve(self, stream: str) -> None:
+        """Hear for as long as the journal is open, whatever happens to the stream."""
+        cursor = self._journal.cursor(stream, after=1)
+        while not cursor.done:
+            try:
+                for entry in await next_available(self._journal, cursor):
+                    self._hear(entry)
+            except StreamNotFound:
+                if await self._begin_again(stream):
+                    cursor = self._journal.cursor(stream)
+            except JournalError as error:
+                logger.debug("no orders are heard any more: %s", error)
+                return
+
+    async def _begin_again(self, stream: str) -> bool:
+        """The storage has lost the stream: whoever has an order is to find it again."""
+        try:
+            await self._journal.post(stream, Alive())
+        except JournalError as error:
+            logger.warning("orders are not heard at the moment: %s", error)
+            await self._journal.clock.sleep(AGAIN)
+            return False
+        return True
+
+    def _hear(self, entry: Entry) -> None:
+        if isinstance(entry.event, Ordered):
+            run = self._runs.get(entry.event.stream.rpartition("/")[2])
+            if run is not None and run.stream == entry.event.stream:
+                act(run, entry.event.what)

@@ -1,0 +1,168 @@
+"""Answers from afar: a question of a run, answered in a process that does not execute it.
+
+A client of 2025 answers with a POST of its own, which a balancer gives to any process. A run that
+asks something therefore has a stream beside its own for each attempt, `questions/<owner>/<name>`:
+which questions are open, and the answers to them. Their keys begin with that name. Whoever has an
+answer looks there first. So an answer to a question that nobody asked is refused and stored
+nowhere, whichever process it is sent to, and each question takes one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from headway.engine.process_names import process_of
+from headway.engine.remote.run_inbox import act
+from headway.errors import JournalError, StreamEnded, StreamNotFound
+from headway.events import (
+    TERMINAL,
+    Entry,
+    Event,
+    InboxClosed,
+    InputAnswered,
+    InputReceived,
+    InputRequested,
+)
+from headway.journal import Journal, next_available
+
+if TYPE_CHECKING:
+    from headway.engine.recovery.lease import Lease
+    from headway.engine.run.run import Run
+
+logger = logging.getLogger(__name__)
+
+KIND = "questions/"
+
+
+def questions_of(stream: str, key: str) -> str:
+    """Where the question with this key is open, of the run with this stream."""
+    owner, name = stream.removeprefix("run/").rpartition("/")[0], key.rpartition(".")[0]
+    return f"{KIND}{owner}/{name}"
+
+
+def is_asked_on_sessions(stream: str) -> bool:
+    """Whether the client of a run answers with a POST of its own, as in a 2025 session."""
+    return "." in stream.rpartition("/")[0]
+
+
+class RemoteAnswers:
+    """The questions of the runs that this process executes, where other processes find them."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[str] = set()
+        self._answering: set[str] = set()
+
+    def asked(self, run: "Run", question: InputRequested) -> None:
+        """Let other processes know that a question is open; what it says is in the run's stream."""
+        if not self._journal.is_durable or not is_asked_on_sessions(run.stream):
+            return
+        questions = questions_of(run.stream, question.key)
+        is_first = questions not in self._serving
+        self._serving.add(questions)
+        short = InputRequested(question.key, question.method)
+        self._later(self._open(run, questions, short) if is_first else self._post(questions, short))
+
+    def received(self, run: "Run", key: str) -> None:
+        """Let other processes know that a question is answered, or given up."""
+        questions = questions_of(run.stream, key)
+        if questions in self._serving:
+            self._later(self._post(questions, InputReceived(key)))
+
+    async def take(self, stream: str, answered: InputAnswered) -> bool:
+        """Give an answer to the run with this stream; False when that question is not open.
+
+        It is durable when this returns, and the run hears it a moment later.
+
+        Raises:
+            JournalError: The journal cannot be used.
+        """
+        questions = questions_of(stream, answered.key)
+        if answered.key in self._answering:
+            return False  # another answer is on its way
+        self._answering.add(answered.key)
+        try:
+            if answered.key not in open_keys(await self._journal.kept(questions)):
+                return False
+            await self._journal.post(questions, answered)
+        except (StreamNotFound, StreamEnded):
+            return False
+        finally:
+            self._answering.discard(answered.key)
+        return True
+
+    async def _open(self, run: "Run", questions: str, first: InputRequested) -> None:
+        try:
+            seq = await self._journal.post(questions, first)
+            await self._serve(run, questions, seq)
+        except JournalError as error:
+            logger.warning("run %s: only here it can be answered: %s", run.reference, error)
+        finally:
+            self._serving.discard(questions)
+
+    async def _serve(self, run: "Run", questions: str, after: int) -> None:
+        """Hear the answers until the run has its end, or goes on in another process."""
+        cursor = self._journal.cursor(questions, after=after)
+        run.on_end(cursor.nudge)
+        while not run.ended and not cursor.done:
+            for entry in await next_available(self._journal, cursor):
+                if isinstance(entry.event, InputAnswered):
+                    act(run, entry.event)
+        await self._post(questions, InboxClosed())
+
+    async def _post(self, questions: str, event: Event) -> None:
+        try:
+            await self._journal.post(questions, event)
+        except JournalError as error:
+            logger.debug("%s was not told: %s", questions, error)
+
+    async def sweep(self, lease: "Lease") -> None:
+        """Close the questions of processes that are gone.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        for questions in await self._journal.streams(KIND, unfinished=True):
+            try:
+                await self._sweep(questions, lease)
+            except JournalError as error:  # of one; the others are looked at all the same
+                logger.debug("%s is not closed: %s", questions, error)
+
+    async def _sweep(self, questions: str, lease: "Lease") -> None:
+        owner, _, name = questions.removeprefix(KIND).rpartition("/")
+        stream = f"run/{owner}/{name.partition('.')[0]}"
+        head = await self._journal.head(stream)
+        # Of what is no tool call there is no run in the journal: its process has it, or nobody.
+        alive = await lease.is_alive(process_of(stream)) if head is None else not head.ended
+        if not alive:
+            await self._post(questions, InboxClosed())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Return when the questions of all runs that have ended are closed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for task in self._tasks:
+            task.cancel()
+
+
+def open_keys(entries: Iterable[Entry]) -> set[str]:
+    """The questions that are asked in these entries and neither answered nor given up."""
+    found: set[str] = set()
+    for entry in entries:
+        match entry.event:
+            case InputRequested(key):
+                found.add(key)
+            case InputAnswered(key) | InputReceived(key):
+                found.discard(key)
+            case event if type(event) in TERMINAL:
+                found.clear()
+            case _:
+                pass
+    return found

@@ -1,0 +1,186 @@
+"""Inboxes: what others ask of a run whose request has been answered with a handle.
+
+The process that executes a run is its one writer, so everybody else, on this process or another,
+writes what they want into the run's inbox: a stream of its own, so that a request is durable and
+not a broadcast that can be missed. Its first entry says that the run was handed over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from headway.engine.process_names import is_for_workers
+from headway.engine.recovery.checkpoints import checkpoints_of, look
+from headway.engine.run.cancellation import TAKEN_OVER
+from headway.engine.run.questions import client_error
+from headway.engine.run.run import Run
+from headway.errors import JournalError, StreamEnded
+from headway.events import (
+    Cancelled,
+    CancelRequested,
+    Entry,
+    Event,
+    Forgotten,
+    HandedOver,
+    InboxClosed,
+    InputAnswered,
+    decode_json,
+)
+from headway.journal import Journal, next_available
+
+logger = logging.getLogger(__name__)
+
+
+def inbox_of(stream: str) -> str:
+    """The inbox of the run with this stream."""
+    return f"inbox/{stream.removeprefix('run/')}"
+
+
+async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
+    """All entries of the inbox of the run with this stream.
+
+    Raises:
+        StreamNotFound: There is none: no such run, or it was never handed over.
+    """
+    return await journal.kept(inbox_of(stream))
+
+
+async def ask(journal: Journal, stream: str, event: Event) -> None:
+    """Ask something of the run with this stream; one that has ended is past asking.
+
+    Raises:
+        StreamNotFound: There is no such run, or it was never handed over.
+        JournalError: The journal cannot be written.
+    """
+    inbox = inbox_of(stream)
+    if any(_is_as_good_as(entry.event, event) for entry in await journal.kept(inbox)):
+        return  # or a client that asks again and again would push out what others asked
+    try:
+        await journal.post(inbox, event)
+    except StreamEnded:
+        return
+    if isinstance(event, CancelRequested) and is_for_workers(stream):
+        await end_waiting(journal, stream, Cancelled(event.by, event.reason))
+
+
+def _is_as_good_as(earlier: Event, event: Event) -> bool:
+    """Whether a run that was asked the one need not be asked the other."""
+    match earlier, event:
+        case CancelRequested(), CancelRequested():
+            return True
+        case InputAnswered(first), InputAnswered(second):
+            return first == second
+        case _:
+            return False
+
+
+async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
+    """End a run that waits for a worker; False when one has it, or it has its end.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    known = await look(journal, stream)
+    if known is None or known[0].owner:
+        return False
+    return await end_unowned(journal, stream, known[1], end)
+
+
+async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bool:
+    """End a run that no process has, whose checkpoints' last entry is `seq`.
+
+    Whoever takes it appends to those first: one of the two is refused.
+    """
+    try:
+        await journal.append(checkpoints_of(stream), [Forgotten()], after=seq)
+        await journal.post(stream, end)
+        await journal.post(inbox_of(stream), InboxClosed())
+    except JournalError as error:
+        logger.debug("%s was not ended: %s", stream, error)
+        return False
+    return True
+
+
+class Inboxes:
+    """The inboxes of the runs that this process executes."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, run: Run, handed: HandedOver) -> None:
+        """Begin the run's inbox and act on what comes; durable, with the run, when it returns.
+
+        Raises:
+            JournalError: The journal cannot be written; the run stays its request's own.
+        """
+        inbox = inbox_of(run.stream)
+        await self._journal.settle(run.stream)
+        await self._journal.post(inbox, handed)
+        self._start(run, inbox)
+
+    async def is_open(self, stream: str) -> bool:
+        """Whether the run with this stream was handed over, and has not ended."""
+        head = await self._journal.head(inbox_of(stream))
+        return head is not None and not head.ended
+
+    def resume(self, run: Run) -> None:
+        """Act on what comes for a run that was handed over by another process."""
+        self._start(run, inbox_of(run.stream))
+
+    def tell(self, stream: str, event: Event) -> None:
+        """Ask something of the run with this stream, wherever it is, and do not wait for it."""
+        self.later(self._tell(stream, event))
+
+    async def _tell(self, stream: str, event: Event) -> None:
+        try:
+            await ask(self._journal, stream, event)
+        except JournalError as error:
+            logger.warning("%s was not told: %s", stream, error)
+
+    def _start(self, run: Run, inbox: str) -> None:
+        self.later(self._serve(run, inbox))
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for runs that nobody waits for; done when `stop` returns."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Return when the inboxes of all runs that have ended are closed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _serve(self, run: Run, inbox: str) -> None:
+        cursor = self._journal.cursor(inbox, after=1)
+        run.on_end(cursor.nudge)
+        try:
+            while not run.ended and not cursor.done:
+                for entry in await next_available(self._journal, cursor):
+                    act(run, entry.event)
+            if not run.ended:  # others have found its process gone
+                logger.error("run %s is not this process's any more: it was ended", run.reference)
+                run.stop(TAKEN_OVER)
+            elif not run.is_left:
+                await self._journal.post(inbox, InboxClosed())
+        except JournalError as error:
+            logger.warning("run %s: its inbox is not served: %s", run.reference, error)
+
+
+def act(run: Run, event: Event) -> None:
+    """Do what others ask of a run; what cannot be done is logged, for others wait behind it."""
+    try:
+        match event:
+            case CancelRequested(by, reason):
+                run.cancel(by, reason)
+            case InputAnswered(key, result, is_error):
+                value = decode_json(result)
+                run.answer(key, value, client_error(value) if is_error else None)
+            case _:
+                pass
+    except Exception:
+        logger.exception("run %s: what was asked of it could not be done", run.reference)

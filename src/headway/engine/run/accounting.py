@@ -1,0 +1,41 @@
+"""What is counted of a run, at its end."""
+
+from typing import TYPE_CHECKING, Any
+
+from headway.counters import Tally
+from headway.events import Cancelled, Completed, Event, Failed, Interrupted
+
+if TYPE_CHECKING:
+    from headway.engine.run.run import Run
+
+_ENDS: dict[type, str] = {
+    Failed: "failed", Cancelled: "cancelled", Interrupted: "interrupted",
+}  # fmt: skip
+ENDS = ("completed", "tool_error", "input_required", *_ENDS.values())
+"""How a call may end. `input_required`: its client is to ask again, with answers (2026-07-28)."""
+
+
+def losses(run: "Run") -> dict[str, int]:
+    """How much of what a tool said was cut, left out or refused, by the setting of the limit."""
+    voice = run.voice
+    return {"log_rate": voice.left_out, "max_part": voice.too_large, "max_text": run.pacer.cut}
+
+
+def count_end(tally: Tally, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
+    """Take a run into the counts as it ends with `event`; `result` is what its handler returned."""
+    tally.merged += run.pacer.merged
+    for setting, times in losses(run).items():
+        tally.reach(setting, times)
+    if type(event) is Failed and event is run.stopping:
+        tally.reach("timeout")  # nothing else stops a run with a failure
+    if run.method == "tools/call" and run.follows is None:
+        tally.end_call(run.target, end_of(event, result), run.clock.now() - run.born)
+
+
+def end_of(event: Event, result: dict[str, Any] | None) -> str:
+    """One of `ENDS`."""
+    if type(event) is not Completed or result is None:
+        return _ENDS.get(type(event), "completed")
+    if result.get("resultType", "complete") != "complete":
+        return "input_required"
+    return "tool_error" if result.get("isError") is True else "completed"

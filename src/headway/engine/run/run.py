@@ -1,0 +1,450 @@
+"""One run in this process: its place in the journal, its progress, its questions, its end.
+
+Only the process that executes a run has a `Run`; everybody else reads the run's stream.
+`report`, `log` and `part` may be called from any thread; all else on the event loop.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from headway.clock import Timer
+from headway.engine.recovery.checkpoints import CHECKPOINTS, Checkpoints
+from headway.engine.run.cancellation import TAKEN_OVER, Stopping, is_shielded
+from headway.engine.run.cooperative import Breath
+from headway.engine.run.output_limits import Voice
+from headway.engine.run.pacing import Pacer
+from headway.engine.run.questions import Questions
+from headway.engine.run.stages import Root, innermost, offer
+from headway.errors import JournalError, RunCancelled
+from headway.events import (
+    Accepted,
+    Cancelled,
+    Event,
+    GivenBack,
+    Interrupted,
+    Log,
+    Part,
+    Progress,
+    encode_json,
+)
+from headway.run_state import TRANSITIONS, RunView, State, advance
+
+if TYPE_CHECKING:
+    from headway.engine.engine import Engine
+    from headway.engine.request import Request
+
+logger = logging.getLogger(__name__)
+
+_MAKING = threading.Lock()
+
+
+class Run:
+    """One execution of one request's handler.
+
+    Made by `Engine.launch`. `id` is unguessable; `stream` is where its entries are; `follows` is
+    the stream of the run it only repeats; `has_handle` says that it can go on without its session,
+    `window` how long its client may be kept waiting.
+    """
+
+    __slots__ = (
+        "__weakref__", "_beating", "_breath", "_ends", "_flushing", "_lock", "_loop", "_outbox",
+        "_questions", "_scheduled", "_steps", "_stops", "_thread", "born", "checkpoints", "clock",
+        "detached", "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id",
+        "journal", "method", "on_ask", "on_enter", "on_handed", "owns", "pacer", "principal",
+        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task", "tree",
+        "version", "voice", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: str,
+        request: "Request",
+        *,
+        engine: "Engine",
+        rate: float,
+        heartbeat: float | None,
+        recorded: bool,
+        view: RunView | None = None,
+    ) -> None:
+        self.id = stream.rpartition("/")[2]
+        self.stream = stream
+        self.method, self.target, self.version = request.method, request.target, request.version
+        self.engine, self.journal = engine, engine.journal
+        self.clock = clock = engine.clock
+        self.principal = request.principal
+        self.follows, self.owns = request.follows, request.owns
+        self.recorded, self.heartbeat = recorded, heartbeat
+        self.pacer, self.voice = Pacer(rate, engine.settings.max_text), Voice(engine.settings)
+        self.tree: Root | None = None
+        self.checkpoints: Checkpoints | None = None
+        self.born = clock.now()
+        self.state, self._steps, self.seq = State.NEW, TRANSITIONS[State.NEW], 0
+        self.scope: anyio.CancelScope | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.stopping: Event | None = None
+        self.give_up: Callable[[], None] = _nothing
+        self.on_ask = self.on_enter = self.on_handed = self.give_up
+        self.ended = self.detached = self.has_handle = self._scheduled = False
+        self.window = inf
+        self._questions: Questions | None = None
+        self._ends: list[Callable[[], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        self._lock = threading.Lock()
+        self._outbox: list[Event] = []
+        self._flushing: Timer | None = None
+        self._beating: Timer | None = None
+        self._stops: Stopping | None = None
+        self._breath = Breath()
+        if view is None:
+            self.append(Accepted(self.method, self.target, request.owner, self.follows or ""))
+        else:
+            # It goes on behind what a process wrote that died.
+            self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
+            if view.progress is not None:
+                self.pacer.resume(view.progress)
+
+    @property
+    def reference(self) -> str:
+        """A short name for logs and error messages; it opens nothing."""
+        return self.id[8:16]
+
+    @property
+    def attempt(self) -> int:
+        """1, or more in a process that has begun the run anew."""
+        return 1 if self.checkpoints is None else self.checkpoints.memory.attempt
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it was given back: it goes on, but not in this process."""
+        return self.ended and bool(TRANSITIONS[self.state])
+
+    async def settle(self) -> None:
+        """Return when all that the tool has said is in the storage; on the event loop.
+
+        Raises:
+            JournalUnavailable: It is not, and will be tried again.
+            Conflict, StreamEnded: It never will be: the run is another process's.
+        """
+        self._drain()
+        await self.journal.settle(self.stream)
+        if self.checkpoints is not None:
+            await self.checkpoints.settle()
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the run has its end, on the event loop."""
+        self._ends.append(callback)
+
+    def append(self, event: Event) -> None:
+        """Add an event to the run's stream; on the event loop only."""
+        state = self._steps.get(type(event)) or advance(self.state, event)
+        if state is not self.state:
+            self.state = state
+            self._steps = TRANSITIONS[state]
+        self.seq = self.journal.append_nowait(
+            self.stream, event, after=self.seq, recorded=self.recorded
+        )
+
+    def _put(self, event: Event) -> None:
+        """Add what a tool has to say; a stream that is no longer ours stops the run."""
+        if self.journal.is_behind and type(event) in (Progress, Log):
+            return
+        try:
+            if type(event) not in CHECKPOINTS:
+                self.append(event)
+            elif self.checkpoints is not None:
+                self.checkpoints.write(event, self.seq)
+        except JournalError as error:
+            logger.error("run %s is not this process's any more: %s", self.reference, error)
+            self.stop(TAKEN_OVER)
+
+    def start_beating(self) -> None:
+        """From now on the run shows a sign of life when it is silent."""
+        if self.heartbeat is not None and self._beating is None and not self.ended:
+            silent_since = max(self.pacer.written, self.born)
+            wait = silent_since + self.heartbeat - self.clock.now()
+            self._beating = self.clock.call_later(max(wait, 0.0), self._beat)
+
+    def finish(self, event: Event, *, success: bool) -> None:
+        """Write the last progress and the terminal event; nothing follows."""
+        self._drain()
+        with self._lock:
+            sampled = self._sample()
+            last = self.pacer.finish(self.clock.now(), success=success)
+            self.ended = True
+        self._stop_timers()
+        try:
+            open_questions = self._questions.unanswered() if self._questions is not None else ()
+            for said in (self.voice.rest(), sampled, last, *open_questions):
+                if said is not None:
+                    self.append(said)
+            self.append(event)
+            if self.checkpoints is not None:
+                self.checkpoints.end()
+        finally:
+            if self._questions is not None:
+                self._questions.give_up()
+            for callback in self._ends:
+                callback()
+            # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
+            self._ends.clear()
+            self.give_up = self.on_ask = self.on_enter = self.on_handed = _nothing
+            self.task = None
+
+    def give_back(self) -> None:
+        """Stop, and leave the run without an end for another process to begin anew."""
+        self._drain()
+        self.stopping = Interrupted("it is left to the next process")  # for its threads
+        with self._lock:
+            self.ended = True
+        self._stop_timers()
+        with suppress(JournalError):  # it is another process's already
+            self.append(GivenBack())
+            if self.checkpoints is not None:
+                self.checkpoints.write(GivenBack())
+        if self.scope is not None:
+            self.scope.cancel()
+        for callback in self._ends:
+            callback()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._flushing, self._beating):
+            if timer is not None:
+                timer.cancel()
+        if self._stops is not None:
+            self._stops.end()
+
+    # What tools call
+
+    def report(
+        self, progress: float, total: float | None, message: str | Callable[[], str] | None
+    ) -> None:
+        """Take a progress report, from any thread; never waits.
+
+        Raises:
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = self.check()
+        if message is not None and not isinstance(message, str) and not callable(message):
+            message = str(message)  # type hints do not stop anyone
+        if self.tree is not None:
+            node = innermost(self.tree) or self.tree
+            node.report(progress, total, message() if callable(message) else message)
+            if not self.tree.pending:
+                self.touch()
+            return
+        with self._lock:
+            if not self.ended:
+                paced = self.pacer.offer(progress, total, message, self.clock.now())
+                self._hand_on(paced, on_loop=on_loop)
+
+    def root(self) -> Root:
+        """The root of the run's stages and tracks."""
+        with self._lock:  # or two threads begin a tree each
+            if self.tree is None:
+                self.tree = Root(*self.pacer.reported)
+            return self.tree
+
+    def touch(self) -> None:
+        """Take what the tree of stages says, from any thread; now, or when it may be written.
+
+        Raises:
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = self.check()
+        if self.tree is None or self.tree.pending:
+            return
+        with self._lock:
+            if not self.ended:
+                paced = self._sample()
+                # Until the timer comes for it nobody need call again.
+                self.tree.pending = paced is None and self.pacer.interval > 0
+                self._hand_on(paced, on_loop=on_loop)
+
+    def check(self) -> bool:
+        """Whether this is the event loop.
+
+        Raises:
+            RunCancelled: In a thread whose run was cancelled, outside of `shield`.
+        """
+        on_loop = get_ident() == self._thread
+        if self.stopping is not None and not on_loop and not is_shielded.get():
+            raise RunCancelled("the run was stopped")
+        return on_loop
+
+    def announce(self, message: str) -> None:
+        """Say something about a run that has not started."""
+        paced = self.pacer.announce(message, self.clock.now())
+        if paced is not None:
+            self.append(paced)
+        elif self.pacer.held and self._flushing is None:
+            self._arm()
+
+    def log(self, level: str, data: object, logger: str | None = None) -> None:
+        """Add a log message, from any thread; never waits."""
+        self.emit(Log(level, encode_json(data), logger))
+
+    def part(self, value: object) -> None:
+        """Add a partial result, from any thread; never waits."""
+        self.emit(Part(encode_json(value)))
+
+    def emit(self, event: Event) -> None:
+        """Add an event, from any thread; dropped when the run has ended.
+
+        Raises:
+            ValueError: It is a part that is too large.
+            RunCancelled: In a thread, when the run was cancelled.
+        """
+        on_loop = self.check()
+        with self._lock:
+            if self.ended:
+                return
+            events = self.voice.said(event, self.clock)
+            if on_loop and not self._outbox:
+                for each in events:
+                    self._put(each)
+                return
+            self._outbox += events
+            self._schedule()
+
+    async def breathe(self) -> None:
+        """Let the loop serve others, when a tool that reports in a loop has held it long enough."""
+        await self._breath.take(self.clock)
+
+    def enter(self) -> None:
+        """The author's function begins, its arguments complete; from any thread."""
+        if get_ident() == self._thread:
+            self.on_enter()
+        else:
+            self._loop.call_soon_threadsafe(lambda: self.on_enter())
+
+    async def ask(self, method: str, params: object, limit: float | None = None) -> dict[str, Any]:
+        """Put a question to the client and wait for the answer.
+
+        Raises:
+            MCPError: The client answered with an error, or not within `limit` seconds.
+        """
+        if self._questions is None:
+            self._questions = Questions(self)
+        self._drain()
+        return await self._questions.ask(method, params, limit)
+
+    def answer(self, key: str, result: object, error: Exception | None = None) -> bool:
+        """Answer a question; False when nobody waits for it."""
+        return self._questions is not None and self._questions.answer(key, result, error)
+
+    @property
+    def stops(self) -> Stopping:
+        """What is to happen when the run is asked to stop."""
+        if self._stops is None:
+            with _MAKING:  # or two threads have one each
+                self._stops = self._stops or Stopping(self, self._loop)
+        return self._stops
+
+    def cancel(self, by: str, reason: str | None = None) -> None:
+        """Stop the run because somebody wants it stopped."""
+        self.stop(Cancelled(by, reason))
+
+    def stop(self, end: Event) -> None:
+        """Ask the run to stop: async code at its await, threads at their next call here.
+
+        `end` is written when it does, and a second later even if it does not: code in a thread
+        that never calls Headway cannot be reached, and its caller is not to wait for it.
+        """
+        if self.stopping is not None or self.ended:
+            return
+        self.stopping = end
+        if self.scope is not None:
+            self.scope.cancel()
+        self.stops.begin()
+
+    # Inside
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether something waits for its time to be written."""
+        return self.pacer.held or (self.tree is not None and self.tree.pending)
+
+    def _sample(self) -> Progress | None:
+        """What the tree says now, to be written or absorbed; the lock is held."""
+        return offer(self.tree, self.pacer, self.clock.now())
+
+    def _hand_on(self, paced: Progress | None, *, on_loop: bool) -> None:
+        """Write a progress, or see that what waits will be; the lock is held."""
+        if paced is not None:
+            if on_loop and not self._outbox:
+                self._put(paced)
+                return
+            self._outbox.append(paced)
+        elif not self._has_news or self._flushing is not None:
+            return
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Have the loop look at the outbox; the lock is held."""
+        if not self._scheduled:
+            self._scheduled = True
+            if get_ident() == self._thread:
+                self._loop.call_soon(self._drain)
+            else:
+                try:
+                    self._loop.call_soon_threadsafe(self._drain)
+                except RuntimeError:
+                    self.ended = True  # the loop is closed: a thread outlived its server
+
+    def _drain(self) -> None:
+        with self._lock:
+            self._scheduled = False
+            events, self._outbox = self._outbox, []
+            if not self.ended:
+                for event in events:
+                    self._put(event)
+                if self._has_news and self._flushing is None:
+                    self._arm()
+
+    def _arm(self) -> None:
+        wait = max(0.0, self.pacer.due - self.clock.now())
+        if not self.pacer.held:
+            wait = max(wait, self.pacer.interval)  # nothing new yet; look again then
+        self._flushing = self.clock.call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        with self._lock:
+            if self.ended:
+                return
+            if self.tree is not None:
+                self.tree.pending = False
+            paced = self._sample() or self.pacer.flush(self.clock.now())
+            if paced is not None:
+                self._outbox.append(paced)
+            elif self.pacer.held:
+                self._arm()
+        self._drain()
+
+    def _beat(self) -> None:
+        self._beating = None
+        assert self.heartbeat is not None
+        with self._lock:
+            if self.ended:
+                return
+            now = self.clock.now()
+            if now - max(self.pacer.written, self.born) >= self.heartbeat:
+                self._outbox.append(self._sample() or self.pacer.beat(now))
+        try:
+            self._drain()
+        except JournalError:
+            return  # the run's task finds out and ends it
+        self.start_beating()
+
+
+def _nothing() -> None:
+    pass

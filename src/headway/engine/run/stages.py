@@ -1,0 +1,292 @@
+"""The progress of a run as a tree: stages and tracks, each a share of what it is part of.
+
+This module must not know clocks, threads or the journal. Nodes are told what their work says;
+`Root.sample` says what that adds up to, whenever somebody wants to know.
+
+The rules:
+
+- A node takes `weight` units of its parent. A stage's weight is 1 unless the author says
+  otherwise, a track's its number of items: a tool with one track counts items.
+- A parent's total is what the author declared, or the sum of the weights seen so far, which grows.
+- Inside a track each item is one unit, shared by what is opened while the item is worked on.
+- A share never falls: when a total grows, what was shown stays until it is passed.
+- A node that ends in order counts as full; one that is left by an exception or a `break` stays
+  where it was.
+"""
+
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from threading import RLock
+from typing import Any, Protocol
+
+from headway.engine.failures import contained
+from headway.engine.run.current import current_run, is_muted
+from headway.engine.run.pacing import UNKNOWN, Pacer, finite
+from headway.events import Progress
+
+logger = logging.getLogger(__name__)
+
+
+class Marks(Protocol):
+    """What remembers which items of a track are done."""
+
+    @property
+    def place(self) -> str:
+        """Where tracks are that begin while the item is worked on."""
+        ...
+
+
+Label = str | Callable[[Any], str]
+"""A message for an item: a format with `{item}`, or a function of the item."""
+
+SEPARATOR = " · "
+
+DIGITS = 9
+"""Behind the point; sums of shares are no better than that."""
+
+current_node: ContextVar["Node | None"] = ContextVar("headway_stage", default=None)
+"""The innermost stage or track that the current task or thread works in."""
+
+
+class Node:
+    """One stage, or what all nodes share."""
+
+    __slots__ = (
+        "_children", "_gone", "_gone_weight", "_high", "_own", "_own_total", "_text", "closed",
+        "name", "parent", "root", "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self, parent: "Node | None", name: str | None, weight: float | None, total: float | None
+    ) -> None:
+        self.parent = parent
+        self.root: Root = parent.root if parent is not None else self  # pyright: ignore[reportAttributeAccessIssue] - only a Root has no parent
+        self.name = name
+        self.weight = weight
+        self.closed = False
+        self._own = 0.0  # what was reported for this node itself
+        self._own_total = finite(total)
+        self._text: str | None = None
+        self._children: dict[int, Node] = {}
+        self._gone = 0.0  # what the children that have ended add up to
+        self._gone_weight = 0.0
+        self._high = 0.0
+
+    def open(self) -> None:
+        """Become part of the parent."""
+        if self.parent is not None:
+            with self.root.lock:
+                self.parent._children[id(self)] = self
+        self.root.newest = self
+
+    def close(self, *, full: bool) -> None:
+        """End: full, or as far as it came. A second time does nothing."""
+        with self.root.lock:
+            if self.closed:
+                return
+            if full:
+                self._fill()
+            share, weight = self.share()
+            self.closed = True
+            self._children.clear()
+            parent = self.parent
+            if parent is not None and parent._children.pop(id(self), None) is not None:
+                parent._gone += share
+                parent._gone_weight += share if weight is None else weight
+
+    def report(self, progress: object, total: object, message: object) -> None:
+        """Take what the work of this node says of itself; what is no number is absorbed."""
+        value, limit = finite(progress), finite(total)
+        if limit is not None:
+            self._own_total = max(limit, 0.0)
+        if value is not None:
+            self._own = max(self._own, value)
+        if message is not None:
+            self._text = str(message)
+        self.root.newest = self
+
+    def share(self) -> tuple[float, float | None]:
+        """How many units of the parent are done, and of how many; None: nobody knows yet."""
+        weight = 1.0 if self.weight is None else self.weight
+        return weight * self.fraction(), weight
+
+    def fraction(self) -> float:
+        """How much of this node is done, from 0 to 1."""
+        done, total = self._sum()
+        now = done / total if total else 0.0
+        self._high = max(self._high, min(now, 1.0))
+        return self._high
+
+    def text(self) -> str | None:
+        """What the node itself has to say at the moment."""
+        return self._text
+
+    def path(self) -> str | None:
+        """The message: the names of the stages around, then what the node says."""
+        words: list[str] = []
+        node: Node | None = self
+        while node is not None:
+            words += [word for word in (node.text() if node is self else None, node.name) if word]
+            node = node.parent
+        return SEPARATOR.join(reversed(words)) or None
+
+    def _fill(self) -> None:
+        self._high = 1.0
+
+    def _sum(self) -> tuple[float, float]:
+        """What own reports and children add up to, and of how much."""
+        done, total = self._gone, self._gone_weight
+        for child in list(self._children.values()):
+            share, weight = child.share()
+            done += share if weight is not None else 0.0
+            total += 1.0 if weight is None else weight
+        if self._own_total is None:
+            return done, total
+        if not total:
+            return self._own, self._own_total
+        # The author declared the total: children take their units of it.
+        return max(done, self._own), max(total, self._own_total)
+
+
+class Items(Node):
+    """A track: its items are its units."""
+
+    __slots__ = ("_at", "_units", "done", "item", "label", "marks", "size")
+
+    def __init__(
+        self, parent: Node, label: Label | None, weight: float | None, size: float | None
+    ) -> None:
+        super().__init__(parent, None, weight, None)
+        self.label = label
+        self.size = finite(size)
+        self.done = 0
+        self.item: Any = None
+        self.marks: Marks | None = None
+        self._at = 0  # which item is worked on
+        self._units = 0.0
+
+    def begin(self, item: object) -> None:
+        """Work on this item begins; what was said within the one before is over."""
+        if self._children or self._gone_weight or self._own_total is not None:
+            with self.root.lock:
+                self._children.clear()
+                self._gone = self._gone_weight = self._own = 0.0
+                self._own_total = None
+        self.item = item
+        self._at = self.done
+        self.root.newest = self
+
+    def close(self, *, full: bool) -> None:
+        """End, and let go of the last item."""
+        with self.root.lock:
+            super().close(full=full)
+            self.item = None
+
+    def share(self) -> tuple[float, float | None]:
+        """The items that are done, of all; None: nobody knows of how many."""
+        if self.weight is not None:
+            return self.weight * self.fraction(), self.weight
+        if self.size is None:
+            return self._done(), self._done() if self.closed else None
+        return min(self._done(), self._limit()), self._limit()
+
+    def fraction(self) -> float:
+        """How many of the items are done, from 0 to 1; 0 where their number is not known."""
+        limit = self._limit()
+        self._high = max(self._high, min(self._done() / limit, 1.0) if limit else 0.0)
+        return self._high
+
+    def text(self) -> str | None:
+        """The author's message for the item that is worked on, else how many are done."""
+        if self.closed:
+            return f"{self.done} done" if self.label is not None else None
+        if self.label is not None:
+            return describe(self.label, self.item)
+        if self.parent is self.root:
+            return None
+        of = "" if self.size is None else f" of {self._limit():g}"
+        return f"{self.done}{of}"
+
+    def _done(self) -> float:
+        """Items done, and how much of the one that is worked on."""
+        done = self.done
+        # Between two items what was said within the one before is in `done`.
+        within, units = self._sum() if done == self._at else (0.0, 0.0)
+        self._units = max(self._units, done + (min(within / units, 1.0) if units else 0.0))
+        return self._units
+
+    def _limit(self) -> float:
+        return 0.0 if self.size is None else max(self.size, self.done)
+
+    def _fill(self) -> None:
+        self._high = 1.0
+        self._units = max(self._units, self._limit())
+
+
+class Root(Node):
+    """All progress of one run; with what was reported before there were stages."""
+
+    __slots__ = ("lock", "newest", "pending")
+
+    def __init__(self, reported: float, total: float | None) -> None:
+        self.lock = RLock()
+        self.newest: Node = self
+        self.pending = False
+        """There is something new, and somebody will come for it."""
+        super().__init__(None, None, None, None)
+        self.report(reported, total, None)
+
+    def sample(self) -> tuple[float, float | None, str | None]:
+        """Progress, total and message of the run at this moment."""
+        with self.lock:
+            done, total = self._gone + self._own, self._gone_weight
+            known = True
+            # A copy: a track that is collected as garbage in the middle of this closes itself.
+            for child in list(self._children.values()):
+                share, weight = child.share()
+                done += share
+                if weight is None:
+                    known = False
+                else:
+                    total += weight
+            # What only reports by itself may leave its total out for good.
+            if self._own and self._own_total is None:
+                known = False
+            total += self._own_total or 0.0
+            return _tidy(done), _tidy(total) if known and total else None, self.newest.path()
+
+
+def _tidy(value: float) -> float:
+    """Without the dust of sums of shares; whole numbers as such."""
+    value = round(value, DIGITS)
+    return int(value) if value.is_integer() else value
+
+
+def offer(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
+    """Offer what the tree adds up to at this moment; what is to be written, or None."""
+    if root is None:
+        return None
+    # A label that reports something itself is not heard.
+    outside, muted = current_run.set(None), is_muted.set(True)
+    try:
+        value, total, message = root.sample()
+    finally:
+        current_run.reset(outside)
+        is_muted.reset(muted)
+    return pacer.offer(value, UNKNOWN if total is None else total, message, now)
+
+
+def innermost(root: "Root | None") -> Node | None:
+    """The open node of this tree that the current task or thread works in."""
+    node = current_node.get()
+    while node is not None and node.closed:
+        node = node.parent
+    return node if node is not None and node.root is root else root
+
+
+def describe(label: Label, item: object) -> str:
+    """The message for an item; empty when the author's label fails."""
+    with contained("no message for an item: the label of track()"):
+        return str(label(item) if callable(label) else label.format(item=item))
+    return ""

@@ -1,0 +1,181 @@
+"""Threads that an author's code has: for which run they work, and what is said where nobody knows.
+
+A thread starts without context variables, and so without a run. Which run a function works for
+that is given to a pool is known: the one that gives it. So it is taken along. A thread that a tool
+starts itself may be the tool's, or one that works for all calls from then on; a guess could show a
+caller what is another one's, so there it is said what to do.
+"""
+
+import inspect
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import update_wrapper
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING, Any, Final
+
+from headway.engine.author_frames import frames_from, is_headways, line_of
+from headway.engine.run.cancellation import is_shielded
+from headway.engine.run.current import current_run, is_muted
+from headway.engine.run.stages import current_node
+
+if TYPE_CHECKING:
+    from headway.engine.run.run import Run
+
+logger = logging.getLogger(__name__)
+
+MOST_PLACES: Final = 1000
+"""Lines of code that are remembered as told of."""
+
+_POOL_METHODS: Final = (
+    "apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered",
+)  # fmt: skip
+
+_POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
+"""Packages whose threads work for whoever gives them something, and not for who started them."""
+
+at_work: "set[Run]" = set()
+"""The runs whose tools are executed in this process at the moment."""
+
+_told_of: set[str] = set()
+_told: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_is_forked = False
+
+
+class _Carried:
+    """A function together with the run that it works for, for a thread of a pool."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._values = (current_run.get(), current_node.get(), is_shielded.get())
+        update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        run, node, shielded = self._values
+        tokens = current_run.set(run), current_node.set(node), is_shielded.set(shielded)
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            current_run.reset(tokens[0])
+            current_node.reset(tokens[1])
+            is_shielded.reset(tokens[2])
+
+
+def carry_runs() -> None:
+    """Have the pools of Python take the run along with what is given to them; once a process.
+
+    `ThreadPoolExecutor`, which `run_in_executor`, boto3 and others use, and the `ThreadPool` of
+    `multiprocessing`, which joblib uses. Where there is no run they are as they were.
+    """
+    if hasattr(ThreadPoolExecutor.submit, "__wrapped__"):
+        return
+    setattr(ThreadPoolExecutor, "submit", _carrying(ThreadPoolExecutor.submit))  # noqa: B010
+    for name in _POOL_METHODS:
+        setattr(ThreadPool, name, _carrying(getattr(ThreadPool, name)))
+    setattr(threading.Thread, "start", _noting(threading.Thread.start))  # noqa: B010
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget)
+
+
+def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
+    def give(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if current_run.get() is not None:
+            function = _Carried(function)
+            for name in ("callback", "error_callback"):
+                if callable(kwargs.get(name)):
+                    kwargs[name] = _Carried(kwargs[name])
+        return method(pool, function, *args, **kwargs)
+
+    return update_wrapper(give, method)
+
+
+def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def note(thread: threading.Thread) -> None:
+        run = current_run.get()
+        if run is not None and not _is_of_pool(thread):
+            _started_in[thread] = weakref.ref(run)
+        start(thread)
+
+    return update_wrapper(note, start)
+
+
+_started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Run]]"
+_started_in = weakref.WeakKeyDictionary()
+"""Threads that the code of runs started itself."""
+
+
+def _is_of_pool(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)  # Python's own name: there is no other way
+    return any(
+        str(getattr(each, "__module__", "")).startswith(_POOLS)
+        for each in (type(thread), target)
+        if each is not threading.Thread
+    )
+
+
+def _forget() -> None:
+    """In a process that was forked there is nobody to hear of a run."""
+    global _is_forked
+    _is_forked = True
+    current_run.set(None)
+    at_work.clear()
+
+
+def unheard(what: str) -> None:
+    """Say that what code says with `what` is heard by nobody, where that is a mistake.
+
+    In the run whose code started this thread, once; else in the log, once for each line. Where no
+    tool is executed at all, once for each function.
+    """
+    if _is_forked:
+        _warn(what, "in a forked process", "use in_process(), which brings back what is said")
+        return
+    if is_muted.get():
+        return
+    if not at_work:
+        _warn_outside(what)
+        return
+    thread = threading.current_thread()
+    reference = _started_in.get(thread)
+    run = None if reference is None else reference()
+    where = f"in the thread {thread.name!r}"
+    if run is None or run.ended:
+        _warn(what, where, _ADVICE)
+    elif run not in _told:
+        _told.add(run)
+        run.log("warning", f"{what} {where} is not heard: {_ADVICE}", "headway")
+        _warn(what, where, _ADVICE)
+
+
+_ADVICE: Final = (
+    "nobody can tell which call it works for. Start a thread with the context of the call, "
+    "Thread(target=contextvars.copy_context().run, args=(function, ...)), or use a "
+    "ThreadPoolExecutor, which needs nothing"
+)
+
+
+_OUTSIDE: Final = (
+    "%s was called outside of a run, so nobody hears it. In a tool that is served by something "
+    "else than Headway: serve it with `headway run FILE:NAME`, headway.run(mcp) or "
+    "headway.asgi(mcp). In a test: use headway.testing.run_tool, or record()"
+)
+
+_told_outside: Final[set[str]] = set()
+
+
+def _warn_outside(what: str) -> None:
+    if what not in _told_outside:
+        _told_outside.add(what)
+        logger.warning(_OUTSIDE, what)
+
+
+def _warn(what: str, where: str, advice: str) -> None:
+    frames = frames_from(inspect.currentframe())
+    caller = next((each for each in frames if not is_headways(each.f_code.co_filename)), None)
+    place = line_of(caller)
+    if place not in _told_of and len(_told_of) < MOST_PLACES:
+        _told_of.add(place)
+        logger.warning("%s at %s %s is not heard: %s", what, place, where, advice)

@@ -1,0 +1,1 @@
+"""Runs that one process accepts and another one executes."""

@@ -1,0 +1,1 @@
+"""What Headway adds to the server object that it serves."""

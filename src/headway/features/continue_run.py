@@ -1,0 +1,158 @@
+"""What a window changes in a server's tools: `continue_run`, and results that may be a handle.
+
+Only where author or operator set a window; a server that is served unchanged lists what it did.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from math import inf
+from typing import Any, TypeGuard, cast
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, TextContent
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from headway.engine import Engine, Following, Run, ask, current_run
+from headway.errors import JournalError, ResultDropped, StreamNotFound
+from headway.events import CancelRequested, Entry, Interrupted
+from headway.handlers import Handler, wrap
+from headway.protocol import tasks_2025
+from headway.protocol.continue_run_tool import (
+    CONTINUE,
+    TOOL,
+    handle_result,
+    parse_handle,
+    rest_of,
+    widened,
+)
+from headway.protocol.idempotency_key import GONE
+
+
+def equip(low: Server[Any]) -> None:
+    """Have a server that has tools answer `continue_run` where it hands calls over."""
+    wrap(low, "tools/call", "handles", partial(_call, low))
+
+
+def list_tools(
+    low: Server[Any], engine: Engine, version: str, page: dict[str, Any]
+) -> dict[str, Any]:
+    """A page of a server's tools as they are run here, the last with `continue_run`."""
+    listed: object = page.get("tools")
+    if not isinstance(listed, list):  # a middleware's own
+        return page
+    tools = [_told(tool, engine, version) for tool in cast("list[object]", listed)]
+    names = [tool["name"] for tool in tools if _has_name(tool)]
+    is_last = page.get("nextCursor") is None
+    # A server that has a tool of this name itself is asked for that one.
+    if engine.offers_handles and is_last and not (_has_own(low) or CONTINUE in names):
+        names.append(CONTINUE)
+        tools.append(TOOL)
+    engine.tally.know(names)
+    return {**page, "tools": tools}
+
+
+def _has_name(tool: object) -> TypeGuard[Mapping[str, Any]]:
+    match tool:
+        case {"name": str()}:
+            return True
+        case _:
+            return False
+
+
+def _told(tool: object, engine: Engine, version: str) -> object:
+    """The tool as this server runs it; the author may hold the one that he listed."""
+    if not _has_name(tool):
+        return tool
+    changes: dict[str, Any] = {}
+    options = engine.options_of(tool["name"])
+    if version == tasks_2025.VERSION and "execution" not in tool:
+        changes["execution"] = {"taskSupport": options.task_support}
+    window = engine.settings.hand_over if options.hand_over is None else options.hand_over
+    schema = tool.get("outputSchema")
+    if window is not None and window < inf and schema is not None:
+        changes["outputSchema"] = widened(schema)
+    return {**tool, **changes} if changes else tool
+
+
+def _has_own(low: Server[Any]) -> bool:
+    # Servers before mcp 2.3 have no look-up.
+    lookup = getattr(low, "get_tool_input_schema", None)
+    return lookup is not None and lookup(CONTINUE) is not None
+
+
+def _call(low: Server[Any], inner: Handler) -> Handler:
+    async def calling(context: Any, params: Any) -> Any:
+        run = current_run.get()
+        is_ours = params.name == CONTINUE and run is not None and run.engine.offers_handles
+        if not is_ours or run is None or _has_own(low):
+            return await inner(context, params)
+        can_ask = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
+        return await _continue(run, params.arguments or {}, can_ask=can_ask)
+
+    return calling
+
+
+async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool) -> CallToolResult:
+    match arguments:
+        case {"run_id": str(handle), **more} if _is_stop(more):
+            run_id, after = parse_handle(handle)
+        case _:
+            return _error(
+                "Give run_id as the earlier answer has it, and stop as true or false; "
+                "there are no other arguments"
+            )
+    try:
+        stream = await run.engine.keys.place_of(run, run_id)
+        if arguments.get("stop"):
+            return await _stop(run, stream)
+        return CallToolResult.model_validate(await _waited(run, stream, after, can_ask=can_ask))
+    except ResultDropped:
+        return _error(GONE)
+    except StreamNotFound:
+        return _error(
+            "No such run: it has expired, or its id is not yours. Call the tool itself again"
+        )
+    except JournalError:
+        return _error("The run cannot be read at the moment; try again in a few seconds")
+
+
+def _is_stop(more: Mapping[str, object]) -> bool:
+    return not more.keys() - {"stop"} and isinstance(more.get("stop", False), bool)
+
+
+async def _stop(run: Run, stream: str) -> CallToolResult:
+    await ask(run.journal, stream, CancelRequested("client", "stopped with continue_run"))
+    try:
+        return CallToolResult.model_validate(await Following(run, stream).result())
+    except MCPError as error:
+        return CallToolResult(content=[TextContent(text=error.message)])
+
+
+async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[str, Any]:
+    """The result of the other run, or another handle when the window, or this server, is over."""
+    result: dict[str, Any] | None = None
+    entries: list[Entry] = []
+    with anyio.CancelScope() as scope:
+        timer = None if run.window == inf else run.clock.call_later(run.window, scope.cancel)
+        try:
+            following = Following(run, stream, after=after, ask=run.ask if can_ask else None)
+            result = await following.result()
+        except asyncio.CancelledError:
+            # The other run may go on elsewhere: its caller can come back there.
+            if not isinstance(run.stopping, Interrupted):
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+    with anyio.CancelScope(shield=True):
+        entries = await run.journal.kept(stream)
+    if result is None:
+        return handle_result(stream.rpartition("/")[2], entries, after)
+    return rest_of(result, entries, after)
+
+
+def _error(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=text)], is_error=True)

@@ -1,0 +1,50 @@
+"""What Headway adds to a served object: methods that its author left out, and more in some results.
+
+An addition is made to the result as it goes to the client, behind the author's handlers and
+middleware: whatever shape they returned it in, they see what is theirs.
+"""
+
+from functools import partial
+from typing import Any
+
+from mcp.server.lowlevel import Server
+
+from headway.engine import Engine
+from headway.features import (
+    capabilities,
+    continue_run,
+    log_levels,
+    prompt_errors,
+    run_resources,
+    task_methods,
+)
+from headway.transport.sdk import Addition
+
+
+def equip(low: Server[Any], *, publishes: bool, may_list: bool, is_bare: bool) -> None:
+    """Have a server answer for what Headway makes work.
+
+    `publishes`: what changes is published, where Headway hears of it. `may_list`: its handlers can
+    list without its middleware. `is_bare`: its prompts' errors are the SDK's words.
+    """
+    log_levels.equip(low, publishes=publishes)
+    run_resources.equip(low)
+    task_methods.equip(low)
+    continue_run.equip(low)
+    if may_list:
+        prompt_errors.equip(low, is_bare=is_bare)
+
+
+def to_results(
+    low: Server[Any], engine: Engine, *, publishes: bool, lists_runs: bool
+) -> dict[str, Addition]:
+    """What is added to results, by their methods; `lists_runs`: to the resource templates too."""
+    says = partial(capabilities.as_served, low, engine, publishes=publishes)
+    added: dict[str, Addition] = {
+        "initialize": says,
+        "server/discover": says,
+        "tools/list": partial(continue_run.list_tools, low, engine),
+    }
+    if lists_runs:
+        added["resources/templates/list"] = run_resources.list_templates
+    return added

@@ -1,0 +1,219 @@
+"""Tasks, of the extension (SEP-2663) and of 2025-11-25: what is told of runs handed over.
+
+`tasks/get` reads the run, `tasks/update` and `tasks/cancel` write to its inbox, `tasks/result`
+follows it: nothing here knows which process executes it. As with resources, a caller finds what is
+its own, and "unknown", "expired" and "not yours" are one answer.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, PaginatedRequestParams, RequestParams
+from mcp_types.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
+from mcp_types.methods import validate_client_result
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
+from pydantic import Field, ValidationError
+
+from headway.engine import Following, Run, ask, current_run, gone, read_inbox
+from headway.errors import HeadwayError, ResultDropped, StreamNotFound
+from headway.events import CancelRequested, Entry, InputAnswered, encode_json
+from headway.handlers import bring, has_own
+from headway.journal import Journal
+from headway.protocol import tasks_2025
+from headway.protocol.event_ids import principal_tag
+from headway.protocol.tasks import EXTENSION, outstanding, task_of
+
+Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
+
+
+class TaskParams(RequestParams):
+    """What `tasks/get` and `tasks/cancel` say."""
+
+    task_id: str = Field(alias="taskId")
+
+
+class TaskUpdateParams(TaskParams):
+    """What `tasks/update` says."""
+
+    input_responses: dict[str, Any] = Field(alias="inputResponses", default_factory=dict)
+
+
+def equip(low: Server[Any]) -> None:
+    """Have a server that has tools answer for tasks, unless it brings an answer of its own."""
+    if low.get_request_handler("tools/call") is None or has_own_tasks(low):
+        return
+    for method, (params, modern, early) in _METHODS.items():
+        bring(low, method, params, _gated(method, modern, early))
+
+
+def has_own_tasks(low: Server[Any]) -> bool:
+    """Whether the author has tasks of his own, or says so."""
+    return EXTENSION in low.extensions or has_own(low, "tasks/get")
+
+
+def missing_tasks() -> MCPError:
+    """The refusal of what needs the extension, for a client that did not declare it."""
+    return MCPError(
+        MISSING_REQUIRED_CLIENT_CAPABILITY,
+        f"This needs the {EXTENSION} extension, which the request does not declare",
+        {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
+    )
+
+
+def _gated(method: str, modern: Handler | None, early: Handler | None) -> Handler:
+    """The method, for the revisions that have it."""
+
+    async def gated(context: Any, params: Any) -> dict[str, Any]:
+        version = context.session.protocol_version
+        if version in MODERN_PROTOCOL_VERSIONS and modern is not None:
+            capabilities = context.session.client_capabilities
+            if EXTENSION not in ((capabilities and capabilities.extensions) or {}):
+                raise missing_tasks()
+            return await modern(context, params)
+        if version == tasks_2025.VERSION and early is not None:
+            return await early(context, params)
+        raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
+
+    return gated
+
+
+async def _get(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    entries, inbox = await _read(run.journal, stream)
+    kept = run.journal.retention.ttl
+    task = task_of(params.task_id, entries, inbox, now=run.clock.time(), kept=kept)
+    return {"resultType": "complete", **task}
+
+
+async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    entries, inbox = await _read(run.journal, stream)
+    waiting = {question.key: question.method for question in outstanding(entries, inbox)}
+    answers = {key: value for key, value in params.input_responses.items() if key in waiting}
+    for key, value in answers.items():
+        _check_answer(key, waiting[key], value)
+    for key, value in answers.items():
+        await ask(run.journal, stream, InputAnswered(key, encode_json(value)))
+    return {"resultType": "complete"}
+
+
+async def _cancel(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    try:
+        await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
+    except StreamNotFound:
+        raise _unknown() from None
+    return {"resultType": "complete"}
+
+
+# The experimental tasks of 2025-11-25
+
+
+async def _get_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    return await _early(run, stream)
+
+
+async def _early(run: Run, stream: str) -> dict[str, Any]:
+    entries, inbox = await _read(run.journal, stream)
+    run_id, kept = stream.rpartition("/")[2], run.journal.retention.ttl
+    return tasks_2025.task_of(run_id, entries, inbox, now=run.clock.time(), kept=kept)
+
+
+async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    """What the call returns, waited for; what it asks is asked on the way."""
+    run, stream = await _place_of(params.task_id)
+    await _read(run.journal, stream)
+    related = tasks_2025.related(params.task_id)
+    result = await Following(run, stream, ask=run.ask).result()
+    return {**result, "_meta": {**result.get("_meta", {}), **related}}
+
+
+async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
+    """The tasks of a principal, oldest first; a cursor is the last one it has seen.
+
+    Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
+    """
+    run = current_run.get()
+    if run is None or run.principal == principal_tag(""):
+        raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
+    try:
+        page, last = await run.engine.keys.tasks_of(run.principal, params.cursor)
+    except LookupError:
+        raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
+    found: list[dict[str, Any]] = []
+    for stream in page.values():
+        with suppress(MCPError, HeadwayError):  # its time was over a moment ago, or it is damaged
+            found.append(await _early(run, stream))
+    return {"tasks": found, **({} if last is None else {"nextCursor": last})}
+
+
+async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _place_of(params.task_id)
+    task = await _early(run, stream)
+    if task["status"] in _ENDED:
+        raise MCPError(INVALID_PARAMS, f"The task has ended already: it is {task['status']}")
+    await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
+    with suppress(MCPError):
+        await Following(run, stream).result()
+    return await _early(run, stream)
+
+
+_ENDED = ("completed", "failed", "cancelled")
+
+_METHODS: dict[str, tuple[type[RequestParams], Handler | None, Handler | None]] = {
+    "tasks/get": (TaskParams, _get, _get_early),
+    "tasks/update": (TaskUpdateParams, _update, None),
+    "tasks/cancel": (TaskParams, _cancel, _cancel_early),
+    "tasks/result": (TaskParams, None, _result_early),
+    "tasks/list": (PaginatedRequestParams, None, _list_early),
+}
+"""Each method, what it is asked with, and who answers at 2026-07-28 and at 2025-11-25."""
+
+
+# What both have in common
+
+
+def _check_answer(key: str, method: str, value: object) -> None:
+    """Refuse an answer that the tool could not read; nothing is changed by it."""
+    try:
+        if not isinstance(value, Mapping):
+            raise TypeError("it is no object")
+        # As answers to requests these results are only in the tables of the handshake's era.
+        answer = cast("Mapping[str, Any]", value)
+        validate_client_result(method, LATEST_HANDSHAKE_VERSION, answer)
+    except KeyError:
+        return
+    except (TypeError, ValidationError):
+        raise MCPError(
+            INVALID_PARAMS,
+            f"The answer to {key!r} is no result of {method}; no answer of this update was taken",
+        ) from None
+
+
+async def _read(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]]:
+    try:
+        inbox = await read_inbox(journal, stream)
+        return await journal.kept(stream), inbox
+    except StreamNotFound:
+        raise _unknown() from None
+
+
+async def _place_of(task_id: str) -> tuple[Run, str]:
+    """The run that is asking, and the stream of the task, if it is the same caller's."""
+    asking = current_run.get()
+    if asking is None:
+        raise _unknown()
+    try:
+        return asking, await asking.engine.keys.place_of(asking, task_id)
+    except ResultDropped:
+        raise gone() from None
+    except StreamNotFound:
+        raise _unknown() from None
+
+
+def _unknown() -> MCPError:
+    return MCPError(INVALID_PARAMS, "No such task: it has expired, or its id is not yours")

@@ -1,0 +1,196 @@
+"""Group commits: what a process wrote since the last one goes to the store in one step."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
+
+from headway.clock import Clock
+from headway.errors import JournalError, JournalUnavailable
+from headway.events import Accepted, Alive, Entry, Progress, Started, size_of
+from headway.journal.store import Store, Write
+from headway.journal.stream_buffer import Tail
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
+"""Seconds until a failed write is tried again; the last one repeats."""
+
+
+BETWEEN = 0.02
+"""Seconds between two commits, where nobody waits for the second: a commit costs the same whatever
+is in it. By the loop's own clock: no test is to turn it, nothing but the storage waits for it."""
+
+PATIENT: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
+"""What nobody waits for. Of progress only the newest counts; a result, a part, a question or a
+checkpoint that a crash takes back may have been seen, so their commit begins at once."""
+
+
+class Writer:
+    """Hands pending entries to the store.
+
+    `forget` is called with a tail that need not be kept any longer: its stream has ended and
+    the store serves it, or it turned out to be another process's.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, forget: Callable[[Tail], None], most: int
+    ) -> None:
+        self._most = most
+        self._store = store
+        self._clock = clock
+        self._forget = forget
+        self._dirty: dict[str, Tail] = {}
+        self._work = asyncio.Event()
+        self._begun = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._is_in_doubt = False
+        """Whether a write was cancelled, so that nobody knows whether it was done."""
+        self.is_behind = False
+        """Whether more waits for a storage that fails than `most` bytes."""
+
+    def begin(self) -> None:
+        """Write from now on, until `end`.
+
+        A loop that ends cancels all tasks at once: others still need this one for their last words.
+        """
+        self._task = asyncio.create_task(self.run())
+        self._task.add_done_callback(
+            lambda task: self.begin() if task.cancelled() and not self._is_over else None
+        )
+
+    async def end(self) -> None:
+        """Write no more."""
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def mark(self, tail: Tail, entry: Entry) -> None:
+        """Have the entry stored with the next group commit, and that begin when it has to."""
+        if tail.pending is None:
+            tail.pending = []
+        tail.pending.append(entry)
+        self._dirty[tail.stream] = tail
+        if type(entry.event) not in PATIENT:
+            self.hurry()
+        elif self._timer is None and not self._work.is_set():
+            self._plan()
+
+    def _plan(self) -> None:
+        loop, due = asyncio.get_running_loop(), self._begun + BETWEEN
+        if due > loop.time():
+            self._timer = loop.call_at(due, self.hurry)
+        else:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Begin the next commit as soon as the one under way is done: somebody waits for it."""
+        self._work.set()
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait to be stored."""
+        waiting = (entry for tail in self._dirty.values() for entry in tail.pending or ())
+        return sum(size_of(entry.event) for entry in waiting)
+
+    def discard(self, stream: str) -> None:
+        """Store nothing more of a stream that was dropped."""
+        self._dirty.pop(stream, None)
+
+    async def run(self) -> None:
+        """Write, one group commit after the other, until cancelled.
+
+        What could not be written is kept and tried again, also by the next call when this one
+        was cancelled.
+        """
+        failures = 0
+        if self._is_in_doubt:
+            await self._find_out()
+        while True:
+            await self._work.wait()
+            self._clear()
+            dirty, self._dirty = self._dirty, {}
+            writes = [
+                Write(tail.stream, tail.stored, list(tail.pending), tail.ended)
+                for tail in dirty.values()
+                if tail.pending
+            ]
+            if not writes:
+                continue
+            try:
+                refused = await self._store.write(writes)
+            except asyncio.CancelledError:
+                # The loop ends around it, and all its tasks with it.
+                self._dirty, self._is_in_doubt = {**dirty, **self._dirty}, True
+                self._work.set()
+                raise
+            except Exception as error:
+                if failures == 0:
+                    is_known = isinstance(error, JournalUnavailable)
+                    trace = None if is_known else error
+                    logger.error("the journal cannot be written: %s", error, exc_info=trace)
+                self._release(dirty, JournalUnavailable(str(error)))
+                await self._clock.sleep(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
+                failures += 1
+                continue
+            if failures:
+                logger.warning("the journal can be written again")
+                failures, self.is_behind = 0, False
+            for write in writes:
+                self._stored(dirty[write.stream], write, refused.get(write.stream))
+
+    async def _find_out(self) -> None:
+        """Take what a cancelled write has done for done."""
+        with suppress(JournalError):
+            await self._store.drop([])  # returns behind what was begun
+        for tail in list(self._dirty.values()):
+            pending, done = tail.pending or [], 0
+            with suppress(JournalError):
+                stored = await self._store.read(tail.stream, tail.stored, len(pending))
+                pairs = zip(stored, pending, strict=False)
+                done = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if done:
+                ended = tail.ended and done == len(pending)
+                self._stored(tail, Write(tail.stream, tail.stored, pending[:done], ended), None)
+        self._is_in_doubt = False
+
+    def _clear(self) -> None:
+        """What has to be stored by now is about to be."""
+        self._work.clear()
+        self._begun = asyncio.get_running_loop().time()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
+        """The store failed: keep the entries for later, but let readers and writers go on."""
+        self._dirty = {**dirty, **self._dirty}
+        self.is_behind = self.pending > self._most
+        self._work.set()
+        for tail in dirty.values():
+            tail.visible = tail.last
+            tail.wake()
+            tail.resolve(error)
+
+    def _stored(self, tail: Tail, write: Write, refusal: JournalError | None) -> None:
+        if refusal is not None:
+            # Another process owns the stream: what was appended here never happened.
+            tail.failure = refusal
+            tail.pending = None
+            self._forget(tail)
+            tail.wake()
+            tail.resolve(refusal)
+            return
+        tail.pending = (tail.pending or [])[len(write.entries) :] or None
+        tail.stored = write.entries[-1].seq
+        if not tail.pending:
+            tail.visible = tail.last
+            tail.wake()
+            tail.resolve(None)
+            if tail.ended:
+                # The store serves it from here on; cursors that hold the tail finish with it.
+                self._forget(tail)

@@ -1,0 +1,444 @@
+"""The journal: numbered entries of all streams, written once, read by anyone from any place.
+
+This module must not know what a run or a session is, nor which storage is behind it.
+
+The idea needed to read it: **the tail is what this process wrote, the store is what lasts.**
+Every stream written here has a `Tail` in memory. An append lands in the tail at once and in the
+store with the next group commit; cursors read from the tail and go to the store only for what the
+tail no longer has, or for streams of other processes. A wake-up is a hint, a read is the truth: a
+cursor always asks for "what is after n", so nothing falls between replay and live or comes twice.
+
+A terminal entry is the exception to "at once": it becomes visible when the store has it, so
+that nobody sees a result that a crash could still take back.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+
+from headway.clock import Clock
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalUnavailable,
+    SetupError,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import TERMINAL, Entry, Event, size_of
+from headway.journal.cursor import PAGE, Cursor, all_kept
+from headway.journal.eviction import Kept
+from headway.journal.global_count import Everywhere
+from headway.journal.group_commit import Writer
+from headway.journal.polling import look_always
+from headway.journal.quiet_errors import quietly
+from headway.journal.shared_append import Posting
+from headway.journal.store import Beside, Head, Store, Usage
+from headway.journal.stream_buffer import Tail, joined_head
+from headway.journal.wakeups import Changes
+from headway.settings import Retention
+
+SWEEP = 30.0
+"""Seconds between searches for expired streams; less where they are kept for less."""
+
+
+class Journal:
+    """All streams of one storage: append, read, follow.
+
+    With no store the tails are all there is: that is the `memory:` journal. Names of streams are
+    the caller's. One process at a time should write a stream; the others' appends are refused
+    with `Conflict`, here or at the latest by `settle`.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        retention: Retention | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.retention = retention or Retention()
+        self.clock = clock or Clock()
+        # Asked with every entry.
+        self._time = self.clock.time
+        self._stream_bytes = self.retention.stream_bytes
+        self._stream_entries = self.retention.stream_entries
+        self._full_at = self.retention.max_bytes
+        self._store = store
+        self._tails: dict[str, Tail] = {}
+        self._kept = Kept()
+        self._size, self._dropped = 0, Counter[str]()
+        most = self.retention.max_bytes // 4  # may wait for a storage that fails
+        self._writer = None if store is None else Writer(store, self.clock, self._remove, most)
+        self._posting = None if store is None else Posting(store, self.clock)
+        self.everywhere = Everywhere(store)
+        self._sweeping: asyncio.Task[None] | None = None
+        self.closed = False
+        self.url = ""
+        """What it was opened by, where that was a URL."""
+        self.beside: Callable[[], Beside] | None = getattr(store, "beside", None)
+        """Makes a way in for a thread; None where the storage has none."""
+        self.changes = Changes(look_always if store is None else store.watch, self.clock)
+        """What wakes cursors on other processes' streams."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is written outlives this process."""
+        return self._store is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for a storage that fails that only what matters is to be added."""
+        return self._writer is not None and self._writer.is_behind
+
+    @property
+    def usage(self) -> Usage:
+        """How much it holds, and how much it dropped."""
+        store, pending = self._store, 0 if self._writer is None else self._writer.pending
+        held, dropped = (store.held, store.dropped) if store else (self._size, self._dropped)
+        return Usage(held, self._size, len(self._tails), pending, dropped)
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Make the journal ready on the running loop.
+
+        Raises:
+            SetupError: The storage cannot be used as it is; the text says what to do.
+            JournalUnavailable: It is locked, full or failing, which may be over by itself.
+        """
+        if self.closed:
+            raise SetupError("this journal was closed; open another one")
+        if self._store is not None and self._writer is not None:
+            await self._store.open()
+            self._writer.begin()
+        self._sweeping = asyncio.create_task(self._sweep_all())
+
+    async def close(self) -> None:
+        """Write what is pending, then let go of the storage.
+
+        Cursors still waiting, and calls of `settle`, raise `JournalUnavailable`.
+        """
+        # All at once: with a storage that fails, one after the other would take for ever.
+        unsettled = [tail.stream for tail in self._tails.values() if tail.pending]
+        await asyncio.gather(*map(self._settlequietly, unsettled))
+        if self._posting is not None and self._writer is not None:
+            await self._posting.close()
+            await self._writer.end()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self.closed = True
+        for tail in self._tails.values():
+            tail.wake()
+            tail.resolve(JournalUnavailable("the journal is closed"))
+        self.changes.close()
+        if self._store is not None:
+            await self._store.close()
+
+    async def __aenter__(self) -> "Journal":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # Writing
+
+    async def append(
+        self, stream: str, events: Iterable[Event], *, after: int, recorded: bool = True
+    ) -> int:
+        """Add events behind entry `after` (0: a new stream), durably, and return the last `seq`.
+
+        `recorded=False` on the first append keeps the stream out of the storage: it lives
+        and dies with this process.
+
+        Cancellation: the entries may have been written.
+
+        Raises:
+            Conflict: `after` is not the stream's last entry.
+            StreamEnded: The stream has its terminal entry.
+            JournalUnavailable: The storage cannot be written now.
+        """
+        known = stream in self._tails
+        head = await self.attach(stream, recorded=recorded)
+        if head.ended:
+            raise StreamEnded(stream)
+        if after != head.last:
+            if not known:
+                self._remove(self._tails[stream])  # a refused append begins no stream
+            raise Conflict(stream, after=after, last=head.last)
+        for event in events:
+            after = self.append_nowait(stream, event, after=after, recorded=recorded)
+        await self.settle(stream)
+        return after
+
+    async def post(self, stream: str, event: Event) -> int:
+        """Add an event behind whatever is last, durably, and return its `seq`.
+
+        For streams that several processes write: each sees what the others wrote, and nobody
+        sees an entry before it has its place.
+
+        Cancellation: the entry may have been written.
+
+        Raises:
+            StreamEnded: The stream has its terminal entry.
+            Conflict: Others were quicker again and again.
+            JournalUnavailable: The storage cannot be written now; the entry is not kept.
+        """
+        if self._posting is not None and stream not in self._tails:
+            return await self._posting.add(stream, event)
+        head = await self.attach(stream)
+        return await self.append(stream, [event], after=head.last)
+
+    async def begin(self, streams: Mapping[str, Sequence[Event]]) -> None:
+        """Begin streams that another process goes on with, durably; nothing of them stays here.
+
+        Raises:
+            JournalError: They could not be written; some of them may have been.
+        """
+        if self._posting is None:
+            raise JournalUnavailable("a journal in memory has no other processes")
+        await self._posting.begin(streams)
+
+    async def attach(self, stream: str, *, recorded: bool = True) -> Head:
+        """Make ready to append to a stream that may exist in the storage; return its head.
+
+        A new stream can be followed from here on, before its first entry.
+        """
+        tail = self._tails.get(stream)
+        if tail is None:
+            head = None
+            if self._store is not None and recorded:
+                head = await self._store.head(stream)
+            if head is not None and head.ended and stream not in self._tails:
+                return head  # nothing will follow, so nothing need be kept in memory
+            tail = self._tails.get(stream) or self._new_tail(stream, head, recorded=recorded)
+        return Head(tail.base + 1, tail.last, tail.ended)
+
+    def append_nowait(self, stream: str, event: Event, *, after: int, recorded: bool = True) -> int:
+        """Add one event behind entry `after` and return its `seq`, without waiting.
+
+        Readers in this process see it at once (a terminal one: once it is stored), the
+        storage has it with the next group commit. For streams begun or attached here.
+
+        Raises:
+            Conflict: `after` is not the stream's last entry.
+            StreamEnded: The stream has its terminal entry.
+        """
+        tail = self._tails.get(stream)
+        if tail is None:
+            if after != 0:
+                raise Conflict(stream, after=after, last=0)
+            tail = self._new_tail(stream, None, recorded=recorded)
+        if after != tail.last or tail.ended or tail.failure is not None:
+            raise tail.failure or (
+                StreamEnded(stream) if tail.ended else Conflict(stream, after=after, last=tail.last)
+            )
+        tail.last = seq = after + 1
+        entry = Entry(seq, self._time(), event)
+        tail.entries.append(entry)
+        size = size_of(event)
+        tail.size += size
+        self._size += size
+        if type(event) in TERMINAL:
+            self._end(tail, entry)
+        else:
+            tail.visible = seq
+            if self._writer is not None and tail.recorded:
+                self._writer.mark(tail, entry)
+        if tail.waiters:
+            tail.wake()
+        if tail.size > self._stream_bytes or seq - tail.base > self._stream_entries:
+            self._trim(tail)
+        if self._size > self._full_at:
+            self._make_room()
+        return seq
+
+    def _end(self, tail: Tail, entry: Entry) -> None:
+        tail.ended = True
+        if self._writer is not None and tail.recorded:
+            self._writer.mark(tail, entry)
+        else:
+            tail.visible = entry.seq
+            size = tail.size
+            self._size -= self._kept.end(tail, entry.time + self.retention.ttl)
+            self._full_at = max(self.retention.max_bytes, self._full_at - size)
+
+    async def settle(self, stream: str) -> None:
+        """Return when everything appended to `stream` so far is in the storage.
+
+        Raises:
+            Conflict, StreamEnded: The storage refused it: another process wrote the stream.
+            JournalUnavailable: The storage cannot be written now. The entries are kept and
+                tried again, and readers in this process see them.
+        """
+        tail = self._tails.get(stream)
+        if tail is None or not tail.pending:
+            if tail is not None and tail.failure is not None:
+                raise tail.failure
+            return
+        done = asyncio.get_running_loop().create_future()
+        tail.settled = [*(tail.settled or ()), done]
+        if self._writer is not None:
+            self._writer.hurry()
+        await done
+
+    async def drop(self, stream: str) -> None:
+        """Forget a stream. Cursors on it find its end."""
+        tail = self._tails.get(stream)
+        if self._writer is not None:
+            self._writer.discard(stream)
+        if tail is not None:
+            self._remove(tail)
+            tail.ended = True
+            tail.visible = tail.last
+            tail.pending = None
+            tail.wake()
+            tail.resolve(None)  # as if dropped a moment later
+        if self._store is not None and (tail is None or tail.recorded):
+            await self._store.drop([stream])
+
+    # Reading
+
+    async def head(self, stream: str) -> Head | None:
+        """What is kept of a stream, or None where there is no such stream."""
+        tail, store = self._tails.get(stream), self._store
+        if store is None or (tail is not None and tail.is_all_there_is):
+            return None if tail is None else tail.head()
+        return joined_head(tail, await store.head(stream))
+
+    async def heads(self, streams: Collection[str]) -> dict[str, Head]:
+        """What is kept of each of these streams that there are, asked for in one step."""
+        tails, store = {name: self._tails.get(name) for name in streams}, self._store
+        stored: dict[str, Head] = {}
+        if store is not None:
+            asked = [name for name, tail in tails.items() if not (tail and tail.is_all_there_is)]
+            stored = await store.heads(asked) if asked else stored
+        heads = ((name, joined_head(tail, stored.get(name))) for name, tail in tails.items())
+        return {name: head for name, head in heads if head is not None}
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+        """Up to `limit` entries above `after`, in order, without waiting for new ones.
+
+        Raises:
+            StreamNotFound: No such stream.
+            EntriesTrimmed: The entry `after + 1` existed and is gone.
+        """
+        tail = self._tails.get(stream)
+        if tail is not None and after >= tail.base:
+            return tail.page(after, limit)
+        if self._store is not None and (tail is None or tail.recorded):
+            return await self._store.read(stream, after, limit)
+        if tail is None:
+            raise StreamNotFound(stream)
+        raise EntriesTrimmed(stream, first=tail.base + 1)
+
+    async def kept(self, stream: str) -> list[Entry]:
+        """All entries that there are of a stream at the moment; the oldest may be gone.
+
+        Raises:
+            StreamNotFound: No such stream.
+        """
+        return await all_kept(self, stream)
+
+    def tail(self, stream: str) -> Tail | None:
+        """What this process holds of a stream that it writes."""
+        return self._tails.get(stream)
+
+    def cursor(self, stream: str, *, after: int = 0) -> Cursor:
+        """A reader's place, behind entry `after`."""
+        return Cursor(self, self._tails.get(stream), stream, after)
+
+    async def follow(self, stream: str, *, after: int = 0) -> AsyncIterator[Entry]:
+        """Yield a stream's entries in order, waiting for new ones, until its terminal entry.
+
+        Each entry above `after` is yielded exactly once, whichever process wrote it and
+        whether before or after this call. A slow consumer delays nobody.
+
+        Cancellation: loses nothing. Follow again after the last `entry.seq` handled.
+
+        Raises:
+            StreamNotFound: No such stream.
+            EntriesTrimmed: Entries above the cursor are gone; go on after `error.first - 1`.
+        """
+        cursor = self.cursor(stream, after=after)
+        while not cursor.done:
+            for entry in await cursor.next():
+                yield entry
+
+    async def streams(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """The names of the streams that start with `prefix`, oldest first.
+
+        All of them, or only those without a terminal entry.
+        """
+        store = self._store
+        known = await store.streams(prefix, unfinished=unfinished) if store else list[str]()
+        seen = set(known)
+        for name, tail in self._tails.items():
+            is_wanted = tail.last and not (unfinished and tail.ended)
+            if is_wanted and name.startswith(prefix) and name not in seen:
+                known.append(name)
+        return known
+
+    async def count(self, prefix: str) -> int:
+        """How many streams there are that start with `prefix`, ended or not."""
+        if self._store is not None:
+            return await self._store.count(prefix, every=True)
+        return sum(name.startswith(prefix) for name in self._tails)
+
+    # What keeps it within bounds
+
+    def _new_tail(self, stream: str, head: Head | None, *, recorded: bool) -> Tail:
+        tail = Tail(stream, head.last if head else 0, recorded=recorded)
+        tail.ended = head.ended if head else False
+        self._tails[stream] = tail
+        self._kept.begin(tail)
+        self._size += tail.size
+        return tail
+
+    def _trim(self, tail: Tail) -> None:
+        """Forget the oldest quarter of a tail; the store still has what it stored."""
+        count = len(tail.entries) // 4
+        if self._writer is not None and tail.recorded:
+            count = min(count, tail.stored - tail.base)
+            self._writer.hurry()
+        else:
+            is_large = tail.size > self._stream_bytes
+            self._dropped["keep.stream_bytes" if is_large else "keep.stream_entries"] += count
+        dropped = tail.entries[:count]
+        del tail.entries[:count]
+        tail.base += count
+        size = sum(size_of(entry.event) for entry in dropped)
+        tail.size -= size
+        self._size -= size
+
+    def _make_room(self) -> None:
+        """Drop what ended first, of those who hold most, until the rest fits."""
+        most = self.retention.max_bytes
+        for tail in self._kept.surplus(most - most // 16):
+            self._remove(tail, "keep.max_bytes")
+        # What goes on may be more than that: then it is looked again when there is some more.
+        self._full_at = max(most, self._size + most // 16)
+
+    def _remove(self, tail: Tail, limit: str | None = None) -> None:
+        # Dropped and begun again, a stream has another tail by now.
+        if self._tails.get(tail.stream) is tail:
+            del self._tails[tail.stream]
+            self._kept.discard(tail)
+            self._size -= tail.size
+            if limit is not None:
+                self._dropped[limit] += 1
+
+    async def _sweep_all(self) -> None:
+        while True:
+            await self.clock.sleep(min(SWEEP, self.retention.ttl))
+            now = self.clock.time()
+            for tail in self._kept.expired(now):
+                self._remove(tail, "keep.ttl")
+            if self._store is not None:
+                with quietly("expired streams were not dropped"):
+                    await self._store.expire(now)
+
+    async def _settlequietly(self, stream: str) -> None:
+        with quietly("the last entries of %s were not stored", stream):
+            await self.settle(stream)

@@ -1,0 +1,1 @@
+"""The `redis:` journal: shared by the processes of many machines."""

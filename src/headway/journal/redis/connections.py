@@ -1,0 +1,273 @@
+"""Connections to a Redis, a Cluster, or whatever the Sentinels name: one for each purpose.
+
+This module must not know what is asked, only how it gets there and back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from math import inf
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from headway.errors import SetupError
+from headway.journal.redis.refusals import code_of
+from headway.journal.redis.url import FORMS, Place
+
+CONNECT = 2.0
+"""Seconds to wait for a connection, so that there is time left to try another server."""
+
+_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Link(Protocol):
+    """A way to send commands and get their replies. For one task at a time."""
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, in order; what Redis refuses is in its place as a `ResponseError`.
+
+        Raises:
+            RedisError, OSError: The connection failed; some of it may have been done.
+        """
+        ...
+
+    async def reset(self) -> None:
+        """Begin with a new connection the next time."""
+        ...
+
+
+class Links:
+    """Makes the connections to one place."""
+
+    def __init__(self, place: Place) -> None:
+        # RESP2: what is subscribed to and what is asked look the same in both, and this one every
+        # server and proxy speaks. Trying again and giving up are the lanes' business.
+        shared: dict[str, Any] = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+            "socket_connect_timeout": CONNECT,
+        }
+        try:
+            options = {**shared, **parse_url(place.base), "decode_responses": False}
+        except ValueError as error:
+            raise SetupError(f"journal URL {place.shown!r}: {error}; {FORMS}") from error
+        _check_files(place.shown, options)
+        self._cluster: RedisCluster | None = None
+        self._sentinel: Sentinel | None = None
+        self._pool: ConnectionPool | None = None
+        try:
+            self._connect(place, options, shared)
+            if self._pool is not None:
+                self._pool.make_connection()  # which is when options are looked at
+        except TypeError as error:  # redis-py takes options as arguments
+            raise SetupError(
+                f"journal URL {place.shown!r} has an unknown option: {error}"
+            ) from error
+
+    def _connect(self, place: Place, options: dict[str, Any], shared: dict[str, Any]) -> None:
+        if place.kind == "single":
+            self._pool = ConnectionPool(**options)
+            return
+        has_tls = "connection_class" in options
+        for name in ("host", "port", "connection_class"):
+            options.pop(name, None)
+        if place.kind == "cluster":
+            options.pop("db", None)
+            nodes = [ClusterNode(host, port) for host, port in place.hosts]
+            self._cluster = RedisCluster(startup_nodes=nodes, ssl=has_tls, **options)
+            return
+        own = {k: v for k, v in options.items() if k in shared or k.startswith("ssl_")}
+        for name in [name for name in options if name.startswith("sentinel_")]:
+            own[name.removeprefix("sentinel_")] = options.pop(name)
+        own["socket_timeout"] = CONNECT
+        tls = {"ssl": True} if has_tls else {}
+        self._sentinel = Sentinel(place.hosts, sentinel_kwargs={**own, **tls}, **options, **tls)
+        primary = cast("Any", self._sentinel).master_for(place.service)
+        self._pool = primary.connection_pool
+
+    def link(self) -> Link:
+        """A new link, not yet connected."""
+        return _ClusterLink(self._cluster) if self._cluster else self.wire()
+
+    def wire(self) -> "Wire":
+        """A link of one connection, to a server that hears of everything that is published."""
+        return Wire(self._new)
+
+    async def close(self) -> None:
+        """Let go of what the links share."""
+        with suppress(RedisError, OSError):
+            if self._cluster is not None:
+                await self._cluster.aclose()
+            if self._sentinel is not None:
+                await self._sentinel.aclose()
+
+    async def _new(self) -> AbstractConnection:
+        connection = await self._any()
+        try:
+            await connection.connect()
+        except MasterNotFoundError as error:
+            raise await self._without_primary(error) from error
+        except BaseException:  # redis-py leaves it open where it is cancelled
+            await _let_go(connection)
+            raise
+        return connection
+
+    async def _without_primary(self, error: MasterNotFoundError) -> Exception:
+        """Why no Sentinel named a primary: redis-py only says that it is so."""
+        assert self._sentinel is not None
+        reasons: list[Exception] = []
+        for sentinel in cast("list[Any]", self._sentinel.sentinels):
+            try:
+                await sentinel.ping()
+            except AuthenticationError as reason:
+                return RedisConnectionError(f"SENTINELAUTH {reason}")
+            except (RedisError, OSError) as reason:
+                reasons.append(reason)
+            else:
+                return error  # it knows none
+        return max(reasons, key=lambda reason: code_of(reason) != "")
+
+    async def _any(self) -> AbstractConnection:
+        if self._pool is not None:
+            return self._pool.make_connection()
+        assert self._cluster is not None
+        with _as_lost():
+            await self._cluster.initialize()
+        node = cast("ClusterNode | None", self._cluster.get_default_node())
+        if node is None:
+            raise ConnectionError("the Cluster has no primary")
+        return node.connection_class(**node.connection_kwargs)
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, make: Callable[[], Awaitable[AbstractConnection]]) -> None:
+        self._make = make
+        self._connection: AbstractConnection | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """See `Link.ask`."""
+        await self.send(commands)
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await self.next())
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+
+    async def send(self, commands: Sequence[Command]) -> None:
+        """Send commands whose replies come by `next`.
+
+        Raises:
+            RedisError, OSError: The connection failed.
+        """
+        if self._connection is None:
+            self._connection = await self._make()
+        packed = self._connection.pack_commands(commands)
+        await self._connection.send_packed_command(packed, check_health=False)
+
+    async def next(self) -> Any:
+        """What the server says next.
+
+        Raises:
+            ResponseError: It refuses a command.
+            RedisError, OSError: The connection failed.
+        """
+        if self._connection is None:
+            raise ConnectionError("the connection is closed")
+        connection = cast("Any", self._connection)  # its annotations are not complete
+        return await connection.read_response(timeout=inf)
+
+    async def facts(self) -> dict[str, str]:
+        """What the server says of itself; nothing where this user may not know.
+
+        Raises:
+            RedisError, OSError: The connection failed, or Redis is not ready.
+        """
+        (info,) = await self.ask([("INFO",)])
+        if isinstance(info, NoPermissionError):
+            return {}
+        if isinstance(info, Exception):
+            raise info
+        lines = cast("bytes", info).decode(errors="replace").splitlines()
+        return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
+
+    async def reset(self) -> None:
+        """See `Link.reset`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(RedisError, OSError):
+                await _let_go(connection)
+
+
+class _ClusterLink:
+    """Connections to all nodes; redis-py knows which has what."""
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self._cluster = cluster
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """See `Link.ask`."""
+        with _as_lost():
+            pipeline = self._cluster.pipeline()
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies = await pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, RedisError | OSError) and not isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    async def reset(self) -> None:
+        """See `Link.reset`. Who has what may have changed, so that is asked anew."""
+        with suppress(RedisError, OSError):
+            await self._cluster.aclose()
+
+
+async def _let_go(connection: AbstractConnection) -> None:
+    """Close a connection now, also one to a server that says nothing any more."""
+    # redis-py only asks TLS to close, which waits half a minute for the server's word.
+    writer = cast("asyncio.StreamWriter | None", cast("Any", connection)._writer)
+    await connection.disconnect(nowait=True)
+    if writer is not None:
+        writer.transport.abort()
+
+
+def _check_files(shown: str, options: Mapping[str, object]) -> None:
+    """See that the files of certificates are there, which redis-py reads when it connects.
+
+    Raises:
+        SetupError: One is not.
+    """
+    for name in _FILES & options.keys():
+        if not Path(str(options[name])).is_file():
+            raise SetupError(f"journal URL {shown!r}: {name}={options[name]} is no file")
+
+
+@contextmanager
+def _as_lost() -> Generator[None]:
+    """Have redis-py's own word for a Cluster that cannot be found out be a lost connection."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise RedisConnectionError(str(error)) from error

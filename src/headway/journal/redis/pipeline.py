@@ -1,0 +1,206 @@
+"""A lane: scripts called one behind the other, many with one round trip.
+
+Whoever calls while a round trip is under way goes with the next one, so a process needs one
+connection for writing and one for reading, however many runs and readers it has; and a Redis that
+does not answer is found out once, not by each caller in turn."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from headway.errors import JournalError, JournalUnavailable
+from headway.journal.redis.connections import Command, Link
+from headway.journal.redis.refusals import PASSING, code_of, explain
+from headway.journal.redis.scripts import Script
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""Seconds that a round trip may take, with all attempts: time for Redis to restart, or for a
+replica to take over. As long as the SQLite journal waits for its file."""
+
+CALLS = 256
+"""Calls in a round trip, at most."""
+
+BYTES = 4 * 1024 * 1024
+"""Likewise, of what they carry: that much has to get there within `PATIENCE`."""
+
+PAUSES = (0.02, 0.5)
+"""Seconds between attempts: the first, and the most."""
+
+Arg = str | bytes | int
+
+
+class _Call:
+    """A script, what it is to work on, and whoever waits for what comes of it."""
+
+    __slots__ = ("args", "bucket", "done", "is_known", "script", "size")
+
+    def __init__(self, script: Script, bucket: str, args: Sequence[Arg]) -> None:
+        self.script = script
+        self.bucket = bucket
+        self.args = args
+        self.size = sum(len(arg) if not isinstance(arg, int) else 8 for arg in args)
+        self.is_known = True
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def command(self) -> Command:
+        """What is sent: the script's digest, or its text where Redis does not know that."""
+        if self.is_known:
+            return ("EVALSHA", self.script.digest, 1, self.bucket, *self.args)
+        return ("EVAL", self.script.text, 1, self.bucket, *self.args)
+
+
+class Lane:
+    """Calls in their order, over one link; `shown` is the journal's URL for what goes wrong."""
+
+    def __init__(self, link: Link, shown: str, *, patience: float = PATIENCE) -> None:
+        self._link = link
+        self._shown = shown
+        self._patience = patience
+        self._queue: deque[_Call] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def put(self, script: Script, bucket: str, *args: Arg) -> "asyncio.Future[Any]":
+        """Call a script; the future is what comes of it, or why nothing does.
+
+        It is done within twice `PATIENCE`, with `JournalUnavailable` where Redis does not answer;
+        then nobody knows whether the script was run.
+        """
+        call = _Call(script, bucket, args)
+        if self._closed:
+            call.done.set_exception(JournalUnavailable(f"journal {self._shown} is closed"))
+            return call.done
+        self._queue.append(call)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return call.done
+
+    async def close(self) -> None:
+        """Finish what was begun, then let go of the connection."""
+        self._closed = True
+        if self._task is not None:
+            await self._task
+        await self._link.reset()
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                batch = self._take()
+                try:
+                    await self._ask(batch)
+                except asyncio.CancelledError:  # the loop ends, and nobody is to wait for ever
+                    for call in (*batch, *self._queue):
+                        _fail(call, JournalUnavailable(f"journal {self._shown} was left"))
+                    self._queue.clear()
+                    raise
+                except Exception as error:
+                    if not isinstance(error, JournalError):
+                        logger.exception(
+                            "journal %s failed in a way nobody thought of", self._shown
+                        )
+                        error = JournalUnavailable(f"journal {self._shown} fails: {error}")
+                    # Those behind it would find out the same, each after as long.
+                    for call in (*batch, *self._queue):
+                        _fail(call, error)
+                    self._queue.clear()
+        finally:
+            self._task = None
+
+    def _take(self) -> list[_Call]:
+        batch: list[_Call] = []
+        size = 0
+        while self._queue and len(batch) < CALLS and (not batch or size < BYTES):
+            call = self._queue.popleft()
+            if not call.done.done():
+                batch.append(call)
+                size += call.size
+        return batch
+
+    async def _ask(self, batch: list[_Call]) -> None:
+        """Have all of a batch answered.
+
+        Raises:
+            JournalUnavailable: Redis cannot be reached, or does not answer.
+        """
+
+        async def attempt() -> Exception | None:
+            nonlocal batch
+            while batch:
+                replies = await self._link.ask([call.command() for call in batch])
+                batch, trouble = self._sort(batch, replies)
+                if trouble is not None:
+                    return trouble
+            return None
+
+        await insist(attempt, self._link, self._shown, self._patience)
+
+    def _sort(self, batch: list[_Call], replies: list[Any]) -> tuple[list[_Call], Exception | None]:
+        """Hand out what was answered; return what is to be asked again, and why."""
+        again: list[_Call] = []
+        trouble: Exception | None = None
+        for call, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, NoScriptError):
+                call.is_known = False
+                again.append(call)
+            elif isinstance(reply, Exception) and code_of(reply) in PASSING:
+                trouble = reply
+                again.append(call)
+            elif isinstance(reply, Exception):
+                failure = explain(self._shown, reply)
+                failure.__cause__ = reply
+                _fail(call, failure)
+            elif not call.done.done():
+                call.done.set_result(reply)
+        return again, trouble
+
+
+async def insist(
+    attempt: Callable[[], Awaitable[Exception | None]],
+    link: Link,
+    shown: str,
+    patience: float,
+    *,
+    opening: bool = False,
+) -> None:
+    """Attempt something until it is done, with a new connection each time.
+
+    An attempt raises, or returns, why it is not done.
+
+    Raises:
+        JournalUnavailable: Not within `patience` seconds, or it is of no use to try again.
+        SetupError: That, `opening` the journal, because of how it is set up.
+    """
+    trouble: Exception | None = None
+    pause = PAUSES[0]
+    try:
+        async with asyncio.timeout(patience):
+            while True:
+                try:
+                    trouble = await attempt()
+                except (RedisError, OSError) as error:
+                    trouble = error
+                if trouble is None:
+                    return
+                await link.reset()
+                if code_of(trouble) not in {"", *PASSING}:
+                    raise explain(shown, trouble, opening=opening) from trouble
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, PAUSES[1])
+    except TimeoutError:
+        await link.reset()
+        if trouble is not None:
+            raise explain(shown, trouble, opening=opening) from trouble
+        text = f"journal {shown} did not answer within {patience:g} s"
+        raise JournalUnavailable(text) from None
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if not call.done.done():
+        call.done.set_exception(error)

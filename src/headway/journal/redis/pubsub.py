@@ -1,0 +1,179 @@
+"""News: one connection of a process, subscribed to exactly the streams that somebody waits for.
+
+The idea needed to read it: **a subscription that is confirmed is itself a notice.** What was
+written before it was heard of nobody; who is told to look then has missed nothing, and the same
+rule covers the beginning, every new stream, and a connection that was lost and made again."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from redis.exceptions import RedisError
+
+from headway.clock import Clock, Timer
+from headway.journal.redis.connections import Wire
+from headway.journal.redis.refusals import explain
+from headway.journal.store import Notice
+
+logger = logging.getLogger(__name__)
+
+LOOK = 30.0
+"""Seconds after which a stream without news is looked at all the same: a message can be lost where
+a Cluster is taken apart."""
+
+PING = 10.0
+"""Seconds between signs of life on the connection; without an answer within as long it is made
+anew."""
+
+PAUSES = (0.05, 1.0)
+"""Seconds between attempts to connect: the first, and the most."""
+
+AT_ONCE = 500
+"""Channels in one command."""
+
+
+class News:
+    """Gives notice of the streams that are watched. `channel_of` names the channel of each."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        shown: str,
+        channel_of: Callable[[str], bytes],
+        notice: Notice,
+        clock: Clock,
+    ) -> None:
+        self._wire = wire
+        self._shown = shown
+        self._channel_of = channel_of
+        self._notice = notice
+        self._clock = clock
+        self._wanted: dict[bytes, str] = {}
+        self._asked: set[bytes] = set()  # subscribed to, or about to be
+        self._changed: set[bytes] = set()  # wanted or not since that was last looked at
+        self._heard: dict[bytes, float] = {}  # by when the last news came, oldest first
+        self._work = asyncio.Event()
+        self._timer: Timer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, stream: str) -> None:
+        """See `Watch.add`."""
+        channel = self._channel_of(stream)
+        self._wanted[channel] = stream
+        self._changed.add(channel)
+        self._work.set()
+        if channel in self._asked:  # still; what came since `discard` was told to nobody
+            asyncio.get_running_loop().call_soon(self._tell, channel)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._look()
+
+    def discard(self, stream: str) -> None:
+        """See `Watch.discard`."""
+        channel = self._channel_of(stream)
+        self._wanted.pop(channel, None)
+        self._heard.pop(channel, None)
+        self._changed.add(channel)
+        self._work.set()
+
+    def close(self) -> None:
+        """See `Watch.close`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def closed(self) -> None:
+        """Return when the connection is let go of."""
+        self.close()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                failures = 1 if self._heard else failures + 1
+                if failures == 1:
+                    why = explain(self._shown, error)
+                    logger.warning("news of other processes do not come at the moment: %s", why)
+            finally:
+                self._asked.clear()
+                self._heard.clear()
+                await self._wire.reset()
+            pause = min(PAUSES[0] * 2**failures, PAUSES[1])
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+
+    async def _listen(self) -> None:
+        """Hear until the connection fails.
+
+        Raises:
+            RedisError, OSError, TimeoutError: It did.
+        """
+        self._changed = set(self._wanted)
+        await self._subscribe()
+        tasks = {asyncio.create_task(self._ask()), asyncio.create_task(self._hear())}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        """Keep what is subscribed to what is wanted, and the connection alive."""
+        while True:
+            try:
+                async with asyncio.timeout(PING):
+                    await self._work.wait()
+            except TimeoutError:
+                await self._wire.send([("PING",)])
+            await self._subscribe()
+
+    async def _subscribe(self) -> None:
+        self._work.clear()
+        changed, self._changed = self._changed, set()
+        wanted = changed & self._wanted.keys()
+        new, old = wanted - self._asked, (changed - wanted) & self._asked
+        self._asked.update(new)
+        self._asked.difference_update(old)
+        async with asyncio.timeout(PING):
+            await self._send("SUBSCRIBE", new)
+            await self._send("UNSUBSCRIBE", old)
+
+    async def _send(self, command: str, channels: Iterable[bytes]) -> None:
+        rest = iter(channels)
+        while some := tuple(islice(rest, AT_ONCE)):
+            await self._wire.send([(command, *some)])
+
+    async def _hear(self) -> None:
+        while True:
+            async with asyncio.timeout(2 * PING):
+                message = await self._wire.next()
+            match message:
+                case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever is said there
+                    self._tell(channel)
+                case _:
+                    pass
+
+    def _tell(self, channel: bytes) -> None:
+        stream = self._wanted.get(channel)
+        if stream is not None:
+            self._heard.pop(channel, None)
+            self._heard[channel] = self._clock.now()
+            self._notice(stream)
+
+    def _look(self) -> None:
+        """Give notice of streams without news, as many at a time as fall due."""
+        due = self._clock.now() - LOOK
+        for channel, heard in list(islice(self._heard.items(), AT_ONCE)):
+            if heard > due:
+                break
+            self._tell(channel)
+        self._timer = self._clock.call_later(LOOK / 30, self._look)

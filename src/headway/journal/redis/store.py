@@ -1,0 +1,468 @@
+"""The `redis:` journal: shared by the processes of many machines.
+
+This module must not know what an event means, only that entries have numbers and an end.
+
+The idea needed to read it: **everything is a script on one bucket** (`redis_scripts`), called over
+a lane (`redis_lane`): one for what writes, one for what reads. A group commit is one round trip,
+and so are all reads that began while the one before was under way.
+
+A write whose answer did not come is in doubt: it may be there or may still come. Its id is
+remembered with the first of its entries, and sent again with it; the stream's head has the id of
+its last write. So the one who is told that his number is taken, by himself, knows how much of it
+is done.
+
+What lasts is Redis's to say: with `appendfsync everysec` a power cut or the death of Redis may
+take back the last second, with `always` nothing; a replica that takes over may lack what was not
+sent to it yet."""
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headway.clock import Clock
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalError,
+    JournalUnavailable,
+    SetupError,
+    StreamDamaged,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import Entry
+from headway.journal.chunks import Chunking, page_of, readable_of
+from headway.journal.eviction import owner_of, to_free
+from headway.journal.redis import scripts
+from headway.journal.redis.connections import Links
+from headway.journal.redis.pipeline import PATIENCE, Arg, Lane, insist
+from headway.journal.redis.pubsub import News
+from headway.journal.redis.refusals import check_server, explain
+from headway.journal.redis.url import Place
+from headway.journal.store import Head, Notice, Watch, Write
+from headway.journal.stream_buffer import STREAM_OVERHEAD
+from headway.settings import Retention
+
+logger = logging.getLogger(__name__)
+
+DAY = 86_400_000
+"""Milliseconds that the lists of a bucket outlive the last stream in them. They are kept up with
+every start and every sweep of any process."""
+
+COUNTED = 15
+"""Seconds for which one process's count of all bytes is enough for all of them."""
+
+SOME = 500
+"""Streams of a bucket that one step deals with: what others wait for stays short."""
+
+LISTED = 200
+"""Names of a bucket that one step of a list has: whoever asks is not held up by it for long."""
+
+ROUNDS = 20
+"""Steps that tidying up takes at most; there is a next time."""
+
+DOUBTS = 50_000
+"""Writes in doubt that are remembered: more than streams can wait for a storage that is away."""
+
+
+class RedisStore:
+    """Keeps entries in Redis."""
+
+    def __init__(self, place: Place, *, retention: Retention, patience: float = PATIENCE) -> None:
+        self.retention = retention
+        self._place = place
+        self._patience = patience
+        self._links = Links(place)
+        self._writes = Lane(self._links.link(), place.shown, patience=patience)
+        self._reads = Lane(self._links.link(), place.shown, patience=patience)
+        self._news: News | None = None
+        self._chunking = Chunking(retention)
+        self._ttl = int(retention.ttl * 1000) + 1
+        self._unfinished = int(retention.unfinished * 1000) + 1
+        self._bucket_ttl = max(self._ttl, self._unfinished) + DAY
+        self._buckets = [f"{place.prefix}{{{number}}}" for number in range(place.buckets)]
+        self._tidying = asyncio.Lock()
+        self._grown = 0
+        self.held = 0
+        self.dropped = Counter[str]()
+        self._name = secrets.token_hex(8)
+        self._count = 0
+        self._doubts: dict[str, tuple[Entry, str]] = {}
+
+    # The Store protocol
+
+    async def open(self) -> None:
+        """Connect, and see whether this Redis can keep a journal.
+
+        Raises:
+            SetupError: It cannot, as it is set up; the text says what to do.
+            JournalUnavailable: It does not answer, or is not ready.
+        """
+        try:
+            await self._look_at_server()
+            await self._agree()
+        except JournalUnavailable as error:
+            await self.close()
+            if isinstance(error.__cause__, Exception):
+                raise explain(self._place.shown, error.__cause__, opening=True) from error
+            raise
+        except SetupError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish the writes begun, then let go of the connections."""
+        if self._news is not None:
+            await self._news.closed()
+        await asyncio.gather(self._writes.close(), self._reads.close())
+        await self._links.close()
+
+    def beside(self) -> "_Beside":
+        """See `Beside`."""
+        return _Beside(lambda: RedisStore(self._place, retention=self.retention))
+
+    def watch(self, notice: Notice, clock: Clock) -> Watch:
+        """See `Store.watch`. Each stream has its own news."""
+        self._news = News(self._links.wire(), self._place.shown, self._channel, notice, clock)
+        return self._news
+
+    async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
+        """See `Store.write`. When it raises, what is in doubt is found out by the next call."""
+        async with self._tidying:
+            pass  # behind what tidies up at the moment
+        refused: dict[str, JournalError] = {}
+        pending = [self._named(write) for write in writes]
+        while pending:
+            pending = await self._write(pending, refused)
+        for write in writes:
+            self._doubts.pop(write.stream, None)
+        if self._grown > self.retention.max_bytes // 16:
+            self._grown = 0
+            try:
+                await self._make_room(0)
+            except JournalError as error:
+                # The entries are in: to fail now would have them written, and refused, again.
+                logger.warning("%s; it is trimmed later", error)
+        return refused
+
+    async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
+        """See `Store.read`."""
+        found = await self._ask(self._reads, scripts.READ, stream, after, limit)
+        if found is None:
+            raise StreamNotFound(stream)
+        first, last, _, *chunks = found
+        if after + 1 < first:
+            raise EntriesTrimmed(stream, first=first)
+        if after >= last or limit < 1:
+            return []
+        page = page_of(chunks, after, limit) if chunks else None
+        if page is None:
+            found = await self._ask(self._reads, scripts.CHUNKS, stream, after, last)
+            parts = [(int(seq), data) for seq, data in _in_turns(found, 2)]
+            if not parts:
+                text = "journal %s has lost entries of %s; see its maxmemory-policy"
+                logger.error(text, self._place.shown, stream)
+            page = readable_of(stream, parts, after, limit, newest=last)
+        return page
+
+    async def head(self, stream: str) -> Head | None:
+        """See `Store.head`."""
+        found = await self._ask(self._reads, scripts.READ, stream, 0, 0)
+        return None if found is None else Head(found[0], found[1], bool(found[2]))
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
+        """See `Store.heads`. What is asked for together goes with one round trip."""
+        named = [(stream, _bytes(stream)) for stream in streams]
+        found = await _answers(
+            self._reads.put(scripts.READ, self._bucket(name), name, 0, 0) for _, name in named
+        )
+        return {
+            stream: Head(head[0], head[1], bool(head[2]))
+            for (stream, _), head in zip(named, found, strict=True)
+            if head is not None
+        }
+
+    async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
+        """See `Store.streams`. Asks all buckets at once, for `LISTED` names at a time."""
+        kind = "live" if unfinished else "names"
+        least, greatest = _below(prefix)
+        rows: list[tuple[int, bytes]] = []
+        begins = dict.fromkeys(self._buckets, least)
+        while begins:
+            found = await _answers(
+                self._reads.put(scripts.LIST, bucket, kind, begin, greatest, LISTED)
+                for bucket, begin in begins.items()
+            )
+            rows += ((int(born), name) for _, *row in found for name, born in _in_turns(row, 2))
+            lasts = zip(begins, (last for last, *_ in found), strict=True)
+            begins = {bucket: b"(" + last for bucket, last in lasts if last}
+        return [_text(name) for _, name in sorted(rows)]
+
+    async def count(self, prefix: str, *, every: bool = False) -> int:
+        """See `Store.count`. Asks all buckets, with one round trip."""
+        kind = "names" if every else "live"
+        return sum(await self._ask_all(self._reads, scripts.NUMBER, kind, *_below(prefix)))
+
+    async def drop(self, streams: Sequence[str]) -> None:
+        """See `Store.drop`. Behind the writes already begun, before those that follow."""
+        async with self._tidying:
+            pass
+        for stream in streams:
+            self._doubts.pop(stream, None)
+        await self._forget([(_bytes(stream), b"") for stream in streams])
+
+    async def expire(self, now: float) -> None:
+        """See `Store.expire`. What Redis itself let go of leaves the lists as well."""
+        async with self._tidying:
+            for _ in range(ROUNDS):
+                gone = await self._ask_all(
+                    self._writes, scripts.SWEEP, repr(now), self._bucket_ttl, SOME
+                )
+                self.dropped["keep.ttl"] += sum(gone)
+                if SOME not in gone:
+                    break
+            await self._make_room(COUNTED)
+
+    # Opening
+
+    async def _look_at_server(self) -> None:
+        wire = self._links.wire()
+        facts: dict[str, str] = {}
+
+        async def attempt() -> Exception | None:
+            nonlocal facts
+            facts = await wire.facts()
+            (heard,) = await wire.ask([("SUBSCRIBE", self._channel(""))])
+            return heard if isinstance(heard, Exception) else None
+
+        try:
+            await insist(attempt, wire, self._place.shown, self._patience, opening=True)
+        finally:
+            await wire.reset()
+        check_server(self._place.shown, facts)
+
+    async def _agree(self) -> None:
+        mine = f"{scripts.FORMAT} {len(self._buckets)}"
+        asked = self._writes.put(scripts.OPEN, self._buckets[0], mine, self._bucket_ttl)
+        found = _text(await asked)
+        if found != mine:
+            version, _, buckets = found.partition(" ")
+            what = f"journal {self._place.shown}: what is under {self._place.prefix!r} has"
+            if version == str(scripts.FORMAT):
+                raise SetupError(f"{what} {buckets} buckets; write ?buckets={buckets}")
+            raise SetupError(
+                f"{what} format {version}, this Headway writes {scripts.FORMAT}; "
+                "update Headway or name another ?prefix="
+            )
+        await self._ask_all(self._writes, scripts.SWEEP, "-inf", self._bucket_ttl, SOME)
+
+    # Writing
+
+    def _named(self, write: Write) -> Write:
+        """Give a write an id, or the one it had when its answer did not come."""
+        first = write.entries[0]
+        known = self._doubts.pop(write.stream, None)
+        if known is None or known[0] != first:
+            self._count += 1
+            known = first, f"{self._name}:{self._count}"
+        self._doubts[write.stream] = known
+        if len(self._doubts) > DOUBTS:
+            del self._doubts[next(iter(self._doubts))]
+        return write
+
+    async def _write(self, writes: list[Write], refused: dict[str, JournalError]) -> list[Write]:
+        """Return what is still to be written of those that had been done in part.
+
+        Raises:
+            JournalUnavailable: One of them may not be there.
+        """
+        asked: dict[str, tuple[Write, asyncio.Future[Any]]] = {}
+        for write in writes:
+            try:
+                args = self._args(write)
+            except (TypeError, ValueError, OverflowError) as error:
+                text = f"entries of {write.stream!r} cannot be stored: {error}"
+                refused[write.stream] = JournalError(text)
+            else:
+                put = self._writes.put(scripts.WRITE, self._bucket(_bytes(write.stream)), *args)
+                asked[write.stream] = write, put
+        puts = [put for _, put in asked.values()]
+        answers = await asyncio.gather(*puts, return_exceptions=True)
+        pending: list[Write] = []
+        for (write, _), answer in zip(asked.values(), answers, strict=True):
+            if isinstance(answer, StreamDamaged):
+                refused[write.stream] = answer  # the others are written all the same
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer == 0:
+                continue
+            if isinstance(answer, int):
+                limit = "keep.stream_entries" if answer > 0 else "keep.stream_bytes"
+                self.dropped[limit] += abs(answer)
+            else:
+                rest = self._rest(write, *answer)
+                if isinstance(rest, JournalError):
+                    refused[write.stream] = rest
+                elif rest.entries:
+                    pending.append(rest)
+        return pending
+
+    def _args(self, write: Write) -> list[Arg]:
+        expires = repr(write.entries[-1].time + self.retention.ttl) if write.ended else ""
+        args: list[Arg] = [
+            _bytes(write.stream),
+            write.after,
+            write.entries[-1].seq,
+            self._doubts[write.stream][1],
+            expires,
+            self._ttl if write.ended else self._unfinished,
+            self._bucket_ttl,
+            self.retention.stream_entries,
+            self.retention.stream_bytes,
+        ]
+        for _, last, data in self._chunking.chunks(write.entries):
+            args += [last, data]
+            self._grown += len(data)
+        self._grown += STREAM_OVERHEAD
+        return args
+
+    def _rest(self, write: Write, last: int, ended: int, identity: bytes) -> Write | JournalError:
+        """What is left of a write whose number is taken, where it was taken by itself."""
+        if _text(identity) == self._doubts[write.stream][1]:
+            entries = [entry for entry in write.entries if entry.seq > last]
+            return replace(write, after=last, entries=entries)
+        if ended:
+            return StreamEnded(write.stream)
+        return Conflict(write.stream, after=write.after, last=last)
+
+    # Retention
+
+    async def _make_room(self, counted: int) -> None:
+        """Drop what ended first, of those who hold most, until the rest fits.
+
+        A count of all may be `counted` seconds old.
+        """
+        self.held = sum(await self._ask_all(self._writes, scripts.COUNT, counted))
+        if self.held <= self.retention.max_bytes:
+            return
+        due = to_free(await self._held_by_owners(), self.retention.max_bytes)
+        for _ in range(ROUNDS):
+            if not due:
+                return
+            found = await self._ask_all(self._writes, scripts.OLDEST, SOME, *due)
+            rows = [row for bucket in found for row in _in_turns(bucket, 4)]
+            dropped = self._to_drop(rows, due)
+            if not dropped:
+                return
+            await self._forget(dropped)
+            self.dropped["keep.max_bytes"] += len(dropped)
+
+    async def _held_by_owners(self) -> dict[str, int]:
+        held = Counter[str]()
+        for bucket in await self._ask_all(self._writes, scripts.HELD):
+            for owner, size in _in_turns(bucket, 2):
+                held[_text(owner)] += int(float(size))
+        return held
+
+    def _to_drop(
+        self, rows: list[tuple[bytes, ...]], due: dict[str, int]
+    ) -> list[tuple[bytes, bytes]]:
+        """The first of these streams that have to go; what is left to free is in `due` then."""
+        rows.sort(key=lambda row: (float(row[1]), int(row[2])))
+        dropped: list[tuple[bytes, bytes]] = []
+        for name, expires, _, size in rows:
+            owner = owner_of(_text(name))
+            if owner not in due:
+                continue
+            due[owner] -= int(size)
+            self.held -= int(size)
+            dropped.append((name, expires))
+            if due[owner] <= 0:
+                del due[owner]
+        return dropped
+
+    async def _forget(self, streams: Iterable[tuple[bytes, bytes]]) -> None:
+        by_bucket: dict[str, list[bytes]] = {}
+        for name, expires in streams:
+            by_bucket.setdefault(self._bucket(name), []).extend((name, expires))
+        puts = [
+            self._writes.put(scripts.FORGET, bucket, *args[start : start + 2 * SOME])
+            for bucket, args in by_bucket.items()
+            for start in range(0, len(args), 2 * SOME)
+        ]
+        await _answers(puts)
+
+    # Asking
+
+    def _bucket(self, name: bytes) -> str:
+        return self._buckets[scripts.bucket_of(name, len(self._buckets))]
+
+    def _channel(self, stream: str) -> bytes:
+        name = _bytes(stream)
+        return f"{self._bucket(name)}:n:".encode() + name
+
+    async def _ask(self, lane: Lane, script: scripts.Script, stream: str, *args: Arg) -> Any:
+        name = _bytes(stream)
+        return await lane.put(script, self._bucket(name), name, *args)
+
+    async def _ask_all(self, lane: Lane, script: scripts.Script, *args: Arg) -> list[Any]:
+        return await _answers([lane.put(script, bucket, *args) for bucket in self._buckets])
+
+
+async def _answers(puts: Iterable["asyncio.Future[Any]"]) -> list[Any]:
+    """All of them, once all are there.
+
+    Raises:
+        JournalError: The first one that failed.
+    """
+    answers = await asyncio.gather(*puts, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return answers
+
+
+def _in_turns(values: Sequence[bytes], step: int) -> list[tuple[bytes, ...]]:
+    return list(zip(*(iter(values),) * step, strict=True))
+
+
+def _below(prefix: str) -> tuple[bytes, bytes]:
+    """The bounds of all names that start with `prefix`."""
+    begin = _bytes(prefix)
+    return (b"[" + begin, b"[" + begin + b"\xff") if begin else (b"-", b"+")
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
+
+
+class _Beside:
+    """A store of its own, in a loop of its own: that a thread runs only while it writes."""
+
+    def __init__(self, make: Callable[[], RedisStore]) -> None:
+        self._make = make
+        self._runner = asyncio.Runner()
+        self._store: RedisStore | None = None
+
+    def append(self, stream: str, entry: Entry) -> None:
+        refused = self._runner.run(self._write(Write(stream, entry.seq - 1, [entry], ended=False)))
+        if stream in refused:
+            raise refused[stream]
+
+    async def _write(self, write: Write) -> dict[str, JournalError]:
+        self._store = self._store or self._make()
+        return await self._store.write([write])
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._runner.run(self._store.close())
+        self._runner.close()

@@ -1,0 +1,1 @@
+"""The `sqlite:` journal: one file, shared by the processes of a machine."""

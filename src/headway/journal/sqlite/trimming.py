@@ -1,0 +1,104 @@
+"""Making room in a journal file: which streams are dropped, and which entries of long ones.
+
+Everything here runs in the thread that writes.
+"""
+
+import json
+import sqlite3
+
+from headway.journal.eviction import LASTING, owner_of, to_free
+from headway.journal.sqlite.file import transaction
+from headway.journal.stream_buffer import STREAM_OVERHEAD
+from headway.settings import Retention
+
+BEHIND = "substr(name, instr(name, '/') + 1)"
+
+OWNER = f"""CASE WHEN instr(name, '/') THEN
+    substr({BEHIND}, 1, instr(replace({BEHIND}, '.', '/') || '/', '/') - 1) ELSE '' END"""
+"""As `shares.owner_of`: for very many rows, without a call of Python for each."""
+
+ALL = "SELECT coalesce(sum(CAST(bytes AS INTEGER)), 0) FROM streams"
+
+HELD = f"SELECT {OWNER}, sum(CAST(bytes AS INTEGER)) FROM streams GROUP BY 1"
+
+OLDEST = """SELECT id, CAST(name AS TEXT), CAST(bytes AS INTEGER) FROM streams
+WHERE expires IS NOT NULL ORDER BY expires, id"""
+
+TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
+
+CUT = """SELECT last FROM (
+    SELECT last, sum(last - first + 1) OVER newer AS entries, sum(length(data)) OVER newer AS bytes
+    FROM chunks WHERE stream = :id WINDOW newer AS (ORDER BY last DESC)
+) WHERE (entries > :entries OR bytes > :bytes) AND last < :newest ORDER BY last DESC LIMIT 1"""
+
+
+def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
+    """Drop what ended first, of those who hold most, until all streams take at most `most` bytes.
+
+    Returns what they take then, and how many were dropped.
+    """
+    held = _one(db, ALL)
+    if held <= most:
+        return held, 0
+    # Before the transaction: others may write while all is counted.
+    due = to_free(dict(db.execute(HELD).fetchall()), most)
+    with transaction(db):
+        dropped = json.dumps(_oldest(db, due))
+        cursor = db.execute(
+            "DELETE FROM streams WHERE id IN (SELECT value FROM json_each(?))", [dropped]
+        )
+    return _one(db, ALL), cursor.rowcount
+
+
+def too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
+    """The names of the streams that have more entries or bytes than they may."""
+    limits = retention.stream_entries, retention.stream_bytes
+    return [name for (name,) in db.execute(TOO_LONG, limits)]
+
+
+def trim(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int, str]:
+    """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one.
+
+    Returns how many entries went, and the setting of the limit that they went for. In a
+    transaction of the caller's.
+    """
+    found = db.execute("SELECT id, first, last FROM streams WHERE name = ?", (stream,)).fetchone()
+    if found is None:
+        return 0, ""
+    identity, first, newest = found
+    if not isinstance(first, int) or not isinstance(newest, int):
+        return 0, ""  # somebody else's row
+    limits = {"entries": retention.stream_entries, "bytes": retention.stream_bytes}
+    cut = db.execute(CUT, {"id": identity, "newest": newest, **limits}).fetchone()
+    if cut is None:
+        return 0, ""
+    db.execute("DELETE FROM chunks WHERE stream = ? AND last <= ?", (identity, cut[0]))
+    db.execute(
+        "UPDATE streams SET first = ?, bytes = ? +"
+        " (SELECT sum(length(data)) FROM chunks WHERE stream = streams.id) WHERE id = ?",
+        (cut[0] + 1, STREAM_OVERHEAD, identity),
+    )
+    is_long = newest - first >= retention.stream_entries
+    return cut[0] - first + 1, "keep.stream_entries" if is_long else "keep.stream_bytes"
+
+
+def _one(db: sqlite3.Connection, question: str) -> int:
+    return db.execute(question).fetchone()[0]
+
+
+def _oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
+    """The ids of the streams that expire first, of as many bytes of each owner as are due."""
+    found: list[int] = []
+    left = dict(due)
+    rows = db.execute(OLDEST)
+    for identity, name, size in rows:
+        owner = owner_of(name)
+        if owner in left and not name.startswith(LASTING):
+            found.append(identity)
+            left[owner] -= size
+            if left[owner] <= 0:
+                del left[owner]
+                if not left:
+                    break
+    rows.close()
+    return found

@@ -1,0 +1,366 @@
+"""What an app does, in numbers that Prometheus reads.
+
+Everything is looked up when somebody asks: what goes on is read where it is, what is over was
+counted in the tally. There are no arguments, callers, sessions or ids of runs in it; the only names
+are those of tools and settings, so that the number of lines is bounded whatever clients send.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from itertools import accumulate
+from math import inf
+from typing import Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from headway.counters import Histogram
+from headway.engine import Engine, Gate, losses
+from headway.life import Life
+from headway.run_state import State
+from headway.settings import BOUNDS
+from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.open_responses import Answers
+from headway.transport.sessions.registry import Sessions
+
+Values = Mapping[tuple[str, ...], float]
+
+LIVE: Final = (State.QUEUED, State.WORKING, State.INPUT_REQUIRED)
+
+
+class Metrics(Collector):
+    """The metrics of one app, for its own page or for another registry.
+
+    To be read on the event loop that serves the app.
+    """
+
+    def __init__(self, life: Callable[[], Life]) -> None:
+        """`life` returns the one to tell of: the newest, where there were several."""
+        self._life = life
+
+    @property
+    def engine(self) -> Engine:
+        """The runs."""
+        return self._life().engine
+
+    @property
+    def sessions(self) -> Sessions:
+        """The 2025 sessions."""
+        return self._life().sessions
+
+    @property
+    def answers(self) -> Answers:
+        """The answers that are open."""
+        return self._life().transport.answers
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The requests that are not whole yet."""
+        return self._life().transport.arrivals
+
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """A registry with nothing else in it."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return registry
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """All of it as text, and the media type; `accept` is the header of whoever reads it."""
+        encode, kind = choose_encoder(accept)
+        return encode(self.registry), kind
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, as they are at the moment."""
+        for family in GAUGES:
+            yield _filled(family, GaugeMetricFamily, self)
+        for family in COUNTERS:
+            yield _filled(family, CounterMetricFamily, self)
+        for shape in HISTOGRAMS:
+            yield _distribution(shape, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A name, what it says, its labels, and how it is read."""
+
+    name: str
+    says: str
+    labels: tuple[str, ...]
+    read: Callable[[Metrics], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Likewise, of a distribution."""
+
+    name: str
+    says: str
+    labels: tuple[str, ...]
+    read: Callable[[Metrics], Mapping[tuple[str, ...], Histogram]]
+
+
+def _filled(
+    family: Family, kind: type[GaugeMetricFamily | CounterMetricFamily], metrics: Metrics
+) -> Metric:
+    metric = kind(family.name, family.says, labels=family.labels)
+    for labels, value in family.read(metrics).items():
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _distribution(shape: Shape, metrics: Metrics) -> Metric:
+    metric = HistogramMetricFamily(shape.name, shape.says, labels=shape.labels)
+    for labels, seen in shape.read(metrics).items():
+        bounds = ["+Inf" if bound == inf else str(bound) for bound in seen.bounds]
+        buckets = list(zip(bounds, accumulate(seen.counts), strict=True))
+        metric.add_metric(labels, buckets, seen.total)
+    return metric
+
+
+def _one(value: float) -> Values:
+    return {(): value}
+
+
+def _named(values: Mapping[str, float]) -> Values:
+    return {(name,): value for name, value in values.items()}
+
+
+# What goes on
+
+
+def _in_use(metrics: Metrics) -> Values:
+    """Of the limits on what goes on at once, how much is taken."""
+    engine, places = metrics.engine, metrics.engine.places
+    taken = {
+        "max_runs": places.all.taken,
+        "threads": places.threads.taken,
+        "max_queue": places.waiting,
+        "max_runs_each": max(map(len, places.of_callers.values()), default=0),
+        "max_open": len(engine.runs),
+        "max_arriving": metrics.arrivals.held,
+        "max_open_each": max(places.open_of.values(), default=0),
+        "max_sessions": len(metrics.sessions),
+        "max_sessions_each": metrics.sessions.most_of_one,
+        "max_session_bytes": metrics.sessions.room.held,
+        "max_session_streams": metrics.answers.most_of_one,
+        "max_keys": engine.keys.number,
+        "max_keys_each": engine.keys.most_of_one,
+        "keep.max_bytes": engine.journal.usage.held,
+    }
+    if engine.tally.connections is not None:
+        taken["max_connections"] = engine.tally.connections
+    return _named(taken)
+
+
+def _limits(metrics: Metrics) -> Values:
+    engine, limits = metrics.engine, dict[str, float]()
+    for name in BOUNDS:
+        where = engine.journal.retention if name.startswith("keep.") else engine.settings
+        limits[name] = getattr(where, name.removeprefix("keep."))
+    if engine.tally.most_connections:
+        limits["max_connections"] = engine.tally.most_connections
+    return _named(limits)
+
+
+def _runs(metrics: Metrics) -> Values:
+    states = Counter(run.state for run in metrics.engine.runs.values() if run.recorded)
+    return {(state.value,): states[state] for state in LIVE}
+
+
+def _of_tools(read: Callable[[Gate], float]) -> Callable[[Metrics], Values]:
+    def values(metrics: Metrics) -> Values:
+        gates = metrics.engine.places.of_tools
+        return {(tool,): read(gate) for tool, gate in gates.items()}
+
+    return values
+
+
+def _stuck(metrics: Metrics) -> Values:
+    """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
+    return _named(metrics.engine.tally.by_tool(metrics.engine.places.stuck))
+
+
+def _streams(metrics: Metrics) -> Values:
+    of_sessions = metrics.answers.count("session/")
+    return {("session",): of_sessions, ("request",): len(metrics.answers) - of_sessions}
+
+
+GAUGES: Final = (
+    Family(
+        "headway_build_info",
+        "Always 1; its label is the version that runs.",
+        ("version",),
+        lambda _: {(version("headway"),): 1},
+    ),
+    Family(
+        "headway_limit",
+        "What the operator set, or the default: a number, bytes or seconds.",
+        ("setting",),
+        _limits,
+    ),
+    Family(
+        "headway_in_use",
+        "How much of a limit is taken now in this process; "
+        "of one for each caller or session, by the largest.",
+        ("setting",),
+        _in_use,
+    ),
+    Family(
+        "headway_runs", "Tool calls that have not ended, repetitions included.", ("state",), _runs
+    ),
+    Family(
+        "headway_tool_limit",
+        "Calls of a tool that may run at once, where its author said so.",
+        ("tool",),
+        _of_tools(lambda gate: gate.limit),
+    ),
+    Family(
+        "headway_tool_in_use",
+        "Calls of such a tool that run now; one that was stopped and does not stop counts "
+        "until it does.",
+        ("tool",),
+        _of_tools(lambda gate: gate.taken),
+    ),
+    Family(
+        "headway_tool_stuck",
+        "Calls of a tool that were stopped and answered and whose function goes on, "
+        "in its thread and its place.",
+        ("tool",),
+        _stuck,
+    ),
+    Family(
+        "headway_tool_queued",
+        "Calls of such a tool that wait for the others.",
+        ("tool",),
+        _of_tools(lambda gate: gate.queued),
+    ),
+    Family(
+        "headway_open_streams",
+        "Answers being read: to a request, or a session's own stream (GET).",
+        ("of",),
+        _streams,
+    ),
+    Family(
+        "headway_journal_memory_bytes",
+        "Bytes that the journal holds in memory.",
+        (),
+        lambda metrics: _one(metrics.engine.journal.usage.in_memory),
+    ),
+    Family(
+        "headway_journal_memory_streams",
+        "Streams that the journal holds in memory.",
+        (),
+        lambda metrics: _one(metrics.engine.journal.usage.streams),
+    ),
+    Family(
+        "headway_journal_pending_bytes",
+        "Bytes that wait for the journal's storage.",
+        (),
+        lambda metrics: _one(metrics.engine.journal.usage.pending),
+    ),
+    Family(
+        "headway_journal_behind",
+        "1 while so much waits for the storage that new calls are refused.",
+        (),
+        lambda metrics: _one(metrics.engine.journal.is_behind),
+    ),
+    Family(
+        "headway_draining",
+        "1 from when the server was told to stop.",
+        (),
+        lambda metrics: _one(metrics.engine.is_draining),
+    ),
+)
+
+
+# What is over
+
+
+def _reached(metrics: Metrics) -> Values:
+    """How often each limit was; of runs that go on as well."""
+    engine = metrics.engine
+    times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
+    times.update(engine.tally.reached)
+    times.update(engine.journal.usage.dropped)
+    times["session_ttl"] += metrics.sessions.expired
+    times.update(metrics.sessions.made_room)
+    for run in engine.runs.values():
+        times.update(losses(run))
+    return _named(times)
+
+
+COUNTERS: Final = (
+    Family(
+        "headway_limit_reached",
+        "What was refused, cut, left out, dropped or kept waiting for a limit.",
+        ("setting",),
+        _reached,
+    ),
+    Family(
+        "headway_refusals",
+        "Requests and connections refused, for a limit or for another reason.",
+        ("status",),
+        lambda metrics: _named({str(k): v for k, v in metrics.engine.tally.refused.items()}),
+    ),
+    Family(
+        "headway_calls",
+        "Tool calls executed here that have ended.",
+        ("tool", "end"),
+        lambda metrics: metrics.engine.tally.ends,
+    ),
+    Family(
+        "headway_repeated_calls",
+        "Calls that followed an earlier one with the same idempotency key.",
+        (),
+        lambda metrics: _one(metrics.engine.tally.repeated),
+    ),
+    Family(
+        "headway_handed_over_calls",
+        "Calls answered with a handle while they went on.",
+        (),
+        lambda metrics: _one(metrics.engine.tally.handed_over),
+    ),
+    Family(
+        "headway_restarted_runs",
+        "Runs of other processes begun anew here.",
+        (),
+        lambda metrics: _one(metrics.engine.tally.restarted),
+    ),
+    Family(
+        "headway_resumed_streams",
+        "Streams read on from an event id.",
+        (),
+        lambda metrics: _one(metrics.engine.tally.resumed),
+    ),
+    Family(
+        "headway_merged_reports",
+        "Progress reports that a newer one replaced before they were sent, of runs that ended.",
+        (),
+        lambda metrics: _one(metrics.engine.tally.merged),
+    ),
+)
+
+HISTOGRAMS: Final = (
+    Shape(
+        "headway_call_seconds",
+        "From when a tool call was accepted to its end, its time in the queue included.",
+        ("tool",),
+        lambda metrics: {(k,): v for k, v in metrics.engine.tally.call_seconds.items()},
+    ),
+    Shape(
+        "headway_first_byte_seconds",
+        "From when a request was understood to the first byte of its answer.",
+        (),
+        lambda metrics: {(): metrics.engine.tally.answer_seconds},
+    ),
+)

@@ -1,0 +1,175 @@
+"""The plain handle: what a client gets that knows no tasks, and the tool that takes it back.
+
+A handle is `<run>.<seq>`: the run, and up to where its parts were told.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from msgspec import Raw
+
+from headway.events import Entry, decode_json
+from headway.protocol.run_uris import META_KEY, uri_of
+from headway.protocol.tasks import status_message
+from headway.run_state import State, parts_of, view_of
+
+CONTINUE: Final = "continue_run"
+
+PARTS_BYTES: Final = 256 * 1024
+"""The newest parts are told, of so many bytes together: all of it is for a model to read."""
+
+TOOL: Final[Mapping[str, Any]] = {
+    "name": CONTINUE,
+    "title": "Wait for a call that is still running",
+    "description": "Some tools answer before they are done, with a run_id and what they have so "
+    "far. Call this with that run_id to wait for the rest: it returns the tool's own result when "
+    "that is there, or else what is new and a run_id to go on with.",
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "run_id": {"type": "string", "description": "As the earlier answer has it"},
+            "stop": {
+                "type": "boolean",
+                "default": False,
+                "description": "Stop the call instead of waiting for it",
+            },
+        },
+        "required": ["run_id"],
+        "additionalProperties": False,
+    },
+    "annotations": {"readOnlyHint": False, "idempotentHint": True, "openWorldHint": False},
+}
+
+_HANDLE_SCHEMA: Final[dict[str, Any]] = {
+    "description": "Not done yet: call continue_run with run_id",
+    "properties": {"run_id": {"type": "string"}, "state": {"type": "string"}},
+    "required": ["run_id", "state"],
+}
+
+
+def parse_handle(text: str) -> tuple[str, int]:
+    """The run's id, and the entry up to which its parts were told; a bare id is a handle too."""
+    run_id, _, seq = text.strip().partition(".")
+    is_place = seq.isascii() and seq.isdigit() and len(seq) < 19
+    return run_id, int(seq) if is_place else 0
+
+
+def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, Any]:
+    """The result of a call that goes on: what is new behind entry `after`, and the handle."""
+    view = view_of(entries)
+    handle = f"{run_id}.{entries[-1].seq}"
+    parts, left_out = _newest(_parts(entries, after))
+    state = "input_required" if view.state is State.INPUT_REQUIRED else "working"
+    structured: dict[str, Any] = {"run_id": handle, "state": state}
+    if view.progress is not None:
+        progress = {"progress": view.progress, "total": view.total, "message": view.message}
+        structured |= {name: value for name, value in progress.items() if value is not None}
+    if parts:
+        structured["parts"] = [decode_json(part) for part in parts]
+    if left_out:
+        structured["parts_left_out"] = left_out
+    doing = status_message(view)
+    text = (
+        f"Not done yet{f' ({doing})' if doing else ''}. The call goes on; call the tool "
+        f"{CONTINUE} with run_id {handle!r} to wait for the rest."
+    )
+    return {
+        "content": [*(_block(part) for part in parts), {"type": "text", "text": text}],
+        "structuredContent": structured,
+        "isError": False,
+        "_meta": {META_KEY: uri_of(run_id)},
+    }
+
+
+def rest_of(result: dict[str, Any], entries: list[Entry], after: int) -> dict[str, Any]:
+    """The tool's result, behind the parts that were not told yet.
+
+    Parts that the result repeats, as that of a generator does, are left to it.
+    """
+    everything = [decode_json(part) for part in _parts(entries, 0)]
+    if _said(result) == everything:
+        return result
+    parts, _ = _newest(_parts(entries, after))
+    content = [*(_block(part) for part in parts), *result.get("content", [])]
+    return {**result, "content": content}
+
+
+def _said(result: dict[str, Any]) -> object:
+    """What a result is, where it is a list of something."""
+    structured = result.get("structuredContent")
+    if structured is None:
+        return [_value(block) for block in result.get("content", [])]
+    is_object = isinstance(structured, dict)
+    return cast("dict[str, object]", structured).get("result") if is_object else None
+
+
+def _value(block: dict[str, Any]) -> object:
+    """What a content block was made of."""
+    if block.get("type") != "text":
+        return block
+    try:
+        return json.loads(block["text"])
+    except ValueError:
+        return block["text"]
+
+
+def widened(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The output schema of a tool whose calls may be answered with a handle.
+
+    Clients hold results against it, and a handle is none of the tool's own. None where the schema
+    refers to places in itself that would move: then the tool has none.
+    """
+    text = json.dumps(schema)
+    if text.count('"$ref"') != text.count('"$ref": "#/$defs/'):
+        return None
+    at_root = {name: schema[name] for name in ("$schema", "$defs", "title") if name in schema}
+    inner = {name: value for name, value in schema.items() if name not in at_root}
+    if inner.get("type") == "object":  # where a revision wants it
+        at_root["type"] = inner.pop("type")
+    return {**at_root, "anyOf": [inner, _HANDLE_SCHEMA]}
+
+
+def handle_in(meta: object, structured: object) -> str | None:
+    """The handle in a result, for a client that wants to go on by itself."""
+    match meta, structured:
+        case {"headway/run": str()}, {"run_id": str(handle), "state": "working" | "input_required"}:
+            return handle
+        case _:
+            return None
+
+
+def _parts(entries: list[Entry], after: int) -> list[Raw]:
+    return parts_of(entry for entry in entries if entry.seq > after)
+
+
+def _newest(parts: list[Raw]) -> tuple[list[Raw], int]:
+    """The last parts, as many as fit, and how many do not."""
+    room = PARTS_BYTES
+    for count, value in enumerate(reversed(parts)):
+        room -= len(bytes(value))
+        if room < 0:
+            return parts[len(parts) - count :], len(parts) - count
+    return parts, 0
+
+
+_BLOCKS: Final = {
+    "text": "text",
+    "image": "data",
+    "audio": "data",
+    "resource": "resource",
+    "resource_link": "uri",
+}
+"""The kinds of content, and what each has to have."""
+
+
+def _block(part: Raw) -> dict[str, Any]:
+    """A part as content: a content block as it is, all else as text."""
+    value: object = decode_json(part)
+    if isinstance(value, dict):
+        block = cast("dict[str, Any]", value)
+        kind = block.get("type")
+        if isinstance(kind, str) and _BLOCKS.get(kind) in block:
+            return block
+    text = value if isinstance(value, str) else bytes(part).decode()
+    return {"type": "text", "text": text}

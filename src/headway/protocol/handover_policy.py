@@ -1,0 +1,75 @@
+"""Hand-over as a table: what a request shows, and what its client gets when the window is over."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from math import inf
+from typing import Final, NamedTuple
+
+from headway.client_profiles import Profile
+
+WINDOW: Final = 45.0
+"""Seconds until a hand-over where nobody said anything else. Most clients wait 60 s for an answer
+that says nothing."""
+
+SHARE: Final = 0.75
+"""Of a client's known deadline: it has to get its handle, and perhaps over a slow line."""
+
+
+class Way(StrEnum):
+    """What happens to a call that outlasts its window."""
+
+    STAY = "stay"
+    """Nothing ends; heartbeats keep the call alive."""
+    TASK = "task"
+    """A task: the client looks after it with `tasks/get`, and can be asked there."""
+    RECONNECT = "reconnect"
+    """The stream ends with `retry`; the client comes back to it (SEP-1699)."""
+    HANDLE = "handle"
+    """An ordinary result, with what there is so far and a run id for `continue_run`."""
+
+
+class Shown(NamedTuple):
+    """What a request shows of its client."""
+
+    profile: Profile
+    knows_tasks: bool = False
+    """It declares the tasks extension."""
+    has_token: bool = False
+    can_reconnect: bool = False
+    """Its stream began with an event id to come back with."""
+
+
+class Windows(NamedTuple):
+    """After how many seconds a call is handed over; None where nobody said anything."""
+
+    tool: float | None
+    """What the author says of the tool."""
+    server: float | None
+    """What the operator says of all of them."""
+
+    @property
+    def said(self) -> float | None:
+        """What was said; the author knows the tool."""
+        return self.server if self.tool is None else self.tool
+
+
+_ROWS: Final[tuple[tuple[Way, Callable[[Shown], bool]], ...]] = (
+    (Way.TASK, lambda shown: shown.knows_tasks),
+    (Way.STAY, lambda shown: shown.has_token and shown.profile.resets is not False),
+    (Way.RECONNECT, lambda shown: shown.can_reconnect and shown.profile.resumes is True),
+    (Way.HANDLE, lambda _: True),
+)
+"""The first row that fits counts."""
+
+
+def way_of(shown: Shown, windows: Windows) -> tuple[Way, float]:
+    """What a call gets, and after how many seconds: 0 at once, inf never."""
+    window = WINDOW if windows.said is None else windows.said
+    way = next(way for way, fits in _ROWS if fits(shown))
+    # A plain handle needs a word: an existing server must not grow a tool by surprise.
+    is_unwanted = way is Way.HANDLE and windows.said is None
+    if way is Way.STAY or window == inf or is_unwanted:
+        return Way.STAY, inf
+    if way is not Way.RECONNECT and shown.profile.deadline is not None:
+        window = min(window, shown.profile.deadline * SHARE)
+    return way, window

@@ -1,0 +1,113 @@
+"""Idempotency keys: a client's own name for a call, so that repeating it does not execute it again.
+
+A key comes in the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header) or, on any
+transport, in the request's `_meta`. It belongs to one tool and one set of arguments.
+"""
+
+import hashlib
+from typing import Any, Final, cast
+
+import msgspec
+from mcp_types.jsonrpc import INVALID_PARAMS
+from msgspec import Struct
+
+from headway.errors import ProtocolError
+from headway.protocol.event_ids import tag_of
+from headway.protocol.inbound import Message
+
+HEADER: Final = "idempotency-key"
+META_KEY: Final = "headway/idempotency-key"
+
+LONGEST_KEY: Final = 255
+
+
+class CallKey(Struct, frozen=True):
+    """The key of one call."""
+
+    name: str
+    """Stands for the key and gives nothing of it away."""
+    fingerprint: str
+    """Stands for the tool and its arguments."""
+
+
+def key_of(message: Message, header: str | None = None) -> CallKey | None:
+    """The key that a tool call comes with; None for one without, and for all other requests.
+
+    A call that goes on with answers to the tool's questions (the multi-round-trip requests of
+    2026-07-28) is another step of the same work: key and answers together name it.
+
+    Raises:
+        ProtocolError: The key is no text of 1 to 255 characters, or header and body disagree.
+    """
+    if message.method != "tools/call":
+        return None
+    said: object = message.meta.get(META_KEY)
+    if header is not None:
+        header = _unquoted(header)
+        if said is not None and said != header:
+            raise ProtocolError(
+                INVALID_PARAMS,
+                f"The Idempotency-Key header and {META_KEY!r} in _meta name two keys; send one",
+            )
+        said = header
+    if said is None:
+        return None
+    if not isinstance(said, str) or not 0 < len(said) <= LONGEST_KEY:
+        raise ProtocolError(
+            INVALID_PARAMS,
+            f"An idempotency key is a text of 1 to {LONGEST_KEY} characters, a UUID for example",
+        )
+    params = message.params or {}
+    step = [params[name] for name in ("requestState", "inputResponses") if params.get(name)]
+    asked: list[object] = [message.target, params.get("arguments") or None]
+    return CallKey(tag_of(said + _digest(step) if step else said), _digest(asked))
+
+
+GONE: Final = (
+    "This call was executed, and what it said is no longer kept (keep.max_bytes). It is not "
+    "executed again: look at what it did, and give a new call a key of its own"
+)
+
+GONE_DATA: Final = {"executed": True}
+
+
+def result_gone() -> ProtocolError:
+    """The refusal of a key whose call was executed, and has no result any more."""
+    return ProtocolError(INVALID_PARAMS, GONE, data=GONE_DATA)
+
+
+def other_call() -> ProtocolError:
+    """The refusal of a key that was used for something else."""
+    return ProtocolError(
+        INVALID_PARAMS,
+        "This idempotency key was used for another tool or other arguments; repeat a call as it "
+        "was, and give each new call a key of its own",
+    )
+
+
+def _unquoted(header: str) -> str:
+    """The draft has the key as a structured string, in quotes; most clients leave them out."""
+    is_quoted = len(header) > 1 and header[0] == header[-1] == '"'
+    return header[1:-1] if is_quoted else header
+
+
+def _digest(value: object) -> str:
+    """The same for the same JSON value, however it was written."""
+    canonical = msgspec.json.encode(_plain(value), order="deterministic")
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """A JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
+    match value:
+        case dict():
+            items = cast("dict[str, Any]", value).items()
+            return {_plain(name): _plain(item) for name, item in items}
+        case list():
+            return [_plain(item) for item in cast("list[Any]", value)]
+        case float() if value.is_integer():
+            return int(value)
+        case str():
+            return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        case _:
+            return value

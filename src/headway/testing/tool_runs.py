@@ -1,0 +1,199 @@
+"""Tools in a test: called through the real engine, without a server, or heard on their own."""
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from mcp.server.connection import Connection
+from mcp.server.runner import ServerRunner
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import ClientCapabilities, Implementation, InitializeRequestParams
+from mcp_types.version import LATEST_HANDSHAKE_VERSION
+
+from headway.clock import Clock
+from headway.engine import (
+    Engine,
+    Request,
+    Run,
+    RunContext,
+    ToolOptions,
+    current_run,
+    lifespan_of,
+    tell,
+)
+from headway.engine.run.recorder import Recorder
+from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
+from headway.journal import open_journal
+from headway.run_state import parts_of
+from headway.server import Served, equipped, inspect_server
+from headway.settings import Retention, Settings
+from headway.testing.outcome import Outcome, Said, outcome
+
+Answers = Mapping[str, object] | Callable[[str, dict[str, Any]], object]
+"""What the client answers when a tool asks: results by method, or a function of method and
+params, which may raise an `MCPError` to answer with an error."""
+
+TOKEN = "test"
+"""The client's progress token."""
+
+EVERYTHING = Retention(max_bytes=2**40, stream_entries=2**40, stream_bytes=2**40)
+"""Nothing that a tool says in a test is forgotten."""
+
+TIMEOUT = 30.0
+"""Seconds of real time after which a tool that does not end is a failed test."""
+
+
+async def run_tool(
+    server: object,
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    answers: Answers | None = None,
+    after: Outcome | None = None,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109 - of a test, which needs no scope of its own
+) -> Outcome:
+    """Call a tool of any server Headway serves, without a socket, and return what it did.
+
+    It goes through the real engine: limits, threads, cancellation, and pacing where `settings`
+    are given; otherwise every report is a message, whatever the tool's own `rate`. The client is
+    of 2025-11-25; what it would be asked is answered by `answers`.
+
+    `after` is what came of an attempt that did not get to its end (the tool raised there, say):
+    this is the next one, as after a crash. The tool needs `restart=True`.
+
+    Cancellation: stops the tool.
+
+    Raises:
+        SetupError: `server` cannot be served.
+        TimeoutError: The tool was not done after `timeout` seconds of real time.
+        AssertionError: The tool asked what `answers` does not answer.
+        ValueError: `after` comes from a tool that may not be begun anew.
+    """
+    served = inspect_server(server)
+    low = equipped(served)
+    journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
+    options = served.options_of if settings is not None else _unpaced(served)
+    engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
+    async with asyncio.timeout(timeout), journal, lifespan_of(low.lifespan(low)) as state:
+        await engine.start()
+        try:
+            runner = ServerRunner(low, _connection(), state)
+            request = _request(runner, name, arguments)
+            run = engine.accept(request)
+            engine.begin(run, request)
+            if after is not None:
+                _go_on(run, after)
+            return await _followed(run, answers)
+        finally:
+            await engine.stop()
+
+
+@contextmanager
+def record() -> Generator[Said]:
+    """Hear what functions say with `report`, `track`, `stage`, `log` and `part` inside.
+
+    For functions that tools are made of; every report is heard, the last one when the context
+    is left.
+    """
+    said = Said()
+    recorder = Recorder(said.add)
+    with recorder.active():
+        yield said
+    recorder.finish(success=False)
+
+
+def _unpaced(served: Served) -> Callable[[str], ToolOptions]:
+    return lambda tool: replace(served.options_of(tool), rate=0)
+
+
+def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] | None) -> Request:
+    params = {
+        "name": name,
+        # As they come off the wire.
+        "arguments": decode_json(encode_json(dict(arguments or {}))),
+        "_meta": {"progressToken": TOKEN},
+    }
+    transport = TransportContext(kind="test", can_send_request=True)
+    context = RunContext(1, transport, ServerMessageMetadata(), TOKEN, {})
+
+    async def execute(context: RunContext) -> dict[str, Any]:
+        return await runner.on_request(context, "tools/call", params)
+
+    return Request("tools/call", name, "test", context, execute)
+
+
+def _go_on(run: Run, after: Outcome) -> None:
+    """Have a run be the next attempt at what `after` did not bring to its end."""
+    if run.checkpoints is None or after.memory is None:
+        raise ValueError(f"{run.target} may not be begun anew: register it with restart=True")
+    memory = deepcopy(after.memory)
+    memory.take(Restarted("test", memory.attempt + 1))
+    memory.at = 0  # of another stream
+    run.checkpoints.memory, run.checkpoints.parts = memory, after.kept
+
+
+async def _followed(run: Run, answers: Answers | None) -> Outcome:
+    entries: list[Entry] = []
+    async for entry in run.journal.follow(run.stream):
+        entries.append(entry)
+        if isinstance(entry.event, InputRequested):
+            _answer(run, entry.event, answers)
+    if run.checkpoints is None:
+        return outcome(entries)
+    memory, earlier = run.checkpoints.memory, run.checkpoints.parts
+    kept = [entry for entry in entries if entry.seq <= memory.at]
+    return replace(outcome(entries), memory=memory, kept=[*earlier, *parts_of(kept)])
+
+
+def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None:
+    params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
+    try:
+        if callable(answers):
+            run.answer(question.key, answers(question.method, params))
+        elif answers is not None and question.method in answers:
+            run.answer(question.key, answers[question.method])
+        else:
+            raise AssertionError(f"the tool asked {question.method}; say what in answers=")
+    except MCPError as refusal:
+        run.answer(question.key, None, refusal)
+
+
+def _connection() -> Connection:
+    connection = Connection.for_loop(_Client(), session_id="test")
+    connection.client_params = InitializeRequestParams(
+        protocol_version=LATEST_HANDSHAKE_VERSION,
+        capabilities=ClientCapabilities.model_validate(
+            {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+        ),
+        client_info=Implementation(name="headway.testing", version="1"),
+    )
+    connection.protocol_version = LATEST_HANDSHAKE_VERSION
+    connection.initialized.set()
+    return connection
+
+
+class _Client:
+    """What is said without naming the request is part of the call all the same."""
+
+    async def notify(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> None:
+        run = current_run.get()
+        if run is not None:
+            tell(run, TOKEN, method, params)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        run = current_run.get()
+        if run is None:
+            raise NoBackChannelError(method)
+        return await run.ask(method, params, (opts or {}).get("timeout"))

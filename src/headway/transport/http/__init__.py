@@ -1,0 +1,1 @@
+"""Streamable HTTP: both eras on one endpoint."""

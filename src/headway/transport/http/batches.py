@@ -1,0 +1,68 @@
+"""A JSON-RPC batch of 2025-03-26: several requests, one stream that carries all their answers."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from headway.transport.http.guard import Receive, Send
+from headway.transport.http.sse import Answer, Headers
+from headway.transport.open_responses import Answers, Place
+
+
+class Batch:
+    """One HTTP answer shared by the answers of several runs.
+
+    Each member writes its own stream; the frames go out as they come, and the answer is over
+    when the last member is. A cut ends the reading only: each run can be resumed by itself.
+    """
+
+    def __init__(self, receive: Receive, send: Send, headers: Headers) -> None:
+        self._receive = receive
+        self._send = send
+        self._headers = headers
+        self._members: list[tuple[str, Answer, Place]] = []
+        self._lock = asyncio.Lock()
+        self._gone = asyncio.Event()
+        self._started = False
+        self._open = 0
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """What a member hears from the connection: only that it is gone."""
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """The way back for each member."""
+        async with self._lock:
+            await self._pass_on(message)
+
+    def add(self, stream: str, answer: Answer, place: Place) -> None:
+        """Take one member in: the answer that reads `stream`."""
+        self._members.append((stream, answer, place))
+        self._open += 1
+
+    async def respond(self, answers: Answers) -> None:
+        """Run all members to their ends, each as the one reader of its stream."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for stream, answer, place in self._members:
+                    group.create_task(answers.run(stream, answer, answer.stream(), place))
+        finally:
+            watcher.cancel()
+
+    async def _pass_on(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            if self._started:
+                return
+            self._started = True
+            message = {**message, "headers": [*message["headers"], *self._headers]}
+        elif not message.get("more_body", False):
+            self._open -= 1
+            message = {**message, "more_body": self._open > 0}
+        await self._send(message)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone.set()

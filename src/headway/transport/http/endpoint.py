@@ -1,0 +1,175 @@
+"""Streamable HTTP, all eras on one endpoint.
+
+A request is guarded, read and handed to its era; there it becomes a run of the engine, and the
+answer is a cursor on that run. Nothing here waits for a tool, and no tool waits for anything
+here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, cast
+
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+from headway.clock import Clock
+from headway.engine import Engine, stopping
+from headway.errors import JournalUnavailable, ProtocolError, journal_away
+from headway.log_rates import limited
+from headway.protocol.eras import ERAS, MODERN
+from headway.protocol.inbound import (
+    Message,
+    has_envelope,
+    identity_of,
+    parse_body,
+    read_message,
+)
+from headway.settings import Settings
+from headway.transport.hand_over import HandOver
+from headway.transport.http.era_2025 import Handshake
+from headway.transport.http.era_2026 import Modern
+from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, refuse
+from headway.transport.http.guard import (
+    ClientGone,
+    Guard,
+    Receive,
+    Scope,
+    Send,
+    check_content_type,
+    check_encoding,
+    read_body,
+)
+from headway.transport.http.stateless import Stateless
+from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.messages_2025 import Dialogue
+from headway.transport.messages_2026 import Enveloped
+from headway.transport.open_responses import Answers
+from headway.transport.sdk import Kernel
+from headway.transport.sessions.registry import Sessions
+from headway.transport.subscriptions.run_updates import Watchers
+
+logger = logging.getLogger(__name__)
+
+
+class HttpTransport:
+    """The MCP endpoint as an ASGI app."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        sessions: Sessions,
+        *,
+        settings: Settings,
+        clock: Clock,
+        guard: Guard,
+        watchers: Watchers,
+    ) -> None:
+        self.answers = Answers(engine.journal, settings, clock, engine.tally, engine.lease.is_alive)
+        self.arrivals = Arrivals(settings.max_arriving, engine.tally)
+        self._log = limited(logger)
+        self._engine = engine
+        self._settings = settings
+        self._guard = guard
+        hand_over = HandOver(engine, kernel)
+        enveloped = Enveloped(kernel, engine, watchers, hand_over)
+        dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
+        self._modern = Modern(kernel, self.answers, enveloped)
+        handshake = Stateless if settings.stateless else Handshake
+        self._handshake = handshake(dialogue, engine, sessions, self.answers)
+        sessions.on_reader = self.answers.came
+        sessions.on_reader_left = self.answers.left
+        self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
+            "POST": self._post,
+            "GET": self._get,
+            "DELETE": self._delete,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        has_begun = False
+
+        async def begin(message: MutableMapping[str, Any]) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        exchange = Exchange(scope, receive, begin)
+        try:
+            self._guard.check(exchange.headers)
+            handler = self._methods.get(exchange.method)
+            if handler is None:
+                raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
+            await handler(exchange)
+        except ProtocolError as error:
+            await self.refuse(send, error)
+        except JournalUnavailable as error:
+            self._log.warning("a request was refused: %s", error)
+            await self.refuse(send, journal_away())
+        except asyncio.CancelledError:
+            # Whoever serves the app stops, and this took longer than a stop may.
+            if has_begun or not self._engine.is_over:
+                raise
+            await self.refuse(send, stopping())
+        except ClientGone:
+            logger.debug("the client left before its request was read")
+
+    async def refuse(self, send: Send, error: ProtocolError) -> None:
+        """Answer with a refusal, and count it."""
+        self._engine.tally.refuse(error.status, error.limit)
+        await refuse(send, error)
+
+    def end_idle_streams(self) -> None:
+        """End the streams that wait for news and not for a result: GET and `listen`."""
+        self.answers.leave_all("session/")
+        for run in list(self._engine.runs.values()):
+            if run.method == "subscriptions/listen":
+                run.cancel("server", "the server is stopping")
+
+    async def _post(self, exchange: Exchange) -> None:
+        check_content_type(exchange.headers)
+        check_encoding(exchange.headers)
+        # No name here for the body or its value: an answer may last for days, and both with it.
+        await self._answer_to(exchange, await self._read(exchange))
+
+    async def _read(self, exchange: Exchange) -> object:
+        settings = self._settings
+        body = await read_body(exchange.headers, exchange.receive, settings, self.arrivals)
+        return parse_body(body, settings.max_depth, settings.max_values)
+
+    def _answer_to(self, exchange: Exchange, value: object) -> Awaitable[None]:
+        if _is_modern(exchange.version, value):
+            return self._modern.post(exchange, _message_of(value))
+        if isinstance(value, list):
+            return self._handshake.post_batch(exchange, cast("list[object]", value))
+        return self._handshake.post(exchange, _message_of(value))
+
+    async def _get(self, exchange: Exchange) -> None:
+        if exchange.version == MODERN.version:
+            raise NotAllowed("At 2026-07-28 there is no GET; use subscriptions/listen", "POST")
+        await self._handshake.get(exchange)
+
+    async def _delete(self, exchange: Exchange) -> None:
+        if exchange.version == MODERN.version:
+            raise NotAllowed("At 2026-07-28 there are no sessions to delete", "POST")
+        await self._handshake.delete(exchange)
+
+
+def _message_of(value: object) -> Message:
+    """Return the message that a body is.
+
+    Raises:
+        Refusal: It is none; with the id of the request that it may have been meant as.
+    """
+    try:
+        return read_message(value)
+    except ProtocolError as error:
+        raise Refusal(error, identity_of(value)) from None
+
+
+def _is_modern(version: str | None, value: object) -> bool:
+    """Whether a POST belongs to 2026-07-28: by its header, or by the envelope it carries."""
+    if version in ERAS:
+        return version not in HANDSHAKE_PROTOCOL_VERSIONS
+    # An unknown version: who wrote it decides in which era's words it is refused.
+    return has_envelope(value)

@@ -1,0 +1,423 @@
+"""The 2025 revisions over HTTP: sessions, resumable streams, GET, DELETE and batches."""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from math import inf
+from typing import cast
+
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types.jsonrpc import INVALID_REQUEST
+
+from headway.engine import Engine, Run, RunContext, stopping
+from headway.errors import ProtocolError
+from headway.events import encode_json
+from headway.journal import Head, Journal
+from headway.log_rates import limited
+from headway.protocol import render, tasks_2025
+from headway.protocol.eras import Era
+from headway.protocol.event_ids import (
+    RunCursor,
+    SessionCursor,
+    new_listener,
+    parse_event_id,
+    run_prefix,
+    session_prefix,
+    unknown_event,
+)
+from headway.protocol.idempotency_key import META_KEY
+from headway.protocol.inbound import (
+    LAST_EVENT_HEADER,
+    SESSION_HEADER,
+    Message,
+    check_version,
+)
+from headway.transport.http.accept import Form, form_of, need_stream
+from headway.transport.http.batches import Batch
+from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.sse import Headers, Voice, send_empty, send_result
+from headway.transport.messages_2025 import Dialogue, going_on, read_batch
+from headway.transport.open_responses import COMES_BACK, Answers, Place
+from headway.transport.sessions.outbox import Feed, Reach
+from headway.transport.sessions.registry import Sessions
+from headway.transport.sessions.session import Session
+from headway.transport.stream_reader import End, Readable
+
+logger = logging.getLogger(__name__)
+
+CATCH_UP = 2.0
+"""Seconds in which what a client was shown by one process has to be stored for the others."""
+
+LOOK_AGAIN = 0.05
+"""Seconds between looks for that."""
+
+
+class Handshake:
+    """Answers the requests of 2025 clients."""
+
+    def __init__(
+        self, dialogue: Dialogue, engine: Engine, sessions: Sessions, answers: Answers
+    ) -> None:
+        self._log = limited(logger)
+        self._dialogue = dialogue
+        self._engine = engine
+        self._sessions = sessions
+        self._answers = answers
+
+    @property
+    def _journal(self) -> Journal:
+        return self._engine.journal
+
+    # POST
+
+    async def post(self, exchange: Exchange, message: Message) -> None:
+        """Answer one message.
+
+        Raises:
+            ProtocolError: It is refused; the id of a request goes with it.
+        """
+        try:
+            if message.method == "initialize" and message.is_request:
+                await self._initialize(exchange, message)
+            else:
+                await self._post_to_session(exchange, message)
+        except ProtocolError as error:
+            # 409 ends this connection, not the request: its answer goes to another one.
+            is_over = message.is_request and error.status != 409
+            raise Refusal(error, message.id if is_over else None) from None
+
+    async def _initialize(self, exchange: Exchange, message: Message) -> None:
+        form = form_of(exchange.headers)
+        session = self._draft(exchange)
+        context = self._context(exchange, message, session, can_ask=False)
+        with session:
+            result = await self._dialogue.open(session, message, context)
+        body = render.escape_lines(render.response(message.id, encode_json(result)))
+        await send_result(exchange.send, form, body, _header(session))
+
+    async def _post_to_session(self, exchange: Exchange, message: Message) -> None:
+        uses = message.method != "notifications/initialized"
+        with await self._session(exchange, uses=uses) as session:
+            if not message.is_request:
+                await self._take(exchange, session, message)
+                await send_empty(exchange.send, 202, _header(session))
+                return
+            form = form_of(exchange.headers)
+            with self._place(session, message) as place:
+                await self._answer(exchange, session, message, place, form)
+
+    def _place(self, session: Session, message: Message) -> Place:
+        known = going_on(session, message)
+        return self._answers.place(session.tag, None if known is None else known.stream)
+
+    async def _answer(
+        self, exchange: Exchange, session: Session, message: Message, place: Place, form: Form
+    ) -> None:
+        # Who takes JSON alone cannot be asked, and cannot come back to a stream that it had not.
+        streams = form is not Form.JSON
+        context = self._context(exchange, message, session, can_ask=streams)
+        run = await self._dialogue.run_of(session, message, context, exchange.key)
+        task = await self._dialogue.task(session, run, message)
+        if task is not None:
+            await send_result(exchange.send, form, task, _header(session))
+            return
+        task = tasks_2025.waited_for(message.method, message.params)
+        voice = self._voice(session, message.id, message.token, run.id, 0, task)
+        answer = self._answers.open(
+            self._answers.cursor(run.stream),
+            voice,
+            exchange.receive,
+            exchange.send,
+            _header(session),
+        )
+        can_reconnect = session.era.primes and streams
+        self._dialogue.offer(
+            session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
+        )
+        if can_reconnect and message.token is not None:
+            # A call that asks for progress will stream, and a stream that opens at once can be
+            # resumed even when it is cut before the tool says anything.
+            form = Form.STREAM
+        await self._answers.answer(run, answer, session.era, place, form=form)
+
+    async def post_batch(self, exchange: Exchange, values: list[object]) -> None:
+        """Answer an array of messages, as 2025-03-26 allows it.
+
+        Raises:
+            ProtocolError: It is refused as a whole; nothing of it is executed.
+        """
+        most = self._engine.settings.max_batch
+        with await self._session(exchange) as session:
+            await self._take_batch(exchange, session, read_batch(values, session.era, most))
+
+    async def _take_batch(
+        self, exchange: Exchange, session: Session, messages: list[Message]
+    ) -> None:
+        requests = [message for message in messages if message.is_request]
+        if exchange.key is not None:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"An Idempotency-Key header is for one request; in a batch use _meta {META_KEY!r}",
+            )
+        if requests:
+            need_stream(exchange.headers, "A batch")
+        with ExitStack() as stack:
+            places = [stack.enter_context(self._place(session, message)) for message in requests]
+            for message in messages:
+                if not message.is_request:
+                    await self._take(exchange, session, message)
+            if not requests:
+                await send_empty(exchange.send, 202, _header(session))
+                return
+            await self._answer_batch(exchange, session, requests, places)
+
+    async def _answer_batch(
+        self, exchange: Exchange, session: Session, requests: list[Message], places: list[Place]
+    ) -> None:
+        batch = Batch(exchange.receive, exchange.send, _header(session))
+        runs = await self._runs_of(exchange, session, requests)
+        for message, run, place in zip(requests, runs, places, strict=True):
+            voice = self._voice(session, message.id, message.token, run.id, 0)
+            cursor = self._answers.cursor(run.stream)
+            answer = self._answers.open(cursor, voice, batch.receive, batch.send)
+            batch.add(run.stream, answer, place)
+        await batch.respond(self._answers)
+
+    # Messages of a session
+
+    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
+        check_version(exchange.version)
+        session_id = exchange.headers.get(SESSION_HEADER)
+        if not session_id:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                "The Mcp-Session-Id header is missing; send initialize to open a session",
+            )
+        return await self._sessions.find(session_id, exchange.owner, uses=uses)
+
+    def _draft(self, exchange: Exchange) -> Session:
+        """The session that an `initialize` is about to open.
+
+        Raises:
+            ProtocolError: There are as many as there may be (503).
+        """
+        return self._sessions.draft(exchange.owner)
+
+    async def _runs_of(
+        self, exchange: Exchange, session: Session, requests: list[Message]
+    ) -> list[Run]:
+        """The runs of all requests of a batch; when one is refused, none of them begins."""
+        runs: list[Run] = []
+        new: list[Run] = []
+        try:
+            for message in requests:
+                is_new = going_on(session, message) is None
+                context = self._context(exchange, message, session, can_ask=True)
+                runs.append(await self._dialogue.run_of(session, message, context))
+                new += runs[-1:] if is_new else []
+        except ProtocolError:
+            for run in new:
+                run.cancel("server", "its batch was refused")
+            raise
+        return runs
+
+    async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
+        context = self._context(exchange, message, session, can_ask=False)
+        await self._dialogue.take(session, message, context)
+
+    # GET and DELETE
+
+    async def get(self, exchange: Exchange) -> None:
+        """A session's own stream, or any stream of it again from where it was cut.
+
+        Raises:
+            ProtocolError: The session or the event id is not this client's.
+        """
+        need_stream(exchange.headers, "GET")
+        session = await self._session(exchange)
+        last = exchange.headers.get(LAST_EVENT_HEADER)
+        with session:
+            try:
+                place = parse_event_id(last) if last else None
+                if isinstance(place, RunCursor):
+                    await self._resume(exchange, session, place)
+                else:
+                    await self._listen(exchange, session, place)
+            except ProtocolError as error:
+                self._log.warning("session %s…: a GET was refused: %s", session.name[:6], error)
+                raise
+
+    async def _listen(
+        self, exchange: Exchange, session: Session, place: SessionCursor | None
+    ) -> None:
+        if self._engine.is_draining:
+            raise stopping()
+        if place is None:
+            begin = session.heard
+        elif place.tag == session.name and place.seq <= session.seq:
+            begin = Reach(place.seq, await session.sessions.changes.reached(place.changes))
+        else:
+            raise unknown_event()
+        listener = new_listener() if place is None or not place.listener else place.listener
+        prefix = session_prefix(session.name)
+        reader = render.Reader("", None, session.era, lambda: session.level_rank)
+        mark = b"%d-%d-%b" % (*begin, listener.encode())
+        opening = self._opening(session.era, prefix, mark)
+        with closing(Feed(session, begin, listener)) as feed:
+            voice = Voice(
+                reader,
+                prefix=prefix,
+                opening=opening,
+                farewell=self._farewell(session.era),
+                seen=feed.sent,
+                mark=feed.mark,
+            )
+            await self._stream(
+                exchange, session, session.stream, feed, voice, listener=listener, told=feed.record
+            )
+
+    async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
+        """A request's stream again, after the entry its reader saw last."""
+        # The name holds this session's tag: a run of another session is not found.
+        stream = f"run/{session.tag}/{place.run}"
+        after = place.seq
+        head = await self._caught_up(stream, after)
+        if head is None:
+            raise unknown_event()
+        if self._journal.is_durable:
+            # A crash takes back what was not stored yet, and its numbers are given anew: the end
+            # of a run is told to whoever asks behind it, for it may not be what was seen.
+            after = min(after, head.last - head.ended)
+        elif after > head.last + 1:
+            raise unknown_event()
+        voice = self._voice(session, place.id, place.token, place.run, after)
+        limit = self._dialogue.reconnect_after(session, place.token)
+        self._engine.tally.resumed += 1
+        cursor = self._answers.cursor(stream, after)
+        await self._stream(exchange, session, stream, cursor, voice, limit)
+
+    async def _caught_up(self, stream: str, seq: int) -> Head | None:
+        """The head of a stream when `seq` is in it, or when that seems to be lost.
+
+        A reader of the process that writes is told before the storage is. One that comes here a
+        moment later would hear the same again, or not find the stream at all.
+        """
+        clock, head = self._engine.clock, await self._journal.head(stream)
+        limit = clock.now() + CATCH_UP
+        while await self._is_behind(stream, head, seq) and clock.now() < limit:
+            await clock.sleep(LOOK_AGAIN)
+            head = await self._journal.head(stream)
+        return head
+
+    async def _is_behind(self, stream: str, head: Head | None, seq: int) -> bool:
+        """Whether another process may be about to store what its reader has seen."""
+        if not self._journal.is_durable:
+            return False
+        if head is None:
+            return await self._engine.is_of_another(stream)
+        return not head.ended and head.last < seq
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        session: Session,
+        stream: str,
+        cursor: Readable,
+        voice: Voice,
+        limit: float = inf,
+        *,
+        listener: str | None = COMES_BACK,
+        told: Callable[[], None] | None = None,
+    ) -> None:
+        place = self._answers.place(session.tag, stream)
+        answer = self._answers.open(
+            cursor, voice, exchange.receive, exchange.send, _header(session)
+        )
+        answer.since = await self._sessions.take_over(stream, listener)
+        answer.yielded = told
+        stop = partial(answer.stop, End.CLOSED)
+        timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
+        try:
+            with place:
+                await self._answers.run(stream, answer, answer.stream(), place, listener=listener)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if told is not None:
+                told()
+            if listener is not None and session.is_open:
+                self._sessions.later(self._sessions.leave(stream, answer.since))
+
+    async def delete(self, exchange: Exchange) -> None:
+        """The client is done with its session.
+
+        Raises:
+            ProtocolError: The session is not this client's.
+        """
+        session = await self._session(exchange)
+        await self._sessions.close(session, "the client closed it")
+        self._answers.close(session.stream)
+        await send_empty(exchange.send, 200)
+
+    # What handlers and readers are given
+
+    def _context(
+        self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
+    ) -> RunContext:
+        metadata = ServerMessageMetadata(request_context=exchange.request, can_send_request=can_ask)
+        headers = exchange.request.headers
+        context = RunContext(
+            message.id,
+            TransportContext(kind="streamable-http", can_send_request=can_ask, headers=headers),
+            metadata,
+            message.token,
+            message.body,
+        )
+        if session.era.primes:
+            # SEP-1699: only who got a priming event can come back to a stream closed early.
+            metadata.close_sse_stream = partial(self._close_request_stream, context)
+            metadata.close_standalone_sse_stream = partial(self._close_own_stream, session)
+        return context
+
+    async def _close_request_stream(self, context: RunContext) -> None:
+        if context.run is not None:
+            self._answers.close(context.run.stream)
+
+    async def _close_own_stream(self, session: Session) -> None:
+        self._answers.close(session.stream)
+
+    def _voice(
+        self,
+        session: Session,
+        identity: str | int | None,
+        token: str | int | None,
+        run_id: str,
+        seq: int,
+        task: str = "",
+    ) -> Voice:
+        identity = cast("str | int", identity)
+        prefix = run_prefix(run_id, identity, token) if session.era.has_event_ids else None
+        reader = render.Reader(
+            identity, token, session.era, lambda: session.level_rank, run_id, task=task
+        )
+        opening = self._opening(session.era, prefix, b"%d" % seq)
+        farewell = self._farewell(session.era)
+        return Voice(reader, prefix=prefix, opening=opening, farewell=farewell)
+
+    def _opening(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
+        """The priming event: an id to come back with before anything was said."""
+        if not era.primes or prefix is None:
+            return b""
+        retry = int(self._answers.settings.retry * 1000)
+        return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
+
+    def _farewell(self, era: Era) -> bytes:
+        """What a stream ends with that is to be asked for again soon."""
+        retry = int(self._answers.settings.retry_closed * 1000)
+        return b"retry: %d\n\n" % retry if era.primes else b""
+
+
+def _header(session: Session) -> Headers:
+    return () if session.is_single else ((b"mcp-session-id", session.id.encode()),)

@@ -1,0 +1,74 @@
+"""2026-07-28 over HTTP: each POST stands for itself, and its stream is its life."""
+
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
+from mcp_types.jsonrpc import INVALID_REQUEST
+
+from headway.errors import ProtocolError
+from headway.events import Event
+from headway.protocol import render
+from headway.protocol.eras import MODERN
+from headway.protocol.event_ids import principal_tag
+from headway.protocol.inbound import Message, check_version, classify_modern
+from headway.protocol.render import LISTEN
+from headway.transport.http.accept import Form, form_of, need_stream
+from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.sse import Voice, send_empty
+from headway.transport.messages_2026 import Enveloped, reader_of
+from headway.transport.open_responses import Answers
+from headway.transport.sdk import Kernel
+
+
+class Modern:
+    """Answers the POSTs of 2026-07-28 clients."""
+
+    def __init__(self, kernel: Kernel, answers: Answers, enveloped: Enveloped) -> None:
+        self._kernel = kernel
+        self._answers = answers
+        self._enveloped = enveloped
+
+    async def post(self, exchange: Exchange, message: Message) -> None:
+        """Answer one self-contained message.
+
+        Raises:
+            ProtocolError: It is refused; the id of a request goes with it.
+        """
+        if message.method is None:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                "At 2026-07-28 a client posts no answers; send the request again with them",
+            )
+        if not message.is_request:
+            # Nothing is defined for a client to notify of over HTTP; it does no harm either.
+            check_version(exchange.version)
+            await send_empty(exchange.send, 202)
+            return
+        try:
+            message = self._enveloped.bounded(message)  # all else of it is let go of here
+            await self._request(exchange, message)
+        except ProtocolError as error:
+            raise Refusal(error, message.id) from None
+
+    async def _request(self, exchange: Exchange, message: Message) -> None:
+        form = form_of(exchange.headers)
+        if message.method == LISTEN:
+            need_stream(exchange.headers, LISTEN)
+        route = classify_modern(message, exchange.headers, exchange.scope["headers"])
+        headers = exchange.request.headers
+        context = self._enveloped.context(
+            message, kind="streamable-http", headers=headers, request=exchange.request
+        )
+        caller = principal_tag(exchange.owner)
+        await self._kernel.param_headers.check(route, message, headers, caller, context)
+        run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
+        voice = Voice(reader_of(message, run), status=_status)
+        answer = self._answers.open(
+            self._answers.cursor(run.stream), voice, exchange.receive, exchange.send
+        )
+        self._enveloped.offer(run, answer, message, is_told=form is not Form.JSON)
+        await self._answers.answer(run, answer, MODERN, form=form)
+
+
+def _status(event: Event) -> int:
+    """The HTTP status of an answer that is nothing but its end."""
+    code = render.error_code(event)
+    return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)

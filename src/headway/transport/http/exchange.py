@@ -1,0 +1,74 @@
+"""One HTTP request and the way back: what both eras' handlers hold."""
+
+from mcp_types.jsonrpc import INVALID_REQUEST
+from starlette.requests import Request
+
+from headway.auth import principal_of
+from headway.errors import ProtocolError
+from headway.protocol import render
+from headway.protocol.header_lines import read_headers
+from headway.protocol.idempotency_key import HEADER as KEY_HEADER
+from headway.protocol.inbound import VERSION_HEADER
+from headway.transport.http.guard import Receive, Scope, Send
+from headway.transport.http.sse import send_json
+
+
+class Exchange:
+    """One HTTP request: its headers, its caller, and how to answer."""
+
+    __slots__ = ("headers", "method", "owner", "receive", "request", "scope", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.headers = read_headers(scope["headers"])
+        self.owner = principal_of(scope)
+        self.request = Request(scope)
+        """The request as Starlette's object, which handlers may look at."""
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key in its header."""
+        return self.headers.get(KEY_HEADER)
+
+    @property
+    def version(self) -> str | None:
+        """What the client says it speaks."""
+        return self.headers.get(VERSION_HEADER)
+
+
+class Refusal(ProtocolError):
+    """A refusal that knows the id of the request it refuses."""
+
+    def __init__(self, error: ProtocolError, identity: str | int | None) -> None:
+        super().__init__(
+            error.code,
+            error.message,
+            status=error.status,
+            data=error.data,
+            retry_after=error.retry_after,
+            limit=error.limit,
+        )
+        self.identity = identity
+
+
+class NotAllowed(ProtocolError):
+    """A method that the endpoint does not take: 405."""
+
+    def __init__(self, text: str, allow: str) -> None:
+        super().__init__(INVALID_REQUEST, text, status=405)
+        self.allow = allow
+
+
+async def refuse(send: Send, error: ProtocolError) -> None:
+    """Answer with a refusal: its status, and a JSON-RPC error that says what to do."""
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, NotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    identity = error.identity if isinstance(error, Refusal) else None
+    body = render.error(identity, error.code, error.message, error.data)
+    await send_json(send, error.status, body, headers)

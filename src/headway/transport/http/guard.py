@@ -1,0 +1,229 @@
+"""What a request must look like before anything is done for it.
+
+Host and Origin against DNS rebinding, the type of the body, and its size.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple
+
+from mcp_types.jsonrpc import INVALID_REQUEST
+
+from headway.errors import ProtocolError
+from headway.protocol.header_lines import name_of_host
+from headway.settings import Settings
+from headway.transport.http.origins import LOOPBACK, Origins
+from headway.transport.http.unfinished_requests import Arrival, Arrivals
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+
+WILDCARD: Final = ("0.0.0.0", "::", "")
+
+
+class Advice(NamedTuple):
+    """How an operator admits what was refused, in the words of the way in which it is served."""
+
+    host: str
+    origin: str
+    metrics: str
+
+
+ON_COMMAND_LINE: Final = Advice(
+    host="start it with --allow-host",
+    origin="start the server with --allow-origin",
+    metrics="--set metrics=all lets everybody read them",
+)
+
+IN_AN_APP: Final = Advice(
+    host="name it to headway.asgi: settings=Settings(allowed_hosts=('example.com',))",
+    origin="name it to headway.asgi: settings=Settings(allowed_origins=('https://example.com',))",
+    metrics="settings=Settings(metrics='all') lets everybody read them",
+)
+
+
+BY_ITS_RUN: Final = Advice(
+    host="name it to run(): settings=Settings(allowed_hosts=('example.com',))",
+    origin="name it to run(): settings=Settings(allowed_origins=('https://example.com',))",
+    metrics="settings=Settings(metrics='all') lets everybody read them",
+)
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was read."""
+
+
+class Guard:
+    """Decides by Host and Origin whether a request may come in.
+
+    `bound` is the address the server listens on. Bound to all addresses and without
+    `allowed_hosts` any Host passes (the server cannot know its public names), and an Origin
+    must then be loopback, allowed, or the request's own host.
+    """
+
+    def __init__(self, settings: Settings, bound: str, advice: Advice = IN_AN_APP) -> None:
+        self._advice = advice
+        is_wildcard = bound in WILDCARD
+        self._is_on = settings.check_host
+        self._any_host = is_wildcard and not settings.allowed_hosts
+        self._hosts = (*LOOPBACK, *settings.allowed_hosts, *(() if is_wildcard else (bound,)))
+        self._origins = Origins(settings.allowed_origins)
+        self._passed: set[tuple[str | None, str | None]] = set()
+
+    def check(self, headers: dict[str, str]) -> None:
+        """Refuse a request that a foreign page may have sent.
+
+        Raises:
+            ProtocolError: 400 for a Host that is missing or none (RFC 9112, 3.2), 421 for one of
+                another server, 403 for the Origin; says which option admits it.
+        """
+        if not self._is_on:
+            return
+        seen = (headers.get("host"), headers.get("origin"))
+        if seen in self._passed:
+            return
+        host, origin = seen
+        name = None if host is None else name_of_host(host)
+        if host is None or name is None:
+            raise ProtocolError(INVALID_REQUEST, _no_host(host))
+        if not name or not (self._any_host or _matches(host, name, self._hosts)):
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"Host {host[:100]!r} is not served here; if it is this server's name, "
+                f"{self._advice.host}",
+                status=421,
+            )
+        if origin and not self._origins.admit(origin, host):
+            raise ProtocolError(
+                INVALID_REQUEST,
+                f"Origin {origin[:100]!r} may not call this server; if it should, "
+                f"{self._advice.origin}",
+                status=403,
+            )
+        if len(self._passed) < 100:
+            self._passed.add(seen)
+
+
+def _no_host(host: str | None) -> str:
+    if host is None:
+        return "The header Host is missing; send the server's name"
+    return f"Host {host[:100]!r} is no name or address with a port"
+
+
+def _matches(host: str, name: str, allowed: tuple[str, ...]) -> bool:
+    return any(
+        fnmatchcase(name, pattern.lower()) or host.lower() == pattern.lower()
+        or name == name_of_host(pattern)
+        for pattern in allowed
+    )  # fmt: skip
+
+
+def check_content_type(headers: dict[str, str]) -> None:
+    """Refuse a POST whose body is not declared as JSON.
+
+    Raises:
+        ProtocolError: 415.
+    """
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise ProtocolError(
+            INVALID_REQUEST, "Send the message as Content-Type: application/json", status=415
+        )
+
+
+def check_encoding(headers: dict[str, str]) -> None:
+    """Refuse a body that is compressed: it would be read as it came.
+
+    Raises:
+        ProtocolError: 415 (RFC 9110, 15.5.16).
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise ProtocolError(
+            INVALID_REQUEST,
+            f"Content-Encoding {coding[:100]!r} is not taken here; send the body as it is",
+            status=415,
+        )
+
+
+async def read_body(
+    headers: dict[str, str], receive: Receive, settings: Settings, arrivals: Arrivals
+) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ProtocolError: It is larger than `max_body` (413), was not there in time (408), or had to
+            make room for others while it was arriving (503).
+        ClientGone: The connection ended first.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:19]) > settings.max_body:
+        raise _too_large(settings.max_body)
+    if not arrivals.is_timed_elsewhere:
+        return await _read_in_time(b"", receive, settings, arrivals)
+    chunk, is_more = await _next_chunk(receive)
+    if is_more:
+        return await _read_in_time(chunk, receive, settings, arrivals)
+    if len(chunk) > settings.max_body:
+        raise _too_large(settings.max_body)
+    return chunk  # as most are
+
+
+async def _read_in_time(
+    begun: bytes, receive: Receive, settings: Settings, arrivals: Arrivals
+) -> bytes:
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(settings.body_timeout)
+    arrival = arrivals.begin(lambda: limit.reschedule(loop.time()))
+    try:
+        async with limit:
+            return await _read_chunks(begun, receive, arrival, settings.max_body)
+    except TimeoutError:
+        if arrival.has_given_way:
+            raise arrivals.refusal() from None
+        raise _too_late() from None
+    finally:
+        arrival.end()
+
+
+async def _read_chunks(begun: bytes, receive: Receive, arrival: Arrival, most: int) -> bytes:
+    chunks, size, is_more = [begun], len(begun), True
+    arrival.grow(size)
+    while is_more:
+        if size > most:
+            raise _too_large(most)
+        chunk, is_more = await _next_chunk(receive)
+        chunks.append(chunk)
+        size += len(chunk)
+        arrival.grow(len(chunk))
+    if size > most:
+        raise _too_large(most)
+    return b"".join(chunks)
+
+
+async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_late() -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST,
+        "The request's body did not arrive in time; send it again",
+        status=408,
+        limit="body_timeout",
+    )
+
+
+def _too_large(limit: int) -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST,
+        f"The body is larger than {limit} bytes; send less, or have the operator raise max_body",
+        status=413,
+        limit="max_body",
+    )

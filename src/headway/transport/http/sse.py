@@ -1,0 +1,400 @@
+"""One HTTP answer made of a cursor: plain JSON while it may be, an SSE stream when it must.
+
+This module must not know methods or sessions: it is given a cursor and a voice, and it decides
+when bytes go out.
+
+Flow control is the reader's own: the next entries are read when the last frames are written.
+A client that stops reading stops its own reading of the journal and nothing else.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from headway.clock import Clock, Timer
+from headway.events import TERMINAL, Cancelled, Entry, Event
+from headway.protocol.render import Reader, lost, render, result_gone
+from headway.transport.http.accept import Form
+from headway.transport.http.guard import Receive, Send
+from headway.transport.stream_reader import End, Readable, read_on
+
+PING: Final = b": ping\n\n"
+CHUNK: Final = 65536
+"""Bytes of frames handed to the server at once."""
+
+WATCH_AFTER: Final = 0.02
+"""Seconds until somebody listens for a disconnect: most answers are out before."""
+
+_SSE_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+_AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
+"""What a plain JSON answer may be. Not the end of a cancelled call: its client is often on its
+way out, and the official one survives a late event of a stream, but not a late JSON body."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def _always_ok(_event: Event) -> int:
+    return 200
+
+
+def _seq_of(entry: Entry) -> bytes:
+    return b"%d" % entry.seq
+
+
+class Voice(Struct, frozen=True):
+    """How one reader is spoken to."""
+
+    reader: Reader
+    prefix: bytes | None = None
+    """Event ids up to the `seq`; None: frames have no ids."""
+    opening: bytes = b""
+    """What a stream begins with."""
+    farewell: bytes = b""
+    """What it ends with where it is closed early by a server that goes on."""
+    status: Callable[[Event], int] = _always_ok
+    """The HTTP status of an answer that is only its terminal event."""
+    seen: Callable[[], None] | None = None
+    """Called when what was read so far was handed to the connection."""
+    mark: Callable[[Entry], bytes] = _seq_of
+    """What of an event id names the entry."""
+
+    def frame(self, entry: Entry) -> bytes | None:
+        """The SSE frame of an entry, or None where it is not for this reader."""
+        data = render(entry.event, self.reader)
+        if data is None:
+            return None
+        if self.prefix is None:
+            return b"event: message\ndata: %b\n\n" % data
+        place = self.prefix + self.mark(entry)
+        return b"id: %b\nevent: message\ndata: %b\n\n" % (place, data)
+
+
+class Answer:
+    """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
+
+    __slots__ = (
+        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_heard",
+        "_is_commit_due", "_is_waiting", "_opened", "_ping_due", "_ping_every", "_pinging",
+        "_receive", "_send", "_timers", "_turn", "_voice", "_watcher", "_written", "committed",
+        "end", "since", "yielded",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cursor: Readable,
+        voice: Voice,
+        receive: Receive,
+        send: Send,
+        *,
+        clock: Clock,
+        ping: float,
+        heard: Callable[[float], object],
+        headers: Headers = (),
+    ) -> None:
+        """`heard` is told the seconds until its client heard anything."""
+        self._cursor = cursor
+        self._voice = voice
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        self._ping_every = ping
+        self._heard = heard
+        self._opened = clock.now()
+        self._headers = headers
+        self._frames: list[bytes] = []
+        self._handle: bytes | None = None
+        self._body_size = 0
+        self._ping_due = False
+        self._pinging: Timer | None = None
+        self._written = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+        self._timers: list[Timer] = []
+        self._is_commit_due = self._is_waiting = False
+        self._turn: asyncio.Future[None] | None = None
+        self.committed = False
+        self.since = 0
+        """The notice that its reader came with; 0: with the request itself."""
+        self.yielded: Callable[[], object] | None = None
+        """Called when another answer is sent from now on what the stream says."""
+        self.end: End | None = None
+
+    def stop(self, end: End) -> None:
+        """End the answer as soon as its task looks up."""
+        if self.end is None:
+            self.end = end
+            self._nudge()
+
+    def wait_for_turn(self, *, is_waiting: bool) -> None:
+        """Read nothing while another answer is sent what the stream says; pings go on."""
+        if is_waiting != self._is_waiting:
+            self._is_waiting = is_waiting
+            self._nudge()
+            if is_waiting and self.yielded is not None:
+                self.yielded()
+
+    def _nudge(self) -> None:
+        """Have its task look up."""
+        self._cursor.nudge()
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    def conclude(self, message: bytes) -> None:
+        """End the answer with this JSON-RPC message instead of the run's own end."""
+        if self.end is None:
+            self._handle = message
+            self.stop(End.HANDED_OVER)
+
+    async def respond(self, *, commit_after: float) -> End:
+        """Answer to the end, with JSON or as a stream, and say how it ended.
+
+        Plain JSON when the run ends with nothing said before; a stream as soon as there is
+        something to say, and at the latest `commit_after` seconds from now.
+
+        Cancellation: the answer is cut; the run is not touched.
+        """
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(WATCH_AFTER, self._watch))
+        commit = self._clock.call_later(commit_after, self._commit)
+        self._timers.append(commit)
+        try:
+            only = await self._first_words()
+            commit.cancel()
+            if only is not None:
+                body = render(only, self._voice.reader)
+                assert body is not None  # the end of a run is for whoever asked
+                await self._send_json(self._voice.status(only), body)
+            elif self._handle is not None and not self._frames:
+                await self._send_json(200, self._handle)
+            elif self.end is None or self._handle is not None or self._is_to_be_resumed():
+                await self._pump()
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
+    async def respond_json(self) -> End:
+        """Answer with JSON, however long it takes: what is said on the way is left out.
+
+        Cancellation: the answer is cut; the run is not touched.
+        """
+        self._timers.append(asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch))
+        try:
+            last = await self._last_word()
+            if last is not None:
+                body = render(last, self._voice.reader)
+                assert body is not None  # the end of a run is for whoever asked
+                await self._send_json(self._voice.status(last), body)
+            elif self._handle is not None:
+                await self._send_json(200, self._handle)
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
+    async def stream(self) -> End:
+        """Answer as a stream from the first byte on."""
+        self._watch()
+        try:
+            await self._pump()
+        finally:
+            self._tidy()
+        return self.end or End.DONE
+
+    # Before the commit
+
+    def _commit(self) -> None:
+        self._is_commit_due = True
+        self._nudge()
+
+    async def _first_words(self) -> Event | None:
+        """The terminal event if nothing else is to be said, else None with frames begun."""
+        while True:
+            entries = await self._next()
+            if not entries:
+                if self._is_commit_due or self.end is not None or self._cursor.done:
+                    return None
+                continue  # it waits for its turn, or has it again
+            last = entries[-1]
+            for entry in entries:
+                self._take(entry)
+            if type(last.event) in _AS_JSON and len(self._frames) == 1 and not self._body_size:
+                return last.event
+            if self._frames:
+                return None
+
+    async def _last_word(self) -> Event | None:
+        """The terminal event; None where the answer ends without it."""
+        while entries := await self._next():
+            last = entries[-1].event
+            if type(last) in TERMINAL:
+                return last
+        return None
+
+    def _is_to_be_resumed(self) -> bool:
+        """Whether it was closed early for a client that comes back, once it has an event id."""
+        return self._is_closed() and self._voice.opening != b""
+
+    async def _send_json(self, status: int, body: bytes) -> None:
+        self.committed = True
+        self._heard(self._clock.now() - self._opened)
+        await send_json(self._send, status, body, self._headers)
+
+    # The stream
+
+    async def _pump(self) -> None:
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_SSE_HEADERS, *self._headers],
+            }
+        )
+        self.committed = True
+        self._written = self._clock.now()
+        self._heard(self._written - self._opened)
+        self._pinging = self._clock.call_later(self._ping_every, self._ping)
+        # Some proxies hold the headers back until the first byte of the body.
+        if self._voice.opening or not self._frames:
+            self._frames.insert(0, self._voice.opening or PING)
+        while True:
+            over = self._cursor.done or self.end is not None
+            if self._handle is not None and not self._cursor.done:
+                self._frames.append(b"event: message\ndata: %b\n\n" % self._handle)
+            if self.end is End.CLOSED and self._voice.farewell:
+                self._frames.append(self._voice.farewell)
+            if self._frames or over:
+                await self._flush(more=not over)
+            if over:
+                break
+            await self._read_on()
+
+    async def _read_on(self) -> None:
+        for entry in await self._next():
+            self._take(entry)
+            if self._body_size > CHUNK:
+                await self._flush(more=True)
+        if self._ping_due:
+            self._ping_due = False
+            if not self._frames:
+                self._frames.append(PING)
+
+    async def _next(self) -> list[Entry]:
+        if self.end is not None:
+            return []
+        if self._is_waiting:
+            self._turn = asyncio.get_running_loop().create_future()
+            await self._turn
+            return []
+        page = await read_on(self._cursor)
+        if self._is_closed():
+            return []  # what came in this moment is for whoever comes back
+        if page.missed:
+            notice = lost(page.missed, self._voice.reader)
+            if notice is not None:
+                self._frames.append(b"event: message\ndata: %b\n\n" % notice)
+                self._body_size += len(notice)
+        if page.end is not None:
+            self.end = page.end
+        if page.has_lost_its_end and self._voice.reader.run:
+            gone = result_gone(self._voice.reader)
+            self._frames.append(b"event: message\ndata: %b\n\n" % gone)
+        return page.entries
+
+    def _take(self, entry: Entry) -> None:
+        frame = self._voice.frame(entry)
+        if frame is not None:
+            if type(entry.event) not in TERMINAL:
+                self._body_size += len(frame)
+            self._frames.append(frame)
+
+    async def _flush(self, *, more: bool) -> None:
+        body = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
+        self._frames.clear()
+        self._body_size = 0
+        if self._is_lost():
+            return
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        self._written = self._clock.now()
+        if self._voice.seen is not None and not self._is_lost():
+            self._voice.seen()
+
+    def _is_closed(self) -> bool:
+        return self.end in (End.CLOSED, End.LEAVING)
+
+    def _is_lost(self) -> bool:
+        return self.end is End.GONE
+
+    # Timers and the other side
+
+    def _ping(self) -> None:
+        silent = self._clock.now() - self._written
+        if silent >= self._ping_every:
+            self._ping_due = True
+            self._nudge()
+            silent = 0.0
+        self._pinging = self._clock.call_later(self._ping_every - silent, self._ping)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch_connection())
+
+    async def _watch_connection(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.stop(End.GONE)
+
+    def _tidy(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Answer with a JSON body."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_event(send: Send, body: bytes, headers: Headers = ()) -> None:
+    """Answer with a stream that carries one message."""
+    start = {"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *headers]}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"event: message\ndata: %b\n\n" % body})
+
+
+async def send_result(send: Send, form: Form, body: bytes, headers: Headers = ()) -> None:
+    """Answer with one message that is there at once, in a form that its client takes."""
+    if form is Form.STREAM:
+        await send_event(send, body, headers)
+    else:
+        await send_json(send, 200, body, headers)
+
+
+async def send_empty(send: Send, status: int, headers: Headers = ()) -> None:
+    """Answer without a body."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-length", b"0"), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": b""})

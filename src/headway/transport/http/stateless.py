@@ -1,0 +1,81 @@
+"""The 2025 revisions without sessions (`--stateless`): each POST stands for itself.
+
+Progress and logs are on its own stream; nothing has an id to come back with, nothing is asked of
+the client, and nothing is told outside of its requests. Any process can answer any request,
+whether it shares a journal with the others or not.
+"""
+
+import secrets
+from typing import Final
+
+from mcp_types.jsonrpc import METHOD_NOT_FOUND
+
+from headway.engine import RunContext
+from headway.errors import ProtocolError
+from headway.protocol.eras import DEFAULT_VERSION, ERAS, without_sessions
+from headway.protocol.event_ids import principal_tag
+from headway.protocol.inbound import Message, check_version
+from headway.transport.http.era_2025 import Handshake
+from headway.transport.http.exchange import Exchange, NotAllowed
+from headway.transport.open_responses import Place
+from headway.transport.sessions.session import Session
+
+_NEEDS_SESSION: Final = ("resources/subscribe", "resources/unsubscribe")
+"""What means nothing where nobody can be told anything later, unless the author knows better."""
+
+
+class Stateless(Handshake):
+    """Answers the requests of 2025 clients, each without knowing of any other."""
+
+    async def get(self, exchange: Exchange) -> None:
+        """There is no stream besides those of requests.
+
+        Raises:
+            NotAllowed: Always.
+        """
+        raise NotAllowed("There are no sessions here (--stateless), and no GET", "POST")
+
+    async def delete(self, exchange: Exchange) -> None:
+        """There is nothing to delete.
+
+        Raises:
+            NotAllowed: Always.
+        """
+        raise NotAllowed("There are no sessions here (--stateless) to delete", "POST")
+
+    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
+        """A session that lasts for this POST."""
+        check_version(exchange.version)
+        session = self._draft(exchange)
+        version = exchange.version or DEFAULT_VERSION
+        session.era = without_sessions(ERAS[version])
+        session.connection.protocol_version = version
+        session.connection.initialized.set()
+        return session
+
+    def _draft(self, exchange: Exchange) -> Session:
+        session = Session(self._sessions, secrets.token_urlsafe(24), exchange.owner)
+        # Its runs are where their caller finds them, with any other request.
+        session.tag = principal_tag(exchange.owner)
+        session.is_single = True
+        return session
+
+    def _place(self, session: Session, message: Message) -> Place:
+        # Nobody can tell whose the POSTs are; they have other limits in common.
+        return self._answers.place(session.id)
+
+    async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
+        # Ids of other POSTs mean nothing here: there is nothing to cancel and nothing was asked.
+        if message.method is None or message.method == "notifications/cancelled":
+            return
+        await super()._take(exchange, session, message)
+
+    def _context(
+        self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
+    ) -> RunContext:
+        if message.method in _NEEDS_SESSION and not self._dialogue.is_for_author(message.method):
+            raise ProtocolError(
+                METHOD_NOT_FOUND,
+                "There are no sessions here (--stateless): nobody could be told of changes",
+            )
+        return super()._context(exchange, message, session, can_ask=False)

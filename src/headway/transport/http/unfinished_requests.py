@@ -1,0 +1,91 @@
+"""What has arrived of requests that are not there yet, of all connections together.
+
+Each of them is bounded by itself, and ten thousand connections are a lot of such bounds. When all
+together hold more than they may, the one that has been arriving longest gives way: a request of an
+honest client is there within moments, and who sends slowly on purpose pushes out himself.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from headway.counters import Tally
+from headway.errors import ProtocolError
+
+RETRY_AFTER: Final = 5
+"""Seconds until a request that had to give way may be sent again."""
+
+_BUSY: Final = -32000
+
+
+class Arrivals:
+    """The requests of one app that are arriving, and how many bytes are held of them."""
+
+    def __init__(self, most: int, tally: Tally) -> None:
+        self._most = most
+        self._tally = tally
+        self._open: dict[Arrival, None] = {}  # in the order in which they began
+        self.held = 0
+
+    @property
+    def is_timed_elsewhere(self) -> bool:
+        """Whether the server that listens is ours, which waits for no body longer than it may."""
+        return self._tally.connections is not None
+
+    def begin(self, give_way: Callable[[], object]) -> "Arrival":
+        """Return the account of one more request; `give_way` is called when it has to make room."""
+        arrival = Arrival(self, give_way)
+        self._open[arrival] = None
+        return arrival
+
+    def end(self, arrival: "Arrival") -> None:
+        """Forget a request: it is there, refused or gone."""
+        if arrival in self._open:
+            del self._open[arrival]
+            self.held -= arrival.size
+
+    def make_room(self) -> None:
+        """Have those give way that have been arriving longest, until no more is held than may."""
+        while self.held > self._most and self._open:
+            oldest = next(iter(self._open))
+            self.end(oldest)
+            oldest.has_given_way = True
+            oldest.give_way()
+
+    def refusal(self) -> ProtocolError:
+        """Return what a request is told that had to give way."""
+        return ProtocolError(_BUSY, self.reason, status=503, retry_after=RETRY_AFTER, limit=LIMIT)
+
+    @property
+    def reason(self) -> str:
+        """Why a request had to give way, as a sentence."""
+        return (
+            f"Requests that are still arriving hold more than {self._most} bytes ({LIMIT}), and "
+            "this one has been arriving longest; send it again, in one go"
+        )
+
+
+LIMIT: Final = "max_arriving"
+
+
+class Arrival:
+    """What has arrived of one request."""
+
+    __slots__ = ("_all", "give_way", "has_given_way", "size")
+
+    def __init__(self, everything: Arrivals, give_way: Callable[[], object]) -> None:
+        self._all = everything
+        self.give_way = give_way
+        self.has_given_way = False
+        self.size = 0
+
+    def grow(self, more: int) -> None:
+        """Count `more` bytes; somebody may have to give way, this request among them."""
+        if self.has_given_way:
+            return
+        self.size += more
+        self._all.held += more
+        self._all.make_room()
+
+    def end(self) -> None:
+        """Nothing is held any more."""
+        self._all.end(self)

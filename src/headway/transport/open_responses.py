@@ -1,0 +1,353 @@
+"""The open answers of this process: which stream is read by whom, and whose turn it is.
+
+What a stream says is sent to one reader. A client that comes back to a stream takes over from its
+reader before, which ends: it is ahead of the proxy that has not noticed yet. Where two are alive,
+because a request was sent twice or a session has several streams (GET), both are kept: the newest
+one is sent what comes, and the others wait, with pings, for their turn when it has left.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Final, NamedTuple, Self
+
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
+
+from headway.clock import Clock, Timer
+from headway.counters import Tally
+from headway.engine import BUSY, Run
+from headway.errors import JournalError, ProtocolError, journal_away
+from headway.journal import Cursor, Journal
+from headway.protocol.eras import Era
+from headway.settings import Settings
+from headway.transport.http.accept import Form
+from headway.transport.http.guard import Receive, Send
+from headway.transport.http.sse import Answer, Headers, Voice
+from headway.transport.stream_reader import End, Readable
+
+
+def _replaced() -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST, "The same request was sent again; its answer goes there", status=409
+    )
+
+
+def _closed() -> ProtocolError:
+    return ProtocolError(
+        INTERNAL_ERROR,
+        "The server closed the stream; send the request again",
+        status=503,
+        retry_after=1,
+    )
+
+
+_ANSWERED: Final = (End.DONE, End.HANDED_OVER)
+
+_REFUSALS: Final = {
+    End.REPLACED: _replaced,
+    End.CLOSED: _closed,
+    End.LEAVING: _closed,
+    End.FAILED: journal_away,
+}
+
+
+class Place:
+    """One of the answers that a session may have open at once, until `leave`."""
+
+    __slots__ = ("_is_kept", "_taken", "_whose")
+
+    def __init__(self, taken: Counter[str], whose: str) -> None:
+        self._taken = taken
+        self._whose = whose
+        self._is_kept = True
+        taken[whose] += 1
+
+    @property
+    def taken(self) -> int:
+        """How many the session has open, this one among them."""
+        return self._taken[self._whose]
+
+    def leave(self) -> None:
+        """Give it back; once is enough."""
+        if self._is_kept:
+            self._is_kept = False
+            self._taken[self._whose] -= 1
+            if not self._taken[self._whose]:
+                del self._taken[self._whose]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave()
+
+
+MOST_READERS: Final = 8
+"""Answers that are kept for one stream: of a client that opens more, the oldest ends."""
+
+LOOK_AT_PROCESSES: Final = 10.0
+"""Seconds between looks at whether the processes live whose readers others wait for."""
+
+COMES_BACK: Final = None
+"""In place of a listener: the client comes back to the stream, and is its only reader."""
+
+
+class _Reader(NamedTuple):
+    """An open answer."""
+
+    answer: Answer
+    place: Place | None
+    listener: str | None
+    """Its name among several of its stream; None: it is to be the only one."""
+
+
+class Answers:
+    """Opens answers on streams of the journal, and knows who reads each of them."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Settings,
+        clock: Clock,
+        tally: Tally,
+        is_alive: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """`is_alive` tells of a process, by its tag, whether its readers may still be there."""
+        self.settings = settings
+        self._is_alive = is_alive
+        self._looking: Timer | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._posts = count()
+        self._journal = journal
+        self._clock = clock
+        self._heard = tally.answer_seconds.observe
+        self._open: dict[str, list[_Reader]] = {}
+        self._elsewhere: dict[str, dict[int, str]] = {}
+        """Of streams that are read here: readers in other processes that came later, by the number
+        of the notice, with the tags of their processes."""
+        self._taken = Counter[str]()  # places of each session
+        self._is_over = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def count(self, prefix: str) -> int:
+        """How many answers read streams whose names start with `prefix`."""
+        return sum(len(known) for name, known in self._open.items() if name.startswith(prefix))
+
+    @property
+    def most_of_one(self) -> int:
+        """How many the session has that has most."""
+        return max(self._taken.values(), default=0)
+
+    def place(self, session: str, stream: str | None = None) -> Place:
+        """A place for one more answer of the session with this tag.
+
+        Whoever takes over from the reader of `stream` gets one in any case: `run` gives the
+        reader's back.
+
+        Raises:
+            ProtocolError: It has as many as it may (503); nothing that is read is touched.
+        """
+        taken = self._taken[session]
+        if taken >= self.settings.max_session_streams and stream not in self._open:
+            raise ProtocolError(
+                BUSY,
+                f"{taken} answers of this session are open and no more are accepted "
+                "(max_session_streams); let some end, or open another session",
+                status=503,
+                retry_after=2,
+                limit="max_session_streams",
+            )
+        return Place(self._taken, session)
+
+    def is_read(self, stream: str) -> bool:
+        """Whether a client is reading the stream at the moment."""
+        return stream in self._open
+
+    def cursor(self, stream: str, after: int = 0) -> Cursor:
+        """A place in a stream of the journal."""
+        return self._journal.cursor(stream, after=after)
+
+    def open(
+        self,
+        place: Readable,
+        voice: Voice,
+        receive: Receive,
+        send: Send,
+        headers: Headers = (),
+    ) -> Answer:
+        """An answer that reads on from `place`; it does nothing until run."""
+        return Answer(
+            place,
+            voice,
+            receive,
+            send,
+            clock=self._clock,
+            ping=self.settings.ping,
+            heard=self._heard,
+            headers=headers,
+        )
+
+    async def run(
+        self,
+        stream: str,
+        answer: Answer,
+        work: Awaitable[End],
+        place: Place | None = None,
+        *,
+        listener: str | None = COMES_BACK,
+    ) -> End:
+        """Run an answer as the newest reader of its stream, until it ends or is replaced.
+
+        Without a `listener` it is the only one: who reads the stream already ends. With one, only
+        an answer of the same name does, and others wait until this one is over.
+        """
+        reading = _Reader(answer, place, listener)
+        readers = self._open.setdefault(stream, [])
+        for known in list(readers):
+            if listener is None or known.listener in (None, listener):
+                self._end(readers, known)
+        readers.append(reading)
+        most = self.settings.max_session_streams
+        while len(readers) > 1 and (
+            len(readers) > MOST_READERS or (place is not None and place.taken > most)
+        ):
+            self._end(readers, readers[0])
+        if self._is_over and _may_come_back(stream, answer):
+            answer.stop(End.LEAVING)
+        self._give_turn(stream)
+        try:
+            end = await work
+            if end in _ANSWERED:
+                for known in [known for known in readers if known is not reading]:
+                    self._end(readers, known)  # what they wait for was sent, once
+            return end
+        finally:
+            if reading in readers:
+                readers.remove(reading)
+            if self._open.get(stream) is readers and not readers:
+                del self._open[stream]
+                self._elsewhere.pop(stream, None)
+            self._give_turn(stream)
+
+    def _end(self, readers: list[_Reader], reading: _Reader) -> None:
+        readers.remove(reading)
+        reading.answer.stop(End.REPLACED)
+        if reading.place is not None:
+            reading.place.leave()  # it may take long to notice: a write to a client that is gone
+
+    def _give_turn(self, stream: str) -> None:
+        """Have the newest reader of a stream be sent what comes, if it is here, and no other."""
+        readers = self._open.get(stream, [])
+        elsewhere = max(self._elsewhere.get(stream, ()), default=-1)
+        for reading in readers:
+            is_newest = reading is readers[-1] and reading.answer.since > elsewhere
+            reading.answer.wait_for_turn(is_waiting=not is_newest and bool(readers))
+
+    async def answer(
+        self,
+        run: Run,
+        answer: Answer,
+        era: Era,
+        place: Place | None = None,
+        *,
+        form: Form = Form.ANY,
+    ) -> None:
+        """Answer a request with its run, and do what the era wants when the reader is lost.
+
+        Raises:
+            ProtocolError: Nothing was said here, and nothing will be: another reader took over
+                (409), or the journal cannot be read (503).
+        """
+        if run.is_left or (self._is_over and run.method != "tools/call"):
+            answer.stop(End.LEAVING)  # it was accepted as the process came to its end
+        match form:
+            case Form.ANY:
+                work = answer.respond(commit_after=self.settings.commit_after)
+            case Form.JSON:
+                work = answer.respond_json()
+            case Form.STREAM:
+                work = answer.stream()
+        cut_cancels = era.cut_cancels and not run.detached
+        try:
+            listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice
+            end = await self.run(run.stream, answer, work, place, listener=listener)
+        except asyncio.CancelledError:
+            if cut_cancels:
+                run.cancel("connection", "the connection was lost")
+            raise
+        if end is End.GONE and cut_cancels:
+            run.cancel("connection", "the client closed the stream")
+        if not answer.committed and end in _REFUSALS:
+            raise _REFUSALS[end]()
+
+    def came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
+        """A client reads the stream in another process since this notice."""
+        readers = self._open.get(stream, [])
+        for reading in list(readers):
+            is_same = listener is None or reading.listener in (None, listener)
+            if is_same and reading.answer.since < notice:
+                self._end(readers, reading)
+        if listener is not None and readers:
+            self._elsewhere.setdefault(stream, {})[notice] = process
+            self._give_turn(stream)
+            self._look_later()
+
+    def left(self, stream: str, notice: int) -> None:
+        """Who came with this notice reads the stream no longer."""
+        elsewhere = self._elsewhere.get(stream, {})
+        if elsewhere.pop(notice, None) is not None:
+            if not elsewhere:
+                del self._elsewhere[stream]
+            self._give_turn(stream)
+
+    def _look_later(self) -> None:
+        """See now and then that the readers that are waited for have not died."""
+        if self._looking is None and self._elsewhere:
+            self._looking = self._clock.call_later(LOOK_AT_PROCESSES, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self._asking = asyncio.create_task(self._forget_dead())
+
+    async def _forget_dead(self) -> None:
+        awaited = {tag for readers in self._elsewhere.values() for tag in readers.values()}
+        for tag in awaited:
+            try:
+                is_alive = await self._is_alive(tag)
+            except JournalError:
+                is_alive = True  # nobody can say
+            if not is_alive:
+                self._forget(tag)
+        self._look_later()
+
+    def _forget(self, process: str) -> None:
+        for stream, readers in list(self._elsewhere.items()):
+            for notice in [notice for notice, tag in readers.items() if tag == process]:
+                self.left(stream, notice)
+
+    def close(self, stream: str, end: End = End.CLOSED) -> None:
+        """End a stream's answers; their clients may come back."""
+        for reading in list(self._open.get(stream, ())):
+            reading.answer.stop(end)
+
+    def end(self) -> None:
+        """End the answers whose clients can come back to them, now and from now on."""
+        self._is_over = True
+        for stream, readers in list(self._open.items()):
+            for reading in list(readers):
+                if _may_come_back(stream, reading.answer):
+                    reading.answer.stop(End.LEAVING)
+
+    def leave_all(self, prefix: str) -> None:
+        """End the answers of all streams whose names start with `prefix`: the process stops."""
+        for stream in list(self._open):
+            if stream.startswith(prefix):
+                self.close(stream, End.LEAVING)
+
+
+def _may_come_back(stream: str, answer: Answer) -> bool:
+    """Whether its client came back to it once, or waits for nothing but news."""
+    return answer.since > 0 or stream.startswith("session/")

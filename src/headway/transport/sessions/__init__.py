@@ -1,0 +1,1 @@
+"""The sessions of the 2025 revisions."""

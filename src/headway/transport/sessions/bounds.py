@@ -1,0 +1,105 @@
+"""Room for sessions: which of them make room for others, and how much all of them hold.
+
+The idea needed to read it: **what was opened and not used goes first.** To open a session costs its
+client one small request and the server a place and some memory for half an hour. So an anonymous
+session that has neither a run nor a stream gives its place to whoever comes: first those that were
+never used, the oldest of them; then those that were used longest ago. Authenticated callers have
+numbers of their own and lose no session that they used.
+"""
+
+from collections import Counter, OrderedDict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headway.transport.sessions.session import Session
+
+READY_WITHIN = 60.0
+"""Seconds that a session may take to be used, or at least to be told that its client is ready."""
+
+TRIES = 100
+"""Sessions that are looked at for one that may go: those that have a run are passed over."""
+
+SHARE = 4
+"""One authenticated caller may hold this part of what all sessions may."""
+
+OVERHEAD = 128
+"""Bytes that a fact of a session is charged besides its texts."""
+
+
+class SessionRoom:
+    """The sessions that a process knows, by what they are used for."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.held = 0
+        """Bytes that all of them hold."""
+        self._of_owners = Counter[str]()
+        self._unused: OrderedDict[str, Session] = OrderedDict()
+        self._idle: OrderedDict[str, Session] = OrderedDict()
+        self._unready: OrderedDict[str, Session] = OrderedDict()
+
+    # What becomes of a session
+
+    def opened(self, session: "Session") -> None:
+        """It was opened here, and nothing was asked in it yet."""
+        self._unready[session.id] = session
+        if not session.owner:
+            self._unused[session.id] = session
+
+    def used(self, session: "Session") -> None:
+        """Something is asked in it."""
+        self._unused.pop(session.id, None)
+        self._unready.pop(session.id, None)
+        if not session.owner:
+            self._idle[session.id] = session
+            self._idle.move_to_end(session.id)
+
+    def forget(self, session: "Session") -> None:
+        """It is not known here any more."""
+        for known in (self._unused, self._idle, self._unready):
+            known.pop(session.id, None)
+        self.held -= session.held
+        self._of_owners[session.owner] -= session.held
+        if not self._of_owners[session.owner]:
+            del self._of_owners[session.owner]
+        session.held = 0
+
+    def charge(self, session: "Session", size: int) -> None:
+        """Count so many bytes that it holds from now on."""
+        session.held += size
+        self.held += size
+        self._of_owners[session.owner] += size
+
+    # Who makes room
+
+    def is_full(self, owner: str, size: int) -> bool:
+        """Whether a caller may not hold so many bytes more, whoever made room for it."""
+        if not owner:  # many clients, and those that are idle make room for the others
+            return size > self.most_bytes
+        return self._of_owners[owner] + size > self.most_bytes // SHARE
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be held by all."""
+        return self.held + size <= self.most_bytes
+
+    def next_to_go(self, *, but: "Session | None" = None) -> "Session | None":
+        """The session that makes room before all others; None where none may."""
+        for known in (self._unused, self._idle):
+            for session in list(islice(known.values(), TRIES)):
+                if session is not but and not session.is_in_use:
+                    return session
+                known.move_to_end(session.id)  # the next one who looks begins behind it
+        return None
+
+    def not_ready(self, opened_before: float) -> "list[Session]":
+        """Take out the sessions that were opened before then and never used nor ready."""
+        found: list[Session] = []
+        while self._unready:
+            session = next(iter(self._unready.values()))
+            if session.opened > opened_before:
+                break
+            del self._unready[session.id]
+            if not session.connection.initialized.is_set() and not session.is_in_use:
+                found.append(session)
+        return found

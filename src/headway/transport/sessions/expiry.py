@@ -1,0 +1,88 @@
+"""How sessions end that nobody uses, and what is told of those that there cannot be."""
+
+import logging
+from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from headway.engine import BUSY
+from headway.errors import (
+    Conflict,
+    EntriesTrimmed,
+    JournalError,
+    ProtocolError,
+    StreamDamaged,
+    StreamEnded,
+    StreamNotFound,
+)
+from headway.events import SessionClosed
+from headway.journal import Journal
+
+if TYPE_CHECKING:
+    from headway.transport.sessions.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+async def close_if_unused(
+    session: "Session",
+    reason: str,
+    read_on: Callable[["Session"], Awaitable[None]],
+    known: Container[str],
+) -> None:
+    """Close a session that this process knows no more, unless another one has it.
+
+    Nor where its client has come back meanwhile: then its id is `known` again.
+    """
+    with suppress(JournalError):  # then it is closed when it is found abandoned
+        await read_on(session)
+        if session.is_open and not session.is_elsewhere and session.id not in known:
+            await session.sessions.journal.post(session.stream, SessionClosed(reason))
+
+
+async def close_abandoned(journal: Journal, limit: float, known: Container[str]) -> None:
+    """End the sessions without an entry since `limit`, in seconds since 1970, that nobody knows."""
+    try:
+        for stream in await journal.streams("session/", unfinished=True):
+            if stream not in known:
+                # What cannot be read of one is no reason to look at no other.
+                with suppress(StreamDamaged, EntriesTrimmed):
+                    await _close_if_abandoned(journal, stream, limit)
+    except JournalError as error:
+        logger.warning("idle sessions were not looked for: %s", error)
+
+
+async def _close_if_abandoned(journal: Journal, stream: str, limit: float) -> None:
+    head = await journal.head(stream)
+    if head is None or head.ended:
+        return
+    last = await journal.read(stream, after=head.last - 1)
+    if last and last[-1].time < limit:
+        # Refused where another process was quicker: with an end, or with news.
+        with suppress(Conflict, StreamEnded, StreamNotFound):
+            await journal.append(stream, [SessionClosed("idle")], after=head.last)
+
+
+NO_SESSION = -32001
+"""The code of the official TypeScript server: some clients open a new session only where they find
+it, or the words "Session not found", beside the status."""
+
+
+def no_session() -> ProtocolError:
+    """One answer for an unknown, an expired and a foreign session (404)."""
+    return ProtocolError(
+        NO_SESSION,
+        "Session not found: it has ended or expired; send initialize to open a new one",
+        status=404,
+    )
+
+
+def too_many(what: str, limit: str) -> ProtocolError:
+    """The refusal of a session, or of something in one, for which there is no room (503)."""
+    return ProtocolError(
+        BUSY,
+        f"{what} ({limit}); close one with DELETE, or try again later",
+        status=503,
+        retry_after=10,
+        limit=limit,
+    )

@@ -1,0 +1,230 @@
+"""A session's own stream as its client hears it: what was said in it, and the changes.
+
+A change of the server is one entry on a board, whatever the number of sessions; here the two are
+read as one. A feed is asked like a cursor (`journal/cursor.py`), and its rule is the same: a
+wake-up is a hint, a read is the truth. What wakes it is its session, so that thousands of feeds
+which have nothing to hear ask the journal nothing.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from headway.errors import EntriesTrimmed, JournalUnavailable
+from headway.events import TERMINAL, Entry, Heard, Notified, encode_json
+from headway.notices import Changed
+
+if TYPE_CHECKING:
+    from headway.transport.sessions.session import Session
+
+SPANS: Final = 64
+"""Of what several streams of a session were sent so much is remembered: who comes back later than
+that may hear a message again."""
+
+
+class Reach(NamedTuple):
+    """How far a client has heard: its session's own stream, and the changes."""
+
+    seq: int
+    changes: int
+
+    def behind(self, other: "Reach") -> "Reach":
+        """The place behind everything that either is behind."""
+        return Reach(max(self.seq, other.seq), max(self.changes, other.changes))
+
+
+class Span(NamedTuple):
+    """What one stream of a session was sent: all behind `begin`, up to `end`."""
+
+    listener: str
+    begin: Reach
+    end: Reach
+
+
+class Told:
+    """Which of a session's streams was sent what, where it has several: the newest `SPANS`."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def add(self, span: Span) -> None:
+        """The stream was sent this; a span that goes on from an earlier one prolongs it."""
+        for index, known in enumerate(self._spans):
+            if known.listener == span.listener and known.begin == span.begin:
+                self._spans[index] = known._replace(end=known.end.behind(span.end))
+                return
+        self._spans.append(span)
+        del self._spans[:-SPANS]
+
+    def elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
+        """Whether another stream was sent the entry with this number."""
+        return bool(self._spans) and any(
+            span.listener != listener
+            and (
+                span.begin.seq < seq <= span.end.seq
+                or span.begin.changes < changes <= span.end.changes
+            )
+            for span in self._spans
+        )
+
+
+class Feed:
+    """What a session's client hears behind `place`; for one task at a time, as a cursor.
+
+    Woken by its session from its making until `close`.
+    """
+
+    def __init__(self, session: "Session", reach: Reach, listener: str = "") -> None:
+        """`listener` is the stream's name: what another one was sent is left out."""
+        self.begin = reach
+        self.listener = listener
+        self._sent = self._recorded = Span(listener, reach, reach)
+        self.after, self._changes = reach
+        self.done = False
+        """The session is over and everything was handed out."""
+        self._session = session
+        self._journal = session.sessions.journal
+        self._board = session.sessions.changes
+        self._has_news = True  # in the session's own stream
+        self._nudged = False
+        self._of_changes = False  # what was handed out last
+        self._waiter: asyncio.Future[None] | None = None
+        session.feeds.add(self)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._session.feeds.discard(self)
+
+    @property
+    def reach(self) -> Reach:
+        """Up to where entries were handed out."""
+        return Reach(self.after, self._changes)
+
+    def sent(self) -> None:
+        """All that was handed out is sent: it is not for another stream of the session."""
+        self._sent = Span(self.listener, self.begin, self.reach)
+        self._session.deliver(self.reach)
+        self._session.told.add(self._sent)
+
+    def record(self) -> None:
+        """Say what was sent, to readers in other processes and to those that follow."""
+        if self._sent != self._recorded and self._session.is_open:
+            self._recorded = self._sent
+            (seq, changes), begin = self._sent.end, self._sent.begin
+            self._session.record(Heard(seq, changes, self.listener, *begin))
+
+    def mark(self, entry: Entry) -> bytes:
+        """The place behind an entry that was handed out last, as in an event id."""
+        name = self.listener.encode()
+        if self._of_changes:
+            return b"%d-%d-%b" % (self.after, entry.seq, name)
+        return b"%d-%d-%b" % (entry.seq, self._changes, name)
+
+    async def next(self) -> list[Entry]:
+        """The entries behind the place, waiting until there are some.
+
+        Empty when the session is over (`done`) or the feed was nudged.
+
+        Raises:
+            StreamNotFound: The session is forgotten.
+            EntriesTrimmed: The next entry is gone; set `after` to `error.first - 1` to go on.
+            JournalUnavailable: The storage cannot be read, or the journal was closed.
+        """
+        while not self.done:
+            # What another stream was sent leaves nothing of a page, and there may be more.
+            while self._has_news and not self.done:
+                if entries := await self._own():
+                    return entries
+            if entries := await self._changed():
+                return entries
+            if self._nudged:
+                self._nudged = False
+                return []
+            await self._wait()
+        return []
+
+    def nudge(self) -> None:
+        """Make the current or the following wait of `next` return empty-handed."""
+        self._nudged = True
+        self.wake()
+
+    def wake(self, *, has_news: bool = False) -> None:
+        """Look again: there may be changes, or news in the session's own stream."""
+        self._has_news |= has_news
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _own(self) -> list[Entry]:
+        if not self._has_news:
+            return []
+        self._has_news = False
+        try:
+            entries = await self._journal.read(self._session.stream, after=self.after)
+        except EntriesTrimmed:
+            self._has_news = True
+            raise
+        if entries:
+            self._has_news = True  # perhaps it was not all
+            self._session.fold(entries)
+            self._of_changes = False
+            entries = self._take(entries)
+        return entries
+
+    def _take(self, entries: list[Entry]) -> list[Entry]:
+        """Go on behind what another stream was sent, or else to where that begins."""
+        told = self._session.told
+        others = [told.elsewhere(self.listener, seq=entry.seq) for entry in entries]
+        if others[0]:
+            count = others.index(False) if False in others else len(others)
+        else:
+            count = others.index(True) if True in others else len(others)
+        self.after = entries[count - 1].seq
+        self.done = type(entries[count - 1].event) in TERMINAL
+        if others[0]:
+            self.begin = self.reach  # what is sent from here on is another span
+            return []
+        return entries[:count]
+
+    async def _changed(self) -> list[Entry]:
+        """The next changes that the client wants to hear of."""
+        while self._changes < self._board.last and not self._has_news:
+            some = await self._board.after(self._changes)
+            if not some:
+                break
+            self._of_changes = True
+            told = self._session.told
+            wanted: list[Entry] = []
+            for entry in some:
+                if told.elsewhere(self.listener, changes=entry.seq):
+                    if wanted:
+                        return wanted
+                    self._changes = entry.seq
+                    self.begin = self.reach
+                    continue
+                self._changes = entry.seq
+                if (found := self._wanted(entry)) is not None:
+                    wanted.append(found)
+            if wanted:
+                return wanted
+        return []
+
+    def _wanted(self, entry: Entry) -> Entry | None:
+        change = entry.event
+        if not isinstance(change, Changed):
+            return None
+        if change.uri:
+            since = self._session.subscriptions.get(change.uri)
+            if since is None or entry.seq <= since:
+                return None
+        params = encode_json({"uri": change.uri}) if change.uri else None
+        return Entry(entry.seq, entry.time, Notified(change.method, params))
+
+    async def _wait(self) -> None:
+        if self._journal.closed:
+            raise JournalUnavailable("the journal is closed")
+        if self._has_news or self._changes < self._board.last:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

@@ -1,0 +1,1 @@
+"""MCP over a pipe: one client, both eras."""

@@ -1,0 +1,355 @@
+"""MCP over a pipe: one client, one message a line, both eras side by side.
+
+Every request is a run of the engine, as over HTTP, and what is written for it is a cursor on
+its stream. All cursors share one writer: they wait when the client does not read, and no tool
+waits for anything here.
+
+A message belongs to 2026-07-28 when it carries that revision's envelope, and to the one session
+of this pipe otherwise. Request ids are the client's and mean the same in both.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, cast
+
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
+from msgspec import Raw
+
+from headway.engine import BUSY, Engine, Run, RunContext
+from headway.errors import ProtocolError
+from headway.events import Cancelled, Event, Interrupted, encode_json
+from headway.protocol import render, tasks_2025
+from headway.protocol.inbound import (
+    Message,
+    as_id,
+    classify_enveloped,
+    has_envelope,
+    identity_of,
+    parse_body,
+    read_message,
+)
+from headway.settings import Settings
+from headway.transport.hand_over import HandOver
+from headway.transport.messages_2025 import Dialogue, read_batch
+from headway.transport.messages_2026 import Enveloped, reader_of
+from headway.transport.sdk import Kernel
+from headway.transport.sessions.outbox import Feed
+from headway.transport.sessions.registry import Sessions
+from headway.transport.sessions.session import Session
+from headway.transport.stdio.pipe import Pipe
+from headway.transport.stdio.response import Speaker
+from headway.transport.stream_reader import End
+from headway.transport.subscriptions.run_updates import Watchers
+
+logger = logging.getLogger(__name__)
+
+KIND: Final = "stdio"
+
+LAST_WORDS: Final = 0.25
+"""Seconds that what was just asked may still take when the client closes its end:
+`printf '…' | headway run server.py --stdio` is a fair way to ask something."""
+
+PATIENCE: Final = 1.25
+"""Seconds until every run has its end; a run that does not come back is given one in less."""
+
+FLUSH: Final = 0.5
+"""Seconds that the last messages may take to be written."""
+
+
+class StdioTransport:
+    """The MCP endpoint of one pipe."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engine: Engine,
+        sessions: Sessions,
+        *,
+        settings: Settings,
+        watchers: Watchers,
+        pipe: Pipe,
+    ) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._settings = settings
+        self._pipe = pipe
+        hand_over = HandOver(engine, kernel)
+        self._dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self._is_read)
+        self._enveloped = Enveloped(kernel, engine, watchers, hand_over)
+        self._session: Session | None = None
+        self._open: dict[str | int, tuple[Message, Run, Speaker]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._own_tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Serve the client until it closes its end or the pipe is ended, and end all runs.
+
+        When this returns, every run has its end in the journal and the client has been sent
+        what it still takes.
+        """
+        self._pipe.start()
+        reading = self._spawn(self._read(), self._tasks)
+        try:
+            await self._pipe.ended.wait()
+            await self._finish(reading)
+        finally:
+            for task in (*self._tasks, *self._own_tasks):
+                task.cancel()
+            self._pipe.close()
+
+    # Reading
+
+    async def _read(self) -> None:
+        async for line in self._pipe.lines():
+            # Whoever does not read what was asked for is not read any further.
+            await self._pipe.room()
+            value: object = None
+            try:
+                if line is None:
+                    raise _too_long(self._settings.max_body)
+                value = parse_body(line, self._settings.max_depth, self._settings.max_values)
+                await self._take_value(value)
+            except ProtocolError as error:
+                self._refuse(identity_of(value), error)
+            except Exception:  # one message must not end the connection
+                logger.exception("a message could not be handled")
+                error = ProtocolError(INTERNAL_ERROR, "Internal server error")
+                self._refuse(identity_of(value), error)
+
+    async def _take_value(self, value: object) -> None:
+        if not isinstance(value, list):
+            await self._take(read_message(value), is_modern=has_envelope(value))
+            return
+        if self._session is None:
+            raise ProtocolError(INVALID_REQUEST, "Send one message a line, and initialize first")
+        most = self._settings.max_batch
+        for message in read_batch(cast("list[object]", value), self._session.era, most):
+            try:
+                await self._take(message, is_modern=False)
+            except ProtocolError as error:
+                self._refuse(message.id, error)
+
+    async def _take(self, message: Message, *, is_modern: bool) -> None:
+        if is_modern and message.is_request:
+            message = self._enveloped.bounded(message)
+        if not message.is_request:
+            await self._hear(message, is_modern=is_modern)
+        elif self._is_going_on(message):
+            logger.debug("request %r was sent twice", message.id)
+        elif is_modern:
+            await self._ask_modern(message)
+        elif message.method == "initialize":
+            await self._shake_hands(message)
+        elif self._session is not None:
+            await self._ask(message, self._session)
+        elif message.method == "ping":
+            self._pipe.put(render.response(message.id, Raw(b"{}")))
+        else:
+            raise ProtocolError(
+                INVALID_REQUEST,
+                "Send initialize first, or the envelope of 2026-07-28 in params._meta",
+            )
+
+    def _is_read(self, stream: str) -> bool:
+        return any(run.stream == stream for _, run, _ in self._open.values())
+
+    def _is_going_on(self, message: Message) -> bool:
+        """Whether this very request is being answered already.
+
+        Raises:
+            ProtocolError: Another one with its id is, or the client asks too much at once.
+        """
+        known = self._open.get(cast("str | int", message.id))
+        if known is None:
+            most = self._settings.max_runs + self._settings.max_queue
+            if len(self._open) >= most:
+                raise ProtocolError(
+                    BUSY,
+                    f"{most} requests are open (max_runs and max_queue); wait for some to end",
+                    limit="max_queue",
+                )
+            return False
+        if known[0].body != message.body:
+            # Refused without its id: an error with it would end the request that has it.
+            self._refuse(
+                None,
+                ProtocolError(
+                    INVALID_REQUEST,
+                    f"Request id {message.id!r} is still in use for another request; "
+                    "give each request an id of its own",
+                ),
+            )
+        return True
+
+    async def _hear(self, message: Message, *, is_modern: bool) -> None:
+        """Take a notification or an answer."""
+        if message.method == "notifications/cancelled":
+            self._cancel(message)
+        if self._session is None or is_modern:
+            logger.debug("%s: there is no session to say it in", message.method)
+            return
+        context = self._context(message, can_ask=False)
+        if message.method is None:
+            try:
+                await self._dialogue.take(self._session, message, context)
+            except ProtocolError as error:  # nothing answers an answer
+                logger.info("a message was ignored: %s", error)
+            return
+        # Not awaited: a handler may ask the client something, and the answer comes this way.
+        self._spawn(self._dialogue.tell(self._session, message, context), self._own_tasks)
+
+    def _cancel(self, message: Message) -> None:
+        """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
+        identity = as_id((message.params or {}).get("requestId"))
+        known = self._open.pop(identity, None) if identity is not None else None
+        if known is not None and identity is not None:
+            _, run, speaker = known
+            if self._session is not None:
+                # It may take a moment to stop; its id is free from now on.
+                self._session.requests.pop(identity, None)
+            reason = (message.params or {}).get("reason")
+            speaker.stop(End.CLOSED)
+            run.cancel("client", reason[:200] if isinstance(reason, str) else None)
+
+    # Requests
+
+    async def _shake_hands(self, message: Message) -> None:
+        session = self._sessions.draft("")
+        context = self._context(message, can_ask=False)
+        result = await self._dialogue.open(session, message, context)
+        if self._session is not None:
+            await self._sessions.close(self._session, "the client sent initialize again")
+        self._session = session
+        session.holds += 1  # for as long as there is the pipe
+        self._pipe.put(render.escape_lines(render.response(message.id, encode_json(result))))
+        reader = render.Reader("", None, session.era, lambda: session.level_rank)
+        speaker = Speaker(self._pipe, Feed(session, session.heard), reader)
+        self._spawn(speaker.speak(), self._own_tasks)
+
+    async def _ask(self, message: Message, session: Session) -> None:
+        run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
+        task = await self._dialogue.task(session, run, message)
+        if task is not None:
+            self._pipe.put(task)
+            return
+        identity = cast("str | int", message.id)
+        reader = render.Reader(
+            identity,
+            message.token,
+            session.era,
+            lambda: session.level_rank,
+            run.id,
+            run.method,
+            tasks_2025.waited_for(message.method, message.params),
+        )
+        speaker = self._answer(message, run, reader)
+        self._dialogue.offer(session, run, speaker, message)
+
+    async def _ask_modern(self, message: Message) -> None:
+        route = classify_enveloped(message)
+        context = self._enveloped.context(message, kind=KIND)
+        run = await self._enveloped.launch(message, route, context, "")
+        speaker = self._answer(message, run, reader_of(message, run))
+        self._enveloped.offer(run, speaker, message)
+
+    def _answer(self, message: Message, run: Run, reader: render.Reader) -> Speaker:
+        """Write what the run says, to its end."""
+        cursor = self._engine.journal.cursor(run.stream)
+        speaker = Speaker(self._pipe, cursor, reader)
+        identity = cast("str | int", message.id)
+        self._open[identity] = (message, run, speaker)
+        task = self._spawn(speaker.speak(), self._tasks)
+        task.add_done_callback(partial(self._close, identity, speaker))
+        return speaker
+
+    def _close(self, identity: str | int, speaker: Speaker, task: asyncio.Task[None]) -> None:
+        known = self._open.get(identity)
+        if known is None or known[2] is not speaker:
+            return
+        del self._open[identity]
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("an answer could not be written", exc_info=task.exception())
+            self._refuse(identity, ProtocolError(INTERNAL_ERROR, "Internal server error"))
+
+    def _context(self, message: Message, *, can_ask: bool) -> RunContext:
+        return RunContext(
+            message.id,
+            TransportContext(kind=KIND, can_send_request=can_ask),
+            ServerMessageMetadata(can_send_request=can_ask),
+            message.token,
+            message.body,
+        )
+
+    def _refuse(self, identity: str | int | None, error: ProtocolError) -> None:
+        self._engine.tally.refuse(error.status, error.limit)
+        self._pipe.put(render.error(identity, error.code, error.message, error.data))
+
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        among.add(task)
+        task.add_done_callback(among.discard)
+        return task
+
+    # The end
+
+    async def _finish(self, reading: asyncio.Task[None]) -> None:
+        for run in list(self._engine.runs.values()):
+            if run.method == "subscriptions/listen":  # would never end by itself
+                run.cancel("server", "the server is stopping")
+        if self._pipe.client_left:
+            await self._quiet(LAST_WORDS)
+        reading.cancel()
+        asked = {run.id for _, run, _ in self._open.values()}
+        for run in list(self._engine.runs.values()):
+            run.stop(self._end_of(run, is_open=run.id in asked))
+        await _all_ended(list(self._engine.runs.values()), PATIENCE)
+        if self._session is not None:
+            await self._sessions.close(self._session, "the pipe was closed")
+        await self._quiet(FLUSH)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH):
+                await self._pipe.flush()
+
+    def _end_of(self, run: Run, *, is_open: bool) -> Event:
+        if self._pipe.client_left and is_open:
+            return Cancelled("connection", "the client closed the pipe")
+        return Interrupted("the server was stopped")
+
+    async def _quiet(self, within: float) -> None:
+        """Return when all requests are answered and all lines are read, or after `within`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+
+
+async def _all_ended(runs: list[Run], within: float) -> None:
+    left = {run.id for run in runs if not run.ended}
+    done = asyncio.Event()
+
+    def ended(run_id: str) -> None:
+        left.discard(run_id)
+        if not left:
+            done.set()
+
+    for run in runs:
+        run.on_end(partial(ended, run.id))
+    if left:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await done.wait()
+
+
+def _too_long(limit: int) -> ProtocolError:
+    return ProtocolError(
+        INVALID_REQUEST,
+        f"The line is longer than {limit} bytes; send less, or have the operator raise max_body",
+        limit="max_body",
+    )

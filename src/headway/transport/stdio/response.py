@@ -1,0 +1,80 @@
+"""One stream written to a pipe: a cursor, a reader, and the writer that all of them share."""
+
+from typing import Final
+
+from mcp_types.jsonrpc import INTERNAL_ERROR
+
+from headway.protocol import render
+from headway.transport.stdio.pipe import Pipe
+from headway.transport.stream_reader import End, Readable, read_on
+
+CHUNK: Final = 65536
+"""Bytes rendered before they are handed to the writer: what one reader holds in memory."""
+
+_LOST: Final = "The journal cannot be read at the moment; send the request again in a few seconds"
+
+
+class Speaker:
+    """Writes what a stream says to one client. `stop` and `conclude` end it early.
+
+    A reader without a method reads the session's own stream, which answers nothing.
+    """
+
+    def __init__(self, pipe: Pipe, cursor: Readable, reader: render.Reader) -> None:
+        self._pipe = pipe
+        self._cursor = cursor
+        self._reader = reader
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._handle: bytes | None = None
+        self.end: End | None = None
+
+    def stop(self, end: End) -> None:
+        """Write nothing from now on."""
+        if self.end is None:
+            self.end = end
+            self._cursor.nudge()
+
+    def conclude(self, message: bytes) -> None:
+        """End with this JSON-RPC message instead of the run's own end."""
+        if self.end is None and not self._cursor.done:
+            self._handle = message
+            self.end = End.HANDED_OVER
+            self._cursor.nudge()
+
+    async def speak(self) -> None:
+        """Write the stream to its end; the next entries are read when the last have room."""
+        while self.end is None and not self._cursor.done:
+            page = await read_on(self._cursor)
+            if page.missed:
+                self._say(render.lost(page.missed, self._reader))
+            for entry in page.entries:
+                if self.end is not None:
+                    break
+                self._say(render.render(entry.event, self._reader))
+                if self._size > CHUNK:
+                    await self._flush()
+            if page.end is not None and self._reader.method:
+                self._say(render.error(self._reader.id, INTERNAL_ERROR, _LOST))
+            if page.has_lost_its_end and self._reader.method:
+                self._say(render.result_gone(self._reader))
+            await self._flush()
+            self.end = self.end or page.end
+        if self._handle is not None:
+            self._say(self._handle)
+            await self._flush()
+        self.end = self.end or End.DONE
+
+    def _say(self, line: bytes | None) -> None:
+        if line is not None:
+            self._lines.append(line)
+            self._size += len(line)
+
+    async def _flush(self) -> None:
+        if not self._lines:
+            return
+        await self._pipe.room()
+        if self.end is not End.CLOSED:
+            self._pipe.put(b"\n".join(self._lines))
+        self._lines.clear()
+        self._size = 0
