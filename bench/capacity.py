@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from bench.simulation import NETWORK
 from bench.units import Units, calibrate, load
-from headway.engine.recovery.lease import SHARE
-from headway.journal.group_commit import BETWEEN
+from headway.engine.recovery.lease import LISTING_SHARE
+from headway.journal.group_commit import COMMIT_INTERVAL
 
 SIGNS = 0.3
 """Times a second that a process looks for dead ones: three in a lease of 10 s."""
@@ -41,7 +41,7 @@ class Need:
     replica_bytes: float = 2 * GB
     node_bytes: float = 16 * GB
     network: float = NETWORK
-    window: float = BETWEEN
+    window: float = COMMIT_INTERVAL
     """Seconds between the beginnings of two commits of a replica, at least."""
 
 
@@ -78,7 +78,7 @@ def cycle_of(units: Units, need: Need) -> float:
 def lists(units: Units, cell: int) -> float:
     """Lists of all unfinished runs that are asked for in a second: by one process each time, by the
     others in turn, and by each as seldom as its time allows."""
-    return 2 * min(SIGNS, SHARE / (cell * units.name)) if units.name else 2 * SIGNS
+    return 2 * min(SIGNS, LISTING_SHARE / (cell * units.name)) if units.name else 2 * SIGNS
 
 
 def touched(streams: float, nodes: int) -> float:

@@ -50,7 +50,7 @@ async def _write(journal: Journal, stream: str, count: int, *, pause: int = 100)
         if after % pause == 0:
             await asyncio.sleep(0)
     journal.append_nowait(stream, Completed(encode_json(None)), after=count)
-    await journal.settle(stream)
+    await journal.wait_until_stored(stream)
 
 
 async def _many(url: str) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.units import Units, calibrate, load
-from headway.journal.group_commit import BETWEEN
+from headway.journal.group_commit import COMMIT_INTERVAL
 
 READ = 16_384
 """Bytes that Redis takes from a connection at a time."""
@@ -47,7 +47,7 @@ class Fleet:
     nodes: int = 1
     seconds: float = 5.0
     network: float = NETWORK
-    window: float = BETWEEN
+    window: float = COMMIT_INTERVAL
     """Seconds between the beginnings of two commits of a replica, at least."""
     turn: float = 0.0
     """Seconds that a replica waits for a core when it has something to do, in the mean; where

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from headway.asgi_host import Host, find_host
 from headway.clock import Clock
-from headway.counters import Tally
+from headway.counters import Counters
 from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
@@ -23,21 +23,21 @@ from headway.observability.metrics import Metrics
 from headway.observability.probes import Probes
 from headway.served import Served
 from headway.settings import Retention, Settings
-from headway.transport.http.common_headers import Edge
+from headway.transport.http.common_headers import CommonHeaders
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Advice, Guard, Message, Receive, Scope, Send
-from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.stdio.pipe import Pipe
 
 logger = logging.getLogger(__name__)
 
-STOP_WITHIN = 1.5
+APP_STOP_TIMEOUT = 1.5
 """Seconds that an app without its client waits for threads of tools and the server's own code."""
 
-LOOK_AT_HOST: Final = 0.1
+HOST_LOOK_INTERVAL: Final = 0.1
 """Seconds between looks at whether the server that the app lives in was told to stop."""
 
-LAST_WORDS: Final = 1.0
+FAREWELL_TIMEOUT: Final = 1.0
 """Seconds, of those that such a server waits for answers, in which the last ones are sent."""
 
 
@@ -70,7 +70,7 @@ class HeadwayApp(Starlette):
         self.name = served.name
         self.path = path
         self.settings = settings
-        self.tally = Tally()
+        self.tally = Counters()
         self.works = False
         """Whether it is a worker's, and answers nobody."""
         self._served = served
@@ -81,7 +81,7 @@ class HeadwayApp(Starlette):
         self.metrics = Metrics(lambda: self.life)
         """What it does, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
-        self._edge = Edge(settings, path, self._refuse)
+        self._edge = CommonHeaders(settings, path, self._refuse)
         limit_lines(*SAY_WHAT_CLIENTS_DO)
         self._is_guarded = is_guarded(self, path)
 
@@ -118,7 +118,7 @@ class HeadwayApp(Starlette):
         return self.life.transport
 
     @property
-    def arrivals(self) -> Arrivals:
+    def arrivals(self) -> UnfinishedRequests:
         """The requests of its life that are not whole yet."""
         return self.life.transport.arrivals
 
@@ -213,12 +213,12 @@ class HeadwayApp(Starlette):
     async def _watch(self, life: Life, host: Host) -> None:
         """Drain when the server that the app lives in is told to stop, which ASGI does not say."""
         while not host.is_stopping():  # noqa: ASYNC110 - it has no event that could be awaited
-            await asyncio.sleep(LOOK_AT_HOST)
+            await asyncio.sleep(HOST_LOOK_INTERVAL)
         if life.phase is not Phase.RUNNING:
             return  # whoever drives the server drains it as well
         grace = self.settings.grace
         if host.patience is not None:
-            grace = min(grace, max(host.patience - LAST_WORDS, 0.0))
+            grace = min(grace, max(host.patience - FAREWELL_TIMEOUT, 0.0))
         logger.info("%s is stopping: calls may finish, for %g s", host.name, grace)
         try:
             async with asyncio.timeout(grace):
@@ -264,11 +264,13 @@ class HeadwayApp(Starlette):
                 if ready is not None:
                     ready()
                 await self.life.serve_pipe(pipe).serve()
-                limit.reschedule(asyncio.get_running_loop().time() + STOP_WITHIN)
+                limit.reschedule(asyncio.get_running_loop().time() + APP_STOP_TIMEOUT)
         except TimeoutError:
             if not limit.expired():
                 raise
-            logger.warning("something did not stop within %g s and is left behind", STOP_WITHIN)
+            logger.warning(
+                "something did not stop within %g s and is left behind", APP_STOP_TIMEOUT
+            )
 
 
 def well_known(app: Starlette, *, at: str = "") -> list[BaseRoute]:

@@ -40,7 +40,7 @@ class Histogram:
         self.total += value
 
 
-class Tally:
+class Counters:
     """The counts of one app."""
 
     def __init__(self) -> None:
@@ -60,21 +60,21 @@ class Tally:
         self.is_tool: Callable[[str], bool] = _unknown
         """Tells whether a name that nobody has listed is a tool's."""
 
-    def know(self, tools: Iterable[str]) -> None:
+    def register_tools(self, tools: Iterable[str]) -> None:
         """These are names of tools; other names are not told apart."""
         for tool in tools:
             if len(self._tools) < MOST_TOOLS:
                 self._tools.add(tool)
 
-    def reach(self, setting: str | None, times: int = 1) -> None:
+    def limit_hit(self, setting: str | None, times: int = 1) -> None:
         """Something was refused, cut, dropped or kept waiting for the limit with this setting."""
         if setting is not None and times:
             self.reached[setting] += times
 
-    def refuse(self, status: int, setting: str | None) -> None:
+    def count_refusal(self, status: int, setting: str | None) -> None:
         """A request was refused, for the limit with this setting if it was for one."""
         self.refused[status] += 1
-        self.reach(setting)
+        self.limit_hit(setting)
 
     def by_tool(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Counts by tool, those of names that no tool has together."""
@@ -86,7 +86,7 @@ class Tally:
     def end_call(self, tool: str | None, end: str, seconds: float) -> None:
         """A call has its end."""
         if tool is not None and tool not in self._tools and self.is_tool(tool):
-            self.know([tool])
+            self.register_tools([tool])
         name = tool if tool in self._tools else OTHER
         assert name is not None
         self.ends[name, end] += 1

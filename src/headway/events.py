@@ -57,7 +57,7 @@ class Restarted(Struct, frozen=True, tag="restarted", omit_defaults=True, gc=Fal
     """The run's entry at the last checkpoint: what came after it is done again."""
 
 
-class Taken(Struct, frozen=True, tag="taken", gc=False):
+class TakenByWorker(Struct, frozen=True, tag="taken", gc=False):
     """A worker has the run now: its first attempt."""
 
     process: str
@@ -182,7 +182,7 @@ class Unsubscribed(Struct, frozen=True, tag="unsubscribed", gc=False):
     uri: str
 
 
-class Heard(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
+class StreamPositionSent(Struct, frozen=True, tag="heard", omit_defaults=True, gc=False):
     """The GET stream `listener` has sent its session's stream and the changes, from `begin` on."""
 
     seq: int
@@ -235,7 +235,7 @@ class InputAnswered(Struct, frozen=True, tag="input_answered", omit_defaults=Tru
     """It is a JSON-RPC error object instead."""
 
 
-class Ordered(Struct, frozen=True, tag="ordered", gc=False):
+class ControlMessage(Struct, frozen=True, tag="ordered", gc=False):
     """Somebody who does not execute the run in `stream` asks its process this."""
 
     stream: str
@@ -261,7 +261,7 @@ class Released(Struct, frozen=True, tag="released", gc=False):
     """Terminal: the run that the key names has ended; both are kept for their time."""
 
 
-class Restartable(Struct, frozen=True, tag="restartable", omit_defaults=True, gc=False):
+class RequestStored(Struct, frozen=True, tag="restartable", omit_defaults=True, gc=False):
     """A run may be begun anew, with this. First entry of its checkpoints."""
 
     method: str
@@ -304,10 +304,10 @@ class Checkpointed(Struct, frozen=True, tag="checkpointed", omit_defaults=True, 
     """The run's last entry when it was given."""
 
 
-class Remembered(Struct, frozen=True, tag="remembered", omit_defaults=True, gc=False):
+class RestartSummary(Struct, frozen=True, tag="remembered", omit_defaults=True, gc=False):
     """All that the entries before this one say; they need not be kept."""
 
-    begun: Restartable
+    begun: RequestStored
     restarts: list[Restarted]
     returned: int
     """How many of the restarts came after a process that stopped in order."""
@@ -350,7 +350,7 @@ Event = (
     | LevelSet
     | Subscribed
     | Unsubscribed
-    | Heard
+    | StreamPositionSent
     | Changed
     | SessionTold
     | RequestCancelled
@@ -359,13 +359,13 @@ Event = (
     | HandedOver
     | CancelRequested
     | InputAnswered
-    | Ordered
+    | ControlMessage
     | Claimed
-    | Restartable
-    | Taken
+    | RequestStored
+    | TakenByWorker
     | ItemDone
     | Checkpointed
-    | Remembered
+    | RestartSummary
     | Terminal
 )
 
@@ -417,7 +417,7 @@ def size_of(event: Event) -> int:
     return total
 
 
-def encodable(event: Event) -> Event:
+def as_encodable(event: Event) -> Event:
     """The same event with U+FFFD for each lone surrogate in its texts."""
     fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
     texts = {name: without_surrogates(value) for name, value in fields if isinstance(value, str)}
@@ -425,4 +425,4 @@ def encodable(event: Event) -> Event:
 
 
 def _clean(entry: Entry) -> Entry:
-    return msgspec.structs.replace(entry, event=encodable(entry.event))
+    return msgspec.structs.replace(entry, event=as_encodable(entry.event))

@@ -16,7 +16,9 @@ _BROUGHT: Final = "_headway_brought"
 _AROUND: Final = "_headway_around"
 
 
-def bring(low: Server[Any], method: str, params: type[RequestParams], handler: Handler) -> None:
+def add_handler(
+    low: Server[Any], method: str, params: type[RequestParams], handler: Handler
+) -> None:
     """Have `handler` answer a method for which the server has no handler."""
     if low.get_request_handler(method) is None:
         setattr(handler, _BROUGHT, True)
@@ -29,7 +31,9 @@ def has_own(low: Server[Any], method: str) -> bool:
     return entry is not None and not getattr(entry.handler, _BROUGHT, False)
 
 
-def wrap(low: Server[Any], method: str, around: str, make: Callable[[Handler], Handler]) -> None:
+def wrap_handler(
+    low: Server[Any], method: str, around: str, make: Callable[[Handler], Handler]
+) -> None:
     """Put a handler made of the server's own in its place, once for each name in `around`."""
     entry = low.get_request_handler(method)
     if entry is None:

@@ -16,15 +16,15 @@ from contextvars import copy_context
 from enum import Enum, auto
 
 from headway.clock import Clock
-from headway.counters import Tally
+from headway.counters import Counters
 from headway.engine import (
     Engine,
     Watchdog,
-    finish,
-    give_back,
-    leave_shields,
+    finish_calls,
     lifespan_of,
-    set_since,
+    release_restartable,
+    variables_set_since,
+    wait_for_shields,
 )
 from headway.features import install
 from headway.journal import Journal
@@ -33,13 +33,13 @@ from headway.served import Served
 from headway.settings import Settings
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Guard
-from headway.transport.sdk import Kernel
+from headway.transport.sdk import Sdk
 from headway.transport.sessions.registry import Sessions
 from headway.transport.stdio.endpoint import StdioTransport
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stream_reader import End
-from headway.transport.subscriptions.run_updates import Watchers
-from headway.transport.subscriptions.server_changes import Bridge
+from headway.transport.subscriptions.run_updates import RunSubscriptions
+from headway.transport.subscriptions.server_changes import ServerChanges
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +64,13 @@ class Life:
         *,
         clock: Clock,
         guard: Guard,
-        tally: Tally,
+        tally: Counters,
     ) -> None:
         self.phase = Phase.MADE
         self.journal = journal
-        self.engine = Engine(journal, settings, clock=clock, options=served.options_of, tally=tally)
+        self.engine = Engine(
+            journal, settings, clock=clock, options=served.options_of, counters=tally
+        )
         self.engine.has_windows = served.has_windows
         if served.low.get_request_handler("resources/read") is not None:
             self.engine.most_result = settings.max_result
@@ -76,12 +78,12 @@ class Life:
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
-        self._kernel = Kernel(served.low, added, may_list=served.may_list)
+        self._kernel = Sdk(served.low, added, may_list=served.may_list)
         tally.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self.sessions.tag = lambda: self.engine.lease.tag
-        self._bridge = Bridge(served.bus, self.sessions)
-        self._watchers = Watchers(journal, clock, self._bridge.tell_of_run)
+        self._bridge = ServerChanges(served.bus, self.sessions)
+        self._watchers = RunSubscriptions(journal, clock, self._bridge.tell_of_run)
         self.transport = HttpTransport(
             self._kernel,
             self.engine,
@@ -91,7 +93,9 @@ class Life:
             guard=guard,
             watchers=self._watchers,
         )
-        self.engine.left = lambda run: self.transport.answers.close(run.stream, End.LEAVING)
+        self.engine.on_run_released = lambda run: self.transport.answers.close(
+            run.stream, End.LEAVING
+        )
 
     @property
     def takes_calls(self) -> bool:
@@ -110,18 +114,20 @@ class Life:
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
         async with self._queues(works=works) as queues, self.journal, lifespan as state:
-            self._kernel.inherited = set_since(before)
+            self._kernel.inherited = variables_set_since(before)
             self.engine.dispatch.queues = queues
             self._kernel.state = state
             if self._served.options is not None:
                 self._kernel.options = self._served.options()
-            self.engine.reopen = self._kernel.again
+            self.engine.executor_for = self._kernel.executor_of
             await self.engine.start()
-            self.engine.tally.know(await self._served.tool_names())
+            self.engine.tally.register_tools(await self._served.tool_names())
             await self.sessions.start()
             self._bridge.open()
             self.phase = Phase.RUNNING
-            watchdog = Watchdog(self.engine.settings.hold_warning, self.engine.lease.stand_in)
+            watchdog = Watchdog(
+                self.engine.settings.hold_warning, self.engine.lease.sign_for_held_loop
+            )
             watchdog.start()
             try:
                 yield
@@ -177,10 +183,10 @@ class Life:
         try:
             await self.engine.clock.sleep(self.engine.settings.notice)
             self.transport.end_idle_streams()
-            await finish(self.engine)
+            await finish_calls(self.engine)
         finally:
-            await leave_shields(self.engine)
-            give_back(self.engine)
+            await wait_for_shields(self.engine)
+            release_restartable(self.engine)
             # Their runs may go on in other processes: those are not waited for.
             self.transport.answers.end()
 

@@ -12,7 +12,7 @@ from mcp.server.subscriptions import SubscriptionBus
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from headway.engine import ToolOptions, contained
+from headway.engine import ToolOptions, contain_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Served:
     async def tool_names(self) -> list[str]:
         """The names of its tools, as far as it tells them before a client asks."""
         names = list(self.tools)
-        with contained("the list of tools"), suppress(Exception):  # `tools/list` will tell
+        with contain_failures("the list of tools"), suppress(Exception):  # `tools/list` will tell
             names += [tool.name for tool in await self.listed()] if self.listed else []
         return names
 

@@ -23,7 +23,7 @@ from headway.served import Served
 from headway.settings import Settings
 from headway.transport.http.guard import IN_AN_APP, Advice
 
-__all__ = ["HeadwayApp", "Served", "asgi", "equipped", "inspect_server"]
+__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object"]
 
 
 def asgi(
@@ -50,7 +50,7 @@ def asgi(
         SetupError: `server` cannot be served, or the journal's URL is malformed.
     """
     served = inspect_server(server)
-    equipped(served)
+    serve_object(served)
     return HeadwayApp(
         served,
         journal=journal,
@@ -169,9 +169,9 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 # What the SDK leaves to each server
 
 
-def equipped(served: Served) -> Server[Any]:
+def serve_object(served: Served) -> Server[Any]:
     """The low-level server, answering for what Headway adds to it."""
-    install.equip(
+    install.install_features(
         served.low,
         publishes=served.bus is not None,
         may_list=served.may_list,

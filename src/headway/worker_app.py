@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from headway.engine import finish, give_back, leave_shields
+from headway.engine import finish_calls, release_restartable, wait_for_shields
 from headway.queues import Queues
 from headway.server import asgi
 from headway.settings import Settings
@@ -59,7 +59,7 @@ class Worker:
                 await self._take_no_more()
 
     def _serve(self, queues: Queues, name: str) -> asyncio.Task[None]:
-        work = queues.serve(name, self._concurrency, self._app.engine.work.do)
+        work = queues.serve(name, self._concurrency, self._app.engine.queued_work.execute_queued)
         return asyncio.create_task(work)
 
     async def failed(self) -> None:
@@ -78,11 +78,11 @@ class Worker:
         engine = self._app.engine
         await self._take_no_more()
         try:
-            await finish(engine)
+            await finish_calls(engine)
         finally:
-            await leave_shields(engine)
-            for run in give_back(engine):
-                await engine.work.put_back(run.stream)
+            await wait_for_shields(engine)
+            for run in release_restartable(engine):
+                await engine.queued_work.requeue(run.stream)
 
     async def _take_no_more(self) -> None:
         for task in self._serving:

@@ -248,7 +248,7 @@ async def test_many_lines_as_parts_are_all_given_out_in_fewer_parts() -> None:
 async def test_all_that_a_program_wrote_is_read_though_reading_takes_longer_than_its_end(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "LINGER", 0.0)
+    monkeypatch.setattr(command, "PIPE_LINGER", 0.0)
     code = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nfor n in range(20_000): print(n)"
     output = await stream_command(python(code), terminal=terminal, output="log")
     assert output.stdout.split()[-1] == "19999"

@@ -248,7 +248,7 @@ async def test_a_sync_tool_can_use_a_process() -> None:
 
 
 async def test_a_process_that_nobody_needs_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "IDLE", 0.05)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.05)
     await gone(await in_process(os.getpid))
     assert await in_process(work.add, 1) == 2
 

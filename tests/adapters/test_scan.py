@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.api.subprocesses.scan import Found, Parts, find, scan
+from headway.api.subprocesses.scan import Found, Parts, find_progress, scan_fraction
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from headway.api.subprocesses.scan import Found, Parts, find, scan
     ],
 )
 def test_a_line_that_tells_progress_is_recognized(line: str, share: float) -> None:
-    assert scan(line) == pytest.approx(share)
+    assert scan_fraction(line) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_line_that_tells_progress_is_recognized(line: str, share: float) -> No
     ],
 )
 def test_a_line_that_only_looks_like_progress_is_not(line: str) -> None:
-    assert scan(line) is None
+    assert scan_fraction(line) is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_line_that_only_looks_like_progress_is_not(line: str) -> None:
     ],
 )
 def test_an_unusual_line_that_tells_progress_is_recognized(line: str, share: float) -> None:
-    assert scan(line) == pytest.approx(share)
+    assert scan_fraction(line) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,20 @@ def test_an_unusual_line_that_tells_progress_is_recognized(line: str, share: flo
     ],
 )
 def test_an_unusual_line_that_only_looks_like_progress_is_not(line: str) -> None:
-    assert scan(line) is None
+    assert scan_fraction(line) is None
 
 
 def test_the_words_before_a_count_are_its_label() -> None:
-    assert find("remote: Counting objects:  42% (4/9)") == (0.42, "remote Counting objects")
-    assert find("[3/12] cc") == (0.25, "")
+    assert find_progress("remote: Counting objects:  42% (4/9)") == (
+        0.42,
+        "remote Counting objects",
+    )
+    assert find_progress("[3/12] cc") == (0.25, "")
 
 
 def test_half_a_line_is_not_taken_for_a_count() -> None:
-    assert find("1/2", is_whole=False) is None
-    assert find("12%", is_whole=False) == (0.12, "")
+    assert find_progress("1/2", is_whole=False) is None
+    assert find_progress("12%", is_whole=False) == (0.12, "")
 
 
 def test_each_count_of_a_program_is_one_unit_of_progress() -> None:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from tests.chaos.tally import Death, Tally
 
 from headway.testing import Cut, Proxy, ServerProcess
-from headway.testing.cuts import How, Side
+from headway.testing.cuts import CutManner, Side
 
-HOWS: list[How] = ["close", "reset", "half"]
+HOWS: list[CutManner] = ["close", "reset", "half"]
 SIDES: list[Side] = ["both", "both", "client", "server"]
 
 
@@ -29,7 +29,7 @@ async def cutting(proxy: Proxy, chance: random.Random, tally: Tally, every: floa
             tally.count("cuts at any time")
 
 
-def _somewhere(chance: random.Random, how: How, side: Side, notice: float) -> Cut:
+def _somewhere(chance: random.Random, how: CutManner, side: Side, notice: float) -> Cut:
     """A place in an answer, the most delicate ones often."""
     places = [
         Cut(how=how, side=side, notice=notice),

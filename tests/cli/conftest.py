@@ -10,7 +10,7 @@ from tests.kit.program import Finished, Programs, programs_in
 
 from headway.cli import exit_codes
 from headway.cli.app import app
-from headway.cli.log_output.setup import QUIET
+from headway.cli.log_output.setup import QUIET_LOGGERS
 
 EXAMPLE = Path(__file__).parent / "example.py"
 
@@ -32,11 +32,11 @@ def command(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
     root = logging.getLogger()
-    loggers = [root, *map(logging.getLogger, QUIET)]
+    loggers = [root, *map(logging.getLogger, QUIET_LOGGERS)]
     handlers, levels = list(root.handlers), [logger.level for logger in loggers]
 
     def run(*arguments: str) -> Finished:
-        code = exit_codes.run(
+        code = exit_codes.run_command(
             lambda: app(list(arguments), prog_name="headway", standalone_mode=False)
         )
         shown = capsys.readouterr()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headway.cli.client.arguments import check, collect, types_of
+from headway.cli.client.arguments import check_arguments, collect_arguments, types_of
 from headway.cli.exit_codes import Refused
 
 SCHEMA: dict[str, Any] = {
@@ -43,7 +43,7 @@ SCHEMA: dict[str, Any] = {
     ],
 )
 def test_a_value_is_json_where_the_schema_allows_its_type(pair: str, value: object):
-    assert list(collect([pair], None, SCHEMA).values()) == [value]
+    assert list(collect_arguments([pair], None, SCHEMA).values()) == [value]
 
 
 @pytest.mark.parametrize(
@@ -57,36 +57,36 @@ def test_a_value_is_json_where_the_schema_allows_its_type(pair: str, value: obje
 )
 def test_pairs_that_make_no_sense_are_refused(pairs: list[str], says: str):
     with pytest.raises(Refused, match=says):
-        collect(pairs, None, SCHEMA)
+        collect_arguments(pairs, None, SCHEMA)
 
 
 def test_a_key_is_free_where_the_schema_is_open():
-    assert collect(["x=1"], None, {"additionalProperties": True}) == {"x": 1}
+    assert collect_arguments(["x=1"], None, {"additionalProperties": True}) == {"x": 1}
 
 
 def test_a_document_is_taken_as_it_is():
-    assert collect([], '{"unknown": [1]}', SCHEMA) == {"unknown": [1]}
+    assert collect_arguments([], '{"unknown": [1]}', SCHEMA) == {"unknown": [1]}
 
 
 @pytest.mark.parametrize(("document", "says"), [("{", "is not JSON"), ("[1]", "must be an object")])
 def test_a_document_that_is_no_object_is_refused(document: str, says: str):
     with pytest.raises(Refused, match=says):
-        collect([], document, SCHEMA)
+        collect_arguments([], document, SCHEMA)
 
 
 def test_pairs_and_a_document_together_are_refused():
     with pytest.raises(Refused, match="not both"):
-        collect(["text=a"], "{}", SCHEMA)
+        collect_arguments(["text=a"], "{}", SCHEMA)
 
 
 def test_a_wrong_type_is_refused_with_its_place():
     with pytest.raises(Refused, match=r"count does not take .*items\.1: 'x' is not of type"):
-        check("count", {"text": "", "items": [1, "x"]}, SCHEMA)
+        check_arguments("count", {"text": "", "items": [1, "x"]}, SCHEMA)
 
 
 def test_a_missing_argument_is_refused_by_name():
     with pytest.raises(Refused, match="'text' is a required property"):
-        check("count", {}, SCHEMA)
+        check_arguments("count", {}, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_missing_argument_is_refused_by_name():
     ],
 )
 def test_a_broken_schema_refuses_nothing(schema: dict[str, Any]):
-    check("count", {"x": 1}, schema)
+    check_arguments("count", {"x": 1}, schema)
 
 
 def test_a_schema_that_refers_to_itself_says_nothing():

@@ -26,7 +26,7 @@ def test_an_error_becomes_its_code_and_one_sentence(capsys: pytest.CaptureFixtur
     def command() -> None:
         raise SetupError("port 1 is in use")
 
-    assert exit_codes.run(command) == 3
+    assert exit_codes.run_command(command) == 3
     assert capsys.readouterr().err == "headway: port 1 is in use\n"
 
 
@@ -38,13 +38,13 @@ def test_ctrl_c_outside_a_command_is_130(capsys: pytest.CaptureFixture[str]):
     def command() -> None:
         raise KeyboardInterrupt
 
-    assert exit_codes.run(command) == 130
+    assert exit_codes.run_command(command) == 130
     assert capsys.readouterr().err == "headway: cancelled\n"
 
 
 def test_what_is_no_error_of_ours_is_a_bug_and_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        exit_codes.run(lambda: 1 / 0)
+        exit_codes.run_command(lambda: 1 / 0)
 
 
 def test_a_group_of_one_is_what_is_in_it():

@@ -14,17 +14,17 @@ from tests.kit.http import Connection
 from tests.kit.waits import PATIENCE, until, within
 
 from headway import Settings
-from headway.cli.server import stop_accepting
+from headway.cli.server import stop_accepting as stop_accepting_module
 from headway.cli.server.http_server import serving
 from headway.cli.server.listener import listening
-from headway.cli.server.stop_accepting import close_door, ignore_knocks
+from headway.cli.server.stop_accepting import drop_new_connections, stop_accepting
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
 def _as_it_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stop_accepting, "ARRIVAL", 0.05)
+    monkeypatch.setattr(stop_accepting_module, "HANDSHAKE_TIME", 0.05)
 
 
 class Leaving(LengthApp):
@@ -191,7 +191,7 @@ async def test_a_waiting_connection_is_accepted_and_a_later_one_is_refused():
         early.setblocking(False)
         late.setblocking(False)
         await loop.sock_connect(early, address)
-        ignore_knocks(listener)
+        drop_new_connections(listener)
         knocking = asyncio.create_task(loop.sock_connect(late, address))
         await asyncio.sleep(0)
         taken, _ = await within(loop.sock_accept(listener))
@@ -209,14 +209,14 @@ async def test_a_waiting_connection_is_accepted_and_a_later_one_is_refused():
 async def test_the_listener_is_not_closed_before_all_waiting_connections_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stop_accepting, "ARRIVAL", 0.0)
+    monkeypatch.setattr(stop_accepting_module, "HANDSHAKE_TIME", 0.0)
     taken: list[socket.socket] = []
     loop = asyncio.get_running_loop()
     with listening("127.0.0.1", 0) as all:
         [listener] = all.sockets
         waiting = [socket.create_connection(listener.getsockname()) for _ in range(20)]
         loop.add_reader(listener, lambda: taken.append(listener.accept()[0]))  # one in each turn
-        await close_door(listener, is_shared=True)
+        await stop_accepting(listener, is_shared=True)
         loop.remove_reader(listener)
     for one in (*taken, *waiting):
         one.close()

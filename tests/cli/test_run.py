@@ -15,7 +15,7 @@ from tests.cli.conftest import EXAMPLE, Command
 from tests.kit.program import Programs
 from tests.kit.waits import PATIENCE
 
-from headway.cli.server.http_server import GRACE
+from headway.cli.server.http_server import DEFAULT_GRACE
 from headway.cli.server.listener import listening
 
 LOW = """
@@ -137,7 +137,7 @@ async def test_streams_that_only_wait_for_news_do_not_hold_up_the_end(programs: 
         await client.list_tools()
         program.interrupt()
         # Less than the grace period, which an open stream would use up.
-        finished = await asyncio.to_thread(program.finish, GRACE * 2 / 3)
+        finished = await asyncio.to_thread(program.finish, DEFAULT_GRACE * 2 / 3)
     assert finished.code == 0
 
 

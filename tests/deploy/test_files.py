@@ -13,7 +13,7 @@ from tests.deploy.tools import needs
 from tests.kit.peers import served
 
 from headway import Headway
-from headway.cli.server.http_server import LAST, MOMENT
+from headway.cli.server.http_server import LAST_ANSWERS_TIMEOUT, STOP_MOMENT
 from headway.settings import Settings
 
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
@@ -96,7 +96,7 @@ def test_a_container_has_the_time_that_its_calls_have() -> None:
     replicas = [services[name] for name in ("headway-1", "headway-2")]
     for replica in replicas:
         grace = seconds(replica["environment"]["HEADWAY_GRACE"])
-        rest = 5 + max(MOMENT, notice_of(replica["command"])) + LAST
+        rest = 5 + max(STOP_MOMENT, notice_of(replica["command"])) + LAST_ANSWERS_TIMEOUT
         assert seconds(replica["stop_grace_period"]) > grace + rest
 
 
@@ -127,7 +127,10 @@ def test_a_pod_has_the_time_that_its_calls_have() -> None:
     for name in ("headway", "headway-worker"):
         pod = found["Deployment", name]["spec"]["template"]["spec"]
         notice = notice_of(pod["containers"][0]["args"])
-        assert pod["terminationGracePeriodSeconds"] > grace + 5 + max(MOMENT, notice) + LAST
+        assert (
+            pod["terminationGracePeriodSeconds"]
+            > grace + 5 + max(STOP_MOMENT, notice) + LAST_ANSWERS_TIMEOUT
+        )
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
 

@@ -7,13 +7,13 @@ import pytest
 from headway.clock import Clock
 from headway.engine.recovery.checkpoints import (
     NAME_BYTES,
-    SHARE,
+    SUMMARY_SHARE,
     Checkpoints,
-    look,
-    place_in,
-    recall,
+    fold_restart,
+    item_place,
+    load_restart,
 )
-from headway.engine.recovery.take_over import sweep, take
+from headway.engine.recovery.take_over import sweep_checkpoints, take_over
 from headway.errors import Conflict
 from headway.events import (
     Accepted,
@@ -21,7 +21,7 @@ from headway.events import (
     Completed,
     ItemDone,
     Part,
-    Restartable,
+    RequestStored,
     Started,
     decode_json,
     encode_json,
@@ -32,7 +32,7 @@ from headway.settings import Retention
 pytestmark = pytest.mark.anyio
 
 RUN = "run/owner/id"
-BEGUN = Restartable("tools/call", "t", "owner", "2025-11-25", encode_json({"name": "t"}))
+BEGUN = RequestStored("tools/call", "t", "owner", "2025-11-25", encode_json({"name": "t"}))
 
 
 def journal_in(path: Path, **kept: int) -> Journal:
@@ -46,11 +46,11 @@ async def test_trimmed_checkpoints_were_written_again_before(tmp_path: Path) -> 
         for number in range(500):
             mine.write(ItemDone("/0", str(number)), at=number)
             mine.write(Checkpointed(encode_json(number)), at=number)
-        await mine.settle()
+        await mine.wait_until_stored()
     async with journal_in(tmp_path, stream_entries=40) as journal:
-        entries = await journal.kept(mine.stream)
+        entries = await journal.read_all_kept(mine.stream)
         assert entries[0].seq > 900
-        memory = recall(entries)
+        memory = fold_restart(entries)
         assert memory is not None
         assert list(memory.done["/0"]) == [str(number) for number in range(500)]
         assert (memory.begun, memory.at, memory.items) == (BEGUN, 499, 500)
@@ -61,14 +61,14 @@ async def test_the_first_items_are_remembered_where_not_all_fit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     most = 100
-    async with journal_in(tmp_path, stream_bytes=most * NAME_BYTES * SHARE) as journal:
+    async with journal_in(tmp_path, stream_bytes=most * NAME_BYTES * SUMMARY_SHARE) as journal:
         mine = Checkpoints.begin(journal, RUN, BEGUN)
         for number in range(most + 50):
             mine.write(ItemDone("/0", str(number)))
         assert mine.memory.items == most
         assert caplog.text.count("100 items are done, as many as are remembered") == 1
-        await mine.settle()
-        known = await look(journal, RUN)
+        await mine.wait_until_stored()
+        known = await load_restart(journal, RUN)
         assert known is not None
         assert known[0].items == most
 
@@ -78,8 +78,8 @@ async def test_inner_items_are_forgotten_when_their_outer_item_is_done(tmp_path:
         mine = Checkpoints.begin(journal, RUN, BEGUN)
         track = mine.open("")
         for item in ("a", "b"):
-            inside = mine.open(place_in(track, item))
-            deeper = mine.open(place_in(inside, "x"))
+            inside = mine.open(item_place(track, item))
+            deeper = mine.open(item_place(inside, "x"))
             mine.write(ItemDone(deeper, "y"))
             mine.write(ItemDone(inside, "x"))
             if item == "a":
@@ -99,19 +99,19 @@ async def test_a_run_whose_beginning_is_trimmed_can_be_taken_over_and_the_old_on
         said = [Accepted("tools/call"), Started(), *[Part(encode_json(n)) for n in range(60)]]
         seq = await first.append(RUN, said, after=0)
         mine.write(Checkpointed(encode_json("here")), at=seq - 1)
-        await mine.settle()
-        known = await look(second, RUN)
+        await mine.wait_until_stored()
+        known = await load_restart(second, RUN)
         assert known is not None
-        revived = await take(second, "other", RUN, *known, clock=Clock())
+        revived = await take_over(second, "other", RUN, *known, clock=Clock())
         assert revived is not None
         assert (revived.view.attempt, revived.view.last) == (2, seq + 1)
         assert decode_json(revived.checkpoints.parts[-1]) == 58
         mine.write(Checkpointed(encode_json("late")))
         with pytest.raises(Conflict):
-            await mine.settle()
+            await mine.wait_until_stored()
         with pytest.raises(Conflict):
             await first.append(RUN, [Part(encode_json(1))], after=seq)
-        assert await take(first, "third", RUN, *known, clock=Clock()) is None
+        assert await take_over(first, "third", RUN, *known, clock=Clock()) is None
 
 
 async def test_checkpoints_without_a_run_are_dropped(tmp_path: Path) -> None:
@@ -122,6 +122,6 @@ async def test_checkpoints_without_a_run_are_dropped(tmp_path: Path) -> None:
         ):
             await journal.append(run, events, after=0)
         for run in ("run/o/ended", "run/o/open", "run/o/unknown"):
-            await Checkpoints.begin(journal, run, BEGUN).settle()
-        await sweep(journal)
+            await Checkpoints.begin(journal, run, BEGUN).wait_until_stored()
+        await sweep_checkpoints(journal)
         assert await journal.streams("checkpoints/", unfinished=True) == ["checkpoints/o/open"]

@@ -13,8 +13,8 @@ from msgspec import structs
 from tests.kit.waits import PATIENCE
 
 from headway.engine import Engine, Request, RunContext, ToolOptions
-from headway.engine.remote.mirror import repeating
-from headway.engine.run.cancellation import STOPPED
+from headway.engine.remote.mirror import mirror_request
+from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.errors import JournalUnavailable, ProtocolError
 from headway.events import (
     Accepted,
@@ -72,7 +72,7 @@ async def test_a_run_that_returns_is_completed():
         return {"content": []}
 
     async with engine() as made:
-        run = made.launch(request(execute))
+        run = made.start_run(request(execute))
         told = await entries(made, run)
         assert [type(entry.event) for entry in told] == [Accepted, Started, Completed]
         assert [entry.seq for entry in told] == [1, 2, 3]
@@ -85,7 +85,7 @@ async def test_a_run_that_raises_is_failed_and_says_no_more_than_it_may(caplog):
         raise RuntimeError("the password is hunter2")
 
     async with engine() as made:
-        run = made.launch(request(execute))
+        run = made.start_run(request(execute))
         end = (await entries(made, run))[-1].event
         assert isinstance(end, Failed)
         assert end.code == -32603
@@ -99,7 +99,7 @@ async def test_a_protocol_error_of_a_handler_keeps_its_code_and_data():
         raise MCPError(-32002, "no such thing", {"uri": "x"})
 
     async with engine() as made:
-        end = (await entries(made, made.launch(request(execute))))[-1].event
+        end = (await entries(made, made.start_run(request(execute))))[-1].event
         assert isinstance(end, Failed)
         assert (end.code, end.message) == (-32002, "no such thing")
         assert end.data is not None
@@ -108,7 +108,7 @@ async def test_a_protocol_error_of_a_handler_keeps_its_code_and_data():
 
 async def test_a_cancelled_run_says_who_stopped_it():
     async with engine() as made:
-        run = made.launch(request(forever))
+        run = made.start_run(request(forever))
         await turns()
         run.cancel("client", "no longer needed")
         assert (await entries(made, run))[-1].event == Cancelled("client", "no longer needed")
@@ -124,7 +124,7 @@ async def test_a_run_cancelled_before_it_began_never_executes():
         return {}
 
     async with engine() as made:
-        run = made.launch(request(execute))
+        run = made.start_run(request(execute))
         run.cancel("client")
         assert isinstance((await entries(made, run))[-1].event, Cancelled)
         assert executed != [1, 2]
@@ -137,7 +137,7 @@ async def test_a_handler_that_swallows_its_cancellation_still_has_its_result():
         return {"content": ["saved"]}
 
     async with engine() as made:
-        run = made.launch(request(execute))
+        run = made.start_run(request(execute))
         await turns()
         run.cancel("client")
         end = (await entries(made, run))[-1].event
@@ -148,8 +148,8 @@ async def test_a_run_over_its_time_is_stopped_with_its_limit_in_the_message():
     clock = FakeClock()
     limits = {"slow": ToolOptions(timeout=5.0)}
     async with engine(clock=clock, options=lambda name: limits.get(name, ToolOptions())) as made:
-        run = made.launch(request(forever, target="slow"))
-        patient = made.launch(request(forever, target="other"))
+        run = made.start_run(request(forever, target="slow"))
+        patient = made.start_run(request(forever, target="other"))
         await turns()
         await clock.advance(5.1)
         end = (await entries(made, run))[-1].event
@@ -159,9 +159,9 @@ async def test_a_run_over_its_time_is_stopped_with_its_limit_in_the_message():
 
 async def test_stopping_the_engine_ends_every_run_as_interrupted():
     async with engine(max_runs=1) as made:
-        working = made.launch(request(forever))
-        queued = made.launch(request(forever))
-        listening = made.launch(request(forever, method="subscriptions/listen", target=None))
+        working = made.start_run(request(forever))
+        queued = made.start_run(request(forever))
+        listening = made.start_run(request(forever, method="subscriptions/listen", target=None))
         await turns()
         await made.stop()
         for run in (working, queued, listening):
@@ -177,7 +177,7 @@ async def test_runs_over_the_limit_wait_in_order_and_report_their_place():
         return {}
 
     async with engine(clock=clock, max_runs=1) as made:
-        first, second, third = (made.launch(request(execute, token=1)) for _ in range(3))
+        first, second, third = (made.start_run(request(execute, token=1)) for _ in range(3))
         await turns()
         assert [run.state for run in (first, second, third)] == [
             State.WORKING, State.QUEUED, State.QUEUED,
@@ -192,22 +192,22 @@ async def test_runs_over_the_limit_wait_in_order_and_report_their_place():
 
 async def test_a_cancel_reaches_a_run_that_waits_for_its_place():
     async with engine(max_runs=1) as made:
-        made.launch(request(forever))
-        waiting = made.launch(request(forever))
+        made.start_run(request(forever))
+        waiting = made.start_run(request(forever))
         await turns()
         waiting.cancel("client")
         assert (await entries(made, waiting))[-1].event == Cancelled("client")
-        third = made.launch(request(forever))
+        third = made.start_run(request(forever))
         assert third.state is State.QUEUED
 
 
 async def test_a_full_queue_is_a_refusal_that_says_so():
     async with engine(max_runs=1, max_queue=1) as made:
         for _ in range(2):
-            made.launch(request(forever))
+            made.start_run(request(forever))
             await turns()
         with pytest.raises(ProtocolError, match="busy") as refused:
-            made.launch(request(forever))
+            made.start_run(request(forever))
         assert refused.value.status == 503
         assert refused.value.retry_after
 
@@ -215,8 +215,8 @@ async def test_a_full_queue_is_a_refusal_that_says_so():
 async def test_a_tool_s_own_limit_does_not_hold_up_other_tools():
     limits = {"narrow": ToolOptions(concurrency=1)}
     async with engine(options=lambda name: limits.get(name, ToolOptions())) as made:
-        runs = [made.launch(request(forever, target="narrow")) for _ in range(3)]
-        other = made.launch(request(forever, target="wide"))
+        runs = [made.start_run(request(forever, target="narrow")) for _ in range(3)]
+        other = made.start_run(request(forever, target="wide"))
         await turns()
         assert [run.state for run in runs] == [State.WORKING, State.QUEUED, State.QUEUED]
         assert other.state is State.WORKING
@@ -227,9 +227,9 @@ async def test_what_is_no_tool_call_is_not_queued():
         return {}
 
     async with engine(max_runs=1) as made:
-        made.launch(request(forever))
+        made.start_run(request(forever))
         await turns()
-        ping = made.launch(request(execute, method="ping", target=None))
+        ping = made.start_run(request(execute, method="ping", target=None))
         assert fold(await entries(made, ping)).state is State.COMPLETED
 
 
@@ -245,7 +245,7 @@ async def test_reports_of_threads_reach_the_journal_in_order_and_before_the_end(
         return {}
 
     async with engine(progress_rate=0) as made:
-        told = await entries(made, made.launch(request(execute)))
+        told = await entries(made, made.start_run(request(execute)))
         values = [entry.event.progress for entry in told if isinstance(entry.event, Progress)]
         assert values == sorted(set(values))
         assert values[-1] == 1000
@@ -260,7 +260,7 @@ async def test_a_report_after_the_end_is_dropped():
         return {}
 
     async with engine() as made:
-        run = made.launch(request(execute))
+        run = made.start_run(request(execute))
         told = await entries(made, run)
         kept[0].report(1, 2, "late")
         kept[0].part("late")
@@ -274,10 +274,10 @@ async def test_a_run_that_repeats_another_one_is_stopped_also_where_the_journal_
 ):
     """What the other one says last is heard if it can be, and no error if it cannot."""
     async with engine() as made:
-        other = made.launch(request(forever))
+        other = made.start_run(request(forever))
         await turns()
-        repeats = request(repeating(other.stream))
-        run = made.launch(structs.replace(repeats, follows=other.stream))
+        repeats = request(mirror_request(other.stream))
+        run = made.start_run(structs.replace(repeats, follows=other.stream))
         await turns()
 
         async def gone(_: Cursor) -> NoReturn:
@@ -285,8 +285,8 @@ async def test_a_run_that_repeats_another_one_is_stopped_also_where_the_journal_
 
         with monkeypatch.context() as closed:
             closed.setattr(Cursor, "next", gone)
-            run.stop(STOPPED)
+            run.stop(SERVER_STOPPED)
             await turns()
         told = await entries(made, run)
-    assert told[-1].event == STOPPED
+    assert told[-1].event == SERVER_STOPPED
     assert "raised" not in caplog.text

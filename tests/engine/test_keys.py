@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from headway.engine.idempotency import NOT_BEGUN, Keys, Named
+from headway.engine.idempotency import NEVER_EXECUTED, NamedRun, RunNames
 from headway.errors import StreamNotFound
 from headway.events import Accepted, Claimed, Completed, Entry
 from headway.journal import Journal, open_journal
@@ -18,53 +18,53 @@ async def accepted(journal: Journal, stream: str) -> Claimed:
     return Claimed(stream, "fingerprint")
 
 
-def named(claimed: Claimed, *, is_gone: bool = False) -> Named:
-    return Named(claimed.stream, claimed.fingerprint, is_gone)
+def named(claimed: Claimed, *, is_gone: bool = False) -> NamedRun:
+    return NamedRun(claimed.stream, claimed.fingerprint, is_gone)
 
 
 async def test_a_run_that_was_not_begun_has_no_key() -> None:
     """Its request was lost while it claimed the key; who comes again is not to get its end."""
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         lost, mine = await accepted(journal, "run/1"), await accepted(journal, "run/2")
         await journal.post("key", lost)
-        assert await keys.find("key") == named(lost)
-        await journal.append("run/1", [NOT_BEGUN], after=1)
-        assert await keys.find("key") is None
-        assert await keys.claim("key", mine) == named(mine)
-        assert await keys.find("key") == named(mine)
+        assert await keys.find_run("key") == named(lost)
+        await journal.append("run/1", [NEVER_EXECUTED], after=1)
+        assert await keys.find_run("key") is None
+        assert await keys.claim_name("key", mine) == named(mine)
+        assert await keys.find_run("key") == named(mine)
 
 
 async def test_a_key_whose_run_has_ended_in_the_meantime_is_not_claimed_again() -> None:
     """Another process was quick: the key was free when it was looked for, and is over now."""
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         quick, mine = await accepted(journal, "run/1"), await accepted(journal, "run/2")
-        assert await keys.find("key") is None
-        assert await keys.claim("key", quick) == named(quick)
+        assert await keys.find_run("key") is None
+        assert await keys.claim_name("key", quick) == named(quick)
         await journal.append("run/1", [Completed(Raw(b"{}"))], after=1)
-        await keys.release("key")
-        assert await keys.claim("key", mine) == named(quick)
-        assert await keys.find("key") == named(quick)
+        await keys.release_name("key")
+        assert await keys.claim_name("key", mine) == named(quick)
+        assert await keys.find_run("key") == named(quick)
 
 
 async def test_a_key_whose_run_was_dropped_says_that_it_was_executed() -> None:
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         gone, mine = await accepted(journal, "run/1"), await accepted(journal, "run/2")
-        await keys.claim("key", gone)
+        await keys.claim_name("key", gone)
         await journal.append("run/1", [Completed(Raw(b"{}"))], after=1)
-        await keys.release("key")
+        await keys.release_name("key")
         await journal.drop("run/1")
-        assert await keys.find("key") == named(gone, is_gone=True)
-        assert await keys.claim("key", mine) == named(gone, is_gone=True)
+        assert await keys.find_run("key") == named(gone, is_gone=True)
+        assert await keys.claim_name("key", mine) == named(gone, is_gone=True)
         assert not await keys.is_first("key", "run/2")
 
 
 async def test_who_lost_the_race_for_a_key_is_not_executed_when_the_winner_is_dropped() -> None:
     """It still waits in a queue, for nobody has withdrawn it yet."""
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         first, late = await accepted(journal, "run/1"), await accepted(journal, "run/2")
         for claim in (first, late):
             await journal.post("key", claim)
@@ -72,32 +72,32 @@ async def test_who_lost_the_race_for_a_key_is_not_executed_when_the_winner_is_dr
         await journal.append("run/1", [Completed(Raw(b"{}"))], after=1)
         await journal.drop("run/1")
         assert not await keys.is_first("key", "run/2")
-        assert await keys.find("key") == named(first, is_gone=True)
+        assert await keys.find_run("key") == named(first, is_gone=True)
 
 
 async def test_a_claim_that_was_taken_back_names_nothing_also_when_its_run_is_gone() -> None:
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         lost, mine = await accepted(journal, "run/1"), await accepted(journal, "run/2")
-        await keys.claim("key", lost)
-        await journal.append("run/1", [NOT_BEGUN], after=1)
+        await keys.claim_name("key", lost)
+        await journal.append("run/1", [NEVER_EXECUTED], after=1)
         keys.withdraw_soon("key", "run/1")
         await keys.stop()
         await journal.drop("run/1")
-        assert await keys.find("key") is None
-        assert await keys.claim("key", mine) == named(mine)
+        assert await keys.find_run("key") is None
+        assert await keys.claim_name("key", mine) == named(mine)
 
 
 async def test_a_key_that_names_nothing_is_let_go_of_when_it_is_old() -> None:
     clock = FakeClock()
     async with open_journal("memory:", clock=clock) as journal:
-        keys = Keys(journal)
-        await keys.claim("key/a/1", await accepted(journal, "run/1"))
-        await journal.append("run/1", [NOT_BEGUN], after=1)
+        keys = RunNames(journal)
+        await keys.claim_name("key/a/1", await accepted(journal, "run/1"))
+        await journal.append("run/1", [NEVER_EXECUTED], after=1)
         await keys.sweep()
         mine = await accepted(journal, "run/2")
-        assert await keys.claim("key/a/1", mine) == named(mine)
-        await journal.append("run/2", [NOT_BEGUN], after=1)
+        assert await keys.claim_name("key/a/1", mine) == named(mine)
+        await journal.append("run/2", [NEVER_EXECUTED], after=1)
         await clock.advance(journal.retention.ttl * 1.1, step=600)
         await keys.sweep()
         head = await journal.head("key/a/1")
@@ -106,11 +106,11 @@ async def test_a_key_that_names_nothing_is_let_go_of_when_it_is_old() -> None:
 
 async def test_a_key_whose_beginning_is_gone_counts_as_used() -> None:
     async with open_journal("memory:", retention=Retention(stream_entries=8)) as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         for number in range(20):
             await journal.post("key", await accepted(journal, f"run/{number}"))
-            await journal.append(f"run/{number}", [NOT_BEGUN], after=1)
-        found = await keys.find("key")
+            await journal.append(f"run/{number}", [NEVER_EXECUTED], after=1)
+        found = await keys.find_run("key")
         assert found is not None
         assert found.is_gone
         assert not await keys.is_first("key", "run/19")
@@ -121,14 +121,14 @@ async def test_a_key_that_is_claimed_as_it_is_looked_for_is_not_taken_for_one_th
 ) -> None:
     """Of many who call with one key at once, some look between its absence and its first claim."""
     async with open_journal("memory:") as journal:
-        keys = Keys(journal)
+        keys = RunNames(journal)
         quick = await accepted(journal, "run/1")
-        kept = journal.kept
+        kept = journal.read_all_kept
 
         async def a_moment_too_early(stream: str) -> list[Entry]:
-            monkeypatch.setattr(journal, "kept", kept)
+            monkeypatch.setattr(journal, "read_all_kept", kept)
             await journal.post("key", quick)
             raise StreamNotFound(stream)
 
-        monkeypatch.setattr(journal, "kept", a_moment_too_early)
-        assert await keys.find("key") == named(quick)
+        monkeypatch.setattr(journal, "read_all_kept", a_moment_too_early)
+        assert await keys.find_run("key") == named(quick)

@@ -22,7 +22,7 @@ from headway.events import (
     Interrupted,
     Part,
     Progress,
-    Restartable,
+    RequestStored,
     Restarted,
     decode_json,
 )
@@ -38,10 +38,10 @@ pytestmark = pytest.mark.anyio
 async def launch(engine: Engine, execute: Any, body: Any = None) -> Run:
     transport = TransportContext(kind="test", can_send_request=False)
     context = RunContext(1, transport, ServerMessageMetadata(), None, body or {})
-    run = engine.launch(Request("tools/call", "slow", "owner", context, execute))
+    run = engine.start_run(Request("tools/call", "slow", "owner", context, execute))
     for _ in range(5):
         await asyncio.sleep(0)
-    await engine.journal.settle(run.stream)
+    await engine.journal.wait_until_stored(run.stream)
     return run
 
 
@@ -103,7 +103,7 @@ async def test_a_paused_process_that_comes_back_cannot_write_and_stops_its_runs(
         try:
             await wake.wait()
             context.run.report(1, 2, None)
-            await context.run.journal.settle(context.run.stream)
+            await context.run.journal.wait_until_stored(context.run.stream)
         except (Conflict, StreamEnded):
             context.run.report(2, 2, None)
             await anyio.sleep_forever()
@@ -159,14 +159,16 @@ async def test_a_run_that_waits_for_its_key_is_not_begun_by_another_process(tmp_
             await stack.enter_async_context(journal)
             options = ToolOptions(restart=True)
             engine = Engine(journal, Settings(), clock=clock, options=lambda _, o=options: o)
-            engine.reopen = lambda _: forever
+            engine.executor_for = lambda _: forever
             engines.append(engine)
             await engine.start()
             stack.push_async_callback(engine.stop)
             if len(engines) == 1:
-                run = engine.accept(Request("tools/call", "slow", "owner", context, forever))
+                run = engine.accept_request(
+                    Request("tools/call", "slow", "owner", context, forever)
+                )
                 stream = run.stream
-                await journal.settle(stream)
+                await journal.wait_until_stored(stream)
         assert engines[1].runs == {}
         told = await entries(engines[1].journal, stream)
     assert isinstance(told[-1].event, Interrupted)
@@ -187,7 +189,7 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
                 journal, Settings(), clock=clock, options=lambda _: ToolOptions(restart=True)
             )
 
-            def again(kept: Restartable, number: int = number) -> Any:
+            def again(kept: RequestStored, number: int = number) -> Any:
                 async def execute(context: RunContext) -> dict[str, Any]:
                     asked = decode_json(kept.params)
                     begun.append(f"{number}: {kept.target} {asked}")
@@ -196,7 +198,7 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
 
                 return execute
 
-            engine.reopen = again
+            engine.executor_for = again
             await engine.start()
             stack.push_async_callback(engine.stop)
             engines.append(engine)
@@ -226,11 +228,11 @@ class Restarting:
         may = ToolOptions(restart=True)
         engine = Engine(journal, Settings(), clock=clock, options=lambda _: may)
 
-        def again(_kept: Restartable) -> Any:
+        def again(_kept: RequestStored) -> Any:
             self.begun.append(name)
             return forever
 
-        engine.reopen = again
+        engine.executor_for = again
         await engine.start()
         self._stack.push_async_callback(engine.stop)
         return engine
@@ -248,14 +250,14 @@ async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_o
         clock = FakeClock(start=1_700_000_030.0)
         engine = await processes.start("next", clock)
         assert processes.begun == ["next", "next"]
-        kept, looked = engine.journal.kept, asyncio.Event()
+        kept, looked = engine.journal.read_all_kept, asyncio.Event()
 
         async def stand_still(stream: str) -> list[Entry]:
             clock._now += 30  # and no timer was called
             looked.set()
             return await kept(stream)
 
-        monkeypatch.setattr(engine.journal, "kept", stand_still)
+        monkeypatch.setattr(engine.journal, "read_all_kept", stand_still)
         await clock.advance(10, step=1)
         async with asyncio.timeout(PATIENCE):
             await looked.wait()
@@ -266,12 +268,12 @@ async def test_a_process_that_stood_still_does_not_take_its_own_runs_for_those_o
 async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_lives_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.engine.recovery.lease.START", 0.05)
+    monkeypatch.setattr("headway.engine.recovery.lease.RECOVERY_START_TIMEOUT", 0.05)
     async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
         processes = Restarting(tmp_path / "j.db", stack)
         dead = await processes.start("dead", FakeClock())
         runs = [await launch(dead, forever, {"params": {"name": "slow"}}) for _ in range(3)]
-        go, kept = asyncio.Event(), Journal.kept
+        go, kept = asyncio.Event(), Journal.read_all_kept
         reached = asyncio.Semaphore(0)
 
         async def slow(journal: Journal, stream: str) -> list[Entry]:
@@ -280,7 +282,7 @@ async def test_a_process_that_has_much_to_take_over_serves_and_shows_that_it_liv
                 await go.wait()
             return await kept(journal, stream)
 
-        monkeypatch.setattr(Journal, "kept", slow)
+        monkeypatch.setattr(Journal, "read_all_kept", slow)
         clock = FakeClock(start=1_700_000_030.0)
         next_one = await processes.start("next", clock)
         for _ in runs:  # none of them waits for another one
@@ -310,7 +312,7 @@ async def test_a_run_whose_process_died_as_it_ended_it_is_not_begun_anew_and_end
         run = await launch(dead, forever, {"params": {"name": "slow"}})
         assert run.checkpoints is not None
         run.checkpoints.end()  # and its end was not stored
-        await run.checkpoints.settle()
+        await run.checkpoints.wait_until_stored()
         next_one = await processes.start("next", FakeClock(start=1_700_000_030.0))
         told = await entries(next_one.journal, run.stream)
         assert isinstance(told[-1].event, Interrupted)

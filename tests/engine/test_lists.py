@@ -23,7 +23,7 @@ async def test_one_process_lists_the_runs_at_each_sign_of_life_and_the_others_se
 ):
     """A list of all runs, asked for by every process, would be what limits a fleet first."""
     monkeypatch.setattr(
-        "headway.engine.recovery.lease.SHARE", 1.0
+        "headway.engine.recovery.lease.LISTING_SHARE", 1.0
     )  # the disk does not know this clock
     clock, lists = FakeClock(), list[Engine]()
     path = tmp_path / "j.db"
@@ -60,9 +60,9 @@ async def test_a_list_that_takes_long_is_asked_for_less_often_until_a_process_is
                 await clock.advance(0.5)
             await journal.append("process/deadbeef", [Alive()], after=0)
             await journal.append(run, [Accepted("tools/call", "slow", "owner")], after=0)
-            while not (await engine.journal.kept(run))[1:]:
+            while not (await engine.journal.read_all_kept(run))[1:]:
                 await clock.advance(0.5)
-            assert isinstance((await engine.journal.kept(run))[-1].event, Interrupted)
+            assert isinstance((await engine.journal.read_all_kept(run))[-1].event, Interrupted)
         assert asked[many + 1] - asked[many] < 19
 
 

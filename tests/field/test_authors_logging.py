@@ -20,7 +20,7 @@ from headway.testing import run_tool
 def _restored() -> Iterator[None]:
     """As in a process that has just begun, and afterwards as before."""
     root, shop = logging.getLogger(), logging.getLogger("shop")
-    loggers = [root, shop, *map(logging.getLogger, setup.QUIET)]
+    loggers = [root, shop, *map(logging.getLogger, setup.QUIET_LOGGERS)]
     before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
     basic_config = logging.basicConfig
     for each in loggers:
@@ -44,7 +44,7 @@ def say() -> None:
 
 
 def test_without_any_it_is_on_stderr(capsys: pytest.CaptureFixture[str]):
-    setup.configure("info")
+    setup.configure_logging("info")
     say()
     [line] = capsys.readouterr().err.splitlines()
     assert line.endswith("INFO    shop: it is taken")
@@ -60,13 +60,13 @@ def test_a_file_of_the_targets_has_all_and_stderr_nothing(
     def set_up() -> None:
         logging.basicConfig(filename=file, level=logging.DEBUG, format="%(message)s")
 
-    setup.configure("info")
+    setup.configure_logging("info")
     if when == "before":
         set_up()
     MCPServer("shop")
     if when == "behind":
         set_up()
-    setup.reassure()
+    setup.check_log_setup()
     if when == "later":
         set_up()
     say()
@@ -76,7 +76,7 @@ def test_a_file_of_the_targets_has_all_and_stderr_nothing(
 
 def test_the_level_is_pythons_where_the_target_says_none(tmp_path: Path):
     file = tmp_path / "app.log"
-    setup.configure("info")
+    setup.configure_logging("info")
     logging.basicConfig(filename=file, format="%(message)s")
     say()
     logging.getLogger("shop").warning("it is lost")
@@ -84,7 +84,7 @@ def test_the_level_is_pythons_where_the_target_says_none(tmp_path: Path):
 
 
 def test_the_sdk_sets_up_nothing(capsys: pytest.CaptureFixture[str]):
-    setup.configure("info")
+    setup.configure_logging("info")
     MCPServer("shop")
     say()
     assert "INFO    shop: it is taken" in capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_the_sdk_sets_up_nothing(capsys: pytest.CaptureFixture[str]):
 def test_what_has_a_handler_of_its_own_is_not_said_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    setup.configure("info")
+    setup.configure_logging("info")
     logging.getLogger("shop").addHandler(logging.FileHandler(tmp_path / "app.log"))
     say()
     logging.getLogger("other").info("on stderr")
@@ -104,7 +104,7 @@ def test_what_has_a_handler_of_its_own_is_not_said_twice(
 def test_a_null_handler_and_one_that_only_listens_are_nobodys_place(
     capsys: pytest.CaptureFixture[str],
 ):
-    setup.configure("info")
+    setup.configure_logging("info")
     logging.getLogger("shop").addHandler(logging.NullHandler())
     with capture_logging("shop"):
         say()
@@ -113,14 +113,14 @@ def test_a_null_handler_and_one_that_only_listens_are_nobodys_place(
 
 def test_our_own_loggers_go_on_whatever_is_switched_off(tmp_path: Path):
     file = tmp_path / "app.log"
-    setup.configure("info")
+    setup.configure_logging("info")
     ours = logging.getLogger("headway.engine.failures")
     theirs = logging.getLogger("mcp.server.mcpserver.server")
     root = {"level": "INFO", "handlers": ["file"]}
     handlers = {"file": {"class": "logging.FileHandler", "filename": str(file)}}
     logging.config.dictConfig({"version": 1, "handlers": handlers, "root": root})
     assert ours.disabled
-    setup.reassure()
+    setup.check_log_setup()
     ours.error("a tool failed")
     theirs.error("a tool crashed")
     assert file.read_text() == "a tool failed\na tool crashed\n"
@@ -128,7 +128,7 @@ def test_our_own_loggers_go_on_whatever_is_switched_off(tmp_path: Path):
 
 @pytest.mark.anyio
 async def test_what_is_logged_in_a_call_names_its_run(capsys: pytest.CaptureFixture[str]):
-    setup.configure("info")
+    setup.configure_logging("info")
     mcp: Any = Headway("shop")
 
     @mcp.tool()

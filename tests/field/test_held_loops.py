@@ -208,12 +208,12 @@ class Held:
         async with self.app.lifespan():
             transport = TransportContext(kind="test", can_send_request=False)
             context = RunContext(1, transport, ServerMessageMetadata(), None, {})
-            run = self.engine.launch(Request("tools/call", "hold", "owner", context, self._hold))
+            run = self.engine.start_run(Request("tools/call", "hold", "owner", context, self._hold))
             self.stream = run.stream
             await until(self.over.is_set)
 
     async def _hold(self, _context: RunContext) -> dict[str, Any]:
-        await self.engine.journal.settle(self.stream)
+        await self.engine.journal.wait_until_stored(self.stream)
         self.begun.set()
         self.release.wait(60)
         return {"content": [], "isError": False}
@@ -260,7 +260,7 @@ async def test_a_run_whose_loop_is_held_is_not_taken_for_dead(held: Held):
         assert await other.journal.head(pulse_stream(tag)) is not None
         held.release.set()
         await until_ended(other, held.stream)
-        kept = await other.journal.kept(held.stream)
+        kept = await other.journal.read_all_kept(held.stream)
         assert isinstance(kept[-1].event, Completed)
     assert held.engine.lease.tag == tag
 
@@ -281,12 +281,12 @@ async def test_one_that_is_held_for_too_long_is(url: str):
                 await clock.advance(LEASE)
             assert not await other.lease.is_alive(tag)
             await until_ended(other, held.stream, clock)
-            kept = await other.journal.kept(held.stream)
+            kept = await other.journal.read_all_kept(held.stream)
             assert isinstance(kept[-1].event, Interrupted)
             await until_ended(other, process_stream(tag), clock)
-            left = await other.journal.kept(process_stream(tag))
+            left = await other.journal.read_all_kept(process_stream(tag))
             assert isinstance(left[-1].event, ProcessLeft)
-            left = await other.journal.kept(pulse_stream(tag))
+            left = await other.journal.read_all_kept(pulse_stream(tag))
             assert isinstance(left[-1].event, ProcessLeft)
     finally:
         held.end()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.kit.program import programs_in
 
-from headway.api.pool.module_files import Home, homes, settle
+from headway.api.pool.module_files import ModuleFile, module_files, use_module_files
 
 SERVER = """
 import multiprocessing
@@ -69,10 +69,10 @@ def test_files_beside_it_may_be_called_like_those_of_python(tmp_path: Path) -> N
 def test_only_what_would_not_be_found_has_to_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {home.name for home in homes()}
+    before = {home.name for home in module_files()}
     (tmp_path / "msgspec.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {home.name for home in homes()} - before == {"msgspec"}
+    assert {home.name for home in module_files()} - before == {"msgspec"}
 
 
 def test_a_module_is_found_where_it_was_told(
@@ -84,6 +84,6 @@ def test_a_module_is_found_where_it_was_told(
     monkeypatch.delitem(sys.modules, "headway_told_here", raising=False)
     file = tmp_path / "odd-name.py"
     file.write_text("ANSWER = 42\n")
-    settle([Home("headway_told_here", str(file), None)])
+    use_module_files([ModuleFile("headway_told_here", str(file), None)])
     assert __import__("headway_told_here").ANSWER == 42
     del sys.modules["headway_told_here"]

@@ -86,7 +86,7 @@ async def stop_in_every_way() -> list[str]:
 def test_a_loop_that_is_stopped_goes_on_where_it_was(
     kind: event_loop.LoopName, caplog: pytest.LogCaptureFixture
 ):
-    seen = event_loop.run(stop_in_every_way, loop=kind)
+    seen = event_loop.run_until_done(stop_in_every_way, loop=kind)
     assert seen == ["left with 3", "goes on", "goes on", "goes on"]
     assert caplog.text.count("which stopped the event loop; it goes on") == 3
     assert caplog.text.count("was stopped from inside") == 2
@@ -97,9 +97,9 @@ def test_what_the_main_task_raises_ends_it():
         raise ValueError("really")
 
     with pytest.raises(ValueError, match="really"):
-        event_loop.run(fail)
+        event_loop.run_until_done(fail)
     with pytest.raises(SystemExit):
-        event_loop.run(leave)
+        event_loop.run_until_done(leave)
 
 
 def test_tasks_that_are_left_are_cancelled():
@@ -116,7 +116,7 @@ def test_tasks_that_are_left_are_cancelled():
         await asyncio.sleep(0)
         return task
 
-    event_loop.run(main)
+    event_loop.run_until_done(main)
     assert ended == ["in order"]
 
 

@@ -54,7 +54,7 @@ def read_ends() -> Iterator[Ends]:
 
 
 def stream_of(writer: int) -> Any:
-    return unblocked_output.queued(os.fdopen(writer, "w", closefd=False))
+    return unblocked_output.queued_bytes(os.fdopen(writer, "w", closefd=False))
 
 
 def test_a_hundred_thousand_lines_wait_for_nobody(ends: Ends):
@@ -126,13 +126,13 @@ def test_whoever_reads_no_more_hurts_nobody(read_ends: Ends):
 
 def test_a_file_is_left_as_it_is(tmp_path: Path):
     with (tmp_path / "log").open("w") as file:
-        assert unblocked_output.queued(file) is file
+        assert unblocked_output.queued_bytes(file) is file
     with open(os.devnull, "w") as null:  # noqa: PTH123
-        assert unblocked_output.queued(null) is null
+        assert unblocked_output.queued_bytes(null) is null
 
 
 def test_what_has_no_descriptor_is_left_as_it_is(capsys: pytest.CaptureFixture[str]):
-    assert unblocked_output.queued(sys.stderr) is sys.stderr
+    assert unblocked_output.queued_bytes(sys.stderr) is sys.stderr
     assert capsys.readouterr().err == ""
 
 

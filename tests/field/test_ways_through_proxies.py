@@ -6,7 +6,7 @@ import pytest
 from tests.kit.waits import within
 
 from headway.cli.client import peer
-from headway.cli.client.http_client import Way, way_to
+from headway.cli.client.http_client import ProxyRoute, route_to
 from headway.cli.exit_codes import Refused, Unreachable
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ def test_this_machine_is_never_asked_through_a_proxy(
     for name in PROXIES[:3]:
         monkeypatch.setenv(name, proxy)
     url = f"http://{host}:8000/mcp"
-    assert way_to(url) == Way(url)
+    assert route_to(url) == ProxyRoute(url)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_elsewhere_is_reached_as_the_variables_say(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    way = way_to("http://mcp.example.com/mcp")
+    way = route_to("http://mcp.example.com/mcp")
     assert (way.proxy, way.variable) == expected
 
 
@@ -71,13 +71,13 @@ def test_a_proxy_that_cannot_be_used_is_a_usage_error_that_names_the_variable(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(Refused, match=words) as refused:
-        way_to("http://mcp.example.com/mcp")
+        route_to("http://mcp.example.com/mcp")
     assert "ALL_PROXY" in str(refused.value)
     assert "NO_PROXY" in str(refused.value)
 
 
 async def listed(url: str) -> None:
-    async with peer.peer(url) as client:
+    async with peer.connect_peer(url) as client:
         await peer.list_tools(client)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.kit.program import programs_in
 
 from headway.cli.display.printable import write_anything
-from headway.cli.log_output.tracebacks import folded
+from headway.cli.log_output.tracebacks import folded_traceback
 
 SERVER = """
 from headway import Headway, track
@@ -106,7 +106,7 @@ def test_a_traceback_of_a_group_and_of_threads_is_folded_everywhere() -> None:
         except KeyError as error:
             raise ExceptionGroup("two", [error, ValueError("other")]) from error
     except ExceptionGroup as group:
-        text = folded(group)
+        text = folded_traceback(group)
     assert "KeyError: 'inner'" in text
     assert "in fail" in text
     assert "ValueError: other" in text
@@ -117,4 +117,4 @@ def test_a_fault_of_our_own_is_shown_whole() -> None:
         json.loads("{")
     except ValueError as error:
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        assert "json/decoder.py" in folded(error)
+        assert "json/decoder.py" in folded_traceback(error)

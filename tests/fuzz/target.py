@@ -186,7 +186,7 @@ def main() -> None:
         chosen[name] = type(getattr(Settings(), name))(value)
     logging.basicConfig(level=logging.WARNING, force=True)
     # Ended runs are what the memory of a journal is for; here they go soon, to tell it from growth.
-    journals.SWEEP = 0.5
+    journals.SWEEP_INTERVAL = 0.5
     journal = open_journal("memory:", retention=Retention(ttl=1.0))
     settings = Settings(**chosen)
     app = asgi(mcp, journal=journal, settings=settings)

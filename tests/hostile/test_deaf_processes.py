@@ -15,14 +15,14 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import until, until_told
 
 from headway import Headway, Settings
-from headway.engine import inbox_of, order
+from headway.engine import inbox_of, send_control
 from headway.events import (
     CancelRequested,
+    ControlMessage,
     InboxClosed,
     InputAnswered,
     InputReceived,
     InputRequested,
-    Ordered,
     encode_json,
 )
 from headway.journal import open_journal
@@ -62,11 +62,11 @@ async def test_a_process_that_was_flooded_with_orders_hears_the_next_one(tmp_pat
         async with open_journal(url, retention=SMALL.retention) as stranger:
             for number in range(200):
                 what = CancelRequested("operator", str(number))
-                await stranger.post(orders, Ordered("run/x/nobody", what))
+                await stranger.post(orders, ControlMessage("run/x/nobody", what))
             head = await stranger.head(orders)
             assert head is not None
             assert head.first > 100
-            await order(stranger, run.stream, CancelRequested("operator", "enough"))
+            await send_control(stranger, run.stream, CancelRequested("operator", "enough"))
         reading = asyncio.create_task(answer.rest())
         while not reading.done():
             await clock.advance(1)
@@ -88,7 +88,7 @@ async def test_a_process_whose_orders_were_lost_hears_the_next_one(tmp_path: Pat
                 return await operator.head(f"orders/{fleet[0].app.engine.lease.tag}") is not None
 
             await until_told(is_there)
-            await order(operator, run.stream, CancelRequested("operator", "enough"))
+            await send_control(operator, run.stream, CancelRequested("operator", "enough"))
         assert "enough" in (await answer.rest())[-1]["error"]["message"]
 
 
@@ -99,14 +99,14 @@ async def test_a_task_that_is_cancelled_again_and_again_is_asked_once(journal: s
         alice = KnownModern(fleet[0], "alice", tasks)
         task = (await (await alice.call("task")).outcome())["result"]["taskId"]
         run = fleet[0].app.engine.runs[task]
-        run.stopping = CancelRequested("x")  # it does not stop, whatever it is asked
+        run.stop_event = CancelRequested("x")  # it does not stop, whatever it is asked
         for replica in [*fleet.replicas] * 10:
             alice.wire = replica
             done = await (await alice.request("tasks/cancel", {"taskId": task})).outcome()
             assert "result" in done
-        inbox = await fleet[0].app.journal.kept(inbox_of(run.stream))
+        inbox = await fleet[0].app.journal.read_all_kept(inbox_of(run.stream))
         assert len([entry for entry in inbox if isinstance(entry.event, CancelRequested)]) == 1
-        run.stopping = None
+        run.stop_event = None
         tools.gate.open()
 
 
@@ -136,7 +136,7 @@ async def test_an_answer_is_taken_at_another_replica_once(
         session.wire = fleet[1]
         result = {"action": "accept", "content": {"name": "Ada"}}
         assert (await session.reply(question, result)).status == 202
-        monkeypatch.setattr(messages_2025, "CATCH_UP", 0.1)
+        monkeypatch.setattr(messages_2025, "CATCH_UP_TIMEOUT", 0.1)
         for _ in range(2):
             assert (await session.reply(question, result)).status == 400
         assert "Hello Ada" in json.dumps((await answer.rest())[-1])
@@ -166,7 +166,7 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
         large = {"action": "accept", "content": {"name": "x" * 1_000_000}}
         session.wire = fleet[1]
         with monkeypatch.context() as soon:
-            soon.setattr(messages_2025, "CATCH_UP", 0.1)
+            soon.setattr(messages_2025, "CATCH_UP_TIMEOUT", 0.1)
             for identity in (f"{tag}{'A' * 32}.1", f"{other}{'A' * 32}.1", question["id"]):
                 assert (await stranger.reply({"id": identity}, large)).status == 400, identity
             for identity in (f"{question['id']}0", question["id"].rpartition(".")[0]):
@@ -189,7 +189,7 @@ async def test_the_questions_of_a_run_are_closed_with_it(journal: str) -> None:
 
         await until_told(are_closed)
         (questions,) = await shared.streams("questions/")
-        kinds = [type(entry.event) for entry in await shared.kept(questions)]
+        kinds = [type(entry.event) for entry in await shared.read_all_kept(questions)]
         # That it was answered may be stored, where the run took longer to end than that took.
         assert [kind for kind in kinds if kind is not InputReceived] == [
             InputRequested,

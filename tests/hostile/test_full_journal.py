@@ -13,7 +13,7 @@ from tests.kit.waits import until, within
 
 from headway import Headway, Settings, part, report
 from headway.clock import Clock
-from headway.engine.idempotency import Keys
+from headway.engine.idempotency import RunNames
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -270,15 +270,15 @@ async def test_who_repeats_a_call_as_its_result_is_dropped_hears_no_internal_err
     async with serving(shop, any_journal) as wire:
         alice = await connect_as(wire, era, "alice")
         await outcome(alice, "pay", "k")
-        find = Keys.find
+        find = RunNames.find_run
 
-        async def find_and_drop(keys: Keys, key: str) -> Any:
+        async def find_and_drop(keys: RunNames, key: str) -> Any:
             found = await find(keys, key)
             if found is not None:
                 await wire.app.journal.drop(found.stream)
             return found
 
-        monkeypatch.setattr(Keys, "find", find_and_drop)
+        monkeypatch.setattr(RunNames, "find_run", find_and_drop)
         assert is_executed(await outcome(alice, "pay", "k"))
         assert shop.paid == 1
 

@@ -57,7 +57,7 @@ async def test_an_answer_without_an_end_is_given_up(
 
 
 async def list_tools(url: str, era: "peer.Era") -> None:
-    async with peer.peer(url, era=era) as client:
+    async with peer.connect_peer(url, era=era) as client:
         await peer.list_tools(client)
 
 
@@ -78,7 +78,9 @@ async def test_a_stream_of_many_messages_may_be_as_long_as_it_likes() -> None:
             pass
 
     counted = http_client._Counted(
-        http_client.Wire(http_client.Way("http://127.0.0.1")), Body(), is_stream=True
+        http_client.BoundedTransport(http_client.ProxyRoute("http://127.0.0.1")),
+        Body(),
+        is_stream=True,
     )
     before, http_client.LARGEST = http_client.LARGEST, LARGEST
     try:

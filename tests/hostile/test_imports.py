@@ -12,7 +12,7 @@ from tests.kit.program import Programs, programs_in
 from tests.kit.waits import PATIENCE
 
 from headway import in_process
-from headway.cli.target import load
+from headway.cli.target import load_target
 
 NAMES = (
     "json", "queue", "types", "http", "logging", "typing_extensions", "sqlite3", "msgspec", "mcp",
@@ -92,7 +92,7 @@ def test_a_target_that_is_installed_brings_no_current_directory(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    load("tests.stdio.target:mcp")
+    load_target("tests.stdio.target:mcp")
     assert str(place) not in sys.path
     assert imported(place) == []
 

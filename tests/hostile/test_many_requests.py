@@ -13,7 +13,7 @@ from tests.kit.waits import until, within
 
 from headway import Headway, Settings
 from headway.cli.server import client_connection
-from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.http.unfinished_requests import UnfinishedRequests
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ def open_connections() -> list[client_connection.Connection]:
     return [one for one in gc.get_objects() if isinstance(one, client_connection.Connection)]
 
 
-async def begin(wire: Wire, data: bytes, arrivals: Arrivals) -> Connection:
+async def begin(wire: Wire, data: bytes, arrivals: UnfinishedRequests) -> Connection:
     """Send what is not the whole of a request, and see that it is counted."""
     before = arrivals.held
     connection = await wire.connect()
@@ -174,9 +174,9 @@ async def test_requests_that_wait_for_the_answers_before_theirs_are_bounded(
     async with served(make()) as wire:
         connection = await wire.connect()
         connection.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * number)
-        for _ in range(min(number, client_connection.PIPELINED)):
+        for _ in range(min(number, client_connection.MOST_PIPELINED)):
             assert await (await connection.answer()).body() == b"alive"
-        assert max(waiting) <= client_connection.PIPELINED
+        assert max(waiting) <= client_connection.MOST_PIPELINED
         if number > 1000:
             await within(connection.reader.read())
             assert connection.reader.at_eof()

@@ -112,7 +112,7 @@ async def test_a_thread_that_does_not_stop_keeps_its_place_and_is_counted(
         connection = await client.send(client.call_message("hang", token=1))
         await until(inside.is_set)
         connection.cut()
-        await until(lambda: any(run.stopping for run in wire.app.engine.runs.values()))
+        await until(lambda: any(run.stop_event for run in wire.app.engine.runs.values()))
         await wire.clock.advance(2)
         await until(lambda: not wire.app.engine.runs)
         assert metric(wire.app, "headway_tool_in_use", "hang") == 1

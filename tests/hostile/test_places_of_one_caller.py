@@ -49,7 +49,7 @@ async def test_an_authenticated_caller_cannot_take_all_places_with_listeners(era
             stream.cut()
         await until(lambda: not wire.app.engine.runs)
         assert text_of(await (await again.call("quick")).outcome()) == "at once"
-        assert not wire.app.engine.places.open_of
+        assert not wire.app.engine.admission.open_of
 
 
 async def test_an_anonymous_session_cannot_either_with_answers_that_it_does_not_read() -> None:

@@ -17,7 +17,7 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import until, until_told, within
 
 from headway import Settings
-from headway.engine import order
+from headway.engine import send_control
 from headway.engine.idempotency import key_stream
 from headway.errors import EntriesUnreadable, StreamDamaged
 from headway.events import (
@@ -67,7 +67,7 @@ async def test_who_follows_a_stream_passes_over_what_cannot_be_read(
     async with open_journal(journal) as reader:
         assert await numbers(reader, stream) == [1, 2, 4, 5, 6]
         assert await numbers(reader, stream) == [1, 2, 4, 5, 6]
-        assert [entry.seq for entry in await reader.kept(stream)] == [4, 5, 6]
+        assert [entry.seq for entry in await reader.read_all_kept(stream)] == [4, 5, 6]
         with pytest.raises(EntriesUnreadable):
             await reader.read(stream, after=2)
     assert caplog.text.count(f"entries 3 to 3 of {stream} cannot be read") == 1
@@ -143,7 +143,7 @@ async def test_a_process_hears_orders_behind_one_that_cannot_be_read(
         async with open_journal(journal) as operator:
             await operator.post(orders, Part(encode_json("somebody's")))
             await poison(journal, orders, await last_of(operator, orders), garbage)
-            await order(operator, run.stream, CancelRequested("operator", "enough"))
+            await send_control(operator, run.stream, CancelRequested("operator", "enough"))
         assert "enough" in (await answer.rest())[-1]["error"]["message"]
 
 

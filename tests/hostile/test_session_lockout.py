@@ -13,7 +13,7 @@ from tests.kit.waits import until_told
 
 from headway import Settings
 from headway.events import Alive
-from headway.testing.fake_clock import turns
+from headway.testing.fake_clock import run_loop_turns
 
 pytestmark = pytest.mark.anyio
 
@@ -139,14 +139,14 @@ async def test_one_that_another_replica_serves_is_only_let_go_of(journal: str) -
         assert await is_answered(session)
 
         async def is_known() -> bool:
-            kept = await fleet[0].app.journal.kept(inside.stream)
+            kept = await fleet[0].app.journal.read_all_kept(inside.stream)
             return any(isinstance(entry.event, Alive) for entry in kept)
 
         await until_told(is_known)
         for _ in range(5):
             await open_only(fleet[0])
         assert session.id not in fleet[0].app.life.sessions._known
-        await turns()
+        await run_loop_turns()
         for replica in (fleet[1], fleet[0], fleet[1]):
             session.wire = replica
             assert await is_answered(session)

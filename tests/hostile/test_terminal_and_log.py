@@ -10,7 +10,7 @@ from headway.cli.commands.list_runs import _line
 from headway.cli.commands.list_tools import _lines
 from headway.cli.display.call_display import Lines, log_line
 from headway.cli.display.printable import json_text, one_line, plain
-from headway.cli.exit_codes import report
+from headway.cli.exit_codes import report_line
 from headway.cli.log_output.line_format import LineFormatter
 
 EVIL = (
@@ -69,7 +69,7 @@ def test_a_call_shows_no_line_that_a_server_has_forged() -> None:
 def test_what_a_server_refuses_with_does_not_drive_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report(f"no: {EVIL}")
+    report_line(f"no: {EVIL}")
     assert is_harmless(capsys.readouterr().err)
 
 
@@ -110,7 +110,7 @@ def test_the_log_of_a_server_is_written_so(level: str, capsys: Any) -> None:
     root = logging.getLogger()
     before, level_before = root.handlers[:], root.level
     try:
-        setup.configure(level)
+        setup.configure_logging(level)
         logging.getLogger("headway.test").warning("run %s", EVIL)
         for handler in root.handlers:
             handler.flush()
@@ -118,7 +118,7 @@ def test_the_log_of_a_server_is_written_so(level: str, capsys: Any) -> None:
     finally:
         root.handlers[:] = before
         root.setLevel(level_before)
-        for name in setup.QUIET:
+        for name in setup.QUIET_LOGGERS:
             logging.getLogger(name).setLevel(logging.NOTSET)
     assert "PWNED" in shown
     assert is_harmless(shown)

@@ -21,7 +21,7 @@ async def main(url: str, stream: str) -> None:
             if line[0] == "step":
                 event = Progress(last + 1.0)
             last = journal.append_nowait(stream, event, after=last)
-            await journal.settle(stream)
+            await journal.wait_until_stored(stream)
             sys.stdout.write(f"{last}\n")
             sys.stdout.flush()
 

@@ -31,7 +31,7 @@ from headway.events import (
 from headway.journal import Head, Journal, Write, open_journal
 from headway.journal.polling import Polling
 from headway.journal.store import Notice, Watch
-from headway.journal.stream_buffer import Tail
+from headway.journal.stream_buffer import StreamBuffer
 from headway.settings import Retention
 from headway.testing import FakeClock
 
@@ -156,7 +156,7 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
 async def test_entries_that_nobody_waits_for_are_written_with_those_that_somebody_does(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.journal.group_commit.BETWEEN", 1e9)
+    monkeypatch.setattr("headway.journal.group_commit.COMMIT_INTERVAL", 1e9)
     await journal.append("run", [Started()], after=0)
     assert store.commits == 1  # it was waited for
     for seq in range(1, 4):
@@ -209,13 +209,13 @@ async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path:
         posted = [asyncio.create_task(journal.post("board", event)) for event in said]
         ends = await asyncio.gather(*posted, return_exceptions=True)
         assert [isinstance(end, JournalError) for end in ends] == [False, True, False]
-        assert [e.event for e in await journal.kept("board")] == [Progress(1), Progress(2)]
+        assert [e.event for e in await journal.read_all_kept("board")] == [Progress(1), Progress(2)]
 
 
 async def test_commits_are_a_moment_apart(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.journal.group_commit.BETWEEN", 0.2)
+    monkeypatch.setattr("headway.journal.group_commit.COMMIT_INTERVAL", 0.2)
     await journal.append("run", [Started()], after=0)
     for seq in range(1, 101):
         journal.append_nowait("run", Progress(seq), after=seq)
@@ -235,10 +235,10 @@ async def test_a_posted_entry_is_visible_only_when_it_is_stored(
     posting = asyncio.create_task(journal.post("key", Progress(1)))
     await store.arrived.wait()
     with pytest.raises(StreamNotFound):
-        await journal.kept("key")
+        await journal.read_all_kept("key")
     store.gate.set()
     assert await posting == 1
-    assert [entry.event for entry in await journal.kept("key")] == [Progress(1)]
+    assert [entry.event for entry in await journal.read_all_kept("key")] == [Progress(1)]
 
 
 async def test_an_entry_that_could_not_be_posted_is_not_written_later(
@@ -262,7 +262,7 @@ async def test_what_is_appended_during_a_commit_goes_into_the_next_one_together(
         journal.append_nowait("a", Progress(after), after=after)
     journal.append_nowait("b", Started(), after=0)
     store.gate.set()
-    await asyncio.gather(journal.settle("a"), journal.settle("b"))
+    await asyncio.gather(journal.wait_until_stored("a"), journal.wait_until_stored("b"))
     assert store.commits == 2
     assert (len(store.kept["a"]), len(store.kept["b"])) == (50, 1)
 
@@ -273,7 +273,7 @@ async def test_while_the_storage_fails_work_goes_on_and_nothing_is_lost(
     store.failing = True
     journal.append_nowait("run", Started(), after=0)
     with pytest.raises(JournalUnavailable, match="the disk is full"):
-        await journal.settle("run")
+        await journal.wait_until_stored("run")
     journal.append_nowait("run", END, after=1)
     await clock.advance(60)
     assert [entry.seq async for entry in journal.follow("run")] == [1, 2]
@@ -308,7 +308,7 @@ async def test_a_writer_that_lost_its_stream_is_told_so(
     store.refusals = {"run": Conflict("run", after=1, last=7)}
     journal.append_nowait("run", Progress(1), after=1)
     with pytest.raises(Conflict):
-        await journal.settle("run")
+        await journal.wait_until_stored("run")
     with pytest.raises(Conflict):
         journal.append_nowait("run", Progress(2), after=2)
 
@@ -359,12 +359,12 @@ async def test_dropping_ends_the_wait_for_the_storage(journal: Journal, store: G
     journal.append_nowait("other", Progress(1), after=1)
     await store.arrived.wait()  # the writer is busy
     journal.append_nowait("run", Started(), after=0)
-    settling = asyncio.create_task(journal.settle("run"))
+    settling = asyncio.create_task(journal.wait_until_stored("run"))
     await turns()
     await journal.drop("run")
     await settling
     store.gate.set()
-    await journal.settle("other")
+    await journal.wait_until_stored("other")
     assert "run" not in store.kept
 
 
@@ -405,7 +405,7 @@ async def test_an_ended_stream_leaves_nothing_in_memory(
 
 def tails_alive() -> int:
     gc.collect()
-    return sum(isinstance(each, Tail) for each in gc.get_objects())
+    return sum(isinstance(each, StreamBuffer) for each in gc.get_objects())
 
 
 async def test_of_a_stream_that_was_forgotten_nothing_is_held(clock: FakeClock) -> None:
@@ -441,7 +441,7 @@ async def test_a_count_neither_waits_long_for_the_storage_nor_fails_with_it(
     assert await count() is None
     store.failing = False
     store.may_read.clear()
-    monkeypatch.setattr("headway.journal.global_count.WITHIN", 0.01)
+    monkeypatch.setattr("headway.journal.global_count.COUNT_TIMEOUT", 0.01)
     assert await count() is None
 
 

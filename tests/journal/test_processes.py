@@ -73,7 +73,7 @@ async def test_a_process_that_is_behind_is_refused_and_can_go_on(url: str) -> No
         assert await other.do("step") == 2
         assert journal.append_nowait("run", Progress(9), after=1) == 2
         with pytest.raises(Conflict) as refused:
-            await journal.settle("run")
+            await journal.wait_until_stored("run")
         assert (refused.value.after, refused.value.last) == (1, 2)
         assert await journal.append("run", [Progress(10)], after=2) == 3
         events = [entry.event for entry in await journal.read("run")]

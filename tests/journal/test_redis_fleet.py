@@ -61,14 +61,14 @@ async def test_a_journal_goes_on_where_the_sentinels_say(
         await asyncio.to_thread(primary.kill)
         await _appended(writer, "run", 1)
         assert [entry.seq for entry in await waiting] == [2]
-        assert [entry.seq for entry in await reader.kept("run")] == [1, 2]
+        assert [entry.seq for entry in await reader.read_all_kept("run")] == [1, 2]
 
 
 async def _appended(journal: Journal, stream: str, after: int) -> None:
     journal.append_nowait(stream, Progress(1), after=after)
     while True:
         try:
-            return await journal.settle(stream)
+            return await journal.wait_until_stored(stream)
         except JournalUnavailable:
             continue
 

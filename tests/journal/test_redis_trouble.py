@@ -74,7 +74,7 @@ async def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back(
         assert [entry.seq for entry in seen] == list(range(1, last + 2))
         assert [entry.event for entry in seen[1:-1]] == [Progress(n) for n in range(1, last)]
         async with open_journal(redis.url) as later:
-            assert await later.kept("run") == seen
+            assert await later.read_all_kept("run") == seen
 
 
 async def test_a_paused_redis_is_told_in_time_and_its_late_answer_harms_nothing(
@@ -146,7 +146,7 @@ async def test_what_could_not_be_stored_is_when_there_is_room_again(
         redis.say("CONFIG", "SET", "maxmemory", "0")
         await journal.append("run", [END], after=2)
         async with open_journal(redis.url) as other:
-            assert [entry.seq for entry in await other.kept("run")] == [1, 2, 3]
+            assert [entry.seq for entry in await other.read_all_kept("run")] == [1, 2, 3]
 
 
 async def test_a_primary_that_becomes_a_replica_is_told_and_taken_back(
@@ -232,7 +232,7 @@ def test_an_unknown_error_is_reported_in_its_own_words() -> None:
 def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
         monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith("headway.journal.redis.store")]:
+    for name in [name for name in sys.modules if name.startswith("headway.journal.redis")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(SetupError, match=r"pip install 'headway\[redis\]'"):

@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
             for event in events:
                 after = self.journal.append_nowait(name, event, after=after)
             if settle:
-                await self.journal.settle(name)
+                await self.journal.wait_until_stored(name)
 
         if not self.ended(name):
             self.runner.run(append())
@@ -128,7 +128,7 @@ class Machine(RuleBasedStateMachine):
     def count(self, prefix: str, most: int) -> None:
         async def count() -> int | None:
             for name in self.model:
-                await self.journal.settle(name)
+                await self.journal.wait_until_stored(name)
             return await self.journal.everywhere.count(prefix, tuple, most)
 
         going_on = [name for name in self.model if name.startswith(prefix)]

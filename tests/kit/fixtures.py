@@ -194,5 +194,5 @@ def _quick_ticks() -> Iterator[None]:
 def _quick_doors() -> Iterator[None]:
     """Close listeners on the loopback without the time that a handshake takes over a continent."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("headway.cli.server.stop_accepting.ARRIVAL", 0.001)
+        patched.setattr("headway.cli.server.stop_accepting.HANDSHAKE_TIME", 0.001)
         yield

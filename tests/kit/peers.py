@@ -16,7 +16,7 @@ from headway.cli.server.http_server import serving
 from headway.clock import Clock
 from headway.server import HeadwayApp
 from headway.testing import FakeClock
-from headway.testing.fake_clock import turns
+from headway.testing.fake_clock import run_loop_turns
 
 JSON_AND_SSE = "application/json, text/event-stream"
 
@@ -337,7 +337,7 @@ def handle_of(outcome: dict[str, Any]) -> str:
 async def draining(wire: Wire) -> "asyncio.Task[None]":
     """Tell a server to stop; the task ends when it has let its calls finish."""
     task = asyncio.create_task(wire.app.drain())
-    await turns()
+    await run_loop_turns()
     return task
 
 

@@ -44,7 +44,7 @@ async def going_on(wire: Wire, era: str, who: str, count: int = 1) -> list[Answe
     for answer in answers:
         await answer.message()
     for run in list(wire.app.engine.runs.values()):
-        await wire.app.journal.settle(run.stream)
+        await wire.app.journal.wait_until_stored(run.stream)
     return answers
 
 
@@ -79,7 +79,7 @@ async def test_a_callers_runs_are_counted_wherever_they_are(journal: str, era: s
         await let_in(fleet, era, "alice")
         servers[1].gate.open()
         await running[1].rest()
-        assert not any(wire.app.engine.places.of_callers for wire in fleet.replicas)
+        assert not any(wire.app.engine.admission.of_callers for wire in fleet.replicas)
 
 
 async def test_a_call_with_a_key_counts_like_any_other(journal: str) -> None:
@@ -155,7 +155,7 @@ async def test_when_the_journal_does_not_say_each_process_counts_its_own(
     async with fleet_of([one.mcp for one in servers], journal, ROOMY) as fleet:
         running = await going_on(fleet[0], era, "alice", 2)
         with monkeypatch.context() as slow:
-            slow.setattr(global_count, "WITHIN", 0)
+            slow.setattr(global_count, "COUNT_TIMEOUT", 0)
             running += await going_on(fleet[1], era, "alice", 2)
             assert (await refusal(await call(fleet[1], era, "alice", "whoami")))[0] == 503
         for one in servers:

@@ -152,7 +152,7 @@ async def test_a_run_is_a_resource_of_all_replicas(journal: str) -> None:
         some[0].gate.let_pass()
         await running.message()
         (stream,) = await fleet[0].app.journal.streams("run/", unfinished=True)
-        await fleet[0].app.journal.settle(stream)
+        await fleet[0].app.journal.wait_until_stored(stream)
         uri = f"headway://runs/{stream.rpartition('/')[2]}"
         session.wire = fleet[1]
         own = await session.get()

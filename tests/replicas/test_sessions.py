@@ -99,7 +99,7 @@ async def test_an_answer_to_nobodys_question_is_refused_everywhere(
         asking = await session.call("ask", id="g", token="t")
         question = await asking.message()
         with monkeypatch.context() as soon:
-            soon.setattr(messages_2025, "CATCH_UP", 0.1)
+            soon.setattr(messages_2025, "CATCH_UP_TIMEOUT", 0.1)
             for replica in fleet.replicas:
                 stranger.wire = replica
                 for identity in ("x", f"{'A' * 40}.1", "get.x.y"):
@@ -258,7 +258,7 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
         stream = fleet[0].app.life.sessions._known[session.id].stream
         async with asyncio.timeout(PATIENCE):
             async for entry in journals.follow(stream):
-                if type(entry.event).__name__ == "Heard":
+                if type(entry.event).__name__ == "StreamPositionSent":
                     break
         await some[0].bus.publish(ResourceUpdated("x://1"))
         session.wire = fleet[1]

@@ -49,7 +49,7 @@ async def ends_in(file: Path) -> list[str]:
     """How the runs in a journal file ended."""
     async with open_journal(f"sqlite:///{file}") as journal:
         runs = await journal.streams("run/")
-        return [type((await journal.kept(run))[-1].event).__name__ for run in runs]
+        return [type((await journal.read_all_kept(run))[-1].event).__name__ for run in runs]
 
 
 @pytest.mark.requirement("stdio.exit")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.kit.waits import PATIENCE
 
-from headway.engine.limits.semaphore import Gate
+from headway.engine.limits.semaphore import FairSemaphore
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ async def settle() -> None:
 
 
 async def test_places_are_given_in_order_and_waiting_runs_know_their_place():
-    gate, order, told = Gate(1), [], {}
+    gate, order, told = FairSemaphore(1), [], {}
 
     async def work(name: str) -> None:
         await gate.enter(lambda ahead: told.setdefault(name, []).append(ahead))
@@ -29,7 +29,7 @@ async def test_places_are_given_in_order_and_waiting_runs_know_their_place():
     assert told == {"a": [0], "b": [1], "c": [2]}
     gate.leave()
     await settle()
-    gate.tell()
+    gate.announce_positions()
     assert told["c"] == [2, 1]
     gate.leave()
     gate.leave()
@@ -38,7 +38,7 @@ async def test_places_are_given_in_order_and_waiting_runs_know_their_place():
 
 
 async def test_a_cancelled_waiter_leaves_the_queue_and_takes_no_place():
-    gate = Gate(1)
+    gate = FairSemaphore(1)
     await gate.enter(lambda ahead: None)
     given_up = asyncio.create_task(gate.enter(lambda ahead: None))
     patient = asyncio.create_task(gate.enter(lambda ahead: None))
@@ -55,7 +55,7 @@ async def test_a_cancelled_waiter_leaves_the_queue_and_takes_no_place():
 
 
 async def test_a_place_given_to_a_run_cancelled_meanwhile_goes_to_the_next():
-    gate = Gate(1)
+    gate = FairSemaphore(1)
     await gate.enter(lambda ahead: None)
     first = asyncio.create_task(gate.enter(lambda ahead: None))
     second = asyncio.create_task(gate.enter(lambda ahead: None))

@@ -36,7 +36,7 @@ from headway.protocol.event_ids import (
 from headway.protocol.header_lines import read_headers
 from headway.protocol.inbound import is_id, parse_body, read_message
 from headway.protocol.json_text import measure
-from headway.transport.http.sse import Voice
+from headway.transport.http.sse import SseRendering
 
 OLD = ERAS["2025-06-18"]
 json_values = st.recursive(
@@ -224,7 +224,7 @@ def test_no_level_means_no_logs():
 
 @given(st.text(), st.text())
 def test_a_frame_is_read_back_as_it_was_whatever_its_text(message, token):
-    voice = Voice(reader(token=token[:500]), prefix=b"p.")
+    voice = SseRendering(reader(token=token[:500]), prefix=b"p.")
     data = encode_json({"text": message})
     for event in (Progress(1, None, message), Log("info", data), Completed(data)):
         frame = voice.frame(Entry(3, 0.0, event))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.journal.eviction import owner_of, to_free
+from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.sqlite.trimming import OWNER
 
 HELD = st.dictionaries(st.text("abc", max_size=3), st.integers(0, 10_000), max_size=8)
@@ -39,22 +39,22 @@ def test_a_journal_file_tells_owners_as_all_others_do(name: str) -> None:
 
 
 def test_nobody_gives_up_anything_where_all_fits() -> None:
-    assert to_free({"a": 60, "b": 40}, 100) == {}
+    assert bytes_to_free({"a": 60, "b": 40}, 100) == {}
 
 
 def test_who_holds_most_gives_up_first() -> None:
-    assert to_free({"a": 10, "b": 20, "c": 100}, 100) == {"c": 30}
+    assert bytes_to_free({"a": 10, "b": 20, "c": 100}, 100) == {"c": 30}
 
 
 def test_those_who_hold_most_come_down_to_one_level() -> None:
-    assert to_free({"a": 10, "b": 80, "c": 90}, 100) == {"b": 35, "c": 45}
+    assert bytes_to_free({"a": 10, "b": 80, "c": 90}, 100) == {"b": 35, "c": 45}
 
 
 @given(HELD, st.integers(0, 20_000))
 def test_who_holds_less_than_an_equal_share_gives_up_nothing(
     held: dict[str, int], most: int
 ) -> None:
-    due = to_free(held, most)
+    due = bytes_to_free(held, most)
     assert all(0 < due[owner] <= held[owner] for owner in due)
     assert sum(held.values()) - sum(due.values()) <= max(most, 0)
     for owner in due:
@@ -63,5 +63,5 @@ def test_who_holds_less_than_an_equal_share_gives_up_nothing(
 
 @given(HELD, st.integers(0, 20_000))
 def test_no_more_is_given_up_than_has_to_be(held: dict[str, int], most: int) -> None:
-    left = sum(held.values()) - sum(to_free(held, most).values())
+    left = sum(held.values()) - sum(bytes_to_free(held, most).values())
     assert left >= min(sum(held.values()), most) - len(held)  # whole bytes for each

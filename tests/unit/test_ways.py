@@ -5,8 +5,8 @@ from math import inf
 import pytest
 
 from headway.client_profiles import PROFILES, UNKNOWN, Profile, numbers, profile_of
-from headway.protocol.continue_run_tool import widened
-from headway.protocol.handover_policy import Shown, Way, Windows, way_of
+from headway.protocol.continue_run_tool import with_handle_schema
+from headway.protocol.handover_policy import ClientTraits, HandOverForm, Windows, form_for
 
 NOBODY = Windows(None, None)
 OPERATOR = Windows(None, 30.0)
@@ -18,34 +18,42 @@ SHORT = Profile("s", deadline=20.0)
 @pytest.mark.parametrize(
     ("shown", "windows", "expected"),
     [
-        (Shown(UNKNOWN, knows_tasks=True), NOBODY, (Way.TASK, 45.0)),
-        (Shown(UNKNOWN, knows_tasks=True, has_token=True), OPERATOR, (Way.TASK, 30.0)),
-        (Shown(UNKNOWN, knows_tasks=True), Windows(2.0, 30.0), (Way.TASK, 2.0)),
-        (Shown(UNKNOWN, knows_tasks=True), Windows(inf, 30.0), (Way.STAY, inf)),
-        (Shown(UNKNOWN, knows_tasks=True), Windows(None, inf), (Way.STAY, inf)),
-        (Shown(UNKNOWN, knows_tasks=True), Windows(0.0, inf), (Way.TASK, 0.0)),
-        (Shown(SHORT, knows_tasks=True), NOBODY, (Way.TASK, 15.0)),
-        (Shown(UNKNOWN, has_token=True), OPERATOR, (Way.STAY, inf)),
-        (Shown(UNKNOWN, has_token=True, can_reconnect=True), OPERATOR, (Way.STAY, inf)),
-        (Shown(HARD, has_token=True), OPERATOR, (Way.HANDLE, 30.0)),
-        (Shown(HARD, has_token=True), Windows(None, 60.0), (Way.HANDLE, 30.0)),
-        (Shown(HARD, has_token=True), NOBODY, (Way.STAY, inf)),
-        (Shown(RESUMES, can_reconnect=True), NOBODY, (Way.RECONNECT, 45.0)),
-        (Shown(RESUMES, can_reconnect=True), OPERATOR, (Way.RECONNECT, 30.0)),
-        (Shown(RESUMES), NOBODY, (Way.STAY, inf)),
-        (Shown(RESUMES), OPERATOR, (Way.HANDLE, 30.0)),
-        (Shown(UNKNOWN, can_reconnect=True), NOBODY, (Way.STAY, inf)),
-        (Shown(UNKNOWN), NOBODY, (Way.STAY, inf)),
-        (Shown(UNKNOWN), OPERATOR, (Way.HANDLE, 30.0)),
-        (Shown(UNKNOWN), Windows(5.0, None), (Way.HANDLE, 5.0)),
-        (Shown(UNKNOWN), Windows(inf, 30.0), (Way.STAY, inf)),
-        (Shown(SHORT), OPERATOR, (Way.HANDLE, 15.0)),
+        (ClientTraits(UNKNOWN, knows_tasks=True), NOBODY, (HandOverForm.TASK, 45.0)),
+        (
+            ClientTraits(UNKNOWN, knows_tasks=True, has_token=True),
+            OPERATOR,
+            (HandOverForm.TASK, 30.0),
+        ),
+        (ClientTraits(UNKNOWN, knows_tasks=True), Windows(2.0, 30.0), (HandOverForm.TASK, 2.0)),
+        (ClientTraits(UNKNOWN, knows_tasks=True), Windows(inf, 30.0), (HandOverForm.STAY, inf)),
+        (ClientTraits(UNKNOWN, knows_tasks=True), Windows(None, inf), (HandOverForm.STAY, inf)),
+        (ClientTraits(UNKNOWN, knows_tasks=True), Windows(0.0, inf), (HandOverForm.TASK, 0.0)),
+        (ClientTraits(SHORT, knows_tasks=True), NOBODY, (HandOverForm.TASK, 15.0)),
+        (ClientTraits(UNKNOWN, has_token=True), OPERATOR, (HandOverForm.STAY, inf)),
+        (
+            ClientTraits(UNKNOWN, has_token=True, can_reconnect=True),
+            OPERATOR,
+            (HandOverForm.STAY, inf),
+        ),
+        (ClientTraits(HARD, has_token=True), OPERATOR, (HandOverForm.HANDLE, 30.0)),
+        (ClientTraits(HARD, has_token=True), Windows(None, 60.0), (HandOverForm.HANDLE, 30.0)),
+        (ClientTraits(HARD, has_token=True), NOBODY, (HandOverForm.STAY, inf)),
+        (ClientTraits(RESUMES, can_reconnect=True), NOBODY, (HandOverForm.RECONNECT, 45.0)),
+        (ClientTraits(RESUMES, can_reconnect=True), OPERATOR, (HandOverForm.RECONNECT, 30.0)),
+        (ClientTraits(RESUMES), NOBODY, (HandOverForm.STAY, inf)),
+        (ClientTraits(RESUMES), OPERATOR, (HandOverForm.HANDLE, 30.0)),
+        (ClientTraits(UNKNOWN, can_reconnect=True), NOBODY, (HandOverForm.STAY, inf)),
+        (ClientTraits(UNKNOWN), NOBODY, (HandOverForm.STAY, inf)),
+        (ClientTraits(UNKNOWN), OPERATOR, (HandOverForm.HANDLE, 30.0)),
+        (ClientTraits(UNKNOWN), Windows(5.0, None), (HandOverForm.HANDLE, 5.0)),
+        (ClientTraits(UNKNOWN), Windows(inf, 30.0), (HandOverForm.STAY, inf)),
+        (ClientTraits(SHORT), OPERATOR, (HandOverForm.HANDLE, 15.0)),
     ],
 )
 def test_the_way_of_a_hand_over_depends_on_client_and_windows(
-    shown: Shown, windows: Windows, expected: tuple[Way, float]
+    shown: ClientTraits, windows: Windows, expected: tuple[HandOverForm, float]
 ) -> None:
-    assert way_of(shown, windows) == expected
+    assert form_for(shown, windows) == expected
 
 
 def test_a_client_is_known_by_name_and_version() -> None:
@@ -77,7 +85,7 @@ def test_a_widened_schema_takes_what_it_took_and_a_handle() -> None:
         "properties": {"files": {"type": "array", "items": {"$ref": "#/$defs/File"}}},
         "required": ["files"],
     }
-    wider = widened(schema)
+    wider = with_handle_schema(schema)
     assert wider is not None
     import jsonschema
 
@@ -89,4 +97,4 @@ def test_a_widened_schema_takes_what_it_took_and_a_handle() -> None:
 
 
 def test_a_schema_that_refers_to_itself_elsewhere_is_left_out() -> None:
-    assert widened({"type": "object", "properties": {"inner": {"$ref": "#"}}}) is None
+    assert with_handle_schema({"type": "object", "properties": {"inner": {"$ref": "#"}}}) is None

@@ -50,7 +50,7 @@ async def test_a_request_without_an_answer_at_the_end_of_the_grace_is_told_to_co
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Sessions, "take_over", waits)
-    monkeypatch.setattr("headway.cli.server.http_server.LAST", 1)
+    monkeypatch.setattr("headway.cli.server.http_server.LAST_ANSWERS_TIMEOUT", 1)
     app = asgi(GatedTools("wait").mcp)
     async with asyncio.timeout(PATIENCE):
         async with serving(app, grace=0) as origin:
@@ -269,7 +269,7 @@ async def test_a_call_that_is_being_cancelled_is_left_to_nobody(tmp_path: Path) 
         await answer.message()
         await session.notify("notifications/cancelled", {"requestId": "w"})
         (run,) = wire.app.engine.runs.values()
-        await until(lambda: run.stopping is not None)
+        await until(lambda: run.stop_event is not None)
         await no_more_grace(await draining(wire))
         go.set()
     async with served(mcp, journal=journal) as wire:

@@ -29,7 +29,7 @@ from tests.kit.waits import until
 from headway import Headway, Settings, part, report
 from headway.client_profiles import Profile
 from headway.testing import FakeClock
-from headway.testing.fake_clock import turns
+from headway.testing.fake_clock import run_loop_turns
 
 pytestmark = pytest.mark.anyio
 
@@ -298,7 +298,7 @@ async def test_a_question_is_asked_on_the_continue_run() -> None:
         session = await Session.open(wire, capabilities={"elicitation": {}})
         handle = handle_of(await over(calling(session, "asks"), wire.clock, 21))
         waiting = asyncio.create_task(session.call("continue_run", {"run_id": handle}, id=9))
-        await turns()
+        await run_loop_turns()
         scan.say("go")
         answer = await waiting
         question = await answer.message()

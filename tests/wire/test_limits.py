@@ -48,7 +48,7 @@ async def test_one_caller_cannot_take_all_places(era: str) -> None:
         for answer in mine:
             await answer.rest()
         assert text_of(await (await call("alice", "whoami")).outcome()) == "alice"
-        assert not wire.app.engine.places.of_callers
+        assert not wire.app.engine.admission.of_callers
 
 
 async def test_one_caller_cannot_open_all_sessions() -> None:
@@ -99,7 +99,7 @@ async def test_what_a_closed_session_leaves_is_the_operators_choice(
         (run,) = wire.app.engine.runs.values()
         await session.delete()
         await asyncio.sleep(0)
-        assert (run.stopping is not None) == (state == "cancelled")
+        assert (run.stop_event is not None) == (state == "cancelled")
         tools.gate.open()
         await answer.rest()
 

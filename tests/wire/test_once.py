@@ -23,12 +23,12 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import until, within
 
 from headway import Settings
-from headway.engine import Engine, Request, RunContext, launch_once
+from headway.engine import Engine, Request, RunContext, submit_once
 from headway.journal import open_journal
 from headway.protocol.idempotency_key import CallKey
 from headway.settings import Retention
 from headway.testing import FakeClock
-from headway.testing.fake_clock import turns
+from headway.testing.fake_clock import run_loop_turns
 
 pytestmark = pytest.mark.anyio
 
@@ -196,7 +196,7 @@ async def test_a_detached_tool_survives_a_lost_stream_and_is_found_by_its_key() 
         again = await keyed_call(client, "give_part", "k", id=2, token=2)
         await again.message()
         again.cut()  # nor does a lost repetition touch it
-        await turns()
+        await run_loop_turns()
         tools.gate.open()
         last = await keyed_call(client, "give_part", "k", id=3)
         assert text_of(await last.outcome()) == "run 1"
@@ -356,7 +356,7 @@ async def test_a_key_is_its_principals_own() -> None:
         engine = Engine(journal, Settings())
         await engine.start()
         for principal in ("alice", "bob", "alice"):
-            run = await launch_once(engine, asked(principal), CallKey("k", "f"))
+            run = await submit_once(engine, asked(principal), CallKey("k", "f"))
             await within(cast("asyncio.Task[None]", run.task))
         await engine.stop()
     assert len(ran) == 2

@@ -81,7 +81,7 @@ async def test_a_shielded_part_is_finished_and_the_caller_waits_for_it(tool: str
     async with served(ledger.mcp) as wire:
         answer = await cancelled(wire, tool, ledger.began)
         (run,) = wire.app.engine.runs.values()
-        await until(lambda: run.stopping is not None)
+        await until(lambda: run.stop_event is not None)
         await wire.clock.advance(5)  # more than the patience with other code
         await asyncio.sleep(0)
         assert not run.ended
@@ -143,7 +143,7 @@ async def test_an_on_cancel_hook_added_after_the_cancel_is_called_at_once_and_on
     async with served(mcp) as wire:
         answer = await cancelled(wire, "late", began)
         (run,) = wire.app.engine.runs.values()
-        await until(lambda: run.stopping is not None)
+        await until(lambda: run.stop_event is not None)
         go_on.set()
         await until(lambda: calls == ["late"])
         await answer.rest()

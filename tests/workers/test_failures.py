@@ -229,7 +229,7 @@ async def test_a_paused_worker_cannot_end_a_run_that_was_given_up(
     await until((tmp_path / "stopped").exists)
     async with open_journal(fleet.redis.url) as journal:
         (stream,) = [name for name in await journal.streams("run/") if is_for_workers(name)]
-        assert isinstance((await journal.kept(stream))[-1].event, Interrupted)
+        assert isinstance((await journal.read_all_kept(stream))[-1].event, Interrupted)
 
 
 async def test_a_stop_reaches_the_worker_behind_an_outage(fleet: Fleet, tmp_path: Path) -> None:

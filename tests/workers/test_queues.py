@@ -15,11 +15,11 @@ from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, connect, each_era, text_of
 from tests.kit.waits import PATIENCE, until
 
-from headway.engine import Run, stopping
-from headway.engine.idempotency import Keys, Named
+from headway.engine import Run, stopping_error
+from headway.engine.idempotency import NamedRun, RunNames
 from headway.engine.process_names import is_for_workers
 from headway.engine.recovery.checkpoints import checkpoints_of
-from headway.engine.workers.dispatch import Begun, Dispatch
+from headway.engine.workers.dispatch import AcceptedCall, Dispatch
 from headway.errors import SetupError
 from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
@@ -118,9 +118,9 @@ async def test_a_call_that_lost_the_race_for_its_key_is_not_executed(
     site: Floor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where the process that was to withdraw it has died."""
-    find, both, looks = Keys.find, asyncio.Barrier(2), itertools.count()
+    find, both, looks = RunNames.find_run, asyncio.Barrier(2), itertools.count()
 
-    async def find_nothing_yet(keys: Keys, key: str) -> Named | None:
+    async def find_nothing_yet(keys: RunNames, key: str) -> NamedRun | None:
         found = await find(keys, key)
         if next(looks) < 2:
             await both.wait()  # two callers look before either has claimed the key
@@ -129,7 +129,7 @@ async def test_a_call_that_lost_the_race_for_its_key_is_not_executed(
     async def forgotten(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(Keys, "find", find_nothing_yet)
+    monkeypatch.setattr(RunNames, "find_run", find_nothing_yet)
     monkeypatch.setattr(Dispatch, "_withdraw", forgotten)
     once = {"Idempotency-Key": "one"}
     session = await Session.open(await site.replica(lease=1.5), extra=once)
@@ -155,15 +155,15 @@ async def test_a_replica_that_dies_as_it_begins_a_call_leaves_it_to_another_one(
     """All who sent its key are told the same: it is done, and nobody was interrupted."""
     begun: list[Run] = []
 
-    def dies(dispatch: Dispatch, call: Begun) -> NoReturn:
+    def dies(dispatch: Dispatch, call: AcceptedCall) -> NoReturn:
         timer = dispatch._engine.lease._timer
         assert timer is not None
         timer.cancel()  # no sign of life any more
         begun.append(call.run)
-        raise stopping()
+        raise stopping_error()
 
     with monkeypatch.context() as dying:
-        dying.setattr(Dispatch, "begin", dies)
+        dying.setattr(Dispatch, "begin_call", dies)
         session = await Session.open(
             await site.replica(lease=1.5), extra={"Idempotency-Key": "one"}
         )
@@ -254,9 +254,9 @@ def test_docket_uses_pickles_nowhere_else() -> None:
 
 def test_nothing_but_keys_can_be_put_in() -> None:
     with pytest.raises(TypeError, match="only keys"):
-        no_pickle.Codec.dumps(("an argument",))
-    assert (*no_pickle.Codec.loads(b"[]"),) == ()
-    assert {**no_pickle.Codec.loads(pickle.dumps({"a": 1}))} == {}
+        no_pickle.RefusingCodec.dumps(("an argument",))
+    assert (*no_pickle.RefusingCodec.loads(b"[]"),) == ()
+    assert {**no_pickle.RefusingCodec.loads(pickle.dumps({"a": 1}))} == {}
 
 
 def test_a_docket_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 import anyio
 
 from headway.engine import current_run
-from headway.engine.run.cancellation import Hook, Stopping, is_shielded
+from headway.engine.run.cancellation import Cancellation, Hook, is_shielded
 
 
 class shield:
@@ -26,12 +26,12 @@ class shield:
     def __init__(self) -> None:
         self._scope: anyio.CancelScope | None = None
         self._token: Token[bool] | None = None
-        self._stops: Stopping | None = None
+        self._stops: Cancellation | None = None
 
     def __enter__(self) -> Self:
         self._stops = _stops()
         if self._stops is not None:
-            self._stops.enter()
+            self._stops.enter_shield()
         self._token = is_shielded.set(True)
         if _in_task():
             self._scope = anyio.CancelScope(shield=True)
@@ -50,7 +50,7 @@ class shield:
             if self._token is not None:
                 is_shielded.reset(self._token)
             if self._stops is not None:
-                self._stops.leave()
+                self._stops.leave_shield()
 
 
 @contextmanager
@@ -66,16 +66,16 @@ def on_cancel(hook: Hook) -> Generator[None]:
     if stops is None:
         yield
         return
-    stops.hook(hook)
+    stops.add_hook(hook)
     try:
         yield
     finally:
-        stops.unhook(hook)
+        stops.remove_hook(hook)
 
 
-def _stops() -> Stopping | None:
+def _stops() -> Cancellation | None:
     run = current_run.get()
-    return None if run is None else run.stops
+    return None if run is None else run.cancellation
 
 
 def _in_task() -> bool:

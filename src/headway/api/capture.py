@@ -17,7 +17,7 @@ from typing import Any
 
 from headway.api.output import log
 from headway.engine import Run, current_run
-from headway.engine.run.pacing import finite
+from headway.engine.run.pacing import as_finite
 from headway.engine.run.stages import Items, Node, current_node, innermost
 from headway.errors import RunCancelled
 
@@ -34,7 +34,7 @@ class _Capture:
 
 _captures: ContextVar[tuple[_Capture, ...]] = ContextVar("headway_captures", default=())
 
-OWN = ("headway", "mcp", "uvicorn", "asyncio", "anyio")
+OWN_LOGGERS = ("headway", "mcp", "uvicorn", "asyncio", "anyio")
 """Loggers of what carries the messages: heard only when they are named."""
 
 _LEVELS = (
@@ -117,7 +117,7 @@ def _wants(capture: _Capture, record: logging.LogRecord) -> bool:
         return False
     if any(name and _is_below(record.name, name) for name in capture.names):
         return True
-    return "" in capture.names and not any(_is_below(record.name, name) for name in OWN)
+    return "" in capture.names and not any(_is_below(record.name, name) for name in OWN_LOGGERS)
 
 
 def _is_below(name: str, parent: str) -> bool:
@@ -263,7 +263,7 @@ class _Bar(Items):
     __slots__ = ("bars", "words")
 
     def __init__(self, parent: Node, bars: _Bars, size: object) -> None:
-        super().__init__(parent, None, None, finite(size))
+        super().__init__(parent, None, None, as_finite(size))
         self.bars = bars
         self.words = ""
         # Not the bar itself: that closes when nobody has it any more.
@@ -280,8 +280,8 @@ class _Bar(Items):
     def take(self, bar: Any) -> None:
         """What the bar says now; never raises, since tqdm holds a lock for all bars."""
         with suppress(Exception, RunCancelled):
-            self.size = finite(bar.total)
-            done = finite(bar.n) or 0
+            self.size = as_finite(bar.total)
+            done = as_finite(bar.n) or 0
             if done != self.done:
                 self.done = done
                 self.begin(None)
@@ -289,7 +289,7 @@ class _Bar(Items):
             self.words = " · ".join(filter(None, (_amount(bar), str(bar.postfix or ""))))
             self.root.newest = self
             if not self.root.pending:
-                self.bars.run.touch()
+                self.bars.run.write_sample()
 
 
 class _Nowhere:
@@ -354,7 +354,7 @@ def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     original(*given.args, **given.kwargs)
     if bar.disable:
         return
-    root = bars.run.root()
+    root = bars.run.open_stages()
     parent: Node = innermost(root) or root
     while isinstance(parent, _Bar) and parent.is_full and parent.parent is not None:
         parent = parent.parent
@@ -378,7 +378,7 @@ def _update(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     shown = original(bar, *args, **kwargs)
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.bars.is_over:
-        node.bars.run.check()
+        node.bars.run.check_not_stopped()
     return shown
 
 
@@ -391,7 +391,7 @@ def _close(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
         if current_node.get() is node:
             current_node.set(node.parent)
         with suppress(RunCancelled):
-            node.bars.run.touch()
+            node.bars.run.write_sample()
     return original(bar, *args, **kwargs)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from headway.encoding import encode, plain
-from headway.engine import Run, current_run, unheard
-from headway.engine.recovery.checkpoints import Checkpoints, place_in
+from headway.engine import Run, current_run, warn_unheard
+from headway.engine.recovery.checkpoints import Checkpoints, item_place
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.stages import Items, innermost
 from headway.errors import Conflict, RunCancelled, StreamEnded
@@ -40,7 +40,7 @@ class Stored:
 
 async def _stored(run: Run) -> None:
     try:
-        await run.settle()
+        await run.wait_until_stored()
     except (Conflict, StreamEnded) as error:
         run.stop(TAKEN_OVER)
         raise RunCancelled(TAKEN_OVER.reason) from error
@@ -65,9 +65,9 @@ def checkpoint(value: object) -> Stored:
         raise ValueError(f"a checkpoint may take {LARGEST} bytes; this one has {len(bytes(data))}")
     run = current_run.get()
     if run is None:
-        unheard("checkpoint()")
+        warn_unheard("checkpoint()")
     else:
-        run.emit(Checkpointed(data))
+        run.emit_event(Checkpointed(data))
     return Stored(run)
 
 
@@ -108,7 +108,7 @@ def _checkpoints() -> Checkpoints | None:
     return None if run is None else run.checkpoints
 
 
-class Marks:
+class TrackCheckpoints:
     """Which items of one track are done; for the thread or task that works on them."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints, name: Name | None) -> None:
@@ -119,7 +119,7 @@ class Marks:
         self._seen: dict[str, int] = {}
         self._item = ""
 
-    def skips(self, item: object) -> bool:
+    def is_done(self, item: object) -> bool:
         """Take the next item; whether it is done already.
 
         Raises:
@@ -134,21 +134,21 @@ class Marks:
             return True
         return False
 
-    def finish(self) -> None:
+    def mark_done(self) -> None:
         """The item is done."""
-        self._run.emit(ItemDone(self._track, self._item))
+        self._run.emit_event(ItemDone(self._track, self._item))
 
     @property
     def place(self) -> str:
         """Where tracks are that begin now."""
-        return place_in(self._track, self._item)
+        return item_place(self._track, self._item)
 
 
-def marks_for(run: Run, name: bool | Name) -> Marks | None:
+def item_checkpoints_for(run: Run, name: bool | Name) -> TrackCheckpoints | None:
     """What remembers the items of a track that begins; None where nothing does."""
     if name is False or run.checkpoints is None:
         return None
-    return Marks(run, run.checkpoints, None if name is True else name)
+    return TrackCheckpoints(run, run.checkpoints, None if name is True else name)
 
 
 def digest(name: object) -> str:
@@ -171,7 +171,7 @@ def digest(name: object) -> str:
 
 def _place(run: Run) -> str:
     """Where a track is that begins now: within the item that is worked on, or the whole tool."""
-    node = innermost(run.tree)
+    node = innermost(run.stages)
     while node is not None:
         if isinstance(node, Items) and node.marks is not None:
             return node.marks.place

@@ -14,12 +14,12 @@ from mcp.server.mcpserver.exceptions import (
 )
 from mcp.shared.exceptions import MCPError
 
-from headway.engine.failures import leaves
+from headway.engine.failures import leaf_errors
 
 _CRASHES = (UnexpectedToolError, UnexpectedResourceError)
 
 
-def told_together(tool: str, error: UnexpectedToolError) -> Exception:
+def as_one_error(tool: str, error: UnexpectedToolError) -> Exception:
     """Return what to raise for a tool that raised a group: what its members would be alone.
 
     Texts that were raised for the model come one behind the other; where there are crashes beside
@@ -29,7 +29,7 @@ def told_together(tool: str, error: UnexpectedToolError) -> Exception:
     group = error.__cause__
     if not isinstance(group, ExceptionGroup):
         return error
-    members = leaves(cast("ExceptionGroup[Exception]", group))
+    members = leaf_errors(cast("ExceptionGroup[Exception]", group))
     if all(isinstance(member, MCPError) for member in members):
         return cast("MCPError", members[0])
     texts = list(dict.fromkeys(filter(None, map(_deliberate, members))))

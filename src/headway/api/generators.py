@@ -26,7 +26,7 @@ import anyio.to_thread
 
 from headway.api.checkpoint import earlier_parts, has_skipped
 from headway.api.output import part
-from headway.api.tool_results import collected, is_lazy
+from headway.api.tool_results import collect_values, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10
@@ -81,7 +81,7 @@ def works_in_thread(fn: Callable[..., Any]) -> bool:
     )
 
 
-def awaited(fn: Callable[..., Any]) -> Callable[..., Any]:
+def await_result(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a resource's or a prompt's function; an async one in a plain decorator is awaited."""
     inner = inspect.unwrap(_without_partials(fn))
     is_hidden = _is(inspect.iscoroutinefunction, inner)
@@ -137,7 +137,7 @@ async def _settled(value: Any, outcome: Outcome) -> Any:
             generator = cast("Generator[object, None, object]", value)
             return await anyio.to_thread.run_sync(_go_through, generator, outcome)
         elif is_lazy(value):
-            return await anyio.to_thread.run_sync(collected, value)
+            return await anyio.to_thread.run_sync(collect_values, value)
         else:
             break
     return value
@@ -167,7 +167,7 @@ async def _go_through_async(values: AsyncIterator[object]) -> Any:
             _give_out(value, given)
             run = current_run.get()
             if run is not None:
-                await run.breathe()
+                await run.yield_if_due()
     finally:
         close = getattr(values, "aclose", None)
         if close is not None:
@@ -187,7 +187,7 @@ def _give_out(value: object, given: list[object]) -> None:
         return
     run = current_run.get()
     if run is not None:
-        run.check()
+        run.check_not_stopped()
 
 
 _LAZY: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)

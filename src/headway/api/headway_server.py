@@ -18,12 +18,12 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from headway.api.exception_groups import told_together
-from headway.api.generators import as_tool, awaited, works_in_thread
+from headway.api.exception_groups import as_one_error
+from headway.api.generators import as_tool, await_result, works_in_thread
 from headway.api.output import log
 from headway.api.sdk_requests import InProcess, Lifespan
 from headway.api.sdk_ways_in import ServesItself
-from headway.api.tool_results import ToolMetadata, prepared
+from headway.api.tool_results import ToolMetadata, prepare_function
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
 from headway.settings import is_name, parse_duration, parse_window
@@ -57,7 +57,7 @@ class RunBoundContext(Context[Any, Any]):
             await super().report_progress(progress, total, message)
             return
         run.report(progress, total, message)
-        await run.breathe()
+        await run.yield_if_due()
 
     async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
         """As in the SDK; `data` is anything that `headway.log` takes."""
@@ -98,7 +98,7 @@ class Headway(ServesItself):
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
-            raise told_together(name, error) from error.__cause__
+            raise as_one_error(name, error) from error.__cause__
 
     def add_tool(
         self,
@@ -153,7 +153,7 @@ class Headway(ServesItself):
         tool = self._tool_manager.get_tool(name)
         if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
             metadata = tool.fn_metadata
-            made = prepared(metadata, tool.parameters, ignores_unknown=ignore_unknown)
+            made = prepare_function(metadata, tool.parameters, ignores_unknown=ignore_unknown)
             tool.fn_metadata, tool.parameters = made
 
     def tool(
@@ -232,7 +232,7 @@ class Headway(ServesItself):
         register = super().resource(uri, **options)
 
         def decorate(fn: _CallableT) -> _CallableT:
-            register(awaited(fn))
+            register(await_result(fn))
             return fn
 
         return decorate
@@ -244,7 +244,7 @@ class Headway(ServesItself):
         register = super().prompt(name, *args, **options)
 
         def decorate(fn: _CallableT) -> _CallableT:
-            register(awaited(fn))
+            register(await_result(fn))
             return fn
 
         return decorate
@@ -343,7 +343,7 @@ def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _enter() -> None:
     run = current_run.get()
     if run is not None:
-        run.enter()
+        run.function_begins()
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

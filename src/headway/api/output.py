@@ -1,7 +1,7 @@
 """What a tool has to say while it works: `part` and `log`."""
 
 from headway.encoding import encode, loggable
-from headway.engine import current_run, unheard
+from headway.engine import current_run, warn_unheard
 from headway.jsonable import exact_text
 from headway.protocol.eras import LOG_LEVELS
 
@@ -19,7 +19,7 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
         raise ValueError(f"level {level!r} is none of {', '.join(LOG_LEVELS)}")
     run = current_run.get()
     if run is None:
-        unheard("log()")
+        warn_unheard("log()")
         return
     name = None if logger is None else exact_text(logger)
     run.log(exact_text(level), loggable(data), name)
@@ -41,6 +41,6 @@ def part(value: object) -> None:
     """
     run = current_run.get()
     if run is None:
-        unheard("part()")
+        warn_unheard("part()")
         return
     run.part(encode(value, "part"))

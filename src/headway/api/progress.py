@@ -4,8 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from headway.api.checkpoint import Marks, Name, marks_for
-from headway.engine import Run, current_run, unheard
+from headway.api.checkpoint import Name, TrackCheckpoints, item_checkpoints_for
+from headway.engine import Run, current_run, warn_unheard
 from headway.engine.run.pacing import LARGEST
 from headway.engine.run.stages import Items, Label, Node, current_node, innermost
 
@@ -23,7 +23,7 @@ def report(progress: float, total: float | None = None, message: str | None = No
     """
     run = current_run.get()
     if run is None:
-        unheard("report()")
+        warn_unheard("report()")
         return
     run.report(progress, total, message)
 
@@ -88,18 +88,18 @@ class Stage:
         if self._entered:
             run, node, _ = self._entered[-1]
             node.report(progress, total, message)
-            run.touch()
+            run.write_sample()
 
     def __enter__(self) -> Self:
         run = current_run.get()
         if run is None:
-            unheard("stage()")
+            warn_unheard("stage()")
         else:
-            node = Node(innermost(run.root()), *self._options)
+            node = Node(innermost(run.open_stages()), *self._options)
             node.open()
             self._entered.append((run, node, current_node.get()))
             current_node.set(node)
-            run.touch()
+            run.write_sample()
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class Stage:
             current_node.set(outside)
             node.close(full=kind is None)
             if kind is None:
-                run.touch()
+                run.write_sample()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -150,20 +150,20 @@ class Track(Generic[T]):
         # What has no `__iter__` may have `__getitem__`.
         items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
         if run is None:
-            unheard("track()")
+            warn_unheard("track()")
             return items
         return self._follow(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
         run = current_run.get()
         if run is None:
-            unheard("track()")
+            warn_unheard("track()")
         return _Followed(self._items, run, self._open)
 
-    def _open(self, run: Run) -> tuple[Items, Marks | None]:
-        parent = innermost(run.root()) or run.root()
+    def _open(self, run: Run) -> tuple[Items, TrackCheckpoints | None]:
+        parent = innermost(run.open_stages()) or run.open_stages()
         node = Items(parent, self._message, self._weight, self._total)
-        marks = marks_for(run, self._checkpoint)
+        marks = item_checkpoints_for(run, self._checkpoint)
         node.open()
         node.marks = marks
         return node, marks
@@ -171,23 +171,23 @@ class Track(Generic[T]):
     def _follow(self, run: Run, items: Iterator[T]) -> Iterator[T]:
         # What is done for each item here costs its author time: nothing that can wait.
         (node, marks), outside = self._open(run), current_node.get()
-        root, begin, touch = node.root, node.begin, run.touch
+        root, begin, touch = node.root, node.begin, run.write_sample
         current_node.set(node)
         full = False
         try:
             for item in items:
-                if marks is not None and marks.skips(item):
+                if marks is not None and marks.is_done(item):
                     node.done += 1
                     continue
                 begin(item)
                 if not root.pending:
                     touch()
-                elif run.stopping is not None:
-                    run.check()
+                elif run.stop_event is not None:
+                    run.check_not_stopped()
                 yield item
                 node.done += 1
                 if marks is not None:
-                    marks.finish()
+                    marks.mark_done()
             full = True
         finally:
             if current_node.get() is node:
@@ -203,7 +203,7 @@ class _Followed(Generic[T]):
         self,
         items: Iterable[T] | AsyncIterable[T],
         run: Run | None,
-        opened: Callable[[Run], tuple[Items, Marks | None]],
+        opened: Callable[[Run], tuple[Items, TrackCheckpoints | None]],
     ) -> None:
         is_async = isinstance(items, AsyncIterable)
         self._async = aiter(items) if is_async else None
@@ -211,7 +211,7 @@ class _Followed(Generic[T]):
         self._run = run
         self._outside = current_node.get()
         if run is None:
-            unheard("track()")
+            warn_unheard("track()")
         self._node, self._marks = (None, None) if run is None else opened(run)
         if self._node is not None:
             current_node.set(self._node)
@@ -227,26 +227,26 @@ class _Followed(Generic[T]):
         if not self._is_first:
             node.done += 1
             if self._marks is not None:
-                self._marks.finish()
+                self._marks.mark_done()
             if self._sync is not None:
-                await run.breathe()
+                await run.yield_if_due()
         self._is_first = False
         try:
             item = await self._next()
-            while self._marks is not None and self._marks.skips(item):
+            while self._marks is not None and self._marks.is_done(item):
                 node.done += 1
-                await run.breathe()
+                await run.yield_if_due()
                 item = await self._next()
         except StopAsyncIteration:
             self._leave(node, full=True)
-            run.touch()
+            run.write_sample()
             raise
         except BaseException:
             self._leave(node, full=False)
             raise
         node.begin(item)
         if not node.root.pending:
-            run.touch()
+            run.write_sample()
         return item
 
     async def _next(self) -> T:

@@ -21,7 +21,7 @@ class Mistake(NamedTuple):
     reason: str
 
 
-class Fit:
+class SchemaFit:
     """A schema that values are held against."""
 
     def __init__(self, schema: Schema) -> None:

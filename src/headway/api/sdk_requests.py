@@ -32,8 +32,8 @@ from headway.engine import (
     RunContext,
     SetVariable,
     ToolOptions,
-    inherit,
-    set_since,
+    inherit_variables,
+    variables_set_since,
 )
 from headway.errors import ProtocolError
 from headway.events import TERMINAL, Event, Failed, Progress, decode_json
@@ -75,7 +75,7 @@ class InProcess:
                     yield {}
                     return
                 async with lifespan(server) as state:
-                    shared.inherited = set_since(before)
+                    shared.inherited = variables_set_since(before)
                     yield state
 
         return living
@@ -209,7 +209,7 @@ class _Call:
         finally:
             for task in self._asking:
                 task.cancel()
-        if self._error is not None and run.stopping is None:
+        if self._error is not None and run.stop_event is None:
             raise self._error
         code = None if end is None else error_code(end)
         if code is not None and end is not None:
@@ -232,7 +232,7 @@ class _Call:
             version=ctx.protocol_version,
         )
         try:
-            return self._engine.launch(request)
+            return self._engine.start_run(request)
         except ProtocolError as error:
             raise MCPError(error.code, error.message, error.data) from None
 
@@ -240,7 +240,7 @@ class _Call:
         session = ServerSession(
             context, _connection_of(self._ctx.session), request_meta=self._ctx.meta
         )
-        inherit(self._inherited)
+        inherit_variables(self._inherited)
         try:
             self._result = await self._call_next(replace(self._ctx, session=session))
         except Exception as error:

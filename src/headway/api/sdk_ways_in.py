@@ -26,21 +26,21 @@ _NOT_NEEDED: Final[Mapping[str, str]] = {
 }
 
 
-class Way(TypedDict, total=False):
+class AppOptions(TypedDict, total=False):
     """How a server is to be served, in Headway's words."""
 
     path: str
     settings: Settings
 
 
-def read_options(options: Mapping[str, Any], settings: Settings | None) -> Way:
+def read_options(options: Mapping[str, Any], settings: Settings | None) -> AppOptions:
     """Return what the SDK's options for Streamable HTTP are here.
 
     Raises:
         TypeError: There is no such option.
     """
     chosen = settings or Settings()
-    way: Way = {}
+    way: AppOptions = {}
     for name, value in options.items():
         if name == "streamable_http_path":
             way["path"] = value
@@ -95,7 +95,7 @@ class _App(Protocol):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-class Manager:
+class AppSessionManager:
     """What an app that mounts the server by the SDK's book asks of its session manager."""
 
     def __init__(self, app: _App) -> None:
@@ -113,7 +113,7 @@ class Manager:
 class ServesItself(MCPServer[Any]):
     """An `MCPServer` whose own ways in lead into Headway's engine."""
 
-    _manager: Manager | None = None
+    _manager: AppSessionManager | None = None
 
     def run(
         self,
@@ -199,7 +199,7 @@ class ServesItself(MCPServer[Any]):
         from headway import asgi
 
         app = asgi(self, host=host, journal=journal, **read_options(options, settings))
-        self._manager = Manager(app)
+        self._manager = AppSessionManager(app)
         return app
 
     @property

@@ -22,7 +22,7 @@ from pydantic import BaseModel, PrivateAttr, TypeAdapter, ValidationError, creat
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
 
-from headway.api.schema_fit import Fit, Mistake
+from headway.api.schema_fit import Mistake, SchemaFit
 from headway.api.tool_schemas import ArgumentSchema, written_schema
 from headway.api.unknown_arguments import check_names
 from headway.encoding import MOST_ITEMS, Hook, dumped, plain, reason_for, to_json
@@ -47,7 +47,7 @@ class ToolMetadata(FuncMetadata):
     parameters: dict[str, Any]
     """The tool's input schema."""
     ignores_unknown: bool = False
-    _fit: tuple[dict[str, Any] | None, Fit] | None = PrivateAttr(default=None)
+    _fit: tuple[dict[str, Any] | None, SchemaFit] | None = PrivateAttr(default=None)
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """As in the SDK; names that the tool does not have are refused.
@@ -97,7 +97,7 @@ class ToolMetadata(FuncMetadata):
     def _check(self, structured: object) -> None:
         # An author may give a tool another schema at any time.
         if self._fit is None or self._fit[0] is not self.output_schema:
-            self._fit = self.output_schema, Fit(self.output_schema or {})
+            self._fit = self.output_schema, SchemaFit(self.output_schema or {})
         found = self._fit[1].mistakes(structured)
         if found:
             raise _Unfit.of(found)
@@ -233,7 +233,7 @@ def is_lazy(value: object) -> bool:
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
-def collected(values: Iterator[object]) -> list[object]:
+def collect_values(values: Iterator[object]) -> list[object]:
     """Go through an iterator where its work is to be done: for a sync tool in its thread.
 
     Raises:
@@ -260,7 +260,7 @@ class Prepared(NamedTuple):
     parameters: dict[str, Any]
 
 
-def prepared(
+def prepare_function(
     metadata: FuncMetadata, parameters: dict[str, Any], *, ignores_unknown: bool
 ) -> Prepared:
     """Return the metadata of a tool with Headway's rules, and its input schema.

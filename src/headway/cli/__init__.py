@@ -16,9 +16,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command, of `argv` or the process's own arguments, and exit with its code."""
     from headway.cli.app import app
     from headway.cli.display.printable import write_anything
-    from headway.cli.exit_codes import run
-    from headway.cli.server.process_end import leave
+    from headway.cli.exit_codes import run_command
+    from headway.cli.server.process_end import leave_process
 
     for stream in (sys.stdout, sys.stderr):
         write_anything(stream)
-    leave(run(lambda: app(argv, prog_name="headway", standalone_mode=False)))
+    leave_process(run_command(lambda: app(argv, prog_name="headway", standalone_mode=False)))

@@ -105,7 +105,7 @@ def start_failure(error: BaseException) -> SetupError:
     return failure
 
 
-def report(sentence: str) -> None:
+def report_line(sentence: str) -> None:
     """Say `sentence` on stderr as the program, if anybody still listens there."""
     # A closed pipe must not keep a server from stopping; without a stderr nobody is told.
     with suppress(OSError, AttributeError):
@@ -127,21 +127,21 @@ def _explain(error: BaseException) -> None:
         frames = _own_frames(cause.__traceback__)
         traceback.print_exception(type(cause), cause, frames, chain=cause.__cause__ is not None)
     if isinstance(error, TyperException):
-        report(error.format_message())
+        report_line(error.format_message())
     elif isinstance(error, HeadwayError):
-        report(str(error))
+        report_line(str(error))
     else:
-        report("cancelled")
+        report_line("cancelled")
 
 
-def run(command: Callable[[], object]) -> int:
+def run_command(command: Callable[[], object]) -> int:
     """The exit code of `command`, which may return one or raise what has one."""
     try:
         code = command()
     except TyperException as error:
         if text := error.format_message():
             # Typer's own "no command given" shows the help and has nothing more to say.
-            report(text)
+            report_line(text)
         return error.exit_code
     except BrokenPipeError:
         return _lost_reader()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from headway.cli.exit_codes import report
+from headway.cli.exit_codes import report_line
 from headway.cli.server import start
-from headway.cli.server.http_server import GRACE, serving
+from headway.cli.server.http_server import DEFAULT_GRACE, serving
 from headway.cli.server.standard_streams import take_streams
 from headway.cli.server.stdio_server import serve_pipe
 from headway.server import asgi
@@ -36,7 +36,7 @@ def run(
     port: int = 8000,
     path: str = "/mcp",
     journal: str = "memory:",
-    grace: float = GRACE,
+    grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
 ) -> None:
     """Serve `server` until its client leaves (stdio) or a signal ends it (HTTP).
@@ -56,10 +56,10 @@ def run(
         streams = take_streams()
         serve_pipe(server, streams=streams, journal=journal, settings=settings, stays=True)
         return
-    start.start(
+    start.start_serving(
         server,
         journal=journal,
-        listen=start.Listen(host=host, port=port, path=path, grace=grace),
+        listen=start.ListenOptions(host=host, port=port, path=path, grace=grace),
         settings=settings,
         advice=BY_ITS_RUN,
     )
@@ -91,7 +91,7 @@ async def run_http(
     port: int = 8000,
     path: str = "/mcp",
     journal: "str | Journal" = "memory:",
-    grace: float = GRACE,
+    grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
 ) -> None:
     """Serve `server` over HTTP in the running loop, until a signal comes or it is cancelled.
@@ -106,7 +106,7 @@ async def run_http(
     serve = serving(app, host=host, port=port, grace=grace, settings=settings)
     origin = await serve.__aenter__()
     try:
-        report(f"serving {app.name} at {origin}{path} (Ctrl+C to stop)")
+        report_line(f"serving {app.name} at {origin}{path} (Ctrl+C to stop)")
         async with _signals() as told:
             await told.wait()
     finally:

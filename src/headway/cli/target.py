@@ -43,7 +43,7 @@ def is_server(value: object) -> bool:
     return True
 
 
-def load(text: str) -> Target:
+def load_target(text: str) -> Target:
     """The server that `text` names.
 
     Raises:

@@ -1,66 +1,66 @@
 """The engine: executes runs and writes them to the journal."""
 
 from headway.engine.engine import Engine
-from headway.engine.failures import as_exception, contained, lifespan_of
+from headway.engine.failures import as_exception, contain_failures, lifespan_of
 from headway.engine.idempotency import id_key
-from headway.engine.lifespan_context import SetVariable, inherit, set_since
-from headway.engine.limits.admission import BUSY, stopping
-from headway.engine.limits.semaphore import Gate
+from headway.engine.lifespan_context import SetVariable, inherit_variables, variables_set_since
+from headway.engine.limits.admission import BUSY_CODE, stopping_error
+from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.loop_watchdog import Watchdog
 from headway.engine.process_names import is_id_of_run, process_of
-from headway.engine.recovery.drain import finish, give_back, leave_shields
-from headway.engine.remote.mirror import Following, gone
-from headway.engine.remote.process_inbox import order
-from headway.engine.remote.run_inbox import ask, inbox_of, read_inbox
+from headway.engine.recovery.drain import finish_calls, release_restartable, wait_for_shields
+from headway.engine.remote.mirror import MirrorRun, result_gone_error
+from headway.engine.remote.process_inbox import send_control
+from headway.engine.remote.run_inbox import ask_run, inbox_of, read_inbox
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
-from headway.engine.run.accounting import losses
-from headway.engine.run.context import RunContext, as_event, tell
+from headway.engine.run.accounting import lost_outputs
+from headway.engine.run.context import RunContext, as_event, notify_run
 from headway.engine.run.current import current_run
-from headway.engine.run.large_results import result_of, text_of
+from headway.engine.run.large_results import message_of, result_stream
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
-from headway.engine.run.threads import unheard
-from headway.engine.submit import admit, launch, launch_once
+from headway.engine.run.threads import warn_unheard
+from headway.engine.submit import check_caller_limit, submit, submit_once
 
 __all__ = [
-    "BUSY",
+    "BUSY_CODE",
     "DEFAULT_QUEUE",
     "Engine",
     "Execute",
-    "Following",
-    "Gate",
+    "FairSemaphore",
+    "MirrorRun",
     "Request",
     "Run",
     "RunContext",
     "SetVariable",
     "ToolOptions",
     "Watchdog",
-    "admit",
     "as_event",
     "as_exception",
-    "ask",
+    "ask_run",
+    "check_caller_limit",
     "client_error",
-    "contained",
+    "contain_failures",
     "current_run",
-    "finish",
-    "give_back",
-    "gone",
+    "finish_calls",
     "id_key",
     "inbox_of",
-    "inherit",
+    "inherit_variables",
     "is_id_of_run",
-    "launch",
-    "launch_once",
-    "leave_shields",
     "lifespan_of",
-    "losses",
-    "order",
+    "lost_outputs",
+    "message_of",
+    "notify_run",
     "process_of",
     "read_inbox",
-    "result_of",
-    "set_since",
-    "stopping",
-    "tell",
-    "text_of",
-    "unheard",
+    "release_restartable",
+    "result_gone_error",
+    "result_stream",
+    "send_control",
+    "stopping_error",
+    "submit",
+    "submit_once",
+    "variables_set_since",
+    "wait_for_shields",
+    "warn_unheard",
 ]

@@ -17,45 +17,45 @@ import anyio.to_thread
 from msgspec import structs
 
 from headway.clock import Clock
-from headway.counters import Tally
-from headway.engine.failures import Kind, judge
-from headway.engine.idempotency import NOT_BEGUN, Keys
-from headway.engine.limits.admission import Places, busy, stopping
-from headway.engine.limits.semaphore import Gate
+from headway.counters import Counters
+from headway.engine.failures import Kind, judge_failure
+from headway.engine.idempotency import NEVER_EXECUTED, RunNames
+from headway.engine.limits.admission import Admission, busy_error, stopping_error
+from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.process_names import call_of, new_call, process_of
 from headway.engine.recovery.checkpoints import Checkpoints
-from headway.engine.recovery.drain import leave
+from headway.engine.recovery.drain import stop_or_release
 from headway.engine.recovery.lease import Lease
-from headway.engine.recovery.recover import Revival
-from headway.engine.recovery.take_over import is_found, restartable, sweep
-from headway.engine.remote.process_inbox import Orders
+from headway.engine.recovery.recover import Recovery
+from headway.engine.recovery.take_over import is_found, stored_request, sweep_checkpoints
+from headway.engine.remote.process_inbox import ProcessInbox
 from headway.engine.remote.remote_answers import RemoteAnswers
-from headway.engine.remote.run_inbox import Inboxes
+from headway.engine.remote.run_inbox import RunInboxes
 from headway.engine.request import Execute, Request, ToolOptions
 from headway.engine.run.accounting import count_end
-from headway.engine.run.cancellation import STOPPED, TAKEN_OVER
+from headway.engine.run.cancellation import SERVER_STOPPED, TAKEN_OVER
 from headway.engine.run.current import current_run
 from headway.engine.run.endings import (
     end_in_queue,
     end_of_failure,
     end_of_result,
     end_of_time,
-    stoppable,
+    run_stoppable,
 )
 from headway.engine.run.large_results import is_success
 from headway.engine.run.run import Run
-from headway.engine.run.threads import at_work, carry_runs
+from headway.engine.run.threads import carry_runs, working_runs
 from headway.engine.workers.dispatch import Dispatch
-from headway.engine.workers.execute import Work
+from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
-from headway.events import Event, HandedOver, Restartable, Started
+from headway.events import Event, HandedOver, RequestStored, Started
 from headway.journal import Journal
 from headway.run_state import RunView
 from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOP_WITHIN = 10.0
+RUNS_STOP_TIMEOUT = 10.0
 """Seconds that runs get to end by themselves when the engine stops."""
 
 
@@ -72,38 +72,38 @@ class Engine:
         *,
         clock: Clock | None = None,
         options: Callable[[str], ToolOptions] | None = None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self.journal = journal
         self.settings = settings
         self.clock = clock or Clock()
         self.runs: dict[str, Run] = {}
         self._options = options or _no_options
-        self.tally = tally or Tally()
-        self.places = Places(settings, self.clock)
+        self.tally = counters or Counters()
+        self.admission = Admission(settings, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_life: asyncio.Task[None] | None = None
-        self.keys = Keys(journal, settings)
-        self._orders = Orders(journal, self.runs)
-        self.revival = Revival(self)
+        self.idempotency = RunNames(journal, settings)
+        self._process_inbox = ProcessInbox(journal, self.runs)
+        self.recovery = Recovery(self)
         self.lease = Lease(
             journal,
             self.clock,
             settings.lease,
             hold_timeout=settings.hold_timeout,
             lost=self._lose_all,
-            revive=self.revival.revive,
+            revive=self.recovery.recover_run,
             recovered=self._sweep,
-            taken=self._orders.open,
+            taken=self._process_inbox.open,
             for_workers=self._look_after,
         )
         self.dispatch = Dispatch(self)
-        self.work = Work(self)
-        self.reopen: Callable[[Restartable], Execute] | None = None
+        self.queued_work = QueuedWork(self)
+        self.executor_for: Callable[[RequestStored], Execute] | None = None
         """What executes a request again that only the journal knows of."""
-        self.left: Callable[[Run], None] = _nothing
+        self.on_run_released: Callable[[Run], None] = _nothing
         """Told of runs that stop here and that their clients may ask for again."""
-        self.inboxes = Inboxes(journal)
+        self.inboxes = RunInboxes(journal)
         self.remote_answers = RemoteAnswers(journal)
         self.has_windows: Callable[[], bool] = bool
         """Whether the author of a tool set a window for it."""
@@ -117,17 +117,17 @@ class Engine:
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
         carry_runs()
         self._loop_life = asyncio.create_task(_last_as_long_as_the_loop())
-        await self.lease.take()
+        await self.lease.begin_lease()
 
     async def stop(self) -> None:
         """End every run as interrupted; returns when all of them are in the journal."""
         for run in list(self.runs.values()):
             # Threads hear of it too, at their next word: a cancelled task would wait for them.
-            run.stop(STOPPED)
-            if run.task is not None and run.stops.out.is_set():
+            run.stop(SERVER_STOPPED)
+            if run.task is not None and run.cancellation.out.is_set():
                 run.task.cancel()
         # A thread that does not come back has an end all the same, and is not waited for.
-        limit = time.monotonic() + STOP_WITHIN
+        limit = time.monotonic() + RUNS_STOP_TIMEOUT
         while self.runs and self._tasks and time.monotonic() < limit:
             await asyncio.wait(self._tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
         for run in list(self.runs.values()):
@@ -136,9 +136,9 @@ class Engine:
         await self.dispatch.stop()
         await self.inboxes.stop()
         await self.remote_answers.stop()
-        await self.keys.stop()
-        await self._orders.close()
-        await self.lease.release()
+        await self.idempotency.stop()
+        await self._process_inbox.close()
+        await self.lease.give_up_lease()
         if self._loop_life is not None:
             self._loop_life.cancel()
 
@@ -177,40 +177,40 @@ class Engine:
         """What the author set for a tool."""
         return self._options(tool or "")
 
-    def launch(self, request: Request) -> Run:
+    def start_run(self, request: Request) -> Run:
         """Start a run and return it; it executes on its own, whoever reads it.
 
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
-        run = self.accept(request)
-        self.begin(run, request)
+        run = self.accept_request(request)
+        self.execute_accepted(run, request)
         return run
 
-    def accept(self, request: Request) -> Run:
+    def accept_request(self, request: Request) -> Run:
         """Make a run of a request; it has its first entry, and waits for `begin` or `discard`.
 
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
         if self.is_over or (self.is_draining and request.method == "subscriptions/listen"):
-            raise stopping()
+            raise stopping_error()
         self._check_room(self._gates_of(request))
         if len(self.runs) >= self.settings.max_open:
-            raise busy(f"{len(self.runs)} requests are open", "max_open")
-        caller, opener = self.places.check_caller(request), self.places.check_open(request)
+            raise busy_error(f"{len(self.runs)} requests are open", "max_open")
+        caller, opener = self.admission.check_caller(request), self.admission.check_open(request)
         call = call_of(request.follows) if request.owns and request.follows else new_call()
         run_id = self.lease.tag + call
         stream = f"run/{request.owner}/{run_id}"
         run = self.make_run(stream, request, recorded=request.method == "tools/call")
         self.runs[run.id] = run
-        self.places.count(caller, opener, run)
+        self.admission.count_run(caller, opener, run)
         return run
 
-    def discard(self, run: Run) -> None:
+    def discard_accepted(self, run: Run) -> None:
         """End a run that was accepted and is not to be executed."""
         if not run.ended:
-            self._write_end(run, NOT_BEGUN)
+            self._write_end(run, NEVER_EXECUTED)
 
     def _options_for(self, request: Request) -> ToolOptions:
         """The limits of what is executed for a request."""
@@ -242,24 +242,24 @@ class Engine:
         run.detached = self.options_of(request.target).detached
         return run
 
-    def remember(self, run: Run, request: Request) -> None:
+    def store_request(self, run: Run, request: Request) -> None:
         """Keep what another process needs to go on with a run, where one may."""
         if run.checkpoints is None and self._may_restart(request):
-            begun = restartable(request, can_ask=request.owns)
+            begun = stored_request(request, can_ask=request.owns)
             if request.owns:
                 begun = structs.replace(begun, is_found=is_found(run))
             run.checkpoints = Checkpoints.begin(self.journal, run.stream, begun)
 
-    def begin(self, run: Run, request: Request) -> None:
+    def execute_accepted(self, run: Run, request: Request) -> None:
         """Have an accepted run executed, in a task of its own."""
         options = self._options_for(request)
         # Not before: what was only accepted may be discarded, and must not be begun anew.
-        self.remember(run, request)
+        self.store_request(run, request)
         gates = self._gates_of(request)
         run.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
-        self.places.arriving += bool(gates)
+        self.admission.entering += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (options.timeout or self.settings.timeout) if gates else None
         run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
@@ -268,51 +268,51 @@ class Engine:
 
     async def _look_after(self, streams: Sequence[str]) -> None:
         if self.dispatch.queues is not None:
-            await self.work.look_after(streams)
+            await self.queued_work.look_after(streams)
 
     async def _sweep(self) -> None:
-        await self.keys.sweep()
+        await self.idempotency.sweep()
         await self.remote_answers.sweep(self.lease)
-        await sweep(self.journal)
+        await sweep_checkpoints(self.journal)
 
-    def _gates_of(self, request: Request) -> Sequence[Gate]:
+    def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
         """The gates that the run of a request has to pass, the narrowest first."""
         if request.method != "tools/call" or request.follows is not None:
             return ()
-        return self.places.gates_of(request.target or "", self.options_of(request.target))
+        return self.admission.semaphores_of(request.target or "", self.options_of(request.target))
 
     # Executing
 
     async def _pass_and_execute(
-        self, run: Run, request: Request, gates: Sequence[Gate], limit: float | None
+        self, run: Run, request: Request, gates: Sequence[FairSemaphore], limit: float | None
     ) -> None:
-        passed: list[Gate] = []
-        self.places.arriving -= bool(gates)
+        passed: list[FairSemaphore] = []
+        self.admission.entering -= bool(gates)
         try:
             for gate in gates:
                 await self._pass(gate, run)
                 passed.append(gate)
-            if run.stopping is None:
+            if run.stop_event is None:
                 await self._execute(run, request, limit)
             else:
-                self._end(run, run.stopping)
+                self._end(run, run.stop_event)
         except asyncio.CancelledError:
             self._end(run, end_in_queue(run))
-            if run.stopping is None:
+            if run.stop_event is None:
                 raise
         finally:
             for gate in passed:
                 gate.leave()
 
-    async def _pass(self, gate: Gate, run: Run) -> None:
+    async def _pass(self, gate: FairSemaphore, run: Run) -> None:
         if gate.is_open:
             await gate.enter(_silent)
             return
-        self.tally.reach(gate.setting)
-        run.start_beating()
-        self.places.keep_telling()
+        self.tally.limit_hit(gate.setting)
+        run.start_heartbeat()
+        self.admission.announce_positions_regularly()
         with anyio.CancelScope() as run.scope:
-            if run.stopping is not None:
+            if run.stop_event is not None:
                 run.scope.cancel()
             await gate.enter(lambda ahead: run.announce(f"Queued, {ahead} ahead"))
         if run.scope.cancelled_caught:
@@ -321,25 +321,27 @@ class Engine:
     async def _execute(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
-        at_work.add(run)
+        working_runs.add(run)
         end, result = end_in_queue(run), None
         timer = None
         if limit is not None:
             timer = self.clock.call_later(limit, partial(run.stop, end_of_time(run, limit)))
         try:
             run.append(Started())
-            run.start_beating()
-            with stoppable(run):
+            run.start_heartbeat()
+            with run_stoppable(run):
                 result = await request.execute(request.context)
             end, result = end_of_result(run, result, most=self.most_result)
         except BaseException as error:
-            failure = judge(error, asked=run.stopping is not None, ending=self._is_loop_ending)
+            failure = judge_failure(
+                error, asked=run.stop_event is not None, ending=self._is_loop_ending
+            )
             end, result = end_of_failure(run, failure, error)
             if failure.kind is Kind.PASSING:
                 raise
         finally:
             current_run.reset(token)
-            at_work.discard(run)
+            working_runs.discard(run)
             if timer is not None:
                 timer.cancel()
             self._end(run, end, result)
@@ -353,7 +355,7 @@ class Engine:
                 run.target or run.method,
             )
             if run.task is not None:
-                self.places.count_stuck(run.target or run.method, run.task)
+                self.admission.count_stuck(run.target or run.method, run.task)
             self._end(run, end_in_queue(run))
 
     def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
@@ -364,7 +366,7 @@ class Engine:
 
     def _write_end(self, run: Run, event: Event, *, success: bool = False) -> None:
         try:
-            run.finish(event, success=success)
+            run.write_end(event, success=success)
         except JournalError as error:
             # Another process has taken the run over, or the journal is gone: not ours to end.
             logger.warning("run %s: its end could not be written: %s", run.reference, error)
@@ -374,16 +376,16 @@ class Engine:
     def _lose_all(self) -> None:
         """Another process took this one for dead, and its runs: stop working on them."""
         for run in [run for run in self.runs.values() if run.task is not None]:
-            leave(self, run, TAKEN_OVER)
+            stop_or_release(self, run, TAKEN_OVER)
 
     # Limits
 
-    def _check_room(self, gates: Sequence[Gate]) -> None:
+    def _check_room(self, gates: Sequence[FairSemaphore]) -> None:
         if gates and self.is_draining:
-            raise stopping()
+            raise stopping_error()
         if gates and self.journal.is_behind:
-            raise busy("its journal cannot be written", "keep.max_bytes")
-        self.places.check_room(gates)
+            raise busy_error("its journal cannot be written", "keep.max_bytes")
+        self.admission.check_room(gates)
 
 
 _NO_OPTIONS = ToolOptions()

@@ -86,21 +86,21 @@ class Failure:
     """The protocol error, of `REFUSED`."""
 
 
-def judge(error: BaseException, *, asked: bool, ending: bool = False) -> Failure:
+def judge_failure(error: BaseException, *, asked: bool, ending: bool = False) -> Failure:
     """Return whose failure an exception of an author's code is, and what to say of it.
 
     Args:
         asked: Somebody asked the code to stop.
         ending: The event loop comes to its end.
     """
-    found = leaves(error)
+    found = leaf_errors(error)
     kinds = {_kind_of(leaf, asked=asked, ending=ending) for leaf in found}
     kind = min(kinds, key=lambda kind: kind.value)
     refusal = handler_exception_to_error_data(found[0]) if kind is Kind.REFUSED else None
     return Failure(kind, _words(error, found), _said(found), refusal)
 
 
-def leaves(error: BaseException) -> list[BaseException]:
+def leaf_errors(error: BaseException) -> list[BaseException]:
     """Return the members of a group and of the groups in it; of any other exception itself.
 
     Cancels among them are left out where there is anything else: they follow from it.
@@ -117,9 +117,9 @@ def leaves(error: BaseException) -> list[BaseException]:
     return causes or found[:1]
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what code did that raised this, behind a subject: `ended with SystemExit(2)`."""
-    return _words(error, leaves(error))
+    return _words(error, leaf_errors(error))
 
 
 def _kind_of(error: BaseException, *, asked: bool, ending: bool) -> Kind:
@@ -249,7 +249,7 @@ def _frames(error: BaseException) -> Generator[FrameType]:
 
 
 @contextmanager
-def contained(who: str) -> Generator[None]:
+def contain_failures(who: str) -> Generator[None]:
     """Log what code of an author raises inside, and go on behind it.
 
     `who` is the subject of the log's sentence. Only what is nobody's failure goes on to the
@@ -260,13 +260,13 @@ def contained(who: str) -> Generator[None]:
     except BaseException as error:
         task = _current_task()
         asked = task is not None and task.cancelling() > 0 and _is_cancel(error)
-        failure = judge(error, asked=asked)
+        failure = judge_failure(error, asked=asked)
         if failure.kind in (Kind.PASSING, Kind.STOPPED):
             raise
-        log(failure, error, who)
+        log_failure(failure, error, who)
 
 
-def log(failure: Failure, error: BaseException, who: str) -> None:
+def log_failure(failure: Failure, error: BaseException, who: str) -> None:
     """Write to the log what came out of an author's code, with its traceback where that can be."""
     said = f": {failure.said}" if failure.said else ""
     try:
@@ -303,7 +303,7 @@ def as_exception(error: BaseException) -> BaseException:
     """Return what can go through a task in the place of what an author's code raised."""
     task = _current_task()
     asked = task is not None and task.cancelling() > 0 and _is_cancel(error)
-    failure = judge(error, asked=asked)
+    failure = judge_failure(error, asked=asked)
     return CodeEnded(failure.words + _behind(failure)) if failure.kind is Kind.ENDED else error
 
 
@@ -312,4 +312,4 @@ def _behind(failure: Failure) -> str:
 
 
 def _is_cancel(error: BaseException) -> bool:
-    return isinstance(leaves(error)[0], asyncio.CancelledError)
+    return isinstance(leaf_errors(error)[0], asyncio.CancelledError)

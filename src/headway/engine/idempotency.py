@@ -33,33 +33,33 @@ from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-NOT_BEGUN = Cancelled("server", "it was not begun", never_executed=True)
+NEVER_EXECUTED = Cancelled("server", "it was not begun", never_executed=True)
 """The end of a run that was accepted and is not executed: another one has its key."""
 
-_NOT_BEGUN_BEFORE_THE_FIELD = Cancelled("server", "it was not begun")
+_NEVER_EXECUTED_BEFORE_THE_FIELD = Cancelled("server", "it was not begun")
 """How that end was written before `never_executed` was there; journals are kept, so it is read."""
 
-COUNTED = 10.0
+COUNT_VALID_FOR = 10.0
 """Seconds for which a count of keys is believed. What this process adds meanwhile is added to it;
 other processes may add some more."""
 
-RECOUNTED = 1.0
+RECOUNT_AFTER = 1.0
 """Seconds between two counts of one that is at its limit."""
 
 PAGE = 50
 """Tasks in one answer to `tasks/list`."""
 
-LISTED = 1000
+MOST_LISTED = 1000
 """Runs that are looked at for one answer."""
 
 MOST_COUNTS = 1000
 """Callers whose keys are counted; of more the oldest counts are taken anew."""
 
-FULL = -32000
+TOO_MANY_CODE = -32000
 """JSON-RPC code of a refusal for want of room, as of a server that is busy."""
 
 
-ALL = "key/"
+KEY_PREFIX = "key/"
 """What the streams of all keys begin with."""
 
 
@@ -70,7 +70,9 @@ def key_stream(principal: str, name: str) -> str:
 
 def is_never_executed(end: Event) -> bool:
     """Return whether a run that ended so was accepted and never executed."""
-    return isinstance(end, Cancelled) and (end.never_executed or end == _NOT_BEGUN_BEFORE_THE_FIELD)
+    return isinstance(end, Cancelled) and (
+        end.never_executed or end == _NEVER_EXECUTED_BEFORE_THE_FIELD
+    )
 
 
 def id_key(principal: str, run_id: str) -> str:
@@ -79,7 +81,7 @@ def id_key(principal: str, run_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedRun:
     """The run that a key names."""
 
     stream: str
@@ -97,7 +99,7 @@ class _Count:
     at: float
 
 
-class Keys:
+class RunNames:
     """The keys of one journal."""
 
     def __init__(self, journal: Journal, settings: Settings | None = None) -> None:
@@ -109,32 +111,32 @@ class Keys:
     @property
     def number(self) -> int:
         """How many keys there are, as far as that was looked at."""
-        known = self._counts.get(ALL)
+        known = self._counts.get(KEY_PREFIX)
         return 0 if known is None else known.number
 
     @property
     def most_of_one(self) -> int:
         """How many the caller has that has most, likewise."""
         counts = ((prefix, count.number) for prefix, count in self._counts.items())
-        return max((number for prefix, number in counts if prefix != ALL), default=0)
+        return max((number for prefix, number in counts if prefix != KEY_PREFIX), default=0)
 
     # What a key names
 
-    async def find(self, key: str) -> Named | None:
+    async def find_run(self, key: str) -> NamedRun | None:
         """The run that a key names; None where it names none, or is no longer kept.
 
         Raises:
             JournalError: The journal cannot be read.
         """
         entries = await self._entries(key)
-        gone = None if _is_whole(entries) else Named("", "", is_gone=True)
+        gone = None if _is_whole(entries) else NamedRun("", "", is_gone=True)
         for claimed in _standing(entries):
             head = await self._journal.head(claimed.stream)
             if head is None:
-                gone = gone or Named(claimed.stream, claimed.fingerprint, is_gone=True)
+                gone = gone or NamedRun(claimed.stream, claimed.fingerprint, is_gone=True)
             # One that goes on behind one that is gone lost the race, and is about to be withdrawn.
             elif await self._was_begun(claimed.stream, head) and (head.ended or gone is None):
-                return Named(claimed.stream, claimed.fingerprint)
+                return NamedRun(claimed.stream, claimed.fingerprint)
         return gone
 
     async def is_first(self, key: str, stream: str) -> bool:
@@ -154,7 +156,7 @@ class Keys:
         """What can be read of a key, empty where there is none; None: it is there, and nothing."""
         for _ in range(2):
             try:
-                return await self._journal.kept(key)
+                return await self._journal.read_all_kept(key)
             except StreamNotFound:
                 if await self._journal.head(key) is None:
                     return []
@@ -173,7 +175,7 @@ class Keys:
 
     # Claiming, and letting go
 
-    async def claim(self, key: str, mine: Claimed) -> Named:
+    async def claim_name(self, key: str, mine: Claimed) -> NamedRun:
         """Have the key name a run that is durable, unless it names one; returns what it names.
 
         Raises:
@@ -183,13 +185,13 @@ class Keys:
             await self._journal.post(key, mine)
         except StreamEnded:
             # A run that was quick has begun and ended since the key was looked for.
-            named = await self.find(key)
+            named = await self.find_run(key)
             if named is None:
                 raise JournalUnavailable(f"{key} is over and names nothing") from None
             return named
         for count in self._counts_of(key):
             count.number += 1
-        return await self.find(key) or Named(mine.stream, mine.fingerprint)
+        return await self.find_run(key) or NamedRun(mine.stream, mine.fingerprint)
 
     def withdraw_soon(self, key: str, stream: str) -> None:
         """Take a claim back whose run is not begun after all."""
@@ -197,9 +199,9 @@ class Keys:
 
     def release_with(self, run: Run, key: str) -> None:
         """Let go of the key when the run it names has ended."""
-        run.on_end(lambda: None if run.is_left else self._later(self.release(key)))
+        run.on_end(lambda: None if run.is_released else self._later(self.release_name(key)))
 
-    async def release(self, key: str) -> None:
+    async def release_name(self, key: str) -> None:
         """Let go of a key whose run has ended: both are kept for the same time from now on."""
         await self._post(key, Released())
 
@@ -215,21 +217,21 @@ class Keys:
         Raises:
             JournalError: The journal cannot be read.
         """
-        for key in await self._journal.streams(ALL, unfinished=True):
+        for key in await self._journal.streams(KEY_PREFIX, unfinished=True):
             try:
                 await self._sweep(key)
             except JournalError as error:  # of one key; the others are looked at all the same
                 logger.warning("%s was not looked at: %s", key, error)
 
     async def _sweep(self, key: str) -> None:
-        named = await self.find(key)
+        named = await self.find_run(key)
         if named is not None:
             head = await self._journal.head(named.stream)
             if head is None or head.ended:
-                await self.release(key)
+                await self.release_name(key)
             return
         # Its claims are void, and its caller may claim it again; not one that is as old as this.
-        last = (await self._journal.kept(key))[-1]
+        last = (await self._journal.read_all_kept(key))[-1]
         if last.time < self._journal.clock.time() - self._journal.retention.ttl:
             await self._journal.append(key, [Released()], after=last.seq)
 
@@ -245,21 +247,21 @@ class Keys:
 
     # Runs that clients come back to
 
-    async def place_of(self, asking: Run, run_id: str) -> str:
+    async def stream_of(self, asking: Run, run_id: str) -> str:
         """The stream of the run with this id, where it is the caller's who is asking.
 
         Raises:
             StreamNotFound: It is unknown, expired or somebody else's.
             ResultDropped: It was executed, and what it said is no longer kept.
         """
-        (place,) = (await self.places_of(asking, [run_id])).values()
+        (place,) = (await self.streams_of(asking, [run_id])).values()
         if place is None:
             raise StreamNotFound(run_id)
         if place.is_gone:
             raise ResultDropped(run_id)
         return place.stream
 
-    async def places_of(self, asking: Run, run_ids: Collection[str]) -> dict[str, Named | None]:
+    async def streams_of(self, asking: Run, run_ids: Collection[str]) -> dict[str, NamedRun | None]:
         """The runs with these ids, each where it is the caller's who is asking; else None.
 
         However many they are, they are looked up in two steps, and then only those one by one that
@@ -277,12 +279,12 @@ class Keys:
             if beside.get(name) not in heads
         }
         handles = await self._journal.heads(keys.values())
-        found: dict[str, Named | None] = {}
+        found: dict[str, NamedRun | None] = {}
         for name in run_ids:
             if beside.get(name) in heads:
-                found[name] = Named(beside[name], "")
+                found[name] = NamedRun(beside[name], "")
             else:
-                found[name] = await self.find(keys[name]) if keys[name] in handles else None
+                found[name] = await self.find_run(keys[name]) if keys[name] in handles else None
         return found
 
     async def tasks_of(
@@ -302,7 +304,7 @@ class Keys:
         if after is not None and after not in ids:
             raise LookupError(after)
         start = 0 if after is None else ids.index(after) + 1
-        some = dict(zip(ids[start:], inboxes[start : start + LISTED], strict=False))
+        some = dict(zip(ids[start:], inboxes[start : start + MOST_LISTED], strict=False))
         keys = {name: id_key(principal, name) for name in some}
         handles = await self._journal.heads(keys.values())
         found = [name for name in some if keys[name] in handles]
@@ -324,14 +326,16 @@ class Keys:
             mine = await self._number(key_stream(principal, ""), settings.max_keys_each)
             if mine >= settings.max_keys_each:
                 raise _full(f"{mine} of your idempotency keys and handles", "max_keys_each")
-        many = await self._number(ALL, settings.max_keys)
+        many = await self._number(KEY_PREFIX, settings.max_keys)
         if many >= settings.max_keys:
             raise _full(f"{many} idempotency keys and handles", "max_keys")
 
     async def _number(self, prefix: str, most: int) -> int:
         """How many keys begin with this; counted now and then, and when it is about to matter."""
         now, known = self._journal.clock.now(), self._counts.get(prefix)
-        if known is not None and now - known.at < (COUNTED if known.number < most else RECOUNTED):
+        if known is not None and now - known.at < (
+            COUNT_VALID_FOR if known.number < most else RECOUNT_AFTER
+        ):
             return known.number
         number = await self._journal.count(prefix)
         if len(self._counts) >= MOST_COUNTS:
@@ -341,7 +345,7 @@ class Keys:
 
     def _counts_of(self, key: str) -> list[_Count]:
         """The counts that a key is in, of those that are known."""
-        prefixes = (ALL, key.rpartition("/")[0] + "/")
+        prefixes = (KEY_PREFIX, key.rpartition("/")[0] + "/")
         return [self._counts[prefix] for prefix in prefixes if prefix in self._counts]
 
 
@@ -362,4 +366,4 @@ def _full(what: str, limit: str) -> ProtocolError:
         f"{what} are kept, as many as may be ({limit}); call without a key, or wait until the "
         "oldest have expired (keep.ttl)"
     )
-    return ProtocolError(FULL, text, status=503, retry_after=60, limit=limit)
+    return ProtocolError(TOO_MANY_CODE, text, status=503, retry_after=60, limit=limit)

@@ -19,7 +19,7 @@ class SetVariable(NamedTuple):
     """Its value before the lifespan was entered."""
 
 
-def set_since(before: Context) -> list[SetVariable]:
+def variables_set_since(before: Context) -> list[SetVariable]:
     """The context variables that have another value than in `before`."""
     return [
         SetVariable(variable, value, before.get(variable, _UNSET))
@@ -28,7 +28,7 @@ def set_since(before: Context) -> list[SetVariable]:
     ]
 
 
-def inherit(variables: Sequence[SetVariable]) -> None:
+def inherit_variables(variables: Sequence[SetVariable]) -> None:
     """Set in this task what a lifespan has set in another one; what it set itself stays."""
     for variable, value, before in variables:
         if variable.get(_UNSET) is before:

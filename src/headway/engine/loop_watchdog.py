@@ -23,16 +23,16 @@ from headway.engine.run.run import Run
 
 logger = logging.getLogger(__name__)
 
-LONGEST: Final = 0.25
+HOLD_WARN_AFTER: Final = 0.25
 """Seconds between two looks, at the most."""
 
-AGAIN: Final = 60.0
+HOLD_WARN_INTERVAL: Final = 60.0
 """Seconds in which the same line of the same tool is named once."""
 
-MOST: Final = 100
+MOST_SAMPLES: Final = 100
 """Samples of one hold, and lines that are remembered as named."""
 
-STILL: Final = 10.0
+HOLD_GOES_ON_AFTER: Final = 10.0
 """Seconds after which a hold is told of that goes on."""
 
 _IDLE: Final = (
@@ -65,7 +65,7 @@ class Watchdog:
     ) -> None:
         self._warning = warning
         self._late = late
-        self._every = min(LONGEST, warning / 4) if warning else LONGEST
+        self._every = min(HOLD_WARN_AFTER, warning / 4) if warning else HOLD_WARN_AFTER
         self._samples: list[Sample] = []
         self._is_told = False
         self._named: dict[Sample, tuple[float, int]] = {}
@@ -109,9 +109,9 @@ class Watchdog:
         if now < until:
             self._named[sample] = until, count + 1
             return
-        if len(self._named) >= MOST:
+        if len(self._named) >= MOST_SAMPLES:
             self._named.clear()
-        self._named[sample] = now + AGAIN, 0
+        self._named[sample] = now + HOLD_WARN_INTERVAL, 0
         more = f" ({count} times more before)" if count else ""
         logger.warning("%s %s at %s%s", sample.who, did, sample.line, more)
 
@@ -124,7 +124,7 @@ class Watchdog:
             if held < self._every:
                 continue
             self._sample()
-            if held >= STILL and self._warning and self._samples and not self._is_told:
+            if held >= HOLD_GOES_ON_AFTER and self._warning and self._samples and not self._is_told:
                 self._is_told = True
                 self._name(_most_of(self._samples), f"has held the event loop for {held:.0f} s")
             self._late(self.held)
@@ -135,7 +135,7 @@ class Watchdog:
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         if frame is None or frame.f_code.co_filename.endswith(_IDLE):
             return  # it waits, for an event or for another thread that has the interpreter
-        if len(self._samples) < MOST:
+        if len(self._samples) < MOST_SAMPLES:
             run = _run_of(frame) or self._run_of_task()
             self._samples.append(Sample(_described(run), line_of(frame)))
 

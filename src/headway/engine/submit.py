@@ -5,10 +5,10 @@ import logging
 from msgspec import structs
 
 from headway.engine.engine import Engine
-from headway.engine.idempotency import Named, key_stream
+from headway.engine.idempotency import NamedRun, key_stream
 from headway.engine.request import Request
 from headway.engine.run.run import Run
-from headway.engine.workers.dispatch import Begun
+from headway.engine.workers.dispatch import AcceptedCall
 from headway.errors import JournalError, journal_away
 from headway.events import Claimed
 from headway.protocol.idempotency_key import CallKey, other_call, result_gone
@@ -16,7 +16,7 @@ from headway.protocol.idempotency_key import CallKey, other_call, result_gone
 logger = logging.getLogger(__name__)
 
 
-async def admit(engine: Engine, request: Request, key: CallKey | None) -> None:
+async def check_caller_limit(engine: Engine, request: Request, key: CallKey | None) -> None:
     """See that the caller of a request may have one more run, of those of all processes.
 
     With a key it is only looked at behind the key, by `launch_once`.
@@ -25,10 +25,10 @@ async def admit(engine: Engine, request: Request, key: CallKey | None) -> None:
         ProtocolError: It has as many as it may (503).
     """
     if key is None:
-        await engine.places.check_everywhere(request, engine.journal)
+        await engine.admission.check_everywhere(request, engine.journal)
 
 
-async def launch(engine: Engine, request: Request, key: CallKey | None) -> Run:
+async def submit(engine: Engine, request: Request, key: CallKey | None) -> Run:
     """Start the run of a request, here or in a worker; with a key it is executed once.
 
     Behind `admit`, with nothing waited for in between.
@@ -37,13 +37,13 @@ async def launch(engine: Engine, request: Request, key: CallKey | None) -> Run:
         ProtocolError: As `launch_once`; without a key only for what a worker is to do.
     """
     if key is not None:
-        return await launch_once(engine, request, key)
+        return await submit_once(engine, request, key)
     if engine.dispatch.is_for_workers(request):
-        return engine.dispatch.begin(await engine.dispatch.accept(request))
-    return engine.launch(request)
+        return engine.dispatch.begin_call(await engine.dispatch.accept_call(request))
+    return engine.start_run(request)
 
 
-async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
+async def submit_once(engine: Engine, request: Request, key: CallKey) -> Run:
     """Start the run of a request with a key; where the key has a run, start one that follows it.
 
     The key is in the journal before anything is executed: a crash after that is a run that was
@@ -56,19 +56,19 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
     name = key_stream(request.principal, key.name)
     dispatch = engine.dispatch
     try:
-        claimed = await engine.keys.find(name)
+        claimed = await engine.idempotency.find_run(name)
         if claimed is None:
-            await engine.keys.check_room(request.principal)
-        await engine.places.check_everywhere(request, engine.journal)
+            await engine.idempotency.check_room(request.principal)
+        await engine.admission.check_everywhere(request, engine.journal)
         if claimed is None:
-            begun = await dispatch.accept(request, name)
+            begun = await dispatch.accept_call(request, name)
             claimed = await _claim(engine, begun, name, key)
             if claimed.stream == begun.stream:
-                run = dispatch.begin(begun)
+                run = dispatch.begin_call(begun)
                 if not begun.request.owns:
-                    engine.keys.release_with(run, name)
+                    engine.idempotency.release_with(run, name)
                 return run
-            dispatch.discard(begun)
+            dispatch.discard_call(begun)
     except JournalError as error:
         logger.warning("a call with a key was refused: %s", error)
         raise journal_away() from None
@@ -77,20 +77,20 @@ async def launch_once(engine: Engine, request: Request, key: CallKey) -> Run:
     if claimed.is_gone:
         raise result_gone()
     stream = claimed.stream
-    again = dispatch.again(stream, owns=False)
-    run = engine.launch(structs.replace(request, execute=again, follows=stream))
+    again = dispatch.mirror_again(stream, owns=False)
+    run = engine.start_run(structs.replace(request, execute=again, follows=stream))
     engine.tally.repeated += 1
     return run
 
 
-async def _claim(engine: Engine, begun: Begun, name: str, key: CallKey) -> Named:
+async def _claim(engine: Engine, begun: AcceptedCall, name: str, key: CallKey) -> NamedRun:
     """Make the accepted run durable and have the key name it; what it names is told."""
     begun.run.has_handle = True
     try:
         if not begun.request.owns:
             await engine.inboxes.open(begun.run, engine.handed_over(begun.run))
-        return await engine.keys.claim(name, Claimed(begun.stream, key.fingerprint))
+        return await engine.idempotency.claim_name(name, Claimed(begun.stream, key.fingerprint))
     except BaseException:
-        engine.dispatch.discard(begun)
-        engine.keys.withdraw_soon(name, begun.stream)
+        engine.dispatch.discard_call(begun)
+        engine.idempotency.withdraw_soon(name, begun.stream)
         raise

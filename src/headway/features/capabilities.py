@@ -23,7 +23,7 @@ _KINDS: Final = ("tools", "prompts", "resources")
 """What a server has lists of."""
 
 
-def as_served(
+def served_capabilities(
     low: Server[Any], engine: Engine, version: str, result: dict[str, Any], *, publishes: bool
 ) -> dict[str, Any]:
     """The result of `initialize` or `server/discover`, with what Headway makes work.

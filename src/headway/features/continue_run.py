@@ -15,25 +15,25 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from headway.engine import Engine, Following, Run, ask, current_run
+from headway.engine import Engine, MirrorRun, Run, ask_run, current_run
 from headway.errors import JournalError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, Interrupted
-from headway.handlers import Handler, wrap
+from headway.handlers import Handler, wrap_handler
 from headway.protocol import tasks_2025
 from headway.protocol.continue_run_tool import (
-    CONTINUE,
+    CONTINUE_RUN,
     TOOL,
     handle_result,
     parse_handle,
     rest_of,
-    widened,
+    with_handle_schema,
 )
 from headway.protocol.idempotency_key import GONE
 
 
-def equip(low: Server[Any]) -> None:
+def install_continue_run(low: Server[Any]) -> None:
     """Have a server that has tools answer `continue_run` where it hands calls over."""
-    wrap(low, "tools/call", "handles", partial(_call, low))
+    wrap_handler(low, "tools/call", "handles", partial(_call, low))
 
 
 def list_tools(
@@ -47,10 +47,10 @@ def list_tools(
     names = [tool["name"] for tool in tools if _has_name(tool)]
     is_last = page.get("nextCursor") is None
     # A server that has a tool of this name itself is asked for that one.
-    if engine.offers_handles and is_last and not (_has_own(low) or CONTINUE in names):
-        names.append(CONTINUE)
+    if engine.offers_handles and is_last and not (_has_own(low) or CONTINUE_RUN in names):
+        names.append(CONTINUE_RUN)
         tools.append(TOOL)
-    engine.tally.know(names)
+    engine.tally.register_tools(names)
     return {**page, "tools": tools}
 
 
@@ -73,20 +73,20 @@ def _told(tool: object, engine: Engine, version: str) -> object:
     window = engine.settings.hand_over if options.hand_over is None else options.hand_over
     schema = tool.get("outputSchema")
     if window is not None and window < inf and schema is not None:
-        changes["outputSchema"] = widened(schema)
+        changes["outputSchema"] = with_handle_schema(schema)
     return {**tool, **changes} if changes else tool
 
 
 def _has_own(low: Server[Any]) -> bool:
     # Servers before mcp 2.3 have no look-up.
     lookup = getattr(low, "get_tool_input_schema", None)
-    return lookup is not None and lookup(CONTINUE) is not None
+    return lookup is not None and lookup(CONTINUE_RUN) is not None
 
 
 def _call(low: Server[Any], inner: Handler) -> Handler:
     async def calling(context: Any, params: Any) -> Any:
         run = current_run.get()
-        is_ours = params.name == CONTINUE and run is not None and run.engine.offers_handles
+        is_ours = params.name == CONTINUE_RUN and run is not None and run.engine.offers_handles
         if not is_ours or run is None or _has_own(low):
             return await inner(context, params)
         can_ask = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
@@ -105,7 +105,7 @@ async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool)
                 "there are no other arguments"
             )
     try:
-        stream = await run.engine.keys.place_of(run, run_id)
+        stream = await run.engine.idempotency.stream_of(run, run_id)
         if arguments.get("stop"):
             return await _stop(run, stream)
         return CallToolResult.model_validate(await _waited(run, stream, after, can_ask=can_ask))
@@ -124,9 +124,9 @@ def _is_stop(more: Mapping[str, object]) -> bool:
 
 
 async def _stop(run: Run, stream: str) -> CallToolResult:
-    await ask(run.journal, stream, CancelRequested("client", "stopped with continue_run"))
+    await ask_run(run.journal, stream, CancelRequested("client", "stopped with continue_run"))
     try:
-        return CallToolResult.model_validate(await Following(run, stream).result())
+        return CallToolResult.model_validate(await MirrorRun(run, stream).result())
     except MCPError as error:
         return CallToolResult(content=[TextContent(text=error.message)])
 
@@ -138,17 +138,17 @@ async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[s
     with anyio.CancelScope() as scope:
         timer = None if run.window == inf else run.clock.call_later(run.window, scope.cancel)
         try:
-            following = Following(run, stream, after=after, ask=run.ask if can_ask else None)
+            following = MirrorRun(run, stream, after=after, ask=run.ask if can_ask else None)
             result = await following.result()
         except asyncio.CancelledError:
             # The other run may go on elsewhere: its caller can come back there.
-            if not isinstance(run.stopping, Interrupted):
+            if not isinstance(run.stop_event, Interrupted):
                 raise
         finally:
             if timer is not None:
                 timer.cancel()
     with anyio.CancelScope(shield=True):
-        entries = await run.journal.kept(stream)
+        entries = await run.journal.read_all_kept(stream)
     if result is None:
         return handle_result(stream.rpartition("/")[2], entries, after)
     return rest_of(result, entries, after)

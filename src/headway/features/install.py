@@ -21,25 +21,25 @@ from headway.features import (
 from headway.transport.sdk import Addition
 
 
-def equip(low: Server[Any], *, publishes: bool, may_list: bool, is_bare: bool) -> None:
+def install_features(low: Server[Any], *, publishes: bool, may_list: bool, is_bare: bool) -> None:
     """Have a server answer for what Headway makes work.
 
     `publishes`: what changes is published, where Headway hears of it. `may_list`: its handlers can
     list without its middleware. `is_bare`: its prompts' errors are the SDK's words.
     """
-    log_levels.equip(low, publishes=publishes)
-    run_resources.equip(low)
-    task_methods.equip(low)
-    continue_run.equip(low)
+    log_levels.install_log_levels(low, publishes=publishes)
+    run_resources.install_run_resources(low)
+    task_methods.install_task_methods(low)
+    continue_run.install_continue_run(low)
     if may_list:
-        prompt_errors.equip(low, is_bare=is_bare)
+        prompt_errors.install_prompt_errors(low, is_bare=is_bare)
 
 
 def to_results(
     low: Server[Any], engine: Engine, *, publishes: bool, lists_runs: bool
 ) -> dict[str, Addition]:
     """What is added to results, by their methods; `lists_runs`: to the resource templates too."""
-    says = partial(capabilities.as_served, low, engine, publishes=publishes)
+    says = partial(capabilities.served_capabilities, low, engine, publishes=publishes)
     added: dict[str, Addition] = {
         "initialize": says,
         "server/discover": says,

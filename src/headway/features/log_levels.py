@@ -12,7 +12,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from headway.handlers import bring
+from headway.handlers import add_handler
 
 _SPEAKING: Final = ("tools/call", "prompts/get", "resources/read", "completion/complete")
 """The methods in which an author's code runs that may log something."""
@@ -30,7 +30,7 @@ async def _refuse_unsubscribe(_context: Any, _params: Any) -> EmptyResult:
     raise MCPError(METHOD_NOT_FOUND, "Method not found", "resources/unsubscribe")
 
 
-def equip(low: Server[Any], *, publishes: bool) -> None:
+def install_log_levels(low: Server[Any], *, publishes: bool) -> None:
     """Have the methods answered that Headway itself makes work, where they mean something.
 
     Levels: where there is something that could log. Subscriptions: where the server has resources
@@ -38,9 +38,9 @@ def equip(low: Server[Any], *, publishes: bool) -> None:
     there were no handler. One that the server brings stays.
     """
     if any(low.get_request_handler(method) is not None for method in _SPEAKING):
-        bring(low, "logging/setLevel", SetLevelRequestParams, _accept)
+        add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept)
     if low.get_request_handler("resources/list") is not None:
         subscribe = _accept if publishes else _refuse_subscribe
         unsubscribe = _accept if publishes else _refuse_unsubscribe
-        bring(low, "resources/subscribe", SubscribeRequestParams, subscribe)
-        bring(low, "resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
+        add_handler(low, "resources/subscribe", SubscribeRequestParams, subscribe)
+        add_handler(low, "resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

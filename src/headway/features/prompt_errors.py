@@ -12,13 +12,13 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, ListPromptsResult, PaginatedRequestParams, Prompt
 
-from headway.handlers import Handler, wrap
+from headway.handlers import Handler, wrap_handler
 from headway.protocol.eras import ERAS, MODERN
 
 _PAGES: Final = 100
 
 
-def equip(low: Server[Any], *, is_bare: bool) -> None:
+def install_prompt_errors(low: Server[Any], *, is_bare: bool) -> None:
     """Have a server say -32602 of a prompt that it does not list, or of wrong arguments.
 
     `is_bare`: what it says itself is the SDK's. An author's own words reach the clients that are
@@ -26,7 +26,7 @@ def equip(low: Server[Any], *, is_bare: bool) -> None:
     """
     listing = low.get_request_handler("prompts/list")
     if listing is not None:
-        wrap(low, "prompts/get", "faults", partial(_get, listing.handler, is_bare))
+        wrap_handler(low, "prompts/get", "faults", partial(_get, listing.handler, is_bare))
 
 
 def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:

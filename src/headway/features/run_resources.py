@@ -18,10 +18,10 @@ from mcp_types import (
 from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
-from headway.engine import current_run, result_of
+from headway.engine import current_run, result_stream
 from headway.errors import ResultDropped, StreamNotFound
 from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupted
-from headway.handlers import Handler, wrap
+from headway.handlers import Handler, wrap_handler
 from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
@@ -59,7 +59,7 @@ async def describe(journal: Journal, stream: str) -> bytes:
     Raises:
         StreamNotFound: There is no such run, or it has been forgotten.
     """
-    entries = await journal.kept(stream)
+    entries = await journal.read_all_kept(stream)
     is_whole = entries[0].seq == 1
     view = view_of(entries)
     parts = parts_of(entries)
@@ -107,12 +107,12 @@ def _error(end: Event | None) -> str | None:
 # What a server answers
 
 
-def equip(low: Server[Any]) -> None:
+def install_run_resources(low: Server[Any]) -> None:
     """Have a server that has resources answer for its runs too; all else it answers as before."""
-    wrap(low, "resources/read", "runs", _read)
-    wrap(low, "resources/subscribe", "runs", _subscribe)
-    wrap(low, "resources/unsubscribe", "runs", _unsubscribe)
-    wrap(low, "subscriptions/listen", "runs", _listen)
+    wrap_handler(low, "resources/read", "runs", _read)
+    wrap_handler(low, "resources/subscribe", "runs", _subscribe)
+    wrap_handler(low, "resources/unsubscribe", "runs", _unsubscribe)
+    wrap_handler(low, "subscriptions/listen", "runs", _listen)
 
 
 def _read(inner: Handler) -> Handler:
@@ -157,9 +157,9 @@ async def _result_apart(journal: Journal, stream: str, uri: str) -> Entry:
         ResultDropped: It had one, which is no longer kept.
     """
     try:
-        return (await journal.kept(result_of(stream)))[-1]
+        return (await journal.read_all_kept(result_stream(stream)))[-1]
     except StreamNotFound:
-        end = (await journal.kept(stream))[-1].event
+        end = (await journal.read_all_kept(stream))[-1].event
         if isinstance(end, Completed) and uri.encode() in bytes(end.result):
             raise ResultDropped(stream) from None
         raise
@@ -223,7 +223,7 @@ async def _place_of(run_id: str) -> tuple[Journal, str]:
     asking = current_run.get()
     if asking is None:
         raise StreamNotFound(run_id)
-    return asking.journal, await asking.engine.keys.place_of(asking, run_id)
+    return asking.journal, await asking.engine.idempotency.stream_of(asking, run_id)
 
 
 async def _known_of(run_ids: set[str]) -> set[str]:
@@ -231,7 +231,7 @@ async def _known_of(run_ids: set[str]) -> set[str]:
     asking = current_run.get()
     if asking is None or not run_ids:
         return set()
-    places = await asking.engine.keys.places_of(asking, run_ids)
+    places = await asking.engine.idempotency.streams_of(asking, run_ids)
     return {name for name, place in places.items() if place is not None and not place.is_gone}
 
 

@@ -17,14 +17,14 @@ from mcp_types.methods import validate_client_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
-from headway.engine import Following, Run, ask, current_run, gone, read_inbox
+from headway.engine import MirrorRun, Run, ask_run, current_run, read_inbox, result_gone_error
 from headway.errors import HeadwayError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
-from headway.handlers import bring, has_own
+from headway.handlers import add_handler, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
 from headway.protocol.event_ids import principal_tag
-from headway.protocol.tasks import EXTENSION, outstanding, task_of
+from headway.protocol.tasks import EXTENSION, open_questions, task_of
 
 Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
@@ -41,12 +41,12 @@ class TaskUpdateParams(TaskParams):
     input_responses: dict[str, Any] = Field(alias="inputResponses", default_factory=dict)
 
 
-def equip(low: Server[Any]) -> None:
+def install_task_methods(low: Server[Any]) -> None:
     """Have a server that has tools answer for tasks, unless it brings an answer of its own."""
     if low.get_request_handler("tools/call") is None or has_own_tasks(low):
         return
     for method, (params, modern, early) in _METHODS.items():
-        bring(low, method, params, _gated(method, modern, early))
+        add_handler(low, method, params, _gated(method, modern, early))
 
 
 def has_own_tasks(low: Server[Any]) -> bool:
@@ -91,19 +91,19 @@ async def _get(_context: Any, params: TaskParams) -> dict[str, Any]:
 async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
     run, stream = await _place_of(params.task_id)
     entries, inbox = await _read(run.journal, stream)
-    waiting = {question.key: question.method for question in outstanding(entries, inbox)}
+    waiting = {question.key: question.method for question in open_questions(entries, inbox)}
     answers = {key: value for key, value in params.input_responses.items() if key in waiting}
     for key, value in answers.items():
         _check_answer(key, waiting[key], value)
     for key, value in answers.items():
-        await ask(run.journal, stream, InputAnswered(key, encode_json(value)))
+        await ask_run(run.journal, stream, InputAnswered(key, encode_json(value)))
     return {"resultType": "complete"}
 
 
 async def _cancel(_context: Any, params: TaskParams) -> dict[str, Any]:
     run, stream = await _place_of(params.task_id)
     try:
-        await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
+        await ask_run(run.journal, stream, CancelRequested("client", "the task was cancelled"))
     except StreamNotFound:
         raise _unknown() from None
     return {"resultType": "complete"}
@@ -128,7 +128,7 @@ async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
     run, stream = await _place_of(params.task_id)
     await _read(run.journal, stream)
     related = tasks_2025.related(params.task_id)
-    result = await Following(run, stream, ask=run.ask).result()
+    result = await MirrorRun(run, stream, ask=run.ask).result()
     return {**result, "_meta": {**result.get("_meta", {}), **related}}
 
 
@@ -141,7 +141,7 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
     if run is None or run.principal == principal_tag(""):
         raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
     try:
-        page, last = await run.engine.keys.tasks_of(run.principal, params.cursor)
+        page, last = await run.engine.idempotency.tasks_of(run.principal, params.cursor)
     except LookupError:
         raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
     found: list[dict[str, Any]] = []
@@ -156,9 +156,9 @@ async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:
     task = await _early(run, stream)
     if task["status"] in _ENDED:
         raise MCPError(INVALID_PARAMS, f"The task has ended already: it is {task['status']}")
-    await ask(run.journal, stream, CancelRequested("client", "the task was cancelled"))
+    await ask_run(run.journal, stream, CancelRequested("client", "the task was cancelled"))
     with suppress(MCPError):
-        await Following(run, stream).result()
+        await MirrorRun(run, stream).result()
     return await _early(run, stream)
 
 
@@ -197,7 +197,7 @@ def _check_answer(key: str, method: str, value: object) -> None:
 async def _read(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]]:
     try:
         inbox = await read_inbox(journal, stream)
-        return await journal.kept(stream), inbox
+        return await journal.read_all_kept(stream), inbox
     except StreamNotFound:
         raise _unknown() from None
 
@@ -208,9 +208,9 @@ async def _place_of(task_id: str) -> tuple[Run, str]:
     if asking is None:
         raise _unknown()
     try:
-        return asking, await asking.engine.keys.place_of(asking, task_id)
+        return asking, await asking.engine.idempotency.stream_of(asking, task_id)
     except ResultDropped:
-        raise gone() from None
+        raise result_gone_error() from None
     except StreamNotFound:
         raise _unknown() from None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from headway.errors import EntriesUnreadable
 from headway.events import Entry, decode_entries, encode_entries
-from headway.journal.cursor import PAGE
+from headway.journal.cursor import PAGE_ENTRIES
 from headway.settings import Retention
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Chunking:
 
     def __init__(self, retention: Retention) -> None:
         # Four make a limit exact enough.
-        self.entries = min(PAGE, max(1, retention.stream_entries // 4))
+        self.entries = min(PAGE_ENTRIES, max(1, retention.stream_entries // 4))
         self.bytes = max(1, retention.stream_bytes // 4)
 
     def chunks(self, entries: list[Entry]) -> Iterator[Chunk]:

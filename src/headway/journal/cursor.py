@@ -9,16 +9,16 @@ from headway.clock import Clock
 from headway.errors import EntriesTrimmed, JournalUnavailable, StreamDamaged, StreamNotFound
 from headway.events import TERMINAL, Entry
 from headway.journal.store import Head
-from headway.journal.stream_buffer import Tail
-from headway.journal.wakeups import Changes
+from headway.journal.stream_buffer import StreamBuffer
+from headway.journal.wakeups import Wakeups
 
 logger = logging.getLogger(__name__)
 
-PAGE = 256
+PAGE_ENTRIES = 256
 """Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
 
 
-RETRY = 1.0
+RETRY_AFTER = 1.0
 """Seconds until a storage that could not be read is asked again."""
 
 
@@ -27,9 +27,9 @@ class Source(Protocol):
 
     closed: bool
     clock: Clock
-    changes: Changes
+    changes: Wakeups
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """As `Journal.read`."""
         ...
 
@@ -37,7 +37,7 @@ class Source(Protocol):
         """As `Journal.head`."""
         ...
 
-    def tail(self, stream: str) -> Tail | None:
+    def tail(self, stream: str) -> StreamBuffer | None:
         """As `Journal.tail`."""
         ...
 
@@ -50,7 +50,7 @@ class Cursor:
 
     __slots__ = ("_nudged", "_source", "_tail", "_waiter", "after", "done", "stream")
 
-    def __init__(self, source: Source, tail: Tail | None, stream: str, after: int) -> None:
+    def __init__(self, source: Source, tail: StreamBuffer | None, stream: str, after: int) -> None:
         self._source = source
         self._tail = tail
         self._waiter: asyncio.Future[None] | None = None
@@ -74,10 +74,10 @@ class Cursor:
         while not self.done:
             tail, seen = self._tail, 0
             if tail is not None and self.after >= tail.base:
-                entries = tail.page(self.after, PAGE)
+                entries = tail.page(self.after, PAGE_ENTRIES)
                 over = tail.ended and self.after + len(entries) >= tail.last
             else:
-                seen = self._source.changes.seen(self.stream)
+                seen = self._source.changes.mark_seen(self.stream)
                 entries, over = await self._read_stored()
             if entries:
                 self.after = entries[-1].seq
@@ -111,7 +111,7 @@ class Cursor:
             return await self._source.read(self.stream, after=self.after), False
         return [], head.ended
 
-    async def _wait(self, tail: Tail | None, seen: int) -> None:
+    async def _wait(self, tail: StreamBuffer | None, seen: int) -> None:
         if self._source.closed:
             raise JournalUnavailable("the journal is closed")
         self._waiter = waiter = asyncio.get_running_loop().create_future()
@@ -130,7 +130,7 @@ class Cursor:
         finally:
             # Nudged or cancelled, it would stay in the lists until the next entry.
             if tail is None:
-                self._source.changes.leave(self.stream, waiter)
+                self._source.changes.stop_waiting(self.stream, waiter)
             if local is not None and local.waiters and waiter in local.waiters:
                 local.waiters.remove(waiter)
             self._waiter = None
@@ -158,7 +158,7 @@ async def next_available(source: Source, cursor: Cursor) -> list[Entry]:
         if source.closed:
             raise
         _tell_once(cursor.stream, str(error))
-        await source.clock.sleep(RETRY)
+        await source.clock.sleep(RETRY_AFTER)
     return []
 
 
@@ -168,7 +168,7 @@ def _tell_once(stream: str, why: str) -> None:
     logger.warning("%s is not heard until it can be read: %s", stream, why)
 
 
-async def all_kept(source: Source, stream: str) -> list[Entry]:
+async def read_all_kept(source: Source, stream: str) -> list[Entry]:
     """Return all entries that there are of a stream at the moment; the oldest may be gone.
 
     They are without gaps: before one that is gone there is none.

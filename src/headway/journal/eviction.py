@@ -13,12 +13,12 @@ import re
 from collections import deque
 from collections.abc import Mapping
 
-from headway.journal.stream_buffer import Tail
+from headway.journal.stream_buffer import StreamBuffer
 
-LASTING = "key/"
+KEPT_KINDS = "key/"
 """What the names of streams begin with that are kept for their whole time."""
 
-FRESH = 64
+FRESH_SECONDS = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
 
 _OWNER = re.compile(r"[^/]*/([^/.]*)")
@@ -34,7 +34,7 @@ def owner_of(stream: str) -> str:
     return found[1] if found else ""
 
 
-def to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
+def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
     """Return how many bytes each owner has to give up, so that all of them hold at most `most`.
 
     Those that hold more than a level give up what is above it. The level is where what is left
@@ -51,19 +51,19 @@ def to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
     return {owner: size - level for owner, size in held.items() if size > level}
 
 
-class Kept:
+class EndedStreams:
     """The streams that a process holds in memory, by their owners."""
 
     def __init__(self) -> None:
-        self._alive: set[Tail] = set()
+        self._alive: set[StreamBuffer] = set()
         self._ended: dict[str, _Ended] = {}
-        self._fresh: dict[Tail, None] = {}  # in the order in which they ended
+        self._fresh: dict[StreamBuffer, None] = {}  # in the order in which they ended
 
-    def begin(self, tail: Tail) -> None:
+    def begin(self, tail: StreamBuffer) -> None:
         """Count a stream that goes on."""
         self._alive.add(tail)
 
-    def end(self, tail: Tail, expires: float) -> int:
+    def end(self, tail: StreamBuffer, expires: float) -> int:
         """Keep a stream that has ended until `expires`; return by how many bytes others shrank."""
         self._alive.discard(tail)
         owner = owner_of(tail.stream)
@@ -71,18 +71,18 @@ class Kept:
         if share is None:
             share = self._ended[owner] = _Ended()
         share.bytes += tail.size
-        is_lasting = tail.stream.startswith(LASTING)
+        is_lasting = tail.stream.startswith(KEPT_KINDS)
         (share.lasting if is_lasting else share.streams).append((expires, tail))
         self._fresh[tail] = None
-        return self._pack(next(iter(self._fresh))) if len(self._fresh) > FRESH else 0
+        return self._pack(next(iter(self._fresh))) if len(self._fresh) > FRESH_SECONDS else 0
 
-    def _pack(self, tail: Tail) -> int:
+    def _pack(self, tail: StreamBuffer) -> int:
         del self._fresh[tail]
         shrunk = tail.pack()
         self._ended[owner_of(tail.stream)].bytes -= shrunk
         return shrunk
 
-    def discard(self, tail: Tail) -> None:
+    def discard(self, tail: StreamBuffer) -> None:
         """Count a stream no more, which is forgotten for whatever reason."""
         tail.is_gone = True
         self._fresh.pop(tail, None)
@@ -91,9 +91,9 @@ class Kept:
         elif (share := self._ended.get(owner_of(tail.stream))) is not None:
             share.bytes -= tail.size
 
-    def expired(self, now: float) -> list[Tail]:
+    def expired(self, now: float) -> list[StreamBuffer]:
         """Take out the streams whose time is over."""
-        found: list[Tail] = []
+        found: list[StreamBuffer] = []
         for owner, share in list(self._ended.items()):
             for streams in (share.streams, share.lasting):
                 while streams and (streams[0][1].is_gone or streams[0][0] <= now):
@@ -102,7 +102,7 @@ class Kept:
                 del self._ended[owner]
         return [tail for tail in found if not tail.is_gone]
 
-    def surplus(self, most: int) -> list[Tail]:
+    def surplus(self, most: int) -> list[StreamBuffer]:
         """Take out the streams that have to go, so that all together take `most` bytes.
 
         What goes on may take more than that by itself: then more is left.
@@ -111,8 +111,8 @@ class Kept:
         for tail in self._alive:
             owner = owner_of(tail.stream)
             held[owner] = held.get(owner, 0) + tail.size
-        found: list[Tail] = []
-        for owner, due in to_free(held, most).items():
+        found: list[StreamBuffer] = []
+        for owner, due in bytes_to_free(held, most).items():
             streams = self._ended[owner].streams if owner in self._ended else ()
             while streams and due > 0:
                 tail = streams.popleft()[1]
@@ -129,5 +129,5 @@ class _Ended:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.streams = deque[tuple[float, Tail]]()
-        self.lasting = deque[tuple[float, Tail]]()
+        self.streams = deque[tuple[float, StreamBuffer]]()
+        self.lasting = deque[tuple[float, StreamBuffer]]()

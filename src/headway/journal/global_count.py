@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WITHIN = 1.0
+COUNT_TIMEOUT = 1.0
 """Seconds that a count may take. Whoever asks has a client that waits, and can do without."""
 
 
-class Everywhere:
+class GlobalCount:
     """What all processes have stored; without a storage there are no others."""
 
     def __init__(self, store: Store | None) -> None:
@@ -42,7 +42,7 @@ class Everywhere:
         if self._store is None:
             return None
         try:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(COUNT_TIMEOUT):
                 # A number costs the same whatever it is, names do not: most callers have few.
                 many, mine = await _beside(here, self._store.count(prefix))
                 found = many + len(mine)
@@ -51,7 +51,11 @@ class Everywhere:
                     names, mine = await _beside(here, listing)
                     found = len({*map(part, names), *mine})
         except (JournalError, TimeoutError) as error:
-            why = error if isinstance(error, JournalError) else f"no answer within {WITHIN:g} s"
+            why = (
+                error
+                if isinstance(error, JournalError)
+                else f"no answer within {COUNT_TIMEOUT:g} s"
+            )
             logger.warning("what goes on in other processes is not counted: %s", why)
             return None
         return found

@@ -10,7 +10,7 @@ from headway.clock import Clock
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Accepted, Alive, Entry, Progress, Started, size_of
 from headway.journal.store import Store, Write
-from headway.journal.stream_buffer import Tail
+from headway.journal.stream_buffer import StreamBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -18,16 +18,16 @@ RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds until a failed write is tried again; the last one repeats."""
 
 
-BETWEEN = 0.02
+COMMIT_INTERVAL = 0.02
 """Seconds between two commits, where nobody waits for the second: a commit costs the same whatever
 is in it. By the loop's own clock: no test is to turn it, nothing but the storage waits for it."""
 
-PATIENT: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
+PATIENT_EVENTS: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
 """What nobody waits for. Of progress only the newest counts; a result, a part, a question or a
 checkpoint that a crash takes back may have been seen, so their commit begins at once."""
 
 
-class Writer:
+class GroupCommit:
     """Hands pending entries to the store.
 
     `forget` is called with a tail that need not be kept any longer: its stream has ended and
@@ -35,13 +35,13 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, forget: Callable[[Tail], None], most: int
+        self, store: Store, clock: Clock, forget: Callable[[StreamBuffer], None], most: int
     ) -> None:
         self._most = most
         self._store = store
         self._clock = clock
         self._forget = forget
-        self._dirty: dict[str, Tail] = {}
+        self._dirty: dict[str, StreamBuffer] = {}
         self._work = asyncio.Event()
         self._begun = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -69,19 +69,19 @@ class Writer:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def mark(self, tail: Tail, entry: Entry) -> None:
+    def mark(self, tail: StreamBuffer, entry: Entry) -> None:
         """Have the entry stored with the next group commit, and that begin when it has to."""
         if tail.pending is None:
             tail.pending = []
         tail.pending.append(entry)
         self._dirty[tail.stream] = tail
-        if type(entry.event) not in PATIENT:
+        if type(entry.event) not in PATIENT_EVENTS:
             self.hurry()
         elif self._timer is None and not self._work.is_set():
             self._plan()
 
     def _plan(self) -> None:
-        loop, due = asyncio.get_running_loop(), self._begun + BETWEEN
+        loop, due = asyncio.get_running_loop(), self._begun + COMMIT_INTERVAL
         if due > loop.time():
             self._timer = loop.call_at(due, self.hurry)
         else:
@@ -166,7 +166,7 @@ class Writer:
             self._timer.cancel()
             self._timer = None
 
-    def _release(self, dirty: dict[str, Tail], error: JournalUnavailable) -> None:
+    def _release(self, dirty: dict[str, StreamBuffer], error: JournalUnavailable) -> None:
         """The store failed: keep the entries for later, but let readers and writers go on."""
         self._dirty = {**dirty, **self._dirty}
         self.is_behind = self.pending > self._most
@@ -176,7 +176,7 @@ class Writer:
             tail.wake()
             tail.resolve(error)
 
-    def _stored(self, tail: Tail, write: Write, refusal: JournalError | None) -> None:
+    def _stored(self, tail: StreamBuffer, write: Write, refusal: JournalError | None) -> None:
         if refusal is not None:
             # Another process owns the stream: what was appended here never happened.
             tail.failure = refusal

@@ -26,19 +26,19 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import TERMINAL, Entry, Event, size_of
-from headway.journal.cursor import PAGE, Cursor, all_kept
-from headway.journal.eviction import Kept
-from headway.journal.global_count import Everywhere
-from headway.journal.group_commit import Writer
+from headway.journal.cursor import PAGE_ENTRIES, Cursor, read_all_kept
+from headway.journal.eviction import EndedStreams
+from headway.journal.global_count import GlobalCount
+from headway.journal.group_commit import GroupCommit
 from headway.journal.polling import look_always
-from headway.journal.quiet_errors import quietly
-from headway.journal.shared_append import Posting
+from headway.journal.quiet_errors import log_journal_errors
+from headway.journal.shared_append import SharedAppend
 from headway.journal.store import Beside, Head, Store, Usage
-from headway.journal.stream_buffer import Tail, joined_head
-from headway.journal.wakeups import Changes
+from headway.journal.stream_buffer import StreamBuffer, joined_head
+from headway.journal.wakeups import Wakeups
 from headway.settings import Retention
 
-SWEEP = 30.0
+SWEEP_INTERVAL = 30.0
 """Seconds between searches for expired streams; less where they are kept for less."""
 
 
@@ -65,20 +65,20 @@ class Journal:
         self._stream_entries = self.retention.stream_entries
         self._full_at = self.retention.max_bytes
         self._store = store
-        self._tails: dict[str, Tail] = {}
-        self._kept = Kept()
+        self._tails: dict[str, StreamBuffer] = {}
+        self._kept = EndedStreams()
         self._size, self._dropped = 0, Counter[str]()
         most = self.retention.max_bytes // 4  # may wait for a storage that fails
-        self._writer = None if store is None else Writer(store, self.clock, self._remove, most)
-        self._posting = None if store is None else Posting(store, self.clock)
-        self.everywhere = Everywhere(store)
+        self._writer = None if store is None else GroupCommit(store, self.clock, self._remove, most)
+        self._posting = None if store is None else SharedAppend(store, self.clock)
+        self.everywhere = GlobalCount(store)
         self._sweeping: asyncio.Task[None] | None = None
         self.closed = False
         self.url = ""
         """What it was opened by, where that was a URL."""
         self.beside: Callable[[], Beside] | None = getattr(store, "beside", None)
         """Makes a way in for a thread; None where the storage has none."""
-        self.changes = Changes(look_always if store is None else store.watch, self.clock)
+        self.changes = Wakeups(look_always if store is None else store.watch, self.clock)
         """What wakes cursors on other processes' streams."""
 
     @property
@@ -121,7 +121,7 @@ class Journal:
         """
         # All at once: with a storage that fails, one after the other would take for ever.
         unsettled = [tail.stream for tail in self._tails.values() if tail.pending]
-        await asyncio.gather(*map(self._settlequietly, unsettled))
+        await asyncio.gather(*map(self._store_and_log_errors, unsettled))
         if self._posting is not None and self._writer is not None:
             await self._posting.close()
             await self._writer.end()
@@ -169,7 +169,7 @@ class Journal:
             raise Conflict(stream, after=after, last=head.last)
         for event in events:
             after = self.append_nowait(stream, event, after=after, recorded=recorded)
-        await self.settle(stream)
+        await self.wait_until_stored(stream)
         return after
 
     async def post(self, stream: str, event: Event) -> int:
@@ -254,7 +254,7 @@ class Journal:
             self._make_room()
         return seq
 
-    def _end(self, tail: Tail, entry: Entry) -> None:
+    def _end(self, tail: StreamBuffer, entry: Entry) -> None:
         tail.ended = True
         if self._writer is not None and tail.recorded:
             self._writer.mark(tail, entry)
@@ -264,7 +264,7 @@ class Journal:
             self._size -= self._kept.end(tail, entry.time + self.retention.ttl)
             self._full_at = max(self.retention.max_bytes, self._full_at - size)
 
-    async def settle(self, stream: str) -> None:
+    async def wait_until_stored(self, stream: str) -> None:
         """Return when everything appended to `stream` so far is in the storage.
 
         Raises:
@@ -317,7 +317,7 @@ class Journal:
         heads = ((name, joined_head(tail, stored.get(name))) for name, tail in tails.items())
         return {name: head for name, head in heads if head is not None}
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+    async def read(self, stream: str, *, after: int = 0, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """Up to `limit` entries above `after`, in order, without waiting for new ones.
 
         Raises:
@@ -333,15 +333,15 @@ class Journal:
             raise StreamNotFound(stream)
         raise EntriesTrimmed(stream, first=tail.base + 1)
 
-    async def kept(self, stream: str) -> list[Entry]:
+    async def read_all_kept(self, stream: str) -> list[Entry]:
         """All entries that there are of a stream at the moment; the oldest may be gone.
 
         Raises:
             StreamNotFound: No such stream.
         """
-        return await all_kept(self, stream)
+        return await read_all_kept(self, stream)
 
-    def tail(self, stream: str) -> Tail | None:
+    def tail(self, stream: str) -> StreamBuffer | None:
         """What this process holds of a stream that it writes."""
         return self._tails.get(stream)
 
@@ -388,15 +388,15 @@ class Journal:
 
     # What keeps it within bounds
 
-    def _new_tail(self, stream: str, head: Head | None, *, recorded: bool) -> Tail:
-        tail = Tail(stream, head.last if head else 0, recorded=recorded)
+    def _new_tail(self, stream: str, head: Head | None, *, recorded: bool) -> StreamBuffer:
+        tail = StreamBuffer(stream, head.last if head else 0, recorded=recorded)
         tail.ended = head.ended if head else False
         self._tails[stream] = tail
         self._kept.begin(tail)
         self._size += tail.size
         return tail
 
-    def _trim(self, tail: Tail) -> None:
+    def _trim(self, tail: StreamBuffer) -> None:
         """Forget the oldest quarter of a tail; the store still has what it stored."""
         count = len(tail.entries) // 4
         if self._writer is not None and tail.recorded:
@@ -420,7 +420,7 @@ class Journal:
         # What goes on may be more than that: then it is looked again when there is some more.
         self._full_at = max(most, self._size + most // 16)
 
-    def _remove(self, tail: Tail, limit: str | None = None) -> None:
+    def _remove(self, tail: StreamBuffer, limit: str | None = None) -> None:
         # Dropped and begun again, a stream has another tail by now.
         if self._tails.get(tail.stream) is tail:
             del self._tails[tail.stream]
@@ -431,14 +431,14 @@ class Journal:
 
     async def _sweep_all(self) -> None:
         while True:
-            await self.clock.sleep(min(SWEEP, self.retention.ttl))
+            await self.clock.sleep(min(SWEEP_INTERVAL, self.retention.ttl))
             now = self.clock.time()
             for tail in self._kept.expired(now):
                 self._remove(tail, "keep.ttl")
             if self._store is not None:
-                with quietly("expired streams were not dropped"):
+                with log_journal_errors("expired streams were not dropped"):
                     await self._store.expire(now)
 
-    async def _settlequietly(self, stream: str) -> None:
-        with quietly("the last entries of %s were not stored", stream):
-            await self.settle(stream)
+    async def _store_and_log_errors(self, stream: str) -> None:
+        with log_journal_errors("the last entries of %s were not stored", stream):
+            await self.wait_until_stored(stream)

@@ -10,7 +10,7 @@ from headway.journal.store import Notice, Watch
 
 logger = logging.getLogger(__name__)
 
-POLL = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between looks."""
 
 
@@ -47,7 +47,7 @@ class Polling:
 
     def _arm(self) -> None:
         if self._timer is None and self._streams:
-            self._timer = self._clock.call_later(POLL, self._start)
+            self._timer = self._clock.call_later(POLL_INTERVAL, self._start)
 
     def _start(self) -> None:
         self._task = asyncio.create_task(self._once())
@@ -65,11 +65,11 @@ class Polling:
         self._arm()
 
 
-async def always() -> bool:
+async def always_changed() -> bool:
     """Whether there may be anything new, where nobody can say."""
     return True
 
 
 def look_always(notice: Notice, clock: Clock) -> Watch:
     """Without a store: a stream may begin here after somebody has asked for it."""
-    return Polling(always, notice, clock)
+    return Polling(always_changed, notice, clock)

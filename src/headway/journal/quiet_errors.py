@@ -7,7 +7,7 @@ from headway.errors import JournalError
 logger = logging.getLogger(__name__)
 
 
-class quietly:
+class log_journal_errors:
     """Log a journal's failure where nobody is waiting for the outcome."""
 
     def __init__(self, message: str, *args: object) -> None:

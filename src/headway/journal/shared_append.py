@@ -12,10 +12,10 @@ from itertools import count, repeat
 from headway.clock import Clock
 from headway.errors import Conflict, JournalUnavailable, StreamEnded
 from headway.events import TERMINAL, Entry, Event
-from headway.journal.cursor import PAGE
+from headway.journal.cursor import PAGE_ENTRIES
 from headway.journal.store import Store, Write
 
-ATTEMPTS = 10
+APPEND_ATTEMPTS = 10
 """Writers of one stream that find another process quicker try again this often."""
 
 
@@ -25,7 +25,7 @@ _OF_ALL = (Conflict, StreamEnded, JournalUnavailable)
 """Why a write is refused whatever is in it."""
 
 
-class Posting:
+class SharedAppend:
     """Adds entries behind whatever is last in a storage."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -117,14 +117,14 @@ class Posting:
             if refusal is None:
                 return entries[-1].seq
             attempts += 1
-            if attempts == ATTEMPTS or not isinstance(refusal, Conflict):
+            if attempts == APPEND_ATTEMPTS or not isinstance(refusal, Conflict):
                 raise refusal
 
 
 def _taken(waiting: deque[_Added]) -> list[_Added]:
     """What goes with the next write: nothing behind an end."""
     some: list[_Added] = []
-    while waiting and len(some) < PAGE:
+    while waiting and len(some) < PAGE_ENTRIES:
         some.append(waiting.popleft())
         if type(some[-1][0]) in TERMINAL:
             break

@@ -11,7 +11,7 @@ STREAM_OVERHEAD = 512
 """Bytes charged for a stream besides its entries."""
 
 
-class Tail:
+class StreamBuffer:
     """The part of a stream that this process wrote and still holds."""
 
     __slots__ = (
@@ -85,7 +85,7 @@ class Tail:
         return self.entries[start : min(start + limit, self.visible - self.base)]
 
 
-def joined_head(tail: Tail | None, stored: Head | None) -> Head | None:
+def joined_head(tail: StreamBuffer | None, stored: Head | None) -> Head | None:
     """What is kept of a stream here and in the storage, which may have more of its beginning."""
     if tail is None or stored is None:
         return stored if tail is None else tail.head()

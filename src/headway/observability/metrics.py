@@ -24,12 +24,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from headway.counters import Histogram
-from headway.engine import Engine, Gate, losses
+from headway.engine import Engine, FairSemaphore, lost_outputs
 from headway.life import Life
 from headway.run_state import State
 from headway.settings import BOUNDS
-from headway.transport.http.unfinished_requests import Arrivals
-from headway.transport.open_responses import Answers
+from headway.transport.http.unfinished_requests import UnfinishedRequests
+from headway.transport.open_responses import OpenResponses
 from headway.transport.sessions.registry import Sessions
 
 Values = Mapping[tuple[str, ...], float]
@@ -58,12 +58,12 @@ class Metrics(Collector):
         return self._life().sessions
 
     @property
-    def answers(self) -> Answers:
+    def answers(self) -> OpenResponses:
         """The answers that are open."""
         return self._life().transport.answers
 
     @property
-    def arrivals(self) -> Arrivals:
+    def arrivals(self) -> UnfinishedRequests:
         """The requests that are not whole yet."""
         return self._life().transport.arrivals
 
@@ -140,7 +140,7 @@ def _named(values: Mapping[str, float]) -> Values:
 
 def _in_use(metrics: Metrics) -> Values:
     """Of the limits on what goes on at once, how much is taken."""
-    engine, places = metrics.engine, metrics.engine.places
+    engine, places = metrics.engine, metrics.engine.admission
     taken = {
         "max_runs": places.all.taken,
         "threads": places.threads.taken,
@@ -153,8 +153,8 @@ def _in_use(metrics: Metrics) -> Values:
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_bytes": metrics.sessions.room.held,
         "max_session_streams": metrics.answers.most_of_one,
-        "max_keys": engine.keys.number,
-        "max_keys_each": engine.keys.most_of_one,
+        "max_keys": engine.idempotency.number,
+        "max_keys_each": engine.idempotency.most_of_one,
         "keep.max_bytes": engine.journal.usage.held,
     }
     if engine.tally.connections is not None:
@@ -177,9 +177,9 @@ def _runs(metrics: Metrics) -> Values:
     return {(state.value,): states[state] for state in LIVE}
 
 
-def _of_tools(read: Callable[[Gate], float]) -> Callable[[Metrics], Values]:
+def _of_tools(read: Callable[[FairSemaphore], float]) -> Callable[[Metrics], Values]:
     def values(metrics: Metrics) -> Values:
-        gates = metrics.engine.places.of_tools
+        gates = metrics.engine.admission.of_tools
         return {(tool,): read(gate) for tool, gate in gates.items()}
 
     return values
@@ -187,7 +187,7 @@ def _of_tools(read: Callable[[Gate], float]) -> Callable[[Metrics], Values]:
 
 def _stuck(metrics: Metrics) -> Values:
     """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
-    return _named(metrics.engine.tally.by_tool(metrics.engine.places.stuck))
+    return _named(metrics.engine.tally.by_tool(metrics.engine.admission.stuck))
 
 
 def _streams(metrics: Metrics) -> Values:
@@ -295,7 +295,7 @@ def _reached(metrics: Metrics) -> Values:
     times["session_ttl"] += metrics.sessions.expired
     times.update(metrics.sessions.made_room)
     for run in engine.runs.values():
-        times.update(losses(run))
+        times.update(lost_outputs(run))
     return _named(times)
 
 

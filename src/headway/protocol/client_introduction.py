@@ -31,7 +31,7 @@ _LISTS: Final = ("toolsListChanged", "promptsListChanged", "resourcesListChanged
 _NAMES: Final = ("taskIds", "resourceSubscriptions")
 
 
-def introduced(message: Message, most: int) -> Message:
+def introduction_of(message: Message, most: int) -> Message:
     """Return an `initialize` with what is kept of it, and its `_meta`, which is not.
 
     Raises:
@@ -56,7 +56,7 @@ def _cut_version(version: object) -> object:
     return [] if isinstance(version, list | dict) else version
 
 
-def enveloped(message: Message, most_bytes: int, most_names: int) -> Message:
+def introduction_of_envelope(message: Message, most_bytes: int, most_names: int) -> Message:
     """Return a request of 2026-07-28 with what is kept of it while it is handled.
 
     Raises:

@@ -14,13 +14,13 @@ from headway.protocol.run_uris import META_KEY, uri_of
 from headway.protocol.tasks import status_message
 from headway.run_state import State, parts_of, view_of
 
-CONTINUE: Final = "continue_run"
+CONTINUE_RUN: Final = "continue_run"
 
 PARTS_BYTES: Final = 256 * 1024
 """The newest parts are told, of so many bytes together: all of it is for a model to read."""
 
 TOOL: Final[Mapping[str, Any]] = {
-    "name": CONTINUE,
+    "name": CONTINUE_RUN,
     "title": "Wait for a call that is still running",
     "description": "Some tools answer before they are done, with a run_id and what they have so "
     "far. Call this with that run_id to wait for the rest: it returns the tool's own result when "
@@ -72,7 +72,7 @@ def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, An
     doing = status_message(view)
     text = (
         f"Not done yet{f' ({doing})' if doing else ''}. The call goes on; call the tool "
-        f"{CONTINUE} with run_id {handle!r} to wait for the rest."
+        f"{CONTINUE_RUN} with run_id {handle!r} to wait for the rest."
     )
     return {
         "content": [*(_block(part) for part in parts), {"type": "text", "text": text}],
@@ -114,7 +114,7 @@ def _value(block: dict[str, Any]) -> object:
         return block["text"]
 
 
-def widened(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+def with_handle_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """The output schema of a tool whose calls may be answered with a handle.
 
     Clients hold results against it, and a handle is none of the tool's own. None where the schema

@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 
 from headway.client_profiles import Profile
 
-WINDOW: Final = 45.0
+DEFAULT_WINDOW: Final = 45.0
 """Seconds until a hand-over where nobody said anything else. Most clients wait 60 s for an answer
 that says nothing."""
 
-SHARE: Final = 0.75
+WINDOW_SHARE: Final = 0.75
 """Of a client's known deadline: it has to get its handle, and perhaps over a slow line."""
 
 
-class Way(StrEnum):
+class HandOverForm(StrEnum):
     """What happens to a call that outlasts its window."""
 
     STAY = "stay"
@@ -28,7 +28,7 @@ class Way(StrEnum):
     """An ordinary result, with what there is so far and a run id for `continue_run`."""
 
 
-class Shown(NamedTuple):
+class ClientTraits(NamedTuple):
     """What a request shows of its client."""
 
     profile: Profile
@@ -48,28 +48,28 @@ class Windows(NamedTuple):
     """What the operator says of all of them."""
 
     @property
-    def said(self) -> float | None:
+    def effective(self) -> float | None:
         """What was said; the author knows the tool."""
         return self.server if self.tool is None else self.tool
 
 
-_ROWS: Final[tuple[tuple[Way, Callable[[Shown], bool]], ...]] = (
-    (Way.TASK, lambda shown: shown.knows_tasks),
-    (Way.STAY, lambda shown: shown.has_token and shown.profile.resets is not False),
-    (Way.RECONNECT, lambda shown: shown.can_reconnect and shown.profile.resumes is True),
-    (Way.HANDLE, lambda _: True),
+_ROWS: Final[tuple[tuple[HandOverForm, Callable[[ClientTraits], bool]], ...]] = (
+    (HandOverForm.TASK, lambda shown: shown.knows_tasks),
+    (HandOverForm.STAY, lambda shown: shown.has_token and shown.profile.resets is not False),
+    (HandOverForm.RECONNECT, lambda shown: shown.can_reconnect and shown.profile.resumes is True),
+    (HandOverForm.HANDLE, lambda _: True),
 )
 """The first row that fits counts."""
 
 
-def way_of(shown: Shown, windows: Windows) -> tuple[Way, float]:
+def form_for(shown: ClientTraits, windows: Windows) -> tuple[HandOverForm, float]:
     """What a call gets, and after how many seconds: 0 at once, inf never."""
-    window = WINDOW if windows.said is None else windows.said
+    window = DEFAULT_WINDOW if windows.effective is None else windows.effective
     way = next(way for way, fits in _ROWS if fits(shown))
     # A plain handle needs a word: an existing server must not grow a tool by surprise.
-    is_unwanted = way is Way.HANDLE and windows.said is None
-    if way is Way.STAY or window == inf or is_unwanted:
-        return Way.STAY, inf
-    if way is not Way.RECONNECT and shown.profile.deadline is not None:
-        window = min(window, shown.profile.deadline * SHARE)
+    is_unwanted = way is HandOverForm.HANDLE and windows.effective is None
+    if way is HandOverForm.STAY or window == inf or is_unwanted:
+        return HandOverForm.STAY, inf
+    if way is not HandOverForm.RECONNECT and shown.profile.deadline is not None:
+        window = min(window, shown.profile.deadline * WINDOW_SHARE)
     return way, window

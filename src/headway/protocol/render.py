@@ -25,8 +25,8 @@ from headway.events import (
     Part,
     Progress,
     Restarted,
+    as_encodable,
     decode_json,
-    encodable,
     encode_json,
 )
 from headway.jsonable import exact
@@ -115,7 +115,7 @@ def render(event: Event, reader: Reader) -> bytes | None:
     try:
         data = renderer(event, reader)
     except UnicodeEncodeError:  # a lone surrogate, as file names can hold
-        data = renderer(encodable(event), reader)
+        data = renderer(as_encodable(event), reader)
     return data if data is None or data.isascii() else escape_lines(data)
 
 
@@ -266,7 +266,7 @@ def result_gone(reader: Reader) -> bytes:
     return error(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
 
 
-def lost(count: int, reader: Reader) -> bytes | None:
+def lost_stream_error(count: int, reader: Reader) -> bytes | None:
     """A log message that says how many entries the reader came too late for."""
     if rank_of("warning") < reader.log_rank():
         return None

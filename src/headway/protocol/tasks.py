@@ -56,7 +56,9 @@ def declares_tasks(capabilities: object) -> bool:
             return False
 
 
-def handle(run_id: str, entries: list[Entry], handed: HandedOver, now: float) -> dict[str, Any]:
+def task_handle(
+    run_id: str, entries: list[Entry], handed: HandedOver, now: float
+) -> dict[str, Any]:
     """The `CreateTaskResult`: the task without what it will end with."""
     task = _task(run_id, view_of(entries), handed, updated=now, now=now)
     if task["status"] != "working":
@@ -68,13 +70,13 @@ def task_of(
     run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
 ) -> dict[str, Any]:
     """The `DetailedTask`; `kept` is for how many seconds an ended run can be read."""
-    handed = handed_in(inbox, entries, kept)
+    handed = handed_over_in(inbox, entries, kept)
     view = view_of(entries)
     updated = entries[-1].time if entries else handed.created
     if view.end is not None:
         handed = HandedOver(handed.created, updated - handed.created + kept)
     task = _task(run_id, view, handed, updated=updated, now=now)
-    questions = outstanding(entries, inbox)
+    questions = open_questions(entries, inbox)
     if task["status"] == "input_required" and not questions:
         task["status"] = "working"  # all is answered; the tool will notice in a moment
     if task["status"] == "input_required":
@@ -88,7 +90,7 @@ def task_of(
     return task | _outcome(view.end)
 
 
-def handed_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> HandedOver:
+def handed_over_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> HandedOver:
     """When a run began that has a handle; of an inbox that took much the beginning may be gone."""
     for entry in inbox:
         if isinstance(entry.event, HandedOver):
@@ -96,7 +98,7 @@ def handed_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> Hand
     return HandedOver(entries[0].time, entries[-1].time - entries[0].time + kept)
 
 
-def outstanding(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputRequested]:
+def open_questions(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputRequested]:
     """The questions of a run that nobody has answered yet."""
     answered = {entry.event.key for entry in inbox if isinstance(entry.event, InputAnswered)}
     waiting: dict[str, InputRequested] = {}

@@ -30,9 +30,11 @@ _NAMES: Final = {
 """The fields of a task, and what they were called."""
 
 
-def created(run_id: str, entries: list[Entry], handed: HandedOver, now: float) -> dict[str, Any]:
+def created_task(
+    run_id: str, entries: list[Entry], handed: HandedOver, now: float
+) -> dict[str, Any]:
     """The `CreateTaskResult`."""
-    return {"task": _renamed(tasks.handle(run_id, entries, handed, now))}
+    return {"task": _renamed(tasks.task_handle(run_id, entries, handed, now))}
 
 
 def task_of(

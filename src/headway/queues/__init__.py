@@ -7,9 +7,9 @@ from typing import Protocol
 from headway.errors import SetupError
 from headway.journal.redis.url import parse_redis_url, without_secrets
 
-__all__ = ["Do", "Queues", "may_have_queues", "open_queues"]
+__all__ = ["ExecuteQueued", "Queues", "may_have_queues", "open_queues"]
 
-Do = Callable[[str, Callable[[], None]], Awaitable[bool]]
+ExecuteQueued = Callable[[str, Callable[[], None]], Awaitable[bool]]
 """Begins to execute the run with a stream, and calls the function when it is done; False: not."""
 
 
@@ -24,7 +24,7 @@ class Queues(Protocol):
         """
         ...
 
-    async def serve(self, queue: str, concurrency: int, do: Do) -> None:
+    async def serve(self, queue: str, concurrency: int, do: ExecuteQueued) -> None:
         """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
 
         Cancellation: takes no more.

@@ -25,9 +25,9 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 
 from headway.errors import JournalUnavailable, SetupError
 from headway.journal.redis.refusals import said_by
-from headway.journal.redis.url import Place
-from headway.queues import Do
-from headway.queues.no_pickle import Nothing, keep_pickles_out
+from headway.journal.redis.url import RedisAddress
+from headway.queues import ExecuteQueued
+from headway.queues.no_pickle import NoArguments, keep_pickles_out
 from headway.queues.stray_entries import guard_entries
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ _CURRENT = CurrentExecution()
 class DocketQueues:
     """The queues of one journal."""
 
-    def __init__(self, place: Place, *, lease: float) -> None:
+    def __init__(self, place: RedisAddress, *, lease: float) -> None:
         keep_pickles_out()
         guard_entries()
         _quiet()
@@ -95,7 +95,7 @@ class DocketQueues:
         if execution.disposition.value == "struck":
             logger.error("Docket was told to strike what is in the queue %r", queue)
 
-    async def serve(self, queue: str, concurrency: int, do: Do) -> None:
+    async def serve(self, queue: str, concurrency: int, do: ExecuteQueued) -> None:
         """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
 
         Cancellation: takes no more.
@@ -124,7 +124,7 @@ class DocketQueues:
             worker.concurrency += 1
 
         async def run(execution: Execution = _CURRENT) -> None:
-            if any(isinstance(each, Nothing) and each.is_strange for each in _given(execution)):
+            if any(isinstance(each, NoArguments) and each.is_strange for each in _given(execution)):
                 logger.error(
                     "%s was in the queue %r with arguments: it is dropped", execution.key, queue
                 )
@@ -254,7 +254,7 @@ def _given(execution: Execution) -> tuple[object, object]:
     return execution.args, execution.kwargs
 
 
-def _docket_urls(place: Place) -> list[str]:
+def _docket_urls(place: RedisAddress) -> list[str]:
     """The place as Docket takes it, which is one node of a Cluster: by each, in no order."""
     if place.kind == "single":
         return [place.base]

@@ -21,7 +21,7 @@ MODULES = ("docket.execution", "docket.strikelist", "docket.worker")
 EMPTY = b"[]"
 
 
-class Nothing(tuple[()]):
+class NoArguments(tuple[()]):
     """No arguments: by position as well as by name."""
 
     is_strange = False
@@ -35,13 +35,13 @@ class Nothing(tuple[()]):
         return ()
 
 
-class Strange(Nothing):
+class UnexpectedArguments(NoArguments):
     """No arguments, where somebody else had put some."""
 
     is_strange = True
 
 
-class Codec:
+class RefusingCodec:
     """Has the two functions of `cloudpickle` that Docket calls."""
 
     @staticmethod
@@ -56,9 +56,9 @@ class Codec:
         return EMPTY
 
     @staticmethod
-    def loads(data: bytes) -> Nothing:
+    def loads(data: bytes) -> NoArguments:
         """Nothing, whatever is there."""
-        return Nothing() if data == EMPTY else Strange()
+        return NoArguments() if data == EMPTY else UnexpectedArguments()
 
 
 def keep_pickles_out() -> None:
@@ -74,4 +74,4 @@ def keep_pickles_out() -> None:
                 f"this version of Docket has no {name}.cloudpickle; install the one that "
                 "headway[workers] asks for"
             )
-        setattr(module, "cloudpickle", Codec)  # noqa: B010 - the name is not in its types
+        setattr(module, "cloudpickle", RefusingCodec)  # noqa: B010 - the name is not in its types

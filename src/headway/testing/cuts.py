@@ -5,7 +5,7 @@ from typing import Literal
 
 from headway.testing.http_responses import Mark
 
-How = Literal["close", "reset", "half"]
+CutManner = Literal["close", "reset", "half"]
 """How a connection ends: `close` as when a process ends in order (TCP's FIN; all that was passed
 on arrives), `reset` as when a machine has forgotten it (RST; what was not read yet may be lost),
 `half` for one direction only: the side hears the end, what it says is still passed on."""
@@ -32,7 +32,7 @@ class Cut:
     seconds: float = 0.0
     request: bytes = b""
     """Only on a connection whose latest request has this in its head or body."""
-    how: How = "close"
+    how: CutManner = "close"
     side: Side = "both"
     notice: float | None = None
     """Seconds after which a side that did not notice is reset; None: when the proxy ends."""
@@ -76,7 +76,7 @@ class Counts:
     """Bytes from the server."""
 
 
-class Place:
+class CutPoint:
     """How far a connection has come towards a cut."""
 
     def __init__(self, cut: Cut) -> None:

@@ -10,7 +10,7 @@ from headway.clock import Clock, Timer
 TURNS = 16
 """Turns of the event loop that `FakeClock` grants whoever was woken, before time goes on."""
 
-BREATH = 0.001
+TURN_PAUSE = 0.001
 """Real seconds that a step of `FakeClock.advance` leaves to sockets and threads."""
 
 
@@ -60,12 +60,12 @@ class FakeClock(Clock):
         say `step`: after each step of so many seconds they get a moment of real time.
         """
         end = self._now + seconds
-        await turns()  # tasks just started set their timers
+        await run_loop_turns()  # tasks just started set their timers
         while self._now < end:
             await self._advance_to(min(end, self._now + (step or seconds)))
             if step is not None:
-                await asyncio.sleep(BREATH)
-                await turns()
+                await asyncio.sleep(TURN_PAUSE)
+                await run_loop_turns()
 
     async def _advance_to(self, end: float) -> None:
         while self._timers and self._timers[0][0] <= end:
@@ -74,11 +74,11 @@ class FakeClock(Clock):
                 continue
             self._now = max(self._now, due)
             timer.callback()
-            await turns()
+            await run_loop_turns()
         self._now = end
 
 
-async def turns() -> None:
+async def run_loop_turns() -> None:
     """Let everybody who can go on, go on."""
     for _ in range(TURNS):
         await asyncio.sleep(0)

@@ -23,8 +23,8 @@ from headway.events import (
     size_of,
 )
 from headway.journal import Cursor, Journal
-from headway.journal.journal import SWEEP
-from headway.testing.fake_clock import FakeClock, turns
+from headway.journal.journal import SWEEP_INTERVAL
+from headway.testing.fake_clock import FakeClock, run_loop_turns
 
 PATIENCE = 10.0
 """Real seconds until a clause that waits counts as broken."""
@@ -118,7 +118,7 @@ async def _following(
     async with asyncio.TaskGroup() as group:
         for after, into in zip(afters, seen, strict=True):
             group.create_task(follow(after, into))
-        await turns()
+        await run_loop_turns()
         yield seen
     # The group has waited for all of them.
 
@@ -149,13 +149,13 @@ async def an_append_behind_any_other_entry_than_the_last_is_refused(journal: Jou
 async def all_who_post_at_once_see_the_same_entry_as_the_first(journal: Journal) -> None:
     async def claim(stream: str, mine: Event) -> Event:
         await journal.post(stream, mine)
-        return (await journal.kept(stream))[0].event
+        return (await journal.read_all_kept(stream))[0].event
 
     for _ in range(20):
         stream = _new()
         first = await asyncio.gather(*(claim(stream, step) for step in _steps(5)))
         _expect(len({repr(event) for event in first}) == 1, f"first was {first}")
-        _expect_numbers(await journal.kept(stream), 1, 5)
+        _expect_numbers(await journal.read_all_kept(stream), 1, 5)
 
 
 async def a_refused_append_begins_no_stream(journal: Journal) -> None:
@@ -181,7 +181,7 @@ async def a_cursor_opened_before_the_first_entry_sees_all_of_them_once(journal: 
     async with _following(journal, stream, 0, 0) as seen:
         for after in range(5):
             journal.append_nowait(stream, Progress(after + 1.0), after=after)
-            await turns()
+            await run_loop_turns()
         journal.append_nowait(stream, _END, after=5)
     _expect(seen == [[1, 2, 3, 4, 5, 6]] * 2, f"they saw {seen}")
 
@@ -204,7 +204,7 @@ async def cursors_opened_at_any_moment_see_all_entries_once(journal: Journal) ->
             for event in _steps(3, start=last):
                 last = journal.append_nowait(stream, event, after=last)
             if len(cursors) % 4 == 0:
-                await journal.settle(stream)
+                await journal.wait_until_stored(stream)
             await asyncio.sleep(0)
         journal.append_nowait(stream, _END, after=last)
     for number, cursor in enumerate(cursors):
@@ -224,7 +224,7 @@ async def a_nudged_cursor_returns_empty_handed_and_loses_nothing(journal: Journa
     _expect_numbers(await cursor.next(), 1, 1)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(cursor.next())
-        await turns()
+        await run_loop_turns()
         cursor.nudge()
     _expect(waiting.result() == [] and not cursor.done, "the wait was not ended")
     cursor.nudge()
@@ -349,7 +349,7 @@ async def an_ended_stream_is_kept_for_its_time_and_no_longer(journal: Journal) -
     stream, alive = await _filled(journal, 2, end=True), await _filled(journal, 2)
     await journal.clock.advance(journal.retention.ttl / 2)
     await _sweep(journal)
-    if journal.retention.ttl > 5 * SWEEP:
+    if journal.retention.ttl > 5 * SWEEP_INTERVAL:
         _expect_numbers(await _all(journal, stream), 1, 2)
     await journal.clock.advance(journal.retention.ttl / 2)
     await _sweep(journal)
@@ -419,7 +419,7 @@ async def a_key_is_kept_for_its_time_whatever_has_to_go(journal: Journal) -> Non
 async def _sweep(journal: Journal) -> None:
     """Let the journal tidy up, where its clock can be turned, and wait until it has."""
     if isinstance(journal.clock, FakeClock):
-        await journal.clock.advance(2 * SWEEP, step=SWEEP / 4)
+        await journal.clock.advance(2 * SWEEP_INTERVAL, step=SWEEP_INTERVAL / 4)
     # Storages do one thing after the other: behind this append they have tidied up.
     await journal.append(_new("sweep:"), [_END], after=0)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 
-from headway.engine.recovery.checkpoints import Memory
+from headway.engine.recovery.checkpoints import RestartState
 from headway.events import (
     Cancelled,
     Completed,
@@ -79,7 +79,7 @@ class Outcome:
     """Why there is no result: the tool's own error, or how the run was stopped."""
     entries: list[Entry]
     """Everything, as it is in the journal."""
-    memory: Memory | None = None
+    memory: RestartState | None = None
     """What the next attempt would go on with, of a tool with `restart=True`."""
     kept: list[Raw] = field(default_factory=list[Raw])
     """The parts up to the last checkpoint, those of earlier attempts too."""

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from headway.testing.cuts import CHUNK, Counts, Cut, How, Manner, Place, Side
+from headway.testing.cuts import CHUNK, Counts, Cut, CutManner, CutPoint, Manner, Side
 from headway.testing.http_responses import AnswerScanner, Mark
 
 KEPT = 4 * 1024 * 1024
@@ -59,7 +59,7 @@ class _End:
             with suppress(OSError):
                 self._writer.write_eof()
 
-    def close(self, how: How) -> None:
+    def close(self, how: CutManner) -> None:
         self._is_over = True
         transport = self._writer.transport
         if how == "reset" and not transport.is_closing():
@@ -85,7 +85,7 @@ class ProxyConnection:
         self._client = client
         self._server = server
         self._scanner = AnswerScanner()
-        self._place: Place | None = None
+        self._place: CutPoint | None = None
         self._held = bytearray()
         self._open_ways = 2
         self._over = asyncio.Event()
@@ -97,7 +97,9 @@ class ProxyConnection:
         self.messages = 0
         """SSE messages that came from the server."""
 
-    def cut(self, how: How = "close", side: Side = "both", notice: float | None = None) -> None:
+    def cut(
+        self, how: CutManner = "close", side: Side = "both", notice: float | None = None
+    ) -> None:
         """Cut it now; the arguments are those of `Cut`."""
         if self._is_cut or self._over.is_set():
             return
@@ -184,7 +186,7 @@ class ProxyConnection:
         """How much of this piece is before the place of a cut; None: no such place is in it."""
         place, planned = self._place, self._proxy.planned
         if place is None or (place.cut is not planned and not place.is_begun):
-            self._place = place = Place(planned) if planned else None
+            self._place = place = CutPoint(planned) if planned else None
         if place is None or place.cut.request not in self.request:
             return None
         end = place.reached(data, marks)
@@ -285,7 +287,9 @@ class Proxy:
         """The cut whose place is looked for."""
         return self._plan[0] if self._plan else None
 
-    def cut(self, how: How = "close", side: Side = "both", notice: float | None = None) -> int:
+    def cut(
+        self, how: CutManner = "close", side: Side = "both", notice: float | None = None
+    ) -> int:
         """Cut all open connections now, and say how many there were."""
         open_now = self.connections
         for connection in open_now:

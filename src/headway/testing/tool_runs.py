@@ -25,13 +25,13 @@ from headway.engine import (
     ToolOptions,
     current_run,
     lifespan_of,
-    tell,
+    notify_run,
 )
 from headway.engine.run.recorder import Recorder
 from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
 from headway.journal import open_journal
 from headway.run_state import parts_of
-from headway.server import Served, equipped, inspect_server
+from headway.server import Served, inspect_server, serve_object
 from headway.settings import Retention, Settings
 from headway.testing.outcome import Outcome, Said, outcome
 
@@ -78,7 +78,7 @@ async def run_tool(
         ValueError: `after` comes from a tool that may not be begun anew.
     """
     served = inspect_server(server)
-    low = equipped(served)
+    low = serve_object(served)
     journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
     options = served.options_of if settings is not None else _unpaced(served)
     engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
@@ -87,8 +87,8 @@ async def run_tool(
         try:
             runner = ServerRunner(low, _connection(), state)
             request = _request(runner, name, arguments)
-            run = engine.accept(request)
-            engine.begin(run, request)
+            run = engine.accept_request(request)
+            engine.execute_accepted(run, request)
             if after is not None:
                 _go_on(run, after)
             return await _followed(run, answers)
@@ -135,7 +135,7 @@ def _go_on(run: Run, after: Outcome) -> None:
     if run.checkpoints is None or after.memory is None:
         raise ValueError(f"{run.target} may not be begun anew: register it with restart=True")
     memory = deepcopy(after.memory)
-    memory.take(Restarted("test", memory.attempt + 1))
+    memory.apply_entry(Restarted("test", memory.attempt + 1))
     memory.at = 0  # of another stream
     run.checkpoints.memory, run.checkpoints.parts = memory, after.kept
 
@@ -188,7 +188,7 @@ class _Client:
     ) -> None:
         run = current_run.get()
         if run is not None:
-            tell(run, TOKEN, method, params)
+            notify_run(run, TOKEN, method, params)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

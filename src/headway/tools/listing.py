@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.tools.patterns import Pattern, State
-from headway.tools.roots import DIRECTORY, Place, Roots, cause, open_beneath, printable
+from headway.tools.roots import DIRECTORY, PathInRoot, Roots, cause, open_beneath, printable
 
 MAX_PATH = 4096
 """Longer paths are reported and not entered; the limit most systems have for one path."""
@@ -71,7 +71,7 @@ class Listing:
     def __init__(
         self,
         roots: Roots,
-        place: Place,
+        place: PathInRoot,
         pattern: Pattern,
         *,
         limit: int,
@@ -116,7 +116,7 @@ class Listing:
 
     def _enter(self, folder: _Folder, state: State) -> list[tuple[str, State]]:
         """Fill in a folder; what comes back are the subdirectories to enter."""
-        place = Place(self.place.root, folder.path)
+        place = PathInRoot(self.place.root, folder.path)
         obstacle = PRIVATE if self._roots.is_private(place.absolute) else None
         if len(folder.path) > MAX_PATH:
             obstacle = TOO_DEEP
@@ -134,7 +134,7 @@ class Listing:
 
     def _scan(self, handle: int, folder: _Folder, state: State) -> list[tuple[str, State]]:
         below: list[tuple[str, State]] = []
-        place = Place(self.place.root, folder.path)
+        place = PathInRoot(self.place.root, folder.path)
         matches = self._pattern.file_matcher(state)
         with os.scandir(handle) as entries:
             for entry in entries:
@@ -157,7 +157,7 @@ class Listing:
                     self._add(folder, name, self._obstacle(entry, folder))
         return below
 
-    def _is_closed(self, place: Place, name: str) -> bool:
+    def _is_closed(self, place: PathInRoot, name: str) -> bool:
         """Whether something in a directory is not to be listed."""
         if self._roots.is_closed(name):
             return True
@@ -167,7 +167,7 @@ class Listing:
         """What speaks against something that is neither file nor directory."""
         if not entry.is_symlink():
             return SPECIAL
-        here = Place(self.place.root, folder.path).absolute.rstrip("/")
+        here = PathInRoot(self.place.root, folder.path).absolute.rstrip("/")
         # Whether a target outside exists is not the caller's business, so this comes first.
         if self._roots.locate(os.path.realpath(f"{here}/{entry.name}")) is None:
             return LINK_OUT

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from headway.tools.listing import LINK_OUT, PRIVATE, SPECIAL, Found
-from headway.tools.roots import DIRECTORY, NO_FOLLOW, Place, Roots, open_beneath
+from headway.tools.roots import DIRECTORY, NO_FOLLOW, PathInRoot, Roots, open_beneath
 
 CHUNK = 1024 * 1024
 """Bytes read at once; a cancel is noticed between two chunks."""
@@ -36,7 +36,7 @@ class OpenFile:
     def __init__(
         self,
         found: Found,
-        place: Place,
+        place: PathInRoot,
         handle: int,
         status: os.stat_result,
         notice: Callable[[Found, float], None],
@@ -119,9 +119,9 @@ class Reader:
         finally:
             os.close(handle)
 
-    def _open(self, found: Found) -> tuple[int, Place]:
+    def _open(self, found: Found) -> tuple[int, PathInRoot]:
         path = f"{found.folder}/{found.name}" if found.folder else found.name
-        place = Place(self._root, path)
+        place = PathInRoot(self._root, path)
         self._enter(found.folder)
         try:
             return os.open(found.name, FILE, dir_fd=self._folder_handle), place
@@ -138,7 +138,7 @@ class Reader:
     def _enter(self, folder: str) -> None:
         if folder != self._folder:
             self._leave()
-            self._folder_handle = open_beneath(Place(self._root, folder), DIRECTORY)
+            self._folder_handle = open_beneath(PathInRoot(self._root, folder), DIRECTORY)
             self._folder = folder
 
     def _leave(self) -> None:

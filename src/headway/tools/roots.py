@@ -22,7 +22,7 @@ NO_FOLLOW = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC"
 DIRECTORY = NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
 
 
-class Place(NamedTuple):
+class PathInRoot(NamedTuple):
     """A directory or file below a root, free of links when it was resolved."""
 
     root: str
@@ -88,13 +88,13 @@ class Roots:
             return "the root directory, which is '.'; other paths are relative to it"
         return f"{', '.join(self._names.values())}; a path begins with one of these names"
 
-    def shown(self, place: "Place") -> str:
+    def shown(self, place: "PathInRoot") -> str:
         """A place as a client is told it, and may ask for it."""
         if len(self._roots) == 1:
             return printable(place.path or ".")
         return printable(f"{self._names[place.root]}/{place.path}".rstrip("/"))
 
-    def directory(self, asked: str) -> Place:
+    def directory(self, asked: str) -> PathInRoot:
         """The directory a client means: as it is told, relative to the first root, or absolute.
 
         Raises:
@@ -123,7 +123,7 @@ class Roots:
             raise ToolError(text) from error
         return place
 
-    def locate(self, real: str) -> Place | None:
+    def locate(self, real: str) -> PathInRoot | None:
         """Where a resolved path lies, or None when it is not to be touched."""
         place = self._below(real)
         if place is None or self.is_private(real):
@@ -187,13 +187,13 @@ class Roots:
                 return Path(root, rest)
         return Path(self._roots[0], asked)
 
-    def _below(self, real: str) -> Place | None:
+    def _below(self, real: str) -> PathInRoot | None:
         for root in self._roots:
             if real == root:
-                return Place(root, "")
+                return PathInRoot(root, "")
             prefix = root.rstrip("/") + "/"
             if real.startswith(prefix):
-                return Place(root, real[len(prefix) :])
+                return PathInRoot(root, real[len(prefix) :])
         return None
 
     def _advice(self) -> str:
@@ -221,7 +221,7 @@ def literal_signs(text: str) -> list[str]:
     return [says for pattern, says in _SIGNS if re.match(pattern, text[:4096], re.DOTALL)]
 
 
-def open_beneath(place: Place, flags: int) -> int:
+def open_beneath(place: PathInRoot, flags: int) -> int:
     """Open a path below a root without following a single link; the caller closes the result.
 
     Raises:

@@ -27,11 +27,17 @@ from headway.engine import Engine, Run, RunContext, id_key, read_inbox
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.events import Claimed, Entry, HandedOver, encode_json
 from headway.protocol import render, tasks_2025
-from headway.protocol.continue_run_tool import CONTINUE, handle_result
-from headway.protocol.handover_policy import WINDOW, Shown, Way, Windows, way_of
+from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_result
+from headway.protocol.handover_policy import (
+    DEFAULT_WINDOW,
+    ClientTraits,
+    HandOverForm,
+    Windows,
+    form_for,
+)
 from headway.protocol.inbound import Message, as_id, has_envelope
-from headway.protocol.tasks import EXTENSION, declares_tasks, handed_in, handle
-from headway.transport.sdk import Kernel
+from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
+from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
 from headway.transport.stream_reader import End
 from headway.transport.subscriptions.task_updates import subscribed_tasks
@@ -63,7 +69,7 @@ class Offered(Protocol):
 class HandOver:
     """Hands runs over, each in the way that its request shows."""
 
-    def __init__(self, engine: Engine, kernel: Kernel) -> None:
+    def __init__(self, engine: Engine, kernel: Sdk) -> None:
         self._engine = engine
         self._kernel = kernel
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,9 +91,9 @@ class HandOver:
                 f"This needs the {EXTENSION} extension, which the request does not declare",
                 data={"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
-        return is_call and knows_tasks and self._windows(message.target).said != inf
+        return is_call and knows_tasks and self._windows(message.target).effective != inf
 
-    def shown_modern(self, message: Message) -> Shown:
+    def shown_modern(self, message: Message) -> ClientTraits:
         """What a request of 2026-07-28 shows of its client."""
         meta = message.meta
         knows_tasks = declares_tasks(meta.get(CLIENT_CAPABILITIES_META_KEY))
@@ -96,12 +102,14 @@ class HandOver:
                 profile = self._profile(name, version)
             case _:
                 profile = self._profile("", "")
-        return Shown(profile, knows_tasks, as_id(meta.get("progressToken")) is not None)
+        return ClientTraits(profile, knows_tasks, as_id(meta.get("progressToken")) is not None)
 
-    def shown(self, session: Session, message: Message, *, can_reconnect: bool = False) -> Shown:
+    def shown(
+        self, session: Session, message: Message, *, can_reconnect: bool = False
+    ) -> ClientTraits:
         """What a request of a session shows of its client."""
         has_token = message.token is not None
-        return Shown(self.profile(session), False, has_token, can_reconnect)
+        return ClientTraits(self.profile(session), False, has_token, can_reconnect)
 
     def profile(self, session: Session) -> Profile:
         """What is known of the client of a session."""
@@ -114,33 +122,33 @@ class HandOver:
 
     # Offering
 
-    def offer(self, run: Run, answer: Offered, message: Message, shown: Shown) -> None:
+    def offer(self, run: Run, answer: Offered, message: Message, shown: ClientTraits) -> None:
         """Let the answer end when the window is over, or a task's run asks something."""
         if message.method != "tools/call":
             return
-        if message.target == CONTINUE and self._engine.offers_handles:
+        if message.target == CONTINUE_RUN and self._engine.offers_handles:
             # It waits for another run and hands that one over itself.
-            server = self._engine.settings.hand_over or WINDOW
-            _, run.window = way_of(shown._replace(knows_tasks=False), Windows(None, server))
+            server = self._engine.settings.hand_over or DEFAULT_WINDOW
+            _, run.window = form_for(shown._replace(knows_tasks=False), Windows(None, server))
             return
-        way, window = way_of(shown, self._windows(message.target))
-        if way is Way.STAY:
+        way, window = form_for(shown, self._windows(message.target))
+        if way is HandOverForm.STAY:
             return
 
         def hand_over() -> None:
-            run.on_ask = run.on_enter = _nothing
-            if way is Way.RECONNECT:
+            run.on_question = run.on_function_begins = _nothing
+            if way is HandOverForm.RECONNECT:
                 answer.stop(End.CLOSED)
             else:
                 self._spawn(run, answer, message, way)
 
-        if way is Way.TASK:
-            run.on_ask = hand_over
+        if way is HandOverForm.TASK:
+            run.on_question = hand_over
             at_once = self._engine.options_of(message.target).hand_over == 0
             if at_once and not run.follows:
                 # The author's own `at once` begins with the author's function: what a client is
                 # asked for before, it is asked in the answer to this request.
-                run.on_enter = hand_over
+                run.on_function_begins = hand_over
                 return
         timer = self._engine.clock.call_later(window, hand_over)
         run.on_end(timer.cancel)
@@ -164,21 +172,23 @@ class HandOver:
 
     def reconnect_after(self, profile: Profile, token: object) -> float:
         """Seconds until a stream that was resumed is closed early again; inf: never."""
-        shown = Shown(profile, False, token is not None, can_reconnect=True)
-        way, window = way_of(shown, Windows(None, self._engine.settings.hand_over))
-        return window if way is Way.RECONNECT else inf
+        shown = ClientTraits(profile, False, token is not None, can_reconnect=True)
+        way, window = form_for(shown, Windows(None, self._engine.settings.hand_over))
+        return window if way is HandOverForm.RECONNECT else inf
 
     def _windows(self, tool: str | None) -> Windows:
         return Windows(self._engine.options_of(tool).hand_over, self._engine.settings.hand_over)
 
-    def _spawn(self, run: Run, answer: Offered, message: Message, way: Way) -> None:
+    def _spawn(self, run: Run, answer: Offered, message: Message, way: HandOverForm) -> None:
         task = asyncio.create_task(self._hand_over(run, answer, message, way))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     # Handing over
 
-    async def _hand_over(self, run: Run, answer: Offered, message: Message, way: Way) -> None:
+    async def _hand_over(
+        self, run: Run, answer: Offered, message: Message, way: HandOverForm
+    ) -> None:
         if answer.end is not None:
             return
         try:
@@ -190,7 +200,7 @@ class HandOver:
         if run.follows:
             run.cancel("server", "its client has a handle to what it follows")
 
-    async def _handle(self, run: Run, message: Message, way: Way | None) -> bytes:
+    async def _handle(self, run: Run, message: Message, way: HandOverForm | None) -> bytes:
         """The response with the handle; the run can be found by it from now on.
 
         Raises:
@@ -198,15 +208,15 @@ class HandOver:
             JournalError: The journal cannot be written.
         """
         stream = run.follows or run.stream
-        await self._engine.keys.check_room(run.principal)
+        await self._engine.idempotency.check_room(run.principal)
         handed = await self._handed(run, stream)
         await self._name(run.principal, stream)
-        entries = await run.journal.kept(stream)
+        entries = await run.journal.read_all_kept(stream)
         result = self._result(stream.rpartition("/")[2], entries, handed, way)
         if has_envelope(message.body):
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
-        run.on_handed()
+        run.on_handed_over()
         self._engine.tally.handed_over += 1
         return render.escape_lines(render.response(message.id, encode_json(result)))
 
@@ -214,8 +224,11 @@ class HandOver:
         """Make the run durable and reachable; when that was is told."""
         if run.follows or run.has_handle:
             run.has_handle = True
-            inbox, entries = await read_inbox(run.journal, stream), await run.journal.kept(stream)
-            return handed_in(inbox, entries, run.journal.retention.ttl)
+            inbox, entries = (
+                await read_inbox(run.journal, stream),
+                await run.journal.read_all_kept(stream),
+            )
+            return handed_over_in(inbox, entries, run.journal.retention.ttl)
         run.has_handle = True
         handed = self._engine.handed_over(run)
         await self._engine.inboxes.open(run, handed)
@@ -225,22 +238,22 @@ class HandOver:
         """Make the run's id a key to it: a session may end before the work does."""
         run_id = stream.rpartition("/")[2]
         key = id_key(principal, run_id)
-        await self._engine.keys.claim(key, Claimed(stream))
+        await self._engine.idempotency.claim_name(key, Claimed(stream))
         local = self._engine.runs.get(run_id)
         if local is not None:
-            self._engine.keys.release_with(local, key)
+            self._engine.idempotency.release_with(local, key)
         elif (head := await self._engine.journal.head(stream)) is None or head.ended:
-            await self._engine.keys.release(key)
+            await self._engine.idempotency.release_name(key)
 
     def _result(
-        self, run_id: str, entries: list[Entry], handed: HandedOver, way: Way | None
+        self, run_id: str, entries: list[Entry], handed: HandedOver, way: HandOverForm | None
     ) -> dict[str, Any]:
         now = self._engine.clock.time()
-        if way is Way.HANDLE:
+        if way is HandOverForm.HANDLE:
             return handle_result(run_id, entries, 0)
-        if way is Way.TASK:
-            return handle(run_id, entries, handed, now)
-        return tasks_2025.created(run_id, entries, handed, now)
+        if way is HandOverForm.TASK:
+            return task_handle(run_id, entries, handed, now)
+        return tasks_2025.created_task(run_id, entries, handed, now)
 
 
 class TaskContext(RunContext):

@@ -21,12 +21,12 @@ from headway.engine import (
     Request,
     Run,
     RunContext,
-    admit,
     as_exception,
+    check_caller_limit,
     is_id_of_run,
-    launch,
+    message_of,
     process_of,
-    text_of,
+    submit,
 )
 from headway.errors import CodeEnded, JournalError, ProtocolError, journal_away
 from headway.events import (
@@ -42,34 +42,34 @@ from headway.events import (
 from headway.handlers import has_own
 from headway.journal import next_available
 from headway.protocol import render, tasks_2025
-from headway.protocol.client_introduction import check_uri, introduced
+from headway.protocol.client_introduction import check_uri, introduction_of
 from headway.protocol.eras import Era, without_promises
 from headway.protocol.event_ids import principal_tag
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, as_id, is_id, read_message
 from headway.transport.hand_over import HandOver, Offered
-from headway.transport.sdk import Kernel
+from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
-from headway.transport.subscriptions.run_updates import Watchers
+from headway.transport.subscriptions.run_updates import RunSubscriptions
 
 logger = logging.getLogger(__name__)
 
 
-CATCH_UP: Final = 2.0
+CATCH_UP_TIMEOUT: Final = 2.0
 """Seconds in which a question that one process has put has to be stored for the others."""
 
-LOOK_AGAIN: Final = 0.05
+LOOK_INTERVAL: Final = 0.05
 """Seconds until it is looked for again; each time twice as many."""
 
 
-class Dialogue:
+class Messages2025:
     """Handles the messages of 2025 sessions."""
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: Sdk,
         engine: Engine,
-        watchers: Watchers,
+        watchers: RunSubscriptions,
         hand_over: HandOver,
         *,
         is_read: Callable[[str], bool],
@@ -87,9 +87,9 @@ class Dialogue:
         Raises:
             ProtocolError: The server refuses the client; the session is not kept.
         """
-        message = introduced(message, self._engine.settings.max_client)
+        message = introduction_of(message, self._engine.settings.max_client)
         try:
-            result = await self._kernel.legacy(self._runner(session), message)(context)
+            result = await self._kernel.serve_2025(self._runner(session), message)(context)
             version = session.connection.protocol_version
             if session.is_single:
                 return without_promises(result)
@@ -129,20 +129,20 @@ class Dialogue:
         self._check_task(session, message)
         self._check_held(session, message)
         request, call_key = self._request(session, message, context), key_of(message, key)
-        await admit(self._engine, request, call_key)
+        await check_caller_limit(self._engine, request, call_key)
         known = going_on(session, message)
         if known is not None:  # it was sent again meanwhile
             return known
         if call_key is None:
             self._check_token(session, message.token)
-        run = await launch(self._engine, request, call_key)
+        run = await submit(self._engine, request, call_key)
         identity = cast("str | int", message.id)
         session.requests[identity] = context
         run.on_end(partial(_forget, session, identity, context))
         return run
 
     def _request(self, session: Session, message: Message, context: RunContext) -> Request:
-        call = self._kernel.legacy(self._runner(session), message)
+        call = self._kernel.serve_2025(self._runner(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
@@ -170,7 +170,7 @@ class Dialogue:
         """
         if not _asks_for_task(session, message):
             return None
-        run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
+        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
         response = await self._hand_over.task(run, message)
         if message.token is not None:
             session.sessions.later(_go_on_telling(session, run, message.token))
@@ -190,7 +190,7 @@ class Dialogue:
 
         `is_told`: the answer carries what is said on the way.
         """
-        run.on_handed = partial(_set_aside, session, cast("str | int", message.id), run)
+        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
         shown = self._hand_over.shown(session, message, can_reconnect=can_reconnect)
         shown = shown._replace(has_token=shown.has_token and is_told)
         self._hand_over.offer(run, answer, message, shown)
@@ -264,7 +264,7 @@ class Dialogue:
         """Whether the server's author handles a method himself."""
         return has_own(self._kernel.server, method)
 
-    async def take(self, session: Session, message: Message, context: RunContext) -> None:
+    async def handle_message(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.
 
         Raises:
@@ -275,7 +275,7 @@ class Dialogue:
             return
         if message.method == "notifications/cancelled":
             await _take_cancel(session, message)
-        await self.tell(session, message, context)
+        await self.notify_client(session, message, context)
 
     async def _take_answer(self, session: Session, message: Message) -> None:
         """Hand an answer to the run that asked, in whichever process."""
@@ -302,18 +302,20 @@ class Dialogue:
         run_id = answered.key.partition(".")[0]
         if not is_id_of_run(run_id) or not self._engine.journal.is_durable:
             return False
-        clock, pause = self._engine.clock, LOOK_AGAIN
+        clock, pause = self._engine.clock, LOOK_INTERVAL
         # What this process asked itself it has stored, or is done with.
         own = process_of(run_id) == self._engine.lease.tag
-        limit = clock.now() + (0 if own else CATCH_UP)
-        while not await self._engine.remote_answers.take(f"run/{session.tag}/{run_id}", answered):
+        limit = clock.now() + (0 if own else CATCH_UP_TIMEOUT)
+        while not await self._engine.remote_answers.accept_answer(
+            f"run/{session.tag}/{run_id}", answered
+        ):
             if clock.now() >= limit:
                 return False
             await clock.sleep(pause)
             pause *= 2
         return True
 
-    async def tell(self, session: Session, message: Message, context: RunContext) -> None:
+    async def notify_client(self, session: Session, message: Message, context: RunContext) -> None:
         """Hand a notification to the server's own handlers; they may take their time."""
         await self._kernel.notify(self._runner(session), context, message)
         if message.method == "notifications/initialized":
@@ -457,7 +459,7 @@ def _failed_handshake(error: Exception, origin: BaseException) -> ProtocolError:
     known = handler_exception_to_error_data(error)
     if known is None:
         logger.error("initialize failed: %s", type(origin).__name__, exc_info=origin)
-        text = None if isinstance(error, CodeEnded) else text_of(error)
+        text = None if isinstance(error, CodeEnded) else message_of(error)
         if text is not None:
             return ProtocolError(render.RAISED, text, status=200)
         return ProtocolError(INTERNAL_ERROR, "Internal server error", status=200)

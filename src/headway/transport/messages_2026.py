@@ -12,25 +12,25 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
-from headway.engine import Engine, Request, Run, RunContext, admit, launch
+from headway.engine import Engine, Request, Run, RunContext, check_caller_limit, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
-from headway.protocol.client_introduction import enveloped
+from headway.protocol.client_introduction import introduction_of_envelope
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.event_ids import principal_tag
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
 from headway.transport.hand_over import HandOver, Offered, TaskContext
-from headway.transport.sdk import Kernel
-from headway.transport.subscriptions.run_updates import Watchers
+from headway.transport.sdk import Sdk
+from headway.transport.subscriptions.run_updates import RunSubscriptions
 from headway.transport.subscriptions.task_updates import ListenContext, subscribed_tasks
 
 
-class Enveloped:
+class Messages2026:
     """Starts the runs of 2026-07-28 requests."""
 
     def __init__(
-        self, kernel: Kernel, engine: Engine, watchers: Watchers, hand_over: HandOver
+        self, kernel: Sdk, engine: Engine, watchers: RunSubscriptions, hand_over: HandOver
     ) -> None:
         self._kernel = kernel
         self._engine = engine
@@ -44,7 +44,7 @@ class Enveloped:
             ProtocolError: It says more of its client, or wants to hear of more, than it may.
         """
         settings = self._engine.settings
-        return enveloped(message, settings.max_client, settings.max_subscriptions)
+        return introduction_of_envelope(message, settings.max_client, settings.max_subscriptions)
 
     def context(
         self,
@@ -91,13 +91,13 @@ class Enveloped:
                 was used for another call.
         """
         tag = principal_tag(owner)
-        execute = self._kernel.modern(route, message)
+        execute = self._kernel.serve_2026(route, message)
         version = route.protocol_version
         method = cast("str", message.method)
         request = Request(method, message.target, tag, context, execute, version, tag)
         call_key = key_of(message, key)
-        await admit(self._engine, request, call_key)
-        run = await launch(self._engine, request, call_key)
+        await check_caller_limit(self._engine, request, call_key)
+        run = await submit(self._engine, request, call_key)
         await self._watchers.watch(tag, subscribed_resources(message))
         return run
 

@@ -15,16 +15,16 @@ from typing import Final, NamedTuple, Self
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 
 from headway.clock import Clock, Timer
-from headway.counters import Tally
-from headway.engine import BUSY, Run
+from headway.counters import Counters
+from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.journal import Cursor, Journal
 from headway.protocol.eras import Era
 from headway.settings import Settings
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.sse import Answer, Headers, Voice
-from headway.transport.stream_reader import End, Readable
+from headway.transport.http.sse import Headers, ResponseStream, SseRendering
+from headway.transport.stream_reader import End, StreamSource
 
 
 def _replaced() -> ProtocolError:
@@ -52,7 +52,7 @@ _REFUSALS: Final = {
 }
 
 
-class Place:
+class ReaderSlot:
     """One of the answers that a session may have open at once, until `leave`."""
 
     __slots__ = ("_is_kept", "_taken", "_whose")
@@ -86,7 +86,7 @@ class Place:
 MOST_READERS: Final = 8
 """Answers that are kept for one stream: of a client that opens more, the oldest ends."""
 
-LOOK_AT_PROCESSES: Final = 10.0
+LOOK_AT_PROCESSES_INTERVAL: Final = 10.0
 """Seconds between looks at whether the processes live whose readers others wait for."""
 
 COMES_BACK: Final = None
@@ -96,13 +96,13 @@ COMES_BACK: Final = None
 class _Reader(NamedTuple):
     """An open answer."""
 
-    answer: Answer
-    place: Place | None
+    answer: ResponseStream
+    place: ReaderSlot | None
     listener: str | None
     """Its name among several of its stream; None: it is to be the only one."""
 
 
-class Answers:
+class OpenResponses:
     """Opens answers on streams of the journal, and knows who reads each of them."""
 
     def __init__(
@@ -110,7 +110,7 @@ class Answers:
         journal: Journal,
         settings: Settings,
         clock: Clock,
-        tally: Tally,
+        tally: Counters,
         is_alive: Callable[[str], Awaitable[bool]],
     ) -> None:
         """`is_alive` tells of a process, by its tag, whether its readers may still be there."""
@@ -141,7 +141,7 @@ class Answers:
         """How many the session has that has most."""
         return max(self._taken.values(), default=0)
 
-    def place(self, session: str, stream: str | None = None) -> Place:
+    def reserve_slot(self, session: str, stream: str | None = None) -> ReaderSlot:
         """A place for one more answer of the session with this tag.
 
         Whoever takes over from the reader of `stream` gets one in any case: `run` gives the
@@ -153,14 +153,14 @@ class Answers:
         taken = self._taken[session]
         if taken >= self.settings.max_session_streams and stream not in self._open:
             raise ProtocolError(
-                BUSY,
+                BUSY_CODE,
                 f"{taken} answers of this session are open and no more are accepted "
                 "(max_session_streams); let some end, or open another session",
                 status=503,
                 retry_after=2,
                 limit="max_session_streams",
             )
-        return Place(self._taken, session)
+        return ReaderSlot(self._taken, session)
 
     def is_read(self, stream: str) -> bool:
         """Whether a client is reading the stream at the moment."""
@@ -172,14 +172,14 @@ class Answers:
 
     def open(
         self,
-        place: Readable,
-        voice: Voice,
+        place: StreamSource,
+        voice: SseRendering,
         receive: Receive,
         send: Send,
         headers: Headers = (),
-    ) -> Answer:
+    ) -> ResponseStream:
         """An answer that reads on from `place`; it does nothing until run."""
-        return Answer(
+        return ResponseStream(
             place,
             voice,
             receive,
@@ -193,9 +193,9 @@ class Answers:
     async def run(
         self,
         stream: str,
-        answer: Answer,
+        answer: ResponseStream,
         work: Awaitable[End],
-        place: Place | None = None,
+        place: ReaderSlot | None = None,
         *,
         listener: str | None = COMES_BACK,
     ) -> End:
@@ -249,9 +249,9 @@ class Answers:
     async def answer(
         self,
         run: Run,
-        answer: Answer,
+        answer: ResponseStream,
         era: Era,
-        place: Place | None = None,
+        place: ReaderSlot | None = None,
         *,
         form: Form = Form.ANY,
     ) -> None:
@@ -261,7 +261,7 @@ class Answers:
             ProtocolError: Nothing was said here, and nothing will be: another reader took over
                 (409), or the journal cannot be read (503).
         """
-        if run.is_left or (self._is_over and run.method != "tools/call"):
+        if run.is_released or (self._is_over and run.method != "tools/call"):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:
@@ -306,7 +306,7 @@ class Answers:
     def _look_later(self) -> None:
         """See now and then that the readers that are waited for have not died."""
         if self._looking is None and self._elsewhere:
-            self._looking = self._clock.call_later(LOOK_AT_PROCESSES, self._look)
+            self._looking = self._clock.call_later(LOOK_AT_PROCESSES_INTERVAL, self._look)
 
     def _look(self) -> None:
         self._looking = None
@@ -348,6 +348,6 @@ class Answers:
                 self.close(stream, End.LEAVING)
 
 
-def _may_come_back(stream: str, answer: Answer) -> bool:
+def _may_come_back(stream: str, answer: ResponseStream) -> bool:
     """Whether its client came back to it once, or waits for nothing but news."""
     return answer.since > 0 or stream.startswith("session/")

@@ -24,8 +24,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from headway.auth import acting_for
-from headway.engine import Execute, RunContext, SetVariable, contained, inherit
-from headway.events import Restartable, decode_json
+from headway.engine import Execute, RunContext, SetVariable, contain_failures, inherit_variables
+from headway.events import RequestStored, decode_json
 from headway.protocol.inbound import Message
 from headway.protocol.wrong_params import MANY, first_items, wrong_params
 from headway.transport.http.param_headers import ParamHeaders
@@ -37,7 +37,7 @@ Addition = Callable[[str, dict[str, Any]], dict[str, Any]]
 which its author may hold and which is not to be changed."""
 
 
-class Kernel:
+class Sdk:
     """One low-level server and the state of its lifespan."""
 
     def __init__(
@@ -66,18 +66,18 @@ class Kernel:
         """What executes the requests of one 2025 session."""
         return ServerRunner(self.server, connection, self.state, init_options=self.options)
 
-    def legacy(self, runner: ServerRunner[Any], message: Message) -> Execute:
+    def serve_2025(self, runner: ServerRunner[Any], message: Message) -> Execute:
         """What executes a 2025 request of a session."""
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
-            inherit(self.inherited)
+            inherit_variables(self.inherited)
             result = await self._execute(runner, context, method, params)
             return self._as_served(method, runner.connection.protocol_version, result)
 
         return execute
 
-    def modern(self, route: InboundModernRoute, message: Message) -> Execute:
+    def serve_2026(self, route: InboundModernRoute, message: Message) -> Execute:
         """What executes a 2026-07-28 request, on a connection of its own."""
         method, params = cast("str", message.method), message.params
 
@@ -89,13 +89,13 @@ class Kernel:
 
         return execute
 
-    def again(self, begun: Restartable) -> Execute:
+    def executor_of(self, begun: RequestStored) -> Execute:
         """What executes a request that another process accepted."""
         method, params = begun.method, cast("dict[str, Any]", decode_json(begun.params))
 
         async def execute(context: RunContext) -> dict[str, Any]:
             connection = _connection(begun, params, context)
-            inherit(self.inherited)
+            inherit_variables(self.inherited)
             try:
                 with acting_for(begun.access):
                     runner = self.runner(connection)
@@ -145,9 +145,9 @@ class Kernel:
         self, runner: ServerRunner[Any], context: RunContext, message: Message
     ) -> None:
         """Hand a client's notification to the server."""
-        inherit(self.inherited)
+        inherit_variables(self.inherited)
         method = cast("str", message.method)
-        with contained(method[:100]):
+        with contain_failures(method[:100]):
             await runner.on_notify(context, method, message.params)
 
     async def _list_tools(self, route: InboundModernRoute, context: RunContext) -> list[Any]:
@@ -188,7 +188,7 @@ class Kernel:
             route.protocol_version, route.client_info, route.client_capabilities
         )
         runner = ServerRunner(server, connection, self.state)
-        inherit(self.inherited)
+        inherit_variables(self.inherited)
         try:
             return await self._execute(runner, context, method, params)
         finally:
@@ -214,7 +214,7 @@ class _Unwatched:
         return getattr(self._server, name)
 
 
-def _connection(begun: Restartable, params: Mapping[str, Any], context: RunContext) -> Connection:
+def _connection(begun: RequestStored, params: Mapping[str, Any], context: RunContext) -> Connection:
     """What its server gets to know of the client of a request that another process accepted."""
     if begun.version in MODERN_PROTOCOL_VERSIONS:
         meta = params.get("_meta", {})

@@ -22,7 +22,7 @@ class End(StrEnum):
     FAILED = "the journal cannot be read"
 
 
-class Readable(Protocol):
+class StreamSource(Protocol):
     """A reader's place: a `Cursor`, or what is asked like one."""
 
     after: int
@@ -49,7 +49,7 @@ class Page(NamedTuple):
     """The stream is over, and what it ended with was dropped or cannot be read."""
 
 
-async def read_on(cursor: Readable) -> Page:
+async def read_next_page(cursor: StreamSource) -> Page:
     """The next entries, waiting until there are some; none when nudged or at the end."""
     missed = 0
     while True:

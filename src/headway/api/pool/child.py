@@ -23,10 +23,10 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-from headway.api.pool.module_files import settle
-from headway.engine.failures import describe
+from headway.api.pool.module_files import use_module_files
+from headway.engine.failures import describe_error
 from headway.engine.run.recorder import Recorder
-from headway.events import Event, encodable
+from headway.events import Event, as_encodable
 from headway.jsonable import exact
 
 SAID = b"s"
@@ -47,17 +47,17 @@ HEADER = struct.Struct("!c?Q")
 SIZE = struct.Struct("!Q")
 """The bytes of a call."""
 
-RATE = 20.0
+REPORT_RATE = 20.0
 """Progress messages a second that leave the process: more than anybody is shown, and so few that
 a function that reports all the time does not notice."""
 
 
-def serve() -> NoReturn:
+def serve_calls() -> NoReturn:
     """Take calls until there is nobody to give any."""
     calls, frames = _own_pipes()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
-    settle(msgspec.json.decode(inbox.get()))
+    use_module_files(msgspec.json.decode(inbox.get()))
     while True:
         _answer(inbox.get(), frames)
 
@@ -81,10 +81,10 @@ def _listen(calls: BinaryIO, inbox: "SimpleQueue[bytes]") -> None:
         if len(call) < size:
             break
         inbox.put(call)
-    end()
+    end_process()
 
 
-def end() -> NoReturn:
+def end_process() -> NoReturn:
     """End this process, and those that it started, at once."""
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
@@ -110,7 +110,7 @@ FLUSHER = "headway-flush"
 
 def _keep_flushing(relay: "Relay", stop: threading.Event) -> None:
     threading.current_thread().name = FLUSHER
-    while not stop.wait(1 / RATE):
+    while not stop.wait(1 / REPORT_RATE):
         relay.flush()
 
 
@@ -137,7 +137,7 @@ def _raised(error: BaseException) -> tuple[bytes, bytes]:
     if not isinstance(error, Exception):
         # What ends a process or a task is for this one, not for the server.
         sys.stderr.write(f"{told}\n")
-        return FAILED, describe(error).encode(errors="replace")
+        return FAILED, describe_error(error).encode(errors="replace")
     for likeness in _likenesses(error):
         with suppress(Exception):  # many can be written but not read
             likeness.add_note(f"In the process that worked for it:\n{told}")
@@ -169,22 +169,22 @@ class Relay(Recorder):
     """
 
     def __init__(self, frames: BinaryIO) -> None:
-        super().__init__(self._say, RATE)
+        super().__init__(self._say, REPORT_RATE)
         self._frames = frames
         self._is_open = True
 
-    def touch(self) -> None:
+    def write_sample(self) -> None:
         """Take what the stages and tracks say; then nobody need call again until `flush`."""
         with self._lock:
-            super().touch()
-            if self.tree is not None:
-                self.tree.pending = True
+            super().write_sample()
+            if self.stages is not None:
+                self.stages.pending = True
 
     def flush(self) -> None:
         """Write what is new."""
         with self._lock:
-            if self.tree is not None:
-                self.tree.pending = False
+            if self.stages is not None:
+                self.stages.pending = False
             self.finish(success=False)
 
     def close(self, kind: bytes, data: bytes, *, again: bool) -> None:
@@ -197,7 +197,7 @@ class Relay(Recorder):
         try:
             data = _encode(event)
         except UnicodeEncodeError:  # a lone surrogate, as file names can hold
-            data = _encode(encodable(event))
+            data = _encode(as_encodable(event))
         with self._lock:
             if self._is_open:
                 self._write(SAID, data)
@@ -208,7 +208,7 @@ class Relay(Recorder):
             while rest:
                 rest = rest[self._frames.write(rest) :]
         except OSError:
-            end()  # nobody is there to hear it
+            end_process()  # nobody is there to hear it
 
 
 _encode: Any = msgspec.json.Encoder(enc_hook=exact).encode

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 
-class Home(NamedTuple):
+class ModuleFile(NamedTuple):
     """Where one top-level module is."""
 
     name: str
@@ -25,7 +25,7 @@ class Home(NamedTuple):
     """The directories of a package; None of a module."""
 
 
-def homes() -> list[Home]:
+def module_files() -> list[ModuleFile]:
     """Return the modules of this process that another one would not find, or find elsewhere."""
     places = [(place.resolve(), _names_in(place)) for place in map(Path, sys.path)]
     return [home for home in _loaded() if _is_misled(home, places)]
@@ -39,17 +39,17 @@ def _names_in(place: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _loaded() -> Iterator[Home]:
+def _loaded() -> Iterator[ModuleFile]:
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if not isinstance(spec, ModuleSpec) or "." in name:
             continue
         if spec.origin is not None and spec.has_location:
             parts = spec.submodule_search_locations
-            yield Home(name, spec.origin, None if parts is None else list(parts))
+            yield ModuleFile(name, spec.origin, None if parts is None else list(parts))
 
 
-def _is_misled(home: Home, places: Sequence[tuple[Path, frozenset[str]]]) -> bool:
+def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) -> bool:
     """Whether the path leads elsewhere first, or nowhere."""
     file = Path(home.file)
     own_name, where = (
@@ -67,13 +67,13 @@ def _is_misled(home: Home, places: Sequence[tuple[Path, frozenset[str]]]) -> boo
     return True
 
 
-def settle(known: Sequence[Sequence[object]]) -> None:
+def use_module_files(known: Sequence[Sequence[object]]) -> None:
     """Find modules in this process where `homes` says that another one has them."""
-    sys.meta_path.insert(0, _Homes({str(each[0]): Home(*each) for each in known}))  # pyright: ignore[reportArgumentType]
+    sys.meta_path.insert(0, _Homes({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
 
 
 class _Homes(MetaPathFinder):
-    def __init__(self, known: dict[str, Home]) -> None:
+    def __init__(self, known: dict[str, ModuleFile]) -> None:
         self._known = known
 
     def find_spec(

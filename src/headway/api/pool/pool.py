@@ -25,7 +25,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.api.output import log, part
 from headway.api.pool import child
-from headway.api.pool.module_files import homes
+from headway.api.pool.module_files import module_files
 from headway.api.progress import report
 from headway.errors import HeadwayError
 from headway.events import Log, Part, Progress
@@ -33,16 +33,16 @@ from headway.events import Log, Part, Progress
 P = ParamSpec("P")
 T = TypeVar("T")
 
-IDLE = 60.0
+IDLE_SECONDS = 60.0
 """Seconds that a process waits for its next call before it is ended."""
 
-TURN = 64
+EVENTS_PER_TURN = 64
 """Frames taken before the loop serves others."""
 
-LOOK_EVERY = 0.25
+EXIT_LOOK_INTERVAL = 0.25
 """Seconds between looks at whether a process that says nothing is still there."""
 
-LINGER = 1.0
+EXIT_LINGER = 1.0
 """Seconds for what takes no time: a killed process to go, the last words of one to arrive."""
 
 BUFFER = 256 * 1024
@@ -50,7 +50,8 @@ BUFFER = 256 * 1024
 
 MAIN = (
     "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
-    "sys.path += path; from headway.api.pool.child import serve; sys.path[:] = path; serve()"
+    "sys.path += path; from headway.api.pool.child import serve_calls; "
+    "sys.path[:] = path; serve_calls()"
 )
 """Headway and the standard library are imported first, from where Python itself has them: a file
 `queue.py` beside the author's module is the author's, and not what they import."""
@@ -187,7 +188,7 @@ class _Pool:
     def give_back(self, process: "_Process") -> None:
         """Keep a process for the next call, for a while."""
         loop = asyncio.get_running_loop()
-        self._idle[process] = loop.call_later(IDLE, self._retire, process)
+        self._idle[process] = loop.call_later(IDLE_SECONDS, self._retire, process)
 
     def _retire(self, process: "_Process") -> None:
         if self._idle.pop(process, None) is not None:
@@ -242,7 +243,7 @@ class _Process:
         """
         loop = asyncio.get_running_loop()
         path = [each for each in sys.path if isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance] - others put anything there
-        known = msgspec.json.encode(await asyncio.to_thread(homes))
+        known = msgspec.json.encode(await asyncio.to_thread(module_files))
         # As `create_subprocess_exec` does it, but with a transport that can be closed: of one
         # whose reading is paused nobody else would find out that it is over.
         starting = loop.subprocess_exec(
@@ -278,8 +279,8 @@ class _Process:
         try:
             while not answering.done() and self._process.returncode is None:
                 # Not until the pipe is closed: a process that it left behind may hold it open.
-                await asyncio.wait((answering,), timeout=LOOK_EVERY)
-            await asyncio.wait((answering,), timeout=LINGER)
+                await asyncio.wait((answering,), timeout=EXIT_LOOK_INTERVAL)
+            await asyncio.wait((answering,), timeout=EXIT_LINGER)
             if answering.done():
                 with suppress(EOFError, OSError):
                     return answering.result()
@@ -305,7 +306,7 @@ class _Process:
                 return kind, again, data
             _hand_on(_DECODER.decode(data))
             count += 1
-            if count % TURN == 0:
+            if count % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
     def close(self) -> None:
@@ -320,7 +321,7 @@ class _Process:
     async def end(self) -> None:
         """End it, and all that it started; returns when it is gone."""
         self.close()
-        with anyio.move_on_after(LINGER, shield=True):
+        with anyio.move_on_after(EXIT_LINGER, shield=True):
             while self._process.returncode is None:  # noqa: ASYNC110 - `wait` is for its pipes too
                 await asyncio.sleep(0.01)
         # Not before: asyncio would ask for the exit code behind its own back, and lose it.

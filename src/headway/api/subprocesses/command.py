@@ -17,7 +17,7 @@ from typing import IO
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError
 
-from headway.api.subprocesses.lines import ERR, OUT, Follower, Lines, Sink, plain
+from headway.api.subprocesses.lines import ERR, OUT, LineFollower, Lines, Sink, plain
 from headway.api.subprocesses.scan import Scan
 from headway.api.subprocesses.terminal import (
     NoTerminal,
@@ -32,13 +32,13 @@ CHUNK = 65_536
 SLICE = 256
 """Lines that are looked at before the loop serves others."""
 
-LINGER = 1.0
+PIPE_LINGER = 1.0
 """Seconds that a pipe may stay open behind its program: what holds it then is left over."""
 
-LOOK_EVERY = 0.02
+LOOK_INTERVAL = 0.02
 """Seconds between looks at what must be gone soon."""
 
-LOOK_SELDOM = 0.25
+LOOK_INTERVAL_LATER = 0.25
 """Seconds between looks at a program whose pipes are open: it seldom leaves them to another."""
 
 TAIL_LINES = 10
@@ -112,7 +112,7 @@ async def stream_command(
         raise TypeError("the program and its arguments are a list: no shell would cut the text up")
     words = tuple(os.fspath(word) for word in argv)
     data = input.encode(encoding) if isinstance(input, str) else input
-    follower = Follower(output, progress)
+    follower = LineFollower(output, progress)
     lines = [Lines(encoding), Lines(encoding)]
     process, ends = _started(words, cwd, env, has_input=data is not None, terminal=terminal)
     pipes = [
@@ -213,7 +213,7 @@ def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
 
 
 async def _followed(
-    process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: Follower
+    process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: LineFollower
 ) -> None:
     """Read both pipes until the program is gone and all that it wrote is read.
 
@@ -223,17 +223,17 @@ async def _followed(
     try:
         while process.poll() is None:
             if all(task.done() for task in reading):
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(LOOK_INTERVAL)
             else:
-                await _look(reading, LOOK_SELDOM)
+                await _look(reading, LOOK_INTERVAL_LATER)
         written = [pipe.arrived + pipe.pending() for pipe in pipes]
-        await _look(reading, LINGER)
+        await _look(reading, PIPE_LINGER)
         # A busy machine may need longer than that for what the program wrote at last.
         while any(
             pipe.read_bytes < all_of_it and not task.done()
             for pipe, task, all_of_it in zip(pipes, reading, written, strict=True)
         ):
-            await _look(reading, LOOK_EVERY)
+            await _look(reading, LOOK_INTERVAL)
     finally:
         for task in reading:
             task.cancel()  # a child in the background may hold the pipe open
@@ -260,16 +260,16 @@ def _write(stdin: IO[bytes], data: bytes) -> None:
 async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """End whatever is left of the program's group, and reap the program."""
     try:
-        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, PIPE_LINGER)):
             if not _signalled(process.pid, number):
                 break
             end = time.monotonic() + patience
             while time.monotonic() < end and _is_there(process):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(LOOK_INTERVAL)
     except asyncio.CancelledError:  # a server that stops cancels again
         _signalled(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK_SELDOM)  # it cannot refuse
+            process.wait(LOOK_INTERVAL_LATER)  # it cannot refuse
         raise
     finally:
         process.poll()
@@ -374,7 +374,7 @@ class _Pipe:
         first = max(0, len(self._kept) - self._largest)
         return bytes(self._kept[first:]).decode(encoding, errors="replace")
 
-    async def read(self, follower: Follower) -> None:
+    async def read(self, follower: LineFollower) -> None:
         """Give every line to the follower until the pipe is closed."""
         chunks = chunks_of_terminal if self._is_terminal else _chunks_of_pipe
         try:
@@ -391,7 +391,7 @@ class _Pipe:
             self._last(follower)
             raise
 
-    def _last(self, follower: Follower) -> None:
+    def _last(self, follower: LineFollower) -> None:
         for kind, text in self._lines.feed(b"", final=True):
             follower.take(kind, text, self._level)
 

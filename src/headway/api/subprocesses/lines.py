@@ -14,7 +14,7 @@ from typing import Literal
 
 from headway.api.output import log, part
 from headway.api.progress import report
-from headway.api.subprocesses.scan import Found, Parts, Scan, find
+from headway.api.subprocesses.scan import Found, Parts, Scan, find_progress
 
 Sink = Literal["log", "part"] | None
 
@@ -114,7 +114,7 @@ def plain(text: str) -> str:
     return _ESCAPES.sub("", text) if "\x1b" in text else text
 
 
-class Follower:
+class LineFollower:
     """What becomes of a program's lines."""
 
     def __init__(self, sink: Sink, progress: bool | Scan) -> None:
@@ -144,7 +144,7 @@ class Follower:
 
     def _find(self, text: str, *, is_whole: bool) -> Found | None:
         if self._scan is True:
-            return find(text, is_whole=is_whole)
+            return find_progress(text, is_whole=is_whole)
         if self._scan is False or not is_whole:
             return None
         said = self._scan(text)

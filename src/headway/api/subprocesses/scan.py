@@ -39,13 +39,13 @@ class Found(NamedTuple):
     """The words before it: what it is the share of."""
 
 
-def scan(line: str) -> float | None:
+def scan_fraction(line: str) -> float | None:
     """How much is done, from 0 to 1, if the line says so; of several the last percentage."""
-    found = find(line)
+    found = find_progress(line)
     return None if found is None else found.share
 
 
-def find(line: str, *, is_whole: bool = True) -> Found | None:
+def find_progress(line: str, *, is_whole: bool = True) -> Found | None:
     """The same, and of what.
 
     In a line that may go on only a percentage counts: `1/2` may become `1/200`.
@@ -84,10 +84,10 @@ def _count(line: str) -> tuple[float, int] | None:
     return None
 
 
-FULL = 0.99
+FULL_SHARE = 0.99
 """What comes back from here begins anew: programs do not all say 100%."""
 
-AT_ONCE = 32
+MOST_COUNTS = 32
 """Labels that are remembered; the oldest counts as done when there are more."""
 
 
@@ -105,11 +105,11 @@ class Parts:
     def add(self, found: Found) -> tuple[float, int]:
         """How many units are done now, and of how many."""
         before = self._shares.get(found.label, 0.0)
-        if before >= FULL and found.share < before / 2:
+        if before >= FULL_SHARE and found.share < before / 2:
             self._gone += 1
             before = 0.0
         self._shares[found.label] = max(before, found.share)
-        if len(self._shares) > AT_ONCE:
+        if len(self._shares) > MOST_COUNTS:
             del self._shares[next(iter(self._shares))]
             self._gone += 1
         return self._gone + sum(self._shares.values()), self._gone + len(self._shares)

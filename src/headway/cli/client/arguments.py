@@ -22,7 +22,7 @@ _CLOSED = {"additionalProperties", "propertyNames", "unevaluatedProperties"}
 _TEXT: frozenset[str] = frozenset({"string"})
 
 
-def collect(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[str, Any]:
+def collect_arguments(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[str, Any]:
     """The arguments that `key=value` pairs or a JSON `document` give for `schema`.
 
     A value is JSON where it parses and its type is one that the schema allows, else a string:
@@ -55,17 +55,19 @@ def _may_have_more(schema: Schema) -> bool:
     return any(schema.get(word, False) is not False for word in _OPEN)
 
 
-def opened(schema: Any) -> Any:
+def open_schema(schema: Any) -> Any:
     """Return a schema that refuses no names: what is sent as it is, its server judges."""
     if isinstance(schema, dict):
         items = cast("dict[str, Any]", schema).items()
         return {
-            word: opened(said)
+            word: open_schema(said)
             for word, said in items
             if word not in _CLOSED or (isinstance(said, dict) and word == "additionalProperties")
         }
     return (
-        [opened(each) for each in cast("list[Any]", schema)] if isinstance(schema, list) else schema
+        [open_schema(each) for each in cast("list[Any]", schema)]
+        if isinstance(schema, list)
+        else schema
     )
 
 
@@ -141,7 +143,7 @@ def _resolve(reference: str, root: Schema) -> Any:
     return value
 
 
-def check(tool: str, arguments: Mapping[str, Any], schema: Schema) -> None:
+def check_arguments(tool: str, arguments: Mapping[str, Any], schema: Schema) -> None:
     """Refuse arguments that the tool's schema does not allow, with the reasons.
 
     A schema that is itself broken refuses nothing: its server has the last word.

@@ -23,7 +23,7 @@ LARGEST = 64 * 1024 * 1024
 SOCKS = ("socks4", "socks5", "socks5h")
 
 
-class Way(NamedTuple):
+class ProxyRoute(NamedTuple):
     """How a URL is reached: directly where there is no proxy."""
 
     url: str
@@ -42,7 +42,7 @@ class Way(NamedTuple):
         return f"the proxy {url.scheme}://{url.host}{port} of {self.variable}"
 
 
-def way_to(text: str) -> Way:
+def route_to(text: str) -> ProxyRoute:
     """Return how `text`, a URL, is reached, by the variables that all programs know.
 
     Raises:
@@ -56,13 +56,15 @@ def way_to(text: str) -> Way:
     if not host:
         raise Refused(f"{text} is no URL: it names no host")
     if is_here(host):
-        return Way(text)
+        return ProxyRoute(text)
     known = getproxies()
     kind = scheme if known.get(scheme) else "all"
     proxy = known.get(kind, "")
     if not proxy or proxy_bypass(host if url.port is None else f"{host}:{url.port}"):
-        return Way(text)
-    way = Way(text, proxy if "://" in proxy else f"http://{proxy}", _variable(f"{kind}_proxy"))
+        return ProxyRoute(text)
+    way = ProxyRoute(
+        text, proxy if "://" in proxy else f"http://{proxy}", _variable(f"{kind}_proxy")
+    )
     _check(way)
     return way
 
@@ -72,7 +74,7 @@ def _variable(name: str) -> str:
     return next((each for each in (name, name.upper()) if each in os.environ), "the system")
 
 
-def _check(way: Way) -> None:
+def _check(way: ProxyRoute) -> None:
     instead = "unset it, or add the host to NO_PROXY"
     try:
         scheme = httpx2.URL(way.proxy).scheme
@@ -108,7 +110,7 @@ class TooLarge(Unreachable):
 class _Counted(httpx2.AsyncByteStream):
     """A body of bounded size; of a stream each of its messages is."""
 
-    def __init__(self, wire: "Wire", body: Any, *, is_stream: bool) -> None:
+    def __init__(self, wire: "BoundedTransport", body: Any, *, is_stream: bool) -> None:
         self._wire = wire
         self._body = body
         self._is_stream = is_stream
@@ -130,13 +132,13 @@ class _Counted(httpx2.AsyncByteStream):
         await self._body.aclose()
 
 
-class Wire(httpx2.AsyncBaseTransport):
+class BoundedTransport(httpx2.AsyncBaseTransport):
     """Asks a server by its way, and counts what it answers.
 
     `refusal` is why an answer was not read to its end: the SDK tries again, and hides it.
     """
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: ProxyRoute) -> None:
         self._inner = httpx2.AsyncHTTPTransport(proxy=way.proxy or None)
         self.refusal: TooLarge | None = None
 

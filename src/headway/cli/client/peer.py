@@ -21,7 +21,7 @@ from mcp.client.session import ElicitationFnT, LoggingFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
-from headway.cli.client.http_client import Way, Wire, way_to
+from headway.cli.client.http_client import BoundedTransport, ProxyRoute, route_to
 from headway.cli.exit_codes import Refused, ToolFailed, Unreachable, root_of
 from headway.cli.log_output import setup
 from headway.errors import HeadwayError
@@ -79,7 +79,7 @@ class _Answers:
 
 
 @asynccontextmanager
-async def peer(
+async def connect_peer(
     place: str,
     *,
     era: Era | None = None,
@@ -99,7 +99,7 @@ async def peer(
     """
     async with AsyncExitStack() as stack:
         served = _served(place, debug=debug)
-        way = way_to(place if is_url(place) else await stack.enter_async_context(served))
+        way = route_to(place if is_url(place) else await stack.enter_async_context(served))
         client = await stack.enter_async_context(
             _connected(way, headers or {}, era=era, on_log=on_log, on_question=on_question)
         )
@@ -109,23 +109,23 @@ async def peer(
 @asynccontextmanager
 async def _served(target: str, *, debug: bool) -> AsyncGenerator[str]:
     from headway.cli.server.http_server import serving
-    from headway.cli.target import load
+    from headway.cli.target import load_target
     from headway.server import asgi
 
-    setup.configure("warning", folds=not debug)
+    setup.configure_logging("warning", folds=not debug)
     # What its author should change is nothing to the one who calls it.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     # Stdout is for the result of the call, whatever the target prints.
     with redirect_stdout(sys.stderr):
-        loaded = load(target)
-        setup.reassure()
+        loaded = load_target(target)
+        setup.check_log_setup()
         async with serving(asgi(loaded.server, journal="memory:"), grace=GRACE) as origin:
             yield f"{origin}/mcp"
 
 
 @asynccontextmanager
 async def _connected(
-    way: Way,
+    way: ProxyRoute,
     headers: dict[str, str],
     *,
     era: Era | None,
@@ -135,7 +135,7 @@ async def _connected(
     # The SDK logs tracebacks of what this module turns into a sentence.
     for name in ("mcp.client", "mcp.shared", "client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    answers, carrier = _Answers(), Wire(way)
+    answers, carrier = _Answers(), BoundedTransport(way)
     # Long tools may be silent for long: only connecting and sending have a limit.
     timeout = httpx2.Timeout(CONNECT, read=None)
     try:
@@ -174,7 +174,7 @@ async def _ask_for_logs(client: Client) -> None:
         await client.session.send_request(request, mcp_types.EmptyResult)
 
 
-def _translated(error: BaseException, way: Way, answers: _Answers) -> BaseException:
+def _translated(error: BaseException, way: ProxyRoute, answers: _Answers) -> BaseException:
     if isinstance(error, HeadwayError) or not isinstance(error, Exception):
         return error
     if isinstance(error, MCPError):
@@ -195,7 +195,7 @@ def _translated(error: BaseException, way: Way, answers: _Answers) -> BaseExcept
     return ToolFailed(f"{way} answered what the protocol does not allow: {error}")
 
 
-def _from_protocol(error: MCPError, url: Way, answers: _Answers) -> HeadwayError:
+def _from_protocol(error: MCPError, url: ProxyRoute, answers: _Answers) -> HeadwayError:
     if error.code == mcp_types.CONNECTION_CLOSED:
         return Unreachable(f"the connection to {url} was lost: {error.message}")
     if answers.refuse_all:

@@ -62,13 +62,13 @@ def call(
 
     Ctrl+C cancels the run. What a tool of a TARGET raises is shown with its traceback.
     """
-    from headway.cli.server.event_loop import run
+    from headway.cli.server.event_loop import run_until_done
 
     request = _Request(
         place, tool, pairs or [], document, era, timeout, headers_of(header), debug=debug
     )
     try:
-        result = run(lambda: _call(request), loop="asyncio")
+        result = run_until_done(lambda: _call(request), loop="asyncio")
     except KeyboardInterrupt as error:
         raise Cancelled("cancelled") from error
     _print(result, output)
@@ -90,7 +90,7 @@ class _Request:
 
 
 async def _call(request: _Request) -> "CallToolResult":
-    from headway.cli.client.peer import peer
+    from headway.cli.client.peer import connect_peer
     from headway.cli.display.call_display import display, log_line
     from headway.cli.display.terminal_questions import Questions
 
@@ -99,7 +99,7 @@ async def _call(request: _Request) -> "CallToolResult":
     async def on_log(params: "LoggingMessageNotificationParams") -> None:
         screen.line(log_line(params.logger, params.level, params.data))
 
-    async with peer(
+    async with connect_peer(
         request.place,
         era=request.era,
         headers=dict(request.headers),
@@ -113,7 +113,7 @@ async def _call(request: _Request) -> "CallToolResult":
 
 
 async def _checked_arguments(client: "Client", request: _Request) -> dict[str, Any]:
-    from headway.cli.client.arguments import check, collect, opened
+    from headway.cli.client.arguments import check_arguments, collect_arguments, open_schema
     from headway.cli.client.peer import list_tools
 
     tools = {tool.name: tool for tool in await list_tools(client)}
@@ -121,16 +121,18 @@ async def _checked_arguments(client: "Client", request: _Request) -> dict[str, A
     if tool is None:
         there = f"it has {', '.join(tools)}" if tools else "it has none"
         raise Refused(f"{request.place} has no tool {request.tool!r}; {there}")
-    arguments = collect(request.pairs, request.document, tool.input_schema)
+    arguments = collect_arguments(request.pairs, request.document, tool.input_schema)
     is_ours = request.document is None
-    check(request.tool, arguments, tool.input_schema if is_ours else opened(tool.input_schema))
+    check_arguments(
+        request.tool, arguments, tool.input_schema if is_ours else open_schema(tool.input_schema)
+    )
     return arguments
 
 
 async def _limited(
     client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
 ) -> "CallToolResult":
-    from headway.protocol.continue_run_tool import CONTINUE, handle_in
+    from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_in
     from headway.protocol.idempotency_key import META_KEY
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -147,7 +149,7 @@ async def _limited(
             # Its own bar asks for progress, so it is handed a call only where an operator says so.
             while (handle := handle_in(result.meta, result.structured_content)) is not None:
                 rest = {"run_id": handle}
-                result = await client.call_tool(CONTINUE, rest, progress_callback=on_progress)
+                result = await client.call_tool(CONTINUE_RUN, rest, progress_callback=on_progress)
             return result
     except TimeoutError as error:
         if not limit.expired():

@@ -17,7 +17,7 @@ import typer
 
 from headway.cli.commands.list_tools import Output
 from headway.cli.display.printable import one_line
-from headway.cli.exit_codes import Refused, report
+from headway.cli.exit_codes import Refused, report_line
 from headway.cli.options import own_directory
 from headway.errors import HeadwayError, JournalUnavailable, SetupError
 
@@ -77,12 +77,12 @@ async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
                 except JournalUnavailable:
                     raise
                 except HeadwayError as error:  # of one run: the others are listed all the same
-                    report(f"a run cannot be listed: {error}")
+                    report_line(f"a run cannot be listed: {error}")
     return rows
 
 
 async def _cancel(url: str | None, wanted: str, reason: str) -> None:
-    from headway.engine import order
+    from headway.engine import send_control
     from headway.engine.process_names import call_of, is_for_workers
     from headway.events import CancelRequested
 
@@ -99,7 +99,7 @@ async def _cancel(url: str | None, wanted: str, reason: str) -> None:
         raise Refused(f"{wanted!r} names {what}; see headway runs")
     ((place, stream),) = found
     async with _opened(place) as journal:
-        await order(journal, stream, CancelRequested("operator", reason))
+        await send_control(journal, stream, CancelRequested("operator", reason))
 
 
 def _is_meant(stream: str, wanted: str) -> bool:
@@ -136,7 +136,7 @@ async def _entries(journal: "Journal", stream: str) -> "list[Entry]":
     from headway.errors import StreamNotFound
 
     try:
-        return await journal.kept(stream)
+        return await journal.read_all_kept(stream)
     except StreamNotFound:  # it expired in this moment
         return []
 

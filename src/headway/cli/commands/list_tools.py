@@ -101,15 +101,15 @@ def tools(
 ) -> None:
     """List a server's tools with their descriptions and arguments."""
     from headway.cli.client import peer
-    from headway.cli.server.event_loop import run
+    from headway.cli.server.event_loop import run_until_done
 
     headers = headers_of(header)
 
     async def listed() -> Sequence["Tool"]:
-        async with peer.peer(place, era=era, headers=headers) as client:
+        async with peer.connect_peer(place, era=era, headers=headers) as client:
             return await peer.list_tools(client)
 
-    found = run(listed, loop="asyncio")
+    found = run_until_done(listed, loop="asyncio")
     if output == "json":
         print(json.dumps([t.model_dump(by_alias=True, exclude_none=True) for t in found]))
     elif sys.stdout.isatty():

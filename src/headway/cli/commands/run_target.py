@@ -43,15 +43,15 @@ def run(
         values=set_,
         stateless=stateless,
     )
-    unblocked_output.never_wait()
-    setup.configure(log_level)
+    unblocked_output.make_output_unblocked()
+    setup.configure_logging(log_level)
     take_secrets()
-    loaded = targets.load(target)
-    setup.reassure()
-    return start.start(
+    loaded = targets.load_target(target)
+    setup.check_log_setup()
+    return start.start_serving(
         loaded.server,
         journal=journal or options.own_journal(loaded.identity, stdio=stdio),
-        listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
+        listen=start.ListenOptions(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
         loop=loop,

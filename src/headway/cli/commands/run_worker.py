@@ -6,7 +6,7 @@ import typer
 
 from headway.cli import options
 from headway.cli.environment import take_secrets
-from headway.cli.exit_codes import Refused, report
+from headway.cli.exit_codes import Refused, report_line
 from headway.errors import SetupError
 from headway.settings import is_name
 
@@ -63,11 +63,11 @@ def worker(
         clients=None,
         values=set_,
     )
-    unblocked_output.never_wait()
-    setup.configure(log_level)
+    unblocked_output.make_output_unblocked()
+    setup.configure_logging(log_level)
     take_secrets()
-    loaded = targets.load(target)
-    setup.reassure()
+    loaded = targets.load_target(target)
+    setup.check_log_setup()
     from headway.cli.server.worker_server import work_until_stopped
     from headway.worker_app import Worker
 
@@ -77,6 +77,6 @@ def worker(
     shown = ", ".join(made.queues)
 
     def announce() -> None:
-        report(f"working for {made.name}: {shown}, {concurrency} at once (Ctrl+C to stop)")
+        report_line(f"working for {made.name}: {shown}, {concurrency} at once (Ctrl+C to stop)")
 
     work_until_stopped(made, grace=grace, announce=announce, probe=health_port, loop=loop)

@@ -10,7 +10,7 @@ import typer
 
 from headway.cli import options
 from headway.cli.environment import take_secrets
-from headway.cli.exit_codes import report
+from headway.cli.exit_codes import report_line
 from headway.errors import SetupError
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def serve(
         values=set_,
         stateless=stateless,
     )
-    unblocked_output.never_wait()
-    setup.configure(log_level)
+    unblocked_output.make_output_unblocked()
+    setup.configure_logging(log_level)
     take_secrets()
     chosen = Config() if config is None else load(config)
     chosen.secrets.hide_in_logs(logging.getLogger().handlers)
@@ -110,10 +110,10 @@ def serve(
     if streams is None and not is_worker():
         _say_who_reads_what(given, roots, host)
         _say_how_it_asks(chosen)
-    return start.start(
+    return start.start_serving(
         server,
         journal=url,
-        listen=start.Listen(host=host, port=port, path=path, grace=grace, workers=workers),
+        listen=start.ListenOptions(host=host, port=port, path=path, grace=grace, workers=workers),
         settings=settings,
         streams=streams,
         loop=loop,
@@ -142,7 +142,7 @@ def _say_who_reads_what(given: Sequence[Path], roots: Sequence[Path], host: str)
             if host in ("127.0.0.1", "::1", "localhost")
             else "anybody"
         )
-        report(
+        report_line(
             f"no --root is given, so that the tools read all that is below {roots[0]}, the current "
             f"directory, for {who} that can connect; choose what is read with --root DIR"
         )

@@ -9,7 +9,7 @@ import anyio.to_thread
 from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
-from headway.cli.client.arguments import check, collect
+from headway.cli.client.arguments import check_arguments, collect_arguments
 from headway.cli.display.call_display import Display
 from headway.cli.display.printable import plain
 from headway.cli.exit_codes import Refused
@@ -84,7 +84,7 @@ def _field(name: str, part: Mapping[str, Any], required: bool) -> Any:
             continue
         try:
             value = _parsed(name, text, part)
-            check(name, {name: value}, {"properties": {name: part}})
+            check_arguments(name, {name: value}, {"properties": {name: part}})
         except Refused as refusal:
             _say(f"  {refusal}")
             continue
@@ -96,7 +96,7 @@ def _parsed(name: str, text: str, part: Mapping[str, Any]) -> Any:
         return text.lower().startswith("y")
     if part.get("type") == "array" and not text.startswith("["):
         return [item.strip() for item in text.split(",")]
-    return collect([f"{name}={text}"], None, {"properties": {name: part}})[name]
+    return collect_arguments([f"{name}={text}"], None, {"properties": {name: part}})[name]
 
 
 def _label(name: str, part: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import logging
 from types import TracebackType
 
 from headway.cli.display.printable import one_line
-from headway.cli.log_output.tracebacks import folded
+from headway.cli.log_output.tracebacks import folded_traceback
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -31,7 +31,11 @@ class LineFormatter(logging.Formatter):
     def formatException(self, ei: _ExcInfo) -> str:
         """The lines of a traceback."""
         error = ei[1]
-        text = folded(error) if self._folds and error is not None else super().formatException(ei)
+        text = (
+            folded_traceback(error)
+            if self._folds and error is not None
+            else super().formatException(ei)
+        )
         return self._indented(text)
 
     def formatStack(self, stack_info: str) -> str:

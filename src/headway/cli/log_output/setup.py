@@ -16,10 +16,10 @@ from typing import Any, Final
 from headway.cli.log_output.line_format import LineFormatter
 from headway.engine.run.current import current_run
 
-QUIET: Final = ("mcp", "uvicorn", "httpx2", "httpcore2", "asyncio")
+QUIET_LOGGERS: Final = ("mcp", "uvicorn", "httpx2", "httpcore2", "asyncio")
 """Libraries that say at `info` what only their own authors want to know."""
 
-OURS: Final = ("headway", *QUIET, "fastmcp")
+OWN_LOGGERS: Final = ("headway", *QUIET_LOGGERS, "fastmcp")
 """Loggers that go on whatever a target switches off: they say what became of its calls."""
 
 _SETS_UP_ITSELF: Final = ("mcp", "fastmcp")
@@ -61,7 +61,7 @@ _handler: Final = StderrHandler()
 _handler.setFormatter(_Formatter(_FORM))
 
 
-def configure(level: str, *, folds: bool = True) -> None:
+def configure_logging(level: str, *, folds: bool = True) -> None:
     """Log at `level` and above on stderr; libraries from `warning` on, unless it is `debug`.
 
     Tracebacks leave out what carries a call, unless `folds` is false or the level is `debug`.
@@ -75,16 +75,16 @@ def configure(level: str, *, folds: bool = True) -> None:
     root.addHandler(_handler)
     root.setLevel(number)
     floor = number if number <= logging.DEBUG else max(number, logging.WARNING)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(floor)
     if not hasattr(logging.basicConfig, "__wrapped__"):
         logging.basicConfig = _as_if_alone(logging.basicConfig)
 
 
-def reassure() -> None:
+def check_log_setup() -> None:
     """Have our own loggers go on that the target's `dictConfig` switched off, as it does."""
     for name, logger in logging.root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and name.partition(".")[0] in OURS:
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in OWN_LOGGERS:
             logger.disabled = False
 
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-_HERE = str(Path(__file__).parent.parent)
+_HERE = str(Path(__file__).parents[2])
 _PACKAGES = sysconfig.get_path("purelib")
 CARRIERS = (
     _HERE,
@@ -21,7 +21,7 @@ _DEEPEST = 20
 """Exceptions in a chain that are looked at."""
 
 
-def folded(error: BaseException) -> str:
+def folded_traceback(error: BaseException) -> str:
     """Return the traceback of `error` without the frames of what carries a call.
 
     The SDK's own exception around what a tool raised is left out with its frames. Where no frame

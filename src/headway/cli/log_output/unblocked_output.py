@@ -192,24 +192,24 @@ def _write(descriptor: int, data: bytes) -> None:
 _queues: list[Queue] = []
 
 
-def never_wait() -> None:
+def make_output_unblocked() -> None:
     """Have `sys.stdout` and `sys.stderr` wait for nobody from now on.
 
     To be called before anything is loaded that might keep them. Files are left as they are: they
     are always read.
     """
-    sys.stdout = queued(sys.stdout)
-    sys.stderr = queued(sys.stderr)
+    sys.stdout = queued_bytes(sys.stdout)
+    sys.stderr = queued_bytes(sys.stderr)
 
 
-def drain(seconds: float) -> None:
+def drain_output(seconds: float) -> None:
     """Wait until all that was printed is written, but no longer than that."""
     limit = time.monotonic() + seconds
     for queue in _queues:
         queue.drain(max(0.0, limit - time.monotonic()))
 
 
-def queued(stream: TextIO) -> TextIO:
+def queued_bytes(stream: TextIO) -> TextIO:
     """Return a stream that writes to the same descriptor and waits for nobody."""
     try:
         descriptor = stream.fileno()

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headway.cli.server.connection_limiter import LATER, Doorkeeper, refusal
+from headway.cli.server.connection_limiter import LATER, ConnectionLimiter, refusal
 from headway.cli.server.framing import (
     BadTarget,
     Trailers,
@@ -23,12 +23,12 @@ from headway.cli.server.framing import (
     parser_for,
 )
 from headway.transport.http.unfinished_requests import LIMIT as MAX_ARRIVING
-from headway.transport.http.unfinished_requests import Arrival
+from headway.transport.http.unfinished_requests import UnfinishedRequest
 
-LINGER: Final = 1.0
+CLOSE_LINGER: Final = 1.0
 """Seconds that a client has to read why it was refused, or its last answer."""
 
-PIPELINED: Final = 100
+MOST_PIPELINED: Final = 100
 """Requests of one connection that wait for the answers before theirs; what follows is not read. Its
 client sends it again on another connection, as where any connection ends (RFC 9112, 9.3.2)."""
 
@@ -39,7 +39,7 @@ _CODING: Final = b"transfer-encoding"
 _VERSIONS: Final = ("1.1", "1.0")
 
 
-def protocol(doorkeeper: Doorkeeper) -> Callable[..., asyncio.Protocol]:
+def protocol(doorkeeper: ConnectionLimiter) -> Callable[..., asyncio.Protocol]:
     """What makes the connections of a server, for `uvicorn.Config(http=…)`."""
     return partial(Connection, doorkeeper)
 
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
     """One connection: a head and a body each have to arrive in time, and all besides a body to
     stay small."""
 
-    def __init__(self, doorkeeper: Doorkeeper, **options: Any) -> None:
+    def __init__(self, doorkeeper: ConnectionLimiter, **options: Any) -> None:
         super().__init__(**options)
         self._doorkeeper = doorkeeper
         self._is_refused = False
@@ -61,7 +61,7 @@ class Connection(HttpToolsProtocol):
         self._overhead = 0  # what comes with it, but for what its chunks need; at least
         self._trailers = Trailers()
         self._has_offer = False  # the head that was read offers another protocol
-        self._arrival: Arrival | None = None  # of a head that takes more than one read
+        self._arrival: UnfinishedRequest | None = None  # of a head that takes more than one read
         self._active: RequestResponseCycle | None = None  # what is being answered
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
         # ever set for them.
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
         self._count(1)
         if len(self.connections) > self._doorkeeper.most:
             self._is_refused = True
-            transport.write(self._doorkeeper.turn_away(self.loop.time()))
+            transport.write(self._doorkeeper.refuse_connection(self.loop.time()))
             transport.close()
         else:
             self._set_timer()
@@ -171,7 +171,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_way(self) -> None:
         if self._is_answering:
-            self._doorkeeper.tally.reach(MAX_ARRIVING)
+            self._doorkeeper.tally.limit_hit(MAX_ARRIVING)
             self._read_no_more()
         else:
             reason = self._doorkeeper.arrivals.reason
@@ -191,7 +191,7 @@ class Connection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that nothing was asked on for long."""
         if not self.transport.is_closing():
-            self._doorkeeper.tally.reach("keep_alive")
+            self._doorkeeper.tally.limit_hit("keep_alive")
         super().timeout_keep_alive_handler()
 
     # What the parser sees
@@ -214,7 +214,7 @@ class Connection(HttpToolsProtocol):
             self._refuse_head()
         elif self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._has_offer = True
-        elif len(self.pipeline) >= PIPELINED:
+        elif len(self.pipeline) >= MOST_PIPELINED:
             self._read_no_more()
         elif self._is_well_formed():
             self._stage += 1
@@ -321,7 +321,7 @@ class Connection(HttpToolsProtocol):
         is_answered = self._waits_for is _BODY and not self._is_unanswered
         limit = f"{self._waits_for}_timeout"
         if is_silent or is_answered:
-            self._doorkeeper.tally.reach(limit)
+            self._doorkeeper.tally.limit_hit(limit)
             self.transport.close()
         else:
             text = f"The request's {self._waits_for} did not arrive in time; send it again"
@@ -358,7 +358,7 @@ class Connection(HttpToolsProtocol):
         text = f"The head of the request is larger than {most} bytes; send fewer or shorter headers"
         if self._is_answering:  # the one before
             self._is_refused = True
-            self._doorkeeper.tally.reach("max_head")
+            self._doorkeeper.tally.limit_hit("max_head")
             self._tell_apps_it_is_gone()
             self.transport.close()
         else:
@@ -379,10 +379,10 @@ class Connection(HttpToolsProtocol):
         self._drop_timer()
         self._tell_apps_it_is_gone()
         if not may_speak:
-            self._doorkeeper.tally.reach(limit)
+            self._doorkeeper.tally.limit_hit(limit)
             self.transport.close()
             return
-        self._doorkeeper.tally.refuse(int(status[:3]), limit)
+        self._doorkeeper.tally.count_refusal(int(status[:3]), limit)
         headers += self._doorkeeper.cors(self._lines)
         self.transport.write(refusal(status, text, headers))
         self._linger()
@@ -405,14 +405,14 @@ class Connection(HttpToolsProtocol):
     def _hang_up(self) -> None:
         """Close behind an answer whose client goes on to send the body of the request."""
         self._is_refused = True
-        self._doorkeeper.tally.reach("max_body")
+        self._doorkeeper.tally.limit_hit("max_body")
         if not self.transport.is_closing():
             self._linger()
 
     def _linger(self) -> None:
         self._drop_timer()
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER, self.transport.close)
+        self._timer = self.loop.call_later(CLOSE_LINGER, self.transport.close)
 
     def _read_no_more(self) -> None:
         """Leave what follows to another connection; this one is closed behind its last answer."""

@@ -3,11 +3,11 @@
 import logging
 from typing import Final
 
-from headway.counters import Tally
+from headway.counters import Counters
 from headway.log_rates import limited
 from headway.settings import Settings
 from headway.transport.http.origins import Origins, answer_headers
-from headway.transport.http.unfinished_requests import RETRY_AFTER, Arrivals
+from headway.transport.http.unfinished_requests import RETRY_AFTER, UnfinishedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +20,18 @@ WARN_EVERY: Final = 60.0
 LATER: Final = f"retry-after: {RETRY_AFTER}\r\n"
 
 
-class Doorkeeper:
+class ConnectionLimiter:
     """What connections may do, how many they are, and what arrives on them."""
 
     def __init__(
-        self, settings: Settings, tally: Tally | None = None, arrivals: Arrivals | None = None
+        self,
+        settings: Settings,
+        tally: Counters | None = None,
+        arrivals: UnfinishedRequests | None = None,
     ) -> None:
         self.settings = settings
-        self.tally = tally or Tally()
-        self.arrivals = arrivals or Arrivals(settings.max_arriving, self.tally)
+        self.tally = tally or Counters()
+        self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.tally)
         self.log = limited(logger)
         self._origins = Origins(settings.allowed_origins)
         self.most = min(settings.max_connections, max(1, _descriptors() - RESERVED))
@@ -47,12 +50,12 @@ class Doorkeeper:
         lines = answer_headers(origin)
         return "".join(f"{name.decode()}: {value.decode('latin-1')}\r\n" for name, value in lines)
 
-    def turn_away(self, now: float) -> bytes:
+    def refuse_connection(self, now: float) -> bytes:
         """What a connection is told that is one too many."""
         if now - self._warned >= WARN_EVERY:
             self._warned = now
             logger.warning("%d connections are open; more are turned away", self.most)
-        self.tally.refuse(503, "max_connections")
+        self.tally.count_refusal(503, "max_connections")
         text = f"The server has as many connections as it takes ({self.most}); try again later"
         return refusal("503 Service Unavailable", text, LATER)
 

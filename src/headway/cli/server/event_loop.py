@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from headway.cli.server.process_end import Deadline, exit_at_once
 from headway.engine import current_run
-from headway.engine.failures import describe
+from headway.engine.failures import describe_error
 from headway.errors import SetupError
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 LoopName = Literal["auto", "uvloop", "asyncio"]
 
-LAST: Final = 3.0
+LAST_TASKS_TIMEOUT: Final = 3.0
 """Seconds that tasks and threads get which are left when all is over."""
 
-MOMENT: Final = 1.0
+STOP_MOMENT: Final = 1.0
 """Seconds of these for tasks to take their cancel."""
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") -> T:
+def run_until_done(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") -> T:
     """Run `main` to its end, whatever stops the loop on the way, and return its result.
 
     What is left in the loop then is cancelled, and ended with the process when it does not take
@@ -47,7 +47,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") 
     try:
         return _run_to_its_end(runner, main)
     finally:
-        deadline = Deadline((LAST, partial(exit_at_once, 1)))
+        deadline = Deadline((LAST_TASKS_TIMEOUT, partial(exit_at_once, 1)))
         deadline.begin()
         _close(runner, others)
         deadline.cancel()
@@ -67,7 +67,7 @@ def _run_to_its_end(runner: asyncio.Runner, main: Callable[[], Coroutine[Any, An
                 logger.error("the event loop was stopped from inside; it goes on")
                 continue
             text = "a task or a callback %s, which stopped the event loop; it goes on"
-            logger.error(text, describe(error), exc_info=error)
+            logger.error(text, describe_error(error), exc_info=error)
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
@@ -101,7 +101,7 @@ def _close(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
         task.cancel()
     if left:
         with suppress(BaseException):  # what they end with has nobody to tell
-            loop.run_until_complete(asyncio.wait(left, timeout=MOMENT))
+            loop.run_until_complete(asyncio.wait(left, timeout=STOP_MOMENT))
     has_threads = any(not each.daemon for each in threading.enumerate() if each not in others)
     if not asyncio.all_tasks(loop) and not has_threads:
         runner.close()

@@ -8,7 +8,7 @@ what brings one about.
 import gc
 
 
-def keep_what_is_there() -> None:
+def freeze_what_is_there() -> None:
     """Take what is there now out of all collections to come; for a process that is all ours.
 
     Nothing is collected before: it takes longer than the rest of a start, for hardly any garbage.

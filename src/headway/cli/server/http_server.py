@@ -17,19 +17,19 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import uvicorn
 
-from headway.cli.exit_codes import report, root_of, start_failure
-from headway.cli.server.client_connection import Connection, Doorkeeper, protocol
-from headway.cli.server.event_loop import LoopName, run
-from headway.cli.server.garbage_collector import keep_what_is_there
+from headway.cli.exit_codes import report_line, root_of, start_failure
+from headway.cli.server.client_connection import Connection, ConnectionLimiter, protocol
+from headway.cli.server.event_loop import LoopName, run_until_done
+from headway.cli.server.garbage_collector import freeze_what_is_there
 from headway.cli.server.listener import Listener, bind
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
 from headway.cli.server.signals import stop_on_signals
-from headway.cli.server.stop_accepting import close_door
-from headway.counters import Tally
+from headway.cli.server.stop_accepting import stop_accepting
+from headway.counters import Counters
 from headway.errors import CodeEnded, HeadwayError, SetupError
 from headway.log_rates import limit_lines
 from headway.settings import Settings
-from headway.transport.http.unfinished_requests import Arrivals
+from headway.transport.http.unfinished_requests import UnfinishedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -38,20 +38,20 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-GRACE = 30.0
+DEFAULT_GRACE = 30.0
 """Seconds that calls get to finish after the first signal."""
 
-LAST = 3
+LAST_ANSWERS_TIMEOUT = 3
 """Seconds after that for last answers to be sent; what goes on by then is stopped."""
 
-MARGIN = 9.0
+STOP_MARGIN = 9.0
 """Seconds that an end may take beyond `grace` and `notice`: shielded parts of tools, requests on
 their way, last answers. Then the process ends, whatever still runs in it."""
 
-MOMENT = 0.5
+STOP_MOMENT = 0.5
 """Seconds from a connection to its request, at the most. Connections are not closed earlier."""
 
-LOOK = 0.02
+LOOK_INTERVAL = 0.02
 """Seconds between two looks at whether a connection is still quiet."""
 
 SWITCH_INTERVAL = 0.0005
@@ -76,8 +76,8 @@ class App(Protocol):
 class Counting(Protocol):
     """An app that counts: its connections, and what arrives on them, are counted there too."""
 
-    tally: Tally
-    arrivals: Arrivals
+    tally: Counters
+    arrivals: UnfinishedRequests
 
 
 class _Lifespan:
@@ -156,13 +156,13 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
-        self._patience = max(MOMENT, settings.notice)
+        self._patience = max(STOP_MOMENT, settings.notice)
         self._watched = _Lifespan(app, self._end)
         counted = app if isinstance(app, Counting) else None
         self._doorkeeper = (
-            Doorkeeper(settings)
+            ConnectionLimiter(settings)
             if counted is None
-            else Doorkeeper(settings, counted.tally, counted.arrivals)
+            else ConnectionLimiter(settings, counted.tally, counted.arrivals)
         )
         self.ready = asyncio.get_running_loop().create_future()
         super().__init__(
@@ -176,7 +176,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=cast("int", settings.keep_alive),  # any number will do
-                timeout_graceful_shutdown=LAST,
+                timeout_graceful_shutdown=LAST_ANSWERS_TIMEOUT,
             )
         )
 
@@ -228,7 +228,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take who has come, hear what is on its way, and end."""
-        doors = (close_door(one, is_shared=self._is_shared) for one in self._listener.sockets)
+        doors = (stop_accepting(one, is_shared=self._is_shared) for one in self._listener.sockets)
         await asyncio.gather(*doors)
         for server in self.servers:
             server.close()
@@ -243,7 +243,7 @@ class _Server(uvicorn.Server):
         while any(  # noqa: ASYNC110 - what makes it true is that nothing happens
             one.may_be_asked(self._patience) for one in self._connections
         ):
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOOK_INTERVAL)
 
     @property
     def _connections(self) -> list[Connection]:
@@ -267,7 +267,7 @@ def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
 
     def begin(_number: int) -> None:
         if is_alone:
-            report("finishing what runs; Ctrl+C again stops at once")
+            report_line("finishing what runs; Ctrl+C again stops at once")
         stopping.append(loop.create_task(server.stop()))
 
     # Whatever hangs cannot be trusted to end; the journal is safe against this.
@@ -285,11 +285,11 @@ async def _serve(
     server = _Server(app, listener, grace, settings, is_shared=not is_alone)
 
     def ready(_: object) -> None:
-        keep_what_is_there()
+        freeze_what_is_there()
         announce(listener.origin)
 
     server.ready.add_done_callback(ready)
-    _stop_on_signals(server, grace + settings.notice + MARGIN, is_alone=is_alone)
+    _stop_on_signals(server, grace + settings.notice + STOP_MARGIN, is_alone=is_alone)
     await server.serve()
 
 
@@ -298,7 +298,7 @@ def serve_until_stopped(
     listener: Listener,
     *,
     announce: Callable[[str], object],
-    grace: float = GRACE,
+    grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
     is_alone: bool = True,
     loop: LoopName = "auto",
@@ -319,7 +319,7 @@ def serve_until_stopped(
     _quiet_uvicorn()
     chosen = settings or Settings()
     with listener:
-        run(lambda: _serve(app, listener, announce, grace, chosen, is_alone), loop=loop)
+        run_until_done(lambda: _serve(app, listener, announce, grace, chosen, is_alone), loop=loop)
 
 
 @asynccontextmanager
@@ -328,7 +328,7 @@ async def serving(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    grace: float = GRACE,
+    grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
 ) -> AsyncGenerator[str]:
     """Serve `app` in the running loop, on a free port unless told; gives `http://host:port`.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headway.cli.environment import for_ourselves
-from headway.cli.exit_codes import CODES, report
+from headway.cli.exit_codes import CODES, report_line
 from headway.cli.server.listener import Listener
 from headway.cli.server.signals import stop_on_signals
 from headway.errors import SetupError
@@ -25,10 +25,10 @@ from headway.errors import SetupError
 WORKER: Final = "HEADWAY_WORKER"
 """What a worker is told by its parent: the descriptors of two pipes and of the sockets."""
 
-BEAT: Final = 1.0
+BEAT_INTERVAL: Final = 1.0
 """Seconds between signs that a worker's event loop goes on, and between looks at them."""
 
-SETTLED: Final = 10.0
+SETTLED_AFTER: Final = 10.0
 """Seconds after which a worker that dies counts as one that had begun well."""
 
 BACK_OFF: Final = (0.0, 0.2, 1.0, 5.0)
@@ -36,7 +36,7 @@ BACK_OFF: Final = (0.0, 0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class Inherited:
     """A worker's place: what it inherits from its parent."""
 
     listener: Listener
@@ -47,7 +47,7 @@ class Post:
         """Tell the parent that this worker can be used, and from now on that its loop goes on."""
         with suppress(OSError):  # it is gone, and this worker will be soon; or it stands still
             os.write(self.life, b".")
-        asyncio.get_running_loop().call_later(BEAT, self.announce)
+        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self.announce)
 
 
 def is_worker() -> bool:
@@ -55,7 +55,7 @@ def is_worker() -> bool:
     return WORKER in os.environ
 
 
-def post_of_worker() -> Post | None:
+def inherited_by_worker() -> Inherited | None:
     """What this process inherits as a worker; None where it is none."""
     told = os.environ.pop(WORKER, None)  # its own programs are no workers
     if told is None:
@@ -65,7 +65,7 @@ def post_of_worker() -> Post | None:
         os.set_inheritable(descriptor, False)
     os.set_blocking(life, False)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    return Post(Listener([socket.socket(fileno=one) for one in sockets]), life)
+    return Inherited(Listener([socket.socket(fileno=one) for one in sockets]), life)
 
 
 def _end_with_parent(pipe: int) -> None:
@@ -111,7 +111,7 @@ class _Member:
         processes, is nobody's fault.
         """
         self._silent += self.is_ready
-        return self._silent * BEAT > timeout
+        return self._silent * BEAT_INTERVAL > timeout
 
     def tell(self, number: int) -> None:
         """Send it a signal, if it is still there."""
@@ -119,7 +119,7 @@ class _Member:
             self.process.send_signal(number)
 
 
-class Crew:
+class Prefork:
     """The workers of one parent.
 
     Args:
@@ -167,9 +167,9 @@ class Crew:
     def _stop(self, number: int) -> None:
         loop = asyncio.get_running_loop()
         if self._stopping.is_set():
-            loop.call_later(BEAT, self._kill)
+            loop.call_later(BEAT_INTERVAL, self._kill)
         else:
-            report("finishing what runs; Ctrl+C again stops at once")
+            report_line("finishing what runs; Ctrl+C again stops at once")
             self._stopping.set()
             self._listener.close()  # the workers' copies are open until each has drained
             loop.call_later(self._stop_timeout, self._kill)
@@ -179,7 +179,7 @@ class Crew:
     def _kill(self) -> None:
         """End the workers that do not end by themselves."""
         for member in self._members:
-            report(f"worker {member.process.pid} did not end and is killed")
+            report_line(f"worker {member.process.pid} did not end and is killed")
             member.tell(signal.SIGKILL)
 
     async def _keep(self) -> None:
@@ -195,8 +195,8 @@ class Crew:
                 ended = code if code >= 0 else 128 - code if member.is_ready else 0
                 self._codes.append(ended)
                 return
-            failures = 0 if loop.time() - begun >= SETTLED else failures + 1
-            report(f"worker {member.process.pid} ended ({_how(code)}); another one is started")
+            failures = 0 if loop.time() - begun >= SETTLED_AFTER else failures + 1
+            report_line(f"worker {member.process.pid} ended ({_how(code)}); another one is started")
             wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -206,11 +206,11 @@ class Crew:
         """Wait for a worker's end, and end it when it is stuck; gives its exit code."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(BEAT_INTERVAL):
                     return await member.process.wait()
             if member.is_stuck(self._hold_timeout) and not self._stopping.is_set():
                 text = f"its event loop was held for {self._hold_timeout:g} s (hold_timeout)"
-                report(f"worker {member.process.pid} is killed: {text}")
+                report_line(f"worker {member.process.pid} is killed: {text}")
                 member.tell(signal.SIGKILL)
 
     def _cannot_start(self, code: int) -> bool:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NoReturn
 
-from headway.cli.exit_codes import report
-from headway.cli.log_output.unblocked_output import drain
+from headway.cli.exit_codes import report_line
+from headway.cli.log_output.unblocked_output import drain_output
 
 Step = tuple[float, Callable[[], object]]
 """After how many seconds, and what is done then."""
@@ -56,17 +56,17 @@ class Deadline:
 
 def give_up(limit: float) -> NoReturn:
     """Say that the orderly way took longer than `limit` seconds, and end the process."""
-    report(f"something did not end within {limit:g} s; the process ends without it")
+    report_line(f"something did not end within {limit:g} s; the process ends without it")
     exit_at_once(1)
 
 
 def exit_at_once(code: int) -> NoReturn:
     """End the process, with what was printed and with nothing else."""
-    drain(MOMENT)
+    drain_output(MOMENT)
     os._exit(code)
 
 
-def leave(code: int) -> NoReturn:
+def leave_process(code: int) -> NoReturn:
     """Exit with `code` here and now, with what was registered for an exit and no more.
 
     Not waited for is a thread of a tool that hangs: all that must be kept is in the journal by

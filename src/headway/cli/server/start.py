@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headway.cli.exit_codes import report
+from headway.cli.exit_codes import report_line
 from headway.server import asgi, inspect_server
 from headway.settings import Settings
 from headway.transport.http.guard import ON_COMMAND_LINE, Advice
@@ -12,12 +12,12 @@ from headway.transport.http.guard import ON_COMMAND_LINE, Advice
 if TYPE_CHECKING:
     from headway.cli.server.event_loop import LoopName
     from headway.cli.server.listener import Listener
-    from headway.cli.server.prefork import Post
+    from headway.cli.server.prefork import Inherited
     from headway.cli.server.standard_streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class ListenOptions:
     """Where a server is found, by how many processes, and how long it may take to stop."""
 
     host: str
@@ -27,11 +27,11 @@ class Listen:
     workers: int = 1
 
 
-def start(
+def start_serving(
     server: object,
     *,
     journal: str,
-    listen: Listen,
+    listen: ListenOptions,
     settings: Settings,
     streams: "Streams | None" = None,
     advice: Advice = ON_COMMAND_LINE,
@@ -46,9 +46,9 @@ def start(
 
         serve_pipe(server, streams=streams, journal=journal, settings=settings, loop=loop)
         return 0
-    from headway.cli.server.prefork import check_journal, post_of_worker
+    from headway.cli.server.prefork import check_journal, inherited_by_worker
 
-    post = post_of_worker()
+    post = inherited_by_worker()
     if post is None and listen.workers > 1:
         check_journal(journal)
         return _start_crew(server, listen, settings)
@@ -59,9 +59,9 @@ def start(
 def _serve(
     server: object,
     journal: str,
-    listen: Listen,
+    listen: ListenOptions,
     settings: Settings,
-    post: "Post | None",
+    post: "Inherited | None",
     advice: Advice,
     loop: "LoopName",
 ) -> None:
@@ -81,7 +81,7 @@ def _serve(
     def announce(origin: str) -> None:
         if post is None:
             where = f"{origin}{listen.path}{_reach(listener)}"
-            report(f"serving {app.name} at {where} (Ctrl+C to stop)")
+            report_line(f"serving {app.name} at {where} (Ctrl+C to stop)")
         else:
             post.announce()
 
@@ -96,25 +96,25 @@ def _serve(
     )
 
 
-def _start_crew(server: object, listen: Listen, settings: Settings) -> int:
-    from headway.cli.server.http_server import MARGIN
+def _start_crew(server: object, listen: ListenOptions, settings: Settings) -> int:
+    from headway.cli.server.http_server import STOP_MARGIN
     from headway.cli.server.listener import listening
-    from headway.cli.server.prefork import Crew
+    from headway.cli.server.prefork import Prefork
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
     where = f"{listener.origin}{listen.path}{_reach(listener)}"
 
     def announce() -> None:
-        report(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
+        report_line(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
 
     async def serve() -> int:
-        crew = Crew(
+        crew = Prefork(
             listener,
             listen.workers,
             announce,
             hold_timeout=settings.hold_timeout,
             # Each of them ends itself before.
-            stop_timeout=listen.grace + settings.notice + MARGIN + 2,
+            stop_timeout=listen.grace + settings.notice + STOP_MARGIN + 2,
         )
         return await crew.serve()
 

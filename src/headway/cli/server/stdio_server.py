@@ -10,9 +10,9 @@ import signal
 import sys
 from functools import partial
 
-from headway.cli.exit_codes import report, root_of, start_failure
-from headway.cli.server.event_loop import LoopName, run
-from headway.cli.server.garbage_collector import keep_what_is_there
+from headway.cli.exit_codes import report_line, root_of, start_failure
+from headway.cli.server.event_loop import LoopName, run_until_done
+from headway.cli.server.garbage_collector import freeze_what_is_there
 from headway.cli.server.process_end import Deadline, exit_at_once
 from headway.cli.server.process_tree import end_children, end_children_within, kill_children
 from headway.cli.server.signals import stop_on_signals
@@ -74,7 +74,7 @@ def serve_pipe(
         (LEAVE, partial(leave_at_once, 0)),
     )
     try:
-        run(lambda: _serve(app, streams, deadline), loop=loop)
+        run_until_done(lambda: _serve(app, streams, deadline), loop=loop)
     finally:
         deadline.begin()
         end_children_within(CHILDREN_GRACE)
@@ -90,8 +90,8 @@ async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
     def ready() -> None:
         nonlocal is_ready
         is_ready = True
-        keep_what_is_there()
-        report(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
+        freeze_what_is_there()
+        report_line(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
     stop_on_signals(
         lambda _number: pipe.end(),

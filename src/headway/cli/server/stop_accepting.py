@@ -15,10 +15,10 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-ARRIVAL: Final = 0.05
+HANDSHAKE_TIME: Final = 0.05
 """Seconds in which a handshake that has begun is over: several times what one continent needs."""
 
-TURNS: Final = 1000
+MOST_LOOP_TURNS: Final = 1000
 """Turns of the loop in which who waits is accepted; more are waiting for descriptors."""
 
 _ATTACH_FILTER: Final = 26
@@ -34,22 +34,22 @@ _KNOCKS_ARE_IGNORED: Final = (
 """A packet filter (classic BPF): code, jump if true, jump if false, operand."""
 
 
-async def close_door(listener: socket.socket, *, is_shared: bool) -> None:
+async def stop_accepting(listener: socket.socket, *, is_shared: bool) -> None:
     """Let nobody new in and take everybody who has come; `listener` may be closed behind this.
 
     The loop has to serve `listener` meanwhile. One that others share lets in for them, so what
     arrives between this and its closing is theirs.
     """
     if not is_shared:
-        ignore_knocks(listener)
-    await asyncio.sleep(ARRIVAL)
-    for _ in range(TURNS):
+        drop_new_connections(listener)
+    await asyncio.sleep(HANDSHAKE_TIME)
+    for _ in range(MOST_LOOP_TURNS):
         if not _has_waiting(listener):
             break
         await asyncio.sleep(0)
 
 
-def ignore_knocks(listener: socket.socket) -> None:
+def drop_new_connections(listener: socket.socket) -> None:
     """Have no new handshake begin. Their clients knock again, after a second, at a closed door.
 
     Linux only. Elsewhere who comes between the last look and the closing is lost.

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from headway.cli.exit_codes import report, start_failure
-from headway.cli.server.event_loop import LoopName, run
-from headway.cli.server.garbage_collector import keep_what_is_there
+from headway.cli.exit_codes import report_line, start_failure
+from headway.cli.server.event_loop import LoopName, run_until_done
+from headway.cli.server.garbage_collector import freeze_what_is_there
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
 from headway.cli.server.signals import stop_on_signals
 from headway.errors import HeadwayError
@@ -16,7 +16,7 @@ from headway.worker_app import Worker
 
 logger = logging.getLogger(__name__)
 
-MARGIN = 9.0
+STOP_MARGIN = 9.0
 """Seconds that an end may take beyond `grace`, as of a server: shielded parts, the journal."""
 
 _PROBE = 4096
@@ -40,18 +40,18 @@ def work_until_stopped(
         SetupError: It could not start.
         HeadwayError: A queue cannot be served.
     """
-    run(lambda: _work(worker, grace, announce, probe), loop=loop)
+    run_until_done(lambda: _work(worker, grace, announce, probe), loop=loop)
 
 
 async def _work(
     worker: Worker, grace: float, announce: Callable[[], object], probe: int | None
 ) -> None:
-    stopped = _stopped_by_signals(grace + MARGIN)
+    stopped = _stopped_by_signals(grace + STOP_MARGIN)
     has_started = False
     try:
         async with _probed(worker, probe), worker.running():
             has_started = True
-            keep_what_is_there()
+            freeze_what_is_there()
             announce()
             await _until(stopped, worker)
             await _drain(worker, grace)
@@ -89,7 +89,7 @@ def _stopped_by_signals(limit: float) -> asyncio.Event:
     deadline = Deadline((limit, partial(give_up, limit)))
 
     def begin(_number: int) -> None:
-        report("finishing what runs; Ctrl+C again stops at once")
+        report_line("finishing what runs; Ctrl+C again stops at once")
         stopped.set()
 
     stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)

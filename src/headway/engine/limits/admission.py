@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from headway.clock import Clock
-from headway.engine.limits.semaphore import Gate
+from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.process_names import call_of
 from headway.engine.request import Request, ToolOptions
 from headway.engine.run.run import Run
@@ -15,27 +15,27 @@ from headway.journal import Journal
 from headway.protocol.event_ids import ANONYMOUS
 from headway.settings import Settings
 
-BUSY = -32000
+BUSY_CODE = -32000
 """JSON-RPC code of a request refused for a limit."""
 
-ANNOUNCE_EVERY = 1.0
+ANNOUNCE_INTERVAL = 1.0
 """Seconds between updates of the queue position."""
 
 
-class Places:
+class Admission:
     """The places of a process, of each tool and of each caller."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.all = Gate(settings.max_runs, "max_runs")
-        self.threads = Gate(settings.threads, "threads")
-        self.of_tools: dict[str, Gate] = {}
+        self.all = FairSemaphore(settings.max_runs, "max_runs")
+        self.threads = FairSemaphore(settings.threads, "threads")
+        self.of_tools: dict[str, FairSemaphore] = {}
         self.of_callers = defaultdict[str, set[str]](set)
         """Calls running and waiting that this process answers, of each principal."""
         self.stuck = Counter[str]()
         """Calls that have their end and go on all the same, by tool; each keeps its places."""
         self.open_of = Counter[str]()
         """Requests of every kind that go on, of each caller that can be told from others."""
-        self.arriving = 0
+        self.entering = 0
         """Runs that are launched, but not at a gate yet."""
         self._settings = settings
         self._clock = clock
@@ -44,33 +44,35 @@ class Places:
     @property
     def waiting(self) -> int:
         """How many calls wait for a place."""
-        return sum(gate.queued for gate in self._gates()) + self.arriving
+        return sum(gate.queued for gate in self._gates()) + self.entering
 
-    def _gates(self) -> Sequence[Gate]:
+    def _gates(self) -> Sequence[FairSemaphore]:
         return (self.all, self.threads, *self.of_tools.values())
 
-    def gates_of(self, tool: str, options: ToolOptions) -> Sequence[Gate]:
+    def semaphores_of(self, tool: str, options: ToolOptions) -> Sequence[FairSemaphore]:
         """The gates that a call of a tool has to pass, the narrowest first."""
-        gates = list[Gate]()
+        gates = list[FairSemaphore]()
         if options.concurrency is not None:
-            gate = self.of_tools.setdefault(tool, Gate(options.concurrency, "concurrency"))
+            gate = self.of_tools.setdefault(tool, FairSemaphore(options.concurrency, "concurrency"))
             gates.append(gate)
         if options.threaded:
             gates.append(self.threads)
         gates.append(self.all)
         return gates
 
-    def check_room(self, gates: Sequence[Gate]) -> None:
+    def check_room(self, gates: Sequence[FairSemaphore]) -> None:
         """Refuse who would have to wait at these gates where too many do.
 
         Raises:
             ProtocolError: 503.
         """
-        if all(gate.is_open and gate.taken + self.arriving < gate.limit for gate in gates):
+        if all(gate.is_open and gate.taken + self.entering < gate.limit for gate in gates):
             return
         waiting = self.waiting
         if waiting >= self._settings.max_queue:
-            raise busy(f"{self.all.taken} calls are running and {waiting} are waiting", "max_queue")
+            raise busy_error(
+                f"{self.all.taken} calls are running and {waiting} are waiting", "max_queue"
+            )
 
     def check_caller(self, request: Request) -> str:
         """The caller whose calls are counted, or nothing where they are not.
@@ -97,7 +99,7 @@ class Places:
         if caller in ("", ANONYMOUS):
             return ""
         if self.open_of[caller] >= self._settings.max_open_each:
-            raise busy(f"{self.open_of[caller]} of your requests are open", "max_open_each")
+            raise busy_error(f"{self.open_of[caller]} of your requests are open", "max_open_each")
         return caller
 
     async def check_everywhere(self, request: Request, journal: Journal) -> None:
@@ -120,9 +122,9 @@ class Places:
 
     def _check_number(self, many: int) -> None:
         if many >= self._settings.max_runs_each:
-            raise busy(f"{many} of your calls are running or waiting", "max_runs_each")
+            raise busy_error(f"{many} of your calls are running or waiting", "max_runs_each")
 
-    def count(self, caller: str, opener: str, run: Run) -> None:
+    def count_run(self, caller: str, opener: str, run: Run) -> None:
         """The run is one of these callers' until its end: a call of `caller`, open for `opener`."""
         if opener:
             self.open_of[opener] += 1
@@ -146,28 +148,28 @@ class Places:
         self.stuck[tool] += 1
         task.add_done_callback(lambda _: self.stuck.subtract([tool]))
 
-    def keep_telling(self) -> None:
+    def announce_positions_regularly(self) -> None:
         """Tell those who wait their place, as long as somebody does."""
         if not self._telling:
             self._telling = True
-            self._clock.call_later(ANNOUNCE_EVERY, self._tell)
+            self._clock.call_later(ANNOUNCE_INTERVAL, self._tell)
 
     def _tell(self) -> None:
         self._telling = False
         gates = [gate for gate in self._gates() if gate.queued]
         for gate in gates:
-            gate.tell()
+            gate.announce_positions()
         if gates:
-            self.keep_telling()
+            self.announce_positions_regularly()
 
 
-def stopping() -> ProtocolError:
+def stopping_error() -> ProtocolError:
     """The refusal of what another process is to do: this one is about to stop."""
-    return busy("it is stopping")
+    return busy_error("it is stopping")
 
 
-def busy(what: str, limit: str | None = None) -> ProtocolError:
+def busy_error(what: str, limit: str | None = None) -> ProtocolError:
     """The refusal of a request for which there is no room, for the limit with this setting."""
     named = f" ({limit})" if limit else ""
     text = f"The server is busy: {what}{named}. Try again in a few seconds."
-    return ProtocolError(BUSY, text, status=503, retry_after=2, limit=limit)
+    return ProtocolError(BUSY_CODE, text, status=503, retry_after=2, limit=limit)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Gate:
+class FairSemaphore:
     """`limit` places and a first-come queue; `setting` is the limit's name."""
 
     __slots__ = ("_waiting", "limit", "setting", "taken")
@@ -61,7 +61,7 @@ class Gate:
                 self.taken += 1
                 turn.set_result(None)
 
-    def tell(self) -> None:
+    def announce_positions(self) -> None:
         """Tell all who wait how many are ahead of them."""
         for position, (_, announce) in enumerate(list(self._waiting)):
             announce(position)

@@ -21,10 +21,10 @@ from headway.events import (
     Forgotten,
     GivenBack,
     ItemDone,
-    Remembered,
-    Restartable,
+    RequestStored,
     Restarted,
-    Taken,
+    RestartSummary,
+    TakenByWorker,
     size_of,
 )
 from headway.journal import Journal
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = (ItemDone, Checkpointed)
 """What a tool says that is no entry of its run."""
 
-SHARE = 4
+SUMMARY_SHARE = 4
 """All of a run's checkpoints take at most this part of what is kept of a stream: whatever is
 trimmed, the newest `Remembered` and all behind it stay."""
 
@@ -48,10 +48,10 @@ def checkpoints_of(stream: str) -> str:
 
 
 @dataclass(slots=True)
-class Memory:
+class RestartState:
     """What the entries of a stream of checkpoints add up to."""
 
-    begun: Restartable
+    begun: RequestStored
     restarts: list[Restarted] = field(default_factory=list[Restarted])
     returned: int = 0
     """How many of the restarts came after a process that stopped in order."""
@@ -76,7 +76,7 @@ class Memory:
         """How many processes have died of it, or with it."""
         return len(self.restarts) - self.returned
 
-    def take(self, event: Event) -> None:
+    def apply_entry(self, event: Event) -> None:
         """Be what it is after `event`."""
         match event:
             case ItemDone(track, item, at):
@@ -84,7 +84,7 @@ class Memory:
                 self.at = at
             case Checkpointed(value, at):
                 self.value, self.at = value, at
-            case Taken(process):
+            case TakenByWorker(process):
                 self.owner = process
             case Restarted():
                 self.restarts.append(event)
@@ -92,7 +92,7 @@ class Memory:
             case GivenBack():
                 self.returned += 1
                 self.owner = ""
-            case Remembered(begun, restarts, returned, done, at, value, owner):
+            case RestartSummary(begun, restarts, returned, done, at, value, owner):
                 self.begun, self.restarts, self.returned = begun, list(restarts), returned
                 self.at, self.owner = at, owner
                 self.done = {track: dict.fromkeys(items) for track, items in done.items()}
@@ -105,53 +105,53 @@ class Memory:
 
     def _take_item(self, track: str, item: str) -> None:
         # What was tracked while the item was worked on is over with it.
-        inside = place_in(track, item) + "/"
+        inside = item_place(track, item) + "/"
         for name in [name for name in self.done if name.startswith(inside)]:
             self.items -= len(self.done.pop(name))
         self.items += 1
         self.done.setdefault(track, {})[item] = None
 
-    def summary(self) -> Remembered:
+    def as_summary(self) -> RestartSummary:
         """All of it in one entry."""
         done = {track: list(items) for track, items in self.done.items()}
         restarts = [*self.restarts]
-        return Remembered(
+        return RestartSummary(
             self.begun, restarts, self.returned, done, self.at, self.value, self.owner
         )
 
 
-def recall(entries: Iterable[Entry]) -> Memory | None:
+def fold_restart(entries: Iterable[Entry]) -> RestartState | None:
     """What these entries add up to; None where their beginning is missing."""
-    memory: Memory | None = None
+    memory: RestartState | None = None
     for entry in entries:
         match entry.event:
-            case Restartable() as begun:
-                memory = Memory(begun)
-            case Remembered() as summary:
-                memory = memory or Memory(summary.begun)
-                memory.take(summary)
+            case RequestStored() as begun:
+                memory = RestartState(begun)
+            case RestartSummary() as summary:
+                memory = memory or RestartState(summary.begun)
+                memory.apply_entry(summary)
             case event if memory is not None:
-                memory.take(event)
+                memory.apply_entry(event)
             case _:
                 pass
     return memory
 
 
-async def look(journal: Journal, stream: str) -> tuple[Memory, int] | None:
+async def load_restart(journal: Journal, stream: str) -> tuple[RestartState, int] | None:
     """The checkpoints of the run with this stream and their last `seq`; None: it has none.
 
     Raises:
         JournalError: The journal cannot be read.
     """
     try:
-        entries = await journal.kept(checkpoints_of(stream))
+        entries = await journal.read_all_kept(checkpoints_of(stream))
     except StreamNotFound:
         return None
-    memory = recall(entries)
+    memory = fold_restart(entries)
     return None if memory is None else (memory, entries[-1].seq)
 
 
-def place_in(track: str, item: str) -> str:
+def item_place(track: str, item: str) -> str:
     """Where tracks are that begin while this item is worked on."""
     return f"{track}.{item}"
 
@@ -160,10 +160,15 @@ class Checkpoints:
     """The checkpoints of one run in this process. `is_done` and `open` are for any thread."""
 
     def __init__(
-        self, journal: Journal, stream: str, memory: Memory, seq: int, parts: Sequence[Raw] = ()
+        self,
+        journal: Journal,
+        stream: str,
+        restart_state: RestartState,
+        seq: int,
+        parts: Sequence[Raw] = (),
     ) -> None:
         self.stream = stream
-        self.memory = memory
+        self.memory = restart_state
         self.parts = parts
         """What earlier attempts gave out before the last checkpoint."""
         self.has_skipped = False
@@ -171,16 +176,18 @@ class Checkpoints:
         self._seq = seq
         self._tracks: dict[str, count[int]] = {}
         retention = journal.retention
-        self._most = retention.stream_bytes // SHARE
-        self._most_entries = max(retention.stream_entries // SHARE, 1)
+        self._most = retention.stream_bytes // SUMMARY_SHARE
+        self._most_entries = max(retention.stream_entries // SUMMARY_SHARE, 1)
         self._entries = self._bytes = 0
         self._is_full = False
 
     @classmethod
-    def begin(cls, journal: Journal, run: str, begun: Restartable) -> "Checkpoints":
+    def begin(cls, journal: Journal, run: str, begun: RequestStored) -> "Checkpoints":
         """Those of a run that begins."""
         stream = checkpoints_of(run)
-        return cls(journal, stream, Memory(begun), journal.append_nowait(stream, begun, after=0))
+        return cls(
+            journal, stream, RestartState(begun), journal.append_nowait(stream, begun, after=0)
+        )
 
     def open(self, place: str) -> str:
         """The name of a track that begins at this place; the same one in every attempt."""
@@ -201,25 +208,25 @@ class Checkpoints:
         if isinstance(event, CHECKPOINTS):
             event = structs.replace(event, at=at)
         self._seq = self._journal.append_nowait(self.stream, event, after=self._seq)
-        self.memory.take(event)
+        self.memory.apply_entry(event)
         self._entries += 1
         self._bytes += size_of(event)
         if self._entries >= self._most_entries or self._bytes >= self._most:
             self._entries = self._bytes = 0
-            summary = self.memory.summary()
+            summary = self.memory.as_summary()
             self._seq = self._journal.append_nowait(self.stream, summary, after=self._seq)
 
     def end(self) -> None:
         """The run has its end: nobody will need this."""
         self._journal.append_nowait(self.stream, Forgotten(), after=self._seq)
 
-    async def settle(self) -> None:
+    async def wait_until_stored(self) -> None:
         """Return when all that was written so far is in the storage.
 
         Raises:
             JournalError: It is not; where the storage may come back it will be tried again.
         """
-        await self._journal.settle(self.stream)
+        await self._journal.wait_until_stored(self.stream)
 
     def _has_room(self) -> bool:
         if self.memory.items * NAME_BYTES < self._most:

@@ -4,18 +4,18 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from headway.engine.recovery.take_over import is_found
-from headway.engine.run.cancellation import STOPPED
+from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.engine.run.run import Run
 from headway.events import Event
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
 
-SHIELDED = 5.0
+SHIELDED_GRACE = 5.0
 """Seconds that a shielded part of a call gets beyond the time to finish."""
 
 
-async def finish(engine: "Engine") -> None:
+async def finish_calls(engine: "Engine") -> None:
     """Accept no more tool calls; returns when those that go on have ended.
 
     Cancellation: the calls go on.
@@ -25,43 +25,43 @@ async def finish(engine: "Engine") -> None:
         await asyncio.wait(tasks)
 
 
-async def leave_shields(engine: "Engine") -> None:
+async def wait_for_shields(engine: "Engine") -> None:
     """Return when no call is in a part that its author shielded, or after `SHIELDED` seconds."""
     calls = [run for run in engine.runs.values() if _is_call(run)]
-    waiting = [asyncio.create_task(run.stops.out.wait()) for run in calls]
+    waiting = [asyncio.create_task(run.cancellation.out.wait()) for run in calls]
     if waiting:
-        await asyncio.wait(waiting, timeout=SHIELDED)
+        await asyncio.wait(waiting, timeout=SHIELDED_GRACE)
     for task in waiting:
         task.cancel()
 
 
-def give_back(engine: "Engine") -> list[Run]:
+def release_restartable(engine: "Engine") -> list[Run]:
     """Stop all that goes on; returned are the runs that `leave` left.
 
     From now on nothing is begun: not even what is being accepted.
     """
     engine.is_over = True
     begun = [run for run in engine.runs.values() if run.task is not None]
-    return [run for run in begun if leave(engine, run)]
+    return [run for run in begun if stop_or_release(engine, run)]
 
 
-def leave(engine: "Engine", run: Run, end: Event = STOPPED) -> bool:
+def stop_or_release(engine: "Engine", run: Run, end: Event = SERVER_STOPPED) -> bool:
     """Stop a run; whether its client is sent away to ask for it again, in another process.
 
     A call that may be is left to that process: begun anew there at once, which does not count as a
     crash. Others end as `end` says, and who is being stopped already ends as that says.
     """
-    if run.stopping is not None:
+    if run.stop_event is not None:
         return False
     may_ask = not _is_call(run)
     if not may_ask and _may_return(engine, run):
-        run.give_back()
+        run.release()
         del engine.runs[run.id]
         may_ask = True
     else:
         run.stop(end)
     if may_ask:
-        engine.left(run)
+        engine.on_run_released(run)
     return may_ask
 
 

@@ -21,8 +21,8 @@ from headway.engine.process_names import (
     pulse_stream,
 )
 from headway.engine.recovery.checkpoints import checkpoints_of
-from headway.engine.recovery.signs_of_life import Pulse
-from headway.engine.remote.process_inbox import orders_of
+from headway.engine.recovery.signs_of_life import LifeSigns
+from headway.engine.remote.process_inbox import process_inbox_of
 from headway.engine.remote.run_inbox import inbox_of
 from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
 from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
@@ -30,16 +30,16 @@ from headway.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-SIGNS = 3
+SIGNS_PER_LEASE = 3
 """Signs of life within a lease: one or two may be late without harm."""
 
-AT_ONCE = 32
+RECOVERED_AT_ONCE = 32
 """Runs of dead processes that are looked at side by side: they share round trips."""
 
-START = 5.0
+RECOVERY_START_TIMEOUT = 5.0
 """Seconds that a start waits for that. The rest is done while the process serves already."""
 
-SHARE = 0.1
+LISTING_SHARE = 0.1
 """Of a process's time, for looking at runs while all processes live: of very many, less often."""
 
 
@@ -85,10 +85,10 @@ class Lease:
         """The processes that had begun and not ended when it last looked."""
         self._seq = 0
         self._timer: Timer | None = None
-        self._pulse: Pulse | None = None
+        self._pulse: LifeSigns | None = None
         self._looking: asyncio.Task[None] | None = None
 
-    async def take(self) -> None:
+    async def begin_lease(self) -> None:
         """Begin the lease, then end what processes left behind that are gone.
 
         When it returns that is done, unless it takes longer than `START`. A journal that dies with
@@ -98,12 +98,12 @@ class Lease:
             return
         self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
         if self._journal.beside is not None:
-            every = self._seconds / SIGNS / 2
-            self._pulse = Pulse(self._journal.beside, self.tag, every)
+            every = self._seconds / SIGNS_PER_LEASE / 2
+            self._pulse = LifeSigns(self._journal.beside, self.tag, every)
         await self._taken(self.tag)
         self._arm()  # the others' runs may be many, and this process is alive meanwhile
         self._looking = asyncio.create_task(self._begin())
-        done, _ = await asyncio.wait([self._looking], timeout=START)
+        done, _ = await asyncio.wait([self._looking], timeout=RECOVERY_START_TIMEOUT)
         for looked in done:
             looked.result()
 
@@ -114,7 +114,7 @@ class Lease:
         finally:
             self._is_starting = False
 
-    async def release(self) -> None:
+    async def give_up_lease(self) -> None:
         """Give the lease back; to be called when all runs have ended."""
         if self._timer is not None:
             self._timer.cancel()
@@ -130,13 +130,13 @@ class Lease:
                 with suppress(JournalError):
                     await self._append(pulse_stream(self.tag), ProcessLeft("stopped"))
 
-    def stand_in(self, held: Callable[[], float]) -> None:
+    def sign_for_held_loop(self, held: Callable[[], float]) -> None:
         """Have a thread give the signs of life of a loop that is held; from any thread.
 
         `held` says for how many seconds it is. For less than half the time between two signs
         nothing is done, for none is missing; nor for more than `hold_timeout`.
         """
-        every = self._seconds / SIGNS / 2
+        every = self._seconds / SIGNS_PER_LEASE / 2
 
         def goes_on() -> bool:
             return every <= held() < self._hold_timeout
@@ -147,7 +147,7 @@ class Lease:
         self._pulse.begin(goes_on)
 
     def _arm(self) -> None:
-        self._timer = self._clock.call_later(self._seconds / SIGNS, self._sign)
+        self._timer = self._clock.call_later(self._seconds / SIGNS_PER_LEASE, self._sign)
 
     def _sign(self) -> None:
         try:
@@ -166,7 +166,7 @@ class Lease:
         self._seq = 0
         self._lost()
         self.tag = new_tag()
-        self._looking = asyncio.create_task(self.take())
+        self._looking = asyncio.create_task(self.begin_lease())
 
     async def _recover(self) -> None:
         """Look whether a process is gone, and at the runs then; now and then in any case."""
@@ -197,8 +197,8 @@ class Lease:
         if not gone:
             return
         left = [name for name in streams if process_of(name) in gone]
-        for start in range(0, len(left), AT_ONCE):
-            some = left[start : start + AT_ONCE]
+        for start in range(0, len(left), RECOVERED_AT_ONCE):
+            some = left[start : start + RECOVERED_AT_ONCE]
             # One that shows itself again takes back what nobody has ended yet.
             gone = await self._gone(gone)
             some = [self._decide(name) for name in some if process_of(name) in gone]
@@ -209,7 +209,7 @@ class Lease:
                     logger.error("a run is left as it is: %s", failure, exc_info=failure)
         await self._recovered()
         for tag in gone:
-            await self._append(orders_of(tag), ProcessLeft("found gone"))
+            await self._append(process_inbox_of(tag), ProcessLeft("found gone"))
             await self._append(pulse_stream(tag), ProcessLeft("found gone"))
             await self._append(process_stream(tag), ProcessLeft("found gone"))
 
@@ -221,7 +221,7 @@ class Lease:
         """
         if not await self._is_revived(stream):
             reason = "the server process that executed it went away"
-            await self.end(stream, Interrupted(reason))
+            await self.end_run(stream, Interrupted(reason))
 
     async def _is_revived(self, stream: str) -> bool:
         try:
@@ -238,7 +238,7 @@ class Lease:
         streams = await self._journal.streams("run/", unfinished=True)
         await self._for_workers([name for name in streams if is_for_workers(name)])
         ended = self._clock.now()
-        self._rests = ended + (ended - begun) * (1 / SHARE - 1)
+        self._rests = ended + (ended - begun) * (1 / LISTING_SHARE - 1)
         return streams
 
     async def _gone(self, tags: set[str]) -> set[str]:
@@ -291,7 +291,7 @@ class Lease:
             return is_fresh
         return self._clock.now() - since < (self._seconds if is_fresh else self._seconds / 2)
 
-    async def end(self, stream: str, event: Event) -> None:
+    async def end_run(self, stream: str, event: Event) -> None:
         """End a run that nobody executes, and what is beside it.
 
         Raises:

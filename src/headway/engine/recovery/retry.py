@@ -6,16 +6,16 @@ from typing import TypeVar
 from headway.clock import Clock
 from headway.errors import JournalUnavailable
 
-AGAIN = 1.0
+RETRY_DELAY = 1.0
 """Seconds until what failed is tried again."""
 
 T = TypeVar("T")
 
 
-async def patiently(clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_available(clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
     """What `attempt` returns, as soon as the journal can be used; for what may be done again."""
     while True:
         try:
             return await attempt()
         except JournalUnavailable:
-            await clock.sleep(AGAIN)
+            await clock.sleep(RETRY_DELAY)

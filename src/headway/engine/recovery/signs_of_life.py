@@ -23,11 +23,11 @@ from headway.journal import Beside
 
 logger = logging.getLogger(__name__)
 
-LOOK: Final = 0.1
+LOOK_INTERVAL: Final = 0.1
 """Seconds between two looks at whether the loop goes on again."""
 
 
-class Pulse:
+class LifeSigns:
     """Gives the signs of life of one process while its event loop is held.
 
     Args:
@@ -77,4 +77,4 @@ class Pulse:
     def _wait(self, goes_on: Callable[[], bool]) -> None:
         limit = time.monotonic() + self._every
         while goes_on() and time.monotonic() < limit:
-            time.sleep(LOOK)
+            time.sleep(LOOK_INTERVAL)

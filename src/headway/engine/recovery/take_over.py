@@ -9,8 +9,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.auth import known_of_caller
 from headway.clock import Clock
-from headway.engine.recovery.checkpoints import Checkpoints, Memory, checkpoints_of
-from headway.engine.recovery.retry import patiently
+from headway.engine.recovery.checkpoints import Checkpoints, RestartState, checkpoints_of
+from headway.engine.recovery.retry import retry_until_available
 from headway.engine.request import Execute, Request
 from headway.engine.run.context import RunContext
 from headway.engine.run.run import Run
@@ -18,9 +18,9 @@ from headway.errors import JournalError, JournalUnavailable
 from headway.events import (
     Event,
     Forgotten,
-    Restartable,
+    RequestStored,
     Restarted,
-    Taken,
+    TakenByWorker,
     decode_json,
     encode_json,
 )
@@ -30,13 +30,13 @@ from headway.run_state import RunView, parts_of, view_of
 logger = logging.getLogger(__name__)
 
 
-def restartable(request: Request, *, can_ask: bool = False) -> Restartable:
+def stored_request(request: Request, *, can_ask: bool = False) -> RequestStored:
     """All that it takes to begin a run anew, or in a worker.
 
     With `can_ask` its client may be asked there what it may be asked here.
     """
     params = encode_json(request.context.body.get("params"))
-    return Restartable(
+    return RequestStored(
         request.method,
         request.target,
         request.owner,
@@ -51,7 +51,7 @@ def restartable(request: Request, *, can_ask: bool = False) -> Restartable:
     )
 
 
-def asked_again(begun: Restartable, execute: Execute) -> Request:
+def request_from(begun: RequestStored, execute: Execute) -> Request:
     """The request of a run that another process accepted."""
     transport = TransportContext(kind="restart", can_send_request=begun.can_ask)
     return Request(
@@ -67,7 +67,7 @@ def asked_again(begun: Restartable, execute: Execute) -> Request:
     )
 
 
-def _token_of(begun: Restartable) -> str | int | None:
+def _token_of(begun: RequestStored) -> str | int | None:
     """The progress token of the request, for what its handler says with it."""
     match decode_json(begun.params):
         case {"_meta": {"progressToken": str() | int() as token}}:
@@ -82,7 +82,7 @@ def is_found(run: Run) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Revived:
+class TakenOver:
     """A run that is this process's now."""
 
     stream: str
@@ -91,9 +91,9 @@ class Revived:
     """Where it stood."""
 
 
-async def take(
-    journal: Journal, process: str, stream: str, memory: Memory, seq: int, *, clock: Clock
-) -> Revived | None:
+async def take_over(
+    journal: Journal, process: str, stream: str, memory: RestartState, seq: int, *, clock: Clock
+) -> TakenOver | None:
     """Make a run this process's; None when another one was quicker, or it has its end.
 
     One that waits for a worker is begun, any other one begun anew. Whoever is the first to append
@@ -106,28 +106,28 @@ async def take(
     is_first = not memory.owner and not memory.restarts and not memory.returned
     anew = Restarted(process, memory.attempt + 1, memory.at)
     beside = checkpoints_of(stream)
-    mine: Event = Taken(process) if memory.begun.queue and is_first else anew
+    mine: Event = TakenByWorker(process) if memory.begun.queue and is_first else anew
     try:
         head = await journal.attach(beside)
         if head.last != seq or head.ended:
             return None
         seq = journal.append_nowait(beside, mine, after=seq)
-        await patiently(clock, lambda: journal.settle(beside))
+        await retry_until_available(clock, lambda: journal.wait_until_stored(beside))
         if isinstance(mine, Restarted):
-            await patiently(clock, lambda: journal.post(stream, anew))
-        await patiently(clock, lambda: journal.attach(stream))
-        entries = await patiently(clock, lambda: journal.kept(stream))
+            await retry_until_available(clock, lambda: journal.post(stream, anew))
+        await retry_until_available(clock, lambda: journal.attach(stream))
+        entries = await retry_until_available(clock, lambda: journal.read_all_kept(stream))
     except JournalUnavailable:
         raise
     except JournalError as error:
         logger.debug("%s is another process's: %s", stream, error)
         return None
-    memory.take(mine)
+    memory.apply_entry(mine)
     parts = parts_of(entries)
-    return Revived(stream, Checkpoints(journal, beside, memory, seq, parts), view_of(entries))
+    return TakenOver(stream, Checkpoints(journal, beside, memory, seq, parts), view_of(entries))
 
 
-async def sweep(journal: Journal) -> None:
+async def sweep_checkpoints(journal: Journal) -> None:
     """Forget the checkpoints of runs that have ended without their process.
 
     Raises:

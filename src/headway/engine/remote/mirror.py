@@ -13,7 +13,7 @@ import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 
-from headway.engine.remote.run_inbox import ask, read_inbox
+from headway.engine.remote.run_inbox import ask_run, read_inbox
 from headway.engine.request import Execute
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.context import RunContext
@@ -43,18 +43,18 @@ from headway.events import (
 from headway.journal import Cursor, next_available
 from headway.protocol import render
 from headway.protocol.idempotency_key import GONE, GONE_DATA
-from headway.protocol.tasks import outstanding
+from headway.protocol.tasks import open_questions
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
-LAST_WORDS = 0.9
+QUESTION_TIMEOUT_SHARE = 0.9
 """Seconds that a run which is followed gets to end when this one is stopped with its server."""
 
 _REPEATED = (Log, Part, Notified)
 """What is said once, whatever was said before; of progress only the newest counts."""
 
 
-def repeating(
+def mirror_request(
     stream: str, *, owns: bool = False, begun: Callable[[], object] | None = None
 ) -> Execute:
     """What is executed for a request that only wants what the run in `stream` says."""
@@ -63,13 +63,13 @@ def repeating(
         run = context.run
         assert run is not None
         ask = context.send_raw_request if context.can_send_request else None
-        following = Following(
+        following = MirrorRun(
             run, stream, ask=ask, means_the_work=True, owns=owns, begun=begun or _nothing
         )
         try:
             return await following.result()
         except StreamNotFound:  # it was dropped since somebody looked for it
-            raise gone() from None
+            raise result_gone_error() from None
 
     return execute
 
@@ -78,7 +78,7 @@ def _nothing() -> None:
     pass
 
 
-class OtherFailed(MCPError):
+class MirroredFailed(MCPError):
     """The run that is followed ended with an error, which is the end of this one too."""
 
     def __init__(self, end: Failed) -> None:
@@ -86,7 +86,7 @@ class OtherFailed(MCPError):
         self.end = end
 
 
-class Following:
+class MirrorRun:
     """Has `run` repeat the run in `stream`, from behind entry `after`.
 
     What the other run asks is put to `ask`, where the client can be asked; whoever answers first
@@ -128,12 +128,15 @@ class Following:
         try:
             return await self._follow()
         except asyncio.CancelledError:
-            end = self._run.stopping
+            end = self._run.stop_event
             if isinstance(end, Cancelled) and self._is_meant(end):
                 self._stop_the_other(end.by, end.reason)
             if isinstance(end, Interrupted) and end != TAKEN_OVER and not self._run.ended:
                 # The other run may be at its end in this very moment: all are to hear the same.
-                with anyio.move_on_after(LAST_WORDS, shield=True), suppress(JournalError):
+                with (
+                    anyio.move_on_after(QUESTION_TIMEOUT_SHARE, shield=True),
+                    suppress(JournalError),
+                ):
                     return await self._follow()
                 if self._owns and not self._run.has_handle:
                     self._stop_the_other("server", end.reason)
@@ -151,7 +154,7 @@ class Following:
         return self._means_the_work and (end.by == "client" or (self._owns and end.by != "server"))
 
     def _stop_the_other(self, by: str, reason: str | None) -> None:
-        self._run.engine.inboxes.tell(self._stream, CancelRequested(by, reason))
+        self._run.engine.inboxes.tell_later(self._stream, CancelRequested(by, reason))
 
     async def _follow(self) -> dict[str, Any]:
         """The result, from wherever this has come to."""
@@ -168,15 +171,15 @@ class Following:
 
     async def _begin(self) -> Entry:
         """Say what there is; the last of it is returned."""
-        past = await self._run.journal.kept(self._stream)
+        past = await self._run.journal.read_all_kept(self._stream)
         await self._pass_over(past)
-        self._catch_up(past, outstanding(past, await self._inbox()))
+        self._catch_up(past, open_questions(past, await self._inbox()))
         self._last = past[-1]
         return past[-1]
 
     async def _pass_over(self, past: list[Entry]) -> None:
         """Go on behind what was said already, by a process that is gone."""
-        own = await self._run.journal.kept(self._run.stream)
+        own = await self._run.journal.read_all_kept(self._run.stream)
         said = sum(isinstance(entry.event, _REPEATED) for entry in own)
         news = [e.seq for e in past if e.seq > self._after and isinstance(e.event, _REPEATED)]
         if said and news:
@@ -207,7 +210,7 @@ class Following:
             case Started():
                 self._begun()
             case Log() | Part() | Notified():  # `_REPEATED`
-                self._run.emit(entry.event)
+                self._run.emit_event(entry.event)
             case InputRequested() if self._ask_client is not None:
                 question = self._ask(entry.event, self._ask_client)
                 self._asking[entry.event.key] = asyncio.create_task(question)
@@ -231,7 +234,7 @@ class Following:
                 return  # the one who asked may still hear it from somebody else
             refusal = error.error.model_dump(exclude_none=True)
             answered = InputAnswered(question.key, encode_json(refusal), True)
-        await ask(self._run.journal, self._stream, answered)
+        await ask_run(self._run.journal, self._stream, answered)
 
 
 async def _passing_over(cursor: Cursor) -> list[Entry]:
@@ -243,7 +246,7 @@ async def _passing_over(cursor: Cursor) -> list[Entry]:
         return []
 
 
-def gone() -> MCPError:
+def result_gone_error() -> MCPError:
     """What is told of a run that was executed and whose result is no longer kept."""
     return MCPError(INVALID_PARAMS, GONE, dict(GONE_DATA))
 
@@ -251,10 +254,10 @@ def gone() -> MCPError:
 def _outcome(last: Entry) -> dict[str, Any]:
     match last.event:
         case event if type(event) not in TERMINAL:
-            raise gone()  # dropped while it was read
+            raise result_gone_error()  # dropped while it was read
         case Completed(result):
             return decode_json(result)
         case Failed() as end:
-            raise OtherFailed(end)
+            raise MirroredFailed(end)
         case end:
             raise MCPError(render.error_code(end) or INTERNAL_ERROR, render.error_message(end))

@@ -10,23 +10,23 @@ import logging
 from collections.abc import Mapping
 
 from headway.engine.process_names import process_of
-from headway.engine.recovery.checkpoints import look
-from headway.engine.recovery.retry import AGAIN
-from headway.engine.remote.run_inbox import act, ask
+from headway.engine.recovery.checkpoints import load_restart
+from headway.engine.recovery.retry import RETRY_DELAY
+from headway.engine.remote.run_inbox import act_on, ask_run
 from headway.engine.run.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
-from headway.events import Alive, CancelRequested, Entry, Ordered, ProcessLeft
+from headway.events import Alive, CancelRequested, ControlMessage, Entry, ProcessLeft
 from headway.journal import Journal, next_available
 
 logger = logging.getLogger(__name__)
 
 
-def orders_of(process: str) -> str:
+def process_inbox_of(process: str) -> str:
     """The stream of what a process is asked."""
     return f"orders/{process}"
 
 
-async def order(journal: Journal, stream: str, what: CancelRequested) -> None:
+async def send_control(journal: Journal, stream: str, what: CancelRequested) -> None:
     """Ask something of the run with this stream, whichever process executes it.
 
     It is durable when this returns, and acted on soon after. A run that has ended is past asking.
@@ -37,7 +37,7 @@ async def order(journal: Journal, stream: str, what: CancelRequested) -> None:
         JournalError: The journal cannot be written.
     """
     try:
-        await ask(journal, stream, what)
+        await ask_run(journal, stream, what)
     except StreamNotFound:
         head = await journal.head(stream)
         if head is not None and head.ended:
@@ -46,19 +46,19 @@ async def order(journal: Journal, stream: str, what: CancelRequested) -> None:
 
 
 async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool) -> None:
-    known = await look(journal, stream) if is_kept else None
+    known = await load_restart(journal, stream) if is_kept else None
     restarts = known[0].restarts if known is not None else []
-    orders = orders_of(restarts[-1].process if restarts else process_of(stream))
+    orders = process_inbox_of(restarts[-1].process if restarts else process_of(stream))
     if await journal.head(orders) is None:
         raise StreamNotFound(stream)
     try:
-        await journal.post(orders, Ordered(stream, what))
+        await journal.post(orders, ControlMessage(stream, what))
     except StreamEnded:
         # Whoever recovers its runs ends this one, or begins it anew.
         raise StreamNotFound(stream) from None
 
 
-class Orders:
+class ProcessInbox:
     """What this process is asked; `runs` are those that it executes, by id."""
 
     def __init__(self, journal: Journal, runs: Mapping[str, Run]) -> None:
@@ -75,7 +75,7 @@ class Orders:
         """
         if self._task is not None:
             self._task.cancel()
-        self._stream = orders_of(process)
+        self._stream = process_inbox_of(process)
         await self._journal.post(self._stream, Alive())
         self._task = asyncio.create_task(self._serve(self._stream))
 
@@ -108,12 +108,12 @@ class Orders:
             await self._journal.post(stream, Alive())
         except JournalError as error:
             logger.warning("orders are not heard at the moment: %s", error)
-            await self._journal.clock.sleep(AGAIN)
+            await self._journal.clock.sleep(RETRY_DELAY)
             return False
         return True
 
     def _hear(self, entry: Entry) -> None:
-        if isinstance(entry.event, Ordered):
+        if isinstance(entry.event, ControlMessage):
             run = self._runs.get(entry.event.stream.rpartition("/")[2])
             if run is not None and run.stream == entry.event.stream:
-                act(run, entry.event.what)
+                act_on(run, entry.event.what)

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.process_names import process_of
-from headway.engine.remote.run_inbox import act
+from headway.engine.remote.run_inbox import act_on
 from headway.errors import JournalError, StreamEnded, StreamNotFound
 from headway.events import (
     TERMINAL,
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 KIND = "questions/"
 
 
-def questions_of(stream: str, key: str) -> str:
+def questions_stream(stream: str, key: str) -> str:
     """Where the question with this key is open, of the run with this stream."""
     owner, name = stream.removeprefix("run/").rpartition("/")[0], key.rpartition(".")[0]
     return f"{KIND}{owner}/{name}"
@@ -55,23 +55,23 @@ class RemoteAnswers:
         self._serving: set[str] = set()
         self._answering: set[str] = set()
 
-    def asked(self, run: "Run", question: InputRequested) -> None:
+    def question_asked(self, run: "Run", question: InputRequested) -> None:
         """Let other processes know that a question is open; what it says is in the run's stream."""
         if not self._journal.is_durable or not is_asked_on_sessions(run.stream):
             return
-        questions = questions_of(run.stream, question.key)
+        questions = questions_stream(run.stream, question.key)
         is_first = questions not in self._serving
         self._serving.add(questions)
         short = InputRequested(question.key, question.method)
         self._later(self._open(run, questions, short) if is_first else self._post(questions, short))
 
-    def received(self, run: "Run", key: str) -> None:
+    def question_closed(self, run: "Run", key: str) -> None:
         """Let other processes know that a question is answered, or given up."""
-        questions = questions_of(run.stream, key)
+        questions = questions_stream(run.stream, key)
         if questions in self._serving:
             self._later(self._post(questions, InputReceived(key)))
 
-    async def take(self, stream: str, answered: InputAnswered) -> bool:
+    async def accept_answer(self, stream: str, answered: InputAnswered) -> bool:
         """Give an answer to the run with this stream; False when that question is not open.
 
         It is durable when this returns, and the run hears it a moment later.
@@ -79,12 +79,12 @@ class RemoteAnswers:
         Raises:
             JournalError: The journal cannot be used.
         """
-        questions = questions_of(stream, answered.key)
+        questions = questions_stream(stream, answered.key)
         if answered.key in self._answering:
             return False  # another answer is on its way
         self._answering.add(answered.key)
         try:
-            if answered.key not in open_keys(await self._journal.kept(questions)):
+            if answered.key not in open_keys(await self._journal.read_all_kept(questions)):
                 return False
             await self._journal.post(questions, answered)
         except (StreamNotFound, StreamEnded):
@@ -109,7 +109,7 @@ class RemoteAnswers:
         while not run.ended and not cursor.done:
             for entry in await next_available(self._journal, cursor):
                 if isinstance(entry.event, InputAnswered):
-                    act(run, entry.event)
+                    act_on(run, entry.event)
         await self._post(questions, InboxClosed())
 
     async def _post(self, questions: str, event: Event) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from headway.engine.process_names import is_for_workers
-from headway.engine.recovery.checkpoints import checkpoints_of, look
+from headway.engine.recovery.checkpoints import checkpoints_of, load_restart
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
@@ -43,10 +43,10 @@ async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
     Raises:
         StreamNotFound: There is none: no such run, or it was never handed over.
     """
-    return await journal.kept(inbox_of(stream))
+    return await journal.read_all_kept(inbox_of(stream))
 
 
-async def ask(journal: Journal, stream: str, event: Event) -> None:
+async def ask_run(journal: Journal, stream: str, event: Event) -> None:
     """Ask something of the run with this stream; one that has ended is past asking.
 
     Raises:
@@ -54,7 +54,7 @@ async def ask(journal: Journal, stream: str, event: Event) -> None:
         JournalError: The journal cannot be written.
     """
     inbox = inbox_of(stream)
-    if any(_is_as_good_as(entry.event, event) for entry in await journal.kept(inbox)):
+    if any(_is_as_good_as(entry.event, event) for entry in await journal.read_all_kept(inbox)):
         return  # or a client that asks again and again would push out what others asked
     try:
         await journal.post(inbox, event)
@@ -81,7 +81,7 @@ async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
     Raises:
         JournalError: The journal cannot be read.
     """
-    known = await look(journal, stream)
+    known = await load_restart(journal, stream)
     if known is None or known[0].owner:
         return False
     return await end_unowned(journal, stream, known[1], end)
@@ -102,7 +102,7 @@ async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bo
     return True
 
 
-class Inboxes:
+class RunInboxes:
     """The inboxes of the runs that this process executes."""
 
     def __init__(self, journal: Journal) -> None:
@@ -116,7 +116,7 @@ class Inboxes:
             JournalError: The journal cannot be written; the run stays its request's own.
         """
         inbox = inbox_of(run.stream)
-        await self._journal.settle(run.stream)
+        await self._journal.wait_until_stored(run.stream)
         await self._journal.post(inbox, handed)
         self._start(run, inbox)
 
@@ -129,13 +129,13 @@ class Inboxes:
         """Act on what comes for a run that was handed over by another process."""
         self._start(run, inbox_of(run.stream))
 
-    def tell(self, stream: str, event: Event) -> None:
+    def tell_later(self, stream: str, event: Event) -> None:
         """Ask something of the run with this stream, wherever it is, and do not wait for it."""
         self.later(self._tell(stream, event))
 
     async def _tell(self, stream: str, event: Event) -> None:
         try:
-            await ask(self._journal, stream, event)
+            await ask_run(self._journal, stream, event)
         except JournalError as error:
             logger.warning("%s was not told: %s", stream, error)
 
@@ -161,17 +161,17 @@ class Inboxes:
         try:
             while not run.ended and not cursor.done:
                 for entry in await next_available(self._journal, cursor):
-                    act(run, entry.event)
+                    act_on(run, entry.event)
             if not run.ended:  # others have found its process gone
                 logger.error("run %s is not this process's any more: it was ended", run.reference)
                 run.stop(TAKEN_OVER)
-            elif not run.is_left:
+            elif not run.is_released:
                 await self._journal.post(inbox, InboxClosed())
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 
 
-def act(run: Run, event: Event) -> None:
+def act_on(run: Run, event: Event) -> None:
     """Do what others ask of a run; what cannot be done is logged, for others wait behind it."""
     try:
         match event:

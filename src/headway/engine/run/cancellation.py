@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from headway.clock import Timer
-from headway.engine.failures import contained
+from headway.engine.failures import contain_failures
 from headway.events import Interrupted
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 1.0
+CANCEL_GRACE = 1.0
 """Seconds between asking a run to stop and giving its end out without it."""
 
-STOPPED = Interrupted("the server stopped before the run was done")
+SERVER_STOPPED = Interrupted("the server stopped before the run was done")
 
 TAKEN_OVER = Interrupted("another process took the run over")
 """Why a run stops here that goes on, or was ended, in another process."""
@@ -35,7 +35,7 @@ is_shielded: ContextVar[bool] = ContextVar("headway_shield", default=False)
 _telling: set[asyncio.Task[None]] = set()
 
 
-class Stopping:
+class Cancellation:
     """What is to happen when one run is asked to stop. Made when somebody asks for it.
 
     `enter`, `leave`, `hook` and `unhook` are for any thread, all else for the event loop.
@@ -65,26 +65,26 @@ class Stopping:
             self._tell(hook)
         self._wait()
 
-    def enter(self) -> None:
+    def enter_shield(self) -> None:
         """A part begins that is not to be stopped."""
         with self._lock:
             self._shields += 1
         self._say()
 
-    def leave(self) -> None:
+    def leave_shield(self) -> None:
         """It is over."""
         with self._lock:
             self._shields -= 1
         self._say()
 
-    def hook(self, hook: Hook) -> None:
+    def add_hook(self, hook: Hook) -> None:
         """Call this when the run is asked to stop; at once if it was."""
         with self._lock:
             self._hooks.append(hook)
-        if self._run.stopping is not None:
+        if self._run.stop_event is not None:
             self._loop.call_soon_threadsafe(self._tell, hook)
 
-    def unhook(self, hook: Hook) -> None:
+    def remove_hook(self, hook: Hook) -> None:
         """Do not call it any more."""
         with self._lock:
             self._hooks.remove(hook)
@@ -110,12 +110,12 @@ class Stopping:
             self.out.clear()
         else:
             self.out.set()
-            if self._run.stopping is not None:
+            if self._run.stop_event is not None:
                 self._wait()
 
     def _wait(self) -> None:
         if not self._shields and self._patience is None and not self._run.ended:
-            self._patience = self._run.clock.call_later(PATIENCE, self._lose)
+            self._patience = self._run.clock.call_later(CANCEL_GRACE, self._lose)
 
     def _lose(self) -> None:
         self._patience = None
@@ -129,10 +129,10 @@ async def _tell(hook: Hook, reference: str) -> None:
     if not inspect.iscoroutinefunction(hook):
         await asyncio.to_thread(_call, hook, who)
         return
-    with contained(who):
+    with contain_failures(who):
         await hook()
 
 
 def _call(hook: Hook, who: str) -> None:
-    with contained(who):
+    with contain_failures(who):
         hook()

@@ -57,7 +57,7 @@ class RunContext:
     @property
     def cancel_requested(self) -> anyio.Event:
         """Set when the run is asked to stop; handlers that clean up themselves watch it."""
-        return anyio.Event() if self._run is None else self._run.stops.asked
+        return anyio.Event() if self._run is None else self._run.cancellation.asked
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -67,14 +67,14 @@ class RunContext:
         if run is None:
             return
         run.report(progress, total, message)
-        await run.breathe()
+        await run.yield_if_due()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
         """Send a notification on this request's stream."""
         if self._run is not None:
-            tell(self._run, self.token, method, params)
+            notify_run(self._run, self.token, method, params)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -90,7 +90,7 @@ class RunContext:
         return await self._run.ask(method, params, (opts or {}).get("timeout"))
 
 
-def tell(
+def notify_run(
     run: Run, token: ProgressToken | None, method: str, params: Mapping[str, Any] | None
 ) -> None:
     """Make a notification of a handler an event of its run.
@@ -103,7 +103,7 @@ def tell(
         if token is not None and params.get("progressToken") == token:
             run.report(params.get("progress", 0), params.get("total"), params.get("message"))
     else:
-        run.emit(as_event(method, params))
+        run.emit_event(as_event(method, params))
 
 
 def as_event(method: str, params: Mapping[str, Any] | None) -> Event:

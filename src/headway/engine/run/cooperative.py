@@ -12,7 +12,7 @@ HOLD: Final = 0.005
 """Seconds a tool may report without a pause before it lets the loop serve others."""
 
 
-class Breath:
+class CooperativeYield:
     """When one run's tool gave the loop a turn last."""
 
     __slots__ = ("_last", "_reports")
@@ -21,7 +21,7 @@ class Breath:
         self._last = 0.0
         self._reports = 0
 
-    async def take(self, clock: Clock) -> None:
+    async def yield_if_due(self, clock: Clock) -> None:
         """Count a report, and let the loop serve others when it has been held long enough."""
         self._reports += 1
         if self._reports % LOOK_EVERY == 0:

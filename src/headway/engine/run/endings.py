@@ -9,9 +9,9 @@ import anyio
 from mcp_types import INTERNAL_ERROR
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from headway.engine.failures import Failure, Kind, log
-from headway.engine.remote.mirror import OtherFailed
-from headway.engine.run.large_results import completed, text_of
+from headway.engine.failures import Failure, Kind, log_failure
+from headway.engine.remote.mirror import MirroredFailed
+from headway.engine.run.large_results import completed_event, message_of
 from headway.engine.run.run import Run
 from headway.errors import ToolTimeout
 from headway.events import Completed, Event, Failed, Interrupted, encode_json
@@ -26,7 +26,7 @@ End = tuple[Event, dict[str, Any] | None]
 
 
 @contextmanager
-def stoppable(run: Run) -> Generator[None]:
+def run_stoppable(run: Run) -> Generator[None]:
     """Let a stop of the run reach what is awaited inside, as a cancel; `run.scope` carries it.
 
     An author's code may enter scopes of anyio and leave them open: an `AsyncExitStack` that keeps
@@ -36,7 +36,7 @@ def stoppable(run: Run) -> Generator[None]:
     scope = run.scope = anyio.CancelScope()
     scope.__enter__()
     try:
-        if run.stopping is not None:
+        if run.stop_event is not None:
             scope.cancel()
         yield
     except BaseException as error:
@@ -66,10 +66,10 @@ def end_of_result(run: Run, result: dict[str, Any] | None, *, most: float) -> En
     the stop, and what the caller has to know is who stopped the call.
     """
     is_error = result is None or result.get("isError") is True
-    if run.stopping is not None and is_error:
-        return run.stopping, None
+    if run.stop_event is not None and is_error:
+        return run.stop_event, None
     assert result is not None
-    return completed(run, result, most=most), result
+    return completed_event(run, result, most=most), result
 
 
 def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
@@ -77,15 +77,15 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
     match failure.kind:
         case Kind.PASSING:
             stopped = Interrupted("the server stopped before the run was done")
-            return run.stopping or stopped, None
+            return run.stop_event or stopped, None
         case Kind.STOPPED:
-            assert run.stopping is not None
-            return run.stopping, None
+            assert run.stop_event is not None
+            return run.stop_event, None
         case Kind.REFUSED:
-            return error.end if isinstance(error, OtherFailed) else _refusal(failure), None
+            return error.end if isinstance(error, MirroredFailed) else _refusal(failure), None
         case Kind.CRASHED | Kind.ENDED:
             who = f"tool {run.target!r}" if run.method == "tools/call" else run.method
-            log(failure, error, f"run {run.reference}: {who}")
+            log_failure(failure, error, f"run {run.reference}: {who}")
             return _failure(run, failure, error)
 
 
@@ -101,7 +101,7 @@ def _failure(run: Run, failure: Failure, error: BaseException) -> End:
     reference = f"(reference {run.reference})"
     if failure.kind is Kind.CRASHED:
         text = f"Internal server error {reference}"
-        return Failed(INTERNAL_ERROR, text, raised=text_of(error)), None
+        return Failed(INTERNAL_ERROR, text, raised=message_of(error)), None
     if run.method != "tools/call":
         return Failed(INTERNAL_ERROR, f"{run.method} {failure.words} {reference}"), None
     text = f"Error executing tool {run.target}: the tool {failure.words} {reference}"
@@ -113,7 +113,7 @@ def _failure(run: Run, failure: Failure, error: BaseException) -> End:
 
 def end_in_queue(run: Run) -> Event:
     """The end of a run that was stopped before its handler was called."""
-    return run.stopping or Interrupted("the server stopped before the run began")
+    return run.stop_event or Interrupted("the server stopped before the run began")
 
 
 def end_of_time(run: Run, limit: float) -> Event:

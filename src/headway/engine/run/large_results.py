@@ -15,12 +15,12 @@ from headway.events import Completed, encode_json
 from headway.protocol.run_uris import result_uri_of
 
 
-def result_of(stream: str) -> str:
+def result_stream(stream: str) -> str:
     """Where the result is that was too large for the answer of the run with this stream."""
     return f"result/{stream.removeprefix('run/')}"
 
 
-def completed(run: Run, result: dict[str, Any], *, most: float) -> Completed:
+def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Completed:
     """How a handler's result ends its run: as it is, or over `most` bytes with a link to it.
 
     Raises:
@@ -35,7 +35,7 @@ MOST_TEXT = 4000
 """Characters of an exception's text that are told: some libraries put whole documents into it."""
 
 
-def text_of(error: BaseException) -> str | None:
+def message_of(error: BaseException) -> str | None:
     """What an exception says, as far as a client is told; None where it says nothing."""
     try:
         text = str(error)
@@ -56,9 +56,9 @@ def _set_aside(run: Run, result: dict[str, Any], data: Raw) -> Raw:
     would refuse any other one.
     """
     run.journal.append_nowait(
-        result_of(run.stream), Completed(data), after=0, recorded=run.recorded
+        result_stream(run.stream), Completed(data), after=0, recorded=run.recorded
     )
-    run.engine.tally.reach("max_result")
+    run.engine.tally.limit_hit("max_result")
     size, uri = size_of(data), result_uri_of(run.id)
     text = (
         f"The result has {size} bytes, more than an answer may have here. Read it as the resource "

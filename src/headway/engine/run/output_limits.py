@@ -18,7 +18,7 @@ SHOWN = 1000
 """Characters left of a log message that is too large."""
 
 
-class Voice:
+class OutputLimits:
     """What one run says, and how much of it is left out."""
 
     __slots__ = ("_allowed", "_at", "_largest", "_missed", "_rate", "left_out", "too_large")
@@ -34,7 +34,7 @@ class Voice:
         self.too_large = 0
         """Parts refused and log messages cut so far."""
 
-    def said(self, event: Event, clock: Clock) -> tuple[Event, ...]:
+    def limit_event(self, event: Event, clock: Clock) -> tuple[Event, ...]:
         """What becomes of an event of a tool.
 
         Raises:
@@ -62,13 +62,13 @@ class Voice:
                 self.left_out += 1
                 return ()
             self._allowed -= 1
-        before = self.rest()
+        before = self.count_dropped_logs()
         if size_of(message.data) > self._largest:
             self.too_large += 1
             message = _cut(message)
         return (message,) if before is None else (before, message)
 
-    def rest(self) -> Log | None:
+    def count_dropped_logs(self) -> Log | None:
         """How many were left out since this was said last."""
         if not self._missed:
             return None

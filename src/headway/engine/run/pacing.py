@@ -26,7 +26,7 @@ NUDGE = 2.0**-32
 far above what double precision loses."""
 
 
-def nudge(value: float, total: float | None) -> float:
+def smallest_increase(value: float, total: float | None) -> float:
     """The smallest useful increase of `value`; below `total` while `value` is."""
     step = max(1.0, abs(value)) * NUDGE
     if total is not None and value < total:
@@ -44,7 +44,7 @@ LARGEST = 1e300
 """Beyond it a number is taken for infinite: there must be room for a `nudge`."""
 
 
-def finite(value: object) -> int | float | None:
+def as_finite(value: object) -> int | float | None:
     """`value` when it is a number that can be put on the wire, else None."""
     try:
         number = value if type(value) is int else float(value)  # pyright: ignore[reportArgumentType]
@@ -80,7 +80,7 @@ class Pacer:
         self._total: int | float | None = None
         self._message: Message = None
 
-    def resume(self, value: float) -> None:
+    def resume_from(self, value: float) -> None:
         """Go on where another process stopped: until the work is past `value` again, what it
         says is carried by nudges.
         """
@@ -96,19 +96,19 @@ class Pacer:
         """The largest value reported so far, and the total; minus infinity before the first."""
         return self._high, self._total
 
-    def offer(
+    def offer_report(
         self, progress: object, total: object, message: Message, now: float
     ) -> Progress | None:
         """Take a report of the tool: any values, in any order.
 
         A total that is left out is the last one; `UNKNOWN` takes that back.
         """
-        value = finite(progress)
+        value = as_finite(progress)
         if value is None:
             return None
         limit = self._total
         if total is not None and total is not limit:
-            known = finite(total)
+            known = as_finite(total)
             if known is not None or total is UNKNOWN:
                 limit = known
         if limit is not None and value > limit:
@@ -125,21 +125,21 @@ class Pacer:
             return None
         return self._write(value, now)
 
-    def announce(self, message: str, now: float) -> Progress | None:
+    def announce_message(self, message: str, now: float) -> Progress | None:
         """Take a message about a run that has no progress of its own yet."""
-        return self.offer(self._high if self._high > -inf else 0, None, message, now)
+        return self.offer_report(self._high if self._high > -inf else 0, None, message, now)
 
-    def flush(self, now: float) -> Progress | None:
+    def flush_held(self, now: float) -> Progress | None:
         """What is held, once it may be written."""
         if not self.held or now - self.written < self.interval:
             return None
         return self._write(self._high, now)
 
-    def beat(self, now: float) -> Progress:
+    def write_heartbeat(self, now: float) -> Progress:
         """A sign of life, whatever was written before."""
         return self._write(self._high if self._high > -inf else 0, now)
 
-    def finish(self, now: float, *, success: bool) -> Progress | None:
+    def write_last(self, now: float, *, success: bool) -> Progress | None:
         """The last word: what is held, or the total when the run succeeded short of it."""
         if success and self._total is not None and self._sent < self._total:
             if self._high < self._total:
@@ -156,7 +156,7 @@ class Pacer:
     def _write(self, value: int | float, now: float) -> Progress:
         total = self._total
         if value <= self._sent:
-            value = nudge(self._sent, total)
+            value = smallest_increase(self._sent, total)
             if total is not None and value > total:
                 # It was all done already: the total moves along, so that they stay equal.
                 total = value

@@ -23,7 +23,7 @@ class Questions:
         self._count = 0
         self._waiting: dict[str, asyncio.Future[Any]] = {}
 
-    async def ask(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
+    async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client and wait for the answer.
 
         Raises:
@@ -32,8 +32,8 @@ class Questions:
         run, (key, answer) = self._run, self._put()
         asked = InputRequested(key, method, None if params is None else encode_json(params))
         run.append(asked)
-        run.engine.remote_answers.asked(run, asked)
-        run.on_ask()
+        run.engine.remote_answers.question_asked(run, asked)
+        run.on_question()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
             run.clock.call_later(limit, partial(self.answer, key, None, late)) if limit else None
@@ -62,7 +62,7 @@ class Questions:
         answers = self._waiting.items()
         return [InputReceived(key, True) for key, answer in answers if not _is_answered(answer)]
 
-    def give_up(self) -> None:
+    def give_up_all(self) -> None:
         """Nobody waits any more."""
         for waiting in list(self._waiting.values()):
             waiting.cancel()
@@ -76,7 +76,7 @@ class Questions:
     def _close(self, key: str, *, given_up: bool) -> None:
         if self._waiting.pop(key, None) is not None and not self._run.ended:
             self._run.append(InputReceived(key, given_up))
-            self._run.engine.remote_answers.received(self._run, key)
+            self._run.engine.remote_answers.question_closed(self._run, key)
 
 
 def _is_answered(answer: "asyncio.Future[Any]") -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self, cast
 
 from headway.engine.run.current import current_run
 from headway.engine.run.pacing import Pacer
-from headway.engine.run.stages import Root, current_node, innermost, offer
-from headway.engine.run.threads import at_work, carry_runs
+from headway.engine.run.stages import Root, current_node, innermost, sample_stages
+from headway.engine.run.threads import carry_runs, working_runs
 from headway.events import Event, Log, Part, Progress, encode_json
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ class Recorder:
     """
 
     def __init__(self, deliver: Callable[[Event], object], rate: float = 0.0) -> None:
-        self.stopping = self.stops = None
+        self.stop_event = self.cancellation = None
         self.ended = False
         self.checkpoints = None
         self.attempt = 1
-        self.tree: Root | None = None
+        self.stages: Root | None = None
         self._pacer = Pacer(rate)
         self._deliver = deliver
         self._lock = RLock()
@@ -44,7 +44,7 @@ class Recorder:
         # It answers to all that tools call of a run, and to nothing else.
         myself = cast("Run", self)
         carry_runs()
-        at_work.add(myself)
+        working_runs.add(myself)
         run = current_run.set(myself)
         node = current_node.set(None)
         try:
@@ -52,37 +52,37 @@ class Recorder:
         finally:
             current_node.reset(node)
             current_run.reset(run)
-            at_work.discard(myself)
+            working_runs.discard(myself)
 
     def report(
         self, progress: float, total: float | None, message: str | Callable[[], str] | None
     ) -> None:
         """Take a progress report."""
-        if self.tree is None:
+        if self.stages is None:
             with self._lock:
-                self._hand_on(self._pacer.offer(progress, total, message, time.monotonic()))
+                self._hand_on(self._pacer.offer_report(progress, total, message, time.monotonic()))
             return
-        node = innermost(self.tree) or self.tree
+        node = innermost(self.stages) or self.stages
         node.report(progress, total, message() if callable(message) else message)
-        self.touch()
+        self.write_sample()
 
-    def root(self) -> Root:
+    def open_stages(self) -> Root:
         """The root of the stages and tracks."""
         with self._lock:
-            if self.tree is None:
-                self.tree = Root(*self._pacer.reported)
-            return self.tree
+            if self.stages is None:
+                self.stages = Root(*self._pacer.reported)
+            return self.stages
 
-    def touch(self) -> None:
+    def write_sample(self) -> None:
         """Take what the tree of stages says."""
         with self._lock:
             self._hand_on(self._sample())
 
-    def check(self) -> bool:
+    def check_not_stopped(self) -> bool:
         """Nobody stops it."""
         return False
 
-    async def breathe(self) -> None:
+    async def yield_if_due(self) -> None:
         """Let the loop serve others."""
         await asyncio.sleep(0)
 
@@ -94,20 +94,20 @@ class Recorder:
         """Take a partial result."""
         self._deliver(Part(encode_json(value)))
 
-    def emit(self, event: Event) -> None:
+    def emit_event(self, event: Event) -> None:
         """Nobody will begin it anew: checkpoints are not kept."""
 
-    async def settle(self) -> None:
+    async def wait_until_stored(self) -> None:
         """There is nothing to wait for."""
 
     def finish(self, *, success: bool) -> None:
         """Hand on what is held; with success the total, if one is known."""
         with self._lock:
             self._hand_on(self._sample())
-            self._hand_on(self._pacer.finish(time.monotonic(), success=success))
+            self._hand_on(self._pacer.write_last(time.monotonic(), success=success))
 
     def _sample(self) -> Progress | None:
-        return offer(self.tree, self._pacer, time.monotonic())
+        return sample_stages(self.stages, self._pacer, time.monotonic())
 
     def _hand_on(self, progress: Progress | None) -> None:
         if progress is not None:

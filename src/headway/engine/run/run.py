@@ -17,12 +17,12 @@ import anyio
 
 from headway.clock import Timer
 from headway.engine.recovery.checkpoints import CHECKPOINTS, Checkpoints
-from headway.engine.run.cancellation import TAKEN_OVER, Stopping, is_shielded
-from headway.engine.run.cooperative import Breath
-from headway.engine.run.output_limits import Voice
+from headway.engine.run.cancellation import TAKEN_OVER, Cancellation, is_shielded
+from headway.engine.run.cooperative import CooperativeYield
+from headway.engine.run.output_limits import OutputLimits
 from headway.engine.run.pacing import Pacer
 from headway.engine.run.questions import Questions
-from headway.engine.run.stages import Root, innermost, offer
+from headway.engine.run.stages import Root, innermost, sample_stages
 from headway.errors import JournalError, RunCancelled
 from headway.events import (
     Accepted,
@@ -55,12 +55,50 @@ class Run:
     """
 
     __slots__ = (
-        "__weakref__", "_beating", "_breath", "_ends", "_flushing", "_lock", "_loop", "_outbox",
-        "_questions", "_scheduled", "_steps", "_stops", "_thread", "born", "checkpoints", "clock",
-        "detached", "ended", "engine", "follows", "give_up", "has_handle", "heartbeat", "id",
-        "journal", "method", "on_ask", "on_enter", "on_handed", "owns", "pacer", "principal",
-        "recorded", "scope", "seq", "state", "stopping", "stream", "target", "task", "tree",
-        "version", "voice", "window",
+        "__weakref__",
+        "_beating",
+        "_cancellation",
+        "_cooperative",
+        "_ends",
+        "_flushing",
+        "_lock",
+        "_loop",
+        "_outbox",
+        "_questions",
+        "_scheduled",
+        "_steps",
+        "_thread",
+        "born",
+        "checkpoints",
+        "clock",
+        "detached",
+        "ended",
+        "engine",
+        "follows",
+        "give_up",
+        "has_handle",
+        "heartbeat",
+        "id",
+        "journal",
+        "method",
+        "on_function_begins",
+        "on_handed_over",
+        "on_question",
+        "output_limits",
+        "owns",
+        "pacer",
+        "principal",
+        "recorded",
+        "scope",
+        "seq",
+        "stages",
+        "state",
+        "stop_event",
+        "stream",
+        "target",
+        "task",
+        "version",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -82,16 +120,19 @@ class Run:
         self.principal = request.principal
         self.follows, self.owns = request.follows, request.owns
         self.recorded, self.heartbeat = recorded, heartbeat
-        self.pacer, self.voice = Pacer(rate, engine.settings.max_text), Voice(engine.settings)
-        self.tree: Root | None = None
+        self.pacer, self.output_limits = (
+            Pacer(rate, engine.settings.max_text),
+            OutputLimits(engine.settings),
+        )
+        self.stages: Root | None = None
         self.checkpoints: Checkpoints | None = None
         self.born = clock.now()
         self.state, self._steps, self.seq = State.NEW, TRANSITIONS[State.NEW], 0
         self.scope: anyio.CancelScope | None = None
         self.task: asyncio.Task[None] | None = None
-        self.stopping: Event | None = None
+        self.stop_event: Event | None = None
         self.give_up: Callable[[], None] = _nothing
-        self.on_ask = self.on_enter = self.on_handed = self.give_up
+        self.on_question = self.on_function_begins = self.on_handed_over = self.give_up
         self.ended = self.detached = self.has_handle = self._scheduled = False
         self.window = inf
         self._questions: Questions | None = None
@@ -102,15 +143,15 @@ class Run:
         self._outbox: list[Event] = []
         self._flushing: Timer | None = None
         self._beating: Timer | None = None
-        self._stops: Stopping | None = None
-        self._breath = Breath()
+        self._cancellation: Cancellation | None = None
+        self._cooperative = CooperativeYield()
         if view is None:
             self.append(Accepted(self.method, self.target, request.owner, self.follows or ""))
         else:
             # It goes on behind what a process wrote that died.
             self.seq, self.state, self._steps = view.last, view.state, TRANSITIONS[view.state]
             if view.progress is not None:
-                self.pacer.resume(view.progress)
+                self.pacer.resume_from(view.progress)
 
     @property
     def reference(self) -> str:
@@ -123,11 +164,11 @@ class Run:
         return 1 if self.checkpoints is None else self.checkpoints.memory.attempt
 
     @property
-    def is_left(self) -> bool:
+    def is_released(self) -> bool:
         """Whether it was given back: it goes on, but not in this process."""
         return self.ended and bool(TRANSITIONS[self.state])
 
-    async def settle(self) -> None:
+    async def wait_until_stored(self) -> None:
         """Return when all that the tool has said is in the storage; on the event loop.
 
         Raises:
@@ -135,9 +176,9 @@ class Run:
             Conflict, StreamEnded: It never will be: the run is another process's.
         """
         self._drain()
-        await self.journal.settle(self.stream)
+        await self.journal.wait_until_stored(self.stream)
         if self.checkpoints is not None:
-            await self.checkpoints.settle()
+            await self.checkpoints.wait_until_stored()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the run has its end, on the event loop."""
@@ -153,7 +194,7 @@ class Run:
             self.stream, event, after=self.seq, recorded=self.recorded
         )
 
-    def _put(self, event: Event) -> None:
+    def append_output(self, event: Event) -> None:
         """Add what a tool has to say; a stream that is no longer ours stops the run."""
         if self.journal.is_behind and type(event) in (Progress, Log):
             return
@@ -166,24 +207,24 @@ class Run:
             logger.error("run %s is not this process's any more: %s", self.reference, error)
             self.stop(TAKEN_OVER)
 
-    def start_beating(self) -> None:
+    def start_heartbeat(self) -> None:
         """From now on the run shows a sign of life when it is silent."""
         if self.heartbeat is not None and self._beating is None and not self.ended:
             silent_since = max(self.pacer.written, self.born)
             wait = silent_since + self.heartbeat - self.clock.now()
             self._beating = self.clock.call_later(max(wait, 0.0), self._beat)
 
-    def finish(self, event: Event, *, success: bool) -> None:
+    def write_end(self, event: Event, *, success: bool) -> None:
         """Write the last progress and the terminal event; nothing follows."""
         self._drain()
         with self._lock:
             sampled = self._sample()
-            last = self.pacer.finish(self.clock.now(), success=success)
+            last = self.pacer.write_last(self.clock.now(), success=success)
             self.ended = True
         self._stop_timers()
         try:
             open_questions = self._questions.unanswered() if self._questions is not None else ()
-            for said in (self.voice.rest(), sampled, last, *open_questions):
+            for said in (self.output_limits.count_dropped_logs(), sampled, last, *open_questions):
                 if said is not None:
                     self.append(said)
             self.append(event)
@@ -191,18 +232,20 @@ class Run:
                 self.checkpoints.end()
         finally:
             if self._questions is not None:
-                self._questions.give_up()
+                self._questions.give_up_all()
             for callback in self._ends:
                 callback()
             # Nothing that ended may be kept alive by a cycle: the collector would have to find it.
             self._ends.clear()
-            self.give_up = self.on_ask = self.on_enter = self.on_handed = _nothing
+            self.give_up = self.on_question = self.on_function_begins = self.on_handed_over = (
+                _nothing
+            )
             self.task = None
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Stop, and leave the run without an end for another process to begin anew."""
         self._drain()
-        self.stopping = Interrupted("it is left to the next process")  # for its threads
+        self.stop_event = Interrupted("it is left to the next process")  # for its threads
         with self._lock:
             self.ended = True
         self._stop_timers()
@@ -219,8 +262,8 @@ class Run:
         for timer in (self._flushing, self._beating):
             if timer is not None:
                 timer.cancel()
-        if self._stops is not None:
-            self._stops.end()
+        if self._cancellation is not None:
+            self._cancellation.end()
 
     # What tools call
 
@@ -232,57 +275,57 @@ class Run:
         Raises:
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = self.check()
+        on_loop = self.check_not_stopped()
         if message is not None and not isinstance(message, str) and not callable(message):
             message = str(message)  # type hints do not stop anyone
-        if self.tree is not None:
-            node = innermost(self.tree) or self.tree
+        if self.stages is not None:
+            node = innermost(self.stages) or self.stages
             node.report(progress, total, message() if callable(message) else message)
-            if not self.tree.pending:
-                self.touch()
+            if not self.stages.pending:
+                self.write_sample()
             return
         with self._lock:
             if not self.ended:
-                paced = self.pacer.offer(progress, total, message, self.clock.now())
+                paced = self.pacer.offer_report(progress, total, message, self.clock.now())
                 self._hand_on(paced, on_loop=on_loop)
 
-    def root(self) -> Root:
+    def open_stages(self) -> Root:
         """The root of the run's stages and tracks."""
         with self._lock:  # or two threads begin a tree each
-            if self.tree is None:
-                self.tree = Root(*self.pacer.reported)
-            return self.tree
+            if self.stages is None:
+                self.stages = Root(*self.pacer.reported)
+            return self.stages
 
-    def touch(self) -> None:
+    def write_sample(self) -> None:
         """Take what the tree of stages says, from any thread; now, or when it may be written.
 
         Raises:
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = self.check()
-        if self.tree is None or self.tree.pending:
+        on_loop = self.check_not_stopped()
+        if self.stages is None or self.stages.pending:
             return
         with self._lock:
             if not self.ended:
                 paced = self._sample()
                 # Until the timer comes for it nobody need call again.
-                self.tree.pending = paced is None and self.pacer.interval > 0
+                self.stages.pending = paced is None and self.pacer.interval > 0
                 self._hand_on(paced, on_loop=on_loop)
 
-    def check(self) -> bool:
+    def check_not_stopped(self) -> bool:
         """Whether this is the event loop.
 
         Raises:
             RunCancelled: In a thread whose run was cancelled, outside of `shield`.
         """
         on_loop = get_ident() == self._thread
-        if self.stopping is not None and not on_loop and not is_shielded.get():
+        if self.stop_event is not None and not on_loop and not is_shielded.get():
             raise RunCancelled("the run was stopped")
         return on_loop
 
     def announce(self, message: str) -> None:
         """Say something about a run that has not started."""
-        paced = self.pacer.announce(message, self.clock.now())
+        paced = self.pacer.announce_message(message, self.clock.now())
         if paced is not None:
             self.append(paced)
         elif self.pacer.held and self._flushing is None:
@@ -290,41 +333,41 @@ class Run:
 
     def log(self, level: str, data: object, logger: str | None = None) -> None:
         """Add a log message, from any thread; never waits."""
-        self.emit(Log(level, encode_json(data), logger))
+        self.emit_event(Log(level, encode_json(data), logger))
 
     def part(self, value: object) -> None:
         """Add a partial result, from any thread; never waits."""
-        self.emit(Part(encode_json(value)))
+        self.emit_event(Part(encode_json(value)))
 
-    def emit(self, event: Event) -> None:
+    def emit_event(self, event: Event) -> None:
         """Add an event, from any thread; dropped when the run has ended.
 
         Raises:
             ValueError: It is a part that is too large.
             RunCancelled: In a thread, when the run was cancelled.
         """
-        on_loop = self.check()
+        on_loop = self.check_not_stopped()
         with self._lock:
             if self.ended:
                 return
-            events = self.voice.said(event, self.clock)
+            events = self.output_limits.limit_event(event, self.clock)
             if on_loop and not self._outbox:
                 for each in events:
-                    self._put(each)
+                    self.append_output(each)
                 return
             self._outbox += events
             self._schedule()
 
-    async def breathe(self) -> None:
+    async def yield_if_due(self) -> None:
         """Let the loop serve others, when a tool that reports in a loop has held it long enough."""
-        await self._breath.take(self.clock)
+        await self._cooperative.yield_if_due(self.clock)
 
-    def enter(self) -> None:
+    def function_begins(self) -> None:
         """The author's function begins, its arguments complete; from any thread."""
         if get_ident() == self._thread:
-            self.on_enter()
+            self.on_function_begins()
         else:
-            self._loop.call_soon_threadsafe(lambda: self.on_enter())
+            self._loop.call_soon_threadsafe(lambda: self.on_function_begins())
 
     async def ask(self, method: str, params: object, limit: float | None = None) -> dict[str, Any]:
         """Put a question to the client and wait for the answer.
@@ -335,19 +378,19 @@ class Run:
         if self._questions is None:
             self._questions = Questions(self)
         self._drain()
-        return await self._questions.ask(method, params, limit)
+        return await self._questions.ask_client(method, params, limit)
 
     def answer(self, key: str, result: object, error: Exception | None = None) -> bool:
         """Answer a question; False when nobody waits for it."""
         return self._questions is not None and self._questions.answer(key, result, error)
 
     @property
-    def stops(self) -> Stopping:
+    def cancellation(self) -> Cancellation:
         """What is to happen when the run is asked to stop."""
-        if self._stops is None:
+        if self._cancellation is None:
             with _MAKING:  # or two threads have one each
-                self._stops = self._stops or Stopping(self, self._loop)
-        return self._stops
+                self._cancellation = self._cancellation or Cancellation(self, self._loop)
+        return self._cancellation
 
     def cancel(self, by: str, reason: str | None = None) -> None:
         """Stop the run because somebody wants it stopped."""
@@ -359,29 +402,29 @@ class Run:
         `end` is written when it does, and a second later even if it does not: code in a thread
         that never calls Headway cannot be reached, and its caller is not to wait for it.
         """
-        if self.stopping is not None or self.ended:
+        if self.stop_event is not None or self.ended:
             return
-        self.stopping = end
+        self.stop_event = end
         if self.scope is not None:
             self.scope.cancel()
-        self.stops.begin()
+        self.cancellation.begin()
 
     # Inside
 
     @property
     def _has_news(self) -> bool:
         """Whether something waits for its time to be written."""
-        return self.pacer.held or (self.tree is not None and self.tree.pending)
+        return self.pacer.held or (self.stages is not None and self.stages.pending)
 
     def _sample(self) -> Progress | None:
         """What the tree says now, to be written or absorbed; the lock is held."""
-        return offer(self.tree, self.pacer, self.clock.now())
+        return sample_stages(self.stages, self.pacer, self.clock.now())
 
     def _hand_on(self, paced: Progress | None, *, on_loop: bool) -> None:
         """Write a progress, or see that what waits will be; the lock is held."""
         if paced is not None:
             if on_loop and not self._outbox:
-                self._put(paced)
+                self.append_output(paced)
                 return
             self._outbox.append(paced)
         elif not self._has_news or self._flushing is not None:
@@ -406,7 +449,7 @@ class Run:
             events, self._outbox = self._outbox, []
             if not self.ended:
                 for event in events:
-                    self._put(event)
+                    self.append_output(event)
                 if self._has_news and self._flushing is None:
                     self._arm()
 
@@ -421,9 +464,9 @@ class Run:
         with self._lock:
             if self.ended:
                 return
-            if self.tree is not None:
-                self.tree.pending = False
-            paced = self._sample() or self.pacer.flush(self.clock.now())
+            if self.stages is not None:
+                self.stages.pending = False
+            paced = self._sample() or self.pacer.flush_held(self.clock.now())
             if paced is not None:
                 self._outbox.append(paced)
             elif self.pacer.held:
@@ -438,12 +481,12 @@ class Run:
                 return
             now = self.clock.now()
             if now - max(self.pacer.written, self.born) >= self.heartbeat:
-                self._outbox.append(self._sample() or self.pacer.beat(now))
+                self._outbox.append(self._sample() or self.pacer.write_heartbeat(now))
         try:
             self._drain()
         except JournalError:
             return  # the run's task finds out and ends it
-        self.start_beating()
+        self.start_heartbeat()
 
 
 def _nothing() -> None:

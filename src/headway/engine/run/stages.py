@@ -20,15 +20,15 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, Protocol
 
-from headway.engine.failures import contained
+from headway.engine.failures import contain_failures
 from headway.engine.run.current import current_run, is_muted
-from headway.engine.run.pacing import UNKNOWN, Pacer, finite
+from headway.engine.run.pacing import UNKNOWN, Pacer, as_finite
 from headway.events import Progress
 
 logger = logging.getLogger(__name__)
 
 
-class Marks(Protocol):
+class ItemCheckpoints(Protocol):
     """What remembers which items of a track are done."""
 
     @property
@@ -66,7 +66,7 @@ class Node:
         self.weight = weight
         self.closed = False
         self._own = 0.0  # what was reported for this node itself
-        self._own_total = finite(total)
+        self._own_total = as_finite(total)
         self._text: str | None = None
         self._children: dict[int, Node] = {}
         self._gone = 0.0  # what the children that have ended add up to
@@ -97,7 +97,7 @@ class Node:
 
     def report(self, progress: object, total: object, message: object) -> None:
         """Take what the work of this node says of itself; what is no number is absorbed."""
-        value, limit = finite(progress), finite(total)
+        value, limit = as_finite(progress), as_finite(total)
         if limit is not None:
             self._own_total = max(limit, 0.0)
         if value is not None:
@@ -159,10 +159,10 @@ class Items(Node):
     ) -> None:
         super().__init__(parent, None, weight, None)
         self.label = label
-        self.size = finite(size)
+        self.size = as_finite(size)
         self.done = 0
         self.item: Any = None
-        self.marks: Marks | None = None
+        self.marks: ItemCheckpoints | None = None
         self._at = 0  # which item is worked on
         self._units = 0.0
 
@@ -202,7 +202,7 @@ class Items(Node):
         if self.closed:
             return f"{self.done} done" if self.label is not None else None
         if self.label is not None:
-            return describe(self.label, self.item)
+            return describe_item(self.label, self.item)
         if self.parent is self.root:
             return None
         of = "" if self.size is None else f" of {self._limit():g}"
@@ -263,7 +263,7 @@ def _tidy(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-def offer(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
+def sample_stages(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
     """Offer what the tree adds up to at this moment; what is to be written, or None."""
     if root is None:
         return None
@@ -274,7 +274,7 @@ def offer(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
     finally:
         current_run.reset(outside)
         is_muted.reset(muted)
-    return pacer.offer(value, UNKNOWN if total is None else total, message, now)
+    return pacer.offer_report(value, UNKNOWN if total is None else total, message, now)
 
 
 def innermost(root: "Root | None") -> Node | None:
@@ -285,8 +285,8 @@ def innermost(root: "Root | None") -> Node | None:
     return node if node is not None and node.root is root else root
 
 
-def describe(label: Label, item: object) -> str:
+def describe_item(label: Label, item: object) -> str:
     """The message for an item; empty when the author's label fails."""
-    with contained("no message for an item: the label of track()"):
+    with contain_failures("no message for an item: the label of track()"):
         return str(label(item) if callable(label) else label.format(item=item))
     return ""

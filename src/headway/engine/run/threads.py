@@ -37,7 +37,7 @@ _POOL_METHODS: Final = (
 _POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
 """Packages whose threads work for whoever gives them something, and not for who started them."""
 
-at_work: "set[Run]" = set()
+working_runs: "set[Run]" = set()
 """The runs whose tools are executed in this process at the moment."""
 
 _told_of: set[str] = set()
@@ -121,10 +121,10 @@ def _forget() -> None:
     global _is_forked
     _is_forked = True
     current_run.set(None)
-    at_work.clear()
+    working_runs.clear()
 
 
-def unheard(what: str) -> None:
+def warn_unheard(what: str) -> None:
     """Say that what code says with `what` is heard by nobody, where that is a mistake.
 
     In the run whose code started this thread, once; else in the log, once for each line. Where no
@@ -135,7 +135,7 @@ def unheard(what: str) -> None:
         return
     if is_muted.get():
         return
-    if not at_work:
+    if not working_runs:
         _warn_outside(what)
         return
     thread = threading.current_thread()

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from headway.engine.idempotency import NOT_BEGUN
-from headway.engine.limits.admission import busy, stopping
+from headway.engine.idempotency import NEVER_EXECUTED
+from headway.engine.limits.admission import busy_error, stopping_error
 from headway.engine.process_names import WORKERS, new_call
 from headway.engine.recovery.checkpoints import checkpoints_of
-from headway.engine.recovery.retry import patiently
-from headway.engine.recovery.take_over import restartable
-from headway.engine.remote.mirror import repeating
+from headway.engine.recovery.retry import retry_until_available
+from headway.engine.recovery.take_over import stored_request
+from headway.engine.remote.mirror import mirror_request
 from headway.engine.remote.run_inbox import end_waiting, inbox_of
 from headway.engine.request import Execute, Request
 from headway.engine.run.run import Run
 from headway.errors import JournalError, journal_away
 from headway.events import Accepted, Event, HandedOver, Progress
-from headway.protocol.continue_run_tool import CONTINUE
+from headway.protocol.continue_run_tool import CONTINUE_RUN
 from headway.queues import Queues
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STOP_WITHIN = 1.0
+DISPATCH_STOP_TIMEOUT = 1.0
 """Seconds that a stop waits for queues. Who looks after runs without an owner does it otherwise."""
 
-WAITING = "Waiting for a worker"
+WAITING_MESSAGE = "Waiting for a worker"
 """What the client of a call is told until a worker has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class AcceptedCall:
     """A call that was accepted and is not executed yet."""
 
     run: Run
@@ -66,12 +66,12 @@ class Dispatch:
         """Whether a worker is to execute this request."""
         if self.queues is None or request.method != "tools/call" or request.follows is not None:
             return False
-        if request.target == CONTINUE and self._engine.offers_handles:
+        if request.target == CONTINUE_RUN and self._engine.offers_handles:
             return False
         where = self._engine.options_of(request.target).where or self._engine.settings.where
         return where == "worker"
 
-    async def accept(self, request: Request, key: str = "") -> Begun:
+    async def accept_call(self, request: Request, key: str = "") -> AcceptedCall:
         """Make the run of a request, and the worker's where it is for one; both wait for `begin`.
 
         Raises:
@@ -79,25 +79,25 @@ class Dispatch:
         """
         engine = self._engine
         if not self.is_for_workers(request):
-            run = engine.accept(request)
-            return Begun(run, request, run.stream)
+            run = engine.accept_request(request)
+            return AcceptedCall(run, request, run.stream)
         self._check_room()
         stream = f"run/{request.owner}/{WORKERS}{new_call()}"
         own = self._following(request, stream)
-        run = engine.accept(own)
+        run = engine.accept_request(own)
         run.has_handle = key != ""
         try:
             # From now on it goes on with the worker's, in another process if this one dies.
-            engine.remember(run, own)
+            engine.store_request(run, own)
             await self._place(request, stream, run, key)
         except JournalError as error:
-            self.discard(Begun(run, own, stream))
+            self.discard_call(AcceptedCall(run, own, stream))
             logger.warning("a call for a worker was refused: %s", error)
             raise journal_away() from None
         except BaseException:
-            self.discard(Begun(run, own, stream))
+            self.discard_call(AcceptedCall(run, own, stream))
             raise
-        return Begun(run, own, stream)
+        return AcceptedCall(run, own, stream)
 
     def _check_room(self) -> None:
         """See that one more call may wait for a worker.
@@ -107,43 +107,47 @@ class Dispatch:
         """
         engine, waiting = self._engine, len(self._waiting)
         if engine.is_draining:
-            raise stopping()
+            raise stopping_error()
         if engine.journal.is_behind:
-            raise busy("its journal cannot be written", "keep.max_bytes")
+            raise busy_error("its journal cannot be written", "keep.max_bytes")
         if waiting >= engine.settings.max_queue:
-            raise busy(f"{waiting} calls are waiting for a worker", "max_queue")
+            raise busy_error(f"{waiting} calls are waiting for a worker", "max_queue")
 
-    def begin(self, begun: Begun) -> Run:
+    def begin_call(self, begun: AcceptedCall) -> Run:
         """Have an accepted call executed; the request's own run is returned.
 
         Raises:
             ProtocolError: The process came to its end meanwhile, and the call is not begun (503).
         """
         if self._engine.is_over:
-            self.discard(begun)
-            raise stopping()
+            self.discard_call(begun)
+            raise stopping_error()
         run, request = begun.run, begun.request
         if request.owns:
             self._waiting.add(begun.stream)
             run.on_end(lambda: self._waiting.discard(begun.stream))
-            self.put(begun.stream, self._engine.options_of(request.target).queue)
-        self._engine.begin(run, request)
+            self.enqueue(begun.stream, self._engine.options_of(request.target).queue)
+        self._engine.execute_accepted(run, request)
         return run
 
-    def discard(self, begun: Begun) -> None:
+    def discard_call(self, begun: AcceptedCall) -> None:
         """End a call that was accepted and is not to be executed."""
-        self._engine.discard(begun.run)
+        self._engine.discard_accepted(begun.run)
         if begun.request.owns:
             self._later(self._withdraw(begun.stream))
 
     async def _withdraw(self, stream: str) -> None:
         journal = self._engine.journal
-        await patiently(self._engine.clock, lambda: end_waiting(journal, stream, NOT_BEGUN))
+        await retry_until_available(
+            self._engine.clock, lambda: end_waiting(journal, stream, NEVER_EXECUTED)
+        )
 
-    def put(self, stream: str, queue: str) -> None:
+    def enqueue(self, stream: str, queue: str) -> None:
         """Put a run into its queue, as soon as it can be written."""
         if self.queues is not None:
-            self._later(patiently(self._engine.clock, partial(self.queues.put, queue, stream)))
+            self._later(
+                retry_until_available(self._engine.clock, partial(self.queues.put, queue, stream))
+            )
 
     def _later(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -153,16 +157,16 @@ class Dispatch:
     async def stop(self) -> None:
         """Finish what is on its way to a queue, or out of one; what takes longer is given up."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_WITHIN)
+            await asyncio.wait(self._tasks, timeout=DISPATCH_STOP_TIMEOUT)
         for task in self._tasks:
             task.cancel()
 
-    def again(self, stream: str, *, owns: bool) -> Execute:
+    def mirror_again(self, stream: str, *, owns: bool) -> Execute:
         """What is executed for a request that repeats a run, here or in another process before."""
-        return repeating(stream, owns=owns, begun=lambda: self._waiting.discard(stream))
+        return mirror_request(stream, owns=owns, begun=lambda: self._waiting.discard(stream))
 
     def _following(self, request: Request, stream: str) -> Request:
-        execute = self.again(stream, owns=True)
+        execute = self.mirror_again(stream, owns=True)
         return structs.replace(request, execute=execute, follows=stream, owns=True)
 
     async def _place(self, request: Request, stream: str, run: Run, key: str) -> None:
@@ -171,14 +175,14 @@ class Dispatch:
         handed = engine.handed_over(run)
         said: list[Event] = [
             Accepted(request.method, request.target, request.owner),
-            Progress(0, None, WAITING),
+            Progress(0, None, WAITING_MESSAGE),
         ]
         queue = engine.options_of(request.target).queue
-        begun = structs.replace(restartable(request, can_ask=True), queue=queue, key=key)
+        begun = structs.replace(stored_request(request, can_ask=True), queue=queue, key=key)
         await engine.journal.begin({stream: said})
         # Behind it: what lies beside a run that does not exist may be cleared away.
         beside: dict[str, list[Event]] = {
             checkpoints_of(stream): [begun],
             inbox_of(stream): [HandedOver(handed.created, handed.ttl)],
         }
-        await asyncio.gather(engine.journal.begin(beside), run.settle())
+        await asyncio.gather(engine.journal.begin(beside), run.wait_until_stored())

@@ -27,9 +27,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from headway.errors import SetupError
 from headway.journal.redis.refusals import code_of
-from headway.journal.redis.url import FORMS, Place
+from headway.journal.redis.url import FORMS, RedisAddress
 
-CONNECT = 2.0
+CONNECT_TIMEOUT = 2.0
 """Seconds to wait for a connection, so that there is time left to try another server."""
 
 _FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
@@ -37,7 +37,7 @@ _FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 Command = tuple[str | bytes | int, ...]
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """A way to send commands and get their replies. For one task at a time."""
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -53,17 +53,17 @@ class Link(Protocol):
         ...
 
 
-class Links:
+class ConnectionFactory:
     """Makes the connections to one place."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: RedisAddress) -> None:
         # RESP2: what is subscribed to and what is asked look the same in both, and this one every
         # server and proxy speaks. Trying again and giving up are the lanes' business.
         shared: dict[str, Any] = {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": None,
-            "socket_connect_timeout": CONNECT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
         }
         try:
             options = {**shared, **parse_url(place.base), "decode_responses": False}
@@ -82,7 +82,9 @@ class Links:
                 f"journal URL {place.shown!r} has an unknown option: {error}"
             ) from error
 
-    def _connect(self, place: Place, options: dict[str, Any], shared: dict[str, Any]) -> None:
+    def _connect(
+        self, place: RedisAddress, options: dict[str, Any], shared: dict[str, Any]
+    ) -> None:
         if place.kind == "single":
             self._pool = ConnectionPool(**options)
             return
@@ -97,19 +99,19 @@ class Links:
         own = {k: v for k, v in options.items() if k in shared or k.startswith("ssl_")}
         for name in [name for name in options if name.startswith("sentinel_")]:
             own[name.removeprefix("sentinel_")] = options.pop(name)
-        own["socket_timeout"] = CONNECT
+        own["socket_timeout"] = CONNECT_TIMEOUT
         tls = {"ssl": True} if has_tls else {}
         self._sentinel = Sentinel(place.hosts, sentinel_kwargs={**own, **tls}, **options, **tls)
         primary = cast("Any", self._sentinel).master_for(place.service)
         self._pool = primary.connection_pool
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """A new link, not yet connected."""
         return _ClusterLink(self._cluster) if self._cluster else self.wire()
 
-    def wire(self) -> "Wire":
+    def wire(self) -> "SocketConnection":
         """A link of one connection, to a server that hears of everything that is published."""
-        return Wire(self._new)
+        return SocketConnection(self._new)
 
     async def close(self) -> None:
         """Let go of what the links share."""
@@ -157,7 +159,7 @@ class Links:
         return node.connection_class(**node.connection_kwargs)
 
 
-class Wire:
+class SocketConnection:
     """One connection."""
 
     def __init__(self, make: Callable[[], Awaitable[AbstractConnection]]) -> None:

@@ -14,23 +14,23 @@ from typing import Any
 from redis.exceptions import NoScriptError, RedisError
 
 from headway.errors import JournalError, JournalUnavailable
-from headway.journal.redis.connections import Command, Link
-from headway.journal.redis.refusals import PASSING, code_of, explain
+from headway.journal.redis.connections import Command, Connection
+from headway.journal.redis.refusals import PASSING_CODES, code_of, explain
 from headway.journal.redis.scripts import Script
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 5.0
+ROUND_TRIP_TIMEOUT = 5.0
 """Seconds that a round trip may take, with all attempts: time for Redis to restart, or for a
 replica to take over. As long as the SQLite journal waits for its file."""
 
-CALLS = 256
+MOST_CALLS = 256
 """Calls in a round trip, at most."""
 
-BYTES = 4 * 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
 """Likewise, of what they carry: that much has to get there within `PATIENCE`."""
 
-PAUSES = (0.02, 0.5)
+RETRY_PAUSES = (0.02, 0.5)
 """Seconds between attempts: the first, and the most."""
 
 Arg = str | bytes | int
@@ -56,10 +56,12 @@ class _Call:
         return ("EVAL", self.script.text, 1, self.bucket, *self.args)
 
 
-class Lane:
+class Pipeline:
     """Calls in their order, over one link; `shown` is the journal's URL for what goes wrong."""
 
-    def __init__(self, link: Link, shown: str, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, link: Connection, shown: str, *, patience: float = ROUND_TRIP_TIMEOUT
+    ) -> None:
         self._link = link
         self._shown = shown
         self._patience = patience
@@ -116,7 +118,7 @@ class Lane:
     def _take(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
-        while self._queue and len(batch) < CALLS and (not batch or size < BYTES):
+        while self._queue and len(batch) < MOST_CALLS and (not batch or size < MOST_BYTES):
             call = self._queue.popleft()
             if not call.done.done():
                 batch.append(call)
@@ -139,7 +141,7 @@ class Lane:
                     return trouble
             return None
 
-        await insist(attempt, self._link, self._shown, self._patience)
+        await retry_within(attempt, self._link, self._shown, self._patience)
 
     def _sort(self, batch: list[_Call], replies: list[Any]) -> tuple[list[_Call], Exception | None]:
         """Hand out what was answered; return what is to be asked again, and why."""
@@ -149,7 +151,7 @@ class Lane:
             if isinstance(reply, NoScriptError):
                 call.is_known = False
                 again.append(call)
-            elif isinstance(reply, Exception) and code_of(reply) in PASSING:
+            elif isinstance(reply, Exception) and code_of(reply) in PASSING_CODES:
                 trouble = reply
                 again.append(call)
             elif isinstance(reply, Exception):
@@ -161,9 +163,9 @@ class Lane:
         return again, trouble
 
 
-async def insist(
+async def retry_within(
     attempt: Callable[[], Awaitable[Exception | None]],
-    link: Link,
+    link: Connection,
     shown: str,
     patience: float,
     *,
@@ -178,7 +180,7 @@ async def insist(
         SetupError: That, `opening` the journal, because of how it is set up.
     """
     trouble: Exception | None = None
-    pause = PAUSES[0]
+    pause = RETRY_PAUSES[0]
     try:
         async with asyncio.timeout(patience):
             while True:
@@ -189,10 +191,10 @@ async def insist(
                 if trouble is None:
                     return
                 await link.reset()
-                if code_of(trouble) not in {"", *PASSING}:
+                if code_of(trouble) not in {"", *PASSING_CODES}:
                     raise explain(shown, trouble, opening=opening) from trouble
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(2 * pause, PAUSES[1])
+                pause = min(2 * pause, RETRY_PAUSES[1])
     except TimeoutError:
         await link.reset()
         if trouble is not None:

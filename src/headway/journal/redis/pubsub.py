@@ -13,33 +13,33 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from headway.clock import Clock, Timer
-from headway.journal.redis.connections import Wire
+from headway.journal.redis.connections import SocketConnection
 from headway.journal.redis.refusals import explain
 from headway.journal.store import Notice
 
 logger = logging.getLogger(__name__)
 
-LOOK = 30.0
+LOOK_INTERVAL = 30.0
 """Seconds after which a stream without news is looked at all the same: a message can be lost where
 a Cluster is taken apart."""
 
-PING = 10.0
+PING_INTERVAL = 10.0
 """Seconds between signs of life on the connection; without an answer within as long it is made
 anew."""
 
-PAUSES = (0.05, 1.0)
+RECONNECT_PAUSES = (0.05, 1.0)
 """Seconds between attempts to connect: the first, and the most."""
 
-AT_ONCE = 500
+SUBSCRIBE_AT_ONCE = 500
 """Channels in one command."""
 
 
-class News:
+class PubSub:
     """Gives notice of the streams that are watched. `channel_of` names the channel of each."""
 
     def __init__(
         self,
-        wire: Wire,
+        wire: SocketConnection,
         shown: str,
         channel_of: Callable[[str], bytes],
         notice: Notice,
@@ -105,7 +105,7 @@ class News:
                 self._asked.clear()
                 self._heard.clear()
                 await self._wire.reset()
-            pause = min(PAUSES[0] * 2**failures, PAUSES[1])
+            pause = min(RECONNECT_PAUSES[0] * 2**failures, RECONNECT_PAUSES[1])
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
     async def _listen(self) -> None:
@@ -130,7 +130,7 @@ class News:
         """Keep what is subscribed to what is wanted, and the connection alive."""
         while True:
             try:
-                async with asyncio.timeout(PING):
+                async with asyncio.timeout(PING_INTERVAL):
                     await self._work.wait()
             except TimeoutError:
                 await self._wire.send([("PING",)])
@@ -143,18 +143,18 @@ class News:
         new, old = wanted - self._asked, (changed - wanted) & self._asked
         self._asked.update(new)
         self._asked.difference_update(old)
-        async with asyncio.timeout(PING):
+        async with asyncio.timeout(PING_INTERVAL):
             await self._send("SUBSCRIBE", new)
             await self._send("UNSUBSCRIBE", old)
 
     async def _send(self, command: str, channels: Iterable[bytes]) -> None:
         rest = iter(channels)
-        while some := tuple(islice(rest, AT_ONCE)):
+        while some := tuple(islice(rest, SUBSCRIBE_AT_ONCE)):
             await self._wire.send([(command, *some)])
 
     async def _hear(self) -> None:
         while True:
-            async with asyncio.timeout(2 * PING):
+            async with asyncio.timeout(2 * PING_INTERVAL):
                 message = await self._wire.next()
             match message:
                 case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever is said there
@@ -171,9 +171,9 @@ class News:
 
     def _look(self) -> None:
         """Give notice of streams without news, as many at a time as fall due."""
-        due = self._clock.now() - LOOK
-        for channel, heard in list(islice(self._heard.items(), AT_ONCE)):
+        due = self._clock.now() - LOOK_INTERVAL
+        for channel, heard in list(islice(self._heard.items(), SUBSCRIBE_AT_ONCE)):
             if heard > due:
                 break
             self._tell(channel)
-        self._timer = self._clock.call_later(LOOK / 30, self._look)
+        self._timer = self._clock.call_later(LOOK_INTERVAL / 30, self._look)

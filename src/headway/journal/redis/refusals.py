@@ -15,9 +15,9 @@ from headway.errors import JournalError, JournalUnavailable, SetupError, StreamD
 
 logger = logging.getLogger(__name__)
 
-OLDEST = (6, 2)
+OLDEST_SERVER = (6, 2)
 
-TROUBLE = {
+REFUSED_CODES = {
     "WRONGPASS": "takes no such user or password; correct the URL",
     "NOAUTH": "wants a password; write redis://user:password@host",
     "NOPERM": "does not let this user do that; allow it all commands, on the keys and channels "
@@ -38,7 +38,7 @@ TROUBLE = {
     "CERTIFICATE_VERIFY_FAILED": "shows a certificate that is not trusted; write "
     "?ssl_ca_certs=/path/to/ca.pem with whoever signed it, and the host that it is for",
 }
-PASSING = {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
+PASSING_CODES = {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
 """What may be over in a moment, so that it is tried again at once."""
 
 _SETUP = {
@@ -46,7 +46,7 @@ _SETUP = {
     "CERTIFICATE_VERIFY_FAILED",
 }  # fmt: skip
 _REASON = re.compile(r"certificate verify failed: ([^(]+?)\.? \(_ssl")
-_CODE = re.compile(rf"\b({'|'.join(TROUBLE)})\b")
+_CODE = re.compile(rf"\b({'|'.join(REFUSED_CODES)})\b")
 _CLASSES: dict[str, str] = {
     "ReadOnlyError": "READONLY",
     "OutOfMemoryError": "OOM",
@@ -87,7 +87,7 @@ def explain(shown: str, error: Exception, *, opening: bool = False) -> SetupErro
         return StreamDamaged(f"journal {shown} has keys that are not Headway's: {said_by(error)}")
     reason = _REASON.search(str(error))
     said = f"{code}: {reason[1]}" if reason else code
-    what = f"{TROUBLE[code]} ({said})" if code else f"cannot be used: {said_by(error)}"
+    what = f"{REFUSED_CODES[code]} ({said})" if code else f"cannot be used: {said_by(error)}"
     text = f"journal {shown} {what}"
     return SetupError(text) if opening and code in _SETUP else JournalUnavailable(text)
 
@@ -102,10 +102,10 @@ def check_server(shown: str, facts: Mapping[str, str]) -> None:
         logger.warning("journal %s: this user may not see INFO, so nothing was checked", shown)
         return
     version = facts.get("redis_version", "0")
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_SERVER:
         raise SetupError(f"journal {shown} is Redis {version}; 6.2 or newer is needed, or Valkey")
     if facts.get("role") == "slave":
-        raise SetupError(f"journal {shown} {TROUBLE['READONLY']}")
+        raise SetupError(f"journal {shown} {REFUSED_CODES['READONLY']}")
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
         logger.warning(

@@ -36,13 +36,13 @@ from headway.errors import (
 )
 from headway.events import Entry
 from headway.journal.chunks import Chunking, page_of, readable_of
-from headway.journal.eviction import owner_of, to_free
+from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.redis import scripts
-from headway.journal.redis.connections import Links
-from headway.journal.redis.pipeline import PATIENCE, Arg, Lane, insist
-from headway.journal.redis.pubsub import News
+from headway.journal.redis.connections import ConnectionFactory
+from headway.journal.redis.pipeline import ROUND_TRIP_TIMEOUT, Arg, Pipeline, retry_within
+from headway.journal.redis.pubsub import PubSub
 from headway.journal.redis.refusals import check_server, explain
-from headway.journal.redis.url import Place
+from headway.journal.redis.url import RedisAddress
 from headway.journal.store import Head, Notice, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
@@ -72,14 +72,16 @@ DOUBTS = 50_000
 class RedisStore:
     """Keeps entries in Redis."""
 
-    def __init__(self, place: Place, *, retention: Retention, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, place: RedisAddress, *, retention: Retention, patience: float = ROUND_TRIP_TIMEOUT
+    ) -> None:
         self.retention = retention
         self._place = place
         self._patience = patience
-        self._links = Links(place)
-        self._writes = Lane(self._links.link(), place.shown, patience=patience)
-        self._reads = Lane(self._links.link(), place.shown, patience=patience)
-        self._news: News | None = None
+        self._links = ConnectionFactory(place)
+        self._writes = Pipeline(self._links.link(), place.shown, patience=patience)
+        self._reads = Pipeline(self._links.link(), place.shown, patience=patience)
+        self._news: PubSub | None = None
         self._chunking = Chunking(retention)
         self._ttl = int(retention.ttl * 1000) + 1
         self._unfinished = int(retention.unfinished * 1000) + 1
@@ -127,7 +129,7 @@ class RedisStore:
 
     def watch(self, notice: Notice, clock: Clock) -> Watch:
         """See `Store.watch`. Each stream has its own news."""
-        self._news = News(self._links.wire(), self._place.shown, self._channel, notice, clock)
+        self._news = PubSub(self._links.wire(), self._place.shown, self._channel, notice, clock)
         return self._news
 
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
@@ -240,7 +242,7 @@ class RedisStore:
             return heard if isinstance(heard, Exception) else None
 
         try:
-            await insist(attempt, wire, self._place.shown, self._patience, opening=True)
+            await retry_within(attempt, wire, self._place.shown, self._patience, opening=True)
         finally:
             await wire.reset()
         check_server(self._place.shown, facts)
@@ -350,7 +352,7 @@ class RedisStore:
         self.held = sum(await self._ask_all(self._writes, scripts.COUNT, counted))
         if self.held <= self.retention.max_bytes:
             return
-        due = to_free(await self._held_by_owners(), self.retention.max_bytes)
+        due = bytes_to_free(await self._held_by_owners(), self.retention.max_bytes)
         for _ in range(ROUNDS):
             if not due:
                 return
@@ -406,11 +408,11 @@ class RedisStore:
         name = _bytes(stream)
         return f"{self._bucket(name)}:n:".encode() + name
 
-    async def _ask(self, lane: Lane, script: scripts.Script, stream: str, *args: Arg) -> Any:
+    async def _ask(self, lane: Pipeline, script: scripts.Script, stream: str, *args: Arg) -> Any:
         name = _bytes(stream)
         return await lane.put(script, self._bucket(name), name, *args)
 
-    async def _ask_all(self, lane: Lane, script: scripts.Script, *args: Arg) -> list[Any]:
+    async def _ask_all(self, lane: Pipeline, script: scripts.Script, *args: Arg) -> list[Any]:
         return await _answers([lane.put(script, bucket, *args) for bucket in self._buckets])
 
 

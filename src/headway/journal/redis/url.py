@@ -24,7 +24,7 @@ _KINDS: dict[str, Kind] = {"": "single", "cluster": "cluster", "sentinel": "sent
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisAddress:
     """A journal in Redis, by its URL."""
 
     kind: Kind
@@ -39,7 +39,7 @@ class Place:
     buckets: int
 
 
-def parse_redis_url(url: str) -> Place:
+def parse_redis_url(url: str) -> RedisAddress:
     """The place that a URL names.
 
     Raises:
@@ -73,7 +73,7 @@ def parse_redis_url(url: str) -> Place:
     first = f"{places[0][0]}:{places[0][1]}" if places else hosts
     tail = f"?{urlencode(options)}" if options else ""
     base = f"{tls}://{user}{at}{first}/{path}{tail}"
-    return Place(_KINDS[kind], shown, base, places, unquote(service), prefix, int(buckets))
+    return RedisAddress(_KINDS[kind], shown, base, places, unquote(service), prefix, int(buckets))
 
 
 def _hosts(text: str, port: int, shown: str) -> list[tuple[str, int]]:

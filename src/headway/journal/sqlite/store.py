@@ -64,7 +64,7 @@ READ = """SELECT first, last, (
 CHUNKS = """SELECT last, CAST(data AS BLOB) FROM chunks
 WHERE stream = (SELECT id FROM streams WHERE name = :name) AND last > :after AND first <= :upto"""
 
-BELOW = "name >= :prefix AND name < :end"
+SELECT_BELOW = "name >= :prefix AND name < :end"
 
 
 class SqliteStore:
@@ -303,14 +303,16 @@ class SqliteStore:
         which = "AND expires IS NULL" if unfinished else ""
         names = db.execute(
             "SELECT json_group_array(name) FROM"
-            f" (SELECT name FROM streams WHERE {BELOW} {which} ORDER BY id)",
+            f" (SELECT name FROM streams WHERE {SELECT_BELOW} {which} ORDER BY id)",
             _names(prefix),
         ).fetchone()[0]
         return json.loads(names)
 
     def _count(self, db: sqlite3.Connection, prefix: str, every: bool) -> int:
         which = "" if every else "AND expires IS NULL"
-        found = db.execute(f"SELECT count(*) FROM streams WHERE {BELOW} {which}", _names(prefix))
+        found = db.execute(
+            f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _names(prefix)
+        )
         return found.fetchone()[0]
 
     def _data_version(self, db: sqlite3.Connection) -> int:

@@ -6,16 +6,17 @@ Everything here runs in the thread that writes.
 import json
 import sqlite3
 
-from headway.journal.eviction import LASTING, owner_of, to_free
+from headway.journal.eviction import KEPT_KINDS, bytes_to_free, owner_of
 from headway.journal.sqlite.file import transaction
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
 
-BEHIND = "substr(name, instr(name, '/') + 1)"
+ENTRIES_BEHIND = "substr(name, instr(name, '/') + 1)"
 
 OWNER = f"""CASE WHEN instr(name, '/') THEN
-    substr({BEHIND}, 1, instr(replace({BEHIND}, '.', '/') || '/', '/') - 1) ELSE '' END"""
-"""As `shares.owner_of`: for very many rows, without a call of Python for each."""
+    substr({ENTRIES_BEHIND}, 1, instr(replace({ENTRIES_BEHIND}, '.', '/') || '/', '/') - 1)
+    ELSE '' END"""
+"""As `eviction.owner_of`: for very many rows, without a call of Python for each."""
 
 ALL = "SELECT coalesce(sum(CAST(bytes AS INTEGER)), 0) FROM streams"
 
@@ -41,7 +42,7 @@ def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
     if held <= most:
         return held, 0
     # Before the transaction: others may write while all is counted.
-    due = to_free(dict(db.execute(HELD).fetchall()), most)
+    due = bytes_to_free(dict(db.execute(HELD).fetchall()), most)
     with transaction(db):
         dropped = json.dumps(_oldest(db, due))
         cursor = db.execute(
@@ -93,7 +94,7 @@ def _oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
     rows = db.execute(OLDEST)
     for identity, name, size in rows:
         owner = owner_of(name)
-        if owner in left and not name.startswith(LASTING):
+        if owner in left and not name.startswith(KEPT_KINDS):
             found.append(identity)
             left[owner] -= size
             if left[owner] <= 0:

@@ -5,8 +5,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.sse import Answer, Headers
-from headway.transport.open_responses import Answers, Place
+from headway.transport.http.sse import Headers, ResponseStream
+from headway.transport.open_responses import OpenResponses, ReaderSlot
 
 
 class Batch:
@@ -20,7 +20,7 @@ class Batch:
         self._receive = receive
         self._send = send
         self._headers = headers
-        self._members: list[tuple[str, Answer, Place]] = []
+        self._members: list[tuple[str, ResponseStream, ReaderSlot]] = []
         self._lock = asyncio.Lock()
         self._gone = asyncio.Event()
         self._started = False
@@ -36,12 +36,12 @@ class Batch:
         async with self._lock:
             await self._pass_on(message)
 
-    def add(self, stream: str, answer: Answer, place: Place) -> None:
+    def add(self, stream: str, answer: ResponseStream, place: ReaderSlot) -> None:
         """Take one member in: the answer that reads `stream`."""
         self._members.append((stream, answer, place))
         self._open += 1
 
-    async def respond(self, answers: Answers) -> None:
+    async def respond(self, answers: OpenResponses) -> None:
         """Run all members to their ends, each as the one reader of its stream."""
         watcher = asyncio.create_task(self._watch())
         try:

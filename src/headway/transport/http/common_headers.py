@@ -26,7 +26,7 @@ Refuse = Callable[[Send, ProtocolError], Awaitable[None]]
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
-class Edge:
+class CommonHeaders:
     """Stands before an app: `serve` lets a request through to it, or answers it."""
 
     def __init__(self, settings: Settings, endpoint: str, refuse: Refuse) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from headway.clock import Clock
-from headway.engine import Engine, stopping
+from headway.engine import Engine, stopping_error
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
 from headway.log_rates import limited
 from headway.protocol.eras import ERAS, MODERN
@@ -26,8 +26,8 @@ from headway.protocol.inbound import (
 )
 from headway.settings import Settings
 from headway.transport.hand_over import HandOver
-from headway.transport.http.era_2025 import Handshake
-from headway.transport.http.era_2026 import Modern
+from headway.transport.http.era_2025 import Http2025
+from headway.transport.http.era_2026 import Http2026
 from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, refuse
 from headway.transport.http.guard import (
     ClientGone,
@@ -40,13 +40,13 @@ from headway.transport.http.guard import (
     read_body,
 )
 from headway.transport.http.stateless import Stateless
-from headway.transport.http.unfinished_requests import Arrivals
-from headway.transport.messages_2025 import Dialogue
-from headway.transport.messages_2026 import Enveloped
-from headway.transport.open_responses import Answers
-from headway.transport.sdk import Kernel
+from headway.transport.http.unfinished_requests import UnfinishedRequests
+from headway.transport.messages_2025 import Messages2025
+from headway.transport.messages_2026 import Messages2026
+from headway.transport.open_responses import OpenResponses
+from headway.transport.sdk import Sdk
 from headway.transport.sessions.registry import Sessions
-from headway.transport.subscriptions.run_updates import Watchers
+from headway.transport.subscriptions.run_updates import RunSubscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +56,28 @@ class HttpTransport:
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: Sdk,
         engine: Engine,
         sessions: Sessions,
         *,
         settings: Settings,
         clock: Clock,
         guard: Guard,
-        watchers: Watchers,
+        watchers: RunSubscriptions,
     ) -> None:
-        self.answers = Answers(engine.journal, settings, clock, engine.tally, engine.lease.is_alive)
-        self.arrivals = Arrivals(settings.max_arriving, engine.tally)
+        self.answers = OpenResponses(
+            engine.journal, settings, clock, engine.tally, engine.lease.is_alive
+        )
+        self.arrivals = UnfinishedRequests(settings.max_arriving, engine.tally)
         self._log = limited(logger)
         self._engine = engine
         self._settings = settings
         self._guard = guard
         hand_over = HandOver(engine, kernel)
-        enveloped = Enveloped(kernel, engine, watchers, hand_over)
-        dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
-        self._modern = Modern(kernel, self.answers, enveloped)
-        handshake = Stateless if settings.stateless else Handshake
+        enveloped = Messages2026(kernel, engine, watchers, hand_over)
+        dialogue = Messages2025(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
+        self._modern = Http2026(kernel, self.answers, enveloped)
+        handshake = Stateless if settings.stateless else Http2025
         self._handshake = handshake(dialogue, engine, sessions, self.answers)
         sessions.on_reader = self.answers.came
         sessions.on_reader_left = self.answers.left
@@ -110,13 +112,13 @@ class HttpTransport:
             # Whoever serves the app stops, and this took longer than a stop may.
             if has_begun or not self._engine.is_over:
                 raise
-            await self.refuse(send, stopping())
+            await self.refuse(send, stopping_error())
         except ClientGone:
             logger.debug("the client left before its request was read")
 
     async def refuse(self, send: Send, error: ProtocolError) -> None:
         """Answer with a refusal, and count it."""
-        self._engine.tally.refuse(error.status, error.limit)
+        self._engine.tally.count_refusal(error.status, error.limit)
         await refuse(send, error)
 
     def end_idle_streams(self) -> None:

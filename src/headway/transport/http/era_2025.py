@@ -11,7 +11,7 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INVALID_REQUEST
 
-from headway.engine import Engine, Run, RunContext, stopping
+from headway.engine import Engine, Run, RunContext, stopping_error
 from headway.errors import ProtocolError
 from headway.events import encode_json
 from headway.journal import Head, Journal
@@ -37,28 +37,28 @@ from headway.protocol.inbound import (
 from headway.transport.http.accept import Form, form_of, need_stream
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.sse import Headers, Voice, send_empty, send_result
-from headway.transport.messages_2025 import Dialogue, going_on, read_batch
-from headway.transport.open_responses import COMES_BACK, Answers, Place
-from headway.transport.sessions.outbox import Feed, Reach
+from headway.transport.http.sse import Headers, SseRendering, send_empty, send_result
+from headway.transport.messages_2025 import Messages2025, going_on, read_batch
+from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
+from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
 from headway.transport.sessions.registry import Sessions
 from headway.transport.sessions.session import Session
-from headway.transport.stream_reader import End, Readable
+from headway.transport.stream_reader import End, StreamSource
 
 logger = logging.getLogger(__name__)
 
-CATCH_UP = 2.0
+CATCH_UP_TIMEOUT = 2.0
 """Seconds in which what a client was shown by one process has to be stored for the others."""
 
-LOOK_AGAIN = 0.05
+LOOK_INTERVAL = 0.05
 """Seconds between looks for that."""
 
 
-class Handshake:
+class Http2025:
     """Answers the requests of 2025 clients."""
 
     def __init__(
-        self, dialogue: Dialogue, engine: Engine, sessions: Sessions, answers: Answers
+        self, dialogue: Messages2025, engine: Engine, sessions: Sessions, answers: OpenResponses
     ) -> None:
         self._log = limited(logger)
         self._dialogue = dialogue
@@ -108,12 +108,12 @@ class Handshake:
             with self._place(session, message) as place:
                 await self._answer(exchange, session, message, place, form)
 
-    def _place(self, session: Session, message: Message) -> Place:
+    def _place(self, session: Session, message: Message) -> ReaderSlot:
         known = going_on(session, message)
-        return self._answers.place(session.tag, None if known is None else known.stream)
+        return self._answers.reserve_slot(session.tag, None if known is None else known.stream)
 
     async def _answer(
-        self, exchange: Exchange, session: Session, message: Message, place: Place, form: Form
+        self, exchange: Exchange, session: Session, message: Message, place: ReaderSlot, form: Form
     ) -> None:
         # Who takes JSON alone cannot be asked, and cannot come back to a stream that it had not.
         streams = form is not Form.JSON
@@ -174,7 +174,11 @@ class Handshake:
             await self._answer_batch(exchange, session, requests, places)
 
     async def _answer_batch(
-        self, exchange: Exchange, session: Session, requests: list[Message], places: list[Place]
+        self,
+        exchange: Exchange,
+        session: Session,
+        requests: list[Message],
+        places: list[ReaderSlot],
     ) -> None:
         batch = Batch(exchange.receive, exchange.send, _header(session))
         runs = await self._runs_of(exchange, session, requests)
@@ -225,7 +229,7 @@ class Handshake:
 
     async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
         context = self._context(exchange, message, session, can_ask=False)
-        await self._dialogue.take(session, message, context)
+        await self._dialogue.handle_message(session, message, context)
 
     # GET and DELETE
 
@@ -253,11 +257,11 @@ class Handshake:
         self, exchange: Exchange, session: Session, place: SessionCursor | None
     ) -> None:
         if self._engine.is_draining:
-            raise stopping()
+            raise stopping_error()
         if place is None:
             begin = session.heard
         elif place.tag == session.name and place.seq <= session.seq:
-            begin = Reach(place.seq, await session.sessions.changes.reached(place.changes))
+            begin = OutboxPosition(place.seq, await session.sessions.changes.reached(place.changes))
         else:
             raise unknown_event()
         listener = new_listener() if place is None or not place.listener else place.listener
@@ -265,8 +269,8 @@ class Handshake:
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
         mark = b"%d-%d-%b" % (*begin, listener.encode())
         opening = self._opening(session.era, prefix, mark)
-        with closing(Feed(session, begin, listener)) as feed:
-            voice = Voice(
+        with closing(SessionOutbox(session, begin, listener)) as feed:
+            voice = SseRendering(
                 reader,
                 prefix=prefix,
                 opening=opening,
@@ -305,9 +309,9 @@ class Handshake:
         moment later would hear the same again, or not find the stream at all.
         """
         clock, head = self._engine.clock, await self._journal.head(stream)
-        limit = clock.now() + CATCH_UP
+        limit = clock.now() + CATCH_UP_TIMEOUT
         while await self._is_behind(stream, head, seq) and clock.now() < limit:
-            await clock.sleep(LOOK_AGAIN)
+            await clock.sleep(LOOK_INTERVAL)
             head = await self._journal.head(stream)
         return head
 
@@ -324,14 +328,14 @@ class Handshake:
         exchange: Exchange,
         session: Session,
         stream: str,
-        cursor: Readable,
-        voice: Voice,
+        cursor: StreamSource,
+        voice: SseRendering,
         limit: float = inf,
         *,
         listener: str | None = COMES_BACK,
         told: Callable[[], None] | None = None,
     ) -> None:
-        place = self._answers.place(session.tag, stream)
+        place = self._answers.reserve_slot(session.tag, stream)
         answer = self._answers.open(
             cursor, voice, exchange.receive, exchange.send, _header(session)
         )
@@ -396,7 +400,7 @@ class Handshake:
         run_id: str,
         seq: int,
         task: str = "",
-    ) -> Voice:
+    ) -> SseRendering:
         identity = cast("str | int", identity)
         prefix = run_prefix(run_id, identity, token) if session.era.has_event_ids else None
         reader = render.Reader(
@@ -404,7 +408,7 @@ class Handshake:
         )
         opening = self._opening(session.era, prefix, b"%d" % seq)
         farewell = self._farewell(session.era)
-        return Voice(reader, prefix=prefix, opening=opening, farewell=farewell)
+        return SseRendering(reader, prefix=prefix, opening=opening, farewell=farewell)
 
     def _opening(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
         """The priming event: an id to come back with before anything was said."""

@@ -12,16 +12,16 @@ from headway.protocol.inbound import Message, check_version, classify_modern
 from headway.protocol.render import LISTEN
 from headway.transport.http.accept import Form, form_of, need_stream
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.sse import Voice, send_empty
-from headway.transport.messages_2026 import Enveloped, reader_of
-from headway.transport.open_responses import Answers
-from headway.transport.sdk import Kernel
+from headway.transport.http.sse import SseRendering, send_empty
+from headway.transport.messages_2026 import Messages2026, reader_of
+from headway.transport.open_responses import OpenResponses
+from headway.transport.sdk import Sdk
 
 
-class Modern:
+class Http2026:
     """Answers the POSTs of 2026-07-28 clients."""
 
-    def __init__(self, kernel: Kernel, answers: Answers, enveloped: Enveloped) -> None:
+    def __init__(self, kernel: Sdk, answers: OpenResponses, enveloped: Messages2026) -> None:
         self._kernel = kernel
         self._answers = answers
         self._enveloped = enveloped
@@ -60,7 +60,7 @@ class Modern:
         caller = principal_tag(exchange.owner)
         await self._kernel.param_headers.check(route, message, headers, caller, context)
         run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
-        voice = Voice(reader_of(message, run), status=_status)
+        voice = SseRendering(reader_of(message, run), status=_status)
         answer = self._answers.open(
             self._answers.cursor(run.stream), voice, exchange.receive, exchange.send
         )

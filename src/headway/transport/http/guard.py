@@ -14,7 +14,7 @@ from headway.errors import ProtocolError
 from headway.protocol.header_lines import name_of_host
 from headway.settings import Settings
 from headway.transport.http.origins import LOOPBACK, Origins
-from headway.transport.http.unfinished_requests import Arrival, Arrivals
+from headway.transport.http.unfinished_requests import UnfinishedRequest, UnfinishedRequests
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -150,7 +150,7 @@ def check_encoding(headers: dict[str, str]) -> None:
 
 
 async def read_body(
-    headers: dict[str, str], receive: Receive, settings: Settings, arrivals: Arrivals
+    headers: dict[str, str], receive: Receive, settings: Settings, arrivals: UnfinishedRequests
 ) -> bytes:
     """Return the whole body of a request.
 
@@ -173,7 +173,7 @@ async def read_body(
 
 
 async def _read_in_time(
-    begun: bytes, receive: Receive, settings: Settings, arrivals: Arrivals
+    begun: bytes, receive: Receive, settings: Settings, arrivals: UnfinishedRequests
 ) -> bytes:
     loop = asyncio.get_running_loop()
     limit = asyncio.timeout(settings.body_timeout)
@@ -189,7 +189,9 @@ async def _read_in_time(
         arrival.end()
 
 
-async def _read_chunks(begun: bytes, receive: Receive, arrival: Arrival, most: int) -> bytes:
+async def _read_chunks(
+    begun: bytes, receive: Receive, arrival: UnfinishedRequest, most: int
+) -> bytes:
     chunks, size, is_more = [begun], len(begun), True
     arrival.grow(size)
     while is_more:

@@ -19,7 +19,7 @@ from mcp.shared.inbound import (
 )
 from starlette.datastructures import Headers
 
-from headway.engine import RunContext, contained
+from headway.engine import RunContext, contain_failures
 from headway.protocol.inbound import Message, refusal
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class ParamHeaders:
         trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
         call = _Call(tool, cast("dict[str, Any]", arguments), trimmed)
         verdict = None
-        with contained(f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"):
+        with contain_failures(
+            f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"
+        ):
             try:
                 verdict = await self._verdict(route, call, caller, context)
             except Exception as error:  # noqa: BLE001 - the server's own code: it may raise anything

@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
-from headway.protocol.render import Reader, lost, render, result_gone
+from headway.protocol.render import Reader, lost_stream_error, render, result_gone
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
-from headway.transport.stream_reader import End, Readable, read_on
+from headway.transport.stream_reader import End, StreamSource, read_next_page
 
-PING: Final = b": ping\n\n"
+PING_INTERVAL: Final = b": ping\n\n"
 CHUNK: Final = 65536
 """Bytes of frames handed to the server at once."""
 
@@ -48,7 +48,7 @@ def _seq_of(entry: Entry) -> bytes:
     return b"%d" % entry.seq
 
 
-class Voice(Struct, frozen=True):
+class SseRendering(Struct, frozen=True):
     """How one reader is spoken to."""
 
     reader: Reader
@@ -76,7 +76,7 @@ class Voice(Struct, frozen=True):
         return b"id: %b\nevent: message\ndata: %b\n\n" % (place, data)
 
 
-class Answer:
+class ResponseStream:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
@@ -88,8 +88,8 @@ class Answer:
 
     def __init__(
         self,
-        cursor: Readable,
-        voice: Voice,
+        cursor: StreamSource,
+        voice: SseRendering,
         receive: Receive,
         send: Send,
         *,
@@ -260,7 +260,7 @@ class Answer:
         self._pinging = self._clock.call_later(self._ping_every, self._ping)
         # Some proxies hold the headers back until the first byte of the body.
         if self._voice.opening or not self._frames:
-            self._frames.insert(0, self._voice.opening or PING)
+            self._frames.insert(0, self._voice.opening or PING_INTERVAL)
         while True:
             over = self._cursor.done or self.end is not None
             if self._handle is not None and not self._cursor.done:
@@ -281,7 +281,7 @@ class Answer:
         if self._ping_due:
             self._ping_due = False
             if not self._frames:
-                self._frames.append(PING)
+                self._frames.append(PING_INTERVAL)
 
     async def _next(self) -> list[Entry]:
         if self.end is not None:
@@ -290,11 +290,11 @@ class Answer:
             self._turn = asyncio.get_running_loop().create_future()
             await self._turn
             return []
-        page = await read_on(self._cursor)
+        page = await read_next_page(self._cursor)
         if self._is_closed():
             return []  # what came in this moment is for whoever comes back
         if page.missed:
-            notice = lost(page.missed, self._voice.reader)
+            notice = lost_stream_error(page.missed, self._voice.reader)
             if notice is not None:
                 self._frames.append(b"event: message\ndata: %b\n\n" % notice)
                 self._body_size += len(notice)

@@ -15,16 +15,16 @@ from headway.errors import ProtocolError
 from headway.protocol.eras import DEFAULT_VERSION, ERAS, without_sessions
 from headway.protocol.event_ids import principal_tag
 from headway.protocol.inbound import Message, check_version
-from headway.transport.http.era_2025 import Handshake
+from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.exchange import Exchange, NotAllowed
-from headway.transport.open_responses import Place
+from headway.transport.open_responses import ReaderSlot
 from headway.transport.sessions.session import Session
 
 _NEEDS_SESSION: Final = ("resources/subscribe", "resources/unsubscribe")
 """What means nothing where nobody can be told anything later, unless the author knows better."""
 
 
-class Stateless(Handshake):
+class Stateless(Http2025):
     """Answers the requests of 2025 clients, each without knowing of any other."""
 
     async def get(self, exchange: Exchange) -> None:
@@ -60,9 +60,9 @@ class Stateless(Handshake):
         session.is_single = True
         return session
 
-    def _place(self, session: Session, message: Message) -> Place:
+    def _place(self, session: Session, message: Message) -> ReaderSlot:
         # Nobody can tell whose the POSTs are; they have other limits in common.
-        return self._answers.place(session.id)
+        return self._answers.reserve_slot(session.id)
 
     async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
         # Ids of other POSTs mean nothing here: there is nothing to cancel and nothing was asked.

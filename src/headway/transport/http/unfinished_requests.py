@@ -8,7 +8,7 @@ honest client is there within moments, and who sends slowly on purpose pushes ou
 from collections.abc import Callable
 from typing import Final
 
-from headway.counters import Tally
+from headway.counters import Counters
 from headway.errors import ProtocolError
 
 RETRY_AFTER: Final = 5
@@ -17,13 +17,13 @@ RETRY_AFTER: Final = 5
 _BUSY: Final = -32000
 
 
-class Arrivals:
+class UnfinishedRequests:
     """The requests of one app that are arriving, and how many bytes are held of them."""
 
-    def __init__(self, most: int, tally: Tally) -> None:
+    def __init__(self, most: int, tally: Counters) -> None:
         self._most = most
         self._tally = tally
-        self._open: dict[Arrival, None] = {}  # in the order in which they began
+        self._open: dict[UnfinishedRequest, None] = {}  # in the order in which they began
         self.held = 0
 
     @property
@@ -31,13 +31,13 @@ class Arrivals:
         """Whether the server that listens is ours, which waits for no body longer than it may."""
         return self._tally.connections is not None
 
-    def begin(self, give_way: Callable[[], object]) -> "Arrival":
+    def begin(self, give_way: Callable[[], object]) -> "UnfinishedRequest":
         """Return the account of one more request; `give_way` is called when it has to make room."""
-        arrival = Arrival(self, give_way)
+        arrival = UnfinishedRequest(self, give_way)
         self._open[arrival] = None
         return arrival
 
-    def end(self, arrival: "Arrival") -> None:
+    def end(self, arrival: "UnfinishedRequest") -> None:
         """Forget a request: it is there, refused or gone."""
         if arrival in self._open:
             del self._open[arrival]
@@ -67,12 +67,12 @@ class Arrivals:
 LIMIT: Final = "max_arriving"
 
 
-class Arrival:
+class UnfinishedRequest:
     """What has arrived of one request."""
 
     __slots__ = ("_all", "give_way", "has_given_way", "size")
 
-    def __init__(self, everything: Arrivals, give_way: Callable[[], object]) -> None:
+    def __init__(self, everything: UnfinishedRequests, give_way: Callable[[], object]) -> None:
         self._all = everything
         self.give_way = give_way
         self.has_given_way = False

@@ -20,14 +20,14 @@ READY_WITHIN = 60.0
 TRIES = 100
 """Sessions that are looked at for one that may go: those that have a run are passed over."""
 
-SHARE = 4
+PRINCIPAL_SHARE = 4
 """One authenticated caller may hold this part of what all sessions may."""
 
 OVERHEAD = 128
 """Bytes that a fact of a session is charged besides its texts."""
 
 
-class SessionRoom:
+class SessionBounds:
     """The sessions that a process knows, by what they are used for."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -77,7 +77,7 @@ class SessionRoom:
         """Whether a caller may not hold so many bytes more, whoever made room for it."""
         if not owner:  # many clients, and those that are idle make room for the others
             return size > self.most_bytes
-        return self._of_owners[owner] + size > self.most_bytes // SHARE
+        return self._of_owners[owner] + size > self.most_bytes // PRINCIPAL_SHARE
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more may be held by all."""

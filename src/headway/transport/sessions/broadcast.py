@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 SIGN_SHARE = 4
 """A board on which nothing happens is kept by a sign of life this often within the retention."""
 
-RETRY = 1.0
+RETRY_DELAY = 1.0
 """Seconds until a journal that could not be read is asked again."""
 
 
-class Board:
+class BroadcastStream:
     """The stream `name`, which `hear` is told of entry by entry; the last `kept` are held."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Board:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def tell(self, event: Event) -> int:
+    async def publish(self, event: Event) -> int:
         """Tell all processes, this one among them; returns its `seq`, durable.
 
         A journal that fails is logged; the `seq` is 0 then.
@@ -128,7 +128,7 @@ class Board:
                     if str(error) != self._trouble:
                         self._trouble = str(error)
                         logger.warning("what other processes tell is not heard: %s", error)
-                    await self._clock.sleep(RETRY)
+                    await self._clock.sleep(RETRY_DELAY)
 
     async def _begin_again(self) -> None:
         """Somebody dropped it, or it expired while this process was not looking."""
@@ -136,7 +136,7 @@ class Board:
             await self._begin()
         except JournalError as error:
             logger.warning("what other processes tell is not heard: %s", error)
-            await self._clock.sleep(RETRY)
+            await self._clock.sleep(RETRY_DELAY)
 
     def _take(self, entry: Entry) -> None:
         self.last = entry.seq
@@ -150,4 +150,4 @@ class Board:
     async def _sign(self) -> None:
         while True:
             await self._clock.sleep(self._journal.retention.ttl / SIGN_SHARE)
-            await self.tell(Alive())
+            await self.publish(Alive())

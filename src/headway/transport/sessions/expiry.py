@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from headway.engine import BUSY
+from headway.engine import BUSY_CODE
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -80,7 +80,7 @@ def no_session() -> ProtocolError:
 def too_many(what: str, limit: str) -> ProtocolError:
     """The refusal of a session, or of something in one, for which there is no room (503)."""
     return ProtocolError(
-        BUSY,
+        BUSY_CODE,
         f"{what} ({limit}); close one with DELETE, or try again later",
         status=503,
         retry_after=10,

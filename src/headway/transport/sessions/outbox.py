@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headway.errors import EntriesTrimmed, JournalUnavailable
-from headway.events import TERMINAL, Entry, Heard, Notified, encode_json
+from headway.events import TERMINAL, Entry, Notified, StreamPositionSent, encode_json
 from headway.notices import Changed
 
 if TYPE_CHECKING:
@@ -21,26 +21,26 @@ SPANS: Final = 64
 that may hear a message again."""
 
 
-class Reach(NamedTuple):
+class OutboxPosition(NamedTuple):
     """How far a client has heard: its session's own stream, and the changes."""
 
     seq: int
     changes: int
 
-    def behind(self, other: "Reach") -> "Reach":
+    def behind(self, other: "OutboxPosition") -> "OutboxPosition":
         """The place behind everything that either is behind."""
-        return Reach(max(self.seq, other.seq), max(self.changes, other.changes))
+        return OutboxPosition(max(self.seq, other.seq), max(self.changes, other.changes))
 
 
 class Span(NamedTuple):
     """What one stream of a session was sent: all behind `begin`, up to `end`."""
 
     listener: str
-    begin: Reach
-    end: Reach
+    begin: OutboxPosition
+    end: OutboxPosition
 
 
-class Told:
+class SentSpans:
     """Which of a session's streams was sent what, where it has several: the newest `SPANS`."""
 
     def __init__(self) -> None:
@@ -67,13 +67,13 @@ class Told:
         )
 
 
-class Feed:
+class SessionOutbox:
     """What a session's client hears behind `place`; for one task at a time, as a cursor.
 
     Woken by its session from its making until `close`.
     """
 
-    def __init__(self, session: "Session", reach: Reach, listener: str = "") -> None:
+    def __init__(self, session: "Session", reach: OutboxPosition, listener: str = "") -> None:
         """`listener` is the stream's name: what another one was sent is left out."""
         self.begin = reach
         self.listener = listener
@@ -95,9 +95,9 @@ class Feed:
         self._session.feeds.discard(self)
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> OutboxPosition:
         """Up to where entries were handed out."""
-        return Reach(self.after, self._changes)
+        return OutboxPosition(self.after, self._changes)
 
     def sent(self) -> None:
         """All that was handed out is sent: it is not for another stream of the session."""
@@ -110,7 +110,7 @@ class Feed:
         if self._sent != self._recorded and self._session.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
-            self._session.record(Heard(seq, changes, self.listener, *begin))
+            self._session.record(StreamPositionSent(seq, changes, self.listener, *begin))
 
     def mark(self, entry: Entry) -> bytes:
         """The place behind an entry that was handed out last, as in an event id."""

@@ -35,12 +35,12 @@ from headway.events import (
     size_of,
 )
 from headway.journal import Journal
-from headway.journal.cursor import PAGE
+from headway.journal.cursor import PAGE_ENTRIES
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.protocol.event_ids import principal_tag
 from headway.settings import Settings
-from headway.transport.sessions.bounds import OVERHEAD, READY_WITHIN, SessionRoom
-from headway.transport.sessions.broadcast import Board
+from headway.transport.sessions.bounds import OVERHEAD, READY_WITHIN, SessionBounds
+from headway.transport.sessions.broadcast import BroadcastStream
 from headway.transport.sessions.expiry import close_abandoned, close_if_unused, no_session, too_many
 from headway.transport.sessions.session import Session, shared
 
@@ -72,8 +72,10 @@ class Sessions:
         self.clock = clock
         self.process = secrets.token_urlsafe(8)
         """A name for this process that no other one has."""
-        self.changes = Board(journal, clock, "changes", self._on_change, kept=CHANGES_HELD)
-        self.notices = Board(journal, clock, "notices", self._on_notice)
+        self.changes = BroadcastStream(
+            journal, clock, "changes", self._on_change, kept=CHANGES_HELD
+        )
+        self.notices = BroadcastStream(journal, clock, "notices", self._on_notice)
         self.on_change: Callable[[Changed], Awaitable[None]] = _ignore
         """Told of changes that another process has said."""
         self.on_reader: Callable[[str, int, str | None, str], None] = _nothing
@@ -92,7 +94,7 @@ class Sessions:
         self._sweeping: Timer | None = None
         self.expired = 0  # sessions let go of because they were idle
         self.made_room = Counter[str]()  # sessions that made room for others, by the setting
-        self.room = SessionRoom(settings.max_session_bytes)
+        self.room = SessionBounds(settings.max_session_bytes)
         self._readying: Timer | None = None
         self._is_looking = False
 
@@ -242,7 +244,7 @@ class Sessions:
                 return
             before = session.seq
             session.fold(page)
-            if session.seq == before or not session.is_open or len(page) < PAGE:
+            if session.seq == before or not session.is_open or len(page) < PAGE_ENTRIES:
                 return
 
     def _keep(self, session: Session) -> Session:
@@ -348,13 +350,13 @@ class Sessions:
         """Have the other processes look at a session; `in_order`: before later changes."""
         if self.journal.is_durable:
             board = self.changes if in_order else self.notices
-            await board.tell(SessionTold(session.tag))
+            await board.publish(SessionTold(session.tag))
 
     async def cancel_elsewhere(self, session: Session, identity: object, reason: object) -> None:
         """Stop a request of a session that this process does not handle."""
         if self.journal.is_durable:
             why = reason[:200] if isinstance(reason, str) else None
-            await self.notices.tell(RequestCancelled(session.tag, encode_json(identity), why))
+            await self.notices.publish(RequestCancelled(session.tag, encode_json(identity), why))
 
     async def take_over(self, stream: str, listener: str | None = None) -> int:
         """A client reads a stream here from now on; what another process still sends of it ends.
@@ -366,16 +368,16 @@ class Sessions:
         if not self.journal.is_durable:
             return 0
         came = ReaderCame(stream, self.process, listener or "", self.tag() if listener else "")
-        return await self.notices.tell(came)
+        return await self.notices.publish(came)
 
     async def leave(self, stream: str, came: int) -> None:
         """Who came with this notice reads the stream no longer; others may go on."""
         if came:
-            await self.notices.tell(ReaderCame(stream, self.process, left=came))
+            await self.notices.publish(ReaderCame(stream, self.process, left=came))
 
     def change(self, method: str, uri: str = "") -> None:
         """Tell all clients of a change; of a resource those that subscribed to it."""
-        self.later(self.changes.tell(Changed(method, uri, self.process)))
+        self.later(self.changes.publish(Changed(method, uri, self.process)))
 
     def tell_watchers(self, uri: str, told: Callable[[Session], None]) -> None:
         """Call `told` for the sessions known here that subscribed to `uri`."""

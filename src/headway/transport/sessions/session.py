@@ -18,13 +18,12 @@ from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp_types import INTERNAL_ERROR, InitializeRequestParams
 from msgspec import Raw
 
-from headway.engine import RunContext, as_event, client_error, current_run, tell
+from headway.engine import RunContext, as_event, client_error, current_run, notify_run
 from headway.errors import JournalError, StreamEnded
 from headway.events import (
     Alive,
     Entry,
     Event,
-    Heard,
     InputAnswered,
     InputReceived,
     InputRequested,
@@ -32,6 +31,7 @@ from headway.events import (
     SessionClosed,
     SessionOpened,
     SessionReady,
+    StreamPositionSent,
     Subscribed,
     Unsubscribed,
     decode_json,
@@ -39,7 +39,7 @@ from headway.events import (
 )
 from headway.protocol.eras import ERAS, LOG_LEVELS, Era, rank_of
 from headway.protocol.event_ids import session_tag
-from headway.transport.sessions.outbox import Feed, Reach, Span, Told
+from headway.transport.sessions.outbox import OutboxPosition, SentSpans, SessionOutbox, Span
 
 if TYPE_CHECKING:
     from headway.transport.sessions.registry import Sessions
@@ -53,7 +53,7 @@ RESTATE_EVERY: Final = 1000
 """Entries of a session's stream after which it is said again what the session is: the oldest
 entries of a long stream are dropped."""
 
-_OF_NO_NEWS: Final = (Alive, Heard, SessionOpened, SessionReady)
+_OF_NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
 """What other processes need not hear at once: they take it up with the next request."""
 
 _BEFORE_CHANGES: Final = (Subscribed, Unsubscribed)
@@ -84,10 +84,10 @@ class Session:
         self.runner: ServerRunner[Any] | None = None
         self.seq = 0
         """The last entry of its stream that was taken up."""
-        self.heard = Reach(0, 0)
+        self.heard = OutboxPosition(0, 0)
         """What its client was sent: a GET without an id goes on from there."""
-        self.told = Told()
-        self.feeds: set[Feed] = set()
+        self.told = SentSpans()
+        self.feeds: set[SessionOutbox] = set()
         self.used = self.signed = self.opened = sessions.clock.now()
         self.holds = 0
         self.held = 0
@@ -209,10 +209,10 @@ class Session:
                 self.subscriptions[event.uri] = event.changes
             case Unsubscribed():
                 self.subscriptions.pop(event.uri, None)
-            case Heard(seq, changes, listener, begin, begin_changes):
-                self.deliver(Reach(seq, changes))
-                begun = Reach(begin, begin_changes)
-                self.told.add(Span(listener, begun, Reach(seq, changes)))
+            case StreamPositionSent(seq, changes, listener, begin, begin_changes):
+                self.deliver(OutboxPosition(seq, changes))
+                begun = OutboxPosition(begin, begin_changes)
+                self.told.add(Span(listener, begun, OutboxPosition(seq, changes)))
             case InputRequested(key):
                 self._asked.add(key)
             case InputReceived(key):
@@ -232,7 +232,7 @@ class Session:
         self.era = ERAS.get(opened.version, self.era)
         self.connection.client_params = _client_params(bytes(opened.params))
         self.connection.protocol_version = opened.version
-        self.deliver(Reach(0, opened.changes))
+        self.deliver(OutboxPosition(0, opened.changes))
         self._level = opened.level
         self.subscriptions = dict(opened.subscriptions)
         if opened.is_ready:
@@ -240,7 +240,7 @@ class Session:
 
     # What its client hears outside of requests
 
-    def deliver(self, reach: Reach) -> None:
+    def deliver(self, reach: OutboxPosition) -> None:
         """The client was sent all up to this place."""
         self.heard = self.heard.behind(reach)
 
@@ -353,7 +353,7 @@ class _SessionChannel:
         if method == "notifications/progress":
             context = self._context()
             if context is not None and context.run is not None:
-                tell(context.run, context.token, method, params)
+                notify_run(context.run, context.token, method, params)
             return
         self._session.record(as_event(method, params))
 

@@ -20,7 +20,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from msgspec import Raw
 
-from headway.engine import BUSY, Engine, Run, RunContext
+from headway.engine import BUSY_CODE, Engine, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
 from headway.protocol import render, tasks_2025
@@ -35,29 +35,29 @@ from headway.protocol.inbound import (
 )
 from headway.settings import Settings
 from headway.transport.hand_over import HandOver
-from headway.transport.messages_2025 import Dialogue, read_batch
-from headway.transport.messages_2026 import Enveloped, reader_of
-from headway.transport.sdk import Kernel
-from headway.transport.sessions.outbox import Feed
+from headway.transport.messages_2025 import Messages2025, read_batch
+from headway.transport.messages_2026 import Messages2026, reader_of
+from headway.transport.sdk import Sdk
+from headway.transport.sessions.outbox import SessionOutbox
 from headway.transport.sessions.registry import Sessions
 from headway.transport.sessions.session import Session
 from headway.transport.stdio.pipe import Pipe
-from headway.transport.stdio.response import Speaker
+from headway.transport.stdio.response import PipeResponse
 from headway.transport.stream_reader import End
-from headway.transport.subscriptions.run_updates import Watchers
+from headway.transport.subscriptions.run_updates import RunSubscriptions
 
 logger = logging.getLogger(__name__)
 
 KIND: Final = "stdio"
 
-LAST_WORDS: Final = 0.25
+FAREWELL_TIMEOUT: Final = 0.25
 """Seconds that what was just asked may still take when the client closes its end:
 `printf '…' | headway run server.py --stdio` is a fair way to ask something."""
 
-PATIENCE: Final = 1.25
+READ_PATIENCE: Final = 1.25
 """Seconds until every run has its end; a run that does not come back is given one in less."""
 
-FLUSH: Final = 0.5
+FLUSH_TIMEOUT: Final = 0.5
 """Seconds that the last messages may take to be written."""
 
 
@@ -66,12 +66,12 @@ class StdioTransport:
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: Sdk,
         engine: Engine,
         sessions: Sessions,
         *,
         settings: Settings,
-        watchers: Watchers,
+        watchers: RunSubscriptions,
         pipe: Pipe,
     ) -> None:
         self._engine = engine
@@ -79,10 +79,10 @@ class StdioTransport:
         self._settings = settings
         self._pipe = pipe
         hand_over = HandOver(engine, kernel)
-        self._dialogue = Dialogue(kernel, engine, watchers, hand_over, is_read=self._is_read)
-        self._enveloped = Enveloped(kernel, engine, watchers, hand_over)
+        self._dialogue = Messages2025(kernel, engine, watchers, hand_over, is_read=self._is_read)
+        self._enveloped = Messages2026(kernel, engine, watchers, hand_over)
         self._session: Session | None = None
-        self._open: dict[str | int, tuple[Message, Run, Speaker]] = {}
+        self._open: dict[str | int, tuple[Message, Run, PipeResponse]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._own_tasks: set[asyncio.Task[None]] = set()
 
@@ -169,7 +169,7 @@ class StdioTransport:
             most = self._settings.max_runs + self._settings.max_queue
             if len(self._open) >= most:
                 raise ProtocolError(
-                    BUSY,
+                    BUSY_CODE,
                     f"{most} requests are open (max_runs and max_queue); wait for some to end",
                     limit="max_queue",
                 )
@@ -196,12 +196,12 @@ class StdioTransport:
         context = self._context(message, can_ask=False)
         if message.method is None:
             try:
-                await self._dialogue.take(self._session, message, context)
+                await self._dialogue.handle_message(self._session, message, context)
             except ProtocolError as error:  # nothing answers an answer
                 logger.info("a message was ignored: %s", error)
             return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
-        self._spawn(self._dialogue.tell(self._session, message, context), self._own_tasks)
+        self._spawn(self._dialogue.notify_client(self._session, message, context), self._own_tasks)
 
     def _cancel(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
@@ -228,8 +228,8 @@ class StdioTransport:
         session.holds += 1  # for as long as there is the pipe
         self._pipe.put(render.escape_lines(render.response(message.id, encode_json(result))))
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        speaker = Speaker(self._pipe, Feed(session, session.heard), reader)
-        self._spawn(speaker.speak(), self._own_tasks)
+        speaker = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
+        self._spawn(speaker.write_all(), self._own_tasks)
 
     async def _ask(self, message: Message, session: Session) -> None:
         run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
@@ -257,17 +257,17 @@ class StdioTransport:
         speaker = self._answer(message, run, reader_of(message, run))
         self._enveloped.offer(run, speaker, message)
 
-    def _answer(self, message: Message, run: Run, reader: render.Reader) -> Speaker:
+    def _answer(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
         """Write what the run says, to its end."""
         cursor = self._engine.journal.cursor(run.stream)
-        speaker = Speaker(self._pipe, cursor, reader)
+        speaker = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, speaker)
-        task = self._spawn(speaker.speak(), self._tasks)
+        task = self._spawn(speaker.write_all(), self._tasks)
         task.add_done_callback(partial(self._close, identity, speaker))
         return speaker
 
-    def _close(self, identity: str | int, speaker: Speaker, task: asyncio.Task[None]) -> None:
+    def _close(self, identity: str | int, speaker: PipeResponse, task: asyncio.Task[None]) -> None:
         known = self._open.get(identity)
         if known is None or known[2] is not speaker:
             return
@@ -286,7 +286,7 @@ class StdioTransport:
         )
 
     def _refuse(self, identity: str | int | None, error: ProtocolError) -> None:
-        self._engine.tally.refuse(error.status, error.limit)
+        self._engine.tally.count_refusal(error.status, error.limit)
         self._pipe.put(render.error(identity, error.code, error.message, error.data))
 
     def _spawn(
@@ -304,17 +304,17 @@ class StdioTransport:
             if run.method == "subscriptions/listen":  # would never end by itself
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
-            await self._quiet(LAST_WORDS)
+            await self._quiet(FAREWELL_TIMEOUT)
         reading.cancel()
         asked = {run.id for _, run, _ in self._open.values()}
         for run in list(self._engine.runs.values()):
             run.stop(self._end_of(run, is_open=run.id in asked))
-        await _all_ended(list(self._engine.runs.values()), PATIENCE)
+        await _all_ended(list(self._engine.runs.values()), READ_PATIENCE)
         if self._session is not None:
             await self._sessions.close(self._session, "the pipe was closed")
-        await self._quiet(FLUSH)
+        await self._quiet(FLUSH_TIMEOUT)
         with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH):
+            async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._pipe.flush()
 
     def _end_of(self, run: Run, *, is_open: bool) -> Event:

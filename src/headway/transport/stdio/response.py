@@ -6,7 +6,7 @@ from mcp_types.jsonrpc import INTERNAL_ERROR
 
 from headway.protocol import render
 from headway.transport.stdio.pipe import Pipe
-from headway.transport.stream_reader import End, Readable, read_on
+from headway.transport.stream_reader import End, StreamSource, read_next_page
 
 CHUNK: Final = 65536
 """Bytes rendered before they are handed to the writer: what one reader holds in memory."""
@@ -14,13 +14,13 @@ CHUNK: Final = 65536
 _LOST: Final = "The journal cannot be read at the moment; send the request again in a few seconds"
 
 
-class Speaker:
+class PipeResponse:
     """Writes what a stream says to one client. `stop` and `conclude` end it early.
 
     A reader without a method reads the session's own stream, which answers nothing.
     """
 
-    def __init__(self, pipe: Pipe, cursor: Readable, reader: render.Reader) -> None:
+    def __init__(self, pipe: Pipe, cursor: StreamSource, reader: render.Reader) -> None:
         self._pipe = pipe
         self._cursor = cursor
         self._reader = reader
@@ -42,12 +42,12 @@ class Speaker:
             self.end = End.HANDED_OVER
             self._cursor.nudge()
 
-    async def speak(self) -> None:
+    async def write_all(self) -> None:
         """Write the stream to its end; the next entries are read when the last have room."""
         while self.end is None and not self._cursor.done:
-            page = await read_on(self._cursor)
+            page = await read_next_page(self._cursor)
             if page.missed:
-                self._say(render.lost(page.missed, self._reader))
+                self._say(render.lost_stream_error(page.missed, self._reader))
             for entry in page.entries:
                 if self.end is not None:
                     break

@@ -12,11 +12,11 @@ from headway.protocol.run_uris import run_of
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 0.5
+UPDATE_INTERVAL = 0.5
 """Seconds between two notices of one run: each makes its readers read."""
 
 
-class Watchers:
+class RunSubscriptions:
     """Cursors on runs that somebody subscribed to: a notice for what comes, and one at the end.
 
     A run has one watcher, however many ask. It ends with the run, not with the subscription:
@@ -87,6 +87,6 @@ async def follow_news(
             if news:
                 await tell()
                 if not cursor.done:
-                    await clock.sleep(INTERVAL)
+                    await clock.sleep(UPDATE_INTERVAL)
     except JournalError as error:
         logger.warning("a run is watched no longer: %s", error)

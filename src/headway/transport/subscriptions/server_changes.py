@@ -34,7 +34,7 @@ _is_told: ContextVar[bool] = ContextVar("headway_is_told", default=False)
 """Whether what is being published is told to the others already, or is not for them."""
 
 
-class Bridge:
+class ServerChanges:
     """Between the bus of a server, where it has one, and the processes that serve it."""
 
     def __init__(self, bus: SubscriptionBus | None, sessions: Sessions) -> None:

@@ -80,11 +80,11 @@ class ListenContext(RunContext):
 
         async def tell() -> None:
             """Send the task as `tasks/get` would answer at this moment."""
-            entries, inbox = await journal.kept(stream), await read_inbox(journal, stream)
+            entries, inbox = await journal.read_all_kept(stream), await read_inbox(journal, stream)
             kept = journal.retention.ttl
             task = task_of(name, entries, inbox, now=clock.time(), kept=kept)
             task["_meta"] = {SUBSCRIPTION_ID_META_KEY: self._identity}
-            listener.emit(Notified("notifications/tasks", encode_json(task)))
+            listener.emit_event(Notified("notifications/tasks", encode_json(task)))
 
         try:
             head = await journal.head(stream)
