@@ -102,10 +102,11 @@ def test_what_is_read_comes_in_order_with_what_native_code_writes(read_ends: End
 def test_a_process_that_is_forked_says_what_it_has_to_say():
     """It has no thread that writes."""
     code = (
-        "import os, sys; from headway.cli import output; unblocked_output.never_wait(); "
+        "import os, sys; from headway.cli.log_output import unblocked_output as output; "
+        "output.make_output_unblocked(); "
         "sys.stderr.write('x' * 200_000); pid = os.fork(); "
         "pid or (sys.stderr.write('from the child'), os._exit(0)); os.waitpid(pid, 0); "
-        "output.drain(60); os._exit(0)"
+        "output.drain_output(60); os._exit(0)"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, check=True, timeout=90
