@@ -61,12 +61,13 @@ coverage: $(STAMP) ## run all tests and count the lines and branches that they r
 test-map: $(STAMP) ## run all tests, and write in tests/README.md which are about which module (ARGS=--reuse: from the last coverage)
 	$(RUN)python scripts/test_map.py $(ARGS)
 
-check: $(STAMP) ## format, lint, types, import contracts, file shape, the map of tests
+check: $(STAMP) ## format, lint, types, import contracts, file shape, retired words, the map of tests
 	$(RUN)ruff format --check
 	$(RUN)ruff check
 	$(RUN)pyright
 	$(RUN)lint-imports
 	$(RUN)python scripts/shape.py
+	$(RUN)python scripts/words.py
 	$(RUN)python scripts/test_map.py --check
 
 conformance: $(STAMP) ## run the official suite (ARGS="--revision 2025-11-25 --scenario tools-list")

@@ -13,7 +13,7 @@ from tests.tools.raw_servers import Start, Turned, allowed, batch, raw_servers, 
 from headway.tools.batch import BatchLimits, is_deeper, retry_after
 from headway.tools.timing import SystemClock
 from headway.tools.web.hosts import Host, Hosts
-from headway.tools.web.rates import KEPT, Gate, Rates
+from headway.tools.web.rates import KEPT, HostRate, Rates
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +65,7 @@ async def test_an_item_that_keeps_failing_does_not_hold_up_the_others(start: Sta
 
 async def test_a_pause_that_a_host_asks_for_holds_for_waiting_requests_too() -> None:
     clock = Turned()
-    gate = Gate(1, clock)
+    gate = HostRate(1, clock)
     await gate.pass_through()
     waiting = asyncio.create_task(gate.pass_through())
     gate.close(20)
@@ -75,7 +75,7 @@ async def test_a_pause_that_a_host_asks_for_holds_for_waiting_requests_too() -> 
 
 async def test_a_request_cancelled_while_it_waits_takes_no_turn() -> None:
     clock = Turned()
-    gate = Gate(1, clock)
+    gate = HostRate(1, clock)
     await gate.pass_through()
     gone = asyncio.create_task(gate.pass_through())
     gone.cancel()
@@ -88,11 +88,11 @@ async def test_a_request_cancelled_while_it_waits_takes_no_turn() -> None:
 async def test_gates_of_hosts_that_nobody_asks_any_more_are_forgotten() -> None:
     clock = Turned()
     rates = Rates(clock)
-    busy = rates.gate("busy.test", Host(rate=1))
+    busy = rates.rate_of("busy.test", Host(rate=1))
     busy.close(PATIENCE)
     for number in range(KEPT):
-        rates.gate(f"h{number}.test", Host())
-    assert rates.gate("BUSY.test.", Host(rate=1)) is busy
+        rates.rate_of(f"h{number}.test", Host())
+    assert rates.rate_of("BUSY.test.", Host(rate=1)) is busy
     assert len(rates._gates) < 10
 
 

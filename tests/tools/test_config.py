@@ -14,7 +14,7 @@ from tests.kit.waits import PATIENCE
 from headway.errors import SetupError
 from headway.tools import build
 from headway.tools.config import Config, ConfigError, load
-from headway.tools.sections import PLACES
+from headway.tools.sections import SECTION_TYPES
 from headway.tools.toml_lines import line_of
 
 GOOD = """\
@@ -206,7 +206,7 @@ def test_the_documented_configuration_is_right_and_has_every_key(
         monkeypatch.setenv(name, "x")
     config = loaded(tmp_path, example)
     assert (config.files, config.batch) == (Config().files, Config().batch), "the defaults"
-    sections = [section for _, section in PLACES]
+    sections = [section for _, section in SECTION_TYPES]
     keys = {each.alias or name for one in sections for name, each in one.model_fields.items()}
     missing = {key for key in keys if not re.search(rf"\b{key}\b.*[=\]]", example)}
     assert not missing

@@ -50,7 +50,7 @@ TOKEN: Final = "in-process"
 _METHODS: Final = ("tools/call", "resources/read", "prompts/get")
 """What executes code of the author that may have something to say."""
 
-_STOP_WITHIN: Final = 2.0
+_STOP_TIMEOUT: Final = 2.0
 """Seconds that a call gets to stop when its client has given it up; the engine needs one."""
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -203,7 +203,7 @@ class _Call:
             end = await self._follow(run)
         except BaseException:
             run.cancel("client", "the client gave it up")
-            with anyio.move_on_after(_STOP_WITHIN, shield=True):
+            with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
                 await self._ended(run)
             raise
         finally:

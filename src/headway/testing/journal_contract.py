@@ -26,7 +26,7 @@ from headway.journal import Cursor, Journal
 from headway.journal.journal import SWEEP_INTERVAL
 from headway.testing.fake_clock import FakeClock, run_loop_turns
 
-PATIENCE = 10.0
+CLAUSE_TIMEOUT = 10.0
 """Real seconds until a clause that waits counts as broken."""
 
 Clause = Callable[[Journal], Awaitable[None]]
@@ -55,10 +55,10 @@ async def check_clause(clause: Clause, journal: Journal) -> None:
     """
     name = getattr(clause, "__name__", repr(clause)).replace("_", " ")
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(CLAUSE_TIMEOUT):
             await clause(journal)
     except TimeoutError as error:
-        raise AssertionError(f"broken: {name} (still waiting after {PATIENCE:g} s)") from error
+        raise AssertionError(f"broken: {name} (still waiting after {CLAUSE_TIMEOUT:g} s)") from error
     except Exception as error:
         raise AssertionError(f"broken: {name} ({type(error).__name__}: {error})") from error
 

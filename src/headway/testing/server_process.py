@@ -24,13 +24,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-PATIENCE = 30.0
+READY_TIMEOUT = 30.0
 """Seconds that a server may take to be ready, or to end; machines that test are busy."""
 
 POLL = 0.01
 """Seconds between two looks at whether a server is ready."""
 
-LAST_WORDS = 2.0
+LAST_OUTPUT_TIMEOUT = 2.0
 """Seconds that stderr is read on behind the end of a process: a daemon that it left behind may
 hold that pipe for ever."""
 
@@ -103,7 +103,7 @@ class ServerProcess:
         ready: str | None = "/readyz",
         cwd: str | Path | None = None,
         env: Mapping[str, str] | None = None,
-        patience: float = PATIENCE,
+        patience: float = READY_TIMEOUT,
     ) -> None:
         self.port = port or free_port()
         filled = [part.replace("{port}", str(self.port)) for part in command]
@@ -302,7 +302,7 @@ class ServerProcess:
 
     def _heard_out(self) -> None:
         if self._reader is not None:
-            self._reader.join(LAST_WORDS)
+            self._reader.join(LAST_OUTPUT_TIMEOUT)
 
     def _code(self) -> int | None:
         return self._process.poll() if self._process is not None else None

@@ -28,7 +28,7 @@ from headway.tools.timing import Clock, SystemClock
 from headway.tools.web.charsets import decode
 from headway.tools.web.fetching import Answer, Ask, Fetcher, FetchFailed
 from headway.tools.web.hosts import Forbidden, Hosts, Resolver, host_of
-from headway.tools.web.rates import Gate, Rates
+from headway.tools.web.rates import HostRate, Rates
 
 logger = logging.getLogger(__name__)
 
@@ -230,14 +230,14 @@ class BatchTool:
             raise BadItem("it makes no URL")
         host = self._hosts.allow(url)
         may_repeat = request.may_repeat or host.retry_unsafe
-        return Ready(ask, self._rates.gate(host_of(url), host), may_repeat)
+        return Ready(ask, self._rates.rate_of(host_of(url), host), may_repeat)
 
 
 class Ready(NamedTuple):
     """A request that may be sent."""
 
     ask: Ask
-    gate: Gate
+    gate: HostRate
     may_repeat: bool
 
 

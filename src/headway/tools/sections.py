@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from headway.errors import SetupError
 from headway.settings import parse_duration
 from headway.tools import templates
-from headway.tools.search.web_api import PLACE
+from headway.tools.search.web_api import PLACEHOLDER
 from headway.tools.template import FRAMING, HEADER_NAME
 from headway.tools.web.addresses import network_of
 from headway.tools.web.hosts import PORTS, name_of
@@ -101,14 +101,14 @@ def _database_url(text: str) -> str:
 
 def _search_url(text: str) -> str:
     try:
-        url = httpx2.URL(PLACE.sub("1", text))
+        url = httpx2.URL(PLACEHOLDER.sub("1", text))
     except httpx2.InvalidURL:
         raise ValueError("it is no URL") from None
     if url.scheme not in PORTS or not url.raw_host:
         raise ValueError("it is no http or https URL")
     if url.userinfo:
         raise ValueError("a name and a password are not sent; write an Authorization header")
-    if PLACE.search(text.split("://", 1)[1].split("/")[0].split("?")[0]):
+    if PLACEHOLDER.search(text.split("://", 1)[1].split("/")[0].split("?")[0]):
         raise ValueError("{query} and {limit} may stand behind the host only")
     return text
 
@@ -284,7 +284,7 @@ def is_host(name: str) -> bool:
         return False
 
 
-PLACES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
+SECTION_TYPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("sources", "*", "database", "tables", "*"), TableSection),
     (("sources", "*", "database"), DatabaseSection),
     (("sources", "*", "api"), ApiSection),
@@ -301,7 +301,7 @@ PLACES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
 
 def keys_at(place: tuple[str | int, ...]) -> list[str]:
     """The keys that the section at a place has."""
-    for pattern, section in PLACES:
+    for pattern, section in SECTION_TYPES:
         if len(pattern) == len(place) and all(
             here in ("*", there) for here, there in zip(pattern, place, strict=True)
         ):

@@ -14,11 +14,11 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from headway.tools.places import Names, Where, advise, find_mistakes
+from headway.tools.placeholders import Names, Where, advise, find_mistakes
 from headway.tools.web.charsets import codec_of
 from headway.tools.web.fetching import Ask
 
-PLACE = re.compile(r"\{item((?:\.[\w@$-]+)*)\}")
+PLACEHOLDER = re.compile(r"\{item((?:\.[\w@$-]+)*)\}")
 HEADERS = 30
 
 KEY = "idempotency-key"
@@ -109,7 +109,7 @@ class RequestTemplate(BaseModel):
     def has_key(self) -> bool:
         """Whether the caller gives each item an Idempotency-Key; the same for all is none."""
         keys = (text for name, text in self.headers.items() if name.lower() == KEY)
-        return any(PLACE.search(text) for text in keys)
+        return any(PLACEHOLDER.search(text) for text in keys)
 
     @property
     def may_repeat(self) -> bool:
@@ -136,7 +136,7 @@ class RequestTemplate(BaseModel):
     def _mistaken(self, fields: list[str]) -> str | None:
         names = Names(frozenset({"item"}), frozenset(fields))
         for called, where, text in self._texts():
-            found = find_mistakes(text, PLACE, names, where)
+            found = find_mistakes(text, PLACEHOLDER, names, where)
             mistakes = [each for each in found if each.found not in self.as_written]
             if mistakes:
                 return (
@@ -162,7 +162,7 @@ class RequestTemplate(BaseModel):
         """Whether nothing of the request differs from item to item."""
         if self.same_for_all:
             return None
-        paths = {path for _, _, text in self._texts() for path in PLACE.findall(text)}
+        paths = {path for _, _, text in self._texts() for path in PLACEHOLDER.findall(text)}
         if not paths and (len(items) > 1 or self.method not in HARMLESS):
             what = "has no place for the item"
         elif len(items) > 1 and _are_alike(items, paths):
@@ -210,10 +210,10 @@ def _content(template: RequestTemplate, filler: "Filler") -> bytes:
 def fixed_url(text: str) -> httpx2.URL | None:
     """The URL, if it says which host is asked whatever the item is."""
     authority = re.match(r"\w+://([^/?#]*)", text)
-    if authority is None or PLACE.search(authority[0]):
+    if authority is None or PLACEHOLDER.search(authority[0]):
         return None
     try:
-        return httpx2.URL(PLACE.sub("x", text))
+        return httpx2.URL(PLACEHOLDER.sub("x", text))
     except (httpx2.InvalidURL, UnicodeError):
         return None
 
@@ -234,12 +234,12 @@ class Filler:
         def found(place: re.Match[str]) -> str:
             return encode(self._taken(self._at(place[1])))
 
-        return PLACE.sub(found, text)
+        return PLACEHOLDER.sub(found, text)
 
     def value(self, template: Any) -> Any:
         """A JSON value with the item in its places."""
         if isinstance(template, str):
-            alone = PLACE.fullmatch(template)
+            alone = PLACEHOLDER.fullmatch(template)
             if alone is None:
                 return self.put(template)
             value = self._at(alone[1])
@@ -326,9 +326,9 @@ def _right(name: str, fields: list[str]) -> str:
     known = {field.lower(): field for field in reversed(fields)}
     if words and words[0].lower() in known:
         right = ".".join(["item", known[words[0].lower()], *words[1:]])
-        if PLACE.fullmatch(f"{{{right}}}"):
+        if PLACEHOLDER.fullmatch(f"{{{right}}}"):
             return f"{{{right}}}"
-    there_are = [f"{{item.{field}}}" for field in fields if PLACE.fullmatch(f"{{item.{field}}}")]
+    there_are = [f"{{item.{field}}}" for field in fields if PLACEHOLDER.fullmatch(f"{{item.{field}}}")]
     return " or ".join(there_are[:5]) or "{item}"
 
 
@@ -361,13 +361,13 @@ def _holds_json(text: str) -> bool:
         return False
     for filled in ("0", '"x"'):
         with suppress(ValueError, RecursionError):
-            if isinstance(json.loads(PLACE.sub(filled, text)), dict | list):
+            if isinstance(json.loads(PLACEHOLDER.sub(filled, text)), dict | list):
                 return True
     return False
 
 
 def _url(text: str, filler: Filler) -> str:
-    if PLACE.fullmatch(text):
+    if PLACEHOLDER.fullmatch(text):
         return filler.put(text)
     return filler.put(text, _quoted)
 

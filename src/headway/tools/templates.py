@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from headway.tools.places import Names, Where, advise, find_mistakes
+from headway.tools.placeholders import Names, Where, advise, find_mistakes
 from headway.tools.search.database import FIELD
-from headway.tools.search.web_api import PLACE
+from headway.tools.search.web_api import PLACEHOLDER
 
 _ASKED = Names(
     frozenset({"query", "limit"}),
@@ -24,7 +24,7 @@ _COLUMN = re.compile(r"[^\W\d](?:[\w $#-]*[\w$#-])?")
 
 def check_asked(text: str, where: Where = "text") -> None:
     """A text in which `{query}` and `{limit}` are replaced."""
-    mistakes = list(find_mistakes(text, PLACE, _ASKED, where))
+    mistakes = list(find_mistakes(text, PLACEHOLDER, _ASKED, where))
     if mistakes:
         raise ValueError(f"has what is no place: {advise(mistakes, _right)}")
 
@@ -44,7 +44,7 @@ def check_asked_body(body: Any) -> Any:
 def check_fixed(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Headers, which are the same for every query."""
     for name, text in headers.items():
-        if PLACE.search(text):
+        if PLACEHOLDER.search(text):
             raise ValueError(f"{name} has a place, and headers are sent as they are")
     return headers
 

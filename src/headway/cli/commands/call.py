@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from headway.cli.commands.list_tools import EraOption, Headers, Output, Place, headers_of
+from headway.cli.commands.list_tools import EraOption, Headers, Output, TargetOrUrl, headers_of
 from headway.cli.display.printable import json_text
 from headway.cli.exit_codes import Cancelled, Refused, ToolFailed
 from headway.cli.options import DURATION, duration
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def call(
-    place: Place,
+    place: TargetOrUrl,
     tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool's name.")],
     pairs: Annotated[
         list[str] | None,

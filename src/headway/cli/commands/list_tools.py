@@ -15,7 +15,7 @@ from headway.cli import environment
 if TYPE_CHECKING:
     from mcp_types import Tool
 
-Place = Annotated[
+TargetOrUrl = Annotated[
     str,
     typer.Argument(
         metavar="URL_OR_TARGET",
@@ -94,7 +94,7 @@ def _lines_of(name: str) -> list[str]:
 
 
 def tools(
-    place: Place,
+    place: TargetOrUrl,
     era: EraOption = None,
     output: Output = "text",
     header: Headers = None,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-LOOK_EVERY = 0.02
+CHILD_POLL_INTERVAL = 0.02
 """Seconds between looks at whether those that were asked to end have done so."""
 
 
@@ -62,7 +62,7 @@ def end_children_within(seconds: float) -> None:
     limit = time.monotonic() + seconds
     if end_children(signal.SIGTERM):
         while children() and time.monotonic() < limit:
-            time.sleep(LOOK_EVERY)
+            time.sleep(CHILD_POLL_INTERVAL)
         kill_children()
 
 

@@ -24,7 +24,7 @@ MOST_LOOP_TURNS: Final = 1000
 _ATTACH_FILTER: Final = 26
 """SO_ATTACH_FILTER, which Python does not name."""
 
-_KNOCKS_ARE_IGNORED: Final = (
+_DROP_CONNECTION_REQUESTS: Final = (
     (0x30, 0, 0, 13),  # load the byte of flags of the TCP header
     (0x54, 0, 0, 0x12),  # keep SYN and ACK
     (0x15, 0, 1, 0x02),  # a SYN alone begins a handshake:
@@ -56,9 +56,9 @@ def drop_new_connections(listener: socket.socket) -> None:
     """
     if sys.platform != "linux":
         return
-    code = b"".join(struct.pack("HBBI", *step) for step in _KNOCKS_ARE_IGNORED)
+    code = b"".join(struct.pack("HBBI", *step) for step in _DROP_CONNECTION_REQUESTS)
     buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HP", len(_KNOCKS_ARE_IGNORED), ctypes.addressof(buffer))
+    program = struct.pack("HP", len(_DROP_CONNECTION_REQUESTS), ctypes.addressof(buffer))
     with suppress(OSError):  # a sandbox without filters
         listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 

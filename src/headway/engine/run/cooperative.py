@@ -5,7 +5,7 @@ from typing import Final
 
 from headway.clock import Clock
 
-LOOK_EVERY: Final = 16
+REPORTS_PER_CLOCK_READ: Final = 16
 """Reports between looks at the clock: a look costs more than a report."""
 
 HOLD: Final = 0.005
@@ -24,7 +24,7 @@ class CooperativeYield:
     async def yield_if_due(self, clock: Clock) -> None:
         """Count a report, and let the loop serve others when it has been held long enough."""
         self._reports += 1
-        if self._reports % LOOK_EVERY == 0:
+        if self._reports % REPORTS_PER_CLOCK_READ == 0:
             now = clock.now()
             if now - self._last >= HOLD:
                 await asyncio.sleep(0)

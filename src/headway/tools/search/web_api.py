@@ -25,7 +25,7 @@ READ_LENGTH = 20_000
 LONGEST_NUMBER = 1000
 """Digits. One number of more must not spoil an answer; nobody counts with it here."""
 
-PLACE = re.compile(r"\{(query|limit)\}")
+PLACEHOLDER = re.compile(r"\{(query|limit)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class Endpoint:
     @property
     def host(self) -> str:
         """The name of the one host that is asked, also after a redirect."""
-        return host_of(httpx2.URL(PLACE.sub("1", self.url)))
+        return host_of(httpx2.URL(PLACEHOLDER.sub("1", self.url)))
 
     def hosts(self, egress: Egress) -> Hosts:
         """That host as the only one that may be asked; http may lead to https."""
-        url = httpx2.URL(PLACE.sub("1", self.url))
+        url = httpx2.URL(PLACEHOLDER.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
         return Hosts({host_of(url): Host(ports=ports, private=self.private)}, egress)
 
@@ -71,7 +71,7 @@ class Endpoint:
         def encoded(place: re.Match[str]) -> str:
             return quote(str(values[place[1]]), safe="", errors="replace")
 
-        url = PLACE.sub(encoded, self.url)
+        url = PLACEHOLDER.sub(encoded, self.url)
         if self.params:
             params = {name: str(filled(text, values)) for name, text in self.params.items()}
             url += ("&" if "?" in url else "?") + urlencode(params, errors="replace")
@@ -155,10 +155,10 @@ class Api(Source):
 def filled(template: object, values: Mapping[str, str | int]) -> object:
     """JSON with the values in its places."""
     if isinstance(template, str):
-        alone = PLACE.fullmatch(template)
+        alone = PLACEHOLDER.fullmatch(template)
         if alone is not None:
             return values[alone[1]]
-        return PLACE.sub(lambda place: str(values[place[1]]), template)
+        return PLACEHOLDER.sub(lambda place: str(values[place[1]]), template)
     if isinstance(template, dict):
         pairs = cast("dict[str, object]", template).items()
         return {str(filled(key, values)): filled(value, values) for key, value in pairs}

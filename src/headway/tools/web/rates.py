@@ -9,7 +9,7 @@ KEPT = 1000
 """Gates, before the idle ones are forgotten: a `*.` stands for any number of names."""
 
 
-class Gate:
+class HostRate:
     """Lets requests to one host pass at its rate, in order, and not while the host wants a rest."""
 
     def __init__(self, rate: float, clock: Clock) -> None:
@@ -41,10 +41,10 @@ class Rates:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, HostRate] = {}
 
-    def gate(self, name: str, host: Host) -> Gate:
+    def rate_of(self, name: str, host: Host) -> HostRate:
         """The one gate of a host, whatever port, path or spelling it is asked by."""
         if len(self._gates) >= KEPT:
             self._gates = {name: gate for name, gate in self._gates.items() if not gate.is_idle}
-        return self._gates.setdefault(name_of(name), Gate(host.rate, self._clock))
+        return self._gates.setdefault(name_of(name), HostRate(host.rate, self._clock))

@@ -30,7 +30,7 @@ for is not read any further."""
 ROOM: Final = 65536
 """Bytes that may wait to be written before whoever has more to say waits too."""
 
-LOOK_EVERY: Final = 1.0
+HANG_UP_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a client that is not being read is still there."""
 
 
@@ -96,7 +96,7 @@ class Pipe:
     def _read_all(self) -> None:
         chunk = b"-"
         while chunk:
-            while not self._ahead.acquire(timeout=LOOK_EVERY):
+            while not self._ahead.acquire(timeout=HANG_UP_CHECK_INTERVAL):
                 if _has_hung_up(self._source, self._sink):
                     self._on_end()
                     self._post(self._left)
