@@ -127,9 +127,7 @@ def _name_faults(path: Path, line: int, name: str, retired: dict[str, str]) -> I
 def main() -> int:
     """Look at every module of the package; return 1 where one has a retired word for a name."""
     found = [
-        fault
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for fault in faults(path, path.read_text())
+        fault for path in sorted(PACKAGE.rglob("*.py")) for fault in faults(path, path.read_text())
     ]
     for fault in found:
         print(fault)

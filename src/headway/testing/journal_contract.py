@@ -58,7 +58,9 @@ async def check_clause(clause: Clause, journal: Journal) -> None:
         async with asyncio.timeout(CLAUSE_TIMEOUT):
             await clause(journal)
     except TimeoutError as error:
-        raise AssertionError(f"broken: {name} (still waiting after {CLAUSE_TIMEOUT:g} s)") from error
+        raise AssertionError(
+            f"broken: {name} (still waiting after {CLAUSE_TIMEOUT:g} s)"
+        ) from error
     except Exception as error:
         raise AssertionError(f"broken: {name} ({type(error).__name__}: {error})") from error
 

@@ -328,7 +328,9 @@ def _right(name: str, fields: list[str]) -> str:
         right = ".".join(["item", known[words[0].lower()], *words[1:]])
         if PLACEHOLDER.fullmatch(f"{{{right}}}"):
             return f"{{{right}}}"
-    there_are = [f"{{item.{field}}}" for field in fields if PLACEHOLDER.fullmatch(f"{{item.{field}}}")]
+    there_are = [
+        f"{{item.{field}}}" for field in fields if PLACEHOLDER.fullmatch(f"{{item.{field}}}")
+    ]
     return " or ".join(there_are[:5]) or "{item}"
 
 
