@@ -18,10 +18,10 @@ from tests.kit.waits import until, until_told, wait_until
 from headway import Headway, Settings
 from headway.engine import Engine, Request, RunContext, Watchdog
 from headway.engine.author_frames import line_of
-from headway.engine.process_names import process_stream, pulse_stream
 from headway.events import Alive, Completed, Interrupted, ProcessLeft
 from headway.journal import open_journal
 from headway.server import HeadwayApp, asgi
+from headway.streams import process_stream, pulse_stream
 from headway.testing import FakeClock, record
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import until, until_told
 
 from headway import Headway, Settings
-from headway.engine import inbox_of, send_control
+from headway.engine import send_control
 from headway.events import (
     CancelRequested,
     ControlMessage,
@@ -27,6 +27,7 @@ from headway.events import (
 )
 from headway.journal import open_journal
 from headway.settings import Retention
+from headway.streams import inbox_stream
 from headway.testing import FakeClock
 from headway.transport import messages_2025
 
@@ -104,7 +105,7 @@ async def test_a_task_that_is_cancelled_again_and_again_is_asked_once(journal: s
             alice.wire = replica
             done = await (await alice.request("tasks/cancel", {"taskId": task})).outcome()
             assert "result" in done
-        inbox = await fleet[0].app.journal.read_all_kept(inbox_of(run.stream))
+        inbox = await fleet[0].app.journal.read_all_kept(inbox_stream(run.stream))
         assert len([entry for entry in inbox if isinstance(entry.event, CancelRequested)]) == 1
         run.stop_event = None
         tools.gate.open()
@@ -223,7 +224,7 @@ async def test_a_flood_of_answers_to_a_task_takes_nothing_from_it(journal: str) 
         run = fleet[0].app.engine.runs[task]
         for number in range(10):
             large = InputAnswered(f"{task}.{number}", encode_json("x" * 5000))
-            await fleet[1].app.journal.post(inbox_of(run.stream), large)
+            await fleet[1].app.journal.post(inbox_stream(run.stream), large)
         for replica in fleet.replicas:
             alice.wire = replica
             found = await (await alice.request("tasks/get", {"taskId": task})).outcome()

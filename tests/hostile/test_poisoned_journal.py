@@ -18,7 +18,6 @@ from tests.kit.waits import until, until_told, within
 
 from headway import Settings
 from headway.engine import send_control
-from headway.engine.idempotency import key_stream
 from headway.errors import EntriesUnreadable, StreamDamaged
 from headway.events import (
     Accepted,
@@ -31,7 +30,7 @@ from headway.events import (
     encode_json,
 )
 from headway.journal import Journal, next_available, open_journal
-from headway.protocol.event_ids import principal_tag, tag_of
+from headway.streams import key_stream, principal_tag, tag_of
 
 pytestmark = pytest.mark.anyio
 

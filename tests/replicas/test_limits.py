@@ -13,9 +13,9 @@ from tests.kit.waits import PATIENCE, until
 from tests.replicas.tools import replica_tools
 
 from headway import Settings
-from headway.engine.process_names import new_call, process_stream
 from headway.events import Accepted, Alive
 from headway.journal import global_count
+from headway.streams import new_call_id, process_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +136,7 @@ async def test_the_runs_of_a_dead_process_count_until_its_lease_is_over(
         (name,) = await stored.streams("run/", unfinished=True)
         # What a process leaves that was killed: a sign of life, and a run.
         await stored.append(process_stream("deadbeef"), [Alive()], after=0)
-        left = f"{name.rpartition('/')[0]}/deadbeef{new_call()}"
+        left = f"{name.rpartition('/')[0]}/deadbeef{new_call_id()}"
         await stored.append(left, [Accepted("tools/call", "wait")], after=0)
         tools.gate.open()
         await running[0].rest()

@@ -2,30 +2,32 @@
 
 import pytest
 
-from headway.engine.process_names import (
-    TAG_LENGTH,
+from headway.streams import (
+    PROCESS_ID_LENGTH,
     call_of,
-    is_id_of_run,
-    new_call,
-    new_tag,
+    is_run_id,
+    new_call_id,
+    new_process_id,
     process_of,
 )
 
 
 def test_ids_are_no_options_of_a_command() -> None:
     """Somebody stops a run with `headway cancel ID`, or with what stands in the logs for it."""
-    assert not any(new_tag().startswith("-") or new_call().startswith("-") for _ in range(2000))
+    assert not any(
+        new_process_id().startswith("-") or new_call_id().startswith("-") for _ in range(2000)
+    )
 
 
 def test_an_id_names_its_process_and_its_call() -> None:
-    tag, call = new_tag(), new_call()
+    tag, call = new_process_id(), new_call_id()
 
-    assert len(tag) == TAG_LENGTH
-    assert is_id_of_run(tag + call)
+    assert len(tag) == PROCESS_ID_LENGTH
+    assert is_run_id(tag + call)
     assert process_of(f"run/owner/{tag}{call}") == tag
     assert call_of(f"run/owner/{tag}{call}") == call
 
 
 @pytest.mark.parametrize("text", ["", "x" * 39, "x" * 41, "x" * 39 + "/", "x" * 39 + "\n"])
 def test_a_text_that_is_no_id_is_told_apart(text: str) -> None:
-    assert not is_id_of_run(text)
+    assert not is_run_id(text)

@@ -31,11 +31,11 @@ from headway.protocol.event_ids import (
     parse_event_id,
     run_prefix,
     session_prefix,
-    tag_of,
 )
 from headway.protocol.header_lines import read_headers
 from headway.protocol.inbound import is_id, parse_body, read_message
 from headway.protocol.json_text import measure
+from headway.streams import tag_of
 from headway.transport.http.sse import SseRendering
 
 OLD = ERAS["2025-06-18"]

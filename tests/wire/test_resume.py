@@ -19,8 +19,8 @@ from tests.kit.waits import until
 from headway import Settings, log
 from headway.clock import Clock
 from headway.journal import open_journal
-from headway.protocol.event_ids import session_tag
 from headway.settings import Retention
+from headway.streams import session_tag
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio

@@ -18,9 +18,9 @@ from tests.workers.target import mcp
 
 from headway import Settings
 from headway.clock import Clock
-from headway.engine.process_names import is_for_workers
 from headway.events import Interrupted
 from headway.journal import open_journal
+from headway.streams import is_for_workers
 
 pytestmark = pytest.mark.anyio
 

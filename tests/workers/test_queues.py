@@ -17,13 +17,12 @@ from tests.kit.waits import PATIENCE, until
 
 from headway.engine import Run, stopping_error
 from headway.engine.idempotency import NamedRun, RunNames
-from headway.engine.process_names import is_for_workers
-from headway.engine.recovery.checkpoints import checkpoints_of
 from headway.engine.workers.dispatch import AcceptedCall, Dispatch
 from headway.errors import SetupError
 from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
 from headway.queues import no_pickle, open_queues
+from headway.streams import checkpoint_stream, is_for_workers
 
 pytestmark = pytest.mark.anyio
 
@@ -184,7 +183,7 @@ async def test_a_call_whose_process_died_as_it_withdrew_it_has_an_end(site: Floo
     await said_waiting(answer)
     (stream,) = await waiting_runs(site.url)
     async with open_journal(site.url) as journal:
-        await journal.post(checkpoints_of(stream), Forgotten())
+        await journal.post(checkpoint_stream(stream), Forgotten())
     await site.worker(lease=1.5)
     assert "it was not begun" in (await answer.rest())[-1]["error"]["message"]
     assert await waiting_runs(site.url) == []

@@ -2,21 +2,19 @@
 
 from headway.engine.engine import Engine
 from headway.engine.failures import as_exception, contain_failures, lifespan_of
-from headway.engine.idempotency import id_key
 from headway.engine.lifespan_context import SetVariable, inherit_variables, variables_set_since
 from headway.engine.limits.admission import BUSY_CODE, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.loop_watchdog import Watchdog
-from headway.engine.process_names import is_id_of_run, process_of
 from headway.engine.recovery.drain import finish_calls, release_restartable, wait_for_shields
 from headway.engine.remote.mirror import MirrorRun, result_gone_error
 from headway.engine.remote.process_inbox import send_control
-from headway.engine.remote.run_inbox import ask_run, inbox_of, read_inbox
+from headway.engine.remote.run_inbox import ask_run, read_inbox
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.run.accounting import lost_outputs
 from headway.engine.run.context import RunContext, as_event, notify_run
 from headway.engine.run.current import current_run
-from headway.engine.run.large_results import message_of, result_stream
+from headway.engine.run.large_results import message_of
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
 from headway.engine.run.threads import warn_unheard
@@ -43,19 +41,14 @@ __all__ = [
     "contain_failures",
     "current_run",
     "finish_calls",
-    "id_key",
-    "inbox_of",
     "inherit_variables",
-    "is_id_of_run",
     "lifespan_of",
     "lost_outputs",
     "message_of",
     "notify_run",
-    "process_of",
     "read_inbox",
     "release_restartable",
     "result_gone_error",
-    "result_stream",
     "send_control",
     "stopping_error",
     "submit",

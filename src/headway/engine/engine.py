@@ -22,7 +22,6 @@ from headway.engine.failures import Kind, judge_failure
 from headway.engine.idempotency import NEVER_EXECUTED, RunNames
 from headway.engine.limits.admission import Admission, busy_error, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
-from headway.engine.process_names import call_of, new_call, process_of
 from headway.engine.recovery.checkpoints import Checkpoints
 from headway.engine.recovery.drain import stop_or_release
 from headway.engine.recovery.lease import Lease
@@ -52,6 +51,7 @@ from headway.events import Event, HandedOver, RequestStored, Started
 from headway.journal import Journal
 from headway.run_state import RunView
 from headway.settings import Settings
+from headway.streams import call_of, new_call_id, process_of, run_stream
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +199,9 @@ class Engine:
         if len(self.runs) >= self.settings.max_open:
             raise busy_error(f"{len(self.runs)} requests are open", "max_open")
         caller, opener = self.admission.check_caller(request), self.admission.check_open(request)
-        call = call_of(request.follows) if request.owns and request.follows else new_call()
+        call = call_of(request.follows) if request.owns and request.follows else new_call_id()
         run_id = self.lease.tag + call
-        stream = f"run/{request.owner}/{run_id}"
+        stream = run_stream(request.owner, run_id)
         run = self.make_run(stream, request, recorded=request.method == "tools/call")
         self.runs[run.id] = run
         self.admission.count_run(caller, opener, run)

@@ -15,7 +15,6 @@ from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from headway.engine.remote.run_inbox import inbox_of
 from headway.engine.run.run import Run
 from headway.errors import (
     EntriesTrimmed,
@@ -28,8 +27,18 @@ from headway.errors import (
 )
 from headway.events import Cancelled, Claimed, Entry, Event, Released
 from headway.journal import Head, Journal
-from headway.protocol.event_ids import ANONYMOUS, tag_of
 from headway.settings import Settings
+from headway.streams import (
+    ANONYMOUS,
+    KEY_STREAMS,
+    handle_stream,
+    inboxes_prefix,
+    key_stream,
+    keys_prefix,
+    run_beside,
+    run_id_of,
+    sibling_run,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,25 +68,11 @@ TOO_MANY_CODE = -32000
 """JSON-RPC code of a refusal for want of room, as of a server that is busy."""
 
 
-KEY_PREFIX = "key/"
-"""What the streams of all keys begin with."""
-
-
-def key_stream(principal: str, name: str) -> str:
-    """The stream of a key of a principal."""
-    return f"key/{principal}/{name}"
-
-
 def is_never_executed(end: Event) -> bool:
     """Return whether a run that ended so was accepted and never executed."""
     return isinstance(end, Cancelled) and (
         end.never_executed or end == _NEVER_EXECUTED_BEFORE_THE_FIELD
     )
-
-
-def id_key(principal: str, run_id: str) -> str:
-    """The key that a run's own id is, once its client was given it to come back with."""
-    return key_stream(principal, tag_of(f"run {run_id}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +106,14 @@ class RunNames:
     @property
     def number(self) -> int:
         """How many keys there are, as far as that was looked at."""
-        known = self._counts.get(KEY_PREFIX)
+        known = self._counts.get(KEY_STREAMS)
         return 0 if known is None else known.number
 
     @property
     def most_of_one(self) -> int:
         """How many the caller has that has most, likewise."""
         counts = ((prefix, count.number) for prefix, count in self._counts.items())
-        return max((number for prefix, number in counts if prefix != KEY_PREFIX), default=0)
+        return max((number for prefix, number in counts if prefix != KEY_STREAMS), default=0)
 
     # What a key names
 
@@ -217,7 +212,7 @@ class RunNames:
         Raises:
             JournalError: The journal cannot be read.
         """
-        for key in await self._journal.streams(KEY_PREFIX, unfinished=True):
+        for key in await self._journal.streams(KEY_STREAMS, unfinished=True):
             try:
                 await self._sweep(key)
             except JournalError as error:  # of one key; the others are looked at all the same
@@ -270,11 +265,10 @@ class RunNames:
         Raises:
             JournalError: The journal cannot be read.
         """
-        own = asking.stream.rpartition("/")[0]
-        beside = {name: f"{own}/{name}" for name in run_ids if "/" not in name}
+        beside = {name: sibling_run(asking.stream, name) for name in run_ids if "/" not in name}
         heads = await self._journal.heads(beside.values())
         keys = {
-            name: id_key(asking.principal, name)
+            name: handle_stream(asking.principal, name)
             for name in run_ids
             if beside.get(name) not in heads
         }
@@ -299,16 +293,16 @@ class RunNames:
             LookupError: There is no run `after`.
             JournalError: The journal cannot be read.
         """
-        inboxes = await self._journal.streams(inbox_of(f"run/{principal}"))
-        ids = [name.rpartition("/")[2] for name in inboxes]
+        inboxes = await self._journal.streams(inboxes_prefix(principal))
+        ids = [run_id_of(name) for name in inboxes]
         if after is not None and after not in ids:
             raise LookupError(after)
         start = 0 if after is None else ids.index(after) + 1
         some = dict(zip(ids[start:], inboxes[start : start + MOST_LISTED], strict=False))
-        keys = {name: id_key(principal, name) for name in some}
+        keys = {name: handle_stream(principal, name) for name in some}
         handles = await self._journal.heads(keys.values())
         found = [name for name in some if keys[name] in handles]
-        page = {name: f"run/{some[name].removeprefix(inbox_of(''))}" for name in found[:PAGE]}
+        page = {name: run_beside(some[name]) for name in found[:PAGE]}
         last = found[PAGE - 1] if len(found) > PAGE else next(reversed(some), None)
         return page, None if last is None or last == ids[-1] else last
 
@@ -326,7 +320,7 @@ class RunNames:
             mine = await self._number(key_stream(principal, ""), settings.max_keys_each)
             if mine >= settings.max_keys_each:
                 raise _full(f"{mine} of your idempotency keys and handles", "max_keys_each")
-        many = await self._number(KEY_PREFIX, settings.max_keys)
+        many = await self._number(KEY_STREAMS, settings.max_keys)
         if many >= settings.max_keys:
             raise _full(f"{many} idempotency keys and handles", "max_keys")
 
@@ -345,7 +339,7 @@ class RunNames:
 
     def _counts_of(self, key: str) -> list[_Count]:
         """The counts that a key is in, of those that are known."""
-        prefixes = (KEY_PREFIX, key.rpartition("/")[0] + "/")
+        prefixes = (KEY_STREAMS, keys_prefix(key))
         return [self._counts[prefix] for prefix in prefixes if prefix in self._counts]
 
 

@@ -29,6 +29,7 @@ from headway.protocol.continue_run_tool import (
     with_handle_schema,
 )
 from headway.protocol.idempotency_key import GONE
+from headway.streams import run_id_of
 
 
 def install_continue_run(low: Server[Any]) -> None:
@@ -150,7 +151,7 @@ async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[s
     with anyio.CancelScope(shield=True):
         entries = await run.journal.read_all_kept(stream)
     if result is None:
-        return handle_result(stream.rpartition("/")[2], entries, after)
+        return handle_result(run_id_of(stream), entries, after)
     return rest_of(result, entries, after)
 
 

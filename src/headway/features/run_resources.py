@@ -18,7 +18,7 @@ from mcp_types import (
 from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
-from headway.engine import current_run, result_stream
+from headway.engine import current_run
 from headway.errors import ResultDropped, StreamNotFound
 from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupted
 from headway.handlers import Handler, wrap_handler
@@ -26,6 +26,7 @@ from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.run_state import parts_of, view_of
+from headway.streams import result_stream, run_id_of
 
 PARTS_BYTES = 1024 * 1024
 """Of a run's parts the newest are shown, of so many bytes together."""
@@ -69,7 +70,7 @@ async def describe(journal: Journal, stream: str) -> bytes:
         progress = _Progress(view.progress, view.total, view.message)
     return msgspec.json.encode(
         _Description(
-            uri=uri_of(stream.rpartition("/")[2]),
+            uri=uri_of(run_id_of(stream)),
             state=view.state,
             method=view.method,
             tool=view.target,

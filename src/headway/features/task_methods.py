@@ -23,8 +23,8 @@ from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.handlers import add_handler, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
-from headway.protocol.event_ids import principal_tag
 from headway.protocol.tasks import EXTENSION, open_questions, task_of
+from headway.streams import ANONYMOUS, run_id_of
 
 Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
@@ -119,7 +119,7 @@ async def _get_early(_context: Any, params: TaskParams) -> dict[str, Any]:
 
 async def _early(run: Run, stream: str) -> dict[str, Any]:
     entries, inbox = await _read(run.journal, stream)
-    run_id, kept = stream.rpartition("/")[2], run.journal.retention.ttl
+    run_id, kept = run_id_of(stream), run.journal.retention.ttl
     return tasks_2025.task_of(run_id, entries, inbox, now=run.clock.time(), kept=kept)
 
 
@@ -138,7 +138,7 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
     Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
     """
     run = current_run.get()
-    if run is None or run.principal == principal_tag(""):
+    if run is None or run.principal == ANONYMOUS:
         raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
     try:
         page, last = await run.engine.idempotency.tasks_of(run.principal, params.cursor)

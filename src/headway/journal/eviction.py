@@ -14,9 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from headway.journal.stream_buffer import StreamBuffer
-
-KEPT_KINDS = "key/"
-"""What the names of streams begin with that are kept for their whole time."""
+from headway.streams import KEY_STREAMS
 
 FRESH_SECONDS = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
@@ -71,7 +69,7 @@ class EndedStreams:
         if share is None:
             share = self._ended[owner] = _Ended()
         share.bytes += tail.size
-        is_lasting = tail.stream.startswith(KEPT_KINDS)
+        is_lasting = tail.stream.startswith(KEY_STREAMS)
         (share.lasting if is_lasting else share.streams).append((expires, tail))
         self._fresh[tail] = None
         return self._pack(next(iter(self._fresh))) if len(self._fresh) > FRESH_SECONDS else 0

@@ -28,6 +28,7 @@ from headway.engine import Engine, FairSemaphore, lost_outputs
 from headway.life import Life
 from headway.run_state import State
 from headway.settings import BOUNDS
+from headway.streams import SESSION_STREAMS
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.open_responses import OpenResponses
 from headway.transport.sessions.registry import Sessions
@@ -191,7 +192,7 @@ def _stuck(metrics: Metrics) -> Values:
 
 
 def _streams(metrics: Metrics) -> Values:
-    of_sessions = metrics.answers.count("session/")
+    of_sessions = metrics.answers.count(SESSION_STREAMS)
     return {("session",): of_sessions, ("request",): len(metrics.answers) - of_sessions}
 
 

@@ -11,7 +11,6 @@ was said to this client, the one in what all are told, and which of its streams 
 
 import base64
 import binascii
-import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import cast
@@ -45,27 +44,6 @@ class SessionCursor:
     seq: int
     changes: int = 0
     listener: str = ""
-
-
-def tag_of(secret: str) -> str:
-    """A name for a session or principal that gives nothing of its secret away."""
-    return base64.urlsafe_b64encode(
-        hashlib.blake2b(secret.encode(), digest_size=12).digest()
-    ).decode()
-
-
-def principal_tag(principal: str) -> str:
-    """The place of a principal in the journal; all anonymous callers share one."""
-    return tag_of(f"principal {principal}")
-
-
-ANONYMOUS = principal_tag("")
-"""The place of all callers whom nobody has authenticated."""
-
-
-def session_tag(owner: str, session_id: str) -> str:
-    """The place of a session in the journal, which begins as all places of its principal do."""
-    return f"{principal_tag(owner)}.{tag_of(session_id)}"
 
 
 def run_prefix(run: str, identity: str | int, token: str | int | None) -> bytes:

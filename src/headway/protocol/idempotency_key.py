@@ -12,8 +12,8 @@ from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Struct
 
 from headway.errors import ProtocolError
-from headway.protocol.event_ids import tag_of
 from headway.protocol.inbound import Message
+from headway.streams import tag_of
 
 HEADER: Final = "idempotency-key"
 META_KEY: Final = "headway/idempotency-key"

@@ -23,7 +23,7 @@ from mcp_types import (
 from mcp_types import SERVER_INFO_META_KEY as SERVER_INFO
 
 from headway.client_profiles import Profile, profile_of
-from headway.engine import Engine, Run, RunContext, id_key, read_inbox
+from headway.engine import Engine, Run, RunContext, read_inbox
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.events import Claimed, Entry, HandedOver, encode_json
 from headway.protocol import render, tasks_2025
@@ -37,6 +37,7 @@ from headway.protocol.handover_policy import (
 )
 from headway.protocol.inbound import Message, as_id, has_envelope
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
+from headway.streams import handle_stream, run_id_of
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
 from headway.transport.stream_reader import End
@@ -212,7 +213,7 @@ class HandOver:
         handed = await self._handed(run, stream)
         await self._name(run.principal, stream)
         entries = await run.journal.read_all_kept(stream)
-        result = self._result(stream.rpartition("/")[2], entries, handed, way)
+        result = self._result(run_id_of(stream), entries, handed, way)
         if has_envelope(message.body):
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
@@ -236,8 +237,8 @@ class HandOver:
 
     async def _name(self, principal: str, stream: str) -> None:
         """Make the run's id a key to it: a session may end before the work does."""
-        run_id = stream.rpartition("/")[2]
-        key = id_key(principal, run_id)
+        run_id = run_id_of(stream)
+        key = handle_stream(principal, run_id)
         await self._engine.idempotency.claim_name(key, Claimed(stream))
         local = self._engine.runs.get(run_id)
         if local is not None:

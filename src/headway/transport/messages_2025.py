@@ -23,9 +23,7 @@ from headway.engine import (
     RunContext,
     as_exception,
     check_caller_limit,
-    is_id_of_run,
     message_of,
-    process_of,
     submit,
 )
 from headway.errors import CodeEnded, JournalError, ProtocolError, journal_away
@@ -44,9 +42,16 @@ from headway.journal import next_available
 from headway.protocol import render, tasks_2025
 from headway.protocol.client_introduction import check_uri, introduction_of
 from headway.protocol.eras import Era, without_promises
-from headway.protocol.event_ids import principal_tag
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, as_id, is_id, read_message
+from headway.streams import (
+    is_run_id,
+    principal_tag,
+    process_of,
+    run_id_of,
+    run_of_question,
+    run_stream,
+)
 from headway.transport.hand_over import HandOver, Offered
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
@@ -299,15 +304,15 @@ class Messages2025:
         One that was asked a moment ago may not be stored yet.
         """
         # A run's questions are named after it; one of another session is not found.
-        run_id = answered.key.partition(".")[0]
-        if not is_id_of_run(run_id) or not self._engine.journal.is_durable:
+        run_id = run_of_question(answered.key)
+        if not is_run_id(run_id) or not self._engine.journal.is_durable:
             return False
         clock, pause = self._engine.clock, LOOK_INTERVAL
         # What this process asked itself it has stored, or is done with.
         own = process_of(run_id) == self._engine.lease.tag
         limit = clock.now() + (0 if own else CATCH_UP_TIMEOUT)
         while not await self._engine.remote_answers.accept_answer(
-            f"run/{session.tag}/{run_id}", answered
+            run_stream(session.tag, run_id), answered
         ):
             if clock.now() >= limit:
                 return False
@@ -415,7 +420,7 @@ TELL_EVERY: Final = 5.0
 async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
     """Send the progress of a task on the session's own stream: its token stays good for it."""
     stream = run.follows or run.stream
-    meta = tasks_2025.related(stream.rpartition("/")[2])
+    meta = tasks_2025.related(run_id_of(stream))
     due = 0.0
     cursor = run.journal.cursor(stream)
     with suppress(JournalError):

@@ -17,9 +17,9 @@ from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
-from headway.protocol.event_ids import principal_tag
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
+from headway.streams import principal_tag
 from headway.transport.hand_over import HandOver, Offered, TaskContext
 from headway.transport.sdk import Sdk
 from headway.transport.subscriptions.run_updates import RunSubscriptions

@@ -21,6 +21,7 @@ from headway.errors import JournalError, ProtocolError, journal_away
 from headway.journal import Cursor, Journal
 from headway.protocol.eras import Era
 from headway.settings import Settings
+from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
 from headway.transport.http.sse import Headers, ResponseStream, SseRendering
@@ -350,4 +351,4 @@ class OpenResponses:
 
 def _may_come_back(stream: str, answer: ResponseStream) -> bool:
     """Whether its client came back to it once, or waits for nothing but news."""
-    return answer.since > 0 or stream.startswith("session/")
+    return answer.since > 0 or is_session_stream(stream)

@@ -20,6 +20,7 @@ from headway.cli.display.printable import one_line
 from headway.cli.exit_codes import Refused, report_line
 from headway.cli.options import own_directory
 from headway.errors import HeadwayError, JournalUnavailable, SetupError
+from headway.streams import RUN_STREAMS, call_of, is_for_workers, run_id_of
 
 if TYPE_CHECKING:
     from headway.events import Entry
@@ -69,7 +70,7 @@ async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for place in _places(url):
         async with _opened(place) as journal:
-            for stream in await journal.streams("run/", unfinished=not every):
+            for stream in await journal.streams(RUN_STREAMS, unfinished=not every):
                 try:
                     entries = await _entries(journal, stream)
                     if entries and not _is_a_workers(entries):
@@ -83,13 +84,12 @@ async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
 
 async def _cancel(url: str | None, wanted: str, reason: str) -> None:
     from headway.engine import send_control
-    from headway.engine.process_names import call_of, is_for_workers
     from headway.events import CancelRequested
 
     found: list[tuple[str, str]] = []
     for place in _places(url):
         async with _opened(place) as journal:
-            streams = await journal.streams("run/", unfinished=True)
+            streams = await journal.streams(RUN_STREAMS, unfinished=True)
         meant = [stream for stream in streams if _is_meant(stream, wanted)]
         # Of the two runs of a call for a worker the other one only repeats the worker's.
         calls = {call_of(stream): stream for stream in sorted(meant, key=is_for_workers)}
@@ -103,7 +103,7 @@ async def _cancel(url: str | None, wanted: str, reason: str) -> None:
 
 
 def _is_meant(stream: str, wanted: str) -> bool:
-    run = stream.rpartition("/")[2]
+    run = run_id_of(stream)
     return len(wanted) >= 4 and (run.startswith(wanted) or run[8:16] == wanted)
 
 
@@ -143,7 +143,6 @@ async def _entries(journal: "Journal", stream: str) -> "list[Entry]":
 
 def _is_a_workers(entries: "list[Entry]") -> bool:
     """Whether it only repeats what a worker does, which is listed itself."""
-    from headway.engine.process_names import is_for_workers
     from headway.events import Accepted
 
     first = entries[0].event
@@ -153,7 +152,7 @@ def _is_a_workers(entries: "list[Entry]") -> bool:
 def _row(stream: str, entries: "list[Entry]") -> dict[str, Any]:
     from headway.run_state import view_of
 
-    view, run = view_of(entries), stream.rpartition("/")[2]
+    view, run = view_of(entries), run_id_of(stream)
     return {
         "run": run,
         "reference": run[8:16],

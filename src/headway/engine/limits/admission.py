@@ -7,13 +7,12 @@ from functools import partial
 
 from headway.clock import Clock
 from headway.engine.limits.semaphore import FairSemaphore
-from headway.engine.process_names import call_of
 from headway.engine.request import Request, ToolOptions
 from headway.engine.run.run import Run
 from headway.errors import ProtocolError
 from headway.journal import Journal
-from headway.protocol.event_ids import ANONYMOUS
 from headway.settings import Settings
+from headway.streams import ANONYMOUS, call_of, runs_prefix
 
 BUSY_CODE = -32000
 """JSON-RPC code of a request refused for a limit."""
@@ -116,7 +115,7 @@ class Admission:
         if caller:
             most = self._settings.max_runs_each
             many = await journal.everywhere.count(
-                f"run/{caller}", lambda: self.of_callers.get(caller, ()), most, part=call_of
+                runs_prefix(caller), lambda: self.of_callers.get(caller, ()), most, part=call_of
             )
             self._check_number(many or 0)
 

@@ -28,6 +28,7 @@ from headway.events import (
     size_of,
 )
 from headway.journal import Journal
+from headway.streams import checkpoint_stream
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,6 @@ trimmed, the newest `Remembered` and all behind it stay."""
 
 NAME_BYTES = 16
 """What the name of an item takes in a `Remembered`."""
-
-
-def checkpoints_of(stream: str) -> str:
-    """Where the checkpoints of the run with this stream are."""
-    return f"checkpoints/{stream.removeprefix('run/')}"
 
 
 @dataclass(slots=True)
@@ -144,7 +140,7 @@ async def load_restart(journal: Journal, stream: str) -> tuple[RestartState, int
         JournalError: The journal cannot be read.
     """
     try:
-        entries = await journal.read_all_kept(checkpoints_of(stream))
+        entries = await journal.read_all_kept(checkpoint_stream(stream))
     except StreamNotFound:
         return None
     memory = fold_restart(entries)
@@ -184,7 +180,7 @@ class Checkpoints:
     @classmethod
     def begin(cls, journal: Journal, run: str, begun: RequestStored) -> "Checkpoints":
         """Those of a run that begins."""
-        stream = checkpoints_of(run)
+        stream = checkpoint_stream(run)
         return cls(
             journal, stream, RestartState(begun), journal.append_nowait(stream, begun, after=0)
         )

@@ -12,21 +12,24 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from headway.clock import Clock, Timer
-from headway.engine.process_names import (
+from headway.engine.recovery.signs_of_life import LifeSigns
+from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
+from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
+from headway.journal import Journal
+from headway.streams import (
+    PROCESS_STREAMS,
+    RUN_STREAMS,
     WORKERS,
+    checkpoint_stream,
+    inbox_stream,
     is_for_workers,
-    new_tag,
+    new_process_id,
+    process_id_of,
+    process_inbox_stream,
     process_of,
     process_stream,
     pulse_stream,
 )
-from headway.engine.recovery.checkpoints import checkpoints_of
-from headway.engine.recovery.signs_of_life import LifeSigns
-from headway.engine.remote.process_inbox import process_inbox_of
-from headway.engine.remote.run_inbox import inbox_of
-from headway.errors import EntriesTrimmed, JournalError, JournalUnavailable
-from headway.events import Alive, Entry, Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
-from headway.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Lease:
         taken: Callable[[str], Awaitable[None]],
         for_workers: Callable[[list[str]], Awaitable[None]],
     ) -> None:
-        self.tag = new_tag()
+        self.tag = new_process_id()
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
@@ -165,14 +168,14 @@ class Lease:
     def _begin_anew(self) -> None:
         self._seq = 0
         self._lost()
-        self.tag = new_tag()
+        self.tag = new_process_id()
         self._looking = asyncio.create_task(self.begin_lease())
 
     async def _recover(self) -> None:
         """Look whether a process is gone, and at the runs then; now and then in any case."""
         try:
-            begun = await self._journal.streams("process/", unfinished=True)
-            tags = {name.removeprefix("process/") for name in begun}
+            begun = await self._journal.streams(PROCESS_STREAMS, unfinished=True)
+            tags = {process_id_of(name) for name in begun}
             gone = await self._gone(tags)
             # A list of all runs is long. While all processes live, it is enough that one of them
             # looks at it each time, and knows since when a run is nobody's; and every other one
@@ -209,7 +212,7 @@ class Lease:
                     logger.error("a run is left as it is: %s", failure, exc_info=failure)
         await self._recovered()
         for tag in gone:
-            await self._append(process_inbox_of(tag), ProcessLeft("found gone"))
+            await self._append(process_inbox_stream(tag), ProcessLeft("found gone"))
             await self._append(pulse_stream(tag), ProcessLeft("found gone"))
             await self._append(process_stream(tag), ProcessLeft("found gone"))
 
@@ -235,7 +238,7 @@ class Lease:
     async def _unfinished(self) -> list[str]:
         """The runs that go on, with those for workers looked after."""
         begun = self._clock.now()
-        streams = await self._journal.streams("run/", unfinished=True)
+        streams = await self._journal.streams(RUN_STREAMS, unfinished=True)
         await self._for_workers([name for name in streams if is_for_workers(name)])
         ended = self._clock.now()
         self._rests = ended + (ended - begun) * (1 / LISTING_SHARE - 1)
@@ -298,8 +301,8 @@ class Lease:
             JournalError: The journal cannot be read.
         """
         await self._append(stream, event)
-        await self._append(inbox_of(stream), InboxClosed())
-        await self._append(checkpoints_of(stream), Forgotten())
+        await self._append(inbox_stream(stream), InboxClosed())
+        await self._append(checkpoint_stream(stream), Forgotten())
 
     async def _append(self, stream: str, event: Event) -> None:
         head = await self._journal.head(stream)

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-from headway.engine.process_names import pulse_stream
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Alive, Entry
 from headway.journal import Beside
+from headway.streams import pulse_stream
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.auth import known_of_caller
 from headway.clock import Clock
-from headway.engine.recovery.checkpoints import Checkpoints, RestartState, checkpoints_of
+from headway.engine.recovery.checkpoints import Checkpoints, RestartState
 from headway.engine.recovery.retry import retry_until_available
 from headway.engine.request import Execute, Request
 from headway.engine.run.context import RunContext
@@ -26,6 +26,7 @@ from headway.events import (
 )
 from headway.journal import Journal
 from headway.run_state import RunView, parts_of, view_of
+from headway.streams import CHECKPOINT_STREAMS, checkpoint_stream, run_beside
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ async def take_over(
     """
     is_first = not memory.owner and not memory.restarts and not memory.returned
     anew = Restarted(process, memory.attempt + 1, memory.at)
-    beside = checkpoints_of(stream)
+    beside = checkpoint_stream(stream)
     mine: Event = TakenByWorker(process) if memory.begun.queue and is_first else anew
     try:
         head = await journal.attach(beside)
@@ -133,9 +134,9 @@ async def sweep_checkpoints(journal: Journal) -> None:
     Raises:
         JournalError: The journal cannot be read.
     """
-    for beside in await journal.streams(checkpoints_of(""), unfinished=True):
+    for beside in await journal.streams(CHECKPOINT_STREAMS, unfinished=True):
         try:
-            head = await journal.head(f"run/{beside.removeprefix(checkpoints_of(''))}")
+            head = await journal.head(run_beside(beside))
             if head is None or head.ended:
                 await journal.post(beside, Forgotten())
         except JournalError as error:

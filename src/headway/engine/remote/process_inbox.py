@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from headway.engine.process_names import process_of
 from headway.engine.recovery.checkpoints import load_restart
 from headway.engine.recovery.retry import RETRY_DELAY
 from headway.engine.remote.run_inbox import act_on, ask_run
@@ -17,13 +16,9 @@ from headway.engine.run.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
 from headway.events import Alive, CancelRequested, ControlMessage, Entry, ProcessLeft
 from headway.journal import Journal, next_available
+from headway.streams import process_inbox_stream, process_of, run_id_of
 
 logger = logging.getLogger(__name__)
-
-
-def process_inbox_of(process: str) -> str:
-    """The stream of what a process is asked."""
-    return f"orders/{process}"
 
 
 async def send_control(journal: Journal, stream: str, what: CancelRequested) -> None:
@@ -48,7 +43,7 @@ async def send_control(journal: Journal, stream: str, what: CancelRequested) -> 
 async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool) -> None:
     known = await load_restart(journal, stream) if is_kept else None
     restarts = known[0].restarts if known is not None else []
-    orders = process_inbox_of(restarts[-1].process if restarts else process_of(stream))
+    orders = process_inbox_stream(restarts[-1].process if restarts else process_of(stream))
     if await journal.head(orders) is None:
         raise StreamNotFound(stream)
     try:
@@ -75,7 +70,7 @@ class ProcessInbox:
         """
         if self._task is not None:
             self._task.cancel()
-        self._stream = process_inbox_of(process)
+        self._stream = process_inbox_stream(process)
         await self._journal.post(self._stream, Alive())
         self._task = asyncio.create_task(self._serve(self._stream))
 
@@ -114,6 +109,6 @@ class ProcessInbox:
 
     def _hear(self, entry: Entry) -> None:
         if isinstance(entry.event, ControlMessage):
-            run = self._runs.get(entry.event.stream.rpartition("/")[2])
+            run = self._runs.get(run_id_of(entry.event.stream))
             if run is not None and run.stream == entry.event.stream:
                 act_on(run, entry.event.what)

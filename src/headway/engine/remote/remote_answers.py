@@ -12,7 +12,6 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from headway.engine.process_names import process_of
 from headway.engine.remote.run_inbox import act_on
 from headway.errors import JournalError, StreamEnded, StreamNotFound
 from headway.events import (
@@ -25,25 +24,19 @@ from headway.events import (
     InputRequested,
 )
 from headway.journal import Journal, next_available
+from headway.streams import (
+    QUESTION_STREAMS,
+    is_of_session,
+    process_of,
+    questions_stream,
+    run_of_questions,
+)
 
 if TYPE_CHECKING:
     from headway.engine.recovery.lease import Lease
     from headway.engine.run.run import Run
 
 logger = logging.getLogger(__name__)
-
-KIND = "questions/"
-
-
-def questions_stream(stream: str, key: str) -> str:
-    """Where the question with this key is open, of the run with this stream."""
-    owner, name = stream.removeprefix("run/").rpartition("/")[0], key.rpartition(".")[0]
-    return f"{KIND}{owner}/{name}"
-
-
-def is_asked_on_sessions(stream: str) -> bool:
-    """Whether the client of a run answers with a POST of its own, as in a 2025 session."""
-    return "." in stream.rpartition("/")[0]
 
 
 class RemoteAnswers:
@@ -57,7 +50,7 @@ class RemoteAnswers:
 
     def question_asked(self, run: "Run", question: InputRequested) -> None:
         """Let other processes know that a question is open; what it says is in the run's stream."""
-        if not self._journal.is_durable or not is_asked_on_sessions(run.stream):
+        if not self._journal.is_durable or not is_of_session(run.stream):
             return
         questions = questions_stream(run.stream, question.key)
         is_first = questions not in self._serving
@@ -124,15 +117,14 @@ class RemoteAnswers:
         Raises:
             JournalError: The journal cannot be read.
         """
-        for questions in await self._journal.streams(KIND, unfinished=True):
+        for questions in await self._journal.streams(QUESTION_STREAMS, unfinished=True):
             try:
                 await self._sweep(questions, lease)
             except JournalError as error:  # of one; the others are looked at all the same
                 logger.debug("%s is not closed: %s", questions, error)
 
     async def _sweep(self, questions: str, lease: "Lease") -> None:
-        owner, _, name = questions.removeprefix(KIND).rpartition("/")
-        stream = f"run/{owner}/{name.partition('.')[0]}"
+        stream = run_of_questions(questions)
         head = await self._journal.head(stream)
         # Of what is no tool call there is no run in the journal: its process has it, or nobody.
         alive = await lease.is_alive(process_of(stream)) if head is None else not head.ended

@@ -10,8 +10,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from headway.engine.process_names import is_for_workers
-from headway.engine.recovery.checkpoints import checkpoints_of, load_restart
+from headway.engine.recovery.checkpoints import load_restart
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
@@ -28,13 +27,9 @@ from headway.events import (
     decode_json,
 )
 from headway.journal import Journal, next_available
+from headway.streams import checkpoint_stream, inbox_stream, is_for_workers
 
 logger = logging.getLogger(__name__)
-
-
-def inbox_of(stream: str) -> str:
-    """The inbox of the run with this stream."""
-    return f"inbox/{stream.removeprefix('run/')}"
 
 
 async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
@@ -43,7 +38,7 @@ async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
     Raises:
         StreamNotFound: There is none: no such run, or it was never handed over.
     """
-    return await journal.read_all_kept(inbox_of(stream))
+    return await journal.read_all_kept(inbox_stream(stream))
 
 
 async def ask_run(journal: Journal, stream: str, event: Event) -> None:
@@ -53,7 +48,7 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
         StreamNotFound: There is no such run, or it was never handed over.
         JournalError: The journal cannot be written.
     """
-    inbox = inbox_of(stream)
+    inbox = inbox_stream(stream)
     if any(_is_as_good_as(entry.event, event) for entry in await journal.read_all_kept(inbox)):
         return  # or a client that asks again and again would push out what others asked
     try:
@@ -93,9 +88,9 @@ async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bo
     Whoever takes it appends to those first: one of the two is refused.
     """
     try:
-        await journal.append(checkpoints_of(stream), [Forgotten()], after=seq)
+        await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
         await journal.post(stream, end)
-        await journal.post(inbox_of(stream), InboxClosed())
+        await journal.post(inbox_stream(stream), InboxClosed())
     except JournalError as error:
         logger.debug("%s was not ended: %s", stream, error)
         return False
@@ -115,19 +110,19 @@ class RunInboxes:
         Raises:
             JournalError: The journal cannot be written; the run stays its request's own.
         """
-        inbox = inbox_of(run.stream)
+        inbox = inbox_stream(run.stream)
         await self._journal.wait_until_stored(run.stream)
         await self._journal.post(inbox, handed)
         self._start(run, inbox)
 
     async def is_open(self, stream: str) -> bool:
         """Whether the run with this stream was handed over, and has not ended."""
-        head = await self._journal.head(inbox_of(stream))
+        head = await self._journal.head(inbox_stream(stream))
         return head is not None and not head.ended
 
     def resume(self, run: Run) -> None:
         """Act on what comes for a run that was handed over by another process."""
-        self._start(run, inbox_of(run.stream))
+        self._start(run, inbox_stream(run.stream))
 
     def tell_later(self, stream: str, event: Event) -> None:
         """Ask something of the run with this stream, wherever it is, and do not wait for it."""

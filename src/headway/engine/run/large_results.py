@@ -13,11 +13,7 @@ from headway.engine.run.output_limits import size_of
 from headway.engine.run.run import Run
 from headway.events import Completed, encode_json
 from headway.protocol.run_uris import result_uri_of
-
-
-def result_stream(stream: str) -> str:
-    """Where the result is that was too large for the answer of the run with this stream."""
-    return f"result/{stream.removeprefix('run/')}"
+from headway.streams import result_stream
 
 
 def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Completed:

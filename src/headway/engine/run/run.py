@@ -36,6 +36,7 @@ from headway.events import (
     encode_json,
 )
 from headway.run_state import TRANSITIONS, RunView, State, advance
+from headway.streams import run_id_of
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
@@ -112,7 +113,7 @@ class Run:
         recorded: bool,
         view: RunView | None = None,
     ) -> None:
-        self.id = stream.rpartition("/")[2]
+        self.id = run_id_of(stream)
         self.stream = stream
         self.method, self.target, self.version = request.method, request.target, request.version
         self.engine, self.journal = engine, engine.journal

@@ -16,18 +16,17 @@ from msgspec import structs
 
 from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.limits.admission import busy_error, stopping_error
-from headway.engine.process_names import WORKERS, new_call
-from headway.engine.recovery.checkpoints import checkpoints_of
 from headway.engine.recovery.retry import retry_until_available
 from headway.engine.recovery.take_over import stored_request
 from headway.engine.remote.mirror import mirror_request
-from headway.engine.remote.run_inbox import end_waiting, inbox_of
+from headway.engine.remote.run_inbox import end_waiting
 from headway.engine.request import Execute, Request
 from headway.engine.run.run import Run
 from headway.errors import JournalError, journal_away
 from headway.events import Accepted, Event, HandedOver, Progress
 from headway.protocol.continue_run_tool import CONTINUE_RUN
 from headway.queues import Queues
+from headway.streams import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
@@ -82,7 +81,7 @@ class Dispatch:
             run = engine.accept_request(request)
             return AcceptedCall(run, request, run.stream)
         self._check_room()
-        stream = f"run/{request.owner}/{WORKERS}{new_call()}"
+        stream = run_stream(request.owner, WORKERS + new_call_id())
         own = self._following(request, stream)
         run = engine.accept_request(own)
         run.has_handle = key != ""
@@ -182,7 +181,7 @@ class Dispatch:
         await engine.journal.begin({stream: said})
         # Behind it: what lies beside a run that does not exist may be cleared away.
         beside: dict[str, list[Event]] = {
-            checkpoints_of(stream): [begun],
-            inbox_of(stream): [HandedOver(handed.created, handed.ttl)],
+            checkpoint_stream(stream): [begun],
+            inbox_stream(stream): [HandedOver(handed.created, handed.ttl)],
         }
         await asyncio.gather(engine.journal.begin(beside), run.wait_until_stored())

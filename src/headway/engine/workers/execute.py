@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING
 
 from mcp_types import INTERNAL_ERROR
 
-from headway.engine.idempotency import NEVER_EXECUTED, id_key
-from headway.engine.recovery.checkpoints import (
-    Checkpoints,
-    RestartState,
-    checkpoints_of,
-    load_restart,
-)
+from headway.engine.idempotency import NEVER_EXECUTED
+from headway.engine.recovery.checkpoints import Checkpoints, RestartState, load_restart
 from headway.engine.recovery.retry import retry_until_available
 from headway.engine.recovery.take_over import TakenOver, take_over
 from headway.engine.remote.run_inbox import end_unowned, read_inbox
@@ -33,6 +28,7 @@ from headway.events import (
     Interrupted,
     RequestStored,
 )
+from headway.streams import checkpoint_stream, handle_stream
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
@@ -124,7 +120,7 @@ class QueuedWork:
             known = await load_restart(self._engine.journal, stream)
             queues = self._engine.dispatch.queues
             if known is not None and queues is not None and known[0].begun.queue:
-                await self._engine.journal.wait_until_stored(checkpoints_of(stream))
+                await self._engine.journal.wait_until_stored(checkpoint_stream(stream))
                 await queues.put(known[0].begun.queue, stream)
         except JournalError as error:
             logger.warning("a run was not put back: %s", error)
@@ -153,7 +149,7 @@ class QueuedWork:
     async def _release(self, run: Run, key: str) -> None:
         """Let go of what a worker's run can be found by, as it has its end."""
         journal = self._engine.journal
-        for name in (key, id_key(run.principal, run.id)):
+        for name in (key, handle_stream(run.principal, run.id)):
             try:
                 if name and await journal.head(name) is not None:
                     await self._engine.idempotency.release_name(name)

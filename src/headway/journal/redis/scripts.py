@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from hashlib import sha1
 from zlib import crc32
 
-from headway.journal.eviction import KEPT_KINDS
 from headway.journal.stream_buffer import STREAM_OVERHEAD
+from headway.streams import KEY_STREAMS
 
 FORMAT = 1
 """A change of what is in the keys adds one."""
@@ -268,7 +268,7 @@ repeat
   some = redis.call('ZRANGE', ended, from, from + most - 1)
   for _, name in ipairs(some) do
     from = from + 1
-    if due[owner_of(name)] and string.sub(name, 1, {len(KEPT_KINDS)}) ~= '{KEPT_KINDS}' then
+    if due[owner_of(name)] and string.sub(name, 1, {len(KEY_STREAMS)}) ~= '{KEY_STREAMS}' then
       local head = redis.call('HMGET', bucket .. ':s:' .. name, 'expires', 'born')
       if head[1] then
         local size = redis.call('HGET', sizes, name) or '0'

@@ -6,10 +6,11 @@ Everything here runs in the thread that writes.
 import json
 import sqlite3
 
-from headway.journal.eviction import KEPT_KINDS, bytes_to_free, owner_of
+from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.sqlite.file import transaction
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
+from headway.streams import KEY_STREAMS
 
 ENTRIES_BEHIND = "substr(name, instr(name, '/') + 1)"
 
@@ -94,7 +95,7 @@ def _oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
     rows = db.execute(OLDEST)
     for identity, name, size in rows:
         owner = owner_of(name)
-        if owner in left and not name.startswith(KEPT_KINDS):
+        if owner in left and not name.startswith(KEY_STREAMS):
             found.append(identity)
             left[owner] -= size
             if left[owner] <= 0:

@@ -25,6 +25,7 @@ from headway.protocol.inbound import (
     read_message,
 )
 from headway.settings import Settings
+from headway.streams import SESSION_STREAMS
 from headway.transport.hand_over import HandOver
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.era_2026 import Http2026
@@ -123,7 +124,7 @@ class HttpTransport:
 
     def end_idle_streams(self) -> None:
         """End the streams that wait for news and not for a result: GET and `listen`."""
-        self.answers.leave_all("session/")
+        self.answers.leave_all(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
             if run.method == "subscriptions/listen":
                 run.cancel("server", "the server is stopping")

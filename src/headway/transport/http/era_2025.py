@@ -34,6 +34,7 @@ from headway.protocol.inbound import (
     Message,
     check_version,
 )
+from headway.streams import run_stream
 from headway.transport.http.accept import Form, form_of, need_stream
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
@@ -285,7 +286,7 @@ class Http2025:
     async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
         """A request's stream again, after the entry its reader saw last."""
         # The name holds this session's tag: a run of another session is not found.
-        stream = f"run/{session.tag}/{place.run}"
+        stream = run_stream(session.tag, place.run)
         after = place.seq
         head = await self._caught_up(stream, after)
         if head is None:

@@ -7,9 +7,9 @@ from headway.errors import ProtocolError
 from headway.events import Event
 from headway.protocol import render
 from headway.protocol.eras import MODERN
-from headway.protocol.event_ids import principal_tag
 from headway.protocol.inbound import Message, check_version, classify_modern
 from headway.protocol.render import LISTEN
+from headway.streams import principal_tag
 from headway.transport.http.accept import Form, form_of, need_stream
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.sse import SseRendering, send_empty

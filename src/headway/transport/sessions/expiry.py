@@ -17,6 +17,7 @@ from headway.errors import (
 )
 from headway.events import SessionClosed
 from headway.journal import Journal
+from headway.streams import SESSION_STREAMS
 
 if TYPE_CHECKING:
     from headway.transport.sessions.session import Session
@@ -43,7 +44,7 @@ async def close_if_unused(
 async def close_abandoned(journal: Journal, limit: float, known: Container[str]) -> None:
     """End the sessions without an entry since `limit`, in seconds since 1970, that nobody knows."""
     try:
-        for stream in await journal.streams("session/", unfinished=True):
+        for stream in await journal.streams(SESSION_STREAMS, unfinished=True):
             if stream not in known:
                 # What cannot be read of one is no reason to look at no other.
                 with suppress(StreamDamaged, EntriesTrimmed):

@@ -37,8 +37,8 @@ from headway.events import (
 from headway.journal import Journal
 from headway.journal.cursor import PAGE_ENTRIES
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
-from headway.protocol.event_ids import principal_tag
 from headway.settings import Settings
+from headway.streams import CHANGES, NOTICES, principal_tag, session_stream, session_tag_of
 from headway.transport.sessions.bounds import OVERHEAD, READY_WITHIN, SessionBounds
 from headway.transport.sessions.broadcast import BroadcastStream
 from headway.transport.sessions.expiry import close_abandoned, close_if_unused, no_session, too_many
@@ -72,10 +72,8 @@ class Sessions:
         self.clock = clock
         self.process = secrets.token_urlsafe(8)
         """A name for this process that no other one has."""
-        self.changes = BroadcastStream(
-            journal, clock, "changes", self._on_change, kept=CHANGES_HELD
-        )
-        self.notices = BroadcastStream(journal, clock, "notices", self._on_notice)
+        self.changes = BroadcastStream(journal, clock, CHANGES, self._on_change, kept=CHANGES_HELD)
+        self.notices = BroadcastStream(journal, clock, NOTICES, self._on_notice)
         self.on_change: Callable[[Changed], Awaitable[None]] = _ignore
         """Told of changes that another process has said."""
         self.on_reader: Callable[[str, int, str | None, str], None] = _nothing
@@ -178,7 +176,7 @@ class Sessions:
         if not owner:
             return
         most = self.settings.max_sessions_each
-        prefix = f"session/{principal_tag(owner)}"
+        prefix = session_stream(principal_tag(owner))
         many = await self.journal.everywhere.count(prefix, partial(self._opened, owner), most)
         mine = self._each[owner] if many is None else many
         if mine >= most:
@@ -414,7 +412,7 @@ class Sessions:
                 pass
 
     async def _reader_left(self, stream: str, came: int) -> None:
-        session = self._by_tag.get(stream.removeprefix("session/"))
+        session = self._by_tag.get(session_tag_of(stream))
         if session is not None:  # it was said in its stream what that reader was sent
             await self._take_up(session, is_known=True)
         self.on_reader_left(stream, came)

@@ -38,7 +38,7 @@ from headway.events import (
     encode_json,
 )
 from headway.protocol.eras import ERAS, LOG_LEVELS, Era, rank_of
-from headway.protocol.event_ids import session_tag
+from headway.streams import session_name, session_stream, session_tag
 from headway.transport.sessions.outbox import OutboxPosition, SentSpans, SessionOutbox, Span
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class Session:
     @property
     def stream(self) -> str:
         """The session's stream in the journal."""
-        return f"session/{self.tag}"
+        return session_stream(self.tag)
 
     @property
     def name(self) -> str:
         """Its part of the tag: what its client and the logs are told."""
-        return self.tag.rpartition(".")[2]
+        return session_name(self.tag)
 
     @property
     def level_rank(self) -> int:

@@ -9,6 +9,7 @@ from headway.clock import Clock
 from headway.errors import EntriesTrimmed, JournalError
 from headway.journal import Journal
 from headway.protocol.run_uris import run_of
+from headway.streams import run_stream
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,9 @@ class RunSubscriptions:
 
         What comes behind this call is told of. They are looked up in one step.
         """
-        named = ((f"run/{tag}/{run_of(uri)}", uri) for uri in uris if run_of(uri) is not None)
-        wanted = {name: str(uri) for name, uri in named if name not in self._watching}
+        runs = {run_id: str(uri) for uri in uris if (run_id := run_of(uri)) is not None}
+        named = {run_stream(tag, run_id): uri for run_id, uri in runs.items()}
+        wanted = {name: uri for name, uri in named.items() if name not in self._watching}
         if not wanted:
             return
         try:

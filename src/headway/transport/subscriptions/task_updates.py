@@ -14,11 +14,12 @@ from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp.shared.transport_context import TransportContext
 
 from headway.engine import Run, RunContext
-from headway.engine.remote.run_inbox import inbox_of, read_inbox
+from headway.engine.remote.run_inbox import read_inbox
 from headway.errors import StreamNotFound
 from headway.events import Notified, encode_json
 from headway.protocol.inbound import Message
 from headway.protocol.tasks import task_of
+from headway.streams import inbox_stream, sibling_run
 from headway.transport.subscriptions.run_updates import follow_news
 
 _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
@@ -59,11 +60,10 @@ class ListenContext(RunContext):
         if method != _ACKNOWLEDGED or self.run is None:
             await super().notify(method, params, opts)
             return
-        prefix = self.run.stream.rpartition("/")[0]
         journal = self.run.journal
-        streams = {name: f"{prefix}/{name}" for name in self._wanted}
-        inboxes = await journal.heads([inbox_of(stream) for stream in streams.values()])
-        honored = [name for name in self._wanted if inbox_of(streams[name]) in inboxes]
+        streams = {name: sibling_run(self.run.stream, name) for name in self._wanted}
+        inboxes = await journal.heads([inbox_stream(stream) for stream in streams.values()])
+        honored = [name for name in self._wanted if inbox_stream(streams[name]) in inboxes]
         said = dict(params or {})
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
         await super().notify(method, said, opts)
