@@ -289,7 +289,7 @@ async def test_over_stdio_the_query_and_the_program_end_as_well(
         elif how == "eof":
             client.close()
         else:
-            client.process.send_signal(signal.Signals[how])
+            client.send_signal(signal.Signals[how])
         await gone(notes.pid)
         if how != "cancelled":
             assert await client.gone() == 0

@@ -203,6 +203,16 @@ class Program(Client):
                     return line.decode()
         raise AssertionError(f"ended without {text!r}")
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended.
+
+        `Process.send_signal` looks whether it has. If so it takes the exit code away from the
+        thread of asyncio that waits for it, which then reports 255.
+        """
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
     async def gone(self) -> int:
         """Wait for its end; gives the exit code. asyncio's `wait` is for the pipes' ends too."""
         await until(lambda: self.process.returncode is not None)

@@ -34,7 +34,7 @@ async def stop(client: Program, how: str) -> None:
     if how == "eof":
         client.close()
     else:
-        client.process.send_signal(signal.Signals[how])
+        client.send_signal(signal.Signals[how])
     # In time is the server's own business: its last resort ends it (`cli.pipe.LEAVE`). What a test
     # measures beside others is the machine.
     assert await client.gone() == 0
@@ -117,9 +117,9 @@ async def test_a_signal_after_the_end_of_stdin_does_not_cut_the_orderly_end(tmp_
 async def test_the_second_signal_ends_the_process_at_once():
     async with program("run", TARGET, "--stdio") as client:
         await begin(client, "sleep_in_thread")
-        client.process.send_signal(signal.SIGTERM)
+        client.send_signal(signal.SIGTERM)
         await client.answer("call")  # it has begun to stop
-        client.process.send_signal(signal.SIGTERM)
+        client.send_signal(signal.SIGTERM)
         assert await client.gone() in (0, 128 + signal.SIGTERM)
 
 
