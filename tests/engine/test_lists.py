@@ -67,7 +67,7 @@ async def test_a_list_that_takes_long_is_asked_for_less_often_until_a_process_is
 
 
 async def _advance(clock: FakeClock, engines: list[Engine], seconds: int) -> None:
-    """Turn the clock on, and wait for what each second has begun: the disk has a time of its own."""
+    """Turn the clock on, and wait for what each second has begun."""
     for _ in range(seconds):
         await clock.advance(1)
         looking = [engine.lease._looking for engine in engines]
