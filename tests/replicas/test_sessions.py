@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsListChanged
-from tests.kit.fleet import fleet_of
+from tests.kit.fleet import Fleet, fleet_of
 from tests.kit.http import Answer
 from tests.kit.peers import VERSIONS, Session, progress_of, text_of
 from tests.kit.waits import PATIENCE, until, within
@@ -266,6 +266,14 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
         assert (await again.message())["params"] == {"uri": "x://1"}
 
 
+async def all_informed(fleet: Fleet) -> None:
+    """Return when each replica has read what the others have told so far."""
+    notices = [replica.app.life.sessions.notices for replica in fleet.replicas]
+    head = await fleet[0].app.journal.head(notices[0].name)
+    assert head is not None
+    await until(lambda: all(one.last >= head.last for one in notices))
+
+
 async def test_a_newer_reader_on_another_replica_takes_over(journal: str) -> None:
     """2025: a message is sent on one stream only."""
     some = replica_tools(2)
@@ -279,6 +287,7 @@ async def test_a_newer_reader_on_another_replica_takes_over(journal: str) -> Non
         session.wire = fleet[1]
         second = await session.get(first.ids[-1])
         newer = await session.get()
+        await all_informed(fleet)
         assert await first.rest() == []
         some[0].gate.let_pass()
         assert progress_of(await second.rest()) == [2]
