@@ -249,12 +249,14 @@ async def test_a_limit_that_is_reached_is_counted_under_its_name(setting: str) -
     tools = talking_tools()
     async with served(tools.mcp, settings=Settings(**values)) as wire:
         session = await Session.open(wire)
+        # An idle connection of the handshake may have reached its limit already.
+        before = wire.app.tally.reached[setting]
+        assert before == 0 or setting == "keep_alive"
 
         def is_counted(numbers: Numbers) -> bool:
-            return numbers("limit_reached_total", setting=setting) >= 1
+            return numbers("limit_reached_total", setting=setting) > before
 
         try:
-            assert wire.app.tally.reached[setting] == 0
             await scenario(wire, session)
             if setting == "max_connections":
                 wire.cut_all()
