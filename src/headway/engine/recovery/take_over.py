@@ -109,14 +109,14 @@ async def take_over(
     beside = checkpoint_stream(stream)
     mine: Event = TakenByWorker(process) if memory.begun.queue and is_first else anew
     try:
-        head = await journal.attach(beside)
+        head = await journal.attach_stream(beside)
         if head.last != seq or head.ended:
             return None
         seq = journal.append_nowait(beside, mine, after=seq)
         await retry_until_available(clock, lambda: journal.wait_until_stored(beside))
         if isinstance(mine, Restarted):
-            await retry_until_available(clock, lambda: journal.post(stream, anew))
-        await retry_until_available(clock, lambda: journal.attach(stream))
+            await retry_until_available(clock, lambda: journal.append_shared(stream, anew))
+        await retry_until_available(clock, lambda: journal.attach_stream(stream))
         entries = await retry_until_available(clock, lambda: journal.read_all_kept(stream))
     except JournalUnavailable:
         raise
@@ -138,6 +138,6 @@ async def sweep_checkpoints(journal: Journal) -> None:
         try:
             head = await journal.head(run_beside(beside))
             if head is None or head.ended:
-                await journal.post(beside, Forgotten())
+                await journal.append_shared(beside, Forgotten())
         except JournalError as error:
             logger.debug("%s is not let go of: %s", beside, error)

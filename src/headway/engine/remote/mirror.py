@@ -160,7 +160,7 @@ class MirrorRun:
         """The result, from wherever this has come to."""
         journal = self._run.journal
         last = self._last or await self._begin()
-        cursor = journal.cursor(self._stream, after=last.seq)
+        cursor = journal.open_cursor(self._stream, after=last.seq)
         while not cursor.done:
             # A worker goes on with it, and can be heard again when the storage is back.
             more = next_available(journal, cursor) if self._owns else _passing_over(cursor)

@@ -47,7 +47,7 @@ async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kep
     if await journal.head(orders) is None:
         raise StreamNotFound(stream)
     try:
-        await journal.post(orders, ControlMessage(stream, what))
+        await journal.append_shared(orders, ControlMessage(stream, what))
     except StreamEnded:
         # Whoever recovers its runs ends this one, or begins it anew.
         raise StreamNotFound(stream) from None
@@ -71,7 +71,7 @@ class ProcessInbox:
         if self._task is not None:
             self._task.cancel()
         self._stream = process_inbox_stream(process)
-        await self._journal.post(self._stream, Alive())
+        await self._journal.append_shared(self._stream, Alive())
         self._task = asyncio.create_task(self._serve(self._stream))
 
     async def close(self) -> None:
@@ -79,20 +79,20 @@ class ProcessInbox:
         if self._task is not None:
             self._task.cancel()
             try:
-                await self._journal.post(self._stream, ProcessLeft("stopped"))
+                await self._journal.append_shared(self._stream, ProcessLeft("stopped"))
             except JournalError as error:
                 logger.debug("%s was not closed: %s", self._stream, error)
 
     async def _serve(self, stream: str) -> None:
         """Hear for as long as the journal is open, whatever happens to the stream."""
-        cursor = self._journal.cursor(stream, after=1)
+        cursor = self._journal.open_cursor(stream, after=1)
         while not cursor.done:
             try:
                 for entry in await next_available(self._journal, cursor):
                     self._hear(entry)
             except StreamNotFound:
                 if await self._begin_again(stream):
-                    cursor = self._journal.cursor(stream)
+                    cursor = self._journal.open_cursor(stream)
             except JournalError as error:
                 logger.debug("no orders are heard any more: %s", error)
                 return
@@ -100,7 +100,7 @@ class ProcessInbox:
     async def _begin_again(self, stream: str) -> bool:
         """The storage has lost the stream: whoever has an order is to find it again."""
         try:
-            await self._journal.post(stream, Alive())
+            await self._journal.append_shared(stream, Alive())
         except JournalError as error:
             logger.warning("orders are not heard at the moment: %s", error)
             await self._journal.clock.sleep(RETRY_DELAY)

@@ -52,7 +52,7 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
     if any(_is_as_good_as(entry.event, event) for entry in await journal.read_all_kept(inbox)):
         return  # or a client that asks again and again would push out what others asked
     try:
-        await journal.post(inbox, event)
+        await journal.append_shared(inbox, event)
     except StreamEnded:
         return
     if isinstance(event, CancelRequested) and is_for_workers(stream):
@@ -89,8 +89,8 @@ async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bo
     """
     try:
         await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
-        await journal.post(stream, end)
-        await journal.post(inbox_stream(stream), InboxClosed())
+        await journal.append_shared(stream, end)
+        await journal.append_shared(inbox_stream(stream), InboxClosed())
     except JournalError as error:
         logger.debug("%s was not ended: %s", stream, error)
         return False
@@ -112,7 +112,7 @@ class RunInboxes:
         """
         inbox = inbox_stream(run.stream)
         await self._journal.wait_until_stored(run.stream)
-        await self._journal.post(inbox, handed)
+        await self._journal.append_shared(inbox, handed)
         self._start(run, inbox)
 
     async def is_open(self, stream: str) -> bool:
@@ -151,7 +151,7 @@ class RunInboxes:
             task.cancel()
 
     async def _serve(self, run: Run, inbox: str) -> None:
-        cursor = self._journal.cursor(inbox, after=1)
+        cursor = self._journal.open_cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
             while not run.ended and not cursor.done:
@@ -161,7 +161,7 @@ class RunInboxes:
                 logger.error("run %s is not this process's any more: it was ended", run.reference)
                 run.stop(TAKEN_OVER)
             elif not run.is_released:
-                await self._journal.post(inbox, InboxClosed())
+                await self._journal.append_shared(inbox, InboxClosed())
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 

@@ -178,10 +178,10 @@ class Dispatch:
         ]
         queue = engine.options_of(request.target).queue
         begun = structs.replace(stored_request(request, can_ask=True), queue=queue, key=key)
-        await engine.journal.begin({stream: said})
+        await engine.journal.begin_streams({stream: said})
         # Behind it: what lies beside a run that does not exist may be cleared away.
         beside: dict[str, list[Event]] = {
             checkpoint_stream(stream): [begun],
             inbox_stream(stream): [HandedOver(handed.created, handed.ttl)],
         }
-        await asyncio.gather(engine.journal.begin(beside), run.wait_until_stored())
+        await asyncio.gather(engine.journal.begin_streams(beside), run.wait_until_stored())
