@@ -89,11 +89,11 @@ class Life:
             sdk=sdk,
             engine=self.engine,
             sessions=self.sessions,
-            subscriptions=RunSubscriptions(journal, clock, self._bridge.tell_of_run),
+            subscriptions=RunSubscriptions(journal, clock, self._bridge.notify_of_run),
             hand_over=HandOver(self.engine, sdk),
         )
         self.transport = HttpTransport(self._endpoint, guard)
-        self.engine.on_run_released = lambda run: self.transport.answers.close(
+        self.engine.on_run_released = lambda run: self.transport.responses.close_stream(
             run.stream, End.LEAVING
         )
 
@@ -182,7 +182,7 @@ class Life:
             await wait_for_shields(self.engine)
             release_restartable(self.engine)
             # Their runs may go on in other processes: those are not waited for.
-            self.transport.answers.end()
+            self.transport.responses.end_resumable()
 
 
 class Lives:
