@@ -31,10 +31,12 @@ from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
 from headway.settings import Settings
+from headway.transport.hand_over import HandOver
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Guard
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.registry import Sessions
+from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.endpoint import StdioTransport
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stream_reader import End
@@ -78,22 +80,20 @@ class Life:
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
-        self._kernel = Sdk(served.low, added, may_list=served.may_list)
+        sdk = Sdk(served.low, added, may_list=served.may_list)
         tally.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = ServerChanges(served.bus, self.sessions)
-        self._watchers = RunSubscriptions(journal, clock, self._bridge.tell_of_run)
-        self.transport = HttpTransport(
-            self._kernel,
-            self.engine,
-            self.sessions,
-            settings=settings,
-            clock=clock,
-            guard=guard,
-            watchers=self._watchers,
+        self._endpoint = Endpoint(
+            sdk=sdk,
+            engine=self.engine,
+            sessions=self.sessions,
+            subscriptions=RunSubscriptions(journal, clock, self._bridge.notify_of_run),
+            hand_over=HandOver(self.engine, sdk),
         )
-        self.engine.on_run_released = lambda run: self.transport.answers.close(
+        self.transport = HttpTransport(self._endpoint, guard)
+        self.engine.on_run_released = lambda run: self.transport.responses.close_stream(
             run.stream, End.LEAVING
         )
 
@@ -114,12 +114,13 @@ class Life:
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
         async with self._queues(works=works) as queues, self.journal, lifespan as state:
-            self._kernel.inherited = variables_set_since(before)
+            sdk = self._endpoint.sdk
+            sdk.inherited = variables_set_since(before)
             self.engine.dispatch.queues = queues
-            self._kernel.state = state
+            sdk.state = state
             if self._served.options is not None:
-                self._kernel.options = self._served.options()
-            self.engine.executor_for = self._kernel.executor_of
+                sdk.options = self._served.options()
+            self.engine.executor_for = sdk.executor_of
             await self.engine.start()
             self.engine.tally.register_tools(await self._served.tool_names())
             await self.sessions.start()
@@ -140,7 +141,7 @@ class Life:
         self.engine.is_over = True
         self._bridge.close()
         self.transport.end_idle_streams()
-        await self._watchers.stop()
+        await self._endpoint.subscriptions.stop()
         await self.engine.stop()
         await self.sessions.stop()
 
@@ -163,14 +164,7 @@ class Life:
 
     def serve_pipe(self, pipe: Pipe) -> StdioTransport:
         """Return the MCP endpoint for the one client at the other end of `pipe`."""
-        return StdioTransport(
-            self._kernel,
-            self.engine,
-            self.sessions,
-            settings=self.engine.settings,
-            watchers=self._watchers,
-            pipe=pipe,
-        )
+        return StdioTransport(self._endpoint, pipe)
 
     async def drain(self) -> None:
         """Take no more calls, end the streams that wait for news, let calls finish.
@@ -181,14 +175,14 @@ class Life:
         if self.phase is Phase.RUNNING:
             self.phase = Phase.LEAVING
         try:
-            await self.engine.clock.sleep(self.engine.settings.notice)
+            await self.engine.clock.sleep(self.engine.settings.shutdown_delay)
             self.transport.end_idle_streams()
             await finish_calls(self.engine)
         finally:
             await wait_for_shields(self.engine)
             release_restartable(self.engine)
             # Their runs may go on in other processes: those are not waited for.
-            self.transport.answers.end()
+            self.transport.responses.end_resumable()
 
 
 class Lives:

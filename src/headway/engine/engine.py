@@ -49,6 +49,7 @@ from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
 from headway.events import Event, HandedOver, RequestStored, Started
 from headway.journal import Journal
+from headway.protocol.methods import kind_of
 from headway.run_state import RunView
 from headway.settings import Settings
 from headway.streams import call_of, new_call_id, process_of, run_stream
@@ -193,7 +194,7 @@ class Engine:
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
-        if self.is_over or (self.is_draining and request.method == "subscriptions/listen"):
+        if self.is_over or (self.is_draining and kind_of(request.method).is_endless):
             raise stopping_error()
         self._check_room(self._gates_of(request))
         if len(self.runs) >= self.settings.max_open:
@@ -202,7 +203,7 @@ class Engine:
         call = call_of(request.follows) if request.owns and request.follows else new_call_id()
         run_id = self.lease.tag + call
         stream = run_stream(request.owner, run_id)
-        run = self.make_run(stream, request, recorded=request.method == "tools/call")
+        run = self.make_run(stream, request, recorded=kind_of(request.method).is_recorded)
         self.runs[run.id] = run
         self.admission.count_run(caller, opener, run)
         return run
@@ -214,14 +215,15 @@ class Engine:
 
     def _options_for(self, request: Request) -> ToolOptions:
         """The limits of what is executed for a request."""
-        is_executed = request.method == "tools/call" and request.follows is None
+        is_executed = kind_of(request.method).is_limited and request.follows is None
         return self.options_of(request.target) if is_executed else _NO_OPTIONS
 
     def _may_restart(self, request: Request) -> bool:
         """Whether another process may go on with it: who only repeats a run does nothing twice."""
         is_repeating = request.follows is not None
-        is_call = request.method == "tools/call"
-        return is_call and (is_repeating or self.options_of(request.target).restart)
+        return kind_of(request.method).is_restartable and (
+            is_repeating or self.options_of(request.target).restart
+        )
 
     def make_run(
         self, stream: str, request: Request, *, recorded: bool = True, view: RunView | None = None
@@ -277,7 +279,7 @@ class Engine:
 
     def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
         """The gates that the run of a request has to pass, the narrowest first."""
-        if request.method != "tools/call" or request.follows is not None:
+        if not kind_of(request.method).is_limited or request.follows is not None:
             return ()
         return self.admission.semaphores_of(request.target or "", self.options_of(request.target))
 

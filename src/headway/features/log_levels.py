@@ -1,4 +1,4 @@
-"""What a server answers because Headway makes it work: log levels and subscriptions."""
+"""Methods that Headway answers for every server: log levels and subscriptions."""
 
 from typing import Any, Final
 
@@ -13,12 +13,13 @@ from mcp_types import (
 )
 
 from headway.handlers import add_handler
+from headway.protocol.methods import TOOL_CALL
 
-_SPEAKING: Final = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+_SPEAKING: Final = (TOOL_CALL, "prompts/get", "resources/read", "completion/complete")
 """The methods in which an author's code runs that may log something."""
 
 
-async def _accept(_context: Any, _params: Any) -> EmptyResult:
+async def _accept_request(_context: Any, _params: Any) -> EmptyResult:
     return EmptyResult()
 
 
@@ -31,16 +32,16 @@ async def _refuse_unsubscribe(_context: Any, _params: Any) -> EmptyResult:
 
 
 def install_log_levels(low: Server[Any], *, publishes: bool) -> None:
-    """Have the methods answered that Headway itself makes work, where they mean something.
+    """Let a server answer for log levels and subscriptions, where they mean something.
 
     Levels: where there is something that could log. Subscriptions: where the server has resources
     and `publishes` what changes; elsewhere nobody would be told, and all but runs are refused as if
     there were no handler. One that the server brings stays.
     """
     if any(low.get_request_handler(method) is not None for method in _SPEAKING):
-        add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept)
+        add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept_request)
     if low.get_request_handler("resources/list") is not None:
-        subscribe = _accept if publishes else _refuse_subscribe
-        unsubscribe = _accept if publishes else _refuse_unsubscribe
+        subscribe = _accept_request if publishes else _refuse_subscribe
+        unsubscribe = _accept_request if publishes else _refuse_unsubscribe
         add_handler(low, "resources/subscribe", SubscribeRequestParams, subscribe)
         add_handler(low, "resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

@@ -19,18 +19,20 @@ _PAGES: Final = 100
 
 
 def install_prompt_errors(low: Server[Any], *, is_bare: bool) -> None:
-    """Have a server say -32602 of a prompt that it does not list, or of wrong arguments.
+    """Let a server answer -32602 for a prompt that it does not list, or for wrong arguments.
 
     `is_bare`: what it says itself is the SDK's. An author's own words reach the clients that are
     told of errors as they are.
     """
     listing = low.get_request_handler("prompts/list")
     if listing is not None:
-        wrap_handler(low, "prompts/get", "faults", partial(_get, listing.handler, is_bare))
+        wrap_handler(
+            low, "prompts/get", "faults", partial(_explain_errors, listing.handler, is_bare)
+        )
 
 
-def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
-    async def get(context: Any, params: Any) -> Any:
+def _explain_errors(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
+    async def get_prompt(context: Any, params: Any) -> Any:
         try:
             return await inner(context, params)
         except MCPError:
@@ -40,18 +42,18 @@ def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
             if era.tells_errors and not is_bare:
                 raise
             # Only now: a server may render more than it lists.
-            fault = await _fault(listing, context, params)
+            fault = await _client_fault(listing, context, params)
             if fault is None:
                 raise
             raise MCPError(INVALID_PARAMS, fault) from error
 
-    return get
+    return get_prompt
 
 
-async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
-    """What the client did wrong, as a sentence; None where it may be the server."""
+async def _client_fault(listing: Handler, context: Any, params: Any) -> str | None:
+    """Return the client's mistake as a sentence; None where it may be the server's."""
     try:
-        prompt = await _find(listing, context, params.name)
+        prompt = await _find_prompt(listing, context, params.name)
     except Exception:  # noqa: BLE001 - the server's own code; its first error is the one to tell
         return None
     if prompt is None:
@@ -65,7 +67,7 @@ async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
     return f"The prompt has no argument {other[0][:100]!r}" if other else None
 
 
-async def _find(listing: Handler, context: Any, name: str) -> Prompt | None:
+async def _find_prompt(listing: Handler, context: Any, name: str) -> Prompt | None:
     cursor: str | None = None
     for _ in range(_PAGES):
         listed = await listing(context, PaginatedRequestParams(cursor=cursor))

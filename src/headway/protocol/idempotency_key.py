@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.inbound import Message
+from headway.protocol.methods import kind_of
 from headway.streams import tag_of
 
 HEADER: Final = "idempotency-key"
@@ -31,7 +32,7 @@ class CallKey(Struct, frozen=True):
 
 
 def key_of(message: Message, header: str | None = None) -> CallKey | None:
-    """The key that a tool call comes with; None for one without, and for all other requests.
+    """Return the key of a tool call; None for one without, and for all other requests.
 
     A call that goes on with answers to the tool's questions (the multi-round-trip requests of
     2026-07-28) is another step of the same work: key and answers together name it.
@@ -39,11 +40,11 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     Raises:
         ProtocolError: The key is no text of 1 to 255 characters, or header and body disagree.
     """
-    if message.method != "tools/call":
+    if not kind_of(message.method).is_recorded:
         return None
     said: object = message.meta.get(META_KEY)
     if header is not None:
-        header = _unquoted(header)
+        header = _without_quotes(header)
         if said is not None and said != header:
             raise ProtocolError(
                 INVALID_PARAMS,
@@ -60,7 +61,7 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     params = message.params or {}
     step = [params[name] for name in ("requestState", "inputResponses") if params.get(name)]
     asked: list[object] = [message.target, params.get("arguments") or None]
-    return CallKey(tag_of(said + _digest(step) if step else said), _digest(asked))
+    return CallKey(tag_of(said + _digest_of(step) if step else said), _digest_of(asked))
 
 
 GONE: Final = (
@@ -72,12 +73,12 @@ GONE_DATA: Final = {"executed": True}
 
 
 def result_gone() -> ProtocolError:
-    """The refusal of a key whose call was executed, and has no result any more."""
+    """Return the refusal of a key whose call was executed, and has no result any more."""
     return ProtocolError(INVALID_PARAMS, GONE, data=GONE_DATA)
 
 
 def other_call() -> ProtocolError:
-    """The refusal of a key that was used for something else."""
+    """Return the refusal of a key that was used for something else."""
     return ProtocolError(
         INVALID_PARAMS,
         "This idempotency key was used for another tool or other arguments; repeat a call as it "
@@ -85,26 +86,26 @@ def other_call() -> ProtocolError:
     )
 
 
-def _unquoted(header: str) -> str:
-    """The draft has the key as a structured string, in quotes; most clients leave them out."""
+def _without_quotes(header: str) -> str:
+    """Return a key without quotes: the draft has a structured string, most clients do not."""
     is_quoted = len(header) > 1 and header[0] == header[-1] == '"'
     return header[1:-1] if is_quoted else header
 
 
-def _digest(value: object) -> str:
-    """The same for the same JSON value, however it was written."""
-    canonical = msgspec.json.encode(_plain(value), order="deterministic")
+def _digest_of(value: object) -> str:
+    """Return a digest that is the same for the same JSON value, however it was written."""
+    canonical = msgspec.json.encode(_canonical_value(value), order="deterministic")
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
-def _plain(value: object) -> object:
-    """A JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
+def _canonical_value(value: object) -> object:
+    """Return a JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
     match value:
         case dict():
             items = cast("dict[str, Any]", value).items()
-            return {_plain(name): _plain(item) for name, item in items}
+            return {_canonical_value(name): _canonical_value(item) for name, item in items}
         case list():
-            return [_plain(item) for item in cast("list[Any]", value)]
+            return [_canonical_value(item) for item in cast("list[Any]", value)]
         case float() if value.is_integer():
             return int(value)
         case str():

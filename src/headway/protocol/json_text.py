@@ -1,4 +1,4 @@
-"""What can be said of a JSON text by its bytes alone: how much it holds, and why it is none.
+"""Facts about a JSON text from its bytes alone: how much it holds, and why it is invalid.
 
 Nothing is built for a text that holds too much. A body of 4 MB can hold a million arrays, or two
 million numbers where a tool wants texts: they take a hundred times as long to decode, to check and
@@ -39,7 +39,7 @@ def may_exceed(text: bytes, containers: int, values: int) -> bool:
     return len(text) > values and text.count(b",") > values
 
 
-def measure(text: bytes, most: int) -> Measure:
+def measure_json(text: bytes, most: int) -> Measure:
     """Return how much a JSON text holds; beyond `most` containers, or their values, at least.
 
     Of a text that holds more than that the depth is not told. One that is no JSON gives any

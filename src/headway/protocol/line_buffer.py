@@ -19,22 +19,22 @@ class LineBuffer:
         self._is_dropping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
-        """The lines that are complete now, without blanks around them; None: one too long."""
+        """Return the lines that are complete now, without outer blanks; None: one too long."""
         found: list[bytes | None] = []
         *ended, rest = data.split(b"\n")
         for piece in ended:
-            self._keep(piece, found)
-            self._end(found)
-        self._keep(rest, found)
+            self._keep_piece(piece, found)
+            self._end_line(found)
+        self._keep_piece(rest, found)
         return found
 
     def finish(self) -> list[bytes | None]:
-        """What was there when the bytes ended: a last line without its newline."""
+        """Return the last line, where the bytes end without a newline."""
         found: list[bytes | None] = []
-        self._end(found)
+        self._end_line(found)
         return found
 
-    def _keep(self, piece: bytes, found: list[bytes | None]) -> None:
+    def _keep_piece(self, piece: bytes, found: list[bytes | None]) -> None:
         if self._is_dropping:
             return
         self._size += len(piece)
@@ -45,7 +45,7 @@ class LineBuffer:
         elif piece:
             self._pieces.append(piece)
 
-    def _end(self, found: list[bytes | None]) -> None:
+    def _end_line(self, found: list[bytes | None]) -> None:
         line = b"".join(self._pieces).removeprefix(BOM).strip()
         if line and not self._is_dropping:
             found.append(line)

@@ -12,33 +12,31 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
-from headway.engine import Engine, Request, Run, RunContext, check_caller_limit, submit
+from headway.engine import Request, Run, RunContext, check_caller_limit, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
+from headway.protocol.methods import kind_of
 from headway.streams import principal_tag
-from headway.transport.hand_over import HandOver, Offered, TaskContext
-from headway.transport.sdk import Sdk
-from headway.transport.subscriptions.run_updates import RunSubscriptions
+from headway.transport.hand_over import EarlyResponse, TaskContext
+from headway.transport.shared_parts import Endpoint
 from headway.transport.subscriptions.task_updates import ListenContext, subscribed_tasks
 
 
 class Messages2026:
     """Starts the runs of 2026-07-28 requests."""
 
-    def __init__(
-        self, kernel: Sdk, engine: Engine, watchers: RunSubscriptions, hand_over: HandOver
-    ) -> None:
-        self._kernel = kernel
-        self._engine = engine
-        self._watchers = watchers
-        self._hand_over = hand_over
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._sdk = endpoint.sdk
+        self._engine = endpoint.engine
+        self._subscriptions = endpoint.subscriptions
+        self._hand_over = endpoint.hand_over
 
-    def bounded(self, message: Message) -> Message:
-        """What is kept of a request while it is handled.
+    def bound_message(self, message: Message) -> Message:
+        """Return the request with only what is kept while it is handled.
 
         Raises:
             ProtocolError: It says more of its client, or wants to hear of more, than it may.
@@ -46,7 +44,7 @@ class Messages2026:
         settings = self._engine.settings
         return introduction_of_envelope(message, settings.max_client, settings.max_subscriptions)
 
-    def context(
+    def make_context(
         self,
         message: Message,
         *,
@@ -54,7 +52,7 @@ class Messages2026:
         headers: Mapping[str, str] | None = None,
         request: object = None,
     ) -> RunContext:
-        """What the handler of a request holds; `request` is what the transport has of it.
+        """Return the context for a request's handler; `request` is the transport's own object.
 
         Raises:
             ProtocolError: The request needs an extension that it does not declare, or wants to
@@ -76,7 +74,7 @@ class Messages2026:
             return TaskContext(message, transport, metadata)
         return RunContext(message.id, transport, metadata, message.token, message.body)
 
-    async def launch(
+    async def run_request(
         self,
         message: Message,
         route: InboundModernRoute,
@@ -91,29 +89,31 @@ class Messages2026:
                 was used for another call.
         """
         tag = principal_tag(owner)
-        execute = self._kernel.serve_2026(route, message)
+        execute = self._sdk.serve_2026(route, message)
         version = route.protocol_version
         method = cast("str", message.method)
         request = Request(method, message.target, tag, context, execute, version, tag)
         call_key = key_of(message, key)
         await check_caller_limit(self._engine, request, call_key)
         run = await submit(self._engine, request, call_key)
-        await self._watchers.watch(tag, subscribed_resources(message))
+        await self._subscriptions.watch_runs(tag, subscribed_resources(message))
         return run
 
-    def offer(self, run: Run, answer: Offered, message: Message, *, is_told: bool = True) -> None:
+    def offer_hand_over(
+        self, run: Run, answer: EarlyResponse, message: Message, *, is_told: bool = True
+    ) -> None:
         """Let the answer become a handle, in the way that its client knows.
 
         `is_told`: the answer carries what is said on the way.
         """
-        if message.method == "tools/call":
-            shown = self._hand_over.shown_modern(message)
+        if kind_of(message.method).can_hand_over:
+            shown = self._hand_over.traits_of_request(message)
             shown = shown._replace(has_token=shown.has_token and is_told)
-            self._hand_over.offer(run, answer, message, shown)
+            self._hand_over.offer_hand_over(run, answer, message, shown)
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:
-    """Who reads the run of a request: its client."""
+    """Return the reader that stands for the client of a request."""
     rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
     identity = cast("str | int", message.id)
     return render.Reader(identity, message.token, MODERN, lambda: rank, run.id, run.method)

@@ -1,4 +1,4 @@
-"""The SDK's kernel behind one face: one server object, one request in, one result out.
+"""The official SDK's server, as one object: one request in, one result out.
 
 The only module that drives `mcp.server.runner`.
 """
@@ -47,8 +47,10 @@ class Sdk:
         *,
         may_list: bool = True,
     ) -> None:
-        """`additions` has, by method, what Headway adds to the server's results; `may_list` says
-        that the server's tools can be listed beneath its middleware.
+        """Drive one server object.
+
+        `additions` has, by method, what Headway adds to the server's results. `may_list`: the
+        server's tools can be listed without its middleware.
         """
         self.server = server
         self.options: InitializationOptions | None = None
@@ -62,50 +64,50 @@ class Sdk:
             self._list_tools if may_list else None,
         )
 
-    def runner(self, connection: Connection) -> ServerRunner[Any]:
-        """What executes the requests of one 2025 session."""
+    def make_runner(self, connection: Connection) -> ServerRunner[Any]:
+        """Return the SDK's runner for the requests of one 2025 session."""
         return ServerRunner(self.server, connection, self.state, init_options=self.options)
 
     def serve_2025(self, runner: ServerRunner[Any], message: Message) -> Execute:
-        """What executes a 2025 request of a session."""
+        """Return the function that executes a 2025 request of a session."""
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
             inherit_variables(self.inherited)
-            result = await self._execute(runner, context, method, params)
-            return self._as_served(method, runner.connection.protocol_version, result)
+            result = await self._run_request(runner, context, method, params)
+            return self._with_addition(method, runner.connection.protocol_version, result)
 
         return execute
 
     def serve_2026(self, route: InboundModernRoute, message: Message) -> Execute:
-        """What executes a 2026-07-28 request, on a connection of its own."""
+        """Return the function that executes a 2026-07-28 request, on a connection of its own."""
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await self._serve_one(self.server, route, context, method, params)
             if method == "tools/list" and context.run is not None:
-                self.param_headers.learn(context.run.principal, result.get("tools"))
-            return self._as_served(method, route.protocol_version, result)
+                self.param_headers.learn_schemas(context.run.principal, result.get("tools"))
+            return self._with_addition(method, route.protocol_version, result)
 
         return execute
 
     def executor_of(self, begun: RequestStored) -> Execute:
-        """What executes a request that another process accepted."""
+        """Return the function that executes a request which another process accepted."""
         method, params = begun.method, cast("dict[str, Any]", decode_json(begun.params))
 
         async def execute(context: RunContext) -> dict[str, Any]:
-            connection = _connection(begun, params, context)
+            connection = _connection_of(begun, params, context)
             inherit_variables(self.inherited)
             try:
                 with acting_for(begun.access):
-                    runner = self.runner(connection)
-                    return await self._execute(runner, context, method, params)
+                    runner = self.make_runner(connection)
+                    return await self._run_request(runner, context, method, params)
             finally:
                 await aclose_shielded(connection)
 
         return execute
 
-    async def _execute(
+    async def _run_request(
         self,
         runner: ServerRunner[Any],
         context: RunContext,
@@ -141,7 +143,7 @@ class Sdk:
             return fault
         return None
 
-    async def notify(
+    async def notify_server(
         self, runner: ServerRunner[Any], context: RunContext, message: Message
     ) -> None:
         """Hand a client's notification to the server."""
@@ -151,7 +153,7 @@ class Sdk:
             await runner.on_notify(context, method, message.params)
 
     async def _list_tools(self, route: InboundModernRoute, context: RunContext) -> list[Any]:
-        """All tools of the server as a client sees them; the server's middleware does not see it.
+        """Return all tools as a client sees them; the server's middleware does not see the call.
 
         Raises:
             Exception: Whatever the server's own code raises.
@@ -164,7 +166,7 @@ class Sdk:
             meta[CLIENT_INFO_META_KEY] = route.client_info
         params: dict[str, Any] = {"_meta": meta}
         tools: list[Any] = []
-        unwatched = cast("Server[Any]", _Unwatched(self.server))
+        unwatched = cast("Server[Any]", _WithoutMiddleware(self.server))
         if self.server.get_request_handler("tools/list") is None:
             return tools
         for _ in range(_LIST_PAGES):
@@ -183,26 +185,26 @@ class Sdk:
         method: str,
         params: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        """Have a request executed on a connection of its own."""
+        """Execute a request on a connection of its own."""
         connection = Connection.from_envelope(
             route.protocol_version, route.client_info, route.client_capabilities
         )
         runner = ServerRunner(server, connection, self.state)
         inherit_variables(self.inherited)
         try:
-            return await self._execute(runner, context, method, params)
+            return await self._run_request(runner, context, method, params)
         finally:
             # A cached bound method: a cycle for each call, if it stayed.
             vars(runner).pop("on_request", None)
             await aclose_shielded(connection)
 
-    def _as_served(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
-        """The server's result, with what Headway adds to it."""
+    def _with_addition(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the server's result, with what Headway adds to it."""
         add = self._additions.get(method)
         return result if add is None else add(version, result)
 
 
-class _Unwatched:
+class _WithoutMiddleware:
     """A server without its middleware, for what no client has asked."""
 
     middleware: Final = ()
@@ -214,8 +216,10 @@ class _Unwatched:
         return getattr(self._server, name)
 
 
-def _connection(begun: RequestStored, params: Mapping[str, Any], context: RunContext) -> Connection:
-    """What its server gets to know of the client of a request that another process accepted."""
+def _connection_of(
+    begun: RequestStored, params: Mapping[str, Any], context: RunContext
+) -> Connection:
+    """Return the connection that shows the server the client of a stored request."""
     if begun.version in MODERN_PROTOCOL_VERSIONS:
         meta = params.get("_meta", {})
         info, capabilities = meta.get(CLIENT_INFO_META_KEY), meta.get(CLIENT_CAPABILITIES_META_KEY)
@@ -230,7 +234,7 @@ def _connection(begun: RequestStored, params: Mapping[str, Any], context: RunCon
 
 
 class _Channel:
-    """What a server says outside of a request, where there is only the request: it goes there."""
+    """The outbound channel where there is only a request: all that is sent goes to its stream."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context

@@ -7,6 +7,7 @@ from headway.engine.recovery.take_over import is_found
 from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.engine.run.run import Run
 from headway.events import Event
+from headway.protocol.methods import kind_of
 
 if TYPE_CHECKING:
     from headway.engine.engine import Engine
@@ -66,7 +67,7 @@ def stop_or_release(engine: "Engine", run: Run, end: Event = SERVER_STOPPED) -> 
 
 
 def _is_call(run: Run) -> bool:
-    return run.method == "tools/call"
+    return kind_of(run.method).is_recorded
 
 
 def _may_return(engine: "Engine", run: Run) -> bool:

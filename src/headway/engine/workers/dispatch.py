@@ -25,6 +25,7 @@ from headway.engine.run.run import Run
 from headway.errors import JournalError, journal_away
 from headway.events import Accepted, Event, HandedOver, Progress
 from headway.protocol.continue_run_tool import CONTINUE_RUN
+from headway.protocol.methods import kind_of
 from headway.queues import Queues
 from headway.streams import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
 
@@ -63,7 +64,8 @@ class Dispatch:
 
     def is_for_workers(self, request: Request) -> bool:
         """Whether a worker is to execute this request."""
-        if self.queues is None or request.method != "tools/call" or request.follows is not None:
+        is_restartable = kind_of(request.method).is_restartable
+        if self.queues is None or not is_restartable or request.follows is not None:
             return False
         if request.target == CONTINUE_RUN and self._engine.offers_handles:
             return False

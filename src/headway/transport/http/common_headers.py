@@ -1,4 +1,4 @@
-"""What the answers of an app have in common, whatever their path.
+"""Headers and checks that all answers of an app share, whatever their path.
 
 A page in a browser is told whether it may call (`transport.origins`), what says two things at once
 is refused (`protocol.headers`), and nothing that is sent back is built from what a client says of
@@ -61,7 +61,7 @@ class CommonHeaders:
         return b"origin" not in names and len(names) == len(lines)
 
     async def serve(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have `app` answer, and add to its answer what the browser of a page has to know.
+        """Let `app` answer, and add to its answer what the browser of a page has to know.
 
         A preflight is answered here, and so is a request that says two things at once.
         """
@@ -75,21 +75,21 @@ class CommonHeaders:
             await send({"type": "http.response.body", "body": b""})
             return
 
-        async def say(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                lines = _pointed_back(message, scope)
+                lines = _with_relative_redirect(message, scope)
                 message = {**message, "headers": with_answer_headers(lines, shown)}
             await send(message)
 
         try:
             check_lines(scope["headers"])
         except ProtocolError as error:
-            await self._refuse(say, error)
+            await self._refuse(send_with_headers, error)
         else:
-            await app(scope, receive, say)
+            await app(scope, receive, send_with_headers)
 
 
-def _pointed_back(message: MutableMapping[str, Any], scope: Scope) -> Lines:
+def _with_relative_redirect(message: MutableMapping[str, Any], scope: Scope) -> Lines:
     """Return the headers of an answer; a redirect to this path but for its last slash is relative.
 
     Routers write the whole address, as `Host` has it and without the prefix that a proxy took away.
@@ -98,12 +98,12 @@ def _pointed_back(message: MutableMapping[str, Any], scope: Scope) -> Lines:
     if message["status"] not in _REDIRECTS:
         return lines
     return [
-        (name, _relative(value, scope) if name.lower() == b"location" else value)
+        (name, _relative_location(value, scope) if name.lower() == b"location" else value)
         for name, value in lines
     ]
 
 
-def _relative(location: bytes, scope: Scope) -> bytes:
+def _relative_location(location: bytes, scope: Scope) -> bytes:
     target = urlsplit(location.decode("latin-1"))
     here, there = scope["path"], unquote(target.path)
     last = target.path.rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Boards: streams that every process on a journal follows, on which each can tell all others.
+"""Broadcast streams: each process on a journal follows them and can publish to all others.
 
 What is posted on one is heard in every process, in the same order, by its one cursor there. It
 is kept for a while, so that a reader can come later; the newest entries are held in memory, so
@@ -18,14 +18,14 @@ from headway.journal import Cursor, Journal
 logger = logging.getLogger(__name__)
 
 SIGN_SHARE = 4
-"""A board on which nothing happens is kept by a sign of life this often within the retention."""
+"""A stream without news is kept by a sign of life this many times within the retention."""
 
 RETRY_DELAY = 1.0
 """Seconds until a journal that could not be read is asked again."""
 
 
 class BroadcastStream:
-    """The stream `name`, which `hear` is told of entry by entry; the last `kept` are held."""
+    """The stream `name`. `hear` is called with each entry; the last `kept` are held in memory."""
 
     def __init__(
         self,
@@ -49,24 +49,24 @@ class BroadcastStream:
         self._signing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Hear what is posted from now on.
+        """Start to read: `hear` gets what is published from now on.
 
         Raises:
             JournalError: The journal cannot be written.
         """
-        await self._begin()
-        self._task = asyncio.create_task(self._follow())
-        self._signing = asyncio.create_task(self._sign())
+        await self._start_cursor()
+        self._task = asyncio.create_task(self._read_entries())
+        self._signing = asyncio.create_task(self._renew_stream())
 
     async def close(self) -> None:
-        """Hear no more."""
+        """Stop reading."""
         tasks = [task for task in (self._task, self._signing) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def publish(self, event: Event) -> int:
-        """Tell all processes, this one among them; returns its `seq`, durable.
+        """Publish an event to all processes, this one included; return its `seq`, durable.
 
         A journal that fails is logged; the `seq` is 0 then.
         """
@@ -79,8 +79,8 @@ class BroadcastStream:
             self._cursor.nudge()  # here it is heard at once
         return seq
 
-    async def after(self, seq: int) -> list[Entry]:
-        """Some entries behind `seq`, of those that were heard here; the oldest may be gone.
+    async def read_after(self, seq: int) -> list[Entry]:
+        """Return some entries after `seq`, of those that were read here; the oldest may be gone.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -94,8 +94,8 @@ class BroadcastStream:
         except EntriesTrimmed as error:
             return await self._journal.read(self.name, after=error.first - 1)
 
-    async def reached(self, seq: int) -> int:
-        """`seq`, where the board has come so far in any process; else where it has come.
+    async def clamp_position(self, seq: int) -> int:
+        """Return `seq`, or the newest number where the stream has not come so far anywhere.
 
         Another process may have heard more than this one. A crash may have taken some of it back.
 
@@ -107,7 +107,7 @@ class BroadcastStream:
         head = await self._journal.head(self.name)
         return min(seq, self.last if head is None else max(self.last, head.last))
 
-    async def _begin(self) -> None:
+    async def _start_cursor(self) -> None:
         head = await self._journal.head(self.name)
         self.last = (
             await self._journal.append_shared(self.name, Alive()) if head is None else head.last
@@ -115,16 +115,16 @@ class BroadcastStream:
         self._held.clear()
         self._cursor = self._journal.open_cursor(self.name, after=self.last)
 
-    async def _follow(self) -> None:
+    async def _read_entries(self) -> None:
         while not self._journal.closed:
             assert self._cursor is not None
             try:
                 for entry in await self._cursor.next():
-                    self._take(entry)
+                    self._deliver_entry(entry)
             except EntriesTrimmed as error:
                 self._cursor.after = error.first - 1
             except StreamNotFound:
-                await self._begin_again()
+                await self._restart_cursor()
             except JournalError as error:
                 if not self._journal.closed:
                     if str(error) != self._trouble:
@@ -132,15 +132,15 @@ class BroadcastStream:
                         logger.warning("what other processes tell is not heard: %s", error)
                     await self._clock.sleep(RETRY_DELAY)
 
-    async def _begin_again(self) -> None:
+    async def _restart_cursor(self) -> None:
         """Somebody dropped it, or it expired while this process was not looking."""
         try:
-            await self._begin()
+            await self._start_cursor()
         except JournalError as error:
             logger.warning("what other processes tell is not heard: %s", error)
             await self._clock.sleep(RETRY_DELAY)
 
-    def _take(self, entry: Entry) -> None:
+    def _deliver_entry(self, entry: Entry) -> None:
         self.last = entry.seq
         if self._held.maxlen:
             self._held.append(entry)
@@ -149,7 +149,7 @@ class BroadcastStream:
         except Exception:  # a server's own listener may raise anything
             logger.exception("an entry of %s was not handled", self.name)
 
-    async def _sign(self) -> None:
+    async def _renew_stream(self) -> None:
         while True:
             await self._clock.sleep(self._journal.retention.ttl / SIGN_SHARE)
             await self.publish(Alive())

@@ -1,9 +1,9 @@
 """A session's own stream as its client hears it: what was said in it, and the changes.
 
-A change of the server is one entry on a board, whatever the number of sessions; here the two are
-read as one. A feed is asked like a cursor (`journal/cursor.py`), and its rule is the same: a
-wake-up is a hint, a read is the truth. What wakes it is its session, so that thousands of feeds
-which have nothing to hear ask the journal nothing.
+A change of the server is one entry on a broadcast stream, whatever the number of sessions; here
+that stream and the session's own are read as one. An outbox has the methods of a cursor
+(`journal/cursor.py`) and its rule: a wake-up is a hint, a read is the truth. Its session wakes it,
+so that thousands of outboxes without news ask the journal nothing.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ class OutboxPosition(NamedTuple):
     seq: int
     changes: int
 
-    def behind(self, other: "OutboxPosition") -> "OutboxPosition":
-        """The place behind everything that either is behind."""
+    def later_of(self, other: "OutboxPosition") -> "OutboxPosition":
+        """Return the position after everything that either position is after."""
         return OutboxPosition(max(self.seq, other.seq), max(self.changes, other.changes))
 
 
 class Span(NamedTuple):
-    """What one stream of a session was sent: all behind `begin`, up to `end`."""
+    """A range that one stream of a session was sent: all after `begin`, up to `end`."""
 
     listener: str
     begin: OutboxPosition
@@ -46,17 +46,17 @@ class SentSpans:
     def __init__(self) -> None:
         self._spans: list[Span] = []
 
-    def add(self, span: Span) -> None:
-        """The stream was sent this; a span that goes on from an earlier one prolongs it."""
+    def add_span(self, span: Span) -> None:
+        """Note what a stream was sent; a span that goes on from an earlier one prolongs it."""
         for index, known in enumerate(self._spans):
             if known.listener == span.listener and known.begin == span.begin:
-                self._spans[index] = known._replace(end=known.end.behind(span.end))
+                self._spans[index] = known._replace(end=known.end.later_of(span.end))
                 return
         self._spans.append(span)
         del self._spans[:-SPANS]
 
-    def elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
-        """Whether another stream was sent the entry with this number."""
+    def is_sent_elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
+        """Return whether another stream was sent the entry with this number."""
         return bool(self._spans) and any(
             span.listener != listener
             and (
@@ -68,7 +68,7 @@ class SentSpans:
 
 
 class SessionOutbox:
-    """What a session's client hears behind `place`; for one task at a time, as a cursor.
+    """A cursor over what a session's client is to be sent; for one task at a time.
 
     Woken by its session from its making until `close`.
     """
@@ -83,46 +83,46 @@ class SessionOutbox:
         """The session is over and everything was handed out."""
         self._session = session
         self._journal = session.sessions.journal
-        self._board = session.sessions.changes
+        self._changes_stream = session.sessions.changes
         self._has_news = True  # in the session's own stream
         self._nudged = False
         self._of_changes = False  # what was handed out last
         self._waiter: asyncio.Future[None] | None = None
-        session.feeds.add(self)
+        session.outboxes.add(self)
 
     def close(self) -> None:
-        """Hear nothing any more."""
-        self._session.feeds.discard(self)
+        """Stop being woken."""
+        self._session.outboxes.discard(self)
 
     @property
-    def reach(self) -> OutboxPosition:
-        """Up to where entries were handed out."""
+    def position(self) -> OutboxPosition:
+        """The position up to which entries were handed out."""
         return OutboxPosition(self.after, self._changes)
 
-    def sent(self) -> None:
-        """All that was handed out is sent: it is not for another stream of the session."""
-        self._sent = Span(self.listener, self.begin, self.reach)
-        self._session.deliver(self.reach)
-        self._session.told.add(self._sent)
+    def mark_sent(self) -> None:
+        """Note that all that was handed out is sent: no other stream of the session sends it."""
+        self._sent = Span(self.listener, self.begin, self.position)
+        self._session.mark_delivered(self.position)
+        self._session.told.add_span(self._sent)
 
-    def record(self) -> None:
-        """Say what was sent, to readers in other processes and to those that follow."""
+    def record_sent(self) -> None:
+        """Store what was sent, for readers in other processes and for those that follow."""
         if self._sent != self._recorded and self._session.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
-            self._session.record(StreamPositionSent(seq, changes, self.listener, *begin))
+            self._session.record_event(StreamPositionSent(seq, changes, self.listener, *begin))
 
-    def mark(self, entry: Entry) -> bytes:
-        """The place behind an entry that was handed out last, as in an event id."""
+    def event_id_mark(self, entry: Entry) -> bytes:
+        """Return the position after the last entry that was handed out, as in an event id."""
         name = self.listener.encode()
         if self._of_changes:
             return b"%d-%d-%b" % (self.after, entry.seq, name)
         return b"%d-%d-%b" % (entry.seq, self._changes, name)
 
     async def next(self) -> list[Entry]:
-        """The entries behind the place, waiting until there are some.
+        """Return the entries after the position, waiting until there are some.
 
-        Empty when the session is over (`done`) or the feed was nudged.
+        Empty when the session is over (`done`) or the outbox was nudged.
 
         Raises:
             StreamNotFound: The session is forgotten.
@@ -132,14 +132,14 @@ class SessionOutbox:
         while not self.done:
             # What another stream was sent leaves nothing of a page, and there may be more.
             while self._has_news and not self.done:
-                if entries := await self._own():
+                if entries := await self._read_session():
                     return entries
-            if entries := await self._changed():
+            if entries := await self._read_changes():
                 return entries
             if self._nudged:
                 self._nudged = False
                 return []
-            await self._wait()
+            await self._wait_for_news()
         return []
 
     def nudge(self) -> None:
@@ -153,7 +153,7 @@ class SessionOutbox:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _own(self) -> list[Entry]:
+    async def _read_session(self) -> list[Entry]:
         if not self._has_news:
             return []
         self._has_news = False
@@ -164,15 +164,15 @@ class SessionOutbox:
             raise
         if entries:
             self._has_news = True  # perhaps it was not all
-            self._session.fold(entries)
+            self._session.fold_entries(entries)
             self._of_changes = False
-            entries = self._take(entries)
+            entries = self._skip_sent(entries)
         return entries
 
-    def _take(self, entries: list[Entry]) -> list[Entry]:
-        """Go on behind what another stream was sent, or else to where that begins."""
+    def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
+        """Continue after what another stream was sent, or else stop where that begins."""
         told = self._session.told
-        others = [told.elsewhere(self.listener, seq=entry.seq) for entry in entries]
+        others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
         if others[0]:
             count = others.index(False) if False in others else len(others)
         else:
@@ -180,34 +180,34 @@ class SessionOutbox:
         self.after = entries[count - 1].seq
         self.done = type(entries[count - 1].event) in TERMINAL
         if others[0]:
-            self.begin = self.reach  # what is sent from here on is another span
+            self.begin = self.position  # what is sent from here on is another span
             return []
         return entries[:count]
 
-    async def _changed(self) -> list[Entry]:
-        """The next changes that the client wants to hear of."""
-        while self._changes < self._board.last and not self._has_news:
-            some = await self._board.after(self._changes)
+    async def _read_changes(self) -> list[Entry]:
+        """Return the next changes that the client subscribed to."""
+        while self._changes < self._changes_stream.last and not self._has_news:
+            some = await self._changes_stream.read_after(self._changes)
             if not some:
                 break
             self._of_changes = True
             told = self._session.told
             wanted: list[Entry] = []
             for entry in some:
-                if told.elsewhere(self.listener, changes=entry.seq):
+                if told.is_sent_elsewhere(self.listener, changes=entry.seq):
                     if wanted:
                         return wanted
                     self._changes = entry.seq
-                    self.begin = self.reach
+                    self.begin = self.position
                     continue
                 self._changes = entry.seq
-                if (found := self._wanted(entry)) is not None:
+                if (found := self._as_notification(entry)) is not None:
                     wanted.append(found)
             if wanted:
                 return wanted
         return []
 
-    def _wanted(self, entry: Entry) -> Entry | None:
+    def _as_notification(self, entry: Entry) -> Entry | None:
         change = entry.event
         if not isinstance(change, Changed):
             return None
@@ -218,10 +218,10 @@ class SessionOutbox:
         params = encode_json({"uri": change.uri}) if change.uri else None
         return Entry(entry.seq, entry.time, Notified(change.method, params))
 
-    async def _wait(self) -> None:
+    async def _wait_for_news(self) -> None:
         if self._journal.closed:
             raise JournalUnavailable("the journal is closed")
-        if self._has_news or self._changes < self._board.last:
+        if self._has_news or self._changes < self._changes_stream.last:
             return
         self._waiter = asyncio.get_running_loop().create_future()
         try:

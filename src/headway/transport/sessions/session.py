@@ -53,21 +53,45 @@ RESTATE_EVERY: Final = 1000
 """Entries of a session's stream after which it is said again what the session is: the oldest
 entries of a long stream are dropped."""
 
-_OF_NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
-"""What other processes need not hear at once: they take it up with the next request."""
+_NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
+"""Events that other processes need not read at once: the next request does."""
 
 _BEFORE_CHANGES: Final = (Subscribed, Unsubscribed)
-"""What has to be heard before the changes that are told behind it."""
+"""Events that other processes must read before the changes that follow them."""
 
 
 class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asked", "_has_left", "_level", "_stated", "_waiting", "client", "connection", "era",
-        "feeds", "heard", "held", "holds", "id", "is_elsewhere", "is_known", "is_open", "is_single",
-        "opened", "owner", "requests", "runner", "seq", "sessions", "signed", "subscriptions",
-        "tag", "told", "used",
+        "_asked",
+        "_has_left",
+        "_level",
+        "_stated",
+        "_waiting",
+        "client",
+        "connection",
+        "era",
+        "heard",
+        "held",
+        "holds",
+        "id",
+        "is_elsewhere",
+        "is_known",
+        "is_open",
+        "is_single",
+        "opened",
+        "outboxes",
+        "owner",
+        "requests",
+        "runner",
+        "seq",
+        "sessions",
+        "signed",
+        "subscriptions",
+        "tag",
+        "told",
+        "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -87,7 +111,7 @@ class Session:
         self.heard = OutboxPosition(0, 0)
         """What its client was sent: a GET without an id goes on from there."""
         self.told = SentSpans()
-        self.feeds: set[SessionOutbox] = set()
+        self.outboxes: set[SessionOutbox] = set()
         self.used = self.signed = self.opened = sessions.clock.now()
         self.holds = 0
         self.held = 0
@@ -107,12 +131,12 @@ class Session:
 
     @property
     def stream(self) -> str:
-        """The session's stream in the journal."""
+        """The name of the session's stream in the journal."""
         return session_stream(self.tag)
 
     @property
     def name(self) -> str:
-        """Its part of the tag: what its client and the logs are told."""
+        """The session's own part of its tag, for its client and the logs."""
         return session_name(self.tag)
 
     @property
@@ -122,11 +146,11 @@ class Session:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether something goes on in it here: a request, a run or an open stream."""
+        """Whether something goes on in the session here: a request, a run or an open stream."""
         return self.holds > 0 or bool(self.requests)
 
     def __enter__(self) -> "Session":
-        """A request or an open stream keeps the session alive while it lasts."""
+        """Keep the session alive while a request or an open stream lasts."""
         self.holds += 1
         return self
 
@@ -134,23 +158,23 @@ class Session:
         self.holds -= 1
         self.used = self.sessions.clock.now()
         if self.is_single and not self.holds:
-            self.leave()
+            self.close_connection()
 
     # Facts
 
-    def record(self, event: Event) -> None:
-        """Add a fact to the session's stream, behind those recorded before it."""
-        self.sessions.later(self.keep(event))
+    def record_event(self, event: Event) -> None:
+        """Add an event to the session's stream, after those recorded before it; do not wait."""
+        self.sessions.spawn_task(self.store_event(event))
 
-    async def keep(self, event: Event) -> bool:
-        """Add a fact to the session's stream; every process knows it when this returns.
+    async def store_event(self, event: Event) -> bool:
+        """Add an event to the session's stream; every process knows it when this returns.
 
         Where the journal cannot be written only this one does, and False is returned.
         """
-        self._apply(event)
+        self._apply_event(event)
         if self.is_single:
             return True
-        self.sessions.charge(self, event)
+        self.sessions.charge_event(self, event)
         try:
             await self.sessions.journal.append_shared(self.stream, event)
         except StreamEnded:
@@ -158,28 +182,28 @@ class Session:
         except JournalError as error:
             logger.warning("session %s…: a fact was not stored: %s", self.name[:6], error)
             return False
-        self.wake()
+        self.wake_outboxes()
         if _is_news(event):
-            await self.sessions.tell_of(self, in_order=isinstance(event, _BEFORE_CHANGES))
+            await self.sessions.announce_news(self, in_order=isinstance(event, _BEFORE_CHANGES))
         return True
 
-    def fold(self, entries: Iterable[Entry]) -> None:
-        """Take up what the stream says, once, whoever reads it."""
+    def fold_entries(self, entries: Iterable[Entry]) -> None:
+        """Apply entries of the stream, each once, whoever reads them."""
         for entry in entries:
             if entry.seq > self.seq:
                 self.seq = entry.seq
                 if isinstance(entry.event, SessionOpened):
                     self._stated = entry.seq
-                self._apply(entry.event)
+                self._apply_event(entry.event)
 
     @property
     def is_to_be_restated(self) -> bool:
-        """Whether so much was said since it was said what the session is."""
+        """Whether the stream has grown so long that it needs a new summary."""
         most = min(RESTATE_EVERY, self.sessions.journal.retention.stream_entries // 4)
         return self.is_open and self.seq - self._stated >= most
 
-    def restated(self) -> SessionOpened:
-        """All that the stream says, as one fact."""
+    def summary_event(self) -> SessionOpened:
+        """Return one event that says all that the stream says."""
         params = self.connection.client_params
         said = (
             {}
@@ -196,11 +220,11 @@ class Session:
             self.connection.initialized.is_set(),
         )
 
-    def _apply(self, event: Event) -> None:
+    def _apply_event(self, event: Event) -> None:
         match event:
             case SessionOpened():
                 if not self.is_known:
-                    self._open(event)
+                    self._apply_opened(event)
             case SessionReady():
                 self.connection.initialized.set()
             case LevelSet():
@@ -210,15 +234,15 @@ class Session:
             case Unsubscribed():
                 self.subscriptions.pop(event.uri, None)
             case StreamPositionSent(seq, changes, listener, begin, begin_changes):
-                self.deliver(OutboxPosition(seq, changes))
+                self.mark_delivered(OutboxPosition(seq, changes))
                 begun = OutboxPosition(begin, begin_changes)
-                self.told.add(Span(listener, begun, OutboxPosition(seq, changes)))
+                self.told.add_span(Span(listener, begun, OutboxPosition(seq, changes)))
             case InputRequested(key):
                 self._asked.add(key)
             case InputReceived(key):
                 self._asked.discard(key)
             case InputAnswered(key, result, is_error):
-                self._hand_on(key, decode_json(result), is_error=is_error)
+                self._resolve_question(key, decode_json(result), is_error=is_error)
             case SessionClosed():
                 self.is_open = False
             case Alive(by):
@@ -226,13 +250,13 @@ class Session:
             case _:
                 pass
 
-    def _open(self, opened: SessionOpened) -> None:
+    def _apply_opened(self, opened: SessionOpened) -> None:
         self.is_known = True
         self.owner, self.client = opened.owner, opened.params
         self.era = ERAS.get(opened.version, self.era)
         self.connection.client_params = _client_params(bytes(opened.params))
         self.connection.protocol_version = opened.version
-        self.deliver(OutboxPosition(0, opened.changes))
+        self.mark_delivered(OutboxPosition(0, opened.changes))
         self._level = opened.level
         self.subscriptions = dict(opened.subscriptions)
         if opened.is_ready:
@@ -240,20 +264,22 @@ class Session:
 
     # What its client hears outside of requests
 
-    def deliver(self, reach: OutboxPosition) -> None:
-        """The client was sent all up to this place."""
-        self.heard = self.heard.behind(reach)
+    def mark_delivered(self, reach: OutboxPosition) -> None:
+        """Note that the client was sent all up to this position."""
+        self.heard = self.heard.later_of(reach)
 
-    def wake(self) -> None:
-        """Have who reads the session's stream look for more."""
-        for feed in self.feeds:
-            feed.wake(has_news=True)
+    def wake_outboxes(self) -> None:
+        """Let the readers of the session's stream look for more."""
+        for outbox in self.outboxes:
+            outbox.wake(has_news=True)
 
-    async def ask(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
+    async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client on the session's own stream and wait for the answer."""
         key = f"get.{self.name}.{secrets.token_urlsafe(9)}"
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        self.record(InputRequested(key, method, None if params is None else encode_json(params)))
+        self.record_event(
+            InputRequested(key, method, None if params is None else encode_json(params))
+        )
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = self.sessions.clock.call_later(
             limit or ANSWER_WITHIN, lambda: answer.done() or answer.set_exception(late)
@@ -264,9 +290,9 @@ class Session:
             timer.cancel()
             self._waiting.pop(key, None)
             given_up = answer.cancelled() or not answer.done() or answer.exception() is late
-            self.record(InputReceived(key, given_up))
+            self.record_event(InputReceived(key, given_up))
 
-    async def answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
+    async def accept_answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
         """Hand a client's answer to whoever waits for it here; False when nobody does.
 
         One to a question outside of any request goes to the process that asked it.
@@ -280,10 +306,10 @@ class Session:
         if key not in self._asked:
             return False
         self._asked.discard(key)
-        await self.keep(InputAnswered(key, result, is_error))
+        await self.store_event(InputAnswered(key, result, is_error))
         return True
 
-    def _hand_on(self, key: str, value: Any, *, is_error: bool) -> None:
+    def _resolve_question(self, key: str, value: Any, *, is_error: bool) -> None:
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
             return
@@ -311,8 +337,8 @@ class Session:
             if context.run is not None and not context.run.has_handle:
                 context.run.cancel("session", "the session was closed")
 
-    def leave(self) -> None:
-        """This process has done with it: what its server opened for the client is closed.
+    def close_connection(self) -> None:
+        """Close what the server opened for the client, when this process is done with the session.
 
         Not before the last of its requests has ended, which may use it.
         """
@@ -321,14 +347,14 @@ class Session:
         going_on = [run for context in self.requests.values() if (run := context.run) is not None]
         for run in going_on:
             if not run.ended:
-                run.on_end(self.leave)
+                run.on_end(self.close_connection)
                 return
         self._has_left = True
-        self.sessions.later(aclose_shielded(self.connection))
+        self.sessions.spawn_task(aclose_shielded(self.connection))
 
 
 class _SessionChannel:
-    """What a server says outside of a request (`mcp.shared.dispatcher.Outbound`).
+    """The outbound channel of a session, outside of a request (`mcp.shared.dispatcher.Outbound`).
 
     Said while a request is being handled it belongs to that request, whether the author
     passed its id or not: questions and progress go on the request's own stream, where the
@@ -338,7 +364,7 @@ class _SessionChannel:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def _context(self) -> RunContext | None:
+    def _current_context(self) -> RunContext | None:
         run = current_run.get()
         if run is None:
             return None
@@ -351,31 +377,31 @@ class _SessionChannel:
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
         if method == "notifications/progress":
-            context = self._context()
+            context = self._current_context()
             if context is not None and context.run is not None:
                 notify_run(context.run, context.token, method, params)
             return
-        self._session.record(as_event(method, params))
+        self._session.record_event(as_event(method, params))
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
         limit = (opts or {}).get("timeout")
-        context = self._context()
+        context = self._current_context()
         if context is not None and context.run is not None:
             if not context.can_send_request:
                 raise NoBackChannelError(method)
             return await context.run.ask(method, params, limit)
         if self._session.is_single:
             raise NoBackChannelError(method)
-        return await self._session.ask(method, params, limit)
+        return await self._session.ask_client(method, params, limit)
 
 
 def _is_news(event: Event) -> bool:
-    """Whether other processes are to hear of it at once."""
+    """Return whether other processes are to hear of an event at once."""
     if isinstance(event, InputReceived):
         return event.given_up  # a client that reads elsewhere is told
-    return not isinstance(event, _OF_NO_NEWS)
+    return not isinstance(event, _NO_NEWS)
 
 
 @lru_cache(maxsize=256)
@@ -385,6 +411,6 @@ def _client_params(params: bytes) -> InitializeRequestParams:
 
 
 @lru_cache(maxsize=256)
-def shared(params: bytes) -> Raw:
+def shared_params(params: bytes) -> Raw:
     """The `initialize` params of clients of one kind, once for all of them."""
     return Raw(params)

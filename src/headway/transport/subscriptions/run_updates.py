@@ -1,4 +1,4 @@
-"""Telling who subscribed to a run as a resource that there is more of it."""
+"""Notifications for clients that subscribed to a run as a resource: there is more of it."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ UPDATE_INTERVAL = 0.5
 
 
 class RunSubscriptions:
-    """Cursors on runs that somebody subscribed to: a notice for what comes, and one at the end.
+    """Cursors on runs that somebody subscribed to: one notification for news, and one at the end.
 
     A run has one watcher, however many ask. It ends with the run, not with the subscription:
     whoever delivers the notices knows who still wants them.
@@ -32,10 +32,10 @@ class RunSubscriptions:
         self._publish = publish
         self._watching: dict[str, asyncio.Task[None]] = {}
 
-    async def watch(self, tag: str, uris: Iterable[object]) -> None:
+    async def watch_runs(self, tag: str, uris: Iterable[object]) -> None:
         """Watch the runs that these URIs name, of those of the owner with this tag.
 
-        What comes behind this call is told of. They are looked up in one step.
+        Subscribers are notified of what comes after this call. The runs are looked up in one step.
         """
         runs = {run_id: str(uri) for uri in uris if (run_id := run_of(uri)) is not None}
         named = {run_stream(tag, run_id): uri for run_id, uri in runs.items()}
@@ -49,11 +49,11 @@ class RunSubscriptions:
             return
         for stream, head in heads.items():
             if stream not in self._watching:
-                task = asyncio.create_task(self._follow(stream, wanted[stream], head.last))
+                task = asyncio.create_task(self._watch_run(stream, wanted[stream], head.last))
                 self._watching[stream] = task
-                task.add_done_callback(partial(self._forget, stream))
+                task.add_done_callback(partial(self._forget_run, stream))
 
-    def _forget(self, stream: str, _task: "asyncio.Task[None]") -> None:
+    def _forget_run(self, stream: str, _task: "asyncio.Task[None]") -> None:
         self._watching.pop(stream, None)
 
     async def stop(self) -> None:
@@ -63,20 +63,20 @@ class RunSubscriptions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, stream: str, uri: str, after: int) -> None:
-        await follow_news(self._journal, self._clock, stream, after, lambda: self._publish(uri))
+    async def _watch_run(self, stream: str, uri: str, after: int) -> None:
+        await report_news(self._journal, self._clock, stream, after, lambda: self._publish(uri))
 
 
-async def follow_news(
+async def report_news(
     journal: Journal,
     clock: Clock,
     stream: str,
     after: int,
     tell: Callable[[], Awaitable[None]],
 ) -> None:
-    """Call `tell` for what comes behind entry `after` of a run, until its end has been told.
+    """Call `tell` for what comes after entry `after` of a run, up to and including its end.
 
-    What comes within `INTERVAL` is told at once. A journal that fails ends it.
+    It is called once in `UPDATE_INTERVAL` at most. A journal that fails ends the watch.
     """
     cursor = journal.open_cursor(stream, after=after)
     try:

@@ -18,16 +18,17 @@ from headway.engine.remote.run_inbox import read_inbox
 from headway.errors import StreamNotFound
 from headway.events import Notified, encode_json
 from headway.protocol.inbound import Message
+from headway.protocol.methods import LISTEN
 from headway.protocol.tasks import task_of
 from headway.streams import inbox_stream, sibling_run
-from headway.transport.subscriptions.run_updates import follow_news
+from headway.transport.subscriptions.run_updates import report_news
 
 _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
 
 def subscribed_tasks(message: Message) -> list[str]:
-    """The tasks that a `subscriptions/listen` wants to hear of; whatever the client sent."""
-    if message.method != "subscriptions/listen":
+    """Return the tasks that a `subscriptions/listen` names, however malformed it is."""
+    if message.method != LISTEN:
         return []
     wanted = (message.params or {}).get("notifications")
     ids = cast("dict[str, object]", wanted if isinstance(wanted, dict) else {}).get("taskIds")
@@ -56,7 +57,7 @@ class ListenContext(RunContext):
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
-        """As for any request; the acknowledgement names the tasks that are the caller's."""
+        """Send a notification; the acknowledgement names the tasks that are the caller's."""
         if method != _ACKNOWLEDGED or self.run is None:
             await super().notify(method, params, opts)
             return
@@ -68,17 +69,17 @@ class ListenContext(RunContext):
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
         await super().notify(method, said, opts)
         for name in honored:
-            self._tasks.append(asyncio.create_task(self._follow(self.run, name, streams[name])))
-        self.run.on_end(self._stop)
+            self._tasks.append(asyncio.create_task(self._watch_task(self.run, name, streams[name])))
+        self.run.on_end(self._stop_watching)
 
-    def _stop(self) -> None:
+    def _stop_watching(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    async def _follow(self, listener: Run, name: str, stream: str) -> None:
+    async def _watch_task(self, listener: Run, name: str, stream: str) -> None:
         journal, clock = listener.journal, listener.clock
 
-        async def tell() -> None:
+        async def send_task() -> None:
             """Send the task as `tasks/get` would answer at this moment."""
             entries, inbox = await journal.read_all_kept(stream), await read_inbox(journal, stream)
             kept = journal.retention.ttl
@@ -88,8 +89,8 @@ class ListenContext(RunContext):
 
         try:
             head = await journal.head(stream)
-            await tell()
+            await send_task()
             if head is not None:
-                await follow_news(journal, clock, stream, head.last, tell)
+                await report_news(journal, clock, stream, head.last, send_task)
         except StreamNotFound:
             return  # its time was over
