@@ -1,11 +1,10 @@
-"""One life of an app: all that there is between a start and the stop that follows, in one loop.
+"""One life of an app: everything that exists from a start to the stop, in one event loop.
 
 An app may be started any number of times: by each test of a suite, by each call of a serverless
 function, by each cell of a notebook, each time in another event loop. Nothing that is bound to a
 loop, or closed with the journal, outlives its life: the next one makes all of it anew.
 
-States: made → running → (leaving) → over. `leaving` begins when somebody says that the end is
-near; a life that is over is never started again.
+Its states are those of `engine/lifecycle.py`. A life that is over is never started again.
 """
 
 import asyncio
@@ -13,19 +12,20 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
-from enum import Enum, auto
+from math import inf
 
 from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine import (
     Engine,
+    EngineOptions,
+    Execute,
+    Phase,
     Watchdog,
-    finish_calls,
     lifespan_of,
-    release_restartable,
     variables_set_since,
-    wait_for_shields,
 )
+from headway.events import RequestStored
 from headway.features import install
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
@@ -46,17 +46,11 @@ from headway.transport.subscriptions.server_changes import ServerChanges
 logger = logging.getLogger(__name__)
 
 
-class Phase(Enum):
-    """Where a life is; the next one is always one further down."""
-
-    MADE = auto()
-    RUNNING = auto()
-    LEAVING = auto()
-    OVER = auto()
-
-
 class Life:
-    """What serves `served` from one start to the stop that follows."""
+    """One journal, one engine and one endpoint, from a start to the stop that follows.
+
+    With `is_worker` nobody is answered: it executes runs that others have put into queues.
+    """
 
     def __init__(
         self,
@@ -66,66 +60,70 @@ class Life:
         *,
         clock: Clock,
         guard: Guard,
-        tally: Counters,
+        counters: Counters,
+        is_worker: bool = False,
     ) -> None:
-        self.phase = Phase.MADE
-        self.journal = journal
-        self.engine = Engine(
-            journal, settings, clock=clock, options=served.options_of, counters=tally
-        )
-        self.engine.has_windows = served.has_windows
-        if served.low.get_request_handler("resources/read") is not None:
-            self.engine.most_result = settings.max_result
         self._served = served
+        self._is_worker = is_worker
+        self.journal = journal
+        has_resources = served.low.get_request_handler("resources/read") is not None
+        options = EngineOptions(
+            tool_options=served.options_of,
+            has_windows=served.has_windows,
+            max_result=settings.max_result if has_resources else inf,
+            executor_for=self._executor_for,
+            on_run_released=self._close_response,
+            is_worker=is_worker,
+        )
+        self.engine = Engine(journal, settings, clock=clock, options=options, counters=counters)
+        self.lifecycle = self.engine.lifecycle
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
-        sdk = Sdk(served.low, added, may_list=served.may_list)
-        tally.is_tool = served.is_tool
+        self._sdk = Sdk(served.low, added, may_list=served.may_list)
+        counters.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = ServerChanges(served.bus, self.sessions)
         self._endpoint = Endpoint(
-            sdk=sdk,
+            sdk=self._sdk,
             engine=self.engine,
             sessions=self.sessions,
             subscriptions=RunSubscriptions(journal, clock, self._bridge.notify_of_run),
-            hand_over=HandOver(self.engine, sdk),
+            hand_over=HandOver(self.engine, self._sdk),
         )
         self.transport = HttpTransport(self._endpoint, guard)
-        self.engine.on_run_released = lambda run: self.transport.responses.close_stream(
-            run.stream, End.LEAVING
-        )
+
+    def _executor_for(self, request: RequestStored) -> Execute:
+        return self._sdk.executor_of(request)
+
+    def _close_response(self, stream: str) -> None:
+        self.transport.responses.close_stream(stream, End.LEAVING)
 
     @property
     def takes_calls(self) -> bool:
-        """Whether it runs and nobody has said that it is to end."""
-        return self.phase is Phase.RUNNING
+        """True while it serves and nobody has said that the end is near."""
+        return self.lifecycle.is_serving
 
     @asynccontextmanager
-    async def running(self, *, works: bool = False) -> AsyncGenerator[None]:
-        """Journal, server lifespan and engine, from start to stop.
-
-        `works`: it is a worker's, and answers nobody.
+    async def running(self) -> AsyncGenerator[None]:
+        """Run journal, server lifespan and engine, from start to stop.
 
         Raises:
             SetupError: The journal cannot be opened.
         """
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
-        async with self._queues(works=works) as queues, self.journal, lifespan as state:
-            sdk = self._endpoint.sdk
-            sdk.inherited = variables_set_since(before)
-            self.engine.dispatch.queues = queues
-            sdk.state = state
+        async with self._open_queues() as queues, self.journal, lifespan as state:
+            self._sdk.inherited = variables_set_since(before)
+            self._sdk.state = state
             if self._served.options is not None:
-                sdk.options = self._served.options()
-            self.engine.executor_for = sdk.executor_of
-            await self.engine.start()
+                self._sdk.options = self._served.options()
+            await self.engine.start(queues)
             self.engine.tally.register_tools(await self._served.tool_names())
             await self.sessions.start()
             self._bridge.open()
-            self.phase = Phase.RUNNING
+            self.lifecycle.move_to(Phase.SERVING)
             watchdog = Watchdog(
                 self.engine.settings.hold_warning, self.engine.lease.sign_for_held_loop
             )
@@ -134,26 +132,25 @@ class Life:
                 yield
             finally:
                 watchdog.stop()
-                await self._stop()
+                await self._stop_all()
 
-    async def _stop(self) -> None:
-        self.phase = Phase.OVER
-        self.engine.is_over = True
+    async def _stop_all(self) -> None:
+        self.lifecycle.move_to(Phase.OVER)
         self._bridge.close()
         self.transport.end_idle_streams()
         await self._endpoint.subscriptions.stop()
         await self.engine.stop()
         await self.sessions.stop()
 
-    def _queues(self, *, works: bool) -> AbstractAsyncContextManager[Queues | None]:
-        """Where calls wait for workers, if any are for them and the journal can be shared.
+    def _open_queues(self) -> AbstractAsyncContextManager[Queues | None]:
+        """Return the queues for workers, opened when entered; None where nothing is for workers.
 
         Raises:
             SetupError: What that needs is not installed.
         """
         settings = self.engine.settings
         wanted = self._served.for_workers(settings.where)
-        if works:
+        if self._is_worker:
             return open_queues(self.journal.url, lease=settings.lease)
         if not wanted:
             return nullcontext()
@@ -167,20 +164,20 @@ class Life:
         return StdioTransport(self._endpoint, pipe)
 
     async def drain(self) -> None:
-        """Take no more calls, end the streams that wait for news, let calls finish.
+        """Accept no more calls, end the streams that wait for news, let calls finish.
 
         Returns when all calls have ended. Cancellation: what still goes on is stopped, or left to
         another process, as `HeadwayApp.drain` says.
         """
-        if self.phase is Phase.RUNNING:
-            self.phase = Phase.LEAVING
+        self.lifecycle.move_to(Phase.LEAVING)
+        drain = self.engine.drain
         try:
             await self.engine.clock.sleep(self.engine.settings.shutdown_delay)
             self.transport.end_idle_streams()
-            await finish_calls(self.engine)
+            await drain.finish_calls()
         finally:
-            await wait_for_shields(self.engine)
-            release_restartable(self.engine)
+            await drain.wait_for_shields()
+            drain.release_restartable()
             # Their runs may go on in other processes: those are not waited for.
             self.transport.responses.end_resumable()
 
@@ -188,7 +185,7 @@ class Life:
 class Lives:
     """The lives of one app: at most one in each event loop, shared by all who enter it there.
 
-    `make` returns a new life; `running` is what is done around one, from its start to its stop.
+    `make` returns a new life; `running` starts a life when entered and stops it when left.
     """
 
     def __init__(
@@ -202,19 +199,19 @@ class Lives:
 
     @property
     def newest(self) -> Life:
-        """The one of the running loop; elsewhere the one that was made last."""
+        """The life of the running loop; elsewhere the one that was made last."""
         try:
             return self.here() or self._newest
         except RuntimeError:  # no loop runs in this thread
             return self._newest
 
     def here(self) -> Life | None:
-        """Return the life that has begun in the running loop and is not over, or None."""
+        """Return the life that has started in the running loop and is not over, or None."""
         held = self._held.get(asyncio.get_running_loop())
         return held.life if held is not None and held.started.done() else None
 
     async def enter(self) -> "Held":
-        """Have a life in the running loop, until `leave`; the first one to enter starts it.
+        """Hold the life of the running loop until `leave`; the first one to enter starts it.
 
         Cancellation: as if it had not been entered.
 
@@ -226,7 +223,7 @@ class Lives:
             del self._held[gone]  # its loop has ended without a stop, and took everything along
         while (held := self._held.get(loop)) is not None and held.closing.is_set():
             await asyncio.wait([held.task])
-        held = self._held.get(loop) or self._begin(loop)
+        held = self._held.get(loop) or self._begin_life(loop)
         held.holders += 1
         try:
             await asyncio.shield(held.started)
@@ -236,7 +233,7 @@ class Lives:
         return held
 
     async def leave(self, held: "Held") -> None:
-        """Let go of a life; the last one to leave stops it, and is told what the stop raised.
+        """Release a life; the last one to leave stops it, and gets what the stop raises.
 
         Cancellation: what is still to be stopped is cancelled.
         """
@@ -257,7 +254,7 @@ class Lives:
             held.task.result()
 
     async def start_by_itself(self) -> Life:
-        """Have a life in the running loop that nobody entered; it lasts until `end_own`.
+        """Start a life in the running loop that nobody entered; `HeadwayApp.aclose` ends it.
 
         Raises:
             SetupError: It cannot be started.
@@ -269,27 +266,27 @@ class Lives:
         return held.life
 
     def own(self) -> "Held | None":
-        """Return what began by itself in the running loop, or None."""
+        """Return the life that started by itself in the running loop, or None."""
         held = self._held.get(asyncio.get_running_loop())
         return held if held in self._own else None
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> "Held":
+    def _begin_life(self, loop: asyncio.AbstractEventLoop) -> "Held":
         if any(held.life is self._newest for held in self._held.values()) or (
-            self._newest.phase is not Phase.MADE
+            self._newest.lifecycle.phase is not Phase.NEW
         ):
             self._newest = self._make()
         held = self._held[loop] = Held(self._newest, loop)
-        # A task of its own: who enters first need not be the last to leave.
-        held.task = loop.create_task(self._live(held))
-        held.task.add_done_callback(lambda _: self._forget(loop, held))
+        # A task of its own: the first one to enter need not be the last to leave.
+        held.task = loop.create_task(self._live_through(held))
+        held.task.add_done_callback(lambda _: self._forget_life(loop, held))
         return held
 
-    def _forget(self, loop: asyncio.AbstractEventLoop, held: "Held") -> None:
+    def _forget_life(self, loop: asyncio.AbstractEventLoop, held: "Held") -> None:
         self._own.discard(held)
         if self._held.get(loop) is held:
             del self._held[loop]
 
-    async def _live(self, held: "Held") -> None:
+    async def _live_through(self, held: "Held") -> None:
         try:
             async with self._running(held.life):
                 held.started.set_result(None)
@@ -300,11 +297,11 @@ class Lives:
                 raise
             held.started.set_exception(error)
         finally:
-            held.life.phase = Phase.OVER
+            held.life.lifecycle.move_to(Phase.OVER)
 
 
 class Held:
-    """A life, the task that it is lived in, and how many have entered it."""
+    """A life, the task that it runs in, and the number of those who have entered it."""
 
     task: asyncio.Task[None]
 

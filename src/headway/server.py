@@ -24,7 +24,7 @@ from headway.served import Served
 from headway.settings import Settings
 from headway.transport.http.guard import IN_AN_APP, Advice
 
-__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object"]
+__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object", "worker_app"]
 
 
 def asgi(
@@ -37,7 +37,7 @@ def asgi(
     clock: Clock | None = None,
     advice: Advice = IN_AN_APP,
 ) -> HeadwayApp:
-    """An ASGI app that serves `server` at `path`.
+    """Return an ASGI app that serves `server` at `path`.
 
     `server` is an `MCPServer` (a `Headway` among them), a lowlevel `Server` or a FastMCP 4
     server; its auth, metadata routes, custom routes and lifespan keep working. `host` is the
@@ -50,6 +50,37 @@ def asgi(
     Raises:
         SetupError: `server` cannot be served, or the journal's URL is malformed.
     """
+    return _make_app(
+        server,
+        journal,
+        path=path,
+        host=host,
+        settings=settings or Settings(),
+        clock=clock,
+        advice=advice,
+    )
+
+
+def worker_app(server: object, *, journal: str, settings: Settings) -> HeadwayApp:
+    """Return an app that answers nobody, for a process that executes queued runs with `server`.
+
+    Raises:
+        SetupError: `server` cannot be served, or the journal's URL is malformed.
+    """
+    return _make_app(server, journal, settings=settings, is_worker=True)
+
+
+def _make_app(
+    server: object,
+    journal: str | Journal,
+    *,
+    settings: Settings,
+    path: str = "/mcp",
+    host: str = "127.0.0.1",
+    clock: Clock | None = None,
+    advice: Advice = IN_AN_APP,
+    is_worker: bool = False,
+) -> HeadwayApp:
     served = inspect_server(server)
     serve_object(served)
     return HeadwayApp(
@@ -57,10 +88,11 @@ def asgi(
         journal=journal,
         path=path,
         host=host,
-        settings=settings or Settings(),
+        settings=settings,
         clock=clock or Clock(),
         advice=advice,
         is_guarded=_is_guarded,
+        is_worker=is_worker,
     )
 
 
@@ -68,7 +100,7 @@ def asgi(
 
 
 def inspect_server(server: object) -> Served:
-    """What `server` is and how it is served.
+    """Return how `server` is served, by its kind.
 
     Raises:
         SetupError: It is none of the kinds that can be served.
@@ -128,7 +160,7 @@ def _is_fastmcp(server: object) -> bool:
 
 
 class _Manager:
-    """What FastMCP's endpoint expects of a session manager."""
+    """The part of a session manager that FastMCP's endpoint uses."""
 
     def __init__(self, endpoint: ASGIApp) -> None:
         self.handle_request = endpoint
@@ -139,15 +171,15 @@ def _fastmcp_server(server: Any) -> Served:
 
     def build(path: str, endpoint: ASGIApp) -> Starlette:
         app: Starlette = server.http_app(path=path)
-        _endpoint(app, path).session_manager = _Manager(endpoint)
+        _find_endpoint(app, path).session_manager = _Manager(endpoint)
         return app
 
     options = low.create_initialization_options
     return Served(low.name, low, options, None, build, {}, may_list=False)
 
 
-def _endpoint(app: Starlette, path: str) -> Any:
-    """The innermost ASGI app of a route: under the auth wrapper, if there is one."""
+def _find_endpoint(app: Starlette, path: str) -> Any:
+    """Return the innermost ASGI app of a route: under the auth wrapper, if there is one."""
     for route in app.routes:
         if isinstance(route, Route) and route.path == path:
             endpoint: Any = route.endpoint
@@ -158,7 +190,7 @@ def _endpoint(app: Starlette, path: str) -> Any:
 
 
 def _is_guarded(app: Starlette, path: str) -> bool:
-    """Whether the endpoint is wrapped, as auth does."""
+    """Return whether the endpoint is wrapped, as auth does."""
     return not any(
         isinstance(route, Route)
         and route.path == path
@@ -171,7 +203,7 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 
 def serve_object(served: Served) -> Server[Any]:
-    """The low-level server, answering for what Headway adds to it."""
+    """Install what Headway adds to a server, and return its low-level server."""
     install.install_features(
         served.low,
         publishes=served.bus is not None,

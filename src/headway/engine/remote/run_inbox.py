@@ -1,39 +1,40 @@
 """Inboxes: what others ask of a run whose request has been answered with a handle.
 
-The process that executes a run is its one writer, so everybody else, on this process or another,
-writes what they want into the run's inbox: a stream of its own, so that a request is durable and
-not a broadcast that can be missed. Its first entry says that the run was handed over.
+Only the process that executes a run may write its stream. Everyone else writes a request (an
+answer, a cancellation) into the run's inbox. The inbox is a stream of its own, so a request is
+durable and cannot be missed. Its first entry says that the run was handed over.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
-from headway.engine.recovery.checkpoints import load_restart
+from headway.background import BackgroundTasks
+from headway.engine.recovery.ownership import end_waiting
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
+from headway.engine.services import Services
 from headway.errors import JournalError, StreamEnded
 from headway.events import (
     Cancelled,
     CancelRequested,
     Entry,
     Event,
-    Forgotten,
     HandedOver,
     InboxClosed,
     InputAnswered,
     decode_json,
 )
 from headway.journal import Journal, next_available
-from headway.streams import checkpoint_stream, inbox_stream, is_for_workers
+from headway.streams import inbox_stream, is_for_workers
 
 logger = logging.getLogger(__name__)
 
+INBOXES_STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits until the inboxes of runs that have ended are closed."""
+
 
 async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
-    """All entries of the inbox of the run with this stream.
+    """Return all entries of the inbox of the run with this stream.
 
     Raises:
         StreamNotFound: There is none: no such run, or it was never handed over.
@@ -49,8 +50,8 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
         JournalError: The journal cannot be written.
     """
     inbox = inbox_stream(stream)
-    if any(_is_as_good_as(entry.event, event) for entry in await journal.read_all_kept(inbox)):
-        return  # or a client that asks again and again would push out what others asked
+    if any(_is_repeated(entry.event, event) for entry in await journal.read_all_kept(inbox)):
+        return  # a client that asks again and again would else push out what others asked
     try:
         await journal.append_shared(inbox, event)
     except StreamEnded:
@@ -59,8 +60,8 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
         await end_waiting(journal, stream, Cancelled(event.by, event.reason))
 
 
-def _is_as_good_as(earlier: Event, event: Event) -> bool:
-    """Whether a run that was asked the one need not be asked the other."""
+def _is_repeated(earlier: Event, event: Event) -> bool:
+    """Return whether a run that was asked `earlier` need not be asked `event`."""
     match earlier, event:
         case CancelRequested(), CancelRequested():
             return True
@@ -70,31 +71,11 @@ def _is_as_good_as(earlier: Event, event: Event) -> bool:
             return False
 
 
-async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
-    """End a run that waits for a worker; False when one has it, or it has its end.
-
-    Raises:
-        JournalError: The journal cannot be read.
-    """
-    known = await load_restart(journal, stream)
-    if known is None or known[0].owner:
-        return False
-    return await end_unowned(journal, stream, known[1], end)
-
-
-async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bool:
-    """End a run that no process has, whose checkpoints' last entry is `seq`.
-
-    Whoever takes it appends to those first: one of the two is refused.
-    """
-    try:
-        await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
-        await journal.append_shared(stream, end)
-        await journal.append_shared(inbox_stream(stream), InboxClosed())
-    except JournalError as error:
-        logger.debug("%s was not ended: %s", stream, error)
-        return False
-    return True
+def handed_over_event(run: Run, services: Services) -> HandedOver:
+    """Return the event which says that a run has a handle, and for how long."""
+    age = services.clock.now() - run.born
+    limit = services.options_of(run.target).timeout or services.settings.timeout
+    return HandedOver(services.clock.time() - age, limit + services.journal.retention.ttl)
 
 
 class RunInboxes:
@@ -102,10 +83,11 @@ class RunInboxes:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks("run inboxes")
+        """Work for runs that nobody waits for, except `stop`."""
 
     async def open(self, run: Run, handed: HandedOver) -> None:
-        """Begin the run's inbox and act on what comes; durable, with the run, when it returns.
+        """Open the run's inbox and act on its entries; durable, with the run, when it returns.
 
         Raises:
             JournalError: The journal cannot be written; the run stays its request's own.
@@ -113,44 +95,35 @@ class RunInboxes:
         inbox = inbox_stream(run.stream)
         await self._journal.wait_until_stored(run.stream)
         await self._journal.append_shared(inbox, handed)
-        self._start(run, inbox)
+        self._start_serving(run, inbox)
 
     async def is_open(self, stream: str) -> bool:
-        """Whether the run with this stream was handed over, and has not ended."""
+        """Return whether the run with this stream was handed over, and has not ended."""
         head = await self._journal.head(inbox_stream(stream))
         return head is not None and not head.ended
 
     def resume(self, run: Run) -> None:
-        """Act on what comes for a run that was handed over by another process."""
-        self._start(run, inbox_stream(run.stream))
+        """Act on the entries of an inbox that another process opened."""
+        self._start_serving(run, inbox_stream(run.stream))
 
     def tell_later(self, stream: str, event: Event) -> None:
-        """Ask something of the run with this stream, wherever it is, and do not wait for it."""
-        self.later(self._tell(stream, event))
+        """Ask something of the run with this stream, wherever it is, in the background."""
+        self.tasks.start(self._ask_quietly(stream, event))
 
-    async def _tell(self, stream: str, event: Event) -> None:
+    async def _ask_quietly(self, stream: str, event: Event) -> None:
         try:
             await ask_run(self._journal, stream, event)
         except JournalError as error:
             logger.warning("%s was not told: %s", stream, error)
 
-    def _start(self, run: Run, inbox: str) -> None:
-        self.later(self._serve(run, inbox))
-
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something for runs that nobody waits for; done when `stop` returns."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start_serving(self, run: Run, inbox: str) -> None:
+        self.tasks.start(self._serve_inbox(run, inbox))
 
     async def stop(self) -> None:
         """Return when the inboxes of all runs that have ended are closed."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
-        for task in self._tasks:
-            task.cancel()
+        await self.tasks.stop(INBOXES_STOP_TIMEOUT)
 
-    async def _serve(self, run: Run, inbox: str) -> None:
+    async def _serve_inbox(self, run: Run, inbox: str) -> None:
         cursor = self._journal.open_cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
@@ -167,7 +140,7 @@ class RunInboxes:
 
 
 def act_on(run: Run, event: Event) -> None:
-    """Do what others ask of a run; what cannot be done is logged, for others wait behind it."""
+    """Do what others ask of a run. A failure is logged: more requests follow in the inbox."""
     try:
         match event:
             case CancelRequested(by, reason):

@@ -10,16 +10,16 @@ of this pipe otherwise. Request ids are the client's and mean the same in both.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from msgspec import Raw
 
+from headway.background import BackgroundTasks
 from headway.engine import BUSY_CODE, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
@@ -70,8 +70,8 @@ class StdioTransport:
         self._messages_2026 = Messages2026(endpoint)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, PipeResponse]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._own_tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("stdio requests")
+        self._own_tasks = BackgroundTasks("stdio notifications")
 
     async def serve(self) -> None:
         """Serve the client until it closes its end or the pipe is ended, and end all runs.
@@ -80,13 +80,13 @@ class StdioTransport:
         what it still takes.
         """
         self._pipe.start()
-        reading = self._spawn_task(self._read_lines(), self._tasks)
+        reading = self._tasks.start(self._read_lines())
         try:
             await self._pipe.ended.wait()
             await self._end_runs(reading)
         finally:
-            for task in (*self._tasks, *self._own_tasks):
-                task.cancel()
+            self._tasks.cancel()
+            self._own_tasks.cancel()
             self._pipe.close()
 
     # Reading
@@ -188,9 +188,8 @@ class StdioTransport:
                 logger.info("a message was ignored: %s", error)
             return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
-        self._spawn_task(
-            self._messages_2025.notify_client(self._session, message, context), self._own_tasks
-        )
+        notifying = self._messages_2025.notify_client(self._session, message, context)
+        self._own_tasks.start(notifying)
 
     def _cancel_request(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
@@ -218,7 +217,7 @@ class StdioTransport:
         self._pipe.put(render.escape_lines(render.response_bytes(message.id, encode_json(result))))
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
         response = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
-        self._spawn_task(response.write_all(), self._own_tasks)
+        self._own_tasks.start(response.write_all())
 
     async def _run_2025(self, message: Message, session: Session) -> None:
         run = await self._messages_2025.run_request(
@@ -254,7 +253,7 @@ class StdioTransport:
         response = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, response)
-        task = self._spawn_task(response.write_all(), self._tasks)
+        task = self._tasks.start(response.write_all())
         task.add_done_callback(partial(self._on_response_end, identity, response))
         return response
 
@@ -281,14 +280,6 @@ class StdioTransport:
     def _write_refusal(self, identity: str | int | None, error: ProtocolError) -> None:
         self._engine.tally.count_refusal(error.status, error.limit)
         self._pipe.put(render.error_bytes(identity, error.code, error.message, error.data))
-
-    def _spawn_task(
-        self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        among.add(task)
-        task.add_done_callback(among.discard)
-        return task
 
     # The end
 
@@ -320,7 +311,7 @@ class StdioTransport:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self._tasks:
-                    await asyncio.wait(self._tasks)
+                    await self._tasks.wait_for_one(within)
 
 
 async def _wait_for_ends(runs: list[Run], within: float) -> None:
