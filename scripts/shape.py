@@ -38,7 +38,6 @@ SHARED_NAMES = {
 
 LARGE_CLASSES = {
     "Settings": "one field for each setting: it is the table itself",
-    "Run": "not yet carved",
     "Session": "not yet carved",
     "ResponseStream": "not yet carved",
     "Engine": "not yet carved",

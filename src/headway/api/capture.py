@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.api.output import log
-from headway.engine import Run, current_run
+from headway.engine import ToolRun, current_run
 from headway.engine.run.pacing import as_finite
 from headway.engine.run.stages import Items, Node, current_node, innermost
 from headway.errors import RunCancelled
@@ -28,7 +28,7 @@ from headway.errors import RunCancelled
 class _Capture:
     names: tuple[str, ...]
     level: int
-    run: Run | None
+    run: ToolRun | None
     is_over: bool = False
 
 
@@ -214,7 +214,7 @@ _HANDLERS = _Handlers()
 class _Bars:
     """The bars of one capture."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ToolRun) -> None:
         self.run = run
         self.nodes: dict[int, _Bar] = {}
         """Those that are open."""
@@ -289,7 +289,7 @@ class _Bar(Items):
             self.words = " · ".join(filter(None, (_amount(bar), str(bar.postfix or ""))))
             self.root.newest = self
             if not self.root.pending:
-                self.bars.run.write_sample()
+                self.bars.run.output.write_sample()
 
 
 class _Nowhere:
@@ -354,7 +354,7 @@ def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     original(*given.args, **given.kwargs)
     if bar.disable:
         return
-    root = bars.run.open_stages()
+    root = bars.run.output.open_stages()
     parent: Node = innermost(root) or root
     while isinstance(parent, _Bar) and parent.is_full and parent.parent is not None:
         parent = parent.parent
@@ -378,7 +378,7 @@ def _update(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     shown = original(bar, *args, **kwargs)
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.bars.is_over:
-        node.bars.run.check_not_stopped()
+        node.bars.run.output.check_not_stopped()
     return shown
 
 
@@ -391,7 +391,7 @@ def _close(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
         if current_node.get() is node:
             current_node.set(node.parent)
         with suppress(RunCancelled):
-            node.bars.run.write_sample()
+            node.bars.run.output.write_sample()
     return original(bar, *args, **kwargs)
 
 

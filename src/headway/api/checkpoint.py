@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headway.encoding import encode, plain
-from headway.engine import Run, current_run, warn_unheard
+from headway.engine import ToolRun, current_run, warn_unheard
 from headway.engine.recovery.checkpoints import Checkpoints, item_place
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.stages import Items, innermost
@@ -30,7 +30,7 @@ Name = Callable[[Any], object]
 class Stored:
     """What `checkpoint` returns: await it to go on only when the checkpoint is in the journal."""
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, run: ToolRun | None) -> None:
         self._run = run
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -38,7 +38,7 @@ class Stored:
             yield from _stored(self._run).__await__()
 
 
-async def _stored(run: Run) -> None:
+async def _stored(run: ToolRun) -> None:
     try:
         await run.wait_until_stored()
     except (Conflict, StreamEnded) as error:
@@ -67,7 +67,7 @@ def checkpoint(value: object) -> Stored:
     if run is None:
         warn_unheard("checkpoint()")
     else:
-        run.emit_event(Checkpointed(data))
+        run.output.emit_event(Checkpointed(data))
     return Stored(run)
 
 
@@ -111,7 +111,7 @@ def _checkpoints() -> Checkpoints | None:
 class TrackCheckpoints:
     """Which items of one track are done; for the thread or task that works on them."""
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, name: Name | None) -> None:
+    def __init__(self, run: ToolRun, checkpoints: Checkpoints, name: Name | None) -> None:
         self._run = run
         self._checkpoints = checkpoints
         self._name = name
@@ -136,7 +136,7 @@ class TrackCheckpoints:
 
     def mark_done(self) -> None:
         """The item is done."""
-        self._run.emit_event(ItemDone(self._track, self._item))
+        self._run.output.emit_event(ItemDone(self._track, self._item))
 
     @property
     def place(self) -> str:
@@ -144,7 +144,7 @@ class TrackCheckpoints:
         return item_place(self._track, self._item)
 
 
-def item_checkpoints_for(run: Run, name: bool | Name) -> TrackCheckpoints | None:
+def item_checkpoints_for(run: ToolRun, name: bool | Name) -> TrackCheckpoints | None:
     """What remembers the items of a track that begins; None where nothing does."""
     if name is False or run.checkpoints is None:
         return None
@@ -169,9 +169,9 @@ def digest(name: object) -> str:
     return urlsafe_b64encode(blake2b(data, digest_size=9).digest()).decode()
 
 
-def _place(run: Run) -> str:
+def _place(run: ToolRun) -> str:
     """Where a track is that begins now: within the item that is worked on, or the whole tool."""
-    node = innermost(run.stages)
+    node = innermost(run.output.stages)
     while node is not None:
         if isinstance(node, Items) and node.marks is not None:
             return node.marks.place

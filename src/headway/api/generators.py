@@ -167,7 +167,7 @@ async def _go_through_async(values: AsyncIterator[object]) -> Any:
             _give_out(value, given)
             run = current_run.get()
             if run is not None:
-                await run.yield_if_due()
+                await run.output.yield_if_due()
     finally:
         close = getattr(values, "aclose", None)
         if close is not None:
@@ -187,7 +187,7 @@ def _give_out(value: object, given: list[object]) -> None:
         return
     run = current_run.get()
     if run is not None:
-        run.check_not_stopped()
+        run.output.check_not_stopped()
 
 
 _LAZY: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)

@@ -56,8 +56,8 @@ class RunBoundContext(Context[Any, Any]):
         if run is None:
             await super().report_progress(progress, total, message)
             return
-        run.report(progress, total, message)
-        await run.yield_if_due()
+        run.output.report(progress, total, message)
+        await run.output.yield_if_due()
 
     async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
         """As in the SDK; `data` is anything that `headway.log` takes."""
@@ -343,7 +343,7 @@ def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _enter() -> None:
     run = current_run.get()
     if run is not None:
-        run.function_begins()
+        run.mark_function_begun()
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpoint import Name, TrackCheckpoints, item_checkpoints_for
-from headway.engine import Run, current_run, warn_unheard
+from headway.engine import ToolRun, current_run, warn_unheard
 from headway.engine.run.pacing import LARGEST
 from headway.engine.run.stages import Items, Label, Node, current_node, innermost
 
@@ -25,7 +25,7 @@ def report(progress: float, total: float | None = None, message: str | None = No
     if run is None:
         warn_unheard("report()")
         return
-    run.report(progress, total, message)
+    run.output.report(progress, total, message)
 
 
 def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
@@ -79,7 +79,7 @@ class Stage:
 
     def __init__(self, name: str | None, weight: float, total: float | None) -> None:
         self._options = (None if name is None else str(name), _checked(weight), total)
-        self._entered: list[tuple[Run, Node, Node | None]] = []
+        self._entered: list[tuple[ToolRun, Node, Node | None]] = []
 
     def report(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -88,18 +88,18 @@ class Stage:
         if self._entered:
             run, node, _ = self._entered[-1]
             node.report(progress, total, message)
-            run.write_sample()
+            run.output.write_sample()
 
     def __enter__(self) -> Self:
         run = current_run.get()
         if run is None:
             warn_unheard("stage()")
         else:
-            node = Node(innermost(run.open_stages()), *self._options)
+            node = Node(innermost(run.output.open_stages()), *self._options)
             node.open()
             self._entered.append((run, node, current_node.get()))
             current_node.set(node)
-            run.write_sample()
+            run.output.write_sample()
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class Stage:
             current_node.set(outside)
             node.close(full=kind is None)
             if kind is None:
-                run.write_sample()
+                run.output.write_sample()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -160,18 +160,18 @@ class Track(Generic[T]):
             warn_unheard("track()")
         return _Followed(self._items, run, self._open)
 
-    def _open(self, run: Run) -> tuple[Items, TrackCheckpoints | None]:
-        parent = innermost(run.open_stages()) or run.open_stages()
+    def _open(self, run: ToolRun) -> tuple[Items, TrackCheckpoints | None]:
+        parent = innermost(run.output.open_stages()) or run.output.open_stages()
         node = Items(parent, self._message, self._weight, self._total)
         marks = item_checkpoints_for(run, self._checkpoint)
         node.open()
         node.marks = marks
         return node, marks
 
-    def _follow(self, run: Run, items: Iterator[T]) -> Iterator[T]:
+    def _follow(self, run: ToolRun, items: Iterator[T]) -> Iterator[T]:
         # What is done for each item here costs its author time: nothing that can wait.
         (node, marks), outside = self._open(run), current_node.get()
-        root, begin, touch = node.root, node.begin, run.write_sample
+        root, begin, touch = node.root, node.begin, run.output.write_sample
         current_node.set(node)
         full = False
         try:
@@ -183,7 +183,7 @@ class Track(Generic[T]):
                 if not root.pending:
                     touch()
                 elif run.stop_event is not None:
-                    run.check_not_stopped()
+                    run.output.check_not_stopped()
                 yield item
                 node.done += 1
                 if marks is not None:
@@ -202,8 +202,8 @@ class _Followed(Generic[T]):
     def __init__(
         self,
         items: Iterable[T] | AsyncIterable[T],
-        run: Run | None,
-        opened: Callable[[Run], tuple[Items, TrackCheckpoints | None]],
+        run: ToolRun | None,
+        opened: Callable[[ToolRun], tuple[Items, TrackCheckpoints | None]],
     ) -> None:
         is_async = isinstance(items, AsyncIterable)
         self._async = aiter(items) if is_async else None
@@ -229,24 +229,24 @@ class _Followed(Generic[T]):
             if self._marks is not None:
                 self._marks.mark_done()
             if self._sync is not None:
-                await run.yield_if_due()
+                await run.output.yield_if_due()
         self._is_first = False
         try:
             item = await self._next()
             while self._marks is not None and self._marks.is_done(item):
                 node.done += 1
-                await run.yield_if_due()
+                await run.output.yield_if_due()
                 item = await self._next()
         except StopAsyncIteration:
             self._leave(node, full=True)
-            run.write_sample()
+            run.output.write_sample()
             raise
         except BaseException:
             self._leave(node, full=False)
             raise
         node.begin(item)
         if not node.root.pending:
-            run.write_sample()
+            run.output.write_sample()
         return item
 
     async def _next(self) -> T:

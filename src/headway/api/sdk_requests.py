@@ -278,9 +278,9 @@ class _Call:
 
     async def _ask(self, run: Run, key: str, method: str, params: dict[str, Any] | None) -> None:
         try:
-            run.answer(key, await self._channel.send_raw_request(method, params))
+            run.answer_question(key, await self._channel.send_raw_request(method, params))
         except MCPError as error:
-            run.answer(key, None, error)
+            run.answer_question(key, None, error)
 
     async def _ended(self, run: Run) -> None:
         with suppress(Exception):  # its client has left; what it still says is for nobody

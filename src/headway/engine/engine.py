@@ -161,7 +161,7 @@ class Engine:
     def handed_over(self, run: Run) -> HandedOver:
         """The fact that a run has a handle from now on."""
         age = self.clock.now() - run.born
-        limit = self.options_of(run.target).timeout or self.settings.timeout
+        limit = self.options_of(run.request.target).timeout or self.settings.timeout
         return HandedOver(self.clock.time() - age, limit + self.journal.retention.ttl)
 
     async def is_of_another(self, stream: str) -> bool:
@@ -239,7 +239,7 @@ class Engine:
             recorded=recorded,
             view=view,
         )
-        run.detached = self.options_of(request.target).detached
+        run.hooks.detached = self.options_of(request.target).detached
         return run
 
     def store_request(self, run: Run, request: Request) -> None:
@@ -256,7 +256,7 @@ class Engine:
         # Not before: what was only accepted may be discarded, and must not be begun anew.
         self.store_request(run, request)
         gates = self._gates_of(request)
-        run.give_up = partial(self._give_up, run)
+        run.hooks.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
         self.admission.entering += bool(gates)
@@ -309,12 +309,12 @@ class Engine:
             await gate.enter(_silent)
             return
         self.tally.limit_hit(gate.setting)
-        run.start_heartbeat()
+        run.output.heartbeat.start()
         self.admission.announce_positions_regularly()
         with anyio.CancelScope() as run.scope:
             if run.stop_event is not None:
                 run.scope.cancel()
-            await gate.enter(lambda ahead: run.announce(f"Queued, {ahead} ahead"))
+            await gate.enter(lambda ahead: run.output.announce(f"Queued, {ahead} ahead"))
         if run.scope.cancelled_caught:
             raise asyncio.CancelledError
 
@@ -327,8 +327,8 @@ class Engine:
         if limit is not None:
             timer = self.clock.call_later(limit, partial(run.stop, end_of_time(run, limit)))
         try:
-            run.append(Started())
-            run.start_heartbeat()
+            run.events.append(Started())
+            run.output.heartbeat.start()
             with run_stoppable(run):
                 result = await request.execute(request.context)
             end, result = end_of_result(run, result, most=self.most_result)
@@ -352,10 +352,10 @@ class Engine:
             logger.warning(
                 "run %s: %s was stopped but goes on; its result will be dropped",
                 run.reference,
-                run.target or run.method,
+                run.request.name,
             )
             if run.task is not None:
-                self.admission.count_stuck(run.target or run.method, run.task)
+                self.admission.count_stuck(run.request.name, run.task)
             self._end(run, end_in_queue(run))
 
     def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
-from headway.engine.run.current import current_run
+from headway.engine.run.current import ToolRun, current_run
 from headway.engine.run.run import Run
 
 logger = logging.getLogger(__name__)
@@ -137,9 +137,9 @@ class Watchdog:
             return  # it waits, for an event or for another thread that has the interpreter
         if len(self._samples) < MOST_SAMPLES:
             run = _run_of(frame) or self._run_of_task()
-            self._samples.append(Sample(_described(run), line_of(frame)))
+            self._samples.append(Sample(_describe_run(run), line_of(frame)))
 
-    def _run_of_task(self) -> Run | None:
+    def _run_of_task(self) -> ToolRun | None:
         """The run that the current task was begun by, where Python tells (3.12)."""
         with suppress(Exception):
             task = asyncio.current_task(self._loop)
@@ -155,7 +155,7 @@ def _most_of(samples: list[Sample]) -> Sample:
     return found if len(who) == 1 else Sample("several pieces of code", found.line)
 
 
-def _run_of(frame: FrameType) -> Run | None:
+def _run_of(frame: FrameType) -> ToolRun | None:
     """The run whose handler is in this stack."""
     for each in frames_from(frame):
         code = each.f_code
@@ -166,9 +166,9 @@ def _run_of(frame: FrameType) -> Run | None:
     return None
 
 
-def _described(run: Run | None) -> str:
-    method = getattr(run, "method", None)  # a recorder, which stands in for a run, has none
-    if run is None or method is None:
+def _describe_run(run: ToolRun | None) -> str:
+    if not isinstance(run, Run):  # none, or a recorder, which has no name
         return "something"
-    name = f"tool {run.target!r}" if method == "tools/call" else method
+    method, target = run.request.method, run.request.target
+    name = f"tool {target!r}" if method == "tools/call" else method
     return f"{name} (run {run.reference})"

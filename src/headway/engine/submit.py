@@ -85,7 +85,7 @@ async def submit_once(engine: Engine, request: Request, key: CallKey) -> Run:
 
 async def _claim(engine: Engine, begun: AcceptedCall, name: str, key: CallKey) -> NamedRun:
     """Make the accepted run durable and have the key name it; what it names is told."""
-    begun.run.has_handle = True
+    begun.run.hooks.has_handle = True
     try:
         if not begun.request.owns:
             await engine.inboxes.open(begun.run, engine.handed_over(begun.run))

@@ -5,7 +5,7 @@ the first is closed, by whatever end of the parent, the process ends with all th
 
 The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
 A frame is one byte that says what it is, the length of what follows, and that. In the process
-`report`, `track`, `stage`, `log` and `part` find a `Relay` in the place of the run.
+`report`, `track`, `stage`, `log` and `part` find a `Recorder` with a `Relay` instead of a run.
 """
 
 import contextvars
@@ -25,7 +25,7 @@ import msgspec
 
 from headway.api.pool.module_files import use_module_files
 from headway.engine.failures import describe_error
-from headway.engine.run.recorder import Recorder
+from headway.engine.run.recorder import RecordedOutput, Recorder
 from headway.events import Event, as_encodable
 from headway.jsonable import exact
 
@@ -120,7 +120,7 @@ def _outcome(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
     except Exception as error:  # noqa: BLE001 - whatever the author's modules raise
         return FAILED, f"cannot be given the call: {_sentence(error)}".encode(errors="replace")
     try:
-        with relay.active():
+        with Recorder(relay).active():
             value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - the parent raises it
         return _raised(error)
@@ -162,8 +162,8 @@ def _sentence(error: BaseException) -> str:
         return type(error).__qualname__
 
 
-class Relay(Recorder):
-    """Stands for the run: what is said here is written for the parent, in its order.
+class Relay(RecordedOutput):
+    """Writes everything that the function gives out as frames for the parent, in order.
 
     Progress is sampled, and what is new without being written is when `flush` is called.
     """

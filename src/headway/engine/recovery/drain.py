@@ -66,12 +66,12 @@ def stop_or_release(engine: "Engine", run: Run, end: Event = SERVER_STOPPED) -> 
 
 
 def _is_call(run: Run) -> bool:
-    return run.method == "tools/call"
+    return run.request.method == "tools/call"
 
 
 def _may_return(engine: "Engine", run: Run) -> bool:
     """Whether its tool may be done twice, and somebody can come back for its result."""
-    is_kept = engine.journal.is_durable and run.recorded
-    may_twice = run.follows is not None or engine.options_of(run.target).restart
-    has_repeater = run.follows is not None and not run.owns
+    is_kept = engine.journal.is_durable and run.events.recorded
+    may_twice = run.request.follows is not None or engine.options_of(run.request.target).restart
+    has_repeater = run.request.follows is not None and not run.request.owns
     return is_kept and may_twice and (has_repeater or is_found(run)) and not run.ended

@@ -78,7 +78,7 @@ class Recovery:
         run.checkpoints = taken.checkpoints
         if run.attempt > 1:
             text = "run %s: %s is begun anew, attempt %d"
-            logger.warning(text, run.reference, run.target, run.attempt)
+            logger.warning(text, run.reference, run.request.target, run.attempt)
             engine.tally.restarted += 1
         if begun.queue:
             engine.queued_work.prepare(run, begun)

@@ -79,7 +79,8 @@ def _token_of(begun: RequestStored) -> str | int | None:
 
 def is_found(run: Run) -> bool:
     """Whether its client can come back for a run without the connection it asked on."""
-    return run.has_handle or run.detached or run.version not in MODERN_PROTOCOL_VERSIONS
+    hooks, version = run.hooks, run.request.version
+    return hooks.has_handle or hooks.detached or version not in MODERN_PROTOCOL_VERSIONS
 
 
 @dataclass(frozen=True, slots=True)

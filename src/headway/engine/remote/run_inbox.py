@@ -174,7 +174,7 @@ def act_on(run: Run, event: Event) -> None:
                 run.cancel(by, reason)
             case InputAnswered(key, result, is_error):
                 value = decode_json(result)
-                run.answer(key, value, client_error(value) if is_error else None)
+                run.answer_question(key, value, client_error(value) if is_error else None)
             case _:
                 pass
     except Exception:

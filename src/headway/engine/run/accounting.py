@@ -17,19 +17,19 @@ ENDS = ("completed", "tool_error", "input_required", *_ENDS.values())
 
 def lost_outputs(run: "Run") -> dict[str, int]:
     """How much of what a tool said was cut, left out or refused, by the setting of the limit."""
-    voice = run.output_limits
-    return {"log_rate": voice.left_out, "max_part": voice.too_large, "max_text": run.pacer.cut}
+    limits, pacer = run.output.limits, run.output.pacer
+    return {"log_rate": limits.left_out, "max_part": limits.too_large, "max_text": pacer.cut}
 
 
 def count_end(tally: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
     """Take a run into the counts as it ends with `event`; `result` is what its handler returned."""
-    tally.merged += run.pacer.merged
+    tally.merged += run.output.pacer.merged
     for setting, times in lost_outputs(run).items():
         tally.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         tally.limit_hit("timeout")  # nothing else stops a run with a failure
-    if run.method == "tools/call" and run.follows is None:
-        tally.end_call(run.target, outcome_of(event, result), run.clock.now() - run.born)
+    if run.request.method == "tools/call" and run.request.follows is None:
+        tally.end_call(run.request.target, outcome_of(event, result), run.clock.now() - run.born)
 
 
 def outcome_of(event: Event, result: dict[str, Any] | None) -> str:

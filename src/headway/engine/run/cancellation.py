@@ -120,7 +120,7 @@ class Cancellation:
     def _lose(self) -> None:
         self._patience = None
         if not self._shields:
-            self._run.give_up()
+            self._run.hooks.give_up()
 
 
 async def _tell(hook: Hook, reference: str) -> None:

@@ -66,8 +66,8 @@ class RunContext:
         run = self._run
         if run is None:
             return
-        run.report(progress, total, message)
-        await run.yield_if_due()
+        run.output.report(progress, total, message)
+        await run.output.yield_if_due()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -87,7 +87,7 @@ class RunContext:
         """
         if not self.can_send_request or self._run is None:
             raise NoBackChannelError(method)
-        return await self._run.ask(method, params, (opts or {}).get("timeout"))
+        return await self._run.ask_client(method, params, (opts or {}).get("timeout"))
 
 
 def notify_run(
@@ -101,9 +101,9 @@ def notify_run(
     params = params or {}
     if method == "notifications/progress":
         if token is not None and params.get("progressToken") == token:
-            run.report(params.get("progress", 0), params.get("total"), params.get("message"))
+            run.output.report(params.get("progress", 0), params.get("total"), params.get("message"))
     else:
-        run.emit_event(as_event(method, params))
+        run.output.emit_event(as_event(method, params))
 
 
 def as_event(method: str, params: Mapping[str, Any] | None) -> Event:

@@ -55,7 +55,7 @@ def _leave(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> b
         return bool(scope.__exit__(kind, error, None if error is None else error.__traceback__))
     except RuntimeError as trouble:
         text = "run %s: %s left a cancel scope open that it had entered (%s)"
-        logger.warning(text, run.reference, run.target or run.method, trouble)
+        logger.warning(text, run.reference, run.request.name, trouble)
         return False
 
 
@@ -84,7 +84,8 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
         case Kind.REFUSED:
             return error.end if isinstance(error, MirroredFailed) else _refusal(failure), None
         case Kind.CRASHED | Kind.ENDED:
-            who = f"tool {run.target!r}" if run.method == "tools/call" else run.method
+            method, target = run.request.method, run.request.target
+            who = f"tool {target!r}" if method == "tools/call" else method
             log_failure(failure, error, f"run {run.reference}: {who}")
             return _failure(run, failure, error)
 
@@ -102,11 +103,11 @@ def _failure(run: Run, failure: Failure, error: BaseException) -> End:
     if failure.kind is Kind.CRASHED:
         text = f"Internal server error {reference}"
         return Failed(INTERNAL_ERROR, text, raised=message_of(error)), None
-    if run.method != "tools/call":
-        return Failed(INTERNAL_ERROR, f"{run.method} {failure.words} {reference}"), None
-    text = f"Error executing tool {run.target}: the tool {failure.words} {reference}"
+    if run.request.method != "tools/call":
+        return Failed(INTERNAL_ERROR, f"{run.request.method} {failure.words} {reference}"), None
+    text = f"Error executing tool {run.request.target}: the tool {failure.words} {reference}"
     result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}
-    if run.version in MODERN_PROTOCOL_VERSIONS:
+    if run.request.version in MODERN_PROTOCOL_VERSIONS:
         result["resultType"] = "complete"
     return Completed(encode_json(result)), result
 
@@ -119,4 +120,4 @@ def end_in_queue(run: Run) -> Event:
 def end_of_time(run: Run, limit: float) -> Event:
     """The end of a run that takes longer than it may."""
     error = ToolTimeout(limit)
-    return Failed(REQUEST_TIMEOUT, f"{run.target or run.method} {error} and was stopped")
+    return Failed(REQUEST_TIMEOUT, f"{run.request.name} {error} and was stopped")

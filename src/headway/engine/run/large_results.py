@@ -23,7 +23,8 @@ def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Complet
         TypeError: It is not JSON.
     """
     data = to_json(result, Hook())
-    is_result = run.method == "tools/call" and result.get("resultType", "complete") == "complete"
+    is_complete = result.get("resultType", "complete") == "complete"
+    is_result = run.request.method == "tools/call" and is_complete
     return Completed(_set_aside(run, result, data) if is_result and size_of(data) > most else data)
 
 
@@ -52,18 +53,18 @@ def _set_aside(run: Run, result: dict[str, Any], data: Raw) -> Raw:
     would refuse any other one.
     """
     run.journal.append_nowait(
-        result_stream(run.stream), Completed(data), after=0, recorded=run.recorded
+        result_stream(run.stream), Completed(data), after=0, recorded=run.events.recorded
     )
     run.engine.tally.limit_hit("max_result")
     size, uri = size_of(data), result_uri_of(run.id)
     text = (
         f"The result has {size} bytes, more than an answer may have here. Read it as the resource "
-        f"{uri}, or ask {run.target} for less."
+        f"{uri}, or ask {run.request.target} for less."
     )
     link = {
         "type": "resource_link",
         "uri": uri,
-        "name": f"result of {run.target}",
+        "name": f"result of {run.request.target}",
         "mimeType": "application/json",
         "size": size,
     }

@@ -31,9 +31,9 @@ class Questions:
         """
         run, (key, answer) = self._run, self._put()
         asked = InputRequested(key, method, None if params is None else encode_json(params))
-        run.append(asked)
+        run.events.append(asked)
         run.engine.remote_answers.question_asked(run, asked)
-        run.on_question()
+        run.hooks.on_question()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
             run.clock.call_later(limit, partial(self.answer, key, None, late)) if limit else None
@@ -75,7 +75,7 @@ class Questions:
 
     def _close(self, key: str, *, given_up: bool) -> None:
         if self._waiting.pop(key, None) is not None and not self._run.ended:
-            self._run.append(InputReceived(key, given_up))
+            self._run.events.append(InputReceived(key, given_up))
             self._run.engine.remote_answers.question_closed(self._run, key)
 
 

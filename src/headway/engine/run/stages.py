@@ -277,6 +277,11 @@ def sample_stages(root: Root | None, pacer: Pacer, now: float) -> Progress | Non
     return pacer.offer_report(value, UNKNOWN if total is None else total, message, now)
 
 
+def has_news(root: Root | None, pacer: Pacer) -> bool:
+    """Return whether a report or a sample waits until it may be written."""
+    return pacer.held or (root is not None and root.pending)
+
+
 def innermost(root: "Root | None") -> Node | None:
     """The open node of this tree that the current task or thread works in."""
     node = current_node.get()

@@ -15,15 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import update_wrapper
 from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
 from headway.engine.run.cancellation import is_shielded
-from headway.engine.run.current import current_run, is_muted
+from headway.engine.run.current import ToolRun, current_run, is_muted
 from headway.engine.run.stages import current_node
-
-if TYPE_CHECKING:
-    from headway.engine.run.run import Run
+from headway.events import Log, encode_json
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +35,11 @@ _POOL_METHODS: Final = (
 _POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
 """Packages whose threads work for whoever gives them something, and not for who started them."""
 
-working_runs: "set[Run]" = set()
+working_runs: set[ToolRun] = set()
 """The runs whose tools are executed in this process at the moment."""
 
 _told_of: set[str] = set()
-_told: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_told: "weakref.WeakSet[ToolRun]" = weakref.WeakSet()
 _is_forked = False
 
 
@@ -102,7 +100,7 @@ def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Th
     return update_wrapper(note, start)
 
 
-_started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Run]]"
+_started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[ToolRun]]"
 _started_in = weakref.WeakKeyDictionary()
 """Threads that the code of runs started itself."""
 
@@ -146,7 +144,8 @@ def warn_unheard(what: str) -> None:
         _warn(what, where, _ADVICE)
     elif run not in _told:
         _told.add(run)
-        run.log("warning", f"{what} {where} is not heard: {_ADVICE}", "headway")
+        text = f"{what} {where} is not heard: {_ADVICE}"
+        run.output.emit_event(Log("warning", encode_json(text), "headway"))
         _warn(what, where, _ADVICE)
 
 

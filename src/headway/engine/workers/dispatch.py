@@ -84,7 +84,7 @@ class Dispatch:
         stream = run_stream(request.owner, WORKERS + new_call_id())
         own = self._following(request, stream)
         run = engine.accept_request(own)
-        run.has_handle = key != ""
+        run.hooks.has_handle = key != ""
         try:
             # From now on it goes on with the worker's, in another process if this one dies.
             engine.store_request(run, own)

@@ -127,9 +127,9 @@ class QueuedWork:
 
     def prepare(self, run: Run, begun: RequestStored) -> None:
         """What is different about a run that was taken out of a queue."""
-        run.has_handle = True
+        run.hooks.has_handle = True
         memory = run.checkpoints
-        if not self._engine.options_of(run.target).restart:
+        if not self._engine.options_of(run.request.target).restart:
             run.checkpoints = None  # they only say whose it is
         run.on_end(partial(self._ended, run, memory, begun.key))
 
@@ -149,7 +149,7 @@ class QueuedWork:
     async def _release(self, run: Run, key: str) -> None:
         """Let go of what a worker's run can be found by, as it has its end."""
         journal = self._engine.journal
-        for name in (key, handle_stream(run.principal, run.id)):
+        for name in (key, handle_stream(run.request.principal, run.id)):
             try:
                 if name and await journal.head(name) is not None:
                     await self._engine.idempotency.release_name(name)
