@@ -41,7 +41,7 @@ from msgspec import Raw
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from headway.jsonable import encode_json, exact
+from headway.jsonable import as_base_type, encode_json
 
 MOST_ITEMS = 1_000_000
 """What is taken of an iterator, which may have no end."""
@@ -56,7 +56,7 @@ _UNPACKERS = ("tolist", "as_py", "to_pylist")
 """What scalars and arrays of libraries have to become Python's own."""
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Return what JSON has for a value that msgspec does not know; iterators are left alone.
 
     Raises:
@@ -88,7 +88,7 @@ def _of_base(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return {None: "None", True: "true", False: "false"}[value]  # as pydantic has it
     if isinstance(value, str | int | float):
-        return exact(value)
+        return as_base_type(value)
     if isinstance(value, dict | list | tuple | set | frozenset):
         raise TypeError(f"a {_kind_of(value).__qualname__} cannot be a key of a JSON object")
     if isinstance(value, bytes):
@@ -117,7 +117,7 @@ def _of_time(value: Any) -> Any:
 def _of_model(value: BaseModel) -> Any:
     if isinstance(value, ContentBlock):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dumped(value, value.model_dump, type(value).__pydantic_core_schema__)
+    return dump_by_schema(value, value.model_dump, type(value).__pydantic_core_schema__)
 
 
 def _of_helper(value: Any) -> Any:
@@ -167,7 +167,7 @@ def _of_items(value: Any) -> Any:
         return dict(cast("Mapping[object, object]", value))
     if isinstance(value, Iterator | IOBase) or not isinstance(value, Iterable):
         return _NOT_MINE
-    return _listed(cast("Iterable[object]", value))
+    return _list_items(cast("Iterable[object]", value))
 
 
 def _of_pydantic(value: Any) -> Any:
@@ -197,7 +197,7 @@ _RULES: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def _listed(value: Iterable[object]) -> list[object]:
+def _list_items(value: Iterable[object]) -> list[object]:
     items = list(islice(value, MOST_ITEMS + 1))
     if len(items) > MOST_ITEMS:
         raise TypeError(f"there are more than {MOST_ITEMS:,} items in a {type(value).__qualname__}")
@@ -217,7 +217,7 @@ class Written(Enum):
     """By pydantic, but for bytes, which it takes for UTF-8."""
 
 
-def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
+def dump_by_schema(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
     """Return what pydantic makes of a value by its schema, as JSON has it or nearly so.
 
     `dump` is the value's `model_dump`, or `dump_python` of an adapter bound to it.
@@ -226,7 +226,7 @@ def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
     if way is Written.BY_US:
         return vars(value) if isinstance(value, BaseModel) else value
     as_json = functools.partial(
-        dump, mode="json", by_alias=True, warnings=False, fallback=_builtins
+        dump, mode="json", by_alias=True, warnings=False, fallback=_to_builtins
     )
     as_python = functools.partial(dump, mode="python", by_alias=True, warnings=False)
     try:
@@ -236,7 +236,7 @@ def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
     return written if way is Written.BY_PYDANTIC else _with_bytes(as_python(), written)
 
 
-def _builtins(value: object) -> object:
+def _to_builtins(value: object) -> object:
     return msgspec.to_builtins(value, enc_hook=Hook())
 
 
@@ -278,7 +278,7 @@ _DATA = frozenset({
 
 @functools.lru_cache(maxsize=1000)
 def _way_of(schema: _Schema) -> Written:
-    kinds = set(_kinds(_within_wrapper(schema.schema)))
+    kinds = set(_schema_kinds(_within_wrapper(schema.schema)))
     if kinds <= _DATA:
         return Written.BY_US
     return Written.BY_BOTH if kinds & {"bytes", "any"} else Written.BY_PYDANTIC
@@ -300,7 +300,7 @@ def _within_wrapper(schema: Any) -> Any:
     return schema if says_more else field["schema"]
 
 
-def _kinds(schema: Any) -> Iterator[str]:
+def _schema_kinds(schema: Any) -> Iterator[str]:
     """The types of a core schema and of all that is in it; `bytes` only where nobody says how."""
     todo: list[tuple[Any, bool]] = [(schema, False)]
     while todo:
@@ -343,9 +343,9 @@ class Hook:
         if isinstance(value, Iterator) and not isinstance(value, IOBase):
             items = cast("Iterator[object]", value)
             if id(items) not in self.iterated:
-                self.iterated[id(items)] = items, _listed(items)
+                self.iterated[id(items)] = items, _list_items(items)
             return self.iterated[id(items)][1]
-        return plain(value)
+        return to_plain(value)
 
 
 class LenientHook(Hook):
@@ -380,7 +380,7 @@ def to_json(value: object, hook: Callable[[Any], Any]) -> Raw:
         return encode_json(msgspec.to_builtins(value, enc_hook=hook))
 
 
-def encode(value: object, taker: str) -> Raw:
+def encode_value(value: object, taker: str) -> Raw:
     """Return a value as JSON; `taker` is the function that was given it.
 
     Raises:
@@ -396,7 +396,7 @@ def encode(value: object, taker: str) -> Raw:
         ) from error
 
 
-def loggable(data: object) -> object:
+def as_loggable(data: object) -> object:
     """Return what a log message holds: it never fails for what it is about."""
     if type(data) is str:
         return data
@@ -413,15 +413,15 @@ def reason_for(value: object, error: Exception) -> str:
     """Return why JSON cannot hold a value, and where in it the reason is."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or contains itself"
-    path, error = _culprit(value, error)
+    path, error = _find_culprit(value, error)
     return f"{error} (at {path[:SHOWN_PATH]})" if path else str(error)
 
 
-def _culprit(value: object, error: Exception) -> tuple[str, Exception]:
+def _find_culprit(value: object, error: Exception) -> tuple[str, Exception]:
     """The path to the innermost value that cannot be encoded, and what its encoding raised."""
     path = ""
     for _ in range(100):  # deeper than anybody reads
-        for name, child in _children(value):
+        for name, child in _children_of(value):
             try:
                 to_json(child, Hook())
             except Exception as raised:  # noqa: BLE001 - as above, whatever it was
@@ -432,7 +432,7 @@ def _culprit(value: object, error: Exception) -> tuple[str, Exception]:
     return path.removeprefix("."), error
 
 
-def _children(value: Any) -> Iterator[tuple[str, object]]:
+def _children_of(value: Any) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, item in cast("dict[object, object]", value).items():
             yield (f".{key}" if isinstance(key, str) else f"[{key!r}]"), item

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 
-def exact(value: object) -> object:
+def as_base_type(value: object) -> object:
     """Return a subclass of text or of a number as its base class; JSON knows no others.
 
     Libraries have their own: `numpy.float64` and `numpy.str_`, `str` with a mark that it is safe.
@@ -28,7 +28,7 @@ def exact_text(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
-_encoder = msgspec.json.Encoder(enc_hook=exact)
+_encoder = msgspec.json.Encoder(enc_hook=as_base_type)
 
 
 def encode_json(value: object) -> Raw:

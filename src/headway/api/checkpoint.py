@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from headway.encoding import encode, plain
+from headway.encoding import encode_value, to_plain
 from headway.engine import ToolRun, current_run, warn_unheard
 from headway.engine.recovery.checkpoints import Checkpoints, item_place
 from headway.engine.run.cancellation import TAKEN_OVER
-from headway.engine.run.stages import Items, innermost
+from headway.engine.run.stages import Items, innermost_node
 from headway.errors import Conflict, RunCancelled, StreamEnded
 from headway.events import Checkpointed, ItemDone, decode_json
 
@@ -35,10 +35,10 @@ class Stored:
 
     def __await__(self) -> Generator[Any, None, None]:
         if self._run is not None:
-            yield from _stored(self._run).__await__()
+            yield from _wait_until_stored(self._run).__await__()
 
 
-async def _stored(run: ToolRun) -> None:
+async def _wait_until_stored(run: ToolRun) -> None:
     try:
         await run.wait_until_stored()
     except (Conflict, StreamEnded) as error:
@@ -60,7 +60,7 @@ def checkpoint(value: object) -> Stored:
             taken the run over. Let it pass.
         JournalUnavailable: Awaited: the journal cannot be written now. It is tried again.
     """
-    data = encode(value, "checkpoint")
+    data = encode_value(value, "checkpoint")
     if len(bytes(data)) > LARGEST:
         raise ValueError(f"a checkpoint may take {LARGEST} bytes; this one has {len(bytes(data))}")
     run = current_run.get()
@@ -76,7 +76,7 @@ def last_checkpoint(default: Any = None) -> Any:
 
     `default` where there is none. To be asked when the tool begins.
     """
-    checkpoints = _checkpoints()
+    checkpoints = _current_checkpoints()
     value = None if checkpoints is None else checkpoints.memory.value
     return default if value is None else decode_json(value)
 
@@ -93,17 +93,17 @@ def earlier_parts() -> list[Any]:
     With them the result of a restarted tool can hold what its skipped items were about. As many
     as the journal keeps of a run: 10,000 entries or 8 MiB unless the operator says otherwise.
     """
-    checkpoints = _checkpoints()
+    checkpoints = _current_checkpoints()
     return [] if checkpoints is None else [decode_json(value) for value in checkpoints.parts]
 
 
 def has_skipped() -> bool:
     """Whether a track has left out items that an earlier attempt has finished."""
-    checkpoints = _checkpoints()
+    checkpoints = _current_checkpoints()
     return checkpoints is not None and checkpoints.has_skipped
 
 
-def _checkpoints() -> Checkpoints | None:
+def _current_checkpoints() -> Checkpoints | None:
     run = current_run.get()
     return None if run is None else run.checkpoints
 
@@ -115,7 +115,7 @@ class TrackCheckpoints:
         self._run = run
         self._checkpoints = checkpoints
         self._name = name
-        self._track = checkpoints.open(_place(run))
+        self._track = checkpoints.open(_outer_path(run))
         self._seen: dict[str, int] = {}
         self._item = ""
 
@@ -125,7 +125,7 @@ class TrackCheckpoints:
         Raises:
             TypeError: Nothing says what its name is.
         """
-        name = digest(item if self._name is None else self._name(item))
+        name = digest_name(item if self._name is None else self._name(item))
         # Of items that are the same each one is done by itself.
         self._seen[name] = count = self._seen.get(name, 0) + 1
         self._item = name if count == 1 else f"{name}{count}"
@@ -139,7 +139,7 @@ class TrackCheckpoints:
         self._run.output.emit_event(ItemDone(self._track, self._item))
 
     @property
-    def place(self) -> str:
+    def inner_path(self) -> str:
         """Where tracks are that begin now."""
         return item_place(self._track, self._item)
 
@@ -151,14 +151,14 @@ def item_checkpoints_for(run: ToolRun, name: bool | Name) -> TrackCheckpoints | 
     return TrackCheckpoints(run, run.checkpoints, None if name is True else name)
 
 
-def digest(name: object) -> str:
+def digest_name(name: object) -> str:
     """Twelve characters for what names an item; the same ones in every process.
 
     Raises:
         TypeError: It has nothing that lasts longer than this process.
     """
     try:
-        data = msgspec.json.encode(name, enc_hook=plain, order="deterministic")
+        data = msgspec.json.encode(name, enc_hook=to_plain, order="deterministic")
     except UnicodeEncodeError:  # a lone surrogate, as file names can hold
         data = str(name).encode("utf-8", "surrogatepass")
     except (TypeError, RecursionError) as error:
@@ -169,11 +169,11 @@ def digest(name: object) -> str:
     return urlsafe_b64encode(blake2b(data, digest_size=9).digest()).decode()
 
 
-def _place(run: ToolRun) -> str:
+def _outer_path(run: ToolRun) -> str:
     """Where a track is that begins now: within the item that is worked on, or the whole tool."""
-    node = innermost(run.output.stages)
+    node = innermost_node(run.output.stages)
     while node is not None:
         if isinstance(node, Items) and node.marks is not None:
-            return node.marks.place
+            return node.marks.inner_path
         node = node.parent
     return ""

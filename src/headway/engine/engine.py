@@ -124,7 +124,7 @@ class Engine:
         for run in list(self.runs.values()):
             # Threads hear of it too, at their next word: a cancelled task would wait for them.
             run.stop(SERVER_STOPPED)
-            if run.task is not None and run.cancellation.out.is_set():
+            if run.task is not None and run.cancellation.unshielded.is_set():
                 run.task.cancel()
         # A thread that does not come back has an end all the same, and is not waited for.
         limit = time.monotonic() + RUNS_STOP_TIMEOUT
@@ -314,7 +314,7 @@ class Engine:
         with anyio.CancelScope() as run.scope:
             if run.stop_event is not None:
                 run.scope.cancel()
-            await gate.enter(lambda ahead: run.output.announce(f"Queued, {ahead} ahead"))
+            await gate.enter(lambda ahead: run.output.announce_message(f"Queued, {ahead} ahead"))
         if run.scope.cancelled_caught:
             raise asyncio.CancelledError
 

@@ -97,7 +97,7 @@ def judge_failure(error: BaseException, *, asked: bool, ending: bool = False) ->
     kinds = {_kind_of(leaf, asked=asked, ending=ending) for leaf in found}
     kind = min(kinds, key=lambda kind: kind.value)
     refusal = handler_exception_to_error_data(found[0]) if kind is Kind.REFUSED else None
-    return Failure(kind, _words(error, found), _said(found), refusal)
+    return Failure(kind, _failure_words(error, found), _exit_texts(found), refusal)
 
 
 def leaf_errors(error: BaseException) -> list[BaseException]:
@@ -119,7 +119,7 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
 
 def describe_error(error: BaseException) -> str:
     """Return what code did that raised this, behind a subject: `ended with SystemExit(2)`."""
-    return _words(error, leaf_errors(error))
+    return _failure_words(error, leaf_errors(error))
 
 
 def _kind_of(error: BaseException, *, asked: bool, ending: bool) -> Kind:
@@ -157,7 +157,7 @@ _IN_THREADS: Final = ("WorkerThread.run", "_WorkItem.run")
 
 
 def _crossed_threads(error: BaseException) -> bool:
-    return any(frame.f_code.co_qualname in _IN_THREADS for frame in _frames(error))
+    return any(frame.f_code.co_qualname in _IN_THREADS for frame in _frames_of(error))
 
 
 def _is_raised_by_statement(error: BaseException) -> bool:
@@ -180,40 +180,40 @@ def _current_task() -> asyncio.Task[Any] | None:
 # Words
 
 
-def _words(error: BaseException, found: Sequence[BaseException]) -> str:
+def _failure_words(error: BaseException, found: Sequence[BaseException]) -> str:
     if not isinstance(error, BaseExceptionGroup):
-        return _one(error)
-    named = list(dict.fromkeys(_name(leaf) for leaf in found))
+        return _error_words(error)
+    named = list(dict.fromkeys(_error_name(leaf) for leaf in found))
     more = len(named) - MOST_NAMED
     shown = ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return f"ended with {shown} in {'its tasks' if len(found) > 1 else 'one of its tasks'}"
 
 
-def _one(error: BaseException) -> str:
+def _error_words(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "ended with CancelledError, and nobody had asked for a cancel"
-    return f"{'failed' if isinstance(error, Exception) else 'ended'} with {_name(error)}"
+    return f"{'failed' if isinstance(error, Exception) else 'ended'} with {_error_name(error)}"
 
 
-def _name(error: BaseException) -> str:
+def _error_name(error: BaseException) -> str:
     name = type(error).__name__
     name = name[:100] if name.isidentifier() else "an exception"
     if not isinstance(error, SystemExit):
         return name
-    code = _code(error)
+    code = _exit_code(error)
     if isinstance(code, int) and abs(code) < 2**63:
         return f"{name}({int(code)})"
     return f"{name}()" if code is None else name
 
 
-def _code(error: SystemExit) -> object:
+def _exit_code(error: SystemExit) -> object:
     try:
         return error.code
     except Exception:  # noqa: BLE001 - a class of the author's, with a property in its place
         return ""
 
 
-def _said(found: Sequence[BaseException]) -> str:
+def _exit_texts(found: Sequence[BaseException]) -> str:
     """What exits said of themselves, in one line."""
     said = (_exit_text(leaf) for leaf in found if isinstance(leaf, SystemExit))
     line = " ".join("; ".join(filter(None, said)).split())
@@ -221,11 +221,11 @@ def _said(found: Sequence[BaseException]) -> str:
 
 
 def _exit_text(error: SystemExit) -> str:
-    code = _code(error)
+    code = _exit_code(error)
     if isinstance(code, str):
         return code
     # argparse writes its message to stderr, where it belongs to nobody's call.
-    for frame in _frames(error):
+    for frame in _frames_of(error):
         name = _ARGPARSE.get(frame.f_code)
         if name is not None:
             return str(frame.f_locals.get(name) or "")
@@ -238,7 +238,7 @@ _ARGPARSE: Final[dict[CodeType, str]] = {
 }
 
 
-def _frames(error: BaseException) -> Generator[FrameType]:
+def _frames_of(error: BaseException) -> Generator[FrameType]:
     trace = error.__traceback__
     while trace is not None:
         yield trace.tb_frame
@@ -304,10 +304,10 @@ def as_exception(error: BaseException) -> BaseException:
     task = _current_task()
     asked = task is not None and task.cancelling() > 0 and _is_cancel(error)
     failure = judge_failure(error, asked=asked)
-    return CodeEnded(failure.words + _behind(failure)) if failure.kind is Kind.ENDED else error
+    return CodeEnded(failure.words + _said_suffix(failure)) if failure.kind is Kind.ENDED else error
 
 
-def _behind(failure: Failure) -> str:
+def _said_suffix(failure: Failure) -> str:
     return f" ({failure.said})" if failure.said else ""
 
 

@@ -76,8 +76,8 @@ class Watchdog:
     def start(self) -> None:
         """Begin to watch the running loop, which is this thread's."""
         self._loop, self._thread_id = asyncio.get_running_loop(), threading.get_ident()
-        self._arm()
-        threading.Thread(target=self._watch, name="headway-watchdog", daemon=True).start()
+        self._schedule_tick()
+        threading.Thread(target=self._watch_loop, name="headway-watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no more."""
@@ -85,24 +85,24 @@ class Watchdog:
         if self._timer is not None:
             self._timer.cancel()
 
-    def held(self) -> float:
+    def seconds_held(self) -> float:
         """Seconds that the loop has been held so far; from any thread."""
         return max(0.0, time.monotonic() - self._due)
 
     # On the loop
 
-    def _arm(self) -> None:
+    def _schedule_tick(self) -> None:
         self._due = time.monotonic() + self._every
-        self._timer = self._loop.call_later(self._every, self._tick)
+        self._timer = self._loop.call_later(self._every, self._note_tick)
 
-    def _tick(self) -> None:
+    def _note_tick(self) -> None:
         held, samples = time.monotonic() - self._due, self._samples
         self._samples, self._is_told = [], False
-        self._arm()
+        self._schedule_tick()
         if self._warning and held >= self._warning and samples:
-            self._name(_most_of(samples), f"held the event loop for {held:.1f} s")
+            self._warn_about(_most_of(samples), f"held the event loop for {held:.1f} s")
 
-    def _name(self, sample: Sample, did: str) -> None:
+    def _warn_about(self, sample: Sample, did: str) -> None:
         """Say who it was, once in a while for each."""
         now = time.monotonic()
         until, count = self._named.get(sample, (0.0, 0))
@@ -117,19 +117,21 @@ class Watchdog:
 
     # In the thread
 
-    def _watch(self) -> None:
+    def _watch_loop(self) -> None:
         # Who closes a loop without an end to what lives in it calls no `stop`.
         while not self._over.wait(self._every) and not self._loop.is_closed():
-            held = self.held()
+            held = self.seconds_held()
             if held < self._every:
                 continue
-            self._sample()
+            self._take_sample()
             if held >= HOLD_GOES_ON_AFTER and self._warning and self._samples and not self._is_told:
                 self._is_told = True
-                self._name(_most_of(self._samples), f"has held the event loop for {held:.0f} s")
-            self._late(self.held)
+                self._warn_about(
+                    _most_of(self._samples), f"has held the event loop for {held:.0f} s"
+                )
+            self._late(self.seconds_held)
 
-    def _sample(self) -> None:
+    def _take_sample(self) -> None:
         if not self._loop.is_running():
             return  # between two calls of `run_until_complete`, as in a notebook
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]

@@ -105,7 +105,7 @@ def record() -> Generator[Said]:
     """
     said = Said()
     output = RecordedOutput(said.add)
-    with Recorder(output).active():
+    with Recorder(output).as_current_run():
         yield said
     output.finish(success=False)
 

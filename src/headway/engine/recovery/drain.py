@@ -28,7 +28,7 @@ async def finish_calls(engine: "Engine") -> None:
 async def wait_for_shields(engine: "Engine") -> None:
     """Return when no call is in a part that its author shielded, or after `SHIELDED` seconds."""
     calls = [run for run in engine.runs.values() if _is_call(run)]
-    waiting = [asyncio.create_task(run.cancellation.out.wait()) for run in calls]
+    waiting = [asyncio.create_task(run.cancellation.unshielded.wait()) for run in calls]
     if waiting:
         await asyncio.wait(waiting, timeout=SHIELDED_GRACE)
     for task in waiting:

@@ -14,7 +14,7 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import ProgressToken, RequestId
 
-from headway.encoding import loggable
+from headway.encoding import as_loggable
 from headway.engine.run.run import Run
 from headway.events import Event, Log, Notified, encode_json
 from headway.jsonable import exact_text
@@ -57,7 +57,7 @@ class RunContext:
     @property
     def cancel_requested(self) -> anyio.Event:
         """Set when the run is asked to stop; handlers that clean up themselves watch it."""
-        return anyio.Event() if self._run is None else self._run.cancellation.asked
+        return anyio.Event() if self._run is None else self._run.cancellation.stop_requested
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -110,7 +110,7 @@ def as_event(method: str, params: Mapping[str, Any] | None) -> Event:
     """A notification as an event: a log message is one that its reader's level may hold back."""
     params = params or {}
     if method == "notifications/message":
-        data, logger = encode_json(loggable(params.get("data"))), params.get("logger")
+        data, logger = encode_json(as_loggable(params.get("data"))), params.get("logger")
         name = None if logger is None else exact_text(logger)
         return Log(str(params.get("level", "info")), data, name)
     return Notified(method, encode_json(dict(params)) if params else None)

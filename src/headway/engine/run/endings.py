@@ -40,15 +40,15 @@ def run_stoppable(run: Run) -> Generator[None]:
             scope.cancel()
         yield
     except BaseException as error:
-        if not _leave(run, scope, error):
+        if not _exit_scope(run, scope, error):
             raise
     else:
-        _leave(run, scope, None)
+        _exit_scope(run, scope, None)
     finally:
         run.scope = None
 
 
-def _leave(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> bool:
+def _exit_scope(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> bool:
     """Leave the scope; whether the cancel that came through it ends here."""
     try:
         kind = None if error is None else type(error)
@@ -82,22 +82,22 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
             assert run.stop_event is not None
             return run.stop_event, None
         case Kind.REFUSED:
-            return error.end if isinstance(error, MirroredFailed) else _refusal(failure), None
+            return error.end if isinstance(error, MirroredFailed) else _refusal_event(failure), None
         case Kind.CRASHED | Kind.ENDED:
             method, target = run.request.method, run.request.target
             who = f"tool {target!r}" if method == "tools/call" else method
             log_failure(failure, error, f"run {run.reference}: {who}")
-            return _failure(run, failure, error)
+            return _failure_end(run, failure, error)
 
 
-def _refusal(failure: Failure) -> Event:
+def _refusal_event(failure: Failure) -> Event:
     known = failure.refusal
     assert known is not None
     data = None if known.data is None else encode_json(known.data)
     return Failed(known.code, known.message, data)
 
 
-def _failure(run: Run, failure: Failure, error: BaseException) -> End:
+def _failure_end(run: Run, failure: Failure, error: BaseException) -> End:
     """What is told of it: of a crash its own text too, to the readers who are to have it."""
     reference = f"(reference {run.reference})"
     if failure.kind is Kind.CRASHED:

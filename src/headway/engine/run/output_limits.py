@@ -41,7 +41,7 @@ class OutputLimits:
             ValueError: It is a part that is too large; the text says what to do.
         """
         if type(event) is Log:
-            return self._log(event, clock.now())
+            return self._limit_log(event, clock.now())
         if type(event) is Part and size_of(event.value) > self._largest:
             self.too_large += 1
             raise ValueError(
@@ -50,7 +50,7 @@ class OutputLimits:
             )
         return (event,)
 
-    def _log(self, message: Log, now: float) -> tuple[Log, ...]:
+    def _limit_log(self, message: Log, now: float) -> tuple[Log, ...]:
         """Itself, nothing, or first how many are missing."""
         if self._rate:
             if self._at:
@@ -65,7 +65,7 @@ class OutputLimits:
         before = self.count_dropped_logs()
         if size_of(message.data) > self._largest:
             self.too_large += 1
-            message = _cut(message)
+            message = _shorten_log(message)
         return (message,) if before is None else (before, message)
 
     def count_dropped_logs(self) -> Log | None:
@@ -82,7 +82,7 @@ def size_of(data: Raw) -> int:
     return len(cast("bytes", data))
 
 
-def _cut(message: Log) -> Log:
+def _shorten_log(message: Log) -> Log:
     value = decode_json(message.data)
     text = value if isinstance(value, str) else bytes(message.data).decode()
     note = f"{text[:SHOWN]}… ({size_of(message.data)} bytes)"

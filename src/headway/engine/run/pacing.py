@@ -123,7 +123,7 @@ class Pacer:
                 self.merged += 1
             self.held = True
             return None
-        return self._write(value, now)
+        return self._write_progress(value, now)
 
     def announce_message(self, message: str, now: float) -> Progress | None:
         """Take a message about a run that has no progress of its own yet."""
@@ -133,19 +133,19 @@ class Pacer:
         """What is held, once it may be written."""
         if not self.held or now - self.written < self.interval:
             return None
-        return self._write(self._high, now)
+        return self._write_progress(self._high, now)
 
     def write_heartbeat(self, now: float) -> Progress:
         """A sign of life, whatever was written before."""
-        return self._write(self._high if self._high > -inf else 0, now)
+        return self._write_progress(self._high if self._high > -inf else 0, now)
 
     def write_last(self, now: float, *, success: bool) -> Progress | None:
         """The last word: what is held, or the total when the run succeeded short of it."""
         if success and self._total is not None and self._sent < self._total:
             if self._high < self._total:
                 self._message = DONE  # the last message was about a step on the way
-            return self._write(self._total, now)
-        return self._write(self._high, now) if self.held else None
+            return self._write_progress(self._total, now)
+        return self._write_progress(self._high, now) if self.held else None
 
     def _is_news(self, value: float, total: float | None, message: Message) -> bool:
         """Whether a report that does not grow says anything new."""
@@ -153,7 +153,7 @@ class Pacer:
             (message is not None and message != self._message) or total != self._total
         )
 
-    def _write(self, value: int | float, now: float) -> Progress:
+    def _write_progress(self, value: int | float, now: float) -> Progress:
         total = self._total
         if value <= self._sent:
             value = smallest_increase(self._sent, total)

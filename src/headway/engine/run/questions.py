@@ -29,14 +29,16 @@ class Questions:
         Raises:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
-        run, (key, answer) = self._run, self._put()
+        run, (key, answer) = self._run, self._open_question()
         asked = InputRequested(key, method, None if params is None else encode_json(params))
         run.events.append(asked)
         run.engine.remote_answers.question_asked(run, asked)
         run.hooks.on_question()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
-            run.clock.call_later(limit, partial(self.answer, key, None, late)) if limit else None
+            run.clock.call_later(limit, partial(self.answer_question, key, None, late))
+            if limit
+            else None
         )
         try:
             return await answer
@@ -44,9 +46,9 @@ class Questions:
             if timer is not None:
                 timer.cancel()
             is_answered = _is_answered(answer) and answer.exception() is not late
-            self._close(key, given_up=not is_answered)
+            self._close_question(key, given_up=not is_answered)
 
-    def answer(self, key: str, result: object, error: Exception | None) -> bool:
+    def answer_question(self, key: str, result: object, error: Exception | None) -> bool:
         """Answer a question; False when nobody waits for it."""
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
@@ -57,7 +59,7 @@ class Questions:
             waiting.set_exception(error)
         return True
 
-    def unanswered(self) -> list[InputReceived]:
+    def unanswered_events(self) -> list[InputReceived]:
         """What is to be said of the questions that nobody has answered as the run ends."""
         answers = self._waiting.items()
         return [InputReceived(key, True) for key, answer in answers if not _is_answered(answer)]
@@ -67,13 +69,13 @@ class Questions:
         for waiting in list(self._waiting.values()):
             waiting.cancel()
 
-    def _put(self) -> tuple[str, "asyncio.Future[Any]"]:
+    def _open_question(self) -> tuple[str, "asyncio.Future[Any]"]:
         self._count += 1
         key = f"{self._name}.{self._count}"
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         return key, answer
 
-    def _close(self, key: str, *, given_up: bool) -> None:
+    def _close_question(self, key: str, *, given_up: bool) -> None:
         if self._waiting.pop(key, None) is not None and not self._run.ended:
             self._run.events.append(InputReceived(key, given_up))
             self._run.engine.remote_answers.question_closed(self._run, key)

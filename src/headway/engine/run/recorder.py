@@ -14,7 +14,7 @@ from typing import Self
 from headway.engine.recovery.checkpoints import CHECKPOINTS
 from headway.engine.run.current import ToolOutput, current_run
 from headway.engine.run.pacing import Pacer
-from headway.engine.run.stages import Root, current_node, innermost, sample_stages
+from headway.engine.run.stages import Root, current_node, innermost_node, sample_stages
 from headway.engine.run.threads import carry_runs, working_runs
 from headway.events import Event, Progress
 
@@ -41,7 +41,7 @@ class RecordedOutput:
                 paced = self._pacer.offer_report(progress, total, message, time.monotonic())
                 self._deliver_progress(paced)
             return
-        node = innermost(self.stages) or self.stages
+        node = innermost_node(self.stages) or self.stages
         node.report(progress, total, message() if callable(message) else message)
         self.write_sample()
 
@@ -55,7 +55,7 @@ class RecordedOutput:
     def write_sample(self) -> None:
         """Take what the stages and tracks add up to now."""
         with self._lock:
-            self._deliver_progress(self._sample())
+            self._deliver_progress(self._take_sample())
 
     def emit_event(self, event: Event) -> None:
         """Pass the event on; checkpoints are dropped, since nothing restarts this run."""
@@ -73,10 +73,10 @@ class RecordedOutput:
     def finish(self, *, success: bool) -> None:
         """Pass on what is held; with success the total, if one is known."""
         with self._lock:
-            self._deliver_progress(self._sample())
+            self._deliver_progress(self._take_sample())
             self._deliver_progress(self._pacer.write_last(time.monotonic(), success=success))
 
-    def _sample(self) -> Progress | None:
+    def _take_sample(self) -> Progress | None:
         return sample_stages(self.stages, self._pacer, time.monotonic())
 
     def _deliver_progress(self, progress: Progress | None) -> None:
@@ -94,7 +94,7 @@ class Recorder:
         self.attempt = 1
 
     @contextmanager
-    def active(self) -> Generator[Self]:
+    def as_current_run(self) -> Generator[Self]:
         """Make this the current run of the current task or thread while inside."""
         carry_runs()
         working_runs.add(self)

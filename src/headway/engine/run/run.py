@@ -153,7 +153,9 @@ class Run:
         """
         last = self._close(success=success)
         try:
-            open_questions = self._questions.unanswered() if self._questions is not None else ()
+            open_questions = (
+                self._questions.unanswered_events() if self._questions is not None else ()
+            )
             for each in (*last, *open_questions, event):
                 self.events.append(each)
             if self.checkpoints is not None:
@@ -185,7 +187,7 @@ class Run:
     def _close(self, *, success: bool | None) -> list[Event]:
         last = self.output.close(success=success)
         if self._cancellation is not None:
-            self._cancellation.end()
+            self._cancellation.cancel_timer()
         return last
 
     def _write_output(self, event: Event) -> None:
@@ -218,7 +220,7 @@ class Run:
 
     def answer_question(self, key: str, result: object, error: Exception | None = None) -> bool:
         """Answer a question; return False when nothing waits for it."""
-        return self._questions is not None and self._questions.answer(key, result, error)
+        return self._questions is not None and self._questions.answer_question(key, result, error)
 
     def mark_function_begun(self) -> None:
         """Note that the author's function begins, with complete arguments; from any thread."""
@@ -254,7 +256,7 @@ class Run:
         self.output.is_stopped = True
         if self.scope is not None:
             self.scope.cancel()
-        self.cancellation.begin()
+        self.cancellation.tell_hooks()
 
 
 def executing_run() -> Run | None:

@@ -24,7 +24,7 @@ from headway.engine.run.cooperative import CooperativeYield
 from headway.engine.run.heartbeat import Heartbeat
 from headway.engine.run.output_limits import OutputLimits
 from headway.engine.run.pacing import Pacer
-from headway.engine.run.stages import Root, has_news, innermost, sample_stages
+from headway.engine.run.stages import Root, has_news, innermost_node, sample_stages
 from headway.errors import JournalError, RunCancelled
 from headway.events import Event, Progress
 
@@ -93,7 +93,7 @@ class RunOutput:
         if message is not None and not isinstance(message, str) and not callable(message):
             message = str(message)  # type hints do not stop anyone
         if self.stages is not None:
-            node = innermost(self.stages) or self.stages
+            node = innermost_node(self.stages) or self.stages
             node.report(progress, total, message() if callable(message) else message)
             if not self.stages.pending:
                 self.write_sample()
@@ -162,7 +162,7 @@ class RunOutput:
 
     # For the engine, on the event loop
 
-    def announce(self, message: str) -> None:
+    def announce_message(self, message: str) -> None:
         """Report a message about a run that has not started, such as its position in a queue."""
         paced = self.pacer.announce_message(message, self._clock.now())
         if paced is not None:
@@ -199,7 +199,7 @@ class RunOutput:
         self.heartbeat.stop()
         if self._flush_timer is not None:
             self._flush_timer.cancel()
-        self._write = _discard  # it holds the run, which holds this
+        self._write = _discard_event  # it holds the run, which holds this
         return [event for event in last if event is not None]
 
     # Inside
@@ -263,5 +263,5 @@ class RunOutput:
         return True
 
 
-def _discard(_event: Event) -> None:
+def _discard_event(_event: Event) -> None:
     pass

@@ -32,7 +32,7 @@ class ItemCheckpoints(Protocol):
     """What remembers which items of a track are done."""
 
     @property
-    def place(self) -> str:
+    def inner_path(self) -> str:
         """Where tracks are that begin while the item is worked on."""
         ...
 
@@ -86,8 +86,8 @@ class Node:
             if self.closed:
                 return
             if full:
-                self._fill()
-            share, weight = self.share()
+                self._mark_full()
+            share, weight = self.share_of_parent()
             self.closed = True
             self._children.clear()
             parent = self.parent
@@ -106,39 +106,41 @@ class Node:
             self._text = str(message)
         self.root.newest = self
 
-    def share(self) -> tuple[float, float | None]:
+    def share_of_parent(self) -> tuple[float, float | None]:
         """How many units of the parent are done, and of how many; None: nobody knows yet."""
         weight = 1.0 if self.weight is None else self.weight
-        return weight * self.fraction(), weight
+        return weight * self.fraction_done(), weight
 
-    def fraction(self) -> float:
+    def fraction_done(self) -> float:
         """How much of this node is done, from 0 to 1."""
-        done, total = self._sum()
+        done, total = self._sum_parts()
         now = done / total if total else 0.0
         self._high = max(self._high, min(now, 1.0))
         return self._high
 
-    def text(self) -> str | None:
+    def own_message(self) -> str | None:
         """What the node itself has to say at the moment."""
         return self._text
 
-    def path(self) -> str | None:
+    def full_message(self) -> str | None:
         """The message: the names of the stages around, then what the node says."""
         words: list[str] = []
         node: Node | None = self
         while node is not None:
-            words += [word for word in (node.text() if node is self else None, node.name) if word]
+            words += [
+                word for word in (node.own_message() if node is self else None, node.name) if word
+            ]
             node = node.parent
         return SEPARATOR.join(reversed(words)) or None
 
-    def _fill(self) -> None:
+    def _mark_full(self) -> None:
         self._high = 1.0
 
-    def _sum(self) -> tuple[float, float]:
+    def _sum_parts(self) -> tuple[float, float]:
         """What own reports and children add up to, and of how much."""
         done, total = self._gone, self._gone_weight
         for child in list(self._children.values()):
-            share, weight = child.share()
+            share, weight = child.share_of_parent()
             done += share if weight is not None else 0.0
             total += 1.0 if weight is None else weight
         if self._own_total is None:
@@ -166,7 +168,7 @@ class Items(Node):
         self._at = 0  # which item is worked on
         self._units = 0.0
 
-    def begin(self, item: object) -> None:
+    def begin_item(self, item: object) -> None:
         """Work on this item begins; what was said within the one before is over."""
         if self._children or self._gone_weight or self._own_total is not None:
             with self.root.lock:
@@ -183,21 +185,21 @@ class Items(Node):
             super().close(full=full)
             self.item = None
 
-    def share(self) -> tuple[float, float | None]:
+    def share_of_parent(self) -> tuple[float, float | None]:
         """The items that are done, of all; None: nobody knows of how many."""
         if self.weight is not None:
-            return self.weight * self.fraction(), self.weight
+            return self.weight * self.fraction_done(), self.weight
         if self.size is None:
-            return self._done(), self._done() if self.closed else None
-        return min(self._done(), self._limit()), self._limit()
+            return self._units_done(), self._units_done() if self.closed else None
+        return min(self._units_done(), self._unit_limit()), self._unit_limit()
 
-    def fraction(self) -> float:
+    def fraction_done(self) -> float:
         """How many of the items are done, from 0 to 1; 0 where their number is not known."""
-        limit = self._limit()
-        self._high = max(self._high, min(self._done() / limit, 1.0) if limit else 0.0)
+        limit = self._unit_limit()
+        self._high = max(self._high, min(self._units_done() / limit, 1.0) if limit else 0.0)
         return self._high
 
-    def text(self) -> str | None:
+    def own_message(self) -> str | None:
         """The author's message for the item that is worked on, else how many are done."""
         if self.closed:
             return f"{self.done} done" if self.label is not None else None
@@ -205,23 +207,23 @@ class Items(Node):
             return describe_item(self.label, self.item)
         if self.parent is self.root:
             return None
-        of = "" if self.size is None else f" of {self._limit():g}"
+        of = "" if self.size is None else f" of {self._unit_limit():g}"
         return f"{self.done}{of}"
 
-    def _done(self) -> float:
+    def _units_done(self) -> float:
         """Items done, and how much of the one that is worked on."""
         done = self.done
         # Between two items what was said within the one before is in `done`.
-        within, units = self._sum() if done == self._at else (0.0, 0.0)
+        within, units = self._sum_parts() if done == self._at else (0.0, 0.0)
         self._units = max(self._units, done + (min(within / units, 1.0) if units else 0.0))
         return self._units
 
-    def _limit(self) -> float:
+    def _unit_limit(self) -> float:
         return 0.0 if self.size is None else max(self.size, self.done)
 
-    def _fill(self) -> None:
+    def _mark_full(self) -> None:
         self._high = 1.0
-        self._units = max(self._units, self._limit())
+        self._units = max(self._units, self._unit_limit())
 
 
 class Root(Node):
@@ -237,14 +239,14 @@ class Root(Node):
         super().__init__(None, None, None, None)
         self.report(reported, total, None)
 
-    def sample(self) -> tuple[float, float | None, str | None]:
+    def sample_progress(self) -> tuple[float, float | None, str | None]:
         """Progress, total and message of the run at this moment."""
         with self.lock:
             done, total = self._gone + self._own, self._gone_weight
             known = True
             # A copy: a track that is collected as garbage in the middle of this closes itself.
             for child in list(self._children.values()):
-                share, weight = child.share()
+                share, weight = child.share_of_parent()
                 done += share
                 if weight is None:
                     known = False
@@ -254,10 +256,14 @@ class Root(Node):
             if self._own and self._own_total is None:
                 known = False
             total += self._own_total or 0.0
-            return _tidy(done), _tidy(total) if known and total else None, self.newest.path()
+            return (
+                _round_value(done),
+                _round_value(total) if known and total else None,
+                self.newest.full_message(),
+            )
 
 
-def _tidy(value: float) -> float:
+def _round_value(value: float) -> float:
     """Without the dust of sums of shares; whole numbers as such."""
     value = round(value, DIGITS)
     return int(value) if value.is_integer() else value
@@ -270,7 +276,7 @@ def sample_stages(root: Root | None, pacer: Pacer, now: float) -> Progress | Non
     # A label that reports something itself is not heard.
     outside, muted = current_run.set(None), is_muted.set(True)
     try:
-        value, total, message = root.sample()
+        value, total, message = root.sample_progress()
     finally:
         current_run.reset(outside)
         is_muted.reset(muted)
@@ -282,7 +288,7 @@ def has_news(root: Root | None, pacer: Pacer) -> bool:
     return pacer.held or (root is not None and root.pending)
 
 
-def innermost(root: "Root | None") -> Node | None:
+def innermost_node(root: "Root | None") -> Node | None:
     """The open node of this tree that the current task or thread works in."""
     node = current_node.get()
     while node is not None and node.closed:

@@ -25,7 +25,7 @@ from headway.events import Log, encode_json
 
 logger = logging.getLogger(__name__)
 
-MOST_PLACES: Final = 1000
+MOST_WARNED_LINES: Final = 1000
 """Lines of code that are remembered as told of."""
 
 _POOL_METHODS: Final = (
@@ -38,8 +38,8 @@ _POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
 working_runs: set[ToolRun] = set()
 """The runs whose tools are executed in this process at the moment."""
 
-_told_of: set[str] = set()
-_told: "weakref.WeakSet[ToolRun]" = weakref.WeakSet()
+_warned_lines: set[str] = set()
+_warned_runs: "weakref.WeakSet[ToolRun]" = weakref.WeakSet()
 _is_forked = False
 
 
@@ -70,16 +70,16 @@ def carry_runs() -> None:
     """
     if hasattr(ThreadPoolExecutor.submit, "__wrapped__"):
         return
-    setattr(ThreadPoolExecutor, "submit", _carrying(ThreadPoolExecutor.submit))  # noqa: B010
+    setattr(ThreadPoolExecutor, "submit", _carry_run(ThreadPoolExecutor.submit))  # noqa: B010
     for name in _POOL_METHODS:
-        setattr(ThreadPool, name, _carrying(getattr(ThreadPool, name)))
-    setattr(threading.Thread, "start", _noting(threading.Thread.start))  # noqa: B010
+        setattr(ThreadPool, name, _carry_run(getattr(ThreadPool, name)))
+    setattr(threading.Thread, "start", _note_run(threading.Thread.start))  # noqa: B010
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(after_in_child=_forget_runs)
 
 
-def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
-    def give(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _carry_run(method: Callable[..., Any]) -> Callable[..., Any]:
+    def submit_carried(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if current_run.get() is not None:
             function = _Carried(function)
             for name in ("callback", "error_callback"):
@@ -87,17 +87,17 @@ def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
                     kwargs[name] = _Carried(kwargs[name])
         return method(pool, function, *args, **kwargs)
 
-    return update_wrapper(give, method)
+    return update_wrapper(submit_carried, method)
 
 
-def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    def note(thread: threading.Thread) -> None:
+def _note_run(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def start_noted(thread: threading.Thread) -> None:
         run = current_run.get()
         if run is not None and not _is_of_pool(thread):
             _started_in[thread] = weakref.ref(run)
         start(thread)
 
-    return update_wrapper(note, start)
+    return update_wrapper(start_noted, start)
 
 
 _started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[ToolRun]]"
@@ -114,7 +114,7 @@ def _is_of_pool(thread: threading.Thread) -> bool:
     )
 
 
-def _forget() -> None:
+def _forget_runs() -> None:
     """In a process that was forked there is nobody to hear of a run."""
     global _is_forked
     _is_forked = True
@@ -129,7 +129,7 @@ def warn_unheard(what: str) -> None:
     tool is executed at all, once for each function.
     """
     if _is_forked:
-        _warn(what, "in a forked process", "use in_process(), which brings back what is said")
+        _warn_once(what, "in a forked process", "use in_process(), which brings back what is said")
         return
     if is_muted.get():
         return
@@ -141,12 +141,12 @@ def warn_unheard(what: str) -> None:
     run = None if reference is None else reference()
     where = f"in the thread {thread.name!r}"
     if run is None or run.ended:
-        _warn(what, where, _ADVICE)
-    elif run not in _told:
-        _told.add(run)
+        _warn_once(what, where, _ADVICE)
+    elif run not in _warned_runs:
+        _warned_runs.add(run)
         text = f"{what} {where} is not heard: {_ADVICE}"
         run.output.emit_event(Log("warning", encode_json(text), "headway"))
-        _warn(what, where, _ADVICE)
+        _warn_once(what, where, _ADVICE)
 
 
 _ADVICE: Final = (
@@ -162,19 +162,19 @@ _OUTSIDE: Final = (
     "headway.asgi(mcp). In a test: use headway.testing.run_tool, or record()"
 )
 
-_told_outside: Final[set[str]] = set()
+_warned_functions: Final[set[str]] = set()
 
 
 def _warn_outside(what: str) -> None:
-    if what not in _told_outside:
-        _told_outside.add(what)
+    if what not in _warned_functions:
+        _warned_functions.add(what)
         logger.warning(_OUTSIDE, what)
 
 
-def _warn(what: str, where: str, advice: str) -> None:
+def _warn_once(what: str, where: str, advice: str) -> None:
     frames = frames_from(inspect.currentframe())
     caller = next((each for each in frames if not is_headways(each.f_code.co_filename)), None)
     place = line_of(caller)
-    if place not in _told_of and len(_told_of) < MOST_PLACES:
-        _told_of.add(place)
+    if place not in _warned_lines and len(_warned_lines) < MOST_WARNED_LINES:
+        _warned_lines.add(place)
         logger.warning("%s at %s %s is not heard: %s", what, place, where, advice)
