@@ -1,4 +1,11 @@
-"""How a run is asked to stop: what is told of it, and what has to be done before it does."""
+"""How a run stops: its hooks are called, its shielded parts are waited for, then it has to end.
+
+```
+ stop ──▶ hooks are called ──▶ shielded? ──no──▶ CANCEL_GRACE runs ──▶ it did not end: give_up
+                                  │ yes                  ▲
+                                  └── last shield left ──┘
+```
+"""
 
 import asyncio
 import inspect
@@ -20,25 +27,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CANCEL_GRACE = 1.0
-"""Seconds between asking a run to stop and giving its end out without it."""
+"""Seconds between asking a run to stop and writing its end without waiting for it."""
 
 SERVER_STOPPED = Interrupted("the server stopped before the run was done")
 
 TAKEN_OVER = Interrupted("another process took the run over")
-"""Why a run stops here that goes on, or was ended, in another process."""
+"""The end of a run here that another process goes on with, or has ended."""
 
 Hook = Callable[[], object]
 
 is_shielded: ContextVar[bool] = ContextVar("headway_shield", default=False)
-"""Whether the current task or thread is in a part that is not to be stopped."""
+"""Whether the current task or thread is inside of a `shield`."""
 
 _hook_tasks: set[asyncio.Task[None]] = set()
 
 
 class Cancellation:
-    """What is to happen when one run is asked to stop. Made when somebody asks for it.
+    """The hooks and shields of one run.
 
-    `enter`, `leave`, `hook` and `unhook` are for any thread, all else for the event loop.
+    `enter_shield`, `leave_shield`, `add_hook` and `remove_hook` may be called from any thread, all
+    else on the event loop only.
     """
 
     __slots__ = (
@@ -62,11 +70,11 @@ class Cancellation:
         self.stop_requested = anyio.Event()
         """Set when the run is asked to stop."""
         self.unshielded = asyncio.Event()
-        """Set while nothing of it is shielded."""
+        """Set while no part of the run is shielded."""
         self.unshielded.set()
 
     def tell_hooks(self) -> None:
-        """Tell the tool's code, and give it its time."""
+        """Call all hooks, and start the grace period unless a part is shielded."""
         self.stop_requested.set()
         with self._lock:
             hooks = list(self._hooks)
@@ -75,31 +83,31 @@ class Cancellation:
         self._start_grace()
 
     def enter_shield(self) -> None:
-        """A part begins that is not to be stopped."""
+        """Enter a part that must not be stopped."""
         with self._lock:
             self._shields += 1
         self._check_shields_soon()
 
     def leave_shield(self) -> None:
-        """It is over."""
+        """Leave such a part."""
         with self._lock:
             self._shields -= 1
         self._check_shields_soon()
 
     def add_hook(self, hook: Hook) -> None:
-        """Call this when the run is asked to stop; at once if it was."""
+        """Call `hook` when the run is asked to stop; at once if it already was."""
         with self._lock:
             self._hooks.append(hook)
         if self._run.stop_event is not None:
             self._loop.call_soon_threadsafe(self._call_hook_soon, hook)
 
     def remove_hook(self, hook: Hook) -> None:
-        """Do not call it any more."""
+        """Do not call `hook` any more."""
         with self._lock:
             self._hooks.remove(hook)
 
     def cancel_timer(self) -> None:
-        """The run has its end."""
+        """Stop the grace period: the run has its end."""
         if self._grace_timer is not None:
             self._grace_timer.cancel()
 
@@ -133,7 +141,7 @@ class Cancellation:
 
 
 async def _run_hook(hook: Hook, reference: str) -> None:
-    """Call it without holding anybody up, and survive what it raises."""
+    """Call a hook without blocking the loop, and log what it raises."""
     who = f"run {reference}: what on_cancel() was given"
     if not inspect.iscoroutinefunction(hook):
         await asyncio.to_thread(_call_hook, hook, who)

@@ -1,4 +1,4 @@
-"""The questions that a run has put to its client, and who waits for the answers."""
+"""The questions that a run has put to its client, and the calls that wait for the answers."""
 
 import asyncio
 from functools import partial
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Questions of one attempt of one run; their keys are unique for all time."""
+    """The open questions of one attempt of one run.
+
+    A question's id is unique for all time: an answer to a question of an earlier attempt must not
+    be taken for an answer to one of this attempt.
+    """
 
     def __init__(self, run: "Run") -> None:
         self._run = run
@@ -49,7 +53,7 @@ class Questions:
             self._close_question(key, given_up=not is_answered)
 
     def answer_question(self, key: str, result: object, error: Exception | None) -> bool:
-        """Answer a question; False when nobody waits for it."""
+        """Answer a question; return False when nothing waits for it."""
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
             return False
@@ -60,12 +64,12 @@ class Questions:
         return True
 
     def unanswered_events(self) -> list[InputReceived]:
-        """What is to be said of the questions that nobody has answered as the run ends."""
+        """Return the events that close the questions which are unanswered as the run ends."""
         answers = self._waiting.items()
         return [InputReceived(key, True) for key, answer in answers if not _is_answered(answer)]
 
     def give_up_all(self) -> None:
-        """Nobody waits any more."""
+        """Cancel all calls that wait for an answer."""
         for waiting in list(self._waiting.values()):
             waiting.cancel()
 
@@ -86,7 +90,7 @@ def _is_answered(answer: "asyncio.Future[Any]") -> bool:
 
 
 def client_error(error: Any) -> MCPError:
-    """A client's error answer as the exception its asker gets."""
+    """Return the exception for an error that a client has answered with."""
     match error:
         case {"code": int(code), "message": str(text)}:
             return MCPError(code, text, error.get("data"))

@@ -1,9 +1,9 @@
-"""Threads that an author's code has: for which run they work, and what is said where nobody knows.
+"""Threads of an author's code: which run they work for, and a warning where that is unknown.
 
-A thread starts without context variables, and so without a run. Which run a function works for
-that is given to a pool is known: the one that gives it. So it is taken along. A thread that a tool
-starts itself may be the tool's, or one that works for all calls from then on; a guess could show a
-caller what is another one's, so there it is said what to do.
+A thread starts without context variables, and so without a current run. A function that is given
+to a pool works for the run that gives it: the run is carried along. A thread that a tool starts
+itself may be the tool's, or it may work for all calls from then on. A guess could show one caller
+the data of another, so its output is dropped, with a warning that says what to do.
 """
 
 import inspect
@@ -26,17 +26,17 @@ from headway.events import Log, encode_json
 logger = logging.getLogger(__name__)
 
 MOST_WARNED_LINES: Final = 1000
-"""Lines of code that are remembered as told of."""
+"""Lines of code for which a warning is remembered as given."""
 
 _POOL_METHODS: Final = (
     "apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered",
 )  # fmt: skip
 
 _POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
-"""Packages whose threads work for whoever gives them something, and not for who started them."""
+"""Packages whose threads work for the caller of the pool, not for the code that started them."""
 
 working_runs: set[ToolRun] = set()
-"""The runs whose tools are executed in this process at the moment."""
+"""The runs that this process executes at the moment."""
 
 _warned_lines: set[str] = set()
 _warned_runs: "weakref.WeakSet[ToolRun]" = weakref.WeakSet()
@@ -44,7 +44,7 @@ _is_forked = False
 
 
 class _Carried:
-    """A function together with the run that it works for, for a thread of a pool."""
+    """A function with the current run, stage and shield of the code that gave it to a pool."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -63,10 +63,10 @@ class _Carried:
 
 
 def carry_runs() -> None:
-    """Have the pools of Python take the run along with what is given to them; once a process.
+    """Patch Python's thread pools so that they carry the current run along; once per process.
 
     `ThreadPoolExecutor`, which `run_in_executor`, boto3 and others use, and the `ThreadPool` of
-    `multiprocessing`, which joblib uses. Where there is no run they are as they were.
+    `multiprocessing`, which joblib uses. Without a current run they behave as before.
     """
     if hasattr(ThreadPoolExecutor.submit, "__wrapped__"):
         return
@@ -102,7 +102,7 @@ def _note_run(start: Callable[[threading.Thread], None]) -> Callable[[threading.
 
 _started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[ToolRun]]"
 _started_in = weakref.WeakKeyDictionary()
-"""Threads that the code of runs started itself."""
+"""The threads that code of a run has started itself, and that run."""
 
 
 def _is_of_pool(thread: threading.Thread) -> bool:
@@ -115,7 +115,7 @@ def _is_of_pool(thread: threading.Thread) -> bool:
 
 
 def _forget_runs() -> None:
-    """In a process that was forked there is nobody to hear of a run."""
+    """Forget all runs: in a forked process nothing reads their events."""
     global _is_forked
     _is_forked = True
     current_run.set(None)
@@ -123,10 +123,10 @@ def _forget_runs() -> None:
 
 
 def warn_unheard(what: str) -> None:
-    """Say that what code says with `what` is heard by nobody, where that is a mistake.
+    """Warn that a call of the function `what` has no effect, where that is a mistake.
 
-    In the run whose code started this thread, once; else in the log, once for each line. Where no
-    tool is executed at all, once for each function.
+    The warning goes to the run whose code started this thread, once, and to the log, once for each
+    line of code. If no tool is executed at all it goes to the log, once for each function.
     """
     if _is_forked:
         _warn_once(what, "in a forked process", "use in_process(), which brings back what is said")
