@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.api.output import log
-from headway.engine import Run, current_run
+from headway.engine import ToolRun, current_run
 from headway.engine.run.pacing import as_finite
-from headway.engine.run.stages import Items, Node, current_node, innermost
+from headway.engine.run.stages import Items, Node, current_node, innermost_node
 from headway.errors import RunCancelled
 
 # Records
@@ -28,7 +28,7 @@ from headway.errors import RunCancelled
 class _Capture:
     names: tuple[str, ...]
     level: int
-    run: Run | None
+    run: ToolRun | None
     is_over: bool = False
 
 
@@ -65,15 +65,15 @@ def capture_logging(
     number = logging.getLevelNamesMapping().get(level, -1) if isinstance(level, str) else level
     if number < 0:
         raise ValueError(f"level {level!r} is none of {', '.join(logging.getLevelNamesMapping())}")
-    capture = _Capture(tuple(map(_name, loggers)) or ("",), number, current_run.get())
+    capture = _Capture(tuple(map(_logger_name, loggers)) or ("",), number, current_run.get())
     before = _captures.get()
     _captures.set((*before, capture))
-    _HANDLERS.add(capture)
+    _HANDLERS.add_capture(capture)
     try:
         yield
     finally:
         capture.is_over = True
-        _HANDLERS.remove(capture)
+        _HANDLERS.remove_capture(capture)
         _captures.set(before)
 
 
@@ -88,31 +88,31 @@ class _ToRun(logging.Handler):
         if last is not None and record.levelno >= last.level and _is_alone(record):
             last.handle(record)
         captures, run = _captures.get(), current_run.get()
-        if not any(each.run is run and _wants(each, record) for each in captures):
+        if not any(each.run is run and _wants_record(each, record) for each in captures):
             return
         _captures.set(())  # what is logged while we speak is not heard
         try:
-            log(_text(record), _level_of(record.levelno), logger=record.name)
+            log(_message_text(record), _level_of(record.levelno), logger=record.name)
         except Exception:  # noqa: BLE001 - as logging has it: a record breaks nothing
             self.handleError(record)
         finally:
             _captures.set(captures)
 
 
-def _name(logger: str | logging.Logger) -> str:
+def _logger_name(logger: str | logging.Logger) -> str:
     if isinstance(logger, str):
         return logger
     return "" if logger is logging.getLogger() else logger.name
 
 
-def _text(record: logging.LogRecord) -> str:
+def _message_text(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - arguments that do not fit are its author's mistake
         return str(record.msg)
 
 
-def _wants(capture: _Capture, record: logging.LogRecord) -> bool:
+def _wants_record(capture: _Capture, record: logging.LogRecord) -> bool:
     if capture.is_over or record.levelno < capture.level:
         return False
     if any(name and _is_below(record.name, name) for name in capture.names):
@@ -128,7 +128,7 @@ def _level_of(number: int) -> str:
     return next((level for least, level in _LEVELS if number >= least), "debug")
 
 
-def _lineage(name: str) -> Iterator[logging.Logger]:
+def _loggers_of(name: str) -> Iterator[logging.Logger]:
     """The loggers that hear a record of `name`."""
     logger = logging.getLogger(name)
     while logger is not None:
@@ -139,7 +139,7 @@ def _lineage(name: str) -> Iterator[logging.Logger]:
 def _is_alone(record: logging.LogRecord) -> bool:
     """Whether nobody else handles it: then `logging` would have shown it on stderr."""
     return not any(
-        handler for each in _lineage(record.name) for handler in each.handlers
+        handler for each in _loggers_of(record.name) for handler in each.handlers
         if not isinstance(handler, _ToRun)
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ class _Handlers:
         """Of a logger: its level before, and the one it was given."""
         self._handler = _ToRun()
 
-    def add(self, capture: _Capture) -> None:
+    def add_capture(self, capture: _Capture) -> None:
         with self._lock:
             for handler in _all_handlers():
                 handler.addFilter(self._was_heard)
@@ -169,7 +169,7 @@ class _Handlers:
                     self._levels[logger.name] = before, given
                     logger.setLevel(given)
 
-    def remove(self, capture: _Capture) -> None:
+    def remove_capture(self, capture: _Capture) -> None:
         with self._lock:
             for name in capture.names:
                 self._counts[name] -= 1
@@ -214,7 +214,7 @@ _HANDLERS = _Handlers()
 class _Bars:
     """The bars of one capture."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ToolRun) -> None:
         self.run = run
         self.nodes: dict[int, _Bar] = {}
         """Those that are open."""
@@ -244,7 +244,7 @@ def capture_tqdm() -> Generator[None]:
         yield
         return
     bars, before, outside = _Bars(run), _bars.get(), current_node.get()
-    _PATCH.add(kind)
+    _PATCH.patch_class(kind)
     _bars.set(bars)
     try:
         yield
@@ -254,7 +254,7 @@ def capture_tqdm() -> Generator[None]:
         current_node.set(outside)
         for node in list(bars.nodes.values()):
             node.close(full=False)
-        _PATCH.remove(kind)
+        _PATCH.restore_class(kind)
 
 
 class _Bar(Items):
@@ -273,23 +273,23 @@ class _Bar(Items):
         """Whether all its items are done; some are never closed."""
         return self.size is not None and self.done >= self.size
 
-    def text(self) -> str | None:
+    def own_message(self) -> str | None:
         """What the bar would show, but for its description: that is the name."""
         return self.words or None
 
-    def take(self, bar: Any) -> None:
+    def take_state(self, bar: Any) -> None:
         """What the bar says now; never raises, since tqdm holds a lock for all bars."""
         with suppress(Exception, RunCancelled):
             self.size = as_finite(bar.total)
             done = as_finite(bar.n) or 0
             if done != self.done:
                 self.done = done
-                self.begin(None)
+                self.begin_item(None)
             self.name = bar.desc.removesuffix(": ") or None
-            self.words = " · ".join(filter(None, (_amount(bar), str(bar.postfix or ""))))
+            self.words = " · ".join(filter(None, (_bar_amount(bar), str(bar.postfix or ""))))
             self.root.newest = self
             if not self.root.pending:
-                self.bars.run.write_sample()
+                self.bars.run.output.write_sample()
 
 
 class _Nowhere:
@@ -314,17 +314,22 @@ class _Patch:
         self._count = 0
         self._original: dict[str, Any] = {}
 
-    def add(self, kind: Any) -> None:
-        ours = {"__init__": _init, "display": _display, "update": _update, "close": _close}
+    def patch_class(self, kind: Any) -> None:
+        ours = {
+            "__init__": _init_bar,
+            "display": _display_bar,
+            "update": _update_bar,
+            "close": _close_bar,
+        }
         with self._lock:
             self._count += 1
             if self._count == 1:
                 # As they are in the class: its `__init__` is more than a function there.
                 self._original = {name: vars(kind)[name] for name in ours}
                 for name, method in ours.items():
-                    setattr(kind, name, _wrapped(method, getattr(kind, name)))
+                    setattr(kind, name, _wrap_method(method, getattr(kind, name)))
 
-    def remove(self, kind: Any) -> None:
+    def restore_class(self, kind: Any) -> None:
         with self._lock:
             self._count -= 1
             if not self._count:
@@ -335,14 +340,14 @@ class _Patch:
 _PATCH = _Patch()
 
 
-def _wrapped(ours: Any, original: Any) -> Any:
+def _wrap_method(ours: Any, original: Any) -> Any:
     def method(bar: Any, *args: Any, **kwargs: Any) -> Any:
         return ours(original, bar, *args, **kwargs)
 
     return method
 
 
-def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
+def _init_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     bars = _bars.get()
     if bars is None or bars.is_over or bars.run is not current_run.get():
         original(bar, *args, **kwargs)
@@ -354,48 +359,48 @@ def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     original(*given.args, **given.kwargs)
     if bar.disable:
         return
-    root = bars.run.open_stages()
-    parent: Node = innermost(root) or root
+    root = bars.run.output.open_stages()
+    parent: Node = innermost_node(root) or root
     while isinstance(parent, _Bar) and parent.is_full and parent.parent is not None:
         parent = parent.parent
     node = bar.headway_node = _Bar(parent, bars, bar.total)
     bars.nodes[id(node)] = node
     node.open()
     current_node.set(node)
-    node.take(bar)
+    node.take_state(bar)
 
 
-def _display(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _display_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is None:
         return original(bar, *args, **kwargs)
     if not node.closed:
-        node.take(bar)
+        node.take_state(bar)
     return True
 
 
-def _update(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _update_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     shown = original(bar, *args, **kwargs)
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.bars.is_over:
-        node.bars.run.check_not_stopped()
+        node.bars.run.output.check_not_stopped()
     return shown
 
 
-def _close(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _close_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.closed:
-        node.take(bar)
+        node.take_state(bar)
         node.close(full=node.size is None or node.is_full)
         node.bars.nodes.pop(id(node), None)
         if current_node.get() is node:
             current_node.set(node.parent)
         with suppress(RunCancelled):
-            node.bars.run.write_sample()
+            node.bars.run.output.write_sample()
     return original(bar, *args, **kwargs)
 
 
-def _amount(bar: Any) -> str:
+def _bar_amount(bar: Any) -> str:
     def shown(number: Any) -> str:
         if bar.unit_scale:
             return str(bar.format_sizeof(number, bar.unit.strip(), bar.unit_divisor))

@@ -32,17 +32,17 @@ def as_one_error(tool: str, error: UnexpectedToolError) -> Exception:
     members = leaf_errors(cast("ExceptionGroup[Exception]", group))
     if all(isinstance(member, MCPError) for member in members):
         return cast("MCPError", members[0])
-    texts = list(dict.fromkeys(filter(None, map(_deliberate, members))))
+    texts = list(dict.fromkeys(filter(None, map(_deliberate_text, members))))
     if not texts:
         return error
-    crashes = sum(_deliberate(member) is None for member in members)
+    crashes = sum(_deliberate_text(member) is None for member in members)
     if crashes:
         texts.append(f"and {crashes} unexpected error{'s' if crashes > 1 else ''}")
     kind = UnexpectedToolError if crashes else ToolError
     return kind(f"Error executing tool {tool}: {'; '.join(texts)}")
 
 
-def _deliberate(error: BaseException) -> str | None:
+def _deliberate_text(error: BaseException) -> str | None:
     """The text of what an author raised for a client to read; None of a crash."""
     if isinstance(error, MCPError):
         return error.error.message

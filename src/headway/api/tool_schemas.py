@@ -34,17 +34,17 @@ class ArgumentSchema(GenerateJsonSchema):
         validators = model.__pydantic_decorators__.model_validators.values()
         if any(each.info.mode in _RAW for each in validators):
             return made
-        return _closed(made, _names_of(model))
+        return _close_object(made, _names_of(model))
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
         """Close a dataclass, likewise."""
         made = super().dataclass_schema(schema)
-        return _closed(made) if _says_nothing(schema["cls"]) else made
+        return _close_object(made) if _says_nothing(schema["cls"]) else made
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
         """Close a `TypedDict`, likewise."""
         made = super().typed_dict_schema(schema)
-        return _closed(made) if _says_nothing(schema.get("cls")) else made
+        return _close_object(made) if _says_nothing(schema.get("cls")) else made
 
 
 def _says_nothing(kind: object) -> bool:
@@ -52,7 +52,7 @@ def _says_nothing(kind: object) -> bool:
     return config.get("extra") is None
 
 
-def _closed(schema: JsonSchemaValue, names: frozenset[str] = frozenset()) -> JsonSchemaValue:
+def _close_object(schema: JsonSchemaValue, names: frozenset[str] = frozenset()) -> JsonSchemaValue:
     """The schema of an object, for which other names than its properties and `names` are wrong."""
     if schema.get("type") != "object" or "additionalProperties" in schema:
         return schema
@@ -68,14 +68,14 @@ def _names_of(model: type[BaseModel]) -> frozenset[str]:
     by_name = config.get("validate_by_name") or config.get("populate_by_name")
     found: set[str] = set()
     for name, info in model.model_fields.items():
-        aliases = set(_aliases(info))
+        aliases = set(_aliases_of(info))
         found |= aliases
         if by_name or not aliases:
             found.add(name)
     return frozenset(found)
 
 
-def _aliases(info: FieldInfo) -> Iterator[str]:
+def _aliases_of(info: FieldInfo) -> Iterator[str]:
     given = info.validation_alias or info.alias
     for each in given.choices if isinstance(given, AliasChoices) else [given]:
         if isinstance(each, AliasPath):

@@ -170,7 +170,8 @@ class Messages2025:
         """
         if not _asks_for_task(session, message):
             return None
-        run.on_handed_over = partial(_free_request_id, session, cast("str | int", message.id), run)
+        request_id = cast("str | int", message.id)
+        run.hooks.on_handed_over = partial(_free_request_id, session, request_id, run)
         response = await self._hand_over.make_task(run, message)
         if message.token is not None:
             session.sessions.spawn_task(_stream_task_progress(session, run, message.token))
@@ -190,7 +191,8 @@ class Messages2025:
 
         `is_told`: the answer carries what is said on the way.
         """
-        run.on_handed_over = partial(_free_request_id, session, cast("str | int", message.id), run)
+        request_id = cast("str | int", message.id)
+        run.hooks.on_handed_over = partial(_free_request_id, session, request_id, run)
         shown = self._hand_over.traits_in_session(session, message, can_reconnect=can_reconnect)
         shown = shown._replace(has_token=shown.has_token and is_told)
         self._hand_over.offer_hand_over(run, answer, message, shown)
@@ -414,7 +416,7 @@ TASK_PROGRESS_INTERVAL: Final = 5.0
 
 async def _stream_task_progress(session: Session, run: Run, token: str | int) -> None:
     """Send the progress of a task on the session's own stream: its token stays good for it."""
-    stream = run.follows or run.stream
+    stream = run.request.follows or run.stream
     meta = tasks_2025.related_meta(run_id_of(stream))
     due = 0.0
     cursor = run.journal.open_cursor(stream)

@@ -263,7 +263,7 @@ class OpenResponses:
             ProtocolError: Nothing was said here, and nothing will be: another reader took over
                 (409), or the journal cannot be read (503).
         """
-        if run.is_released or (self._is_over and not kind_of(run.method).is_recorded):
+        if run.is_released or (self._is_over and not kind_of(run.request.method).is_recorded):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:
@@ -272,7 +272,7 @@ class OpenResponses:
                 work = answer.answer_with_json()
             case Form.STREAM:
                 work = answer.answer_as_stream()
-        cut_cancels = era.cut_cancels and not run.detached
+        cut_cancels = era.cut_cancels and not run.hooks.detached
         try:
             listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice
             end = await self.run_reader(run.stream, answer, work, place, listener=listener)

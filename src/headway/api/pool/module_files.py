@@ -28,7 +28,7 @@ class ModuleFile(NamedTuple):
 def module_files() -> list[ModuleFile]:
     """Return the modules of this process that another one would not find, or find elsewhere."""
     places = [(place.resolve(), _names_in(place)) for place in map(Path, sys.path)]
-    return [home for home in _loaded() if _is_misled(home, places)]
+    return [home for home in _loaded_modules() if _is_misled(home, places)]
 
 
 def _names_in(place: Path) -> frozenset[str]:
@@ -39,7 +39,7 @@ def _names_in(place: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _loaded() -> Iterator[ModuleFile]:
+def _loaded_modules() -> Iterator[ModuleFile]:
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if not isinstance(spec, ModuleSpec) or "." in name:
@@ -69,10 +69,10 @@ def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) 
 
 def use_module_files(known: Sequence[Sequence[object]]) -> None:
     """Find modules in this process where `homes` says that another one has them."""
-    sys.meta_path.insert(0, _Homes({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
+    sys.meta_path.insert(0, _ModuleFileFinder({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
 
 
-class _Homes(MetaPathFinder):
+class _ModuleFileFinder(MetaPathFinder):
     def __init__(self, known: dict[str, ModuleFile]) -> None:
         self._known = known
 

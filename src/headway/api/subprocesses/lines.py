@@ -74,25 +74,25 @@ class Lines:
             text, held = text[:-1], "\r"
         *whole, rest = text.replace("\r\n", "\n").split("\n")
         for line in whole:
-            yield from self._said(line, Kind.LINE)
+            yield from self._finished_line(line, Kind.LINE)
             self._is_long = False
         *overwritten, rest = rest.split("\r")
         if overwritten:
-            yield from self._said("\r".join(overwritten), Kind.OVERWRITTEN)
+            yield from self._finished_line("\r".join(overwritten), Kind.OVERWRITTEN)
             self._is_long = False
         if final:
             self._rest = ""
             if rest:
-                yield from self._said(rest, Kind.LINE)
+                yield from self._finished_line(rest, Kind.LINE)
         elif len(rest) > LONGEST_LINE:
-            yield from self._said(rest, Kind.LINE)
+            yield from self._finished_line(rest, Kind.LINE)
             self._rest, self._is_long = held, True
         else:
             self._rest = rest + held
             if rest and not self._is_long:
-                yield Kind.OPEN, plain(rest)
+                yield Kind.OPEN, without_escapes(rest)
 
-    def _said(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
+    def _finished_line(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
         up = sum(int(lines or 1) for lines in _UP.findall(text))
         self._above = min(self._above + up, TALLEST)
         if self._above and kind is Kind.LINE:
@@ -103,11 +103,11 @@ class Lines:
             return  # the rest of a line whose beginning was given out
         *overwritten, last = text.split("\r")
         for each in overwritten:
-            yield Kind.OVERWRITTEN, plain(each)
-        yield kind, plain(last)
+            yield Kind.OVERWRITTEN, without_escapes(each)
+        yield kind, without_escapes(last)
 
 
-def plain(text: str) -> str:
+def without_escapes(text: str) -> str:
     """Without colours, and not too long."""
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE - 1]}…"
@@ -125,24 +125,24 @@ class LineFollower:
         self._parts = Parts()
         self._seen = "", True
 
-    def take(self, kind: Kind, text: str, level: str) -> None:
+    def take_line(self, kind: Kind, text: str, level: str) -> None:
         """Look at what a program said, and give it out where it stands."""
         is_whole = kind is not Kind.OPEN
         if (text, is_whole) != self._seen:
             self._seen = text, is_whole
-            found = self._find(text, is_whole=is_whole)
+            found = self._find_share(text, is_whole=is_whole)
             if found is not None:
-                done, total = self._parts.add(found)
+                done, total = self._parts.add_share(found)
                 message = text.strip()[:LONGEST_MESSAGE]
                 report(round(done * 100, 6), total * 100, message or None)
         if kind is Kind.LINE and text.strip():
-            self._sink.give(text.rstrip(), level)
+            self._sink.write_line(text.rstrip(), level)
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Give out what is held."""
-        self._sink.end()
+        self._sink.write_held()
 
-    def _find(self, text: str, *, is_whole: bool) -> Found | None:
+    def _find_share(self, text: str, *, is_whole: bool) -> Found | None:
         if self._scan is True:
             return find_progress(text, is_whole=is_whole)
         if self._scan is False or not is_whole:
@@ -156,9 +156,9 @@ class LineFollower:
 class _Sink:
     """Where lines go: here nowhere."""
 
-    def give(self, line: str, level: str) -> None: ...
+    def write_line(self, line: str, level: str) -> None: ...
 
-    def end(self) -> None: ...
+    def write_held(self) -> None: ...
 
 
 class _Rate:
@@ -168,7 +168,7 @@ class _Rate:
         self._room = float(BURST)
         self._looked = time.monotonic()
 
-    def take(self, at_least: float = 1) -> bool:
+    def take_room(self, at_least: float = 1) -> bool:
         now = time.monotonic()
         self._room = min(BURST, self._room + (now - self._looked) * LINES_A_SECOND)
         self._looked = now
@@ -185,14 +185,14 @@ class _Logs(_Sink):
         self._rate = _Rate()
         self._left_out = 0
 
-    def give(self, line: str, level: str) -> None:
-        if not self._rate.take(SOME if self._left_out else 1):
+    def write_line(self, line: str, level: str) -> None:
+        if not self._rate.take_room(SOME if self._left_out else 1):
             self._left_out += 1
             return
-        self.end()
+        self.write_held()
         log(line, level)
 
-    def end(self) -> None:
+    def write_held(self) -> None:
         if self._left_out:
             log(f"… {self._left_out:,} lines left out", "info")
             self._left_out = 0
@@ -208,19 +208,19 @@ class _Parts(_Sink):
         self._timer: asyncio.TimerHandle | None = None
         self._logs = _Logs()
 
-    def give(self, line: str, level: str) -> None:
+    def write_line(self, line: str, level: str) -> None:
         if level != OUT:
-            self._logs.give(line, level)
+            self._logs.write_line(line, level)
             return
         self._held.append(line)
         self._size += len(line) + 1
-        if self._size >= BLOCK or (self._timer is None and self._rate.take()):
+        if self._size >= BLOCK or (self._timer is None and self._rate.take_room()):
             self._give_out()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(1 / SOME, self._give_out)
 
-    def end(self) -> None:
-        self._logs.end()
+    def write_held(self) -> None:
+        self._logs.write_held()
         self._give_out()
 
     def _give_out(self) -> None:

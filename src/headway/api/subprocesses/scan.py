@@ -51,12 +51,12 @@ def find_progress(line: str, *, is_whole: bool = True) -> Found | None:
     In a line that may go on only a percentage counts: `1/2` may become `1/200`.
     """
     line = line[-LONGEST:]
-    said = _percent(line) or (is_whole and (_sizes(line) or _count(line)))
+    said = _find_percent(line) or (is_whole and (_find_sizes(line) or _find_count(line)))
     share, at = said or (None, 0)
     return None if share is None else Found(share, " ".join(_WORDS.findall(line[:at])))
 
 
-def _percent(line: str) -> tuple[float, int] | None:
+def _find_percent(line: str) -> tuple[float, int] | None:
     if "%" not in line:
         return None
     for match in reversed(list(_PERCENT.finditer(line))):
@@ -66,7 +66,7 @@ def _percent(line: str) -> tuple[float, int] | None:
     return None
 
 
-def _sizes(line: str) -> tuple[float, int] | None:
+def _find_sizes(line: str) -> tuple[float, int] | None:
     for match in _SIZES.finditer(line):
         done, own_unit, total, unit = match.groups()
         size = float(total) * _UNITS[unit.lower()]
@@ -76,7 +76,7 @@ def _sizes(line: str) -> tuple[float, int] | None:
     return None
 
 
-def _count(line: str) -> tuple[float, int] | None:
+def _find_count(line: str) -> tuple[float, int] | None:
     for match in _COUNT.finditer(line):
         done, total = (float(text.replace(",", "")) for text in match.groups())
         if 0 <= done <= total and 1 < total < float("inf"):
@@ -102,7 +102,7 @@ class Parts:
         self._shares: dict[str, float] = {}
         self._gone = 0
 
-    def add(self, found: Found) -> tuple[float, int]:
+    def add_share(self, found: Found) -> tuple[float, int]:
         """How many units are done now, and of how many."""
         before = self._shares.get(found.label, 0.0)
         if before >= FULL_SHARE and found.share < before / 2:

@@ -69,7 +69,7 @@ async def chunks_of_terminal(
         try:
             chunk = os.read(file.fileno(), CHUNK)
         except BlockingIOError:
-            await _readable(file.fileno())
+            await _wait_readable(file.fileno())
             continue
         except OSError as error:
             if error.errno != errno.EIO:
@@ -82,7 +82,7 @@ async def chunks_of_terminal(
         await asyncio.sleep(0)
 
 
-async def _readable(number: int) -> None:
+async def _wait_readable(number: int) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 

@@ -108,7 +108,7 @@ class HttpTransport:
         """End the streams that wait for news and not for a result: GET and `listen`."""
         self.responses.close_streams(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
-            if kind_of(run.method).is_endless:
+            if kind_of(run.request.method).is_endless:
                 run.cancel("server", "the server is stopping")
 
     async def _handle_post(self, exchange: Exchange) -> None:

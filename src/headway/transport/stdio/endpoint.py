@@ -234,7 +234,7 @@ class StdioTransport:
             session.era,
             lambda: session.level_rank,
             run.id,
-            run.method,
+            run.request.method,
             tasks_2025.awaited_task(message.method, message.params),
         )
         response = self._write_response(message, run, reader)
@@ -285,7 +285,7 @@ class StdioTransport:
 
     async def _end_runs(self, reading: asyncio.Task[None]) -> None:
         for run in list(self._engine.runs.values()):
-            if kind_of(run.method).is_endless:
+            if kind_of(run.request.method).is_endless:
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
             await self._wait_for_tasks(FAREWELL_TIMEOUT)
