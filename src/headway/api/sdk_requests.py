@@ -25,6 +25,7 @@ from mcp.shared.message import ServerMessageMetadata
 from msgspec import Raw
 from pydantic import BaseModel
 
+from headway.background import BackgroundTasks
 from headway.engine import (
     Engine,
     Request,
@@ -187,7 +188,7 @@ class _Call:
         self._reader = Reader(ctx.request_id or 0, TOKEN, era, lambda: lowest)
         self._result: HandlerResult = None
         self._error: Exception | None = None
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking = BackgroundTasks("questions")
 
     async def answer(self) -> HandlerResult:
         """Execute the request; the client hears on the way what is said.
@@ -207,8 +208,7 @@ class _Call:
                 await self._ended(run)
             raise
         finally:
-            for task in self._asking:
-                task.cancel()
+            self._asking.cancel()
         if self._error is not None and run.stop_event is None:
             raise self._error
         code = None if end is None else error_code(end)
@@ -272,9 +272,7 @@ class _Call:
         elif "id" not in message:
             await self._channel.notify(method, params)
         else:
-            task = asyncio.create_task(self._ask(run, message["id"], method, params))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._asking.start(self._ask(run, message["id"], method, params))
 
     async def _ask(self, run: Run, key: str, method: str, params: dict[str, Any] | None) -> None:
         try:

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 from msgspec import structs
 
+from headway.background import BackgroundTasks
 from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine.failures import Kind, judge_failure
@@ -81,7 +82,7 @@ class Engine:
         self._options = options or _no_options
         self.tally = counters or Counters()
         self.admission = Admission(settings, self.clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("runs")
         self._loop_life: asyncio.Task[None] | None = None
         self.idempotency = RunNames(journal, settings)
         self._process_inbox = ProcessInbox(journal, self.runs)
@@ -129,7 +130,7 @@ class Engine:
         # A thread that does not come back has an end all the same, and is not waited for.
         limit = time.monotonic() + RUNS_STOP_TIMEOUT
         while self.runs and self._tasks and time.monotonic() < limit:
-            await asyncio.wait(self._tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+            await self._tasks.wait_for_one(0.1)
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
             self._end(run, end_in_queue(run))
@@ -262,9 +263,7 @@ class Engine:
         self.admission.entering += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (options.timeout or self.settings.timeout) if gates else None
-        run.task = task = asyncio.create_task(self._pass_and_execute(run, request, gates, limit))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        run.task = self._tasks.start(self._pass_and_execute(run, request, gates, limit))
 
     async def _look_after(self, streams: Sequence[str]) -> None:
         if self.dispatch.queues is not None:

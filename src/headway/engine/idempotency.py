@@ -9,12 +9,11 @@ a key whose run is gone says that it was executed, and nothing executes it again
 not fill a journal, a caller has only so many (`max_keys_each`), and all together (`max_keys`).
 """
 
-import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
+from headway.background import BackgroundTasks
 from headway.engine.run.run import Run
 from headway.errors import (
     EntriesTrimmed,
@@ -54,6 +53,9 @@ other processes may add some more."""
 
 RECOUNT_AFTER = 1.0
 """Seconds between two counts of one that is at its limit."""
+
+KEYS_STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits until the keys of runs that have ended are released."""
 
 PAGE = 50
 """Tasks in one answer to `tasks/list`."""
@@ -100,7 +102,7 @@ class RunNames:
     def __init__(self, journal: Journal, settings: Settings | None = None) -> None:
         self._journal = journal
         self._settings = settings or Settings()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("idempotency keys")
         self._counts: dict[str, _Count] = {}
 
     @property
@@ -190,11 +192,16 @@ class RunNames:
 
     def withdraw_soon(self, key: str, stream: str) -> None:
         """Take a claim back whose run is not begun after all."""
-        self._later(self._post(key, Claimed(stream, is_void=True)))
+        self._tasks.start(self._post(key, Claimed(stream, is_void=True)))
 
     def release_with(self, run: Run, key: str) -> None:
         """Let go of the key when the run it names has ended."""
-        run.on_end(lambda: None if run.is_released else self._later(self.release_name(key)))
+
+        def release() -> None:
+            if not run.is_released:
+                self._tasks.start(self.release_name(key))
+
+        run.on_end(release)
 
     async def release_name(self, key: str) -> None:
         """Let go of a key whose run has ended: both are kept for the same time from now on."""
@@ -232,13 +239,7 @@ class RunNames:
 
     async def stop(self) -> None:
         """Return when the keys of all runs that have ended are let go of."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._tasks.stop(KEYS_STOP_TIMEOUT)
 
     # Runs that clients come back to
 

@@ -5,7 +5,6 @@ does not is a table, `protocol/handover_policy.py`; what the run says from then 
 journal for whoever comes with the handle.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from math import inf
@@ -22,6 +21,7 @@ from mcp_types import (
 )
 from mcp_types import SERVER_INFO_META_KEY as SERVER_INFO
 
+from headway.background import BackgroundTasks
 from headway.client_profiles import Profile, profile_of
 from headway.engine import Engine, Run, RunContext, read_inbox
 from headway.errors import JournalError, ProtocolError, journal_away
@@ -73,7 +73,7 @@ class HandOver:
     def __init__(self, engine: Engine, kernel: Sdk) -> None:
         self._engine = engine
         self._kernel = kernel
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("hand-overs")
 
     # What a request shows
 
@@ -181,9 +181,7 @@ class HandOver:
         return Windows(self._engine.options_of(tool).hand_over, self._engine.settings.hand_over)
 
     def _spawn(self, run: Run, answer: Offered, message: Message, way: HandOverForm) -> None:
-        task = asyncio.create_task(self._hand_over(run, answer, message, way))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._hand_over(run, answer, message, way))
 
     # Handing over
 

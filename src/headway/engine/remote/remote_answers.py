@@ -7,11 +7,11 @@ answer looks there first. So an answer to a question that nobody asked is refuse
 nowhere, whichever process it is sent to, and each question takes one.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from headway.background import BackgroundTasks
 from headway.engine.remote.run_inbox import act_on
 from headway.errors import JournalError, StreamEnded, StreamNotFound
 from headway.events import (
@@ -38,13 +38,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ANSWERS_STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits until the questions of runs that have ended are closed."""
+
 
 class RemoteAnswers:
     """The questions of the runs that this process executes, where other processes find them."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("remote answers")
         self._serving: set[str] = set()
         self._answering: set[str] = set()
 
@@ -56,13 +59,14 @@ class RemoteAnswers:
         is_first = questions not in self._serving
         self._serving.add(questions)
         short = InputRequested(question.key, question.method)
-        self._later(self._open(run, questions, short) if is_first else self._post(questions, short))
+        work = self._open(run, questions, short) if is_first else self._post(questions, short)
+        self._tasks.start(work)
 
     def question_closed(self, run: "Run", key: str) -> None:
         """Let other processes know that a question is answered, or given up."""
         questions = questions_stream(run.stream, key)
         if questions in self._serving:
-            self._later(self._post(questions, InputReceived(key)))
+            self._tasks.start(self._post(questions, InputReceived(key)))
 
     async def accept_answer(self, stream: str, answered: InputAnswered) -> bool:
         """Give an answer to the run with this stream; False when that question is not open.
@@ -131,17 +135,9 @@ class RemoteAnswers:
         if not alive:
             await self._post(questions, InboxClosed())
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def stop(self) -> None:
         """Return when the questions of all runs that have ended are closed."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.stop(ANSWERS_STOP_TIMEOUT)
 
 
 def open_keys(entries: Iterable[Entry]) -> set[str]:

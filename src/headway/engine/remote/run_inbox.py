@@ -5,11 +5,9 @@ writes what they want into the run's inbox: a stream of its own, so that a reque
 not a broadcast that can be missed. Its first entry says that the run was handed over.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
+from headway.background import BackgroundTasks
 from headway.engine.recovery.checkpoints import load_restart
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
@@ -30,6 +28,9 @@ from headway.journal import Journal, next_available
 from headway.streams import checkpoint_stream, inbox_stream, is_for_workers
 
 logger = logging.getLogger(__name__)
+
+INBOXES_STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits until the inboxes of runs that have ended are closed."""
 
 
 async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
@@ -102,7 +103,8 @@ class RunInboxes:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = BackgroundTasks("run inboxes")
+        """What is done for runs while nobody waits for it; `stop` waits for all of it."""
 
     async def open(self, run: Run, handed: HandedOver) -> None:
         """Begin the run's inbox and act on what comes; durable, with the run, when it returns.
@@ -126,7 +128,7 @@ class RunInboxes:
 
     def tell_later(self, stream: str, event: Event) -> None:
         """Ask something of the run with this stream, wherever it is, and do not wait for it."""
-        self.later(self._tell(stream, event))
+        self.tasks.start(self._tell(stream, event))
 
     async def _tell(self, stream: str, event: Event) -> None:
         try:
@@ -135,20 +137,11 @@ class RunInboxes:
             logger.warning("%s was not told: %s", stream, error)
 
     def _start(self, run: Run, inbox: str) -> None:
-        self.later(self._serve(run, inbox))
-
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something for runs that nobody waits for; done when `stop` returns."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.start(self._serve(run, inbox))
 
     async def stop(self) -> None:
         """Return when the inboxes of all runs that have ended are closed."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
-        for task in self._tasks:
-            task.cancel()
+        await self.tasks.stop(INBOXES_STOP_TIMEOUT)
 
     async def _serve(self, run: Run, inbox: str) -> None:
         cursor = self._journal.cursor(inbox, after=1)

@@ -7,13 +7,13 @@ call that is sent again with its key does: whoever asks, answers or stops it her
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from headway.background import BackgroundTasks
 from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.limits.admission import busy_error, stopping_error
 from headway.engine.recovery.retry import retry_until_available
@@ -57,7 +57,7 @@ class Dispatch:
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._waiting: set[str] = set()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = BackgroundTasks("calls for workers")
         self.queues: Queues | None = None
         """None: there are no workers, and all is executed here."""
 
@@ -133,7 +133,7 @@ class Dispatch:
         """End a call that was accepted and is not to be executed."""
         self._engine.discard_accepted(begun.run)
         if begun.request.owns:
-            self._later(self._withdraw(begun.stream))
+            self._tasks.start(self._withdraw(begun.stream))
 
     async def _withdraw(self, stream: str) -> None:
         journal = self._engine.journal
@@ -144,21 +144,13 @@ class Dispatch:
     def enqueue(self, stream: str, queue: str) -> None:
         """Put a run into its queue, as soon as it can be written."""
         if self.queues is not None:
-            self._later(
+            self._tasks.start(
                 retry_until_available(self._engine.clock, partial(self.queues.put, queue, stream))
             )
 
-    def _later(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def stop(self) -> None:
         """Finish what is on its way to a queue, or out of one; what takes longer is given up."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=DISPATCH_STOP_TIMEOUT)
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.stop(DISPATCH_STOP_TIMEOUT)
 
     def mirror_again(self, stream: str, *, owns: bool) -> Execute:
         """What is executed for a request that repeats a run, here or in another process before."""

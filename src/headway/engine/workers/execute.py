@@ -139,7 +139,7 @@ class QueuedWork:
         if memory is not None and run.checkpoints is None:
             with suppress(JournalError):  # another process has ended it
                 memory.end()
-        self._engine.inboxes.later(self._release(run, key))
+        self._engine.inboxes.tasks.start(self._release(run, key))
 
     def _may_go_on(self, memory: RestartState) -> bool:
         """Whether a run whose worker died may be begun anew."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from headway.background import BackgroundTasks
 from headway.clock import Clock, Timer
 from headway.errors import (
     EntriesTrimmed,
@@ -56,6 +57,9 @@ SIGN_SHARE = 2
 ABANDONED = 1 + 1 / SIGN_SHARE + 1 / SWEEP_SHARE
 """Times `session_ttl` without an entry: by then every process would have noticed some use."""
 
+SESSIONS_STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits for what sessions still write."""
+
 STORE_WITHIN = 1.0
 """Seconds that a client who closes its session waits for all processes to know."""
 
@@ -88,7 +92,7 @@ class Sessions:
         self._ending: dict[str, Session] = {}  # closed, and not in the journal yet
         self._opening = set[Session]()  # known, but perhaps not in the journal yet
         self._each = Counter[str]()  # of each principal
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("sessions")
         self._sweeping: Timer | None = None
         self.expired = 0  # sessions let go of because they were idle
         self.made_room = Counter[str]()  # sessions that made room for others, by the setting
@@ -122,8 +126,7 @@ class Sessions:
                 timer.cancel()
         for session in list(self._known.values()):
             session.leave()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._tasks.stop(SESSIONS_STOP_TIMEOUT)
         await self.changes.close()
         await self.notices.close()
         self._known.clear()
@@ -132,9 +135,7 @@ class Sessions:
 
     def later(self, work: Any) -> None:
         """Run a coroutine on its own."""
-        task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(work)
 
     # Opening, finding and closing
 
@@ -275,9 +276,7 @@ class Sessions:
         """
         self._over(session)
         self._ending[session.id] = session
-        storing = asyncio.create_task(self._store_end(session, reason))
-        self._tasks.add(storing)
-        storing.add_done_callback(self._tasks.discard)
+        storing = self._tasks.start(self._store_end(session, reason))
         await asyncio.wait([storing], timeout=STORE_WITHIN)
 
     async def _store_end(self, session: Session, reason: str) -> None:

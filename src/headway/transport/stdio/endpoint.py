@@ -10,16 +10,16 @@ of this pipe otherwise. Request ids are the client's and mean the same in both.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from msgspec import Raw
 
+from headway.background import BackgroundTasks
 from headway.engine import BUSY_CODE, Engine, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
@@ -83,8 +83,8 @@ class StdioTransport:
         self._enveloped = Messages2026(kernel, engine, watchers, hand_over)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, PipeResponse]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._own_tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks("stdio requests")
+        self._own_tasks = BackgroundTasks("stdio notifications")
 
     async def serve(self) -> None:
         """Serve the client until it closes its end or the pipe is ended, and end all runs.
@@ -93,13 +93,13 @@ class StdioTransport:
         what it still takes.
         """
         self._pipe.start()
-        reading = self._spawn(self._read(), self._tasks)
+        reading = self._tasks.start(self._read())
         try:
             await self._pipe.ended.wait()
             await self._finish(reading)
         finally:
-            for task in (*self._tasks, *self._own_tasks):
-                task.cancel()
+            self._tasks.cancel()
+            self._own_tasks.cancel()
             self._pipe.close()
 
     # Reading
@@ -201,7 +201,7 @@ class StdioTransport:
                 logger.info("a message was ignored: %s", error)
             return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
-        self._spawn(self._dialogue.notify_client(self._session, message, context), self._own_tasks)
+        self._own_tasks.start(self._dialogue.notify_client(self._session, message, context))
 
     def _cancel(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
@@ -229,7 +229,7 @@ class StdioTransport:
         self._pipe.put(render.escape_lines(render.response(message.id, encode_json(result))))
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
         speaker = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
-        self._spawn(speaker.write_all(), self._own_tasks)
+        self._own_tasks.start(speaker.write_all())
 
     async def _ask(self, message: Message, session: Session) -> None:
         run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
@@ -263,7 +263,7 @@ class StdioTransport:
         speaker = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, speaker)
-        task = self._spawn(speaker.write_all(), self._tasks)
+        task = self._tasks.start(speaker.write_all())
         task.add_done_callback(partial(self._close, identity, speaker))
         return speaker
 
@@ -288,14 +288,6 @@ class StdioTransport:
     def _refuse(self, identity: str | int | None, error: ProtocolError) -> None:
         self._engine.tally.count_refusal(error.status, error.limit)
         self._pipe.put(render.error(identity, error.code, error.message, error.data))
-
-    def _spawn(
-        self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        among.add(task)
-        task.add_done_callback(among.discard)
-        return task
 
     # The end
 
@@ -327,7 +319,7 @@ class StdioTransport:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self._tasks:
-                    await asyncio.wait(self._tasks)
+                    await self._tasks.wait_for_one(within)
 
 
 async def _all_ended(runs: list[Run], within: float) -> None:
