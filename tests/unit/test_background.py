@@ -7,6 +7,8 @@ import pytest
 
 from headway.background import BackgroundTasks
 
+pytestmark = pytest.mark.anyio
+
 
 async def test_a_task_leaves_the_set_when_it_ends() -> None:
     tasks = BackgroundTasks("test")
