@@ -17,7 +17,7 @@ from headway.counters import Counters
 from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
-from headway.life import Life, Lives, Phase
+from headway.life import Life, Lives
 from headway.log_rates import SAY_WHAT_CLIENTS_DO, limit_lines
 from headway.observability.metrics import Metrics
 from headway.observability.probes import Probes
@@ -62,6 +62,7 @@ class HeadwayApp(Starlette):
         clock: Clock,
         advice: Advice,
         is_guarded: Callable[[Starlette, str], bool],
+        is_worker: bool = False,
     ) -> None:
         built = served.build(path, self.answer)
         super().__init__()
@@ -71,8 +72,7 @@ class HeadwayApp(Starlette):
         self.path = path
         self.settings = settings
         self.tally = Counters()
-        self.works = False
-        """Whether it is a worker's, and answers nobody."""
+        self._is_worker = is_worker
         self._served = served
         self._clock = clock
         self._guard = Guard(settings, host, advice)
@@ -92,7 +92,8 @@ class HeadwayApp(Starlette):
             self.settings,
             clock=self._clock,
             guard=self._guard,
-            tally=self.tally,
+            counters=self.tally,
+            is_worker=self._is_worker,
         )
 
     # What is there while it lives
@@ -135,7 +136,7 @@ class HeadwayApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         life = self._lives.here() or await self._lives.start_by_itself()
-        if life.phase is not Phase.RUNNING and scope.get("http_version", "").startswith("1"):
+        if not life.takes_calls and scope.get("http_version", "").startswith("1"):
             send = _closing(send)
         scope = self._edge.read_as_endpoint(scope)
         if self._edge.is_plain(scope):
@@ -190,7 +191,7 @@ class HeadwayApp(Starlette):
     async def _running(self, life: Life) -> AsyncGenerator[None]:
         host = find_host()
         self._warn_of_others(life, host)
-        async with life.running(works=self.works):
+        async with life.running():
             watching = None if host is None else asyncio.create_task(self._watch(life, host))
             try:
                 yield
@@ -214,7 +215,7 @@ class HeadwayApp(Starlette):
         """Drain when the server that the app lives in is told to stop, which ASGI does not say."""
         while not host.is_stopping():  # noqa: ASYNC110 - it has no event that could be awaited
             await asyncio.sleep(HOST_LOOK_INTERVAL)
-        if life.phase is not Phase.RUNNING:
+        if not life.takes_calls:
             return  # whoever drives the server drains it as well
         grace = self.settings.grace
         if host.patience is not None:

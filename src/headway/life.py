@@ -4,8 +4,7 @@ An app may be started any number of times: by each test of a suite, by each call
 function, by each cell of a notebook, each time in another event loop. Nothing that is bound to a
 loop, or closed with the journal, outlives its life: the next one makes all of it anew.
 
-States: made → running → (leaving) → over. `leaving` begins when somebody says that the end is
-near; a life that is over is never started again.
+Its states are those of `engine/lifecycle.py`. A life that is over is never started again.
 """
 
 import asyncio
@@ -13,19 +12,20 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
-from enum import Enum, auto
+from math import inf
 
 from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine import (
     Engine,
+    EngineOptions,
+    Execute,
+    Phase,
     Watchdog,
-    finish_calls,
     lifespan_of,
-    release_restartable,
     variables_set_since,
-    wait_for_shields,
 )
+from headway.events import RequestStored
 from headway.features import install
 from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
@@ -44,17 +44,11 @@ from headway.transport.subscriptions.server_changes import ServerChanges
 logger = logging.getLogger(__name__)
 
 
-class Phase(Enum):
-    """Where a life is; the next one is always one further down."""
-
-    MADE = auto()
-    RUNNING = auto()
-    LEAVING = auto()
-    OVER = auto()
-
-
 class Life:
-    """What serves `served` from one start to the stop that follows."""
+    """One journal, one engine and one endpoint, from a start to the stop that follows.
+
+    With `is_worker` nobody is answered: it executes runs that others have put into queues.
+    """
 
     def __init__(
         self,
@@ -64,22 +58,28 @@ class Life:
         *,
         clock: Clock,
         guard: Guard,
-        tally: Counters,
+        counters: Counters,
+        is_worker: bool = False,
     ) -> None:
-        self.phase = Phase.MADE
-        self.journal = journal
-        self.engine = Engine(
-            journal, settings, clock=clock, options=served.options_of, counters=tally
-        )
-        self.engine.has_windows = served.has_windows
-        if served.low.get_request_handler("resources/read") is not None:
-            self.engine.most_result = settings.max_result
         self._served = served
+        self._is_worker = is_worker
+        self.journal = journal
+        has_resources = served.low.get_request_handler("resources/read") is not None
+        options = EngineOptions(
+            tool_options=served.options_of,
+            has_windows=served.has_windows,
+            max_result=settings.max_result if has_resources else inf,
+            executor_for=self._executor_for,
+            on_run_released=self._close_response,
+            is_worker=is_worker,
+        )
+        self.engine = Engine(journal, settings, clock=clock, options=options, counters=counters)
+        self.lifecycle = self.engine.lifecycle
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
         self._kernel = Sdk(served.low, added, may_list=served.may_list)
-        tally.is_tool = served.is_tool
+        counters.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = ServerChanges(served.bus, self.sessions)
@@ -93,38 +93,37 @@ class Life:
             guard=guard,
             watchers=self._watchers,
         )
-        self.engine.on_run_released = lambda run: self.transport.answers.close(
-            run.stream, End.LEAVING
-        )
+
+    def _executor_for(self, request: RequestStored) -> Execute:
+        return self._kernel.executor_of(request)
+
+    def _close_response(self, stream: str) -> None:
+        self.transport.answers.close(stream, End.LEAVING)
 
     @property
     def takes_calls(self) -> bool:
-        """Whether it runs and nobody has said that it is to end."""
-        return self.phase is Phase.RUNNING
+        """Whether it serves and nobody has said that it is to end."""
+        return self.lifecycle.is_serving
 
     @asynccontextmanager
-    async def running(self, *, works: bool = False) -> AsyncGenerator[None]:
-        """Journal, server lifespan and engine, from start to stop.
-
-        `works`: it is a worker's, and answers nobody.
+    async def running(self) -> AsyncGenerator[None]:
+        """Run journal, server lifespan and engine, from start to stop.
 
         Raises:
             SetupError: The journal cannot be opened.
         """
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
-        async with self._queues(works=works) as queues, self.journal, lifespan as state:
+        async with self._queues() as queues, self.journal, lifespan as state:
             self._kernel.inherited = variables_set_since(before)
-            self.engine.dispatch.queues = queues
             self._kernel.state = state
             if self._served.options is not None:
                 self._kernel.options = self._served.options()
-            self.engine.executor_for = self._kernel.executor_of
-            await self.engine.start()
+            await self.engine.start(queues)
             self.engine.tally.register_tools(await self._served.tool_names())
             await self.sessions.start()
             self._bridge.open()
-            self.phase = Phase.RUNNING
+            self.lifecycle.move_to(Phase.SERVING)
             watchdog = Watchdog(
                 self.engine.settings.hold_warning, self.engine.lease.sign_for_held_loop
             )
@@ -136,23 +135,22 @@ class Life:
                 await self._stop()
 
     async def _stop(self) -> None:
-        self.phase = Phase.OVER
-        self.engine.is_over = True
+        self.lifecycle.move_to(Phase.OVER)
         self._bridge.close()
         self.transport.end_idle_streams()
         await self._watchers.stop()
         await self.engine.stop()
         await self.sessions.stop()
 
-    def _queues(self, *, works: bool) -> AbstractAsyncContextManager[Queues | None]:
-        """Where calls wait for workers, if any are for them and the journal can be shared.
+    def _queues(self) -> AbstractAsyncContextManager[Queues | None]:
+        """Return the queues for workers, opened when entered; None where nothing is for workers.
 
         Raises:
             SetupError: What that needs is not installed.
         """
         settings = self.engine.settings
         wanted = self._served.for_workers(settings.where)
-        if works:
+        if self._is_worker:
             return open_queues(self.journal.url, lease=settings.lease)
         if not wanted:
             return nullcontext()
@@ -178,15 +176,15 @@ class Life:
         Returns when all calls have ended. Cancellation: what still goes on is stopped, or left to
         another process, as `HeadwayApp.drain` says.
         """
-        if self.phase is Phase.RUNNING:
-            self.phase = Phase.LEAVING
+        self.lifecycle.move_to(Phase.LEAVING)
+        drain = self.engine.drain
         try:
             await self.engine.clock.sleep(self.engine.settings.notice)
             self.transport.end_idle_streams()
-            await finish_calls(self.engine)
+            await drain.finish_calls()
         finally:
-            await wait_for_shields(self.engine)
-            release_restartable(self.engine)
+            await drain.wait_for_shields()
+            drain.release_restartable()
             # Their runs may go on in other processes: those are not waited for.
             self.transport.answers.end()
 
@@ -281,7 +279,7 @@ class Lives:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> "Held":
         if any(held.life is self._newest for held in self._held.values()) or (
-            self._newest.phase is not Phase.MADE
+            self._newest.lifecycle.phase is not Phase.NEW
         ):
             self._newest = self._make()
         held = self._held[loop] = Held(self._newest, loop)
@@ -306,7 +304,7 @@ class Lives:
                 raise
             held.started.set_exception(error)
         finally:
-            held.life.phase = Phase.OVER
+            held.life.lifecycle.move_to(Phase.OVER)
 
 
 class Held:

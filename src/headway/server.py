@@ -23,7 +23,7 @@ from headway.served import Served
 from headway.settings import Settings
 from headway.transport.http.guard import IN_AN_APP, Advice
 
-__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object"]
+__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object", "worker_app"]
 
 
 def asgi(
@@ -49,6 +49,37 @@ def asgi(
     Raises:
         SetupError: `server` cannot be served, or the journal's URL is malformed.
     """
+    return _make_app(
+        server,
+        journal,
+        path=path,
+        host=host,
+        settings=settings or Settings(),
+        clock=clock,
+        advice=advice,
+    )
+
+
+def worker_app(server: object, *, journal: str, settings: Settings) -> HeadwayApp:
+    """Return an app that answers nobody, for a process that executes queued runs with `server`.
+
+    Raises:
+        SetupError: `server` cannot be served, or the journal's URL is malformed.
+    """
+    return _make_app(server, journal, settings=settings, is_worker=True)
+
+
+def _make_app(
+    server: object,
+    journal: str | Journal,
+    *,
+    settings: Settings,
+    path: str = "/mcp",
+    host: str = "127.0.0.1",
+    clock: Clock | None = None,
+    advice: Advice = IN_AN_APP,
+    is_worker: bool = False,
+) -> HeadwayApp:
     served = inspect_server(server)
     serve_object(served)
     return HeadwayApp(
@@ -56,10 +87,11 @@ def asgi(
         journal=journal,
         path=path,
         host=host,
-        settings=settings or Settings(),
+        settings=settings,
         clock=clock or Clock(),
         advice=advice,
         is_guarded=_is_guarded,
+        is_worker=is_worker,
     )
 
 

@@ -5,9 +5,9 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from headway.engine import finish_calls, release_restartable, wait_for_shields
+from headway.engine import Phase
 from headway.queues import Queues
-from headway.server import asgi
+from headway.server import worker_app
 from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,14 +31,16 @@ class Worker:
         queues: Sequence[str] | None,
         concurrency: int,
     ) -> None:
-        self._app = asgi(server, journal=journal, settings=settings)
-        self._app.works = True
-        self._app.engine.lease.recovers = False
+        self._app = worker_app(server, journal=journal, settings=settings)
         self.name = self._app.name
         self.queues = list(queues or self._app.queues)
         self._concurrency = concurrency
         self._serving: list[asyncio.Task[None]] = []
-        self.is_ready = False
+
+    @property
+    def is_ready(self) -> bool:
+        """True while it takes runs out of its queues."""
+        return bool(self._serving) and self._app.life.takes_calls
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -51,12 +53,11 @@ class Worker:
             queues = self._app.engine.dispatch.queues
             assert queues is not None
             self._serving = [self._serve(queues, name) for name in self.queues]
-            self.is_ready = True
             try:
                 yield
             finally:
-                self.is_ready = False
-                await self._take_no_more()
+                self._app.life.lifecycle.move_to(Phase.LEAVING)
+                await self._stop_serving()
 
     def _serve(self, queues: Queues, name: str) -> asyncio.Task[None]:
         work = queues.serve(name, self._concurrency, self._app.engine.queued_work.execute_queued)
@@ -74,17 +75,17 @@ class Worker:
         Cancellation (`asyncio.timeout`): what may be begun anew is left to another worker, all
         else ends as interrupted. Shielded parts get up to 5 s more.
         """
-        self.is_ready = False
         engine = self._app.engine
-        await self._take_no_more()
+        engine.lifecycle.move_to(Phase.LEAVING)
+        await self._stop_serving()
         try:
-            await finish_calls(engine)
+            await engine.drain.finish_calls()
         finally:
-            await wait_for_shields(engine)
-            for run in release_restartable(engine):
+            await engine.drain.wait_for_shields()
+            for run in engine.drain.release_restartable():
                 await engine.queued_work.requeue(run.stream)
 
-    async def _take_no_more(self) -> None:
+    async def _stop_serving(self) -> None:
         for task in self._serving:
             task.cancel()
         for task in self._serving:

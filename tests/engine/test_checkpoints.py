@@ -9,11 +9,9 @@ from headway.engine.recovery.checkpoints import (
     NAME_BYTES,
     SUMMARY_SHARE,
     Checkpoints,
-    fold_restart,
-    item_place,
-    load_restart,
 )
-from headway.engine.recovery.take_over import sweep_checkpoints, take_over
+from headway.engine.recovery.ownership import sweep_ended, take_over
+from headway.engine.recovery.restart_state import fold_restart, item_place, load_restart
 from headway.errors import Conflict
 from headway.events import (
     Accepted,
@@ -53,7 +51,7 @@ async def test_trimmed_checkpoints_were_written_again_before(tmp_path: Path) -> 
         memory = fold_restart(entries)
         assert memory is not None
         assert list(memory.done["/0"]) == [str(number) for number in range(500)]
-        assert (memory.begun, memory.at, memory.items) == (BEGUN, 499, 500)
+        assert (memory.request, memory.at, memory.items) == (BEGUN, 499, 500)
         assert decode_json(memory.value or b"null") == 499
 
 
@@ -105,7 +103,7 @@ async def test_a_run_whose_beginning_is_trimmed_can_be_taken_over_and_the_old_on
         revived = await take_over(second, "other", RUN, *known, clock=Clock())
         assert revived is not None
         assert (revived.view.attempt, revived.view.last) == (2, seq + 1)
-        assert decode_json(revived.checkpoints.parts[-1]) == 58
+        assert decode_json(revived.parts[-1]) == 58
         mine.write(Checkpointed(encode_json("late")))
         with pytest.raises(Conflict):
             await mine.wait_until_stored()
@@ -123,5 +121,5 @@ async def test_checkpoints_without_a_run_are_dropped(tmp_path: Path) -> None:
             await journal.append(run, events, after=0)
         for run in ("run/o/ended", "run/o/open", "run/o/unknown"):
             await Checkpoints.begin(journal, run, BEGUN).wait_until_stored()
-        await sweep_checkpoints(journal)
+        await sweep_ended(journal)
         assert await journal.streams("checkpoints/", unfinished=True) == ["checkpoints/o/open"]

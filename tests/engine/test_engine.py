@@ -12,7 +12,7 @@ from mcp.shared.transport_context import TransportContext
 from msgspec import structs
 from tests.kit.waits import PATIENCE
 
-from headway.engine import Engine, Request, RunContext, ToolOptions
+from headway.engine import Engine, EngineOptions, Request, RunContext, ToolOptions
 from headway.engine.remote.mirror import mirror_request
 from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.errors import JournalUnavailable, ProtocolError
@@ -39,7 +39,8 @@ pytestmark = pytest.mark.anyio
 async def engine(*, clock=None, options=None, **settings):
     clock = clock or FakeClock()
     async with open_journal("memory:", clock=clock) as journal:
-        made = Engine(journal, Settings(**settings), clock=clock, options=options)
+        given = None if options is None else EngineOptions(options)
+        made = Engine(journal, Settings(**settings), clock=clock, options=given)
         await made.start()
         try:
             yield made

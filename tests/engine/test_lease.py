@@ -15,7 +15,7 @@ from mcp.shared.transport_context import TransportContext
 from tests.engine.process import process
 from tests.kit.waits import PATIENCE
 
-from headway.engine import Engine, Request, Run, RunContext, ToolOptions
+from headway.engine import Engine, EngineOptions, Phase, Request, Run, RunContext, ToolOptions
 from headway.errors import Conflict, JournalUnavailable, StreamEnded
 from headway.events import (
     Entry,
@@ -158,8 +158,12 @@ async def test_a_run_that_waits_for_its_key_is_not_begun_by_another_process(tmp_
             journal = open_journal(f"sqlite:///{tmp_path / 'j.db'}", clock=clock)
             await stack.enter_async_context(journal)
             options = ToolOptions(restart=True)
-            engine = Engine(journal, Settings(), clock=clock, options=lambda _, o=options: o)
-            engine.executor_for = lambda _: forever
+            engine = Engine(
+                journal,
+                Settings(),
+                clock=clock,
+                options=EngineOptions(lambda _, o=options: o, executor_for=lambda _: forever),
+            )
             engines.append(engine)
             await engine.start()
             stack.push_async_callback(engine.stop)
@@ -185,9 +189,6 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
         for number, clock in enumerate(clocks):
             journal = open_journal(f"sqlite:///{tmp_path / 'j.db'}", clock=clock)
             await stack.enter_async_context(journal)
-            engine = Engine(
-                journal, Settings(), clock=clock, options=lambda _: ToolOptions(restart=True)
-            )
 
             def again(kept: RequestStored, number: int = number) -> Any:
                 async def execute(context: RunContext) -> dict[str, Any]:
@@ -198,7 +199,8 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
 
                 return execute
 
-            engine.executor_for = again
+            options = EngineOptions(lambda _: ToolOptions(restart=True), executor_for=again)
+            engine = Engine(journal, Settings(), clock=clock, options=options)
             await engine.start()
             stack.push_async_callback(engine.stop)
             engines.append(engine)
@@ -226,13 +228,13 @@ class Restarting:
     async def start(self, name: str, clock: FakeClock) -> Engine:
         journal = await self._stack.enter_async_context(open_journal(self._url, clock=clock))
         may = ToolOptions(restart=True)
-        engine = Engine(journal, Settings(), clock=clock, options=lambda _: may)
 
         def again(_kept: RequestStored) -> Any:
             self.begun.append(name)
             return forever
 
-        engine.executor_for = again
+        options = EngineOptions(lambda _: may, executor_for=again)
+        engine = Engine(journal, Settings(), clock=clock, options=options)
         await engine.start()
         self._stack.push_async_callback(engine.stop)
         return engine
@@ -324,7 +326,7 @@ async def test_a_process_that_is_about_to_stop_takes_over_nothing(tmp_path: Path
         processes = Restarting(tmp_path / "j.db", stack)
         clock = FakeClock(start=1_700_000_030.0)
         stopping = await processes.start("stopping", clock)
-        stopping.is_draining = True
+        stopping.lifecycle.move_to(Phase.DRAINING)
         dead = await processes.start("dead", FakeClock())
         run = await launch(dead, forever, {"params": {"name": "slow"}})
         await clock.advance(60, step=1)

@@ -17,7 +17,6 @@ from tests.kit.waits import PATIENCE, until, wait_until, within
 from headway import Headway, HeadwayApp, Settings, SetupError, asgi, report
 from headway.journal import Journal, open_journal
 from headway.journal.memory import memory_journal
-from headway.life import Phase
 
 T = TypeVar("T")
 
@@ -118,7 +117,7 @@ def test_each_request_may_come_in_a_loop_of_its_own(journal: str) -> None:
     app = asgi(tools(), journal=journal)
     for _ in range(3):
         asyncio.run(within(echoes(app)))
-        assert app.life.phase is Phase.OVER
+        assert app.life.lifecycle.is_over
 
 
 def test_a_loop_that_ends_around_a_call_leaves_its_end_in_the_journal(tmp_path: Path) -> None:

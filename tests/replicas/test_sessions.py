@@ -397,7 +397,7 @@ async def test_who_repeats_a_call_hears_its_result_when_only_its_own_replica_sto
         some[0].gate.let_pass()
         heard = await read(second, 1)
         draining = asyncio.create_task(fleet[1].app.drain())
-        await until(lambda: fleet[1].app.engine.is_draining)
+        await until(lambda: fleet[1].app.engine.lifecycle.is_draining)
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         heard += await second.rest()

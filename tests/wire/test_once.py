@@ -23,7 +23,7 @@ from tests.kit.tools import GatedTools
 from tests.kit.waits import until, within
 
 from headway import Settings
-from headway.engine import Engine, Request, RunContext, submit_once
+from headway.engine import Engine, Request, RunContext, submit
 from headway.journal import open_journal
 from headway.protocol.idempotency_key import CallKey
 from headway.settings import Retention
@@ -356,7 +356,7 @@ async def test_a_key_is_its_principals_own() -> None:
         engine = Engine(journal, Settings())
         await engine.start()
         for principal in ("alice", "bob", "alice"):
-            run = await submit_once(engine, asked(principal), CallKey("k", "f"))
+            run = await submit(engine, asked(principal), CallKey("k", "f"))
             await within(cast("asyncio.Task[None]", run.task))
         await engine.stop()
     assert len(ran) == 2

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import itertools
 import pickle
+import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,9 +16,9 @@ from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, connect, each_era, text_of
 from tests.kit.waits import PATIENCE, until
 
-from headway.engine import Run, stopping_error
+from headway.engine import Engine, Run, stopping_error
 from headway.engine.idempotency import NamedRun, RunNames
-from headway.engine.workers.dispatch import AcceptedCall, Dispatch
+from headway.engine.workers.dispatch import Dispatch
 from headway.errors import SetupError
 from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
@@ -154,15 +155,15 @@ async def test_a_replica_that_dies_as_it_begins_a_call_leaves_it_to_another_one(
     """All who sent its key are told the same: it is done, and nobody was interrupted."""
     begun: list[Run] = []
 
-    def dies(dispatch: Dispatch, call: AcceptedCall) -> NoReturn:
-        timer = dispatch._engine.lease._timer
+    def dies(engine: Engine, call: Any) -> NoReturn:
+        timer = engine.lease._timer
         assert timer is not None
         timer.cancel()  # no sign of life any more
         begun.append(call.run)
         raise stopping_error()
 
     with monkeypatch.context() as dying:
-        dying.setattr(Dispatch, "begin_call", dies)
+        dying.setattr(sys.modules["headway.engine.submit"], "_start", dies)
         session = await Session.open(
             await site.replica(lease=1.5), extra={"Idempotency-Key": "one"}
         )
@@ -273,7 +274,6 @@ def test_what_cannot_be_shared_has_no_queues(url: str) -> None:
 
 
 def test_without_docket_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
 
     monkeypatch.setitem(sys.modules, "docket", None)
     monkeypatch.delitem(sys.modules, "headway.queues.docket", raising=False)

@@ -14,7 +14,8 @@ import msgspec
 
 from headway.encoding import encode, plain
 from headway.engine import Run, current_run, warn_unheard
-from headway.engine.recovery.checkpoints import Checkpoints, item_place
+from headway.engine.recovery.checkpoints import Checkpoints
+from headway.engine.recovery.restart_state import item_place
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.stages import Items, innermost
 from headway.errors import Conflict, RunCancelled, StreamEnded

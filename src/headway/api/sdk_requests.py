@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from headway.background import BackgroundTasks
 from headway.engine import (
     Engine,
+    EngineOptions,
     Request,
     Run,
     RunContext,
@@ -153,7 +154,7 @@ class _Shared:
 
     async def _start(self, options: Callable[[str], ToolOptions]) -> Engine:
         journal = await self._stack.enter_async_context(memory_journal())
-        engine = Engine(journal, Settings(), options=options)
+        engine = Engine(journal, Settings(), options=EngineOptions(options))
         await engine.start()
         self._stack.push_async_callback(engine.stop)
         return engine

@@ -2,11 +2,11 @@
 
 from headway.engine.engine import Engine
 from headway.engine.failures import as_exception, contain_failures, lifespan_of
+from headway.engine.lifecycle import Lifecycle, Phase
 from headway.engine.lifespan_context import SetVariable, inherit_variables, variables_set_since
 from headway.engine.limits.admission import BUSY_CODE, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.loop_watchdog import Watchdog
-from headway.engine.recovery.drain import finish_calls, release_restartable, wait_for_shields
 from headway.engine.remote.mirror import MirrorRun, result_gone_error
 from headway.engine.remote.process_inbox import send_control
 from headway.engine.remote.run_inbox import ask_run, read_inbox
@@ -18,15 +18,19 @@ from headway.engine.run.large_results import message_of
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
 from headway.engine.run.threads import warn_unheard
-from headway.engine.submit import check_caller_limit, submit, submit_once
+from headway.engine.services import EngineOptions
+from headway.engine.submit import check_caller_limit, submit
 
 __all__ = [
     "BUSY_CODE",
     "DEFAULT_QUEUE",
     "Engine",
+    "EngineOptions",
     "Execute",
     "FairSemaphore",
+    "Lifecycle",
     "MirrorRun",
+    "Phase",
     "Request",
     "Run",
     "RunContext",
@@ -40,20 +44,16 @@ __all__ = [
     "client_error",
     "contain_failures",
     "current_run",
-    "finish_calls",
     "inherit_variables",
     "lifespan_of",
     "lost_outputs",
     "message_of",
     "notify_run",
     "read_inbox",
-    "release_restartable",
     "result_gone_error",
     "send_control",
     "stopping_error",
     "submit",
-    "submit_once",
     "variables_set_since",
-    "wait_for_shields",
     "warn_unheard",
 ]

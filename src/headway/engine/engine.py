@@ -7,9 +7,8 @@ the run's stream; when the caller goes away the run does not.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from math import inf
 from typing import Any
 
 import anyio
@@ -21,17 +20,19 @@ from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine.failures import Kind, judge_failure
 from headway.engine.idempotency import NEVER_EXECUTED, RunNames
+from headway.engine.lifecycle import Lifecycle, Phase
 from headway.engine.limits.admission import Admission, busy_error, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.recovery.checkpoints import Checkpoints
-from headway.engine.recovery.drain import stop_or_release
+from headway.engine.recovery.drain import Drain
 from headway.engine.recovery.lease import Lease
+from headway.engine.recovery.ownership import sweep_ended
 from headway.engine.recovery.recover import Recovery
-from headway.engine.recovery.take_over import is_found, stored_request, sweep_checkpoints
+from headway.engine.recovery.stored_request import is_found, stored_request
 from headway.engine.remote.process_inbox import ProcessInbox
 from headway.engine.remote.remote_answers import RemoteAnswers
-from headway.engine.remote.run_inbox import RunInboxes
-from headway.engine.request import Execute, Request, ToolOptions
+from headway.engine.remote.run_inbox import RunInboxes, handed_over_event
+from headway.engine.request import Request, ToolOptions
 from headway.engine.run.accounting import count_end
 from headway.engine.run.cancellation import SERVER_STOPPED, TAKEN_OVER
 from headway.engine.run.current import current_run
@@ -45,11 +46,13 @@ from headway.engine.run.endings import (
 from headway.engine.run.large_results import is_success
 from headway.engine.run.run import Run
 from headway.engine.run.threads import carry_runs, working_runs
+from headway.engine.services import NO_OPTIONS, EngineOptions, Services
 from headway.engine.workers.dispatch import Dispatch
 from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
-from headway.events import Event, HandedOver, RequestStored, Started
+from headway.events import Event, HandedOver, Started
 from headway.journal import Journal
+from headway.queues import Queues
 from headway.run_state import RunView
 from headway.settings import Settings
 from headway.streams import call_of, new_call_id, process_of, run_stream
@@ -61,9 +64,14 @@ RUNS_STOP_TIMEOUT = 10.0
 
 
 class Engine:
-    """All runs of this process.
+    """Executes the runs of one process, within its limits, and writes how each one ends.
 
-    `options` tells the limits of a tool by its name.
+    Args:
+        journal: Opened before `start`, and closed after `stop`.
+        settings: Of the server.
+        clock: Of the server; tests have one of their own.
+        options: What it has to know of the server whose requests it executes.
+        counters: Counters that outlive the engine.
     """
 
     def __init__(
@@ -72,48 +80,53 @@ class Engine:
         settings: Settings,
         *,
         clock: Clock | None = None,
-        options: Callable[[str], ToolOptions] | None = None,
+        options: EngineOptions | None = None,
         counters: Counters | None = None,
     ) -> None:
         self.journal = journal
         self.settings = settings
-        self.clock = clock or Clock()
-        self.runs: dict[str, Run] = {}
-        self._options = options or _no_options
+        self.clock = clock = clock or Clock()
+        self.options = options or EngineOptions()
         self.tally = counters or Counters()
-        self.admission = Admission(settings, self.clock)
+        self.lifecycle = Lifecycle()
+        services = Services(journal, settings, clock, self.options, self.tally, self.lifecycle)
+        self.services = services
+        self.runs: dict[str, Run] = {}
+        """The runs that are accepted and have no end yet, by id."""
+        self.admission = Admission(settings, clock)
+        self.idempotency = names = RunNames(journal, settings)
+        self.inboxes = inboxes = RunInboxes(journal)
+        self.remote_answers = RemoteAnswers(journal)
+        self._process_inbox = ProcessInbox(journal, self.runs)
+        self.lease = lease = Lease(
+            journal,
+            clock,
+            settings.lease,
+            self,
+            hold_timeout=settings.hold_timeout,
+            recovers=not self.options.is_worker,
+        )
+        self.drain = drain = Drain(services, self.runs)
+        self.dispatch = Dispatch(services)
+        self._recovery = Recovery(
+            services, self, self.dispatch.mirror_again, lease=lease, inboxes=inboxes, drain=drain
+        )
+        self.queued_work = QueuedWork(
+            services, self._recovery, self.dispatch, lease=lease, names=names, inboxes=inboxes
+        )
         self._tasks = BackgroundTasks("runs")
         self._loop_life: asyncio.Task[None] | None = None
-        self.idempotency = RunNames(journal, settings)
-        self._process_inbox = ProcessInbox(journal, self.runs)
-        self.recovery = Recovery(self)
-        self.lease = Lease(
-            journal,
-            self.clock,
-            settings.lease,
-            hold_timeout=settings.hold_timeout,
-            lost=self._lose_all,
-            revive=self.recovery.recover_run,
-            recovered=self._sweep,
-            taken=self._process_inbox.open,
-            for_workers=self._look_after,
-        )
-        self.dispatch = Dispatch(self)
-        self.queued_work = QueuedWork(self)
-        self.executor_for: Callable[[RequestStored], Execute] | None = None
-        """What executes a request again that only the journal knows of."""
-        self.on_run_released: Callable[[Run], None] = _nothing
-        """Told of runs that stop here and that their clients may ask for again."""
-        self.inboxes = RunInboxes(journal)
-        self.remote_answers = RemoteAnswers(journal)
-        self.has_windows: Callable[[], bool] = bool
-        """Whether the author of a tool set a window for it."""
-        self.most_result = inf  # bytes; more becomes a resource, where the server has any
-        self.is_draining = False  # no more tool calls: the process is about to stop
-        self.is_over = False  # nothing is begun any more, and what went on was stopped
 
-    async def start(self) -> None:
-        """Make ready on the running loop."""
+    async def start(self, queues: Queues | None = None) -> None:
+        """Make ready on the running loop; returns when dead processes' runs have been recovered.
+
+        With `queues` calls for workers wait there; without, everything is executed here. When there
+        is much to recover, the rest is done while the engine serves already.
+
+        Raises:
+            JournalError: The journal cannot be used.
+        """
+        self.dispatch.use_queues(queues)
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = max(limiter.total_tokens, self.settings.threads)
         carry_runs()
@@ -121,13 +134,17 @@ class Engine:
         await self.lease.begin_lease()
 
     async def stop(self) -> None:
-        """End every run as interrupted; returns when all of them are in the journal."""
+        """End every run as interrupted; returns when all ends are in the journal.
+
+        A thread that does not come back has an end all the same: it is waited for at most
+        `RUNS_STOP_TIMEOUT` seconds.
+        """
+        self.lifecycle.move_to(Phase.OVER)
         for run in list(self.runs.values()):
-            # Threads hear of it too, at their next word: a cancelled task would wait for them.
+            # A thread finds out when it calls Headway next: a cancelled task would wait for it.
             run.stop(SERVER_STOPPED)
             if run.task is not None and run.cancellation.out.is_set():
                 run.task.cancel()
-        # A thread that does not come back has an end all the same, and is not waited for.
         limit = time.monotonic() + RUNS_STOP_TIMEOUT
         while self.runs and self._tasks and time.monotonic() < limit:
             await self._tasks.wait_for_one(0.1)
@@ -151,22 +168,19 @@ class Engine:
     @property
     def offers_handles(self) -> bool:
         """Whether a call may be answered with a plain handle: author or operator said when."""
-        own = self.settings.hand_over
-        return (own is not None and own < inf) or self.has_windows()
+        return self.services.offers_handles
 
     @property
     def offers_tasks(self) -> bool:
         """Whether a call of a client that knows tasks may become one."""
-        return self.settings.hand_over != inf or self.has_windows()
+        return self.services.offers_tasks
 
     def handed_over(self, run: Run) -> HandedOver:
-        """The fact that a run has a handle from now on."""
-        age = self.clock.now() - run.born
-        limit = self.options_of(run.target).timeout or self.settings.timeout
-        return HandedOver(self.clock.time() - age, limit + self.journal.retention.ttl)
+        """Return the event which says that a run has a handle, and for how long."""
+        return handed_over_event(run, self.services)
 
     async def is_of_another(self, stream: str) -> bool:
-        """Whether a run's stream was begun by another process that is alive.
+        """Return whether another process, which is alive, accepted the run of a stream.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -175,11 +189,11 @@ class Engine:
         return tag != self.lease.tag and await self.lease.is_alive(tag)
 
     def options_of(self, tool: str | None) -> ToolOptions:
-        """What the author set for a tool."""
-        return self._options(tool or "")
+        """Return what the author set for a tool."""
+        return self.services.options_of(tool)
 
     def start_run(self, request: Request) -> Run:
-        """Start a run and return it; it executes on its own, whoever reads it.
+        """Accept a request and execute it in a task of its own, whoever reads the run.
 
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
@@ -189,12 +203,16 @@ class Engine:
         return run
 
     def accept_request(self, request: Request) -> Run:
-        """Make a run of a request; it has its first entry, and waits for `begin` or `discard`.
+        """Make the run of a request, and write its first entry; nothing is executed yet.
+
+        Either `execute_accepted` or `discard_accepted` has to follow.
 
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
-        if self.is_over or (self.is_draining and request.method == "subscriptions/listen"):
+        lifecycle = self.lifecycle
+        is_listening = request.method == "subscriptions/listen"
+        if lifecycle.is_over or (lifecycle.is_draining and is_listening):
             raise stopping_error()
         self._check_room(self._gates_of(request))
         if len(self.runs) >= self.settings.max_open:
@@ -214,20 +232,20 @@ class Engine:
             self._write_end(run, NEVER_EXECUTED)
 
     def _options_for(self, request: Request) -> ToolOptions:
-        """The limits of what is executed for a request."""
+        """Return the limits of a request; a mirror, which executes nothing, has none."""
         is_executed = request.method == "tools/call" and request.follows is None
-        return self.options_of(request.target) if is_executed else _NO_OPTIONS
+        return self.options_of(request.target) if is_executed else NO_OPTIONS
 
     def _may_restart(self, request: Request) -> bool:
-        """Whether another process may go on with it: who only repeats a run does nothing twice."""
-        is_repeating = request.follows is not None
+        """Return whether another process may go on with it: a mirror does nothing twice."""
+        is_mirror = request.follows is not None
         is_call = request.method == "tools/call"
-        return is_call and (is_repeating or self.options_of(request.target).restart)
+        return is_call and (is_mirror or self.options_of(request.target).restart)
 
     def make_run(
         self, stream: str, request: Request, *, recorded: bool = True, view: RunView | None = None
     ) -> Run:
-        """A run of a request, which goes on behind what `view` says."""
+        """Make a run of a request in `stream`; with `view` it continues where that says."""
         options = self._options_for(request)
         rate = self.settings.progress_rate if options.rate is None else options.rate
         beats = request.context.token is not None or view is not None
@@ -235,7 +253,7 @@ class Engine:
             stream,
             request,
             engine=self,
-            rate=0 if request.owns else rate,  # what a worker says is paced already
+            rate=0 if request.owns else rate,  # what a worker emits is paced already
             heartbeat=self.settings.heartbeat if beats else None,
             recorded=recorded,
             view=view,
@@ -244,17 +262,17 @@ class Engine:
         return run
 
     def store_request(self, run: Run, request: Request) -> None:
-        """Keep what another process needs to go on with a run, where one may."""
+        """Store what another process needs to go on with a run, where one may."""
         if run.checkpoints is None and self._may_restart(request):
-            begun = stored_request(request, can_ask=request.owns)
+            stored = stored_request(request, can_ask=request.owns)
             if request.owns:
-                begun = structs.replace(begun, is_found=is_found(run))
-            run.checkpoints = Checkpoints.begin(self.journal, run.stream, begun)
+                stored = structs.replace(stored, is_found=is_found(run))
+            run.checkpoints = Checkpoints.begin(self.journal, run.stream, stored)
 
     def execute_accepted(self, run: Run, request: Request) -> None:
-        """Have an accepted run executed, in a task of its own."""
+        """Execute an accepted run, in a task of its own."""
         options = self._options_for(request)
-        # Not before: what was only accepted may be discarded, and must not be begun anew.
+        # Not earlier: a run that was only accepted may be discarded, and must not be restarted.
         self.store_request(run, request)
         gates = self._gates_of(request)
         run.give_up = partial(self._give_up, run)
@@ -265,14 +283,31 @@ class Engine:
         limit = (options.timeout or self.settings.timeout) if gates else None
         run.task = self._tasks.start(self._pass_and_execute(run, request, gates, limit))
 
-    async def _look_after(self, streams: Sequence[str]) -> None:
-        if self.dispatch.queues is not None:
-            await self.queued_work.look_after(streams)
+    # Called by the lease (`LeaseHolder`)
 
-    async def _sweep(self) -> None:
+    async def open_lease(self, process: str) -> None:
+        """Read the process's inbox, under the id of its new lease."""
+        await self._process_inbox.open(process)
+
+    def lose_lease(self) -> None:
+        """Stop all runs: another process found this one dead, and they are its by now."""
+        for run in [run for run in self.runs.values() if run.task is not None]:
+            self.drain.stop_or_release(run, TAKEN_OVER)
+
+    async def recover_run(self, stream: str) -> bool:
+        """Go on with the run of a dead process; False when the run has to end."""
+        return await self._recovery.recover_run(stream)
+
+    async def sweep_streams(self) -> None:
+        """Close the keys, questions and checkpoints of runs that dead processes left."""
         await self.idempotency.sweep()
         await self.remote_answers.sweep(self.lease)
-        await sweep_checkpoints(self.journal)
+        await sweep_ended(self.journal)
+
+    async def check_worker_runs(self, streams: Sequence[str]) -> None:
+        """Requeue or end the runs for workers that no process owns, where there are queues."""
+        if self.dispatch.queues is not None:
+            await self.queued_work.check_runs(streams)
 
     def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
         """The gates that the run of a request has to pass, the narrowest first."""
@@ -330,7 +365,7 @@ class Engine:
             run.start_heartbeat()
             with run_stoppable(run):
                 result = await request.execute(request.context)
-            end, result = end_of_result(run, result, most=self.most_result)
+            end, result = end_of_result(run, result, most=self.options.max_result)
         except BaseException as error:
             failure = judge_failure(
                 error, asked=run.stop_event is not None, ending=self._is_loop_ending
@@ -372,30 +407,14 @@ class Engine:
         finally:
             self.runs.pop(run.id, None)
 
-    def _lose_all(self) -> None:
-        """Another process took this one for dead, and its runs: stop working on them."""
-        for run in [run for run in self.runs.values() if run.task is not None]:
-            stop_or_release(self, run, TAKEN_OVER)
-
     # Limits
 
     def _check_room(self, gates: Sequence[FairSemaphore]) -> None:
-        if gates and self.is_draining:
+        if gates and self.lifecycle.is_draining:
             raise stopping_error()
         if gates and self.journal.is_behind:
             raise busy_error("its journal cannot be written", "keep.max_bytes")
         self.admission.check_room(gates)
-
-
-_NO_OPTIONS = ToolOptions()
-
-
-def _no_options(_tool: str) -> ToolOptions:
-    return _NO_OPTIONS
-
-
-def _nothing(_run: Run) -> None:
-    pass
 
 
 def _silent(_ahead: int) -> None:

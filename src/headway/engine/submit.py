@@ -1,96 +1,180 @@
-"""Once: a call with an idempotency key is executed one time, however often it is sent."""
+"""Submitting: the one way in for requests, to this process or to a worker, with a key or without.
+
+    submit ─┬─ no key, executed here ── Engine.start_run
+            ├─ no key, for a worker ─── accept ── start
+            └─ with a key ───────────── accept ── claim the key ─┬─ start     it was ours
+                                                                 └─ discard   it names another
+                                                                    run: mirror that one
+
+A call that is for a worker is two runs (`workers/dispatch.py`). Everything that is accepted is
+either started or discarded, whatever fails in between.
+"""
 
 import logging
+from dataclasses import dataclass
 
 from msgspec import structs
 
 from headway.engine.engine import Engine
-from headway.engine.idempotency import NamedRun, key_stream
+from headway.engine.idempotency import NamedRun
+from headway.engine.limits.admission import stopping_error
 from headway.engine.request import Request
 from headway.engine.run.run import Run
-from headway.engine.workers.dispatch import AcceptedCall
 from headway.errors import JournalError, journal_away
 from headway.events import Claimed
 from headway.protocol.idempotency_key import CallKey, other_call, result_gone
+from headway.streams import key_stream
 
 logger = logging.getLogger(__name__)
 
 
 async def check_caller_limit(engine: Engine, request: Request, key: CallKey | None) -> None:
-    """See that the caller of a request may have one more run, of those of all processes.
+    """Check that the caller of a request may have one more run, counted over all processes.
 
-    With a key it is only looked at behind the key, by `launch_once`.
+    Call it before `submit`, and await nothing in between: another request may be accepted then. A
+    request with a key is checked by `submit` itself, after the key was looked up.
 
     Raises:
-        ProtocolError: It has as many as it may (503).
+        ProtocolError: The caller has as many as it may (503).
     """
     if key is None:
         await engine.admission.check_everywhere(request, engine.journal)
 
 
-async def submit(engine: Engine, request: Request, key: CallKey | None) -> Run:
-    """Start the run of a request, here or in a worker; with a key it is executed once.
+async def submit(engine: Engine, request: Request, key: CallKey | None = None) -> Run:
+    """Start the run of a request, here or in a worker, and return the run.
 
-    Behind `admit`, with nothing waited for in between.
+    A call with a key is executed once: when the key names a run, the new run mirrors that one. The
+    key is in the journal before anything is executed, so a crash leaves an interrupted run, and
+    never one that the key does not find. Nothing is awaited before a request without a key that is
+    executed here has its run.
+
+    Cancellation: a call that was accepted and not started is discarded.
 
     Raises:
-        ProtocolError: As `launch_once`; without a key only for what a worker is to do.
+        ProtocolError: The server has as much to do as it may, is stopping, or cannot write the
+            journal (503); or the key was used for another call.
     """
     if key is not None:
-        return await submit_once(engine, request, key)
+        return await _submit_once(engine, request, key)
     if engine.dispatch.is_for_workers(request):
-        return engine.dispatch.begin_call(await engine.dispatch.accept_call(request))
+        return _start(engine, await _accept(engine, request))
     return engine.start_run(request)
 
 
-async def submit_once(engine: Engine, request: Request, key: CallKey) -> Run:
-    """Start the run of a request with a key; where the key has a run, start one that follows it.
-
-    The key is in the journal before anything is executed: a crash after that is a run that was
-    interrupted, never one that nobody knows of.
-
-    Raises:
-        ProtocolError: The key was used for another call, the server is busy (503), or the
-            journal cannot be written (503).
-    """
+async def _submit_once(engine: Engine, request: Request, key: CallKey) -> Run:
     name = key_stream(request.principal, key.name)
-    dispatch = engine.dispatch
     try:
-        claimed = await engine.idempotency.find_run(name)
-        if claimed is None:
+        named = await engine.idempotency.find_run(name)
+        if named is None:
             await engine.idempotency.check_room(request.principal)
         await engine.admission.check_everywhere(request, engine.journal)
-        if claimed is None:
-            begun = await dispatch.accept_call(request, name)
-            claimed = await _claim(engine, begun, name, key)
-            if claimed.stream == begun.stream:
-                run = dispatch.begin_call(begun)
-                if not begun.request.owns:
+        if named is None:
+            call = await _accept(engine, request, name)
+            named = await _claim_key(engine, call, name, key)
+            if named.stream == call.stream:
+                run = _start(engine, call)
+                if not call.request.owns:
                     engine.idempotency.release_with(run, name)
                 return run
-            dispatch.discard_call(begun)
+            _discard(engine, call)
     except JournalError as error:
         logger.warning("a call with a key was refused: %s", error)
         raise journal_away() from None
-    if claimed.fingerprint not in ("", key.fingerprint):
+    return _mirror_named(engine, request, key, named)
+
+
+def _mirror_named(engine: Engine, request: Request, key: CallKey, named: NamedRun) -> Run:
+    """Start a run that mirrors the one which the key of its call names.
+
+    Raises:
+        ProtocolError: The key was used for another call, or the run's result is gone; or there is
+            no room (503).
+    """
+    if named.fingerprint not in ("", key.fingerprint):
         raise other_call()
-    if claimed.is_gone:
+    if named.is_gone:
         raise result_gone()
-    stream = claimed.stream
-    again = dispatch.mirror_again(stream, owns=False)
-    run = engine.start_run(structs.replace(request, execute=again, follows=stream))
+    execute = engine.dispatch.mirror_again(named.stream, owns=False)
+    run = engine.start_run(structs.replace(request, execute=execute, follows=named.stream))
     engine.tally.repeated += 1
     return run
 
 
-async def _claim(engine: Engine, begun: AcceptedCall, name: str, key: CallKey) -> NamedRun:
-    """Make the accepted run durable and have the key name it; what it names is told."""
-    begun.run.has_handle = True
+@dataclass(frozen=True, slots=True)
+class _AcceptedCall:
+    """A call that was accepted and is not executed yet."""
+
+    run: Run
+    """The run of the request itself."""
+    request: Request
+    stream: str
+    """Of the run that does the work: the request's own, or the one that a worker will execute."""
+
+
+async def _accept(engine: Engine, request: Request, key: str = "") -> _AcceptedCall:
+    """Make the run of a request, and the worker's run where the call is for a worker.
+
+    Raises:
+        ProtocolError: There is no room, or the journal cannot be written (503).
+    """
+    dispatch = engine.dispatch
+    if not dispatch.is_for_workers(request):
+        run = engine.accept_request(request)
+        return _AcceptedCall(run, request, run.stream)
+    dispatch.check_room()
+    stream = dispatch.new_worker_stream(request)
+    mirror = dispatch.mirror_of(request, stream)
+    run = engine.accept_request(mirror)
+    call = _AcceptedCall(run, mirror, stream)
+    run.has_handle = key != ""
     try:
-        if not begun.request.owns:
-            await engine.inboxes.open(begun.run, engine.handed_over(begun.run))
-        return await engine.idempotency.claim_name(name, Claimed(begun.stream, key.fingerprint))
+        # From now on the mirror goes on with the worker's run in another process if this one dies.
+        engine.store_request(run, mirror)
+        await dispatch.store_call(request, run, stream, key)
+    except JournalError as error:
+        _discard(engine, call)
+        logger.warning("a call for a worker was refused: %s", error)
+        raise journal_away() from None
     except BaseException:
-        engine.dispatch.discard_call(begun)
-        engine.idempotency.withdraw_soon(name, begun.stream)
+        _discard(engine, call)
         raise
+    return call
+
+
+async def _claim_key(engine: Engine, call: _AcceptedCall, name: str, key: CallKey) -> NamedRun:
+    """Make the accepted run durable, claim the key for it, and return the run that the key names.
+
+    Many may claim one key in the same moment: the first one in the journal has it.
+    """
+    call.run.has_handle = True
+    try:
+        if not call.request.owns:
+            await engine.inboxes.open(call.run, engine.handed_over(call.run))
+        return await engine.idempotency.claim_name(name, Claimed(call.stream, key.fingerprint))
+    except BaseException:
+        _discard(engine, call)
+        engine.idempotency.withdraw_soon(name, call.stream)
+        raise
+
+
+def _start(engine: Engine, call: _AcceptedCall) -> Run:
+    """Execute an accepted call, and return the request's own run.
+
+    Raises:
+        ProtocolError: The process has stopped meanwhile, and the call is discarded (503).
+    """
+    if engine.lifecycle.is_over:
+        _discard(engine, call)
+        raise stopping_error()
+    if call.request.owns:
+        engine.dispatch.start_call(call.run, call.stream)
+    engine.execute_accepted(call.run, call.request)
+    return call.run
+
+
+def _discard(engine: Engine, call: _AcceptedCall) -> None:
+    """End a call that was accepted and is not to be executed."""
+    engine.discard_accepted(call.run)
+    if call.request.owns:
+        engine.dispatch.withdraw_later(call.stream)

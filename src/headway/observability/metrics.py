@@ -279,7 +279,7 @@ GAUGES: Final = (
         "headway_draining",
         "1 from when the server was told to stop.",
         (),
-        lambda metrics: _one(metrics.engine.is_draining),
+        lambda metrics: _one(metrics.engine.lifecycle.is_draining),
     ),
 )
 

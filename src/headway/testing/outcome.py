@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 
-from headway.engine.recovery.checkpoints import RestartState
+from headway.engine.recovery.restart_state import RestartState
 from headway.events import (
     Cancelled,
     Completed,

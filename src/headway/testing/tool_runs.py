@@ -19,6 +19,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from headway.clock import Clock
 from headway.engine import (
     Engine,
+    EngineOptions,
     Request,
     Run,
     RunContext,
@@ -80,15 +81,14 @@ async def run_tool(
     served = inspect_server(server)
     low = serve_object(served)
     journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
-    options = served.options_of if settings is not None else _unpaced(served)
+    options = EngineOptions(served.options_of if settings is not None else _unpaced(served))
     engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
     async with asyncio.timeout(timeout), journal, lifespan_of(low.lifespan(low)) as state:
         await engine.start()
         try:
             runner = ServerRunner(low, _connection(), state)
             request = _request(runner, name, arguments)
-            run = engine.accept_request(request)
-            engine.execute_accepted(run, request)
+            run = engine.start_run(request)
             if after is not None:
                 _go_on(run, after)
             return await _followed(run, answers)

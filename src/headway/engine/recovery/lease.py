@@ -8,8 +8,9 @@ process that was only paused finds that its runs have ended and cannot write to 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from headway.clock import Clock, Timer
 from headway.engine.recovery.signs_of_life import LifeSigns
@@ -46,13 +47,49 @@ LISTING_SHARE = 0.1
 """Of a process's time, for looking at runs while all processes live: of very many, less often."""
 
 
+class LeaseHolder(Protocol):
+    """The part of a process that its lease calls: the engine."""
+
+    async def open_lease(self, process: str) -> None:
+        """Act on a new lease. `process` is the id that this process has from now on.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        ...
+
+    def lose_lease(self) -> None:
+        """Stop all runs, because another process has found this one gone."""
+        ...
+
+    async def recover_run(self, stream: str) -> bool:
+        """Go on with the run of a dead process; False when the run has to end.
+
+        Raises:
+            JournalError: The journal cannot be used.
+        """
+        ...
+
+    async def sweep_streams(self) -> None:
+        """Close what dead processes left open beside their runs, which are recovered by now."""
+        ...
+
+    async def check_worker_runs(self, streams: Sequence[str]) -> None:
+        """Look after the unfinished runs for workers; called again and again."""
+        ...
+
+
 class Lease:
     """This process's lease on a journal that others may share.
 
-    `lost` is called when another process has found this one gone; `revive` with the stream of a
-    run that a dead process left: True when the run goes on, False when it has to end; `recovered`
-    when that was done for all of them; `taken` with the tag of this process when it has a lease;
-    `for_workers` again and again with the streams of runs for workers that go on.
+    Args:
+        journal: A journal that is not durable needs no lease: its processes die with it.
+        clock: Of the process.
+        seconds: A process that gives no sign of life for so long is dead.
+        holder: Called for what the lease finds.
+        hold_timeout: Seconds after which an event loop that is held counts as dead.
+        recovers: Whether this process goes on with what others left, or only looks after runs for
+            workers, as a worker does.
     """
 
     def __init__(
@@ -60,26 +97,18 @@ class Lease:
         journal: Journal,
         clock: Clock,
         seconds: float,
+        holder: LeaseHolder,
         *,
         hold_timeout: float = 120.0,
-        lost: Callable[[], None],
-        revive: Callable[[str], Awaitable[bool]],
-        recovered: Callable[[], Awaitable[None]],
-        taken: Callable[[str], Awaitable[None]],
-        for_workers: Callable[[list[str]], Awaitable[None]],
+        recovers: bool = True,
     ) -> None:
         self.tag = new_process_id()
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
+        self._holder = holder
         self._hold_timeout = hold_timeout
-        self._lost = lost
-        self._revive = revive
-        self._recovered = recovered
-        self._taken = taken
-        self._for_workers = for_workers
-        self.recovers = True
-        """Whether this process goes on with what others left; a worker only does for workers."""
+        self._recovers = recovers
         self._signs: dict[str, tuple[int, float]] = {}  # the last of each, and since when
         self._is_starting = False
         self._looks = 0
@@ -103,7 +132,7 @@ class Lease:
         if self._journal.beside is not None:
             every = self._seconds / SIGNS_PER_LEASE / 2
             self._pulse = LifeSigns(self._journal.beside, self.tag, every)
-        await self._taken(self.tag)
+        await self._holder.open_lease(self.tag)
         self._arm()  # the others' runs may be many, and this process is alive meanwhile
         self._looking = asyncio.create_task(self._begin())
         done, _ = await asyncio.wait([self._looking], timeout=RECOVERY_START_TIMEOUT)
@@ -167,7 +196,7 @@ class Lease:
 
     def _begin_anew(self) -> None:
         self._seq = 0
-        self._lost()
+        self._holder.lose_lease()
         self.tag = new_process_id()
         self._looking = asyncio.create_task(self.begin_lease())
 
@@ -194,7 +223,7 @@ class Lease:
     async def _look_at_runs(self, gone: set[str]) -> None:
         """End the runs of processes that are gone, then their own streams."""
         streams = await self._unfinished()
-        if not self.recovers:
+        if not self._recovers:
             return
         gone = gone | await self._gone({process_of(name) for name in streams} - gone)
         if not gone:
@@ -210,7 +239,7 @@ class Lease:
                     raise failure
                 if failure is not None:  # of one run: the others are looked at all the same
                     logger.error("a run is left as it is: %s", failure, exc_info=failure)
-        await self._recovered()
+        await self._holder.sweep_streams()
         for tag in gone:
             await self._append(process_inbox_stream(tag), ProcessLeft("found gone"))
             await self._append(pulse_stream(tag), ProcessLeft("found gone"))
@@ -228,7 +257,7 @@ class Lease:
 
     async def _is_revived(self, stream: str) -> bool:
         try:
-            return await self._revive(stream)
+            return await self._holder.recover_run(stream)
         except JournalError:
             raise
         except Exception:
@@ -239,7 +268,7 @@ class Lease:
         """The runs that go on, with those for workers looked after."""
         begun = self._clock.now()
         streams = await self._journal.streams(RUN_STREAMS, unfinished=True)
-        await self._for_workers([name for name in streams if is_for_workers(name)])
+        await self._holder.check_worker_runs([name for name in streams if is_for_workers(name)])
         ended = self._clock.now()
         self._rests = ended + (ended - begun) * (1 / LISTING_SHARE - 1)
         return streams

@@ -1,96 +1,142 @@
-"""Going on with runs that other processes accepted."""
+"""Recovery: executing runs in this process that another one accepted."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
-from headway.engine.recovery.checkpoints import RestartState, load_restart
-from headway.engine.recovery.drain import stop_or_release
-from headway.engine.recovery.take_over import TakenOver, request_from, take_over
-from headway.engine.request import Execute
+from headway.engine.recovery.checkpoints import Checkpoints
+from headway.engine.recovery.drain import Drain
+from headway.engine.recovery.lease import Lease
+from headway.engine.recovery.ownership import TakenOver, take_over
+from headway.engine.recovery.restart_state import RestartState, load_restart
+from headway.engine.recovery.stored_request import request_from
+from headway.engine.remote.run_inbox import RunInboxes
+from headway.engine.request import Execute, Request
 from headway.engine.run.run import Run
+from headway.engine.services import Services
 from headway.events import CancelRequested, RequestStored
-
-if TYPE_CHECKING:
-    from headway.engine.engine import Engine
+from headway.run_state import RunView
 
 logger = logging.getLogger(__name__)
 
 
-class Recovery:
-    """Begins runs in this process that another one accepted."""
+class RunExecutor(Protocol):
+    """The part of the engine that recovery uses."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def make_run(self, stream: str, request: Request, *, view: RunView | None = None) -> Run:
+        """Make the run of a request, which continues where `view` says that it stood."""
+        ...
+
+    def execute_accepted(self, run: Run, request: Request) -> None:
+        """Execute a run in a task of its own."""
+        ...
+
+
+class MirrorRequest(Protocol):
+    """Makes the handler of a request that mirrors another run."""
+
+    def __call__(self, stream: str, *, owns: bool) -> Execute:
+        """Return the handler; with `owns` the mirrored run is executed for this request alone."""
+        ...
+
+
+class Recovery:
+    """Takes over the runs of processes that died, and executes runs that were taken over."""
+
+    def __init__(
+        self,
+        services: Services,
+        executor: RunExecutor,
+        mirror: MirrorRequest,
+        *,
+        lease: Lease,
+        inboxes: RunInboxes,
+        drain: Drain,
+    ) -> None:
+        self._services = services
+        self._executor = executor
+        self._mirror = mirror
+        self._lease = lease
+        self._inboxes = inboxes
+        self._drain = drain
 
     async def recover_run(self, stream: str) -> bool:
-        """Begin the run of a dead process anew, if its tool may be; False when it has to end.
+        """Execute the run of a dead process anew; False when the run has to end.
 
-        A process that is about to stop leaves it to the next one.
+        True also when another process has the run, or will have it: a process that is about to stop
+        leaves it to the next one.
+
+        Raises:
+            JournalError: The journal cannot be used.
         """
-        engine = self._engine
-        known = await load_restart(engine.journal, stream)
-        if known is None or engine.executor_for is None:
+        services = self._services
+        known = await load_restart(services.journal, stream)
+        if known is None or services.options.executor_for is None:
             return False
-        memory, seq = known
-        if memory.owner and await engine.lease.is_alive(memory.owner):
+        state, seq = known
+        if state.owner and await self._lease.is_alive(state.owner):
             return True
-        if memory.is_over or not self._may_go_on(memory):
+        if state.is_over or not self._may_continue(state):
             return False
-        if engine.is_draining:
+        if services.lifecycle.is_draining:
             return True
-        tag = engine.lease.tag
-        taken = await take_over(engine.journal, tag, stream, memory, seq, clock=engine.clock)
+        taken = await take_over(
+            services.journal, self._lease.tag, stream, state, seq, clock=services.clock
+        )
         if taken is not None:
             await self.resume_run(taken)
         return True
 
-    def _may_go_on(self, memory: RestartState) -> bool:
-        """Whether a run whose process died may go on in another one."""
-        begun = memory.begun
-        if begun.owns:
-            if not begun.is_found:  # nobody can come back for what the worker does for it
+    def _may_continue(self, state: RestartState) -> bool:
+        """Return whether a run whose process died may go on in another one."""
+        request = state.request
+        if request.owns:
+            if not request.is_found:  # no client can come back for what the worker does for it
                 gone = CancelRequested("connection", "the server that answered its client is gone")
-                self._engine.inboxes.tell_later(begun.follows, gone)
-            return begun.is_found
-        if begun.follows:
-            # Whoever only repeats another run does nothing twice, and has no part in what its
-            # process died of.
+                self._inboxes.tell_later(request.follows, gone)
+            return request.is_found
+        if request.follows:
+            # A mirror executes nothing, so it does nothing twice, and its process did not die of
+            # it.
             return True
-        return self._engine.options_of(begun.target).restart and self.may_be_restarted(memory)
+        return self._services.options_of(request.target).restart and self.may_restart(state)
 
-    def may_be_restarted(self, memory: RestartState) -> bool:
-        """Whether fewer processes have died of a run than may."""
-        if memory.crashes + 1 < self._engine.settings.max_attempts:
+    def may_restart(self, state: RestartState) -> bool:
+        """Return whether fewer processes have died of a run than `max_attempts` allows."""
+        if state.crashes + 1 < self._services.settings.max_attempts:
             return True
-        self._engine.tally.limit_hit("max_attempts")
+        self._services.counters.limit_hit("max_attempts")
         return False
 
-    async def resume_run(self, taken: TakenOver) -> Run:
-        """Execute a run that was taken over, or out of a queue.
+    async def resume_run(
+        self, taken: TakenOver, *, prepare: Callable[[Run], None] | None = None
+    ) -> Run:
+        """Execute a run that this process owns. `prepare` is called before it starts.
 
         Raises:
-            JournalUnavailable: The journal cannot be used; nothing was begun.
+            JournalUnavailable: The journal cannot be used; nothing was started.
         """
-        engine, begun = self._engine, taken.checkpoints.memory.begun
-        has_inbox = await engine.inboxes.is_open(taken.stream)
-        request = request_from(begun, self._execute(begun))
-        run = engine.make_run(taken.stream, request, view=taken.view)
-        run.checkpoints = taken.checkpoints
-        if run.attempt > 1:
+        services, state = self._services, taken.state
+        has_inbox = await self._inboxes.is_open(taken.stream)
+        request = request_from(state.request, self._executor_for(state.request))
+        run = self._executor.make_run(taken.stream, request, view=taken.view)
+        if not state.request.queue or services.options_of(run.target).restart:
+            run.checkpoints = Checkpoints(taken.ownership, state, taken.parts)
+        if state.attempt > 1:
             text = "run %s: %s is begun anew, attempt %d"
-            logger.warning(text, run.reference, run.target, run.attempt)
-            engine.tally.restarted += 1
-        if begun.queue:
-            engine.queued_work.prepare(run, begun)
-        engine.execute_accepted(run, request)
-        if engine.is_over:
-            stop_or_release(engine, run)  # the process came to its end while it was taken
+            logger.warning(text, run.reference, run.target, state.attempt)
+            services.counters.restarted += 1
+        if prepare is not None:
+            prepare(run)
+        self._executor.execute_accepted(run, request)
+        if services.lifecycle.is_over:
+            self._drain.stop_or_release(run)  # the process stopped while the run was taken over
         if has_inbox:
-            engine.inboxes.resume(run)
+            self._inboxes.resume(run)
         return run
 
-    def _execute(self, begun: RequestStored) -> Execute:
-        assert self._engine.executor_for is not None
-        if begun.follows:
-            return self._engine.dispatch.mirror_again(begun.follows, owns=begun.owns)
-        return self._engine.executor_for(begun)
+    def _executor_for(self, request: RequestStored) -> Execute:
+        if request.follows:
+            return self._mirror(request.follows, owns=request.owns)
+        assert self._services.options.executor_for is not None
+        return self._services.options.executor_for(request)

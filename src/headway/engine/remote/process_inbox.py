@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from headway.engine.recovery.checkpoints import load_restart
+from headway.engine.recovery.restart_state import load_restart
 from headway.engine.recovery.retry import RETRY_DELAY
 from headway.engine.remote.run_inbox import act_on, ask_run
 from headway.engine.run.run import Run

@@ -8,24 +8,24 @@ not a broadcast that can be missed. Its first entry says that the run was handed
 import logging
 
 from headway.background import BackgroundTasks
-from headway.engine.recovery.checkpoints import load_restart
+from headway.engine.recovery.ownership import end_waiting
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run
+from headway.engine.services import Services
 from headway.errors import JournalError, StreamEnded
 from headway.events import (
     Cancelled,
     CancelRequested,
     Entry,
     Event,
-    Forgotten,
     HandedOver,
     InboxClosed,
     InputAnswered,
     decode_json,
 )
 from headway.journal import Journal, next_available
-from headway.streams import checkpoint_stream, inbox_stream, is_for_workers
+from headway.streams import inbox_stream, is_for_workers
 
 logger = logging.getLogger(__name__)
 
@@ -71,31 +71,11 @@ def _is_as_good_as(earlier: Event, event: Event) -> bool:
             return False
 
 
-async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:
-    """End a run that waits for a worker; False when one has it, or it has its end.
-
-    Raises:
-        JournalError: The journal cannot be read.
-    """
-    known = await load_restart(journal, stream)
-    if known is None or known[0].owner:
-        return False
-    return await end_unowned(journal, stream, known[1], end)
-
-
-async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bool:
-    """End a run that no process has, whose checkpoints' last entry is `seq`.
-
-    Whoever takes it appends to those first: one of the two is refused.
-    """
-    try:
-        await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
-        await journal.post(stream, end)
-        await journal.post(inbox_stream(stream), InboxClosed())
-    except JournalError as error:
-        logger.debug("%s was not ended: %s", stream, error)
-        return False
-    return True
+def handed_over_event(run: Run, services: Services) -> HandedOver:
+    """Return the event which says that a run has a handle, and for how long."""
+    age = services.clock.now() - run.born
+    limit = services.options_of(run.target).timeout or services.settings.timeout
+    return HandedOver(services.clock.time() - age, limit + services.journal.retention.ttl)
 
 
 class RunInboxes:

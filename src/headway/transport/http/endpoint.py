@@ -111,7 +111,7 @@ class HttpTransport:
             await self.refuse(send, journal_away())
         except asyncio.CancelledError:
             # Whoever serves the app stops, and this took longer than a stop may.
-            if has_begun or not self._engine.is_over:
+            if has_begun or not self._engine.lifecycle.is_over:
                 raise
             await self.refuse(send, stopping_error())
         except ClientGone:

@@ -257,7 +257,7 @@ class Http2025:
     async def _listen(
         self, exchange: Exchange, session: Session, place: SessionCursor | None
     ) -> None:
-        if self._engine.is_draining:
+        if self._engine.lifecycle.is_draining:
             raise stopping_error()
         if place is None:
             begin = session.heard
