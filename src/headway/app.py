@@ -35,10 +35,10 @@ APP_STOP_TIMEOUT = 1.5
 """Seconds that an app without its client waits for threads of tools and the server's own code."""
 
 HOST_LOOK_INTERVAL: Final = 0.1
-"""Seconds between looks at whether the server that the app lives in was told to stop."""
+"""Seconds between two checks whether the server that the app runs in is stopping."""
 
 FAREWELL_TIMEOUT: Final = 1.0
-"""Seconds, of those that such a server waits for answers, in which the last ones are sent."""
+"""Seconds that are left for the last answers, of the time that such a server waits for them."""
 
 
 class HeadwayApp(Starlette):
@@ -76,12 +76,12 @@ class HeadwayApp(Starlette):
         self._served = served
         self._clock = clock
         self._guard = Guard(settings, host, advice)
-        self._journal_of_life = _opener(journal, clock, settings.retention)
-        self._lives = Lives(self._new_life, self._running)
+        self._journal_of_life = _journal_opener(journal, clock, settings.retention)
+        self._lives = Lives(self._new_life, self._run_life)
         self.metrics = Metrics(lambda: self.life)
-        """What it does, for another registry of `prometheus_client`; see `/metrics`."""
+        """Its metrics, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
-        self._edge = CommonHeaders(settings, path, self._refuse)
+        self._edge = CommonHeaders(settings, path, self._refuse_request)
         limit_lines(*SAY_WHAT_CLIENTS_DO)
         self._is_guarded = is_guarded(self, path)
 
@@ -100,17 +100,17 @@ class HeadwayApp(Starlette):
 
     @property
     def life(self) -> Life:
-        """What serves in the running event loop; elsewhere what was made last."""
+        """The life in the running event loop; elsewhere the one that was made last."""
         return self._lives.newest
 
     @property
     def journal(self) -> Journal:
-        """Where the runs of its life are kept."""
+        """The journal of its life."""
         return self.life.journal
 
     @property
     def engine(self) -> Engine:
-        """What executes the runs of its life."""
+        """The engine of its life."""
         return self.life.engine
 
     @property
@@ -120,12 +120,12 @@ class HeadwayApp(Starlette):
 
     @property
     def arrivals(self) -> UnfinishedRequests:
-        """The requests of its life that are not whole yet."""
+        """The requests of its life that have not been read completely."""
         return self.life.transport.arrivals
 
     @property
     def queues(self) -> list[str]:
-        """Where runs of its tools wait for workers."""
+        """Names of the queues in which runs of its tools wait for workers."""
         return sorted({DEFAULT_QUEUE, *(options.queue for options in self._served.tools.values())})
 
     # Answering
@@ -137,22 +137,22 @@ class HeadwayApp(Starlette):
             return
         life = self._lives.here() or await self._lives.start_by_itself()
         if not life.takes_calls and scope.get("http_version", "").startswith("1"):
-            send = _closing(send)
+            send = _with_closing(send)
         scope = self._edge.read_as_endpoint(scope)
         if self._edge.is_plain(scope):
-            await self._route(life, scope, receive, send)
+            await self._route_request(life, scope, receive, send)
         else:
-            await self._edge.serve(partial(self._route, life), scope, receive, send)
+            await self._edge.serve(partial(self._route_request, life), scope, receive, send)
 
-    async def _refuse(self, send: Send, error: ProtocolError) -> None:
+    async def _refuse_request(self, send: Send, error: ProtocolError) -> None:
         await self.life.transport.refuse(send, error)
 
-    async def _route(self, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path_here(scope)
-        if path in self._probes and not self._has_own(path):
+    async def _route_request(self, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _path_below(scope)
+        if path in self._probes and not self._has_own_route(path):
             probe = self._probes[path](Request(scope), life.takes_calls)
             await probe(scope, receive, send)
-        # Without middleware the router has nothing to add to our own endpoint.
+        # Without middleware the router adds nothing to our own endpoint, so it is left out.
         elif path == self.path and not self.user_middleware and not self._is_guarded:
             await life.transport(scope, receive, send)
         else:
@@ -163,18 +163,17 @@ class HeadwayApp(Starlette):
         life = self._lives.here() or await self._lives.start_by_itself()
         await life.transport(scope, receive, send)
 
-    def _has_own(self, path: str) -> bool:
-        """Whether the served object has a route at this path itself."""
+    def _has_own_route(self, path: str) -> bool:
+        """Return whether the served object has a route at this path itself."""
         return any(getattr(route, "path", None) == path for route in self.routes)
 
     # Starting and stopping
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
-        """Journal, server lifespan and engine, from start to stop, in the running event loop.
+        """Run journal, server lifespan and engine in the running event loop, while entered.
 
-        Entered again, by somebody else or later, it is the same life while that goes on, and a
-        new one afterwards.
+        Entering it again shares the life that goes on; after that is over, a new one starts.
 
         Raises:
             SetupError: The journal cannot be opened.
@@ -182,17 +181,17 @@ class HeadwayApp(Starlette):
         """
         held = await self._lives.enter()
         try:
-            async with _ended_with(held.task):
+            async with _cancelled_with(held.task):
                 yield
         finally:
             await self._lives.leave(held)
 
     @asynccontextmanager
-    async def _running(self, life: Life) -> AsyncGenerator[None]:
+    async def _run_life(self, life: Life) -> AsyncGenerator[None]:
         host = find_host()
         self._warn_of_others(life, host)
         async with life.running():
-            watching = None if host is None else asyncio.create_task(self._watch(life, host))
+            watching = None if host is None else asyncio.create_task(self._watch_host(life, host))
             try:
                 yield
             finally:
@@ -200,7 +199,7 @@ class HeadwayApp(Starlette):
                     watching.cancel()
 
     def _warn_of_others(self, life: Life, host: Host | None) -> None:
-        """Say that sessions cannot be shared where other processes serve the same app."""
+        """Log that sessions cannot be shared, where other processes serve the same app."""
         if host is None or host.processes < 2 or life.journal.is_durable or self.settings.stateless:
             return
         logger.warning(
@@ -211,12 +210,12 @@ class HeadwayApp(Starlette):
             self.name,
         )
 
-    async def _watch(self, life: Life, host: Host) -> None:
-        """Drain when the server that the app lives in is told to stop, which ASGI does not say."""
+    async def _watch_host(self, life: Life, host: Host) -> None:
+        """Drain when the server that the app runs in is stopping, which ASGI does not say."""
         while not host.is_stopping():  # noqa: ASYNC110 - it has no event that could be awaited
             await asyncio.sleep(HOST_LOOK_INTERVAL)
         if not life.takes_calls:
-            return  # whoever drives the server drains it as well
+            return  # the program that runs the server drains the app as well
         grace = self.settings.grace
         if host.patience is not None:
             grace = min(grace, max(host.patience - FAREWELL_TIMEOUT, 0.0))
@@ -229,19 +228,19 @@ class HeadwayApp(Starlette):
         except Exception:
             logger.exception("draining failed; stopping all the same")
         if (held := self._lives.own()) is not None and held.life is life:
-            held.closing.set()  # nobody else will
+            held.closing.set()  # nobody else holds this life
 
     async def drain(self) -> None:
-        """Take no more calls, end the streams that wait for news, let calls finish.
+        """Accept no more calls, end the streams that wait for news, let calls finish.
 
-        To be called when the process is told to stop, before the HTTP server waits for its
+        Call it when the process is told to stop, before the HTTP server waits for its
         connections, `settings.notice` ahead. Returns when all calls have ended. Under uvicorn,
         hypercorn, Granian and Gunicorn that is done by itself, for `settings.grace` seconds.
 
         Cancellation (`asyncio.timeout`): what still goes on is stopped. Runs of tools with
         `restart` on a journal file are left to the next process, and the streams of clients that
-        can come back are closed; other runs end as interrupted and their clients are told. Parts
-        that their authors shielded get up to 5 s more.
+        can come back are closed; other runs end as interrupted and are answered so. Parts that
+        their authors shielded get up to 5 s more.
         """
         await self.life.drain()
 
@@ -253,8 +252,8 @@ class HeadwayApp(Starlette):
     async def serve_pipe(self, pipe: Pipe, *, ready: Callable[[], object] | None = None) -> None:
         """Serve the one client at the other end of `pipe`, until it leaves or the pipe is ended.
 
-        Starts the app, calls `ready`, and stops the app: it is for nobody else. Every run has
-        its end in the journal `STOP_WITHIN` seconds after the client left, or a little more.
+        Starts the app, calls `ready`, and stops the app. Every run has its end in the journal
+        `STDIO_STOP_TIMEOUT` seconds after the client left, or a little more.
 
         Raises:
             SetupError: The journal cannot be opened.
@@ -300,8 +299,8 @@ _OF_ISSUERS: Final = (
 
 
 @asynccontextmanager
-async def _ended_with(life: "asyncio.Task[None]") -> AsyncGenerator[None]:
-    """Cancel what is inside when a life ends before its time; who leaves the life is told why."""
+async def _cancelled_with(life: "asyncio.Task[None]") -> AsyncGenerator[None]:
+    """Cancel the body when a life ends before its time; leaving the life then raises why."""
     inside = asyncio.current_task()
     assert inside is not None
     has_ended = False
@@ -321,14 +320,14 @@ async def _ended_with(life: "asyncio.Task[None]") -> AsyncGenerator[None]:
         life.remove_done_callback(end)
 
 
-def _path_here(scope: Scope) -> str:
-    """The path of a request below the place at which the app is mounted."""
+def _path_below(scope: Scope) -> str:
+    """Return the path of a request below the path at which the app is mounted."""
     path, root = scope["path"], scope.get("root_path", "")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _closing(send: Send) -> Send:
-    """Have an answer say that its connection ends with it, unless it does."""
+def _with_closing(send: Send) -> Send:
+    """Return a `send` that adds `Connection: close` to an answer, unless it has that header."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -340,8 +339,10 @@ def _closing(send: Send) -> Send:
     return closing
 
 
-def _opener(journal: str | Journal, clock: Clock, retention: Retention) -> Callable[[], Journal]:
-    """Return what makes the journal of each life; a journal that was given serves the first one.
+def _journal_opener(
+    journal: str | Journal, clock: Clock, retention: Retention
+) -> Callable[[], Journal]:
+    """Return a function that makes the journal of each life; a given journal is the first one's.
 
     The function raises `SetupError` where nothing says how another one is made.
     """

@@ -1,10 +1,10 @@
-"""The ASGI server that an app lives in: that it was told to stop, and how many processes it has.
+"""The ASGI server that an app runs in: whether it is stopping, and how many processes it has.
 
-ASGI tells an app of the end with `lifespan.shutdown`, which servers send when all answers are
-over. A stream that waits for news is never over, so somebody has to know earlier. Each server
-knows, in an object of its own that is found where it waits: on the stack of the thread, or in the
-coroutine of one of the loop's tasks. What is read of it is one row of `_KINDS`; where a server is
-not known, or has changed, there is just the lifespan.
+ASGI announces the end with `lifespan.shutdown`, which servers send when all answers are complete. A
+stream that waits for news never is, so the app has to know earlier. Each server knows, in an object
+of its own, which is found where the server waits: on the stack of the thread, or in the coroutine
+of one of the loop's tasks. `_KINDS` has a row for each server; where a server is not known, or has
+changed, there is just the lifespan.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ Locals = Callable[[], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The server in whose loop an app lives."""
+    """The server in whose event loop an app runs."""
 
     name: str
     is_stopping: Callable[[], bool]
-    """Whether it was told to stop."""
+    """Returns whether the server is stopping."""
     patience: float | None = None
     """Seconds that it then waits for answers before it cuts them; None: as long as they take."""
     processes: int = 1
-    """How many of them serve the same app, as far as this one knows."""
+    """Number of processes that serve the same app, as far as this one knows."""
 
 
 def find_host() -> Host | None:
     """Return the server that drives the running loop, or None where it is none that is known."""
     found: Host | None = None
-    processes, patience = _of_environment(), None
-    for frame, read in _frames():
+    processes, patience = _processes_asked_for(), None
+    for frame, read in _waiting_frames():
         kind = _KINDS.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
         if kind is None:
             continue
@@ -52,14 +52,14 @@ def find_host() -> Host | None:
     return Host(found.name, found.is_stopping, patience, processes)
 
 
-def _of_environment() -> int:
-    """How many processes the environment asks for, which several servers heed."""
+def _processes_asked_for() -> int:
+    """Return the number of processes that the environment asks for; several servers heed it."""
     asked = os.environ.get("WEB_CONCURRENCY", "")
     return int(asked) if asked.isdecimal() else 1
 
 
-def _frames() -> Iterator[tuple[FrameType, Locals]]:
-    """The functions that wait for this one: of the thread, then of the loop's tasks."""
+def _waiting_frames() -> Iterator[tuple[FrameType, Locals]]:
+    """Yield the functions that are waiting: on the thread's stack, then in the loop's tasks."""
     frame = currentframe()
     while frame is not None:
         yield frame, _locals_of(frame)
@@ -77,10 +77,10 @@ def _locals_of(frame: FrameType) -> Locals:
     return lambda: frame.f_locals
 
 
-# What each of them is asked
+# What is read of each server
 
 
-def _uvicorn(read: Locals) -> Host:
+def _read_uvicorn(read: Locals) -> Host:
     server = read()["self"]
 
     def is_stopping() -> bool:
@@ -94,7 +94,7 @@ def _uvicorn(read: Locals) -> Host:
     return Host("uvicorn", is_stopping, config.timeout_graceful_shutdown, config.workers or 1)
 
 
-def _hypercorn(read: Locals) -> Host:
+def _read_hypercorn(read: Locals) -> Host:
     config = read()["config"]
 
     def is_stopping() -> bool:
@@ -104,20 +104,20 @@ def _hypercorn(read: Locals) -> Host:
     return Host("hypercorn", is_stopping, config.graceful_timeout, config.workers)
 
 
-def _gunicorn(read: Locals) -> Host:
+def _read_gunicorn(read: Locals) -> Host:
     worker = read()["self"]
     patience = float(worker.cfg.graceful_timeout)
     return Host("gunicorn", lambda: not worker.alive, patience, worker.cfg.workers)
 
 
-def _gunicorn_around(read: Locals) -> Host:
-    """Gunicorn with uvicorn's worker: uvicorn is told, and gunicorn counts the seconds."""
+def _read_gunicorn_parent(read: Locals) -> Host:
+    """Read Gunicorn around uvicorn's worker: uvicorn stops, and Gunicorn has the time limit."""
     settings = read()["self"].cfg
     return Host("", bool, float(settings.graceful_timeout), settings.workers)
 
 
-def _granian(read: Locals) -> Host:
-    """Granian's worker, whose loop is woken by the signal and passes it on to Rust."""
+def _read_granian(read: Locals) -> Host:
+    """Read Granian's worker, whose loop is woken by the signal and passes it on to Rust."""
     known = read()
     event = known["shutdown_event"]
     if event not in _HEARD:  # else by another app in this process
@@ -134,24 +134,24 @@ def _granian(read: Locals) -> Host:
 
 
 _HEARD: Final[dict[object, asyncio.Event]] = {}
-"""What is set with each of Granian's own events, which do not say whether they are."""
+"""An event set together with each of Granian's own, which cannot be asked."""
 
 
-def _granian_around(read: Locals) -> Host:
-    """Granian's parent, of which a forked worker still has the stack."""
+def _read_granian_parent(read: Locals) -> Host:
+    """Read Granian's parent, of which a forked worker still has the stack."""
     server = read()["self"]
     return Host("", bool, server.workers_kill_timeout, server.workers)
 
 
 _KINDS: Final[Mapping[tuple[str, str], Callable[[Locals], Host]]] = {
-    ("uvicorn.server", "serve"): _uvicorn,
-    ("uvicorn.server", "_serve"): _uvicorn,
-    ("hypercorn.asyncio.run", "worker_serve"): _hypercorn,
-    ("gunicorn.workers.gasgi", "_serve"): _gunicorn,
-    ("uvicorn.workers", "_serve"): _gunicorn_around,
-    ("uvicorn_worker._workers", "_serve"): _gunicorn_around,
-    ("granian.server.mp", "_spawn_asgi_lifespan_worker"): _granian,
-    ("granian.server.mp", "_spawn_asgi_worker"): _granian,
-    ("granian.server.common", "_spawn_workers"): _granian_around,
+    ("uvicorn.server", "serve"): _read_uvicorn,
+    ("uvicorn.server", "_serve"): _read_uvicorn,
+    ("hypercorn.asyncio.run", "worker_serve"): _read_hypercorn,
+    ("gunicorn.workers.gasgi", "_serve"): _read_gunicorn,
+    ("uvicorn.workers", "_serve"): _read_gunicorn_parent,
+    ("uvicorn_worker._workers", "_serve"): _read_gunicorn_parent,
+    ("granian.server.mp", "_spawn_asgi_lifespan_worker"): _read_granian,
+    ("granian.server.mp", "_spawn_asgi_worker"): _read_granian,
+    ("granian.server.common", "_spawn_workers"): _read_granian_parent,
 }
-"""By the module and the function in which each waits while its apps live."""
+"""By the module and the function in which each server waits while its apps run."""

@@ -1,4 +1,4 @@
-"""Who is calling, as the SDK's auth layer found out. Headway checks no tokens itself."""
+"""The caller of a request, as the SDK's auth layer found out. Headway checks no tokens itself."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from headway.events import decode_json, encode_json
 
 
 def principal_of(scope: Mapping[str, Any]) -> str:
-    """The caller of an ASGI request as a stable text; empty for an anonymous one.
+    """Return the caller of an ASGI request as a stable text; empty for an anonymous one.
 
     Client, issuer and subject together: a fresh token of the same caller is the same
     principal, so work may outlive the token that started it.
@@ -27,7 +27,7 @@ def principal_of(scope: Mapping[str, Any]) -> str:
 
 
 def known_of_caller() -> Raw | None:
-    """What the access token of the current request says, for another process; not the token."""
+    """Return the claims of the current request's access token, without the token itself."""
     token = get_access_token()
     if token is None:
         return None
@@ -36,7 +36,7 @@ def known_of_caller() -> Raw | None:
 
 @contextmanager
 def acting_for(known: Raw | None) -> Generator[None]:
-    """Have `get_access_token` say what is known of a caller; its `token` is empty."""
+    """Make `get_access_token` return these claims while inside; its `token` is empty."""
     user = None
     if known is not None:
         user = AuthenticatedUser(AccessToken(token="", **decode_json(known)))

@@ -36,7 +36,7 @@ class BackgroundTasks:
         """Start `work` on the running loop, and return its task for those who may cancel it."""
         task: asyncio.Task[Any] = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(self._end_task)
         return task
 
     def cancel(self) -> None:
@@ -58,7 +58,7 @@ class BackgroundTasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         self.cancel()
 
-    def _end(self, task: asyncio.Task[Any]) -> None:
+    def _end_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of %s failed", self._name, exc_info=error)

@@ -1,7 +1,7 @@
-"""The handlers of a served object: its author's own, and those that Headway brings or puts around.
+"""The handlers of a served object: its author's own, and those that Headway adds or wraps.
 
-One object may be served more than once, and by its own transport besides: what is done to it here
-is done once, and the author's handlers are told apart from Headway's ever after.
+One object may be served more than once, and by its own transport besides. So each change to it is
+made once, and marks Headway's handlers to tell them from the author's.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,14 +19,14 @@ _AROUND: Final = "_headway_around"
 def add_handler(
     low: Server[Any], method: str, params: type[RequestParams], handler: Handler
 ) -> None:
-    """Have `handler` answer a method for which the server has no handler."""
+    """Add a handler for a method, unless the server has one."""
     if low.get_request_handler(method) is None:
         setattr(handler, _BROUGHT, True)
         low.add_request_handler(method, params, handler)
 
 
 def has_own(low: Server[Any], method: str) -> bool:
-    """Whether the author handles a method himself."""
+    """Return whether the author handles a method himself."""
     entry = low.get_request_handler(method)
     return entry is not None and not getattr(entry.handler, _BROUGHT, False)
 
@@ -34,7 +34,7 @@ def has_own(low: Server[Any], method: str) -> bool:
 def wrap_handler(
     low: Server[Any], method: str, around: str, make: Callable[[Handler], Handler]
 ) -> None:
-    """Put a handler made of the server's own in its place, once for each name in `around`."""
+    """Replace a method's handler by `make(handler)`, once for each name `around`."""
     entry = low.get_request_handler(method)
     if entry is None:
         return

@@ -1,4 +1,4 @@
-"""One life of an app: all that there is between a start and the stop that follows, in one loop.
+"""One life of an app: everything that exists from a start to the stop, in one event loop.
 
 An app may be started any number of times: by each test of a suite, by each call of a serverless
 function, by each cell of a notebook, each time in another event loop. Nothing that is bound to a
@@ -102,7 +102,7 @@ class Life:
 
     @property
     def takes_calls(self) -> bool:
-        """Whether it serves and nobody has said that it is to end."""
+        """True while it serves and nobody has said that the end is near."""
         return self.lifecycle.is_serving
 
     @asynccontextmanager
@@ -114,7 +114,7 @@ class Life:
         """
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
-        async with self._queues() as queues, self.journal, lifespan as state:
+        async with self._open_queues() as queues, self.journal, lifespan as state:
             self._kernel.inherited = variables_set_since(before)
             self._kernel.state = state
             if self._served.options is not None:
@@ -132,9 +132,9 @@ class Life:
                 yield
             finally:
                 watchdog.stop()
-                await self._stop()
+                await self._stop_all()
 
-    async def _stop(self) -> None:
+    async def _stop_all(self) -> None:
         self.lifecycle.move_to(Phase.OVER)
         self._bridge.close()
         self.transport.end_idle_streams()
@@ -142,7 +142,7 @@ class Life:
         await self.engine.stop()
         await self.sessions.stop()
 
-    def _queues(self) -> AbstractAsyncContextManager[Queues | None]:
+    def _open_queues(self) -> AbstractAsyncContextManager[Queues | None]:
         """Return the queues for workers, opened when entered; None where nothing is for workers.
 
         Raises:
@@ -171,7 +171,7 @@ class Life:
         )
 
     async def drain(self) -> None:
-        """Take no more calls, end the streams that wait for news, let calls finish.
+        """Accept no more calls, end the streams that wait for news, let calls finish.
 
         Returns when all calls have ended. Cancellation: what still goes on is stopped, or left to
         another process, as `HeadwayApp.drain` says.
@@ -192,7 +192,7 @@ class Life:
 class Lives:
     """The lives of one app: at most one in each event loop, shared by all who enter it there.
 
-    `make` returns a new life; `running` is what is done around one, from its start to its stop.
+    `make` returns a new life; `running` starts a life when entered and stops it when left.
     """
 
     def __init__(
@@ -206,19 +206,19 @@ class Lives:
 
     @property
     def newest(self) -> Life:
-        """The one of the running loop; elsewhere the one that was made last."""
+        """The life of the running loop; elsewhere the one that was made last."""
         try:
             return self.here() or self._newest
         except RuntimeError:  # no loop runs in this thread
             return self._newest
 
     def here(self) -> Life | None:
-        """Return the life that has begun in the running loop and is not over, or None."""
+        """Return the life that has started in the running loop and is not over, or None."""
         held = self._held.get(asyncio.get_running_loop())
         return held.life if held is not None and held.started.done() else None
 
     async def enter(self) -> "Held":
-        """Have a life in the running loop, until `leave`; the first one to enter starts it.
+        """Hold the life of the running loop until `leave`; the first one to enter starts it.
 
         Cancellation: as if it had not been entered.
 
@@ -230,7 +230,7 @@ class Lives:
             del self._held[gone]  # its loop has ended without a stop, and took everything along
         while (held := self._held.get(loop)) is not None and held.closing.is_set():
             await asyncio.wait([held.task])
-        held = self._held.get(loop) or self._begin(loop)
+        held = self._held.get(loop) or self._begin_life(loop)
         held.holders += 1
         try:
             await asyncio.shield(held.started)
@@ -240,7 +240,7 @@ class Lives:
         return held
 
     async def leave(self, held: "Held") -> None:
-        """Let go of a life; the last one to leave stops it, and is told what the stop raised.
+        """Release a life; the last one to leave stops it, and gets what the stop raises.
 
         Cancellation: what is still to be stopped is cancelled.
         """
@@ -261,7 +261,7 @@ class Lives:
             held.task.result()
 
     async def start_by_itself(self) -> Life:
-        """Have a life in the running loop that nobody entered; it lasts until `end_own`.
+        """Start a life in the running loop that nobody entered; `HeadwayApp.aclose` ends it.
 
         Raises:
             SetupError: It cannot be started.
@@ -273,27 +273,27 @@ class Lives:
         return held.life
 
     def own(self) -> "Held | None":
-        """Return what began by itself in the running loop, or None."""
+        """Return the life that started by itself in the running loop, or None."""
         held = self._held.get(asyncio.get_running_loop())
         return held if held in self._own else None
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> "Held":
+    def _begin_life(self, loop: asyncio.AbstractEventLoop) -> "Held":
         if any(held.life is self._newest for held in self._held.values()) or (
             self._newest.lifecycle.phase is not Phase.NEW
         ):
             self._newest = self._make()
         held = self._held[loop] = Held(self._newest, loop)
-        # A task of its own: who enters first need not be the last to leave.
-        held.task = loop.create_task(self._live(held))
-        held.task.add_done_callback(lambda _: self._forget(loop, held))
+        # A task of its own: the first one to enter need not be the last to leave.
+        held.task = loop.create_task(self._live_through(held))
+        held.task.add_done_callback(lambda _: self._forget_life(loop, held))
         return held
 
-    def _forget(self, loop: asyncio.AbstractEventLoop, held: "Held") -> None:
+    def _forget_life(self, loop: asyncio.AbstractEventLoop, held: "Held") -> None:
         self._own.discard(held)
         if self._held.get(loop) is held:
             del self._held[loop]
 
-    async def _live(self, held: "Held") -> None:
+    async def _live_through(self, held: "Held") -> None:
         try:
             async with self._running(held.life):
                 held.started.set_result(None)
@@ -308,7 +308,7 @@ class Lives:
 
 
 class Held:
-    """A life, the task that it is lived in, and how many have entered it."""
+    """A life, the task that it runs in, and the number of those who have entered it."""
 
     task: asyncio.Task[None]
 

@@ -1,4 +1,4 @@
-"""What Headway needs of a server object, whatever its kind."""
+"""Server objects as one shape, whatever their kind."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -17,13 +17,13 @@ from headway.engine import ToolOptions, contain_failures
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What Headway needs of a server object, whatever its kind."""
+    """All that Headway needs of a server object, whatever its kind."""
 
     name: str
     low: Server[Any]
     options: Callable[[], InitializationOptions] | None
     bus: SubscriptionBus | None
-    """Where its change events are published; None when nobody outside can hear them."""
+    """Where its change events are published; None when others cannot subscribe to them."""
     build: Callable[[str, ASGIApp], Starlette]
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
@@ -37,14 +37,14 @@ class Served:
     """Whether its handlers can list without its middleware, which may count what clients ask."""
 
     async def tool_names(self) -> list[str]:
-        """The names of its tools, as far as it tells them before a client asks."""
+        """Return the names of its tools, as far as they are known before a client asks."""
         names = list(self.tools)
         with contain_failures("the list of tools"), suppress(Exception):  # `tools/list` will tell
             names += [tool.name for tool in await self.listed()] if self.listed else []
         return names
 
     def is_tool(self, name: str) -> bool:
-        """Whether it has a tool of this name, as far as it tells without listing any."""
+        """Return whether it has a tool of this name, as far as it is known without listing."""
         # Servers before mcp 2.3 have no look-up.
         lookup = getattr(self.low, "get_tool_input_schema", None)
         try:
@@ -53,16 +53,16 @@ class Served:
             return False
 
     def options_of(self, tool: str) -> ToolOptions:
-        """What the author set for a tool."""
+        """Return what the author set for a tool."""
         return self.tools.get(tool, _NO_OPTIONS)
 
     def for_workers(self, where: str) -> str:
-        """The tools that workers are to execute; `where` is for those that do not say it."""
+        """Return the names of the tools for workers, as text. `where`: of tools that do not say."""
         named = (name for name, own in self.tools.items() if (own.where or where) == "worker")
         return ", ".join(named) or ("all tools" if where == "worker" else "")
 
     def has_windows(self) -> bool:
-        """Whether the author set a window for a tool."""
+        """Return whether the author set a hand-over window for a tool."""
         windows = (options.hand_over for options in self.tools.values())
         return any(window is not None and window < inf for window in windows)
 

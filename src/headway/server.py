@@ -36,7 +36,7 @@ def asgi(
     clock: Clock | None = None,
     advice: Advice = IN_AN_APP,
 ) -> HeadwayApp:
-    """An ASGI app that serves `server` at `path`.
+    """Return an ASGI app that serves `server` at `path`.
 
     `server` is an `MCPServer` (a `Headway` among them), a lowlevel `Server` or a FastMCP 4
     server; its auth, metadata routes, custom routes and lifespan keep working. `host` is the
@@ -99,7 +99,7 @@ def _make_app(
 
 
 def inspect_server(server: object) -> Served:
-    """What `server` is and how it is served.
+    """Return how `server` is served, by its kind.
 
     Raises:
         SetupError: It is none of the kinds that can be served.
@@ -159,7 +159,7 @@ def _is_fastmcp(server: object) -> bool:
 
 
 class _Manager:
-    """What FastMCP's endpoint expects of a session manager."""
+    """The part of a session manager that FastMCP's endpoint uses."""
 
     def __init__(self, endpoint: ASGIApp) -> None:
         self.handle_request = endpoint
@@ -170,15 +170,15 @@ def _fastmcp_server(server: Any) -> Served:
 
     def build(path: str, endpoint: ASGIApp) -> Starlette:
         app: Starlette = server.http_app(path=path)
-        _endpoint(app, path).session_manager = _Manager(endpoint)
+        _find_endpoint(app, path).session_manager = _Manager(endpoint)
         return app
 
     options = low.create_initialization_options
     return Served(low.name, low, options, None, build, {}, may_list=False)
 
 
-def _endpoint(app: Starlette, path: str) -> Any:
-    """The innermost ASGI app of a route: under the auth wrapper, if there is one."""
+def _find_endpoint(app: Starlette, path: str) -> Any:
+    """Return the innermost ASGI app of a route: under the auth wrapper, if there is one."""
     for route in app.routes:
         if isinstance(route, Route) and route.path == path:
             endpoint: Any = route.endpoint
@@ -189,7 +189,7 @@ def _endpoint(app: Starlette, path: str) -> Any:
 
 
 def _is_guarded(app: Starlette, path: str) -> bool:
-    """Whether the endpoint is wrapped, as auth does."""
+    """Return whether the endpoint is wrapped, as auth does."""
     return not any(
         isinstance(route, Route)
         and route.path == path
@@ -202,7 +202,7 @@ def _is_guarded(app: Starlette, path: str) -> bool:
 
 
 def serve_object(served: Served) -> Server[Any]:
-    """The low-level server, answering for what Headway adds to it."""
+    """Install what Headway adds to a server, and return its low-level server."""
     install.install_features(
         served.low,
         publishes=served.bus is not None,

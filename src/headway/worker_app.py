@@ -1,4 +1,4 @@
-"""A worker: a process that executes runs which others accepted, and is asked by nobody."""
+"""A worker: a process that executes runs which servers accepted, and serves no client."""
 
 import asyncio
 import logging
@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Executes the runs that wait in some queues of a journal, with the tools of `server`.
 
-    `concurrency` of each queue at once; without `queues` of all that its tools name.
+    It executes up to `concurrency` runs of each queue at once. Without `queues` it serves all that
+    the tools of `server` name.
 
     Raises:
         SetupError: `server` cannot be served, or workers cannot share the journal.
@@ -44,7 +45,7 @@ class Worker:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """From start to stop; what still goes on when it is left ends as interrupted.
+        """Serve the queues while entered; what still goes on when it is left ends as interrupted.
 
         Raises:
             SetupError: The journal cannot be opened, or the server's own code raised.
@@ -52,14 +53,14 @@ class Worker:
         async with self._app.lifespan():
             queues = self._app.engine.dispatch.queues
             assert queues is not None
-            self._serving = [self._serve(queues, name) for name in self.queues]
+            self._serving = [self._serve_queue(queues, name) for name in self.queues]
             try:
                 yield
             finally:
                 self._app.life.lifecycle.move_to(Phase.LEAVING)
                 await self._stop_serving()
 
-    def _serve(self, queues: Queues, name: str) -> asyncio.Task[None]:
+    def _serve_queue(self, queues: Queues, name: str) -> asyncio.Task[None]:
         work = queues.serve(name, self._concurrency, self._app.engine.queued_work.execute_queued)
         return asyncio.create_task(work)
 
@@ -72,8 +73,8 @@ class Worker:
     async def drain(self) -> None:
         """Take no more runs; returns when all have ended that go on.
 
-        Cancellation (`asyncio.timeout`): what may be begun anew is left to another worker, all
-        else ends as interrupted. Shielded parts get up to 5 s more.
+        Cancellation (`asyncio.timeout`): runs that may restart are left to another worker, all
+        others end as interrupted. Shielded parts get up to 5 s more.
         """
         engine = self._app.engine
         engine.lifecycle.move_to(Phase.LEAVING)

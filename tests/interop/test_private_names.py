@@ -27,7 +27,7 @@ PATH = "/mcp"
 
 def endpoint_of(app: Starlette) -> Any:
     routes = [route for route in app.routes if isinstance(route, Route) and route.path == PATH]
-    assert routes, f"no Route at {PATH}: change headway.server._endpoint to find the endpoint"
+    assert routes, f"no Route at {PATH}: change headway.server._find_endpoint to find the endpoint"
     return routes[0].endpoint
 
 
@@ -85,7 +85,7 @@ def test_the_sdks_endpoint_asks_its_session_manager_for_the_app(server: Any) -> 
     manager = getattr(endpoint_of(app), "session_manager", None)
     assert manager is not None, (
         "the endpoint of streamable_http_app() has no session_manager any more: "
-        "change headway.server._endpoint and _is_guarded"
+        "change headway.server._find_endpoint and _is_guarded"
     )
     assert manager is server.session_manager, (
         "server.session_manager is not what the endpoint uses any more: "
@@ -120,7 +120,7 @@ async def test_fastmcps_endpoint_calls_handle_request_of_its_session_manager() -
     endpoint = endpoint_of(server.http_app(path=PATH))
     assert hasattr(endpoint, "session_manager"), (
         "the endpoint of FastMCP.http_app() has no session_manager any more: "
-        "change headway.server._endpoint and _is_guarded"
+        "change headway.server._find_endpoint and _is_guarded"
     )
     calls: list[Any] = []
 
@@ -163,7 +163,7 @@ def test_the_endpoint_is_found_below_the_auth_wrapper(app: Starlette) -> None:
     )
     assert hasattr(_endpoint(app, PATH), "session_manager"), (
         "the auth wrapper holds the endpoint under another name than `app`: "
-        "change headway.server._endpoint"
+        "change headway.server._find_endpoint"
     )
 
 

@@ -150,7 +150,7 @@ class Engine:
             await self._tasks.wait_for_one(0.1)
         for run in list(self.runs.values()):
             # Its task never began, or a thread of it does not come back.
-            self._end(run, end_in_queue(run))
+            self._end_run(run, end_in_queue(run))
         await self.dispatch.stop()
         await self.inboxes.stop()
         await self.remote_answers.stop()
@@ -162,17 +162,17 @@ class Engine:
 
     @property
     def _is_loop_ending(self) -> bool:
-        """Whether all tasks of the loop are being cancelled, and not a run by its own code."""
+        """True when all tasks of the loop are being cancelled, and not a run by its own code."""
         return self._loop_life is not None and self._loop_life.cancelling() > 0
 
     @property
     def offers_handles(self) -> bool:
-        """Whether a call may be answered with a plain handle: author or operator said when."""
+        """True when a call may be answered with a plain handle: author or operator said when."""
         return self.services.offers_handles
 
     @property
     def offers_tasks(self) -> bool:
-        """Whether a call of a client that knows tasks may become one."""
+        """True when a call may become a task, for a client that knows tasks."""
         return self.services.offers_tasks
 
     def handed_over(self, run: Run) -> HandedOver:
@@ -281,7 +281,7 @@ class Engine:
         self.admission.entering += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (options.timeout or self.settings.timeout) if gates else None
-        run.task = self._tasks.start(self._pass_and_execute(run, request, gates, limit))
+        run.task = self._tasks.start(self._execute_run(run, request, gates, limit))
 
     # Called by the lease (`LeaseHolder`)
 
@@ -310,37 +310,37 @@ class Engine:
             await self.queued_work.check_runs(streams)
 
     def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
-        """The gates that the run of a request has to pass, the narrowest first."""
+        """Return the semaphores that a request has to pass, the narrowest first; or none."""
         if request.method != "tools/call" or request.follows is not None:
             return ()
         return self.admission.semaphores_of(request.target or "", self.options_of(request.target))
 
     # Executing
 
-    async def _pass_and_execute(
+    async def _execute_run(
         self, run: Run, request: Request, gates: Sequence[FairSemaphore], limit: float | None
     ) -> None:
         passed: list[FairSemaphore] = []
         self.admission.entering -= bool(gates)
         try:
             for gate in gates:
-                await self._pass(gate, run)
+                await self._pass_gate(gate, run)
                 passed.append(gate)
             if run.stop_event is None:
-                await self._execute(run, request, limit)
+                await self._call_handler(run, request, limit)
             else:
-                self._end(run, run.stop_event)
+                self._end_run(run, run.stop_event)
         except asyncio.CancelledError:
-            self._end(run, end_in_queue(run))
+            self._end_run(run, end_in_queue(run))
             if run.stop_event is None:
                 raise
         finally:
             for gate in passed:
                 gate.leave()
 
-    async def _pass(self, gate: FairSemaphore, run: Run) -> None:
+    async def _pass_gate(self, gate: FairSemaphore, run: Run) -> None:
         if gate.is_open:
-            await gate.enter(_silent)
+            await gate.enter(_announce_nothing)
             return
         self.tally.limit_hit(gate.setting)
         run.start_heartbeat()
@@ -352,7 +352,7 @@ class Engine:
         if run.scope.cancelled_caught:
             raise asyncio.CancelledError
 
-    async def _execute(self, run: Run, request: Request, limit: float | None) -> None:
+    async def _call_handler(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
         token = current_run.set(run)
         working_runs.add(run)
@@ -378,10 +378,10 @@ class Engine:
             working_runs.discard(run)
             if timer is not None:
                 timer.cancel()
-            self._end(run, end, result)
+            self._end_run(run, end, result)
 
     def _give_up(self, run: Run) -> None:
-        """A stopped run does not come back: end it for those who read it."""
+        """End a stopped run whose code does not return: its readers need not wait for it."""
         if not run.ended:
             logger.warning(
                 "run %s: %s was stopped but goes on; its result will be dropped",
@@ -390,9 +390,9 @@ class Engine:
             )
             if run.task is not None:
                 self.admission.count_stuck(run.target or run.method, run.task)
-            self._end(run, end_in_queue(run))
+            self._end_run(run, end_in_queue(run))
 
-    def _end(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
+    def _end_run(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
         """Write the terminal entry, unless there is one, and count the run."""
         if not run.ended:
             count_end(self.tally, run, event, result)
@@ -417,7 +417,7 @@ class Engine:
         self.admission.check_room(gates)
 
 
-def _silent(_ahead: int) -> None:
+def _announce_nothing(_ahead: int) -> None:
     pass
 
 

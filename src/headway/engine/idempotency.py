@@ -1,12 +1,13 @@
-"""Keys: what a run can be found by besides the stream it is in.
+"""Idempotency keys and handles: names that a run can be found by, besides its own stream.
 
-A key is a stream of its own, `key/<principal>/<name>`, whose first `Claimed` names the run. Many
-may claim a key at the same moment, in any process: the journal has numbered them, so all see the
-same one as the first.
+A key is a stream, `key/<principal>/<name>`, whose first `Claimed` names the run. Many may claim a
+key at the same moment, in any process. The journal numbers the claims, so all see the same first
+one.
 
-**A key outlives what its run said.** Results are dropped for room, keys are not (`journal/shares`):
-a key whose run is gone says that it was executed, and nothing executes it again. So that they do
-not fill a journal, a caller has only so many (`max_keys_each`), and all together (`max_keys`).
+**A key outlives its run's output.** Results are dropped for room, keys are not
+(`journal/eviction.py`): a key whose run is gone proves that the call was executed, so it is not
+executed again. To keep a journal from filling up with keys, each caller has a limit
+(`max_keys_each`), and so have all together (`max_keys`).
 """
 
 import logging
@@ -45,14 +46,14 @@ NEVER_EXECUTED = Cancelled("server", "it was not begun", never_executed=True)
 """The end of a run that was accepted and is not executed: another one has its key."""
 
 _NEVER_EXECUTED_BEFORE_THE_FIELD = Cancelled("server", "it was not begun")
-"""How that end was written before `never_executed` was there; journals are kept, so it is read."""
+"""That end as releases before `never_executed` wrote it; journals outlive releases."""
 
 COUNT_VALID_FOR = 10.0
-"""Seconds for which a count of keys is believed. What this process adds meanwhile is added to it;
-other processes may add some more."""
+"""Seconds for which a count of keys is used. New keys of this process are added to it meanwhile,
+those of other processes are not."""
 
 RECOUNT_AFTER = 1.0
-"""Seconds between two counts of one that is at its limit."""
+"""Seconds for which it is used when it is at its limit."""
 
 KEYS_STOP_TIMEOUT = 5.0
 """Seconds that a stop waits until the keys of runs that have ended are released."""
@@ -61,13 +62,13 @@ PAGE = 50
 """Tasks in one answer to `tasks/list`."""
 
 MOST_LISTED = 1000
-"""Runs that are looked at for one answer."""
+"""Runs that are looked at for one answer to `tasks/list`."""
 
 MOST_COUNTS = 1000
-"""Callers whose keys are counted; of more the oldest counts are taken anew."""
+"""Callers whose counts are kept in memory; of more, the oldest count is dropped."""
 
 TOO_MANY_CODE = -32000
-"""JSON-RPC code of a refusal for want of room, as of a server that is busy."""
+"""JSON-RPC code of a refusal for too many keys, as of a server that is busy."""
 
 
 def is_never_executed(end: Event) -> bool:
@@ -83,21 +84,21 @@ class NamedRun:
 
     stream: str
     fingerprint: str
-    """What was asked with the key; empty where that is not known any more."""
+    """Digest of the call that the key was used for; empty where it is not known any more."""
     is_gone: bool = False
-    """Whether the journal has dropped what the run said."""
+    """True when the journal has dropped the run's output."""
 
 
 @dataclass(slots=True)
 class _Count:
-    """How many keys begin alike, and when they were counted."""
+    """The number of keys with one prefix, and when they were counted."""
 
     number: int
     at: float
 
 
 class RunNames:
-    """The keys of one journal."""
+    """The idempotency keys and handles of one journal."""
 
     def __init__(self, journal: Journal, settings: Settings | None = None) -> None:
         self._journal = journal
@@ -107,61 +108,61 @@ class RunNames:
 
     @property
     def number(self) -> int:
-        """How many keys there are, as far as that was looked at."""
+        """Number of keys, as of the last count."""
         known = self._counts.get(KEY_STREAMS)
         return 0 if known is None else known.number
 
     @property
     def most_of_one(self) -> int:
-        """How many the caller has that has most, likewise."""
+        """Number of keys of the caller that has most, as of the last counts."""
         counts = ((prefix, count.number) for prefix, count in self._counts.items())
         return max((number for prefix, number in counts if prefix != KEY_STREAMS), default=0)
 
     # What a key names
 
     async def find_run(self, key: str) -> NamedRun | None:
-        """The run that a key names; None where it names none, or is no longer kept.
+        """Return the run that a key names; None where it names none, or is no longer kept.
 
         Raises:
             JournalError: The journal cannot be read.
         """
-        entries = await self._entries(key)
-        gone = None if _is_whole(entries) else NamedRun("", "", is_gone=True)
-        for claimed in _standing(entries):
+        entries = await self._read_key(key)
+        gone = None if _has_first_claim(entries) else NamedRun("", "", is_gone=True)
+        for claimed in _valid_claims(entries):
             head = await self._journal.head(claimed.stream)
             if head is None:
                 gone = gone or NamedRun(claimed.stream, claimed.fingerprint, is_gone=True)
-            # One that goes on behind one that is gone lost the race, and is about to be withdrawn.
-            elif await self._was_begun(claimed.stream, head) and (head.ended or gone is None):
+            # A run that claimed the key later and goes on has lost the race: it is being withdrawn.
+            elif await self._was_executed(claimed.stream, head) and (head.ended or gone is None):
                 return NamedRun(claimed.stream, claimed.fingerprint)
         return gone
 
     async def is_first(self, key: str, stream: str) -> bool:
-        """Whether the run in `stream` is the one to be executed for a key.
+        """Return whether the run in `stream` is the one to be executed for a key.
 
         Raises:
             JournalError: The journal cannot be read.
         """
-        entries = await self._entries(key)
-        for claimed in _standing(entries) if _is_whole(entries) else ():
+        entries = await self._read_key(key)
+        for claimed in _valid_claims(entries) if _has_first_claim(entries) else ():
             head = await self._journal.head(claimed.stream)
-            if head is None or await self._was_begun(claimed.stream, head):
+            if head is None or await self._was_executed(claimed.stream, head):
                 return claimed.stream == stream
         return False
 
-    async def _entries(self, key: str) -> list[Entry] | None:
-        """What can be read of a key, empty where there is none; None: it is there, and nothing."""
+    async def _read_key(self, key: str) -> list[Entry] | None:
+        """Return the entries of a key, [] where there is no key; None where none can be read."""
         for _ in range(2):
             try:
                 return await self._journal.read_all_kept(key)
             except StreamNotFound:
                 if await self._journal.head(key) is None:
                     return []
-            # It is there after all: claimed in this moment, or with nothing in it that can be read.
+            # The key exists: it was claimed just now, or all of its entries are trimmed.
         return None
 
-    async def _was_begun(self, stream: str, head: Head) -> bool:
-        """Whether a run was executed, and not only a place made for it."""
+    async def _was_executed(self, stream: str, head: Head) -> bool:
+        """Return whether a run was started, and not only accepted."""
         if not head.ended:
             return True
         try:
@@ -173,7 +174,7 @@ class RunNames:
     # Claiming, and letting go
 
     async def claim_name(self, key: str, mine: Claimed) -> NamedRun:
-        """Have the key name a run that is durable, unless it names one; returns what it names.
+        """Claim a key for a durable run, and return the run that the key names.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -181,7 +182,7 @@ class RunNames:
         try:
             await self._journal.post(key, mine)
         except StreamEnded:
-            # A run that was quick has begun and ended since the key was looked for.
+            # A quick run has started and ended since the key was looked up.
             named = await self.find_run(key)
             if named is None:
                 raise JournalUnavailable(f"{key} is over and names nothing") from None
@@ -191,11 +192,11 @@ class RunNames:
         return await self.find_run(key) or NamedRun(mine.stream, mine.fingerprint)
 
     def withdraw_soon(self, key: str, stream: str) -> None:
-        """Take a claim back whose run is not begun after all."""
-        self._tasks.start(self._post(key, Claimed(stream, is_void=True)))
+        """Take a claim back, in the background, as its run is not executed after all."""
+        self._tasks.start(self._post_quietly(key, Claimed(stream, is_void=True)))
 
     def release_with(self, run: Run, key: str) -> None:
-        """Let go of the key when the run it names has ended."""
+        """Release the key when the run that it names has ended."""
 
         def release() -> None:
             if not run.is_released:
@@ -204,51 +205,51 @@ class RunNames:
         run.on_end(release)
 
     async def release_name(self, key: str) -> None:
-        """Let go of a key whose run has ended: both are kept for the same time from now on."""
-        await self._post(key, Released())
+        """Release a key whose run has ended: both are kept for the same time from now on."""
+        await self._post_quietly(key, Released())
 
-    async def _post(self, key: str, event: Claimed | Released) -> None:
+    async def _post_quietly(self, key: str, event: Claimed | Released) -> None:
         try:
             await self._journal.post(key, event)
         except JournalError as error:
             logger.debug("%s is not let go of: %s", key, error)
 
     async def sweep(self) -> None:
-        """Let go of the keys of runs that have ended without their process.
+        """Release the keys of runs whose end was written by another process.
 
         Raises:
             JournalError: The journal cannot be read.
         """
         for key in await self._journal.streams(KEY_STREAMS, unfinished=True):
             try:
-                await self._sweep(key)
+                await self._sweep_key(key)
             except JournalError as error:  # of one key; the others are looked at all the same
                 logger.warning("%s was not looked at: %s", key, error)
 
-    async def _sweep(self, key: str) -> None:
+    async def _sweep_key(self, key: str) -> None:
         named = await self.find_run(key)
         if named is not None:
             head = await self._journal.head(named.stream)
             if head is None or head.ended:
                 await self.release_name(key)
             return
-        # Its claims are void, and its caller may claim it again; not one that is as old as this.
+        # All claims are void, so its caller may claim it again; unless it is this old.
         last = (await self._journal.read_all_kept(key))[-1]
         if last.time < self._journal.clock.time() - self._journal.retention.ttl:
             await self._journal.append(key, [Released()], after=last.seq)
 
     async def stop(self) -> None:
-        """Return when the keys of all runs that have ended are let go of."""
+        """Return when the keys of all ended runs are released, or after `KEYS_STOP_TIMEOUT`."""
         await self._tasks.stop(KEYS_STOP_TIMEOUT)
 
     # Runs that clients come back to
 
     async def stream_of(self, asking: Run, run_id: str) -> str:
-        """The stream of the run with this id, where it is the caller's who is asking.
+        """Return the stream of a run by its id, where it belongs to the caller of `asking`.
 
         Raises:
             StreamNotFound: It is unknown, expired or somebody else's.
-            ResultDropped: It was executed, and what it said is no longer kept.
+            ResultDropped: It was executed, and its output is no longer kept.
         """
         (place,) = (await self.streams_of(asking, [run_id])).values()
         if place is None:
@@ -258,10 +259,10 @@ class RunNames:
         return place.stream
 
     async def streams_of(self, asking: Run, run_ids: Collection[str]) -> dict[str, NamedRun | None]:
-        """The runs with these ids, each where it is the caller's who is asking; else None.
+        """Return the runs with these ids, each None unless it belongs to the caller of `asking`.
 
-        However many they are, they are looked up in two steps, and then only those one by one that
-        the caller has a handle to.
+        However many there are, it takes two round trips, and one more for each run that the caller
+        has a handle to.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -285,10 +286,11 @@ class RunNames:
     async def tasks_of(
         self, principal: str, after: str | None
     ) -> tuple[dict[str, str], str | None]:
-        """Some runs of a principal that have a handle, oldest first: their ids and streams.
+        """Return one page of a principal's runs that have a handle, oldest first.
 
-        Those behind the run with the id `after`, and the id to go on behind, if there may be more.
-        At most `LISTED` runs are looked at for it, of which most may have none.
+        Returns the streams by id, of runs that come after the run with the id `after`, and the id
+        to continue after, or None at the end. At most `MOST_LISTED` runs are looked at, so a page
+        may be empty though there are more.
 
         Raises:
             LookupError: There is no run `after`.
@@ -310,7 +312,7 @@ class RunNames:
     # How many there are
 
     async def check_room(self, principal: str) -> None:
-        """See that a caller may have one more key.
+        """Check that a caller may have one more key.
 
         Raises:
             ProtocolError: It has as many as it may, or all callers have (503).
@@ -318,15 +320,15 @@ class RunNames:
         """
         settings = self._settings
         if principal != ANONYMOUS:
-            mine = await self._number(key_stream(principal, ""), settings.max_keys_each)
+            mine = await self._count_keys(key_stream(principal, ""), settings.max_keys_each)
             if mine >= settings.max_keys_each:
-                raise _full(f"{mine} of your idempotency keys and handles", "max_keys_each")
-        many = await self._number(KEY_STREAMS, settings.max_keys)
+                raise _full_error(f"{mine} of your idempotency keys and handles", "max_keys_each")
+        many = await self._count_keys(KEY_STREAMS, settings.max_keys)
         if many >= settings.max_keys:
-            raise _full(f"{many} idempotency keys and handles", "max_keys")
+            raise _full_error(f"{many} idempotency keys and handles", "max_keys")
 
-    async def _number(self, prefix: str, most: int) -> int:
-        """How many keys begin with this; counted now and then, and when it is about to matter."""
+    async def _count_keys(self, prefix: str, most: int) -> int:
+        """Return the number of keys with a prefix, from memory unless the count is too old."""
         now, known = self._journal.clock.now(), self._counts.get(prefix)
         if known is not None and now - known.at < (
             COUNT_VALID_FOR if known.number < most else RECOUNT_AFTER
@@ -339,24 +341,24 @@ class RunNames:
         return number
 
     def _counts_of(self, key: str) -> list[_Count]:
-        """The counts that a key is in, of those that are known."""
+        """Return the counts in memory that a key belongs to."""
         prefixes = (KEY_STREAMS, keys_prefix(key))
         return [self._counts[prefix] for prefix in prefixes if prefix in self._counts]
 
 
-def _is_whole(entries: list[Entry] | None) -> bool:
-    """Whether the first claim of all is among what can be read of a key."""
+def _has_first_claim(entries: list[Entry] | None) -> bool:
+    """Return whether these entries of a key begin with its first one."""
     return entries is not None and (not entries or entries[0].seq == 1)
 
 
-def _standing(entries: list[Entry] | None) -> list[Claimed]:
-    """The claims that were not taken back, in order."""
+def _valid_claims(entries: list[Entry] | None) -> list[Claimed]:
+    """Return the claims that were not taken back, in order."""
     claims = [entry.event for entry in entries or () if isinstance(entry.event, Claimed)]
     void = {claimed.stream for claimed in claims if claimed.is_void}
     return [claimed for claimed in claims if claimed.stream not in void]
 
 
-def _full(what: str, limit: str) -> ProtocolError:
+def _full_error(what: str, limit: str) -> ProtocolError:
     text = (
         f"{what} are kept, as many as may be ({limit}); call without a key, or wait until the "
         "oldest have expired (keep.ttl)"

@@ -50,15 +50,15 @@ class Lifecycle:
 
     @property
     def is_serving(self) -> bool:
-        """Whether the start is complete and nobody has said that the end is near."""
+        """True when the start is complete and nobody has said that the end is near."""
         return self.phase is Phase.SERVING
 
     @property
     def is_draining(self) -> bool:
-        """Whether no more tool calls are accepted; also when all is over."""
+        """True when no more tool calls are accepted; also when all is over."""
         return self.phase is Phase.DRAINING or self.phase is Phase.OVER
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is started any more."""
+        """True when nothing is started any more."""
         return self.phase is Phase.OVER

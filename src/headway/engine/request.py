@@ -1,4 +1,4 @@
-"""What a transport wants executed, and what an author may set for a tool."""
+"""Requests that a transport wants executed, and the options that an author may set for a tool."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DEFAULT_QUEUE = "default"
 
 @dataclass(frozen=True, slots=True)
 class ToolOptions:
-    """What an author may set for one tool, beyond the SDK's own options."""
+    """The options of one tool, beyond the SDK's own. None: as the server's setting says."""
 
     timeout: float | None = None
     """Seconds a run of it may take; None: the server's limit."""
@@ -42,28 +42,28 @@ class ToolOptions:
 
     @property
     def task_support(self) -> Literal["forbidden", "optional", "required"]:
-        """What a client of 2025-11-25 is told (`execution.taskSupport`)."""
+        """Value of `execution.taskSupport` in the tool's listing (2025-11-25)."""
         if self.needs_task:
             return "required"
         return "forbidden" if self.hand_over == inf else "optional"
 
 
 class Request(Struct, frozen=True):
-    """What a transport wants executed."""
+    """A request that a transport wants executed."""
 
     method: str
     target: str | None
     owner: str
-    """The prefix of the run's stream: only who knows it can find the run."""
+    """Part of the run's stream name: only a caller that knows it can find the run."""
     context: RunContext
     execute: Execute
     version: str = ""
     """The protocol revision it is made in."""
     principal: str = ""
-    """The place of its caller in the journal, which outlives sessions."""
+    """Digest of the caller, as in the names of streams; it outlives sessions."""
     follows: str | None = None
-    """The stream of the run that it only repeats; nothing is executed for it."""
+    """The stream of the run that it mirrors; then nothing is executed for it."""
     owns: bool = False
-    """What it repeats is executed by a worker, for this request alone."""
+    """True when the mirrored run is executed by a worker, for this request alone."""
     client: Raw | None = None
-    """The `initialize` params of its client; at 2026-07-28 the request itself says them."""
+    """The `initialize` params of its client; at 2026-07-28 they are in the request itself."""

@@ -1,4 +1,4 @@
-"""What every part of the engine works with, and what it has to know of the served server."""
+"""The things that all parts of the engine share, and the engine's options."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ def _ignore_release(_stream: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine has to know of the server whose requests it executes."""
+    """The facts that an engine needs about the server whose requests it executes."""
 
     tool_options: Callable[[str], ToolOptions] = _no_tool_options
     """Returns what the author set for a tool, by its name."""
@@ -43,7 +43,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every part of the engine works with."""
+    """The things that all parts of one engine share."""
 
     journal: Journal
     settings: Settings
@@ -58,11 +58,11 @@ class Services:
 
     @property
     def offers_handles(self) -> bool:
-        """Whether a call may be answered with a plain handle: author or operator said when."""
+        """True when a call may be answered with a plain handle: author or operator said when."""
         server = self.settings.hand_over
         return (server is not None and server < inf) or self.options.has_windows()
 
     @property
     def offers_tasks(self) -> bool:
-        """Whether a call of a client that knows tasks may become one."""
+        """True when a call may become a task, for a client that knows tasks."""
         return self.settings.hand_over != inf or self.options.has_windows()

@@ -10,14 +10,14 @@ from headway.journal.redis.url import parse_redis_url, without_secrets
 __all__ = ["ExecuteQueued", "Queues", "may_have_queues", "open_queues"]
 
 ExecuteQueued = Callable[[str, Callable[[], None]], Awaitable[bool]]
-"""Begins to execute the run with a stream, and calls the function when it is done; False: not."""
+"""Starts the run in a stream, and calls the function when it is done; False: it did not start."""
 
 
 class Queues(Protocol):
-    """Where runs wait for a worker."""
+    """The queues of one journal, in which runs wait for workers."""
 
     async def put(self, queue: str, stream: str) -> None:
-        """Add the run with this stream, unless it is there.
+        """Add the run with this stream, unless it waits already.
 
         Raises:
             JournalUnavailable: It cannot be written now.
@@ -25,7 +25,7 @@ class Queues(Protocol):
         ...
 
     async def serve(self, queue: str, concurrency: int, do: ExecuteQueued) -> None:
-        """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
+        """Take runs out of a queue while fewer than `concurrency` of them are executed here.
 
         Cancellation: takes no more.
 
@@ -36,12 +36,12 @@ class Queues(Protocol):
 
 
 def may_have_queues(url: str) -> bool:
-    """Whether a journal is where workers can share it."""
+    """Return whether workers can share the journal with this URL."""
     return "redis" in url.partition(":")[0] or url.startswith("unix:")
 
 
 def open_queues(url: str, *, lease: float) -> AbstractAsyncContextManager[Queues]:
-    """The queues beside the journal with this URL, from entering to leaving.
+    """Return the queues beside the journal with this URL; they are open while entered.
 
     Raises:
         SetupError: There can be none, or what they need is not installed.

@@ -1,11 +1,11 @@
 """Queues over Docket: the one module that knows it.
 
-A task of Docket is a run's stream as its key, and nothing else. It is done when the run is
-begun: from then on the journal says whose it is, and how it goes on when that one is gone. What
-Docket's redelivery is for is a worker that dies before that.
+A task of Docket has a run's stream as its key, and nothing else. It is done as soon as the run is
+started: from then on the journal says who owns the run, and recovers it when the owner dies.
+Docket's redelivery is only for a worker that dies before that.
 
-What a queue holds may go at any time: a run that waits and is in none is put into its queue again.
-So what no worker takes is forgotten, and workers that were killed are.
+A queue may lose entries at any time, because a run that waits and is in no queue is enqueued again.
+So entries that no worker takes expire, and so does what Redis keeps of workers that were killed.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ from headway.queues.stray_entries import guard_entries
 logger = logging.getLogger(__name__)
 
 TASK = "run"
-"""The name that all tasks have in Docket."""
+"""Name of all tasks in Docket."""
 
 RECONNECT = 1.0
 """Seconds until a Redis that is away is tried again."""
 
 SHOWN_WITHIN = 5.0
-"""Seconds that a queue may take to be written."""
+"""Seconds that writing a queue may take."""
 
 PUTS = 10
-"""How many runs are put into queues at once: as many connections are opened for it."""
+"""Runs that are enqueued at once: each takes a connection."""
 
 KEPT = 3600.0
-"""Seconds until what no worker takes is forgotten, and what is known of a worker that is silent."""
+"""Seconds until an entry that no worker takes expires, and the name of a silent worker."""
 
 _AWAY = (RedisError, RedisClusterException, OSError)
 
@@ -58,7 +58,7 @@ class DocketQueues:
     def __init__(self, place: RedisAddress, *, lease: float) -> None:
         keep_pickles_out()
         guard_entries()
-        _quiet()
+        _silence_docket()
         self._place = place
         self._lease = lease
         self._dockets: dict[str, asyncio.Task[Docket]] = {}
@@ -79,14 +79,14 @@ class DocketQueues:
         await self._stack.aclose()
 
     async def put(self, queue: str, stream: str) -> None:
-        """Add the run with this stream, unless it is there.
+        """Add the run with this stream, unless it waits already.
 
         Raises:
             JournalUnavailable: The Redis cannot be written.
         """
         try:
             async with self._puts, asyncio.timeout(SHOWN_WITHIN):
-                opened = await self._opened(queue)
+                opened = await self._open_once(queue)
                 execution = await opened.add(TASK, key=stream)()
                 await _let_expire(opened, stream)
         except _AWAY as error:
@@ -96,16 +96,16 @@ class DocketQueues:
             logger.error("Docket was told to strike what is in the queue %r", queue)
 
     async def serve(self, queue: str, concurrency: int, do: ExecuteQueued) -> None:
-        """Take runs out of a queue, as long as fewer than `concurrency` of it go on here.
+        """Take runs out of a queue while fewer than `concurrency` of them are executed here.
 
         Cancellation: takes no more.
 
         Raises:
             SetupError: This user may not.
         """
-        opened = await self._opened(queue)
+        opened = await self._open_once(queue)
         try:
-            await _forget_the_dead(opened)
+            await _forget_dead_workers(opened)
         except NoPermissionError as error:
             raise SetupError(
                 f"journal {self._place.shown} does not let this user have the queue {queue!r}; "
@@ -124,12 +124,15 @@ class DocketQueues:
             worker.concurrency += 1
 
         async def run(execution: Execution = _CURRENT) -> None:
-            if any(isinstance(each, NoArguments) and each.is_strange for each in _given(execution)):
+            if any(
+                isinstance(each, NoArguments) and each.is_strange
+                for each in _arguments_of(execution)
+            ):
                 logger.error(
                     "%s was in the queue %r with arguments: it is dropped", execution.key, queue
                 )
                 return
-            # A place is taken until the run ends, and Docket's task is over long before.
+            # A run counts until it ends, and Docket's task is over long before.
             try:
                 if await do(execution.key, done):
                     worker.concurrency -= 1
@@ -140,11 +143,11 @@ class DocketQueues:
         async with worker:
             await _run_forever(worker)
 
-    async def _opened(self, queue: str) -> Docket:
-        """The docket of a queue; opening it goes on when whoever waits for that gives up."""
+    async def _open_once(self, queue: str) -> Docket:
+        """Return the docket of a queue. Opening it goes on when the caller is cancelled."""
         if queue not in self._dockets:
             name = f"{self._place.prefix}queue:{queue}"
-            self._dockets[queue] = asyncio.create_task(self._open(name))
+            self._dockets[queue] = asyncio.create_task(self._open_docket(name))
         opening = self._dockets[queue]
         try:
             return await asyncio.shield(opening)
@@ -153,22 +156,22 @@ class DocketQueues:
                 del self._dockets[queue]
             raise
 
-    async def _open(self, name: str) -> Docket:
-        """A docket with this name, by the first server that answers."""
+    async def _open_docket(self, name: str) -> Docket:
+        """Open a docket with this name, at the first server that answers."""
         *others, last = _docket_urls(self._place)
         for url in others:
             with suppress(*_AWAY):
-                return await self._enter(_Docket(name, url, execution_ttl=timedelta(0)))
-        return await self._enter(_Docket(name, last, execution_ttl=timedelta(0)))
+                return await self._enter_docket(_Docket(name, url, execution_ttl=timedelta(0)))
+        return await self._enter_docket(_Docket(name, last, execution_ttl=timedelta(0)))
 
-    async def _enter(self, docket: Docket) -> Docket:
+    async def _enter_docket(self, docket: Docket) -> Docket:
         docket.tasks.clear()  # it brings some of its own
-        docket.register(_elsewhere, names=[TASK])
+        docket.register(_run_elsewhere, names=[TASK])
         return await self._stack.enter_async_context(docket)
 
 
 class _Docket(Docket):
-    """Hears of no cancelled tasks: what stops a run is in the journal.
+    """A docket without Docket's cancellations: what stops a run is in the journal.
 
     So a user that may subscribe to the journal's channels only is enough, and a worker needs no
     connection for it, which on a Cluster Docket would keep to the first node it saw.
@@ -186,18 +189,18 @@ class _Silence:
         self._said: list[dict[str, str]] = []
 
     async def psubscribe(self, pattern: str) -> None:
-        """Have it confirmed."""
+        """Queue the confirmation that Docket waits for."""
         self._said.append({"type": "psubscribe", "channel": pattern})
 
     async def get_message(self, *, timeout: float, **_: object) -> dict[str, str] | None:  # noqa: ASYNC109
-        """The confirmation, then nothing, each time after `timeout`."""
+        """Return the confirmation; from then on None, each time after `timeout` seconds."""
         if self._said:
             return self._said.pop()
         return await asyncio.sleep(timeout)
 
 
 async def _let_expire(docket: Docket, stream: str) -> None:
-    """Have a run that was just put in be forgotten when no worker takes it.
+    """Make a run that was just enqueued expire, for the case that no worker takes it.
 
     Docket has a hash for it, and an entry in a stream. They go at the same time: what has a hash
     and no entry would be taken for a run that waits, and given to nobody.
@@ -211,8 +214,8 @@ async def _let_expire(docket: Docket, stream: str) -> None:
                 await redis.xtrim(docket.stream_key, minid=put_in - int(KEPT * 1000))
 
 
-async def _forget_the_dead(docket: Docket) -> None:
-    """Forget the workers that were not heard of for long, of which Redis keeps each name.
+async def _forget_dead_workers(docket: Docket) -> None:
+    """Delete the consumers of workers that have long been silent; Redis would keep each name.
 
     Raises:
         NoPermissionError: This user may not.
@@ -230,7 +233,7 @@ async def _forget_the_dead(docket: Docket) -> None:
 
 
 async def _run_forever(worker: Worker) -> None:
-    """Return when it is cancelled. Whatever Docket fails of, it is begun again.
+    """Run a worker until it is cancelled. After any error of Docket it is started again.
 
     It takes a Cluster that is away for an error of its own.
     """
@@ -246,16 +249,16 @@ async def _run_forever(worker: Worker) -> None:
             await asyncio.sleep(RECONNECT)
 
 
-async def _elsewhere() -> None:
-    """What a task is for a process that only adds to a queue."""
+async def _run_elsewhere() -> None:
+    """Do nothing: the task of a process that only adds to a queue."""
 
 
-def _given(execution: Execution) -> tuple[object, object]:
+def _arguments_of(execution: Execution) -> tuple[object, object]:
     return execution.args, execution.kwargs
 
 
 def _docket_urls(place: RedisAddress) -> list[str]:
-    """The place as Docket takes it, which is one node of a Cluster: by each, in no order."""
+    """Return the URLs that Docket may be given: of a Cluster one for each node, shuffled."""
     if place.kind == "single":
         return [place.base]
     scheme, _, rest = place.base.partition("://")
@@ -268,7 +271,7 @@ def _docket_urls(place: RedisAddress) -> list[str]:
     return [f"{scheme}+sentinel://{user}{at}{','.join(hosts)}/{place.service}/{path or 0}"]
 
 
-def _quiet() -> None:
-    """Leave it to us to say what is the matter: Docket's sentences are about its own tasks."""
+def _silence_docket() -> None:
+    """Silence Docket's own log, which is about its tasks: Headway logs what is wrong."""
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("docket").setLevel(logging.CRITICAL)

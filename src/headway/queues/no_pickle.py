@@ -1,9 +1,9 @@
-"""What takes the place of pickle in Docket: nothing is passed, so nothing is ever unpickled.
+"""A codec for Docket without pickle: nothing is passed, so nothing is ever unpickled.
 
 Docket pickles the arguments, results and errors of its tasks, and the values of its strikes, with
 `cloudpickle`. A pickle is a program: whoever can write to the Redis could have it executed here. Of
-our tasks only the key means something, and all else is in the journal, as JSON. So the name
-`cloudpickle` in Docket's modules stands for this module's `Codec`, which reads nothing.
+our tasks only the key means something, and all else is in the journal, as JSON. So this module sets
+the name `cloudpickle` in Docket's modules to `RefusingCodec`, which reads nothing.
 """
 
 import logging
@@ -27,11 +27,11 @@ class NoArguments(tuple[()]):
     is_strange = False
 
     def keys(self) -> tuple[()]:
-        """No names."""
+        """Return no names."""
         return ()
 
     def items(self) -> tuple[()]:
-        """No names with values."""
+        """Return no names with values."""
         return ()
 
 
@@ -42,11 +42,11 @@ class UnexpectedArguments(NoArguments):
 
 
 class RefusingCodec:
-    """Has the two functions of `cloudpickle` that Docket calls."""
+    """The two functions of `cloudpickle` that Docket calls."""
 
     @staticmethod
     def dumps(value: Any) -> bytes:
-        """Nothing, as JSON. An error of a task is only logged.
+        """Return an empty JSON list. Errors of tasks are dropped: they are logged already.
 
         Raises:
             TypeError: There is something to pass.
@@ -57,7 +57,7 @@ class RefusingCodec:
 
     @staticmethod
     def loads(data: bytes) -> NoArguments:
-        """Nothing, whatever is there."""
+        """Return no arguments, whatever `data` is; it is never decoded."""
         return NoArguments() if data == EMPTY else UnexpectedArguments()
 
 

@@ -1,9 +1,9 @@
-"""Taking an entry of a queue apart: what cannot be is told, taken out, and stops nobody.
+"""Stray entries of a queue: an entry that cannot be decoded is logged and dropped.
 
 Whoever can write to the Redis can put anything into a queue, and so can another program that uses
-the same names. Docket takes an entry apart outside of any `try`: a field that is missing ends the
-worker, and each one that is started behind it. Here such an entry becomes a task of a generation
-that Docket knows nothing of; it is superseded, so Docket acknowledges it and deletes it.
+the same names. Docket decodes an entry outside of any `try`: a missing field ends the worker, and
+every worker that is started after it. Here such an entry becomes a task of a generation that Docket
+does not know. Docket takes it for superseded, so it acknowledges and deletes the entry.
 """
 
 import logging
@@ -19,20 +19,20 @@ from headway.errors import SetupError
 logger = logging.getLogger(__name__)
 
 WORKER: Final = "docket.worker"
-"""Where Docket takes entries apart, by the name `Execution`."""
+"""The module in which Docket decodes entries, by the name `Execution`."""
 
 SHOWN: Final = 200
-"""Characters that are logged of what is wrong with an entry."""
+"""Characters that are logged of an error in an entry."""
 
 
 class _Entry(Execution):
-    """What an entry stands for, whatever is in it."""
+    """A task that can be made of every entry, whatever is in it."""
 
     @classmethod
     async def from_message(
         cls, docket: Docket, message: Any, *args: Any, message_id: Any = None, **options: Any
     ) -> Self:
-        """As Docket's own; an entry that cannot be taken apart is one that nobody wants any more.
+        """Decode an entry as Docket does; one that cannot be decoded becomes a superseded task.
 
         Raises:
             RedisError, OSError: Redis is away.
@@ -48,10 +48,10 @@ class _Entry(Execution):
             logger.error("an entry of %s is no run and is dropped: %s", docket.name, why)
         return cls(
             docket,
-            _nobody,
+            _do_nothing,
             (),
             {},
-            f"dropped:{_text(message_id)}",
+            f"dropped:{_text_of(message_id)}",
             datetime.now(UTC),
             1,
             generation=1,
@@ -59,16 +59,16 @@ class _Entry(Execution):
         )
 
 
-async def _nobody() -> None:
-    """What is executed for it, if Docket should come to that."""
+async def _do_nothing() -> None:
+    """Do nothing, if Docket should ever execute a dropped entry."""
 
 
-def _text(message_id: object) -> str:
+def _text_of(message_id: object) -> str:
     return message_id.decode() if isinstance(message_id, bytes) else str(message_id)
 
 
 def guard_entries() -> None:
-    """Have Docket's workers drop entries that they cannot take apart, in this process.
+    """Make Docket's workers in this process drop entries that they cannot decode.
 
     Raises:
         SetupError: Docket is not as this version of Headway knows it.

@@ -1,4 +1,4 @@
-"""Who may begin: the gates of a process, who waits at them, and who is one too many."""
+"""Admission: the limits on running, waiting and open requests of one process."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -22,34 +22,34 @@ ANNOUNCE_INTERVAL = 1.0
 
 
 class Admission:
-    """The places of a process, of each tool and of each caller."""
+    """The limits of a process, of each tool and of each caller, and how far they are used."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.all = FairSemaphore(settings.max_runs, "max_runs")
         self.threads = FairSemaphore(settings.threads, "threads")
         self.of_tools: dict[str, FairSemaphore] = {}
         self.of_callers = defaultdict[str, set[str]](set)
-        """Calls running and waiting that this process answers, of each principal."""
+        """Running and waiting calls that this process answers, by principal."""
         self.stuck = Counter[str]()
-        """Calls that have their end and go on all the same, by tool; each keeps its places."""
+        """Calls that were ended but whose code goes on, by tool; each still takes its room."""
         self.open_of = Counter[str]()
-        """Requests of every kind that go on, of each caller that can be told from others."""
+        """Open requests of every kind, of each caller that can be told from others."""
         self.entering = 0
-        """Runs that are launched, but not at a gate yet."""
+        """Runs that are accepted, but have not come to a semaphore yet."""
         self._settings = settings
         self._clock = clock
         self._telling = False
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for a place."""
-        return sum(gate.queued for gate in self._gates()) + self.entering
+        """Number of calls that wait until they may execute."""
+        return sum(gate.queued for gate in self._all_gates()) + self.entering
 
-    def _gates(self) -> Sequence[FairSemaphore]:
+    def _all_gates(self) -> Sequence[FairSemaphore]:
         return (self.all, self.threads, *self.of_tools.values())
 
     def semaphores_of(self, tool: str, options: ToolOptions) -> Sequence[FairSemaphore]:
-        """The gates that a call of a tool has to pass, the narrowest first."""
+        """Return the semaphores that a call of a tool has to pass, the narrowest first."""
         gates = list[FairSemaphore]()
         if options.concurrency is not None:
             gate = self.of_tools.setdefault(tool, FairSemaphore(options.concurrency, "concurrency"))
@@ -60,10 +60,10 @@ class Admission:
         return gates
 
     def check_room(self, gates: Sequence[FairSemaphore]) -> None:
-        """Refuse who would have to wait at these gates where too many do.
+        """Check that a call may wait at these semaphores, where it would have to.
 
         Raises:
-            ProtocolError: 503.
+            ProtocolError: Too many calls wait already (503).
         """
         if all(gate.is_open and gate.taken + self.entering < gate.limit for gate in gates):
             return
@@ -74,10 +74,10 @@ class Admission:
             )
 
     def check_caller(self, request: Request) -> str:
-        """The caller whose calls are counted, or nothing where they are not.
+        """Return the caller that a call counts for; empty where calls are not counted.
 
         Raises:
-            ProtocolError: 503, the caller has as many as it may, here alone.
+            ProtocolError: The caller has as many calls as it may, in this process alone (503).
         """
         caller = request.principal
         if request.method != "tools/call" or caller == ANONYMOUS:
@@ -86,12 +86,12 @@ class Admission:
         return caller
 
     def check_open(self, request: Request) -> str:
-        """The caller whose open requests are counted, or nothing where nobody can tell whose.
+        """Return the caller that an open request counts for; empty where it cannot be told.
 
         That is an authenticated caller, with all its sessions, or an anonymous session of 2025.
 
         Raises:
-            ProtocolError: 503, it has as many as it may.
+            ProtocolError: The caller has as many open requests as it may (503).
         """
         anonymous = request.principal in ("", ANONYMOUS)
         caller = request.owner if anonymous else request.principal
@@ -102,14 +102,14 @@ class Admission:
         return caller
 
     async def check_everywhere(self, request: Request, journal: Journal) -> None:
-        """See that a caller may have one more call, of those of all processes.
+        """Check that a caller may have one more call, counted over all processes.
 
-        Whoever accepts the request must not wait for anything in between: other requests of this
-        process may be accepted then. Those that come to two processes in the same moment, before
-        either has stored what it accepted, may both be let in.
+        Await nothing between this and accepting the request: other requests of this process may be
+        accepted meanwhile. Two that come to two processes in the same moment, before either has
+        stored what it accepted, may both be admitted.
 
         Raises:
-            ProtocolError: 503, the caller has as many as it may.
+            ProtocolError: The caller has as many calls as it may (503).
         """
         caller = self.check_caller(request)
         if caller:
@@ -124,38 +124,38 @@ class Admission:
             raise busy_error(f"{many} of your calls are running or waiting", "max_runs_each")
 
     def count_run(self, caller: str, opener: str, run: Run) -> None:
-        """The run is one of these callers' until its end: a call of `caller`, open for `opener`."""
+        """Count a run until its end: as a call of `caller`, and as an open request of `opener`."""
         if opener:
             self.open_of[opener] += 1
-            run.on_end(partial(self._close, opener))
+            run.on_end(partial(self._end_request, opener))
         if caller:
             self.of_callers[caller].add(call_of(run.stream))
-            run.on_end(partial(self._uncount, caller, call_of(run.stream)))
+            run.on_end(partial(self._end_call, caller, call_of(run.stream)))
 
-    def _close(self, opener: str) -> None:
+    def _end_request(self, opener: str) -> None:
         self.open_of[opener] -= 1
         if not self.open_of[opener]:
             del self.open_of[opener]
 
-    def _uncount(self, caller: str, call: str) -> None:
+    def _end_call(self, caller: str, call: str) -> None:
         self.of_callers[caller].discard(call)
         if not self.of_callers[caller]:
             del self.of_callers[caller]
 
     def count_stuck(self, tool: str, task: asyncio.Task[None]) -> None:
-        """Count a call that was stopped and answered and goes on all the same, until it ends."""
+        """Count a call that was stopped and answered but whose code goes on, until that ends."""
         self.stuck[tool] += 1
         task.add_done_callback(lambda _: self.stuck.subtract([tool]))
 
     def announce_positions_regularly(self) -> None:
-        """Tell those who wait their place, as long as somebody does."""
+        """Announce their positions to waiting calls every second, until none waits."""
         if not self._telling:
             self._telling = True
-            self._clock.call_later(ANNOUNCE_INTERVAL, self._tell)
+            self._clock.call_later(ANNOUNCE_INTERVAL, self._announce_positions)
 
-    def _tell(self) -> None:
+    def _announce_positions(self) -> None:
         self._telling = False
-        gates = [gate for gate in self._gates() if gate.queued]
+        gates = [gate for gate in self._all_gates() if gate.queued]
         for gate in gates:
             gate.announce_positions()
         if gates:
@@ -163,12 +163,12 @@ class Admission:
 
 
 def stopping_error() -> ProtocolError:
-    """The refusal of what another process is to do: this one is about to stop."""
+    """Return the refusal (503) of a process that is about to stop."""
     return busy_error("it is stopping")
 
 
 def busy_error(what: str, limit: str | None = None) -> ProtocolError:
-    """The refusal of a request for which there is no room, for the limit with this setting."""
+    """Return the refusal (503) of a request for which there is no room; `limit` is the setting."""
     named = f" ({limit})" if limit else ""
     text = f"The server is busy: {what}{named}. Try again in a few seconds."
     return ProtocolError(BUSY_CODE, text, status=503, retry_after=2, limit=limit)

@@ -1,7 +1,7 @@
-"""Gates: how many runs execute at once, and who waits for a place.
+"""A semaphore that is fair: the longest waiting caller enters first, and hears its position.
 
-A gate lets `limit` runs through and keeps the others in order. It counts; it does not know
-what a run is. One run may need to pass several gates, the narrowest first.
+It counts, and does not know what a run is. A run may have to pass several of them, the narrowest
+first.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class FairSemaphore:
-    """`limit` places and a first-come queue; `setting` is the limit's name."""
+    """A semaphore for `limit` holders, with a first-come queue; `setting` is the limit's name."""
 
     __slots__ = ("_waiting", "limit", "setting", "taken")
 
@@ -22,20 +22,21 @@ class FairSemaphore:
 
     @property
     def queued(self) -> int:
-        """How many wait."""
+        """Number of callers that wait."""
         return len(self._waiting)
 
     @property
     def is_open(self) -> bool:
-        """Whether `enter` would return at once."""
+        """True when `enter` would return at once."""
         return self.taken < self.limit and not self._waiting
 
     async def enter(self, announce: Callable[[int], None]) -> None:
-        """Take a place, waiting for one in order.
+        """Enter, after all that came earlier.
 
-        `announce` is told how many are ahead, at first and by `tell`.
+        `announce` is called with the number of callers ahead: at once when the caller has to wait,
+        and at each `announce_positions`.
 
-        Cancellation: leaves the queue, or gives the place back.
+        Cancellation: leaves the queue, or what was entered.
         """
         if self.is_open:
             self.taken += 1
@@ -53,7 +54,7 @@ class FairSemaphore:
             raise
 
     def leave(self) -> None:
-        """Give a place back; the next in the queue gets it."""
+        """Leave; the next caller in the queue enters."""
         self.taken -= 1
         while self._waiting and self.taken < self.limit:
             turn, _ = self._waiting.popleft()
@@ -62,6 +63,6 @@ class FairSemaphore:
                 turn.set_result(None)
 
     def announce_positions(self) -> None:
-        """Tell all who wait how many are ahead of them."""
+        """Call `announce` of every waiting caller with the number of callers ahead of it."""
         for position, (_, announce) in enumerate(list(self._waiting)):
             announce(position)

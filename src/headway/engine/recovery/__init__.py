@@ -1,1 +1,1 @@
-"""What becomes of runs when a process stops or dies."""
+"""Recovery: runs whose process stops or dies go on in another one, or end."""

@@ -1,9 +1,9 @@
-"""Leases: which process may write which runs, and what becomes of the runs of one that died.
+"""Leases: which process may write which runs, and what becomes of the runs of a dead one.
 
-A process shows in a stream of its own that it is there. The ids of its runs begin with its tag,
-so whoever finds a run without an end can ask whether its process is still alive; if it is not,
-the run ends as interrupted, and its readers stop waiting. The journal's fence does the rest: a
-process that was only paused finds that its runs have ended and cannot write to them.
+A process writes signs of life into a stream of its own. The ids of its runs begin with its id, so
+any process that finds an unfinished run can look whether the run's process is alive. If it is not,
+the run is recovered, or ends as interrupted so that its readers stop waiting. The journal's fence
+does the rest: a process that was only paused finds that its runs were taken, and cannot write them.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ from headway.streams import (
 logger = logging.getLogger(__name__)
 
 SIGNS_PER_LEASE = 3
-"""Signs of life within a lease: one or two may be late without harm."""
+"""Signs of life in the time of a lease: one or two may be late without harm."""
 
 RECOVERED_AT_ONCE = 32
-"""Runs of dead processes that are looked at side by side: they share round trips."""
+"""Runs of dead processes that are recovered at once: they share round trips."""
 
 RECOVERY_START_TIMEOUT = 5.0
-"""Seconds that a start waits for that. The rest is done while the process serves already."""
+"""Seconds that a start waits for recovery. The rest is done while the process serves."""
 
 LISTING_SHARE = 0.1
-"""Of a process's time, for looking at runs while all processes live: of very many, less often."""
+"""Share of a process's time that it may list runs in: when they are many, it lists less often."""
 
 
 class LeaseHolder(Protocol):
@@ -121,10 +121,13 @@ class Lease:
         self._looking: asyncio.Task[None] | None = None
 
     async def begin_lease(self) -> None:
-        """Begin the lease, then end what processes left behind that are gone.
+        """Begin the lease, then recover the runs of dead processes.
 
-        When it returns that is done, unless it takes longer than `START`. A journal that dies with
-        the process needs no lease.
+        When this returns all are recovered, unless that takes longer than `RECOVERY_START_TIMEOUT`.
+        A journal that dies with the process needs no lease.
+
+        Raises:
+            JournalError: The journal cannot be used.
         """
         if not self._journal.is_durable:
             return
@@ -133,21 +136,21 @@ class Lease:
             every = self._seconds / SIGNS_PER_LEASE / 2
             self._pulse = LifeSigns(self._journal.beside, self.tag, every)
         await self._holder.open_lease(self.tag)
-        self._arm()  # the others' runs may be many, and this process is alive meanwhile
-        self._looking = asyncio.create_task(self._begin())
+        self._schedule_sign()  # the others' runs may be many, and this process is alive meanwhile
+        self._looking = asyncio.create_task(self._recover_at_start())
         done, _ = await asyncio.wait([self._looking], timeout=RECOVERY_START_TIMEOUT)
         for looked in done:
             looked.result()
 
-    async def _begin(self) -> None:
+    async def _recover_at_start(self) -> None:
         self._is_starting = True
         try:
-            await self._recover()
+            await self._recover_runs()
         finally:
             self._is_starting = False
 
     async def give_up_lease(self) -> None:
-        """Give the lease back; to be called when all runs have ended."""
+        """Give the lease back, when all runs have ended."""
         if self._timer is not None:
             self._timer.cancel()
         if self._looking is not None:
@@ -160,13 +163,14 @@ class Lease:
                 logger.warning("the lease was not given back: %s", error)
             if self._pulse is not None and self._pulse.signs:
                 with suppress(JournalError):
-                    await self._append(pulse_stream(self.tag), ProcessLeft("stopped"))
+                    await self._append_quietly(pulse_stream(self.tag), ProcessLeft("stopped"))
 
     def sign_for_held_loop(self, held: Callable[[], float]) -> None:
-        """Have a thread give the signs of life of a loop that is held; from any thread.
+        """Have a thread give the signs of life of a held event loop; from any thread.
 
-        `held` says for how many seconds it is. For less than half the time between two signs
-        nothing is done, for none is missing; nor for more than `hold_timeout`.
+        `held` returns for how many seconds the loop has been held. Below half the time between two
+        signs nothing is done, because no sign is missing; nor above `hold_timeout`, because the
+        loop counts as dead.
         """
         every = self._seconds / SIGNS_PER_LEASE / 2
 
@@ -178,34 +182,34 @@ class Lease:
             return
         self._pulse.begin(goes_on)
 
-    def _arm(self) -> None:
-        self._timer = self._clock.call_later(self._seconds / SIGNS_PER_LEASE, self._sign)
+    def _schedule_sign(self) -> None:
+        self._timer = self._clock.call_later(self._seconds / SIGNS_PER_LEASE, self._give_sign)
 
-    def _sign(self) -> None:
+    def _give_sign(self) -> None:
         try:
             self._seq = self._journal.append_nowait(
                 process_stream(self.tag), Alive(), after=self._seq
             )
         except JournalError as error:
             logger.error("this process was found gone by another one; its runs end: %s", error)
-            self._begin_anew()
+            self._begin_new_lease()
             return
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._recover())
-        self._arm()
+            self._looking = asyncio.create_task(self._recover_runs())
+        self._schedule_sign()
 
-    def _begin_anew(self) -> None:
+    def _begin_new_lease(self) -> None:
         self._seq = 0
         self._holder.lose_lease()
         self.tag = new_process_id()
         self._looking = asyncio.create_task(self.begin_lease())
 
-    async def _recover(self) -> None:
-        """Look whether a process is gone, and at the runs then; now and then in any case."""
+    async def _recover_runs(self) -> None:
+        """Recover the runs of processes that died; list all runs now and then in any case."""
         try:
             begun = await self._journal.streams(PROCESS_STREAMS, unfinished=True)
             tags = {process_id_of(name) for name in begun}
-            gone = await self._gone(tags)
+            gone = await self._gone_among(tags)
             # A list of all runs is long. While all processes live, it is enough that one of them
             # looks at it each time, and knows since when a run is nobody's; and every other one
             # once in as many times as there are, should that one not be able to.
@@ -216,24 +220,24 @@ class Lease:
                 await self._look_at_runs(gone)
             self._begun = tags
         except JournalError as error:
-            # What cannot be read cannot be written either: silence says nothing from now on.
+            # While nobody can read, nobody can write: silence proves nothing from now on.
             self._signs.clear()
             logger.warning("runs of other processes were not looked at: %s", error)
 
     async def _look_at_runs(self, gone: set[str]) -> None:
-        """End the runs of processes that are gone, then their own streams."""
-        streams = await self._unfinished()
+        """Recover or end the runs of dead processes, then close the processes' own streams."""
+        streams = await self._unfinished_runs()
         if not self._recovers:
             return
-        gone = gone | await self._gone({process_of(name) for name in streams} - gone)
+        gone = gone | await self._gone_among({process_of(name) for name in streams} - gone)
         if not gone:
             return
         left = [name for name in streams if process_of(name) in gone]
         for start in range(0, len(left), RECOVERED_AT_ONCE):
             some = left[start : start + RECOVERED_AT_ONCE]
-            # One that shows itself again takes back what nobody has ended yet.
-            gone = await self._gone(gone)
-            some = [self._decide(name) for name in some if process_of(name) in gone]
+            # A process that shows itself again keeps the runs that nobody has ended yet.
+            gone = await self._gone_among(gone)
+            some = [self._recover_or_end(name) for name in some if process_of(name) in gone]
             for failure in await asyncio.gather(*some, return_exceptions=True):
                 if isinstance(failure, JournalUnavailable | asyncio.CancelledError):
                     raise failure
@@ -241,12 +245,12 @@ class Lease:
                     logger.error("a run is left as it is: %s", failure, exc_info=failure)
         await self._holder.sweep_streams()
         for tag in gone:
-            await self._append(process_inbox_stream(tag), ProcessLeft("found gone"))
-            await self._append(pulse_stream(tag), ProcessLeft("found gone"))
-            await self._append(process_stream(tag), ProcessLeft("found gone"))
+            await self._append_quietly(process_inbox_stream(tag), ProcessLeft("found gone"))
+            await self._append_quietly(pulse_stream(tag), ProcessLeft("found gone"))
+            await self._append_quietly(process_stream(tag), ProcessLeft("found gone"))
 
-    async def _decide(self, stream: str) -> None:
-        """Go on with the run of a process that is gone, or end it.
+    async def _recover_or_end(self, stream: str) -> None:
+        """Go on with the run of a dead process, or end it.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -264,8 +268,8 @@ class Lease:
             logger.exception("%s cannot be begun anew, and ends", stream)
             return False
 
-    async def _unfinished(self) -> list[str]:
-        """The runs that go on, with those for workers looked after."""
+    async def _unfinished_runs(self) -> list[str]:
+        """Return the streams of all unfinished runs, after those for workers were checked."""
         begun = self._clock.now()
         streams = await self._journal.streams(RUN_STREAMS, unfinished=True)
         await self._holder.check_worker_runs([name for name in streams if is_for_workers(name)])
@@ -273,21 +277,24 @@ class Lease:
         self._rests = ended + (ended - begun) * (1 / LISTING_SHARE - 1)
         return streams
 
-    async def _gone(self, tags: set[str]) -> set[str]:
-        """Those of these processes whose leases are over."""
+    async def _gone_among(self, tags: set[str]) -> set[str]:
+        """Return those of these processes whose leases are over."""
         return {tag for tag in tags - {self.tag, WORKERS} if not await self.is_alive(tag)}
 
     async def is_alive(self, tag: str) -> bool:
-        """Whether the process with this tag may still write its runs.
+        """Return whether the process with this id may still write its runs.
 
-        The time of its last sign is by its own clock, which may have been set since, or this one
-        may: only at the start is that believed. Later the sign also has to be the same for half
-        a lease by the clock that nobody sets.
+        The time of its last sign is by its wall clock, and either process's clock may have been set
+        since. It is believed only at the start. Later the process is dead when this one has also
+        seen no new sign for half a lease, by the monotonic clock.
+
+        Raises:
+            JournalError: The journal cannot be read.
         """
         if tag == self.tag:
             # Its last sign may be old: a process that stood still has had no time for another.
             return True
-        sign = await self._last(process_stream(tag))
+        sign = await self._last_sign(process_stream(tag))
         if sign is None:
             for stream in (process_stream(tag), pulse_stream(tag)):
                 self._signs.pop(stream, None)
@@ -295,13 +302,13 @@ class Lease:
         if self._is_sign_of_life(process_stream(tag), sign):
             return True
         # Its loop may be held: then a thread gives the signs, until the loop does again.
-        pulse = await self._last(pulse_stream(tag))
+        pulse = await self._last_sign(pulse_stream(tag))
         if pulse is None or pulse.time < sign.time:
             return False
         return self._is_sign_of_life(pulse_stream(tag), pulse)
 
-    async def _last(self, stream: str) -> Entry | None:
-        """The last entry of a stream that goes on; None where there is none."""
+    async def _last_sign(self, stream: str) -> Entry | None:
+        """Return the last entry of a stream, or None where it has ended or was never there."""
         head = await self._journal.head(stream)
         if head is None or head.ended:
             return None
@@ -312,7 +319,7 @@ class Lease:
         return last[-1] if last else None
 
     def _is_sign_of_life(self, stream: str, sign: Entry) -> bool:
-        """Whether a process lives whose last sign in this stream is this one."""
+        """Return whether a process is alive whose last sign in this stream is `sign`."""
         age = self._clock.time() - sign.time
         seen, since = self._signs.get(stream, (0, 0.0))
         if seen != sign.seq:
@@ -324,16 +331,16 @@ class Lease:
         return self._clock.now() - since < (self._seconds if is_fresh else self._seconds / 2)
 
     async def end_run(self, stream: str, event: Event) -> None:
-        """End a run that nobody executes, and what is beside it.
+        """End a run that nobody executes, and close the streams beside it.
 
         Raises:
             JournalError: The journal cannot be read.
         """
-        await self._append(stream, event)
-        await self._append(inbox_stream(stream), InboxClosed())
-        await self._append(checkpoint_stream(stream), Forgotten())
+        await self._append_quietly(stream, event)
+        await self._append_quietly(inbox_stream(stream), InboxClosed())
+        await self._append_quietly(checkpoint_stream(stream), Forgotten())
 
-    async def _append(self, stream: str, event: Event) -> None:
+    async def _append_quietly(self, stream: str, event: Event) -> None:
         head = await self._journal.head(stream)
         if head is None or head.ended:
             return

@@ -1,4 +1,4 @@
-"""What can be known of a run after its process died: the fold of its checkpoint stream."""
+"""The state that a run restarts from: the fold of its checkpoint stream."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Going on when a storage comes back."""
+"""Retries until a storage that is away comes back."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -7,13 +7,16 @@ from headway.clock import Clock
 from headway.errors import JournalUnavailable
 
 RETRY_DELAY = 1.0
-"""Seconds until what failed is tried again."""
+"""Seconds between two attempts."""
 
 T = TypeVar("T")
 
 
 async def retry_until_available(clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` returns, as soon as the journal can be used; for what may be done again."""
+    """Call `attempt` until the journal can be used, and return its result.
+
+    `attempt` may be called any number of times, so it has to be idempotent.
+    """
     while True:
         try:
             return await attempt()

@@ -1,9 +1,9 @@
-"""Signs of life in the place of an event loop that is held: the lease is not lost to it.
+"""Signs of life while the event loop is held, so that the process does not lose its lease.
 
 A tool that computes on the loop, or a request that takes long to read, keeps the loop from giving
-the process's signs of life. Its runs are as alive as before, and when others took them for dead,
-everybody's would end. So a thread gives the sign, by a way of its own into the storage and in a
-stream beside the process's: what the loop writes is the loop's alone, and each has one writer.
+the process's signs of life. Its runs are alive all the same, and all of them would end if other
+processes took this one for dead. So a thread gives the signs, over a connection of its own and in a
+stream beside the process's own, because each stream has one writer.
 
 Not for ever: a loop that is held for `hold_timeout` does not come back. Nor can a thread do
 anything where native code keeps the interpreter to itself (the GIL) for as long as a lease.
@@ -42,24 +42,24 @@ class LifeSigns:
         self._every = every
         self._thread: threading.Thread | None = None
         self.signs = 0
-        """How many were given: the number of the last entry of the stream."""
+        """Number of signs given, which is the number of the last entry of the stream."""
         self.is_lost = False
-        """Whether another process has found this one gone."""
+        """True when another process has found this one dead."""
 
     def begin(self, goes_on: Callable[[], bool]) -> None:
-        """Give signs, in a thread, until `goes_on` says no; as often as anybody notices."""
+        """Give signs in a thread until `goes_on` returns False. Calls while it runs do nothing."""
         if self.is_lost or (self._thread is not None and self._thread.is_alive()):
             return
-        self._thread = threading.Thread(target=self._run, args=(goes_on,), daemon=True)
+        self._thread = threading.Thread(target=self._give_signs, args=(goes_on,), daemon=True)
         self._thread.name = "headway-pulse"
         self._thread.start()
 
-    def _run(self, goes_on: Callable[[], bool]) -> None:
+    def _give_signs(self, goes_on: Callable[[], bool]) -> None:
         try:
             with closing(self._beside()) as beside:
                 while goes_on():
                     self._give_sign(beside)
-                    self._wait(goes_on)
+                    self._wait_for_next(goes_on)
         except JournalError as error:
             self.is_lost = True
             logger.warning("this process was found gone while its loop was held: %s", error)
@@ -74,7 +74,7 @@ class LifeSigns:
         except JournalUnavailable as error:
             logger.warning("no sign of life was given while the loop is held: %s", error)
 
-    def _wait(self, goes_on: Callable[[], bool]) -> None:
+    def _wait_for_next(self, goes_on: Callable[[], bool]) -> None:
         limit = time.monotonic() + self._every
         while goes_on() and time.monotonic() < limit:
             time.sleep(LOOK_INTERVAL)

@@ -1,1 +1,1 @@
-"""What other processes, and later requests, ask of a run."""
+"""Runs seen from elsewhere: inboxes, mirrors, and answers from other processes."""

@@ -1,7 +1,7 @@
-"""A run that says what another one says: how a second request gets what the first one asked for.
+"""Mirrors: a run that emits what another run emits, so that a second request gets its result.
 
-It is a cursor like any other reader, on whichever process the other run is executed, and has a
-stream of its own for its own request: its id, its token, its session.
+A mirror reads the other run's stream like any other reader, wherever that run is executed. It has a
+stream of its own, for its own request: its id, its progress token, its session.
 """
 
 import asyncio
@@ -48,23 +48,27 @@ from headway.protocol.tasks import open_questions
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 QUESTION_TIMEOUT_SHARE = 0.9
-"""Seconds that a run which is followed gets to end when this one is stopped with its server."""
+"""Seconds that the mirrored run gets to end when the mirror is stopped with its server."""
 
 _REPEATED = (Log, Part, Notified)
-"""What is said once, whatever was said before; of progress only the newest counts."""
+"""Events that are all repeated; of progress only the newest is."""
 
 
 def mirror_request(
     stream: str, *, owns: bool = False, begun: Callable[[], object] | None = None
 ) -> Execute:
-    """What is executed for a request that only wants what the run in `stream` says."""
+    """Return the handler of a request that only mirrors the run in `stream`.
+
+    `begun` is called when that run is seen to start. With `owns` it is executed for this request
+    alone.
+    """
 
     async def execute(context: RunContext) -> dict[str, Any]:
         run = context.run
         assert run is not None
         ask = context.send_raw_request if context.can_send_request else None
         following = MirrorRun(
-            run, stream, ask=ask, means_the_work=True, owns=owns, begun=begun or _nothing
+            run, stream, ask=ask, means_the_work=True, owns=owns, begun=begun or _ignore_start
         )
         try:
             return await following.result()
@@ -74,12 +78,12 @@ def mirror_request(
     return execute
 
 
-def _nothing() -> None:
+def _ignore_start() -> None:
     pass
 
 
 class MirroredFailed(MCPError):
-    """The run that is followed ended with an error, which is the end of this one too."""
+    """The mirrored run ended with an error, which is the end of the mirror too."""
 
     def __init__(self, end: Failed) -> None:
         super().__init__(end.code, end.message, None if end.data is None else decode_json(end.data))
@@ -87,14 +91,19 @@ class MirroredFailed(MCPError):
 
 
 class MirrorRun:
-    """Has `run` repeat the run in `stream`, from behind entry `after`.
+    """Makes `run` a mirror of the run in `stream`.
 
-    What the other run asks is put to `ask`, where the client can be asked; whoever answers first
-    is heard. With `means_the_work` a client that says that it wants this request cancelled wants
-    the other run stopped too. A lost connection does not touch it.
-
-    With `owns` it is executed for `run` alone: whatever stops this one stops it, and the client's
-    refusal of a question is its answer. `begun` is called when it is seen to begin.
+    Args:
+        run: The mirror, in this process.
+        stream: The mirrored run, in any process.
+        after: Number of the entry after which the mirroring begins.
+        ask: Asks the client of `run` what the mirrored run asks; the first answer counts. None
+            where the client cannot be asked.
+        means_the_work: A client that cancels `run` cancels the mirrored run too. A lost connection
+            never does.
+        owns: The mirrored run is executed for `run` alone: whatever stops one stops the other, and
+            a client's refusal of a question is the answer to it.
+        begun: Called when the mirrored run is seen to start.
     """
 
     def __init__(
@@ -106,7 +115,7 @@ class MirrorRun:
         ask: Ask | None = None,
         means_the_work: bool = False,
         owns: bool = False,
-        begun: Callable[[], object] = _nothing,
+        begun: Callable[[], object] = _ignore_start,
     ) -> None:
         self._after = after
         self._run = run
@@ -119,90 +128,92 @@ class MirrorRun:
         self._last: Entry | None = None
 
     async def result(self) -> dict[str, Any]:
-        """The other run's result.
+        """Return the mirrored run's result.
+
+        Cancellation: stops the mirrored run as well, where `means_the_work` and `owns` say so.
 
         Raises:
             MCPError: It ended with an error, was cancelled or was interrupted.
             StreamNotFound: There is no such run, or it has been forgotten.
         """
         try:
-            return await self._follow()
+            return await self._follow_run()
         except asyncio.CancelledError:
             end = self._run.stop_event
-            if isinstance(end, Cancelled) and self._is_meant(end):
-                self._stop_the_other(end.by, end.reason)
+            if isinstance(end, Cancelled) and self._cancels_other(end):
+                self._stop_other(end.by, end.reason)
             if isinstance(end, Interrupted) and end != TAKEN_OVER and not self._run.ended:
-                # The other run may be at its end in this very moment: all are to hear the same.
+                # The mirrored run may be at its end in this very moment: then all get the same end.
                 with (
                     anyio.move_on_after(QUESTION_TIMEOUT_SHARE, shield=True),
                     suppress(JournalError),
                 ):
-                    return await self._follow()
+                    return await self._follow_run()
                 if self._owns and not self._run.has_handle:
-                    self._stop_the_other("server", end.reason)
+                    self._stop_other("server", end.reason)
             raise
         finally:
-            self._ask_no_more()
+            self._stop_asking()
 
-    def _ask_no_more(self) -> None:
+    def _stop_asking(self) -> None:
         for task in self._asking.values():
             task.cancel()
         self._asking.clear()
 
-    def _is_meant(self, end: Cancelled) -> bool:
-        """Whether who stops this run means the other one; the server itself does not."""
+    def _cancels_other(self, end: Cancelled) -> bool:
+        """Return whether a cancellation of the mirror is meant for the mirrored run, too."""
         return self._means_the_work and (end.by == "client" or (self._owns and end.by != "server"))
 
-    def _stop_the_other(self, by: str, reason: str | None) -> None:
+    def _stop_other(self, by: str, reason: str | None) -> None:
         self._run.engine.inboxes.tell_later(self._stream, CancelRequested(by, reason))
 
-    async def _follow(self) -> dict[str, Any]:
-        """The result, from wherever this has come to."""
+    async def _follow_run(self) -> dict[str, Any]:
+        """Repeat all entries that follow the last repeated one, and return the result."""
         journal = self._run.journal
-        last = self._last or await self._begin()
+        last = self._last or await self._repeat_past()
         cursor = journal.cursor(self._stream, after=last.seq)
         while not cursor.done:
-            # A worker goes on with it, and can be heard again when the storage is back.
-            more = next_available(journal, cursor) if self._owns else _passing_over(cursor)
+            # A worker goes on with it, and its entries can be read when the storage is back.
+            more = next_available(journal, cursor) if self._owns else _next_kept(cursor)
             for last in await more:
-                self._say(last)
+                self._repeat(last)
                 self._last = last
-        return _outcome(last)
+        return _result_of(last)
 
-    async def _begin(self) -> Entry:
-        """Say what there is; the last of it is returned."""
+    async def _repeat_past(self) -> Entry:
+        """Repeat what there is already, and return the last entry."""
         past = await self._run.journal.read_all_kept(self._stream)
-        await self._pass_over(past)
-        self._catch_up(past, open_questions(past, await self._inbox()))
+        await self._skip_repeated(past)
+        self._catch_up(past, open_questions(past, await self._read_inbox()))
         self._last = past[-1]
         return past[-1]
 
-    async def _pass_over(self, past: list[Entry]) -> None:
-        """Go on behind what was said already, by a process that is gone."""
+    async def _skip_repeated(self, past: list[Entry]) -> None:
+        """Leave out what a process that is gone has repeated already, in this stream."""
         own = await self._run.journal.read_all_kept(self._run.stream)
         said = sum(isinstance(entry.event, _REPEATED) for entry in own)
         news = [e.seq for e in past if e.seq > self._after and isinstance(e.event, _REPEATED)]
         if said and news:
             self._after = news[min(said, len(news)) - 1]
 
-    async def _inbox(self) -> list[Entry]:
+    async def _read_inbox(self) -> list[Entry]:
         try:
             return await read_inbox(self._run.journal, self._stream)
         except JournalError:
             return []
 
     def _catch_up(self, past: list[Entry], unanswered: list[InputRequested]) -> None:
-        """Say what is not known yet, where it stands, and ask what nobody has answered."""
+        """Repeat what is new of `past`, and ask the questions that nobody has answered."""
         standing = [entry for entry in past if isinstance(entry.event, Progress)][-1:]
-        after = self._after  # what is said moves it
+        after = self._after  # repeating moves it
         for entry in past:
             is_news = entry.seq > after or entry in standing or entry.event in unanswered
             if is_news and (entry.event in unanswered or type(entry.event) is not InputRequested):
-                self._say(entry)
+                self._repeat(entry)
         self._after = past[-1].seq
 
-    def _say(self, entry: Entry) -> None:
-        """Say what the other one said."""
+    def _repeat(self, entry: Entry) -> None:
+        """Do in this run what the mirrored run did."""
         self._after = entry.seq
         match entry.event:
             case Progress(progress, total, message):
@@ -212,18 +223,18 @@ class MirrorRun:
             case Log() | Part() | Notified():  # `_REPEATED`
                 self._run.emit_event(entry.event)
             case InputRequested() if self._ask_client is not None:
-                question = self._ask(entry.event, self._ask_client)
+                question = self._ask_client_for(entry.event, self._ask_client)
                 self._asking[entry.event.key] = asyncio.create_task(question)
             case InputReceived(key):
                 asking = self._asking.pop(key, None)
                 if asking is not None:
                     asking.cancel()
             case Restarted() | GivenBack():
-                self._ask_no_more()  # whoever asked is gone
+                self._stop_asking()  # the process that asked is gone
             case _:
                 pass
 
-    async def _ask(self, question: InputRequested, ask_client: Ask) -> None:
+    async def _ask_client_for(self, question: InputRequested, ask_client: Ask) -> None:
         params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
         try:
             answered = InputAnswered(
@@ -231,14 +242,14 @@ class MirrorRun:
             )
         except MCPError as error:
             if not self._owns:
-                return  # the one who asked may still hear it from somebody else
+                return  # the mirrored run may still get the answer from another client
             refusal = error.error.model_dump(exclude_none=True)
             answered = InputAnswered(question.key, encode_json(refusal), True)
         await ask_run(self._run.journal, self._stream, answered)
 
 
-async def _passing_over(cursor: Cursor) -> list[Entry]:
-    """The next entries that there still are; a storage that is away is not waited for."""
+async def _next_kept(cursor: Cursor) -> list[Entry]:
+    """Return the next entries that are still kept; a storage that is away is not waited for."""
     try:
         return await cursor.next()
     except EntriesTrimmed as error:
@@ -247,11 +258,11 @@ async def _passing_over(cursor: Cursor) -> list[Entry]:
 
 
 def result_gone_error() -> MCPError:
-    """What is told of a run that was executed and whose result is no longer kept."""
+    """Return the error for a run that was executed and whose result is no longer kept."""
     return MCPError(INVALID_PARAMS, GONE, dict(GONE_DATA))
 
 
-def _outcome(last: Entry) -> dict[str, Any]:
+def _result_of(last: Entry) -> dict[str, Any]:
     match last.event:
         case event if type(event) not in TERMINAL:
             raise result_gone_error()  # dropped while it was read

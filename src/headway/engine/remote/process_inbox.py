@@ -1,8 +1,8 @@
-"""Orders: what others ask of a process about the runs it executes.
+"""Process inboxes: what operators ask of a process about the runs it executes.
 
-A run that was handed over has an inbox of its own. About any other one its process is asked: it
-has one stream for that, whatever the number of its runs. Only operators ask here (`headway
-cancel`); what a client has to say goes where only it can write.
+A run that was handed over has an inbox of its own. For all other runs their process has one inbox,
+whatever their number. Only operators write into it (`headway cancel`); the requests of a client go
+into a stream that only this client can name.
 """
 
 import asyncio
@@ -37,10 +37,12 @@ async def send_control(journal: Journal, stream: str, what: CancelRequested) -> 
         head = await journal.head(stream)
         if head is not None and head.ended:
             return
-        await _order(journal, stream, what, is_kept=head is not None)
+        await _ask_process(journal, stream, what, is_kept=head is not None)
 
 
-async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool) -> None:
+async def _ask_process(
+    journal: Journal, stream: str, what: CancelRequested, *, is_kept: bool
+) -> None:
     known = await load_restart(journal, stream) if is_kept else None
     restarts = known[0].restarts if known is not None else []
     orders = process_inbox_stream(restarts[-1].process if restarts else process_of(stream))
@@ -49,12 +51,12 @@ async def _order(journal: Journal, stream: str, what: CancelRequested, *, is_kep
     try:
         await journal.post(orders, ControlMessage(stream, what))
     except StreamEnded:
-        # Whoever recovers its runs ends this one, or begins it anew.
+        # The process that recovers its runs ends this one, or executes it anew.
         raise StreamNotFound(stream) from None
 
 
 class ProcessInbox:
-    """What this process is asked; `runs` are those that it executes, by id."""
+    """The inbox of this process. `runs` are those that it executes, by id."""
 
     def __init__(self, journal: Journal, runs: Mapping[str, Run]) -> None:
         self._journal = journal
@@ -63,7 +65,7 @@ class ProcessInbox:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, process: str) -> None:
-        """Listen from now on, as the process with this tag.
+        """Act on the inbox from now on, as the process with this id.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -72,10 +74,10 @@ class ProcessInbox:
             self._task.cancel()
         self._stream = process_inbox_stream(process)
         await self._journal.post(self._stream, Alive())
-        self._task = asyncio.create_task(self._serve(self._stream))
+        self._task = asyncio.create_task(self._serve_inbox(self._stream))
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Act on no more entries, and close the inbox."""
         if self._task is not None:
             self._task.cancel()
             try:
@@ -83,22 +85,22 @@ class ProcessInbox:
             except JournalError as error:
                 logger.debug("%s was not closed: %s", self._stream, error)
 
-    async def _serve(self, stream: str) -> None:
-        """Hear for as long as the journal is open, whatever happens to the stream."""
+    async def _serve_inbox(self, stream: str) -> None:
+        """Act on entries for as long as the journal is open, whatever happens to the stream."""
         cursor = self._journal.cursor(stream, after=1)
         while not cursor.done:
             try:
                 for entry in await next_available(self._journal, cursor):
-                    self._hear(entry)
+                    self._act_on_entry(entry)
             except StreamNotFound:
-                if await self._begin_again(stream):
+                if await self._reopen_stream(stream):
                     cursor = self._journal.cursor(stream)
             except JournalError as error:
                 logger.debug("no orders are heard any more: %s", error)
                 return
 
-    async def _begin_again(self, stream: str) -> bool:
-        """The storage has lost the stream: whoever has an order is to find it again."""
+    async def _reopen_stream(self, stream: str) -> bool:
+        """Write the stream anew, as the storage has lost it; False when that failed."""
         try:
             await self._journal.post(stream, Alive())
         except JournalError as error:
@@ -107,7 +109,7 @@ class ProcessInbox:
             return False
         return True
 
-    def _hear(self, entry: Entry) -> None:
+    def _act_on_entry(self, entry: Entry) -> None:
         if isinstance(entry.event, ControlMessage):
             run = self._runs.get(run_id_of(entry.event.stream))
             if run is not None and run.stream == entry.event.stream:

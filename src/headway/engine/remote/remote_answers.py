@@ -1,10 +1,10 @@
-"""Answers from afar: a question of a run, answered in a process that does not execute it.
+"""Remote answers: a run's question, answered in a process that does not execute the run.
 
-A client of 2025 answers with a POST of its own, which a balancer gives to any process. A run that
-asks something therefore has a stream beside its own for each attempt, `questions/<owner>/<name>`:
-which questions are open, and the answers to them. Their keys begin with that name. Whoever has an
-answer looks there first. So an answer to a question that nobody asked is refused and stored
-nowhere, whichever process it is sent to, and each question takes one.
+A client of 2025 answers with a POST of its own, which a load balancer gives to any process. A run
+that asks something therefore has a stream beside its own for each attempt,
+`questions/<owner>/<name>`. It holds the open questions and their answers; the id of each question
+begins with that name. The process that receives an answer looks there first. So an answer to a
+question that nobody asked is refused, in every process, and each question takes one answer.
 """
 
 import logging
@@ -43,7 +43,7 @@ ANSWERS_STOP_TIMEOUT = 5.0
 
 
 class RemoteAnswers:
-    """The questions of the runs that this process executes, where other processes find them."""
+    """Publishes the questions of the runs that this process executes to other processes."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -52,26 +52,30 @@ class RemoteAnswers:
         self._answering: set[str] = set()
 
     def question_asked(self, run: "Run", question: InputRequested) -> None:
-        """Let other processes know that a question is open; what it says is in the run's stream."""
+        """Publish that a question is open. Its text is only in the run's stream."""
         if not self._journal.is_durable or not is_of_session(run.stream):
             return
         questions = questions_stream(run.stream, question.key)
         is_first = questions not in self._serving
         self._serving.add(questions)
         short = InputRequested(question.key, question.method)
-        work = self._open(run, questions, short) if is_first else self._post(questions, short)
+        work = (
+            self._open_questions(run, questions, short)
+            if is_first
+            else self._post_quietly(questions, short)
+        )
         self._tasks.start(work)
 
     def question_closed(self, run: "Run", key: str) -> None:
-        """Let other processes know that a question is answered, or given up."""
+        """Publish that a question is answered, or given up."""
         questions = questions_stream(run.stream, key)
         if questions in self._serving:
-            self._tasks.start(self._post(questions, InputReceived(key)))
+            self._tasks.start(self._post_quietly(questions, InputReceived(key)))
 
     async def accept_answer(self, stream: str, answered: InputAnswered) -> bool:
         """Give an answer to the run with this stream; False when that question is not open.
 
-        It is durable when this returns, and the run hears it a moment later.
+        It is durable when this returns, and the run gets it a moment later.
 
         Raises:
             JournalError: The journal cannot be used.
@@ -90,26 +94,26 @@ class RemoteAnswers:
             self._answering.discard(answered.key)
         return True
 
-    async def _open(self, run: "Run", questions: str, first: InputRequested) -> None:
+    async def _open_questions(self, run: "Run", questions: str, first: InputRequested) -> None:
         try:
             seq = await self._journal.post(questions, first)
-            await self._serve(run, questions, seq)
+            await self._serve_answers(run, questions, seq)
         except JournalError as error:
             logger.warning("run %s: only here it can be answered: %s", run.reference, error)
         finally:
             self._serving.discard(questions)
 
-    async def _serve(self, run: "Run", questions: str, after: int) -> None:
-        """Hear the answers until the run has its end, or goes on in another process."""
+    async def _serve_answers(self, run: "Run", questions: str, after: int) -> None:
+        """Give answers to the run until it has its end, or goes on in another process."""
         cursor = self._journal.cursor(questions, after=after)
         run.on_end(cursor.nudge)
         while not run.ended and not cursor.done:
             for entry in await next_available(self._journal, cursor):
                 if isinstance(entry.event, InputAnswered):
                     act_on(run, entry.event)
-        await self._post(questions, InboxClosed())
+        await self._post_quietly(questions, InboxClosed())
 
-    async def _post(self, questions: str, event: Event) -> None:
+    async def _post_quietly(self, questions: str, event: Event) -> None:
         try:
             await self._journal.post(questions, event)
         except JournalError as error:
@@ -123,17 +127,17 @@ class RemoteAnswers:
         """
         for questions in await self._journal.streams(QUESTION_STREAMS, unfinished=True):
             try:
-                await self._sweep(questions, lease)
+                await self._sweep_questions(questions, lease)
             except JournalError as error:  # of one; the others are looked at all the same
                 logger.debug("%s is not closed: %s", questions, error)
 
-    async def _sweep(self, questions: str, lease: "Lease") -> None:
+    async def _sweep_questions(self, questions: str, lease: "Lease") -> None:
         stream = run_of_questions(questions)
         head = await self._journal.head(stream)
-        # Of what is no tool call there is no run in the journal: its process has it, or nobody.
+        # Only runs of tool calls are in the journal. Any other run ends with its process.
         alive = await lease.is_alive(process_of(stream)) if head is None else not head.ended
         if not alive:
-            await self._post(questions, InboxClosed())
+            await self._post_quietly(questions, InboxClosed())
 
     async def stop(self) -> None:
         """Return when the questions of all runs that have ended are closed."""
@@ -141,7 +145,7 @@ class RemoteAnswers:
 
 
 def open_keys(entries: Iterable[Entry]) -> set[str]:
-    """The questions that are asked in these entries and neither answered nor given up."""
+    """Return the ids of the questions in these entries that are neither answered nor given up."""
     found: set[str] = set()
     for entry in entries:
         match entry.event:

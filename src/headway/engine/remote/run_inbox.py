@@ -1,8 +1,8 @@
 """Inboxes: what others ask of a run whose request has been answered with a handle.
 
-The process that executes a run is its one writer, so everybody else, on this process or another,
-writes what they want into the run's inbox: a stream of its own, so that a request is durable and
-not a broadcast that can be missed. Its first entry says that the run was handed over.
+Only the process that executes a run may write its stream. Everyone else writes a request (an
+answer, a cancellation) into the run's inbox. The inbox is a stream of its own, so a request is
+durable and cannot be missed. Its first entry says that the run was handed over.
 """
 
 import logging
@@ -34,7 +34,7 @@ INBOXES_STOP_TIMEOUT = 5.0
 
 
 async def read_inbox(journal: Journal, stream: str) -> list[Entry]:
-    """All entries of the inbox of the run with this stream.
+    """Return all entries of the inbox of the run with this stream.
 
     Raises:
         StreamNotFound: There is none: no such run, or it was never handed over.
@@ -50,8 +50,8 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
         JournalError: The journal cannot be written.
     """
     inbox = inbox_stream(stream)
-    if any(_is_as_good_as(entry.event, event) for entry in await journal.read_all_kept(inbox)):
-        return  # or a client that asks again and again would push out what others asked
+    if any(_is_repeated(entry.event, event) for entry in await journal.read_all_kept(inbox)):
+        return  # a client that asks again and again would else push out what others asked
     try:
         await journal.post(inbox, event)
     except StreamEnded:
@@ -60,8 +60,8 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
         await end_waiting(journal, stream, Cancelled(event.by, event.reason))
 
 
-def _is_as_good_as(earlier: Event, event: Event) -> bool:
-    """Whether a run that was asked the one need not be asked the other."""
+def _is_repeated(earlier: Event, event: Event) -> bool:
+    """Return whether a run that was asked `earlier` need not be asked `event`."""
     match earlier, event:
         case CancelRequested(), CancelRequested():
             return True
@@ -84,10 +84,10 @@ class RunInboxes:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.tasks = BackgroundTasks("run inboxes")
-        """What is done for runs while nobody waits for it; `stop` waits for all of it."""
+        """Work for runs that nobody waits for, except `stop`."""
 
     async def open(self, run: Run, handed: HandedOver) -> None:
-        """Begin the run's inbox and act on what comes; durable, with the run, when it returns.
+        """Open the run's inbox and act on its entries; durable, with the run, when it returns.
 
         Raises:
             JournalError: The journal cannot be written; the run stays its request's own.
@@ -95,35 +95,35 @@ class RunInboxes:
         inbox = inbox_stream(run.stream)
         await self._journal.wait_until_stored(run.stream)
         await self._journal.post(inbox, handed)
-        self._start(run, inbox)
+        self._start_serving(run, inbox)
 
     async def is_open(self, stream: str) -> bool:
-        """Whether the run with this stream was handed over, and has not ended."""
+        """Return whether the run with this stream was handed over, and has not ended."""
         head = await self._journal.head(inbox_stream(stream))
         return head is not None and not head.ended
 
     def resume(self, run: Run) -> None:
-        """Act on what comes for a run that was handed over by another process."""
-        self._start(run, inbox_stream(run.stream))
+        """Act on the entries of an inbox that another process opened."""
+        self._start_serving(run, inbox_stream(run.stream))
 
     def tell_later(self, stream: str, event: Event) -> None:
-        """Ask something of the run with this stream, wherever it is, and do not wait for it."""
-        self.tasks.start(self._tell(stream, event))
+        """Ask something of the run with this stream, wherever it is, in the background."""
+        self.tasks.start(self._ask_quietly(stream, event))
 
-    async def _tell(self, stream: str, event: Event) -> None:
+    async def _ask_quietly(self, stream: str, event: Event) -> None:
         try:
             await ask_run(self._journal, stream, event)
         except JournalError as error:
             logger.warning("%s was not told: %s", stream, error)
 
-    def _start(self, run: Run, inbox: str) -> None:
-        self.tasks.start(self._serve(run, inbox))
+    def _start_serving(self, run: Run, inbox: str) -> None:
+        self.tasks.start(self._serve_inbox(run, inbox))
 
     async def stop(self) -> None:
         """Return when the inboxes of all runs that have ended are closed."""
         await self.tasks.stop(INBOXES_STOP_TIMEOUT)
 
-    async def _serve(self, run: Run, inbox: str) -> None:
+    async def _serve_inbox(self, run: Run, inbox: str) -> None:
         cursor = self._journal.cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
@@ -140,7 +140,7 @@ class RunInboxes:
 
 
 def act_on(run: Run, event: Event) -> None:
-    """Do what others ask of a run; what cannot be done is logged, for others wait behind it."""
+    """Do what others ask of a run. A failure is logged: more requests follow in the inbox."""
     try:
         match event:
             case CancelRequested(by, reason):
