@@ -253,7 +253,7 @@ class HeadwayApp(Starlette):
         """Serve the one client at the other end of `pipe`, until it leaves or the pipe is ended.
 
         Starts the app, calls `ready`, and stops the app. Every run has its end in the journal
-        `STDIO_STOP_TIMEOUT` seconds after the client left, or a little more.
+        `APP_STOP_TIMEOUT` seconds after the client left, or a little more.
 
         Raises:
             SetupError: The journal cannot be opened.

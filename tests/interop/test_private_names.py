@@ -20,7 +20,7 @@ from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from headway.server import _endpoint
+from headway.server import _find_endpoint
 
 PATH = "/mcp"
 
@@ -161,7 +161,7 @@ def test_the_endpoint_is_found_below_the_auth_wrapper(app: Starlette) -> None:
     assert not hasattr(outermost, "session_manager"), (
         "auth wraps the endpoint no more: headway.server._is_guarded cannot tell that it is on"
     )
-    assert hasattr(_endpoint(app, PATH), "session_manager"), (
+    assert hasattr(_find_endpoint(app, PATH), "session_manager"), (
         "the auth wrapper holds the endpoint under another name than `app`: "
         "change headway.server._find_endpoint"
     )
