@@ -74,39 +74,23 @@ __all__ = [
     "well_known",
 ]
 
-_HOMES = {
-    "api": (
-        "CommandFailed",
-        "CommandOutput",
-        "Headway",
-        "ProcessFailed",
-        "attempt",
-        "capture_logging",
-        "capture_tqdm",
-        "checkpoint",
-        "earlier_parts",
-        "in_process",
-        "last_checkpoint",
-        "log",
-        "on_cancel",
-        "part",
-        "report",
-        "shield",
-        "stage",
-        "stream_command",
-        "track",
-    ),
-    "app": ("HeadwayApp", "well_known"),
-    "cli.run_from_python": ("run", "run_http", "run_stdio"),
-    "errors": ("HeadwayError", "RunCancelled", "SetupError"),
-    "server": ("asgi",),
-    "settings": ("Settings",),
+_MODULES = {
+    "HeadwayApp": "app",
+    "HeadwayError": "errors",
+    "RunCancelled": "errors",
+    "Settings": "settings",
+    "SetupError": "errors",
+    "asgi": "server",
+    "run": "cli.run_from_python",
+    "run_http": "cli.run_from_python",
+    "run_stdio": "cli.run_from_python",
+    "well_known": "app",
 }
+"""Modules of the public names that are not in `headway.api`."""
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for: the SDK takes half a second."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"headway.{module}"), name)
-    raise AttributeError(f"module 'headway' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'headway' has no attribute {name!r}")
+    return getattr(import_module(f"headway.{_MODULES.get(name, 'api')}"), name)

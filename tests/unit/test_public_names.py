@@ -1,6 +1,9 @@
 """The names that `import headway` offers."""
 
+import pytest
+
 import headway
+import headway.api
 
 
 def test_the_public_names_are_sorted_complete_and_there():
@@ -9,6 +12,11 @@ def test_the_public_names_are_sorted_complete_and_there():
         assert getattr(headway, name) is not None
 
 
-def test_every_lazy_name_is_listed():
-    lazy = {name for names in headway._HOMES.values() for name in names}
-    assert lazy == set(headway.__all__)
+def test_every_public_name_is_in_the_module_that_it_is_taken_from():
+    assert set(headway._MODULES) | set(headway.api.__all__) == set(headway.__all__)
+    assert set(headway._MODULES).isdisjoint(headway.api.__all__)
+
+
+def test_no_other_name_is_there():
+    with pytest.raises(AttributeError, match="has no attribute 'tool'"):
+        _ = headway.tool

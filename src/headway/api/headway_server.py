@@ -2,9 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from math import inf
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import UnexpectedToolError
@@ -29,6 +30,27 @@ from headway.errors import SetupError
 from headway.settings import is_name, parse_duration, parse_window
 
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
+_ServerT = TypeVar("_ServerT")
+_P = ParamSpec("_P")
+
+
+def _with_parameters_of(
+    add: Callable[Concatenate[_ServerT, Callable[..., Any], _P], None],
+) -> Callable[
+    [Callable[..., Any]], Callable[Concatenate[_ServerT, _P], Callable[[_CallableT], _CallableT]]
+]:
+    """Declare a decorator's parameters as those of the method that it registers functions with.
+
+    They stand once, and are exact for type checkers, editors and `inspect.signature`. The
+    decorator has all of them but the function.
+    """
+    own, _function, *others = inspect.signature(add).parameters.values()
+
+    def declare(decorator: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(decorator, "__signature__", inspect.Signature([own, *others]))  # noqa: B010
+        return decorator
+
+    return declare
 
 
 class RunBoundContext(Context[Any, Any]):
@@ -124,19 +146,23 @@ class Headway(ServesItself):
     ) -> None:
         """Register a tool; see `tool`."""
         is_threaded, fn = works_in_thread(fn), as_tool(fn)
-        options = _options(
-            name or fn.__name__,
-            timeout=timeout,
-            concurrency=concurrency,
-            rate=rate,
-            hand_over=hand_over,
-            detached=detached,
-            restart=restart,
-            needs_task=needs_task,
-            where=where,
-            queue=queue,
-            threaded=is_threaded,
-        )
+        with _errors_naming_tool(name or fn.__name__):
+            options = ToolOptions(
+                timeout=None if timeout is None else _read("timeout", parse_duration, timeout),
+                concurrency=concurrency,
+                threaded=is_threaded,
+                rate=rate,
+                hand_over=(
+                    None if hand_over is None else _read("hand_over", parse_window, hand_over)
+                ),
+                detached=detached,
+                restart=restart,
+                needs_task=needs_task,
+                where=where,
+                queue=queue,
+            )
+            for fault in _faults(options):
+                raise SetupError(fault)
         if options.hand_over == 0:
             fn = _announced(fn)
         # Without this the model reads the docstring with the source's indentation.
@@ -156,27 +182,8 @@ class Headway(ServesItself):
             made = prepare_function(metadata, tool.parameters, ignores_unknown=ignore_unknown)
             tool.fn_metadata, tool.parameters = made
 
-    def tool(
-        self,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: ToolAnnotations | None = None,
-        icons: list[Icon] | None = None,
-        meta: dict[str, Any] | None = None,
-        structured_output: bool | None = None,
-        *,
-        timeout: str | float | None = None,
-        concurrency: int | None = None,
-        rate: float | None = None,
-        hand_over: str | float | None = None,
-        detached: bool = False,
-        restart: bool = False,
-        needs_task: bool = False,
-        where: Literal["here", "worker"] | None = None,
-        queue: str = DEFAULT_QUEUE,
-        ignore_unknown: bool = False,
-    ) -> Callable[[_CallableT], _CallableT]:
+    @_with_parameters_of(add_tool)
+    def tool(self, *args: Any, **options: Any) -> Callable[[_CallableT], _CallableT]:
         """Decorator: make a function a tool.
 
         Async functions run on the event loop, sync ones in threads. What a generator function
@@ -213,16 +220,16 @@ class Headway(ServesItself):
         Raises:
             SetupError: An option makes no sense, or two of them contradict each other.
         """
-        if callable(name):
+        if callable(args[0] if args else options.get("name")):
             raise TypeError("write @mcp.tool() with parentheses")
+        # A wrong argument is refused here, where it stands, and not where the function is.
+        try:
+            inspect.signature(Headway.tool).bind(self, *args, **options)
+        except TypeError as error:
+            raise TypeError(f"Headway.tool() {error}") from None
 
         def register(fn: _CallableT) -> _CallableT:
-            self.add_tool(
-                fn, name, title, description, annotations, icons, meta, structured_output,
-                timeout=timeout, concurrency=concurrency, rate=rate, hand_over=hand_over,
-                detached=detached, restart=restart, needs_task=needs_task, where=where, queue=queue,
-                ignore_unknown=ignore_unknown,
-            )  # fmt: skip
+            self.add_tool(fn, *args, **options)
             return fn
 
         return register
@@ -250,43 +257,13 @@ class Headway(ServesItself):
         return decorate
 
 
-def _options(
-    name: str,
-    *,
-    timeout: str | float | None,
-    concurrency: int | None,
-    rate: float | None,
-    hand_over: str | float | None,
-    detached: bool,
-    restart: bool,
-    needs_task: bool,
-    where: Literal["here", "worker"] | None,
-    queue: str,
-    threaded: bool,
-) -> ToolOptions:
-    """The options of a tool, in seconds.
-
-    Raises:
-        SetupError: Naming the tool and the option that makes no sense.
-    """
+@contextmanager
+def _errors_naming_tool(name: str) -> Generator[None]:
+    """Have a refusal of one of a tool's options name the tool."""
     try:
-        options = ToolOptions(
-            timeout=None if timeout is None else _read("timeout", parse_duration, timeout),
-            concurrency=concurrency,
-            threaded=threaded,
-            rate=rate,
-            hand_over=None if hand_over is None else _read("hand_over", parse_window, hand_over),
-            detached=detached,
-            restart=restart,
-            needs_task=needs_task,
-            where=where,
-            queue=queue,
-        )
-        for fault in _faults(options):
-            raise SetupError(fault)
+        yield
     except SetupError as error:
         raise SetupError(f"tool {name!r}: {error}") from None
-    return options
 
 
 def _read(option: str, parse: Callable[[str | float], float], value: str | float) -> float:

@@ -1,10 +1,17 @@
-"""The options that `serve` and `run` share, and what they make."""
+"""The options of the commands that serve, and the settings and paths that are made from them.
+
+`run` and `serve` share their options: `ServeOptions` declares each of them once, and
+`with_serve_options` gives them to a command. `worker` takes some of them one by one.
+"""
 
 import hashlib
+import inspect
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from urllib.parse import quote
 
 import typer
@@ -16,6 +23,7 @@ from headway.settings import Settings, parse_duration, parse_window, with_values
 
 if TYPE_CHECKING:
     from headway.cli.server.standard_streams import Streams
+    from headway.cli.server.start import ListenOptions
 
 DURATION = "DURATION"
 
@@ -203,58 +211,111 @@ HTTP_ONLY = {
     "workers": "--workers",
     "stateless": "--stateless",
 }
+"""Parameters that only make sense over HTTP, each with its option."""
 
 
-def streams(context: typer.Context, *, stdio: bool) -> "Streams | None":
-    """stdin and stdout, taken away from everybody else, where `--stdio` asks for it.
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """The options that `run` and `serve` share, in the order in which `--help` lists them.
 
-    To be called before anything is loaded that might print.
-
-    Raises:
-        Refused: Options were given that only make sense over HTTP. The environment may hold
-            theirs: it speaks to many servers.
-        SetupError: stdin or stdout is closed.
+    A field's type is what typer makes the option from; a field's default is the option's.
     """
-    if not stdio:
-        return None
-    given = [
-        option
-        for name, option in HTTP_ONLY.items()
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+    stdio: Stdio = False
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+    path: Endpoint = "/mcp"
+    journal: JournalUrl = None
+    progress_rate: ProgressRate = 4.0
+    allow_host: AllowHosts = None
+    allow_origin: AllowOrigins = None
+    timeout: Timeout = "24h"  # pyright: ignore[reportAssignmentType] - typer parses it
+    hand_over: HandOver = None
+    clients: Clients = None
+    workers: Workers = 1
+    stateless: Stateless = False
+    grace: Grace = "30s"  # pyright: ignore[reportAssignmentType]
+    loop: Loop = "auto"
+    set_: Values = None
+    log_level: LogLevel = "info"
+
+    def take_streams(self, context: typer.Context) -> "Streams | None":
+        """Take stdin and stdout away from everybody else where `--stdio` asks for it.
+
+        To be called before anything is loaded that might print. Returns None without `--stdio`.
+
+        Raises:
+            Refused: The command line has options that only make sense over HTTP. The environment
+                may hold theirs: it speaks to many servers.
+            SetupError: stdin or stdout is closed.
+        """
+        if not self.stdio:
+            return None
+        given = [
+            option
+            for name, option in HTTP_ONLY.items()
+            if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        ]
+        if given:
+            raise Refused(
+                f"{', '.join(given)} cannot go with --stdio, where nothing is listened on"
+            )
+        from headway.cli.server.standard_streams import take_streams
+
+        return take_streams()
+
+    def make_settings(self) -> Settings:
+        """Return the settings that the options describe.
+
+        Raises:
+            SetupError: The file with clients is missing or wrong, or a value of `--set` is.
+        """
+        chosen = Settings(
+            profiles=() if self.clients is None else read_profiles(self.clients),
+            progress_rate=self.progress_rate,
+            timeout=self.timeout,
+            hand_over=self.hand_over,
+            stateless=self.stateless,
+            allowed_hosts=tuple(self.allow_host or ()),
+            allowed_origins=tuple(self.allow_origin or ()),
+        )
+        return with_values(chosen, self.set_ or ())
+
+    def listen_options(self) -> "ListenOptions":
+        """Return where to listen, and with how many processes."""
+        from headway.cli.server.start import ListenOptions
+
+        return ListenOptions(
+            host=self.host, port=self.port, path=self.path, grace=self.grace, workers=self.workers
+        )
+
+
+def with_serve_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of `ServeOptions` after its own; it takes them as `shared`.
+
+    typer makes a command's options from its signature. The one returned has the parameters of
+    `command`, and the fields of `ServeOptions` in the place of `shared`.
+    """
+
+    def called(**values: Any) -> int:
+        shared = {field.name: values.pop(field.name) for field in fields(ServeOptions)}
+        return command(**values, shared=ServeOptions(**shared))
+
+    own = inspect.signature(command).parameters.values()
+    hints = get_type_hints(ServeOptions, include_extras=True)
+    parameters = [parameter for parameter in own if parameter.name != "shared"] + [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(ServeOptions)
     ]
-    if given:
-        raise Refused(f"{', '.join(given)} cannot go with --stdio, where nothing is listened on")
-    from headway.cli.server.standard_streams import take_streams
-
-    return take_streams()
-
-
-def settings(
-    *,
-    progress_rate: float,
-    allow_hosts: list[str] | None,
-    allow_origins: list[str] | None,
-    timeout: float,
-    hand_over: float | None,
-    clients: Path | None,
-    values: list[str] | None,
-    stateless: bool = False,
-) -> Settings:
-    """The settings that the options describe.
-
-    Raises:
-        SetupError: The file with clients is missing or wrong, or a value of `--set` is.
-    """
-    chosen = Settings(
-        profiles=() if clients is None else read_profiles(clients),
-        progress_rate=progress_rate,
-        timeout=timeout,
-        hand_over=hand_over,
-        stateless=stateless,
-        allowed_hosts=tuple(allow_hosts or ()),
-        allowed_origins=tuple(allow_origins or ()),
-    )
-    return with_values(chosen, values or ())
+    called.__doc__ = command.__doc__
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    setattr(called, "__signature__", inspect.Signature(parameters))  # noqa: B010 - pyright
+    return called
 
 
 def own_directory(identity: str) -> Path:

@@ -8,7 +8,7 @@ from headway.cli import options
 from headway.cli.environment import take_secrets
 from headway.cli.exit_codes import Refused, report_line
 from headway.errors import SetupError
-from headway.settings import is_name
+from headway.settings import Settings, is_name, with_values
 
 
 def worker(
@@ -54,15 +54,8 @@ def worker(
     for name in queue or ():
         if not is_name(name):
             raise Refused(f"{name!r} is no queue; a name has letters, digits, - and _")
-    settings = options.settings(
-        progress_rate=progress_rate,
-        allow_hosts=None,
-        allow_origins=None,
-        timeout=timeout,
-        hand_over=None,
-        clients=None,
-        values=set_,
-    )
+    chosen = Settings(progress_rate=progress_rate, timeout=timeout)
+    settings = with_values(chosen, set_ or ())
     unblocked_output.make_output_unblocked()
     setup.configure_logging(log_level)
     take_secrets()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli import options
 from headway.cli.environment import take_secrets
 from headway.cli.exit_codes import report_line
+from headway.cli.options import ServeOptions, own_directory, own_journal, with_serve_options
 from headway.errors import SetupError
 
 if TYPE_CHECKING:
@@ -50,28 +50,14 @@ ConfigFile = Annotated[
 ]
 
 
+@with_serve_options
 def serve(
     context: typer.Context,
     root: Roots = None,
     config: ConfigFile = None,
     data: Data = None,
-    stdio: options.Stdio = False,
-    host: options.Host = "127.0.0.1",
-    port: options.Port = 8000,
-    path: options.Endpoint = "/mcp",
-    journal: options.JournalUrl = None,
-    progress_rate: options.ProgressRate = 4.0,
-    allow_host: options.AllowHosts = None,
-    allow_origin: options.AllowOrigins = None,
-    timeout: options.Timeout = "24h",  # pyright: ignore[reportArgumentType]
-    hand_over: options.HandOver = None,
-    clients: options.Clients = None,
-    workers: options.Workers = 1,
-    stateless: options.Stateless = False,
-    grace: options.Grace = "30s",  # pyright: ignore[reportArgumentType]
-    loop: options.Loop = "auto",
-    set_: options.Values = None,
-    log_level: options.LogLevel = "info",
+    *,
+    shared: ServeOptions,
 ) -> int:
     """Serve the ready-made tools: long-running work on the files below the roots."""
     from headway.cli.log_output import setup, unblocked_output
@@ -80,51 +66,42 @@ def serve(
     from headway.tools import build, files_of
     from headway.tools.config import Config, load
 
-    streams = options.streams(context, stdio=stdio)
-    settings = options.settings(
-        progress_rate=progress_rate,
-        allow_hosts=allow_host,
-        allow_origins=allow_origin,
-        timeout=timeout,
-        hand_over=hand_over,
-        clients=clients,
-        values=set_,
-        stateless=stateless,
-    )
+    streams = shared.take_streams(context)
+    settings = shared.make_settings()
     unblocked_output.make_output_unblocked()
-    setup.configure_logging(log_level)
+    setup.configure_logging(shared.log_level)
     take_secrets()
     chosen = Config() if config is None else load(config)
     chosen.secrets.hide_in_logs(logging.getLogger().handlers)
     given = [path.expanduser() for path in root or chosen.roots or ()]
     roots = [path.resolve() for path in given or [_current_directory()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])
-    own = chosen.data or options.own_directory(identity) / "data"
-    url = journal or chosen.journal or options.own_journal(identity, stdio=stdio)
+    own = chosen.data or own_directory(identity) / "data"
+    url = shared.journal or chosen.journal or own_journal(identity, stdio=shared.stdio)
     server = build(
         roots,
         own if data is None else data.expanduser(),
         config=chosen,
-        own=[*files_of(url), *filter(None, [clients])],
+        own=[*files_of(url), *filter(None, [shared.clients])],
     )
     if streams is None and not is_worker():
-        _say_who_reads_what(given, roots, host)
-        _say_how_it_asks(chosen)
+        _warn_of_default_root(given, roots, shared.host)
+        _warn_of_unused_proxy(chosen)
     return start.start_serving(
         server,
         journal=url,
-        listen=start.ListenOptions(host=host, port=port, path=path, grace=grace, workers=workers),
+        listen=shared.listen_options(),
         settings=settings,
         streams=streams,
-        loop=loop,
+        loop=shared.loop,
     )
 
 
 def _current_directory() -> Path:
-    """The root where nobody named one.
+    """Return the current directory, which is the root where nobody named one.
 
     Raises:
-        SetupError: It is the root of the whole file system.
+        SetupError: The current directory is the root of the whole file system.
     """
     here = Path.cwd()
     if here == Path(here.anchor):
@@ -134,8 +111,8 @@ def _current_directory() -> Path:
     return here
 
 
-def _say_who_reads_what(given: Sequence[Path], roots: Sequence[Path], host: str) -> None:
-    """Say loudly that everything here can be read, where nobody chose that."""
+def _warn_of_default_root(given: Sequence[Path], roots: Sequence[Path], host: str) -> None:
+    """Report that everything in the current directory can be read, unless somebody chose roots."""
     if not given:
         who = (
             "any program on this machine"
@@ -148,8 +125,8 @@ def _say_who_reads_what(given: Sequence[Path], roots: Sequence[Path], host: str)
         )
 
 
-def _say_how_it_asks(config: "Config") -> None:
-    """Warn that a proxy for other programs is none for the tools."""
+def _warn_of_unused_proxy(config: "Config") -> None:
+    """Warn that the tools do not use the proxy that the environment names for other programs."""
     asks = config.allows_hosts or bool(config.endpoints)
     there = next((name for name in PROXIES if os.environ.get(name)), None)
     if asks and there and config.egress.proxy is None:
