@@ -129,7 +129,7 @@ async def _units(url: str) -> None:
             )
             await spent(
                 "a count of what goes on, in each bucket",
-                lambda n, _: other.everywhere.count(f"run/{n}", tuple, 10 * RUNS),
+                lambda n, _: other.global_count.count_unfinished(f"run/{n}", tuple, 10 * RUNS),
             )
 
 

@@ -11,14 +11,14 @@ import time
 from contextlib import suppress
 from typing import Final
 
-EVERY: Final = 1.0
+LINE_INTERVAL: Final = 1.0
 """Seconds between two lines of one kind."""
 
 _ROUNDING: Final = 0.01
 
 _MOST_KINDS: Final = 1000
 
-SAY_WHAT_CLIENTS_DO: Final = (
+CLIENT_DRIVEN_LOGGERS: Final = (
     "headway.engine.workers.dispatch",
     "headway.engine.engine",
     "headway.engine.submit",
@@ -61,7 +61,7 @@ class LineLimit(logging.Filter):
         """Return whether the record is said; one that is not is counted."""
         now = time.monotonic()
         kind = self._kind_of(record, now)
-        kind.allowed = min(self._burst, kind.allowed + (now - kind.at) / EVERY)
+        kind.allowed = min(self._burst, kind.allowed + (now - kind.at) / LINE_INTERVAL)
         kind.at = now
         if kind.allowed >= 1:
             kind.allowed -= 1
@@ -71,7 +71,7 @@ class LineLimit(logging.Filter):
         kind.last = record
         if not kind.is_due:
             with suppress(RuntimeError):  # no loop runs in this thread: the next line tells
-                asyncio.get_running_loop().call_later(EVERY, self._tell, kind)
+                asyncio.get_running_loop().call_later(LINE_INTERVAL, self._report_left_out, kind)
                 kind.is_due = True
         return False
 
@@ -83,14 +83,14 @@ class LineLimit(logging.Filter):
             self._kinds[name] = _Kind(self._burst, now)
         return self._kinds[name]
 
-    def _tell(self, kind: _Kind) -> None:
+    def _report_left_out(self, kind: _Kind) -> None:
         """Say the last line that was left out, with the number of them all."""
-        record, early = kind.last, kind.said + EVERY - time.monotonic()
+        record, early = kind.last, kind.said + LINE_INTERVAL - time.monotonic()
         kind.is_due = False
         if record is None:
             return
         if early > _ROUNDING:  # a line was said meanwhile, and told of those before it
-            asyncio.get_running_loop().call_later(early, self._tell, kind)
+            asyncio.get_running_loop().call_later(early, self._report_left_out, kind)
             kind.is_due = True
             return
         kind.left_out -= 1
@@ -117,7 +117,7 @@ def limit_lines(*names: str) -> None:
 _TRACEBACKS: Final = LineLimit(burst=10)
 
 
-def limited(logger: logging.Logger) -> logging.Logger:
+def limited_logger(logger: logging.Logger) -> logging.Logger:
     """Return a logger of that name whose lines go the same way, one a second of each kind."""
     own = logging.Logger(logger.name)  # noqa: LOG001 - its limit is of one server, not of the name
     own.parent = logger

@@ -27,7 +27,7 @@ def create_private(path: Path) -> None:
 
 def warn_if_exposed(path: Path, what: str) -> None:
     """Log, once a process, when a file is not its owner's alone, or can be replaced by others."""
-    for reason in exposures(path):
+    for reason in find_exposures(path):
         _warn_once(f"{what} {reason}")
 
 
@@ -36,7 +36,7 @@ def _warn_once(text: str) -> None:
     logger.warning("%s", text)
 
 
-def exposures(path: Path) -> list[str]:
+def find_exposures(path: Path) -> list[str]:
     """Return what makes a file readable or replaceable for other users; nothing on Windows."""
     if os.name != "posix":
         return []

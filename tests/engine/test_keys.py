@@ -27,7 +27,7 @@ async def test_a_run_that_was_not_begun_has_no_key() -> None:
     async with open_journal("memory:") as journal:
         keys = RunNames(journal)
         lost, mine = await accepted(journal, "run/1"), await accepted(journal, "run/2")
-        await journal.post("key", lost)
+        await journal.append_shared("key", lost)
         assert await keys.find_run("key") == named(lost)
         await journal.append("run/1", [NEVER_EXECUTED], after=1)
         assert await keys.find_run("key") is None
@@ -67,7 +67,7 @@ async def test_who_lost_the_race_for_a_key_is_not_executed_when_the_winner_is_dr
         keys = RunNames(journal)
         first, late = await accepted(journal, "run/1"), await accepted(journal, "run/2")
         for claim in (first, late):
-            await journal.post("key", claim)
+            await journal.append_shared("key", claim)
         assert await keys.is_first("key", "run/1")
         await journal.append("run/1", [Completed(Raw(b"{}"))], after=1)
         await journal.drop("run/1")
@@ -108,7 +108,7 @@ async def test_a_key_whose_beginning_is_gone_counts_as_used() -> None:
     async with open_journal("memory:", retention=Retention(stream_entries=8)) as journal:
         keys = RunNames(journal)
         for number in range(20):
-            await journal.post("key", await accepted(journal, f"run/{number}"))
+            await journal.append_shared("key", await accepted(journal, f"run/{number}"))
             await journal.append(f"run/{number}", [NEVER_EXECUTED], after=1)
         found = await keys.find_run("key")
         assert found is not None
@@ -127,7 +127,7 @@ async def test_a_key_that_is_claimed_as_it_is_looked_for_is_not_taken_for_one_th
 
         async def a_moment_too_early(stream: str) -> list[Entry]:
             monkeypatch.setattr(journal, "read_all_kept", kept)
-            await journal.post("key", quick)
+            await journal.append_shared("key", quick)
             raise StreamNotFound(stream)
 
         monkeypatch.setattr(journal, "read_all_kept", a_moment_too_early)

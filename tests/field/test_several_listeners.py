@@ -171,7 +171,7 @@ async def test_a_stream_does_not_wait_for_one_of_a_replica_that_died(tmp_path: P
         stream = await listen(session)
         (name,) = await wire.app.journal.streams("session/")
         came = ReaderCame(name, by="another", listener="ab", process="deadbeef")
-        await wire.app.journal.post("notices", came)
+        await wire.app.journal.append_shared("notices", came)
         answers = wire.app.transport.answers
         while not answers._elsewhere:
             await wire.clock.advance(0.05, step=0.05)

@@ -144,7 +144,7 @@ class Figures:
             sessions=len(app.life.sessions),
             runs=len(app.engine.runs),
             answers=len(app.transport.answers),
-            streams=len(app.journal._tails),
+            streams=len(app.journal._buffers),
             tasks=len(asyncio.all_tasks()),
             fds=process.num_fds(),
             rss=process.memory_info().rss,

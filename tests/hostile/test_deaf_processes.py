@@ -149,7 +149,7 @@ async def stored(fleet: Fleet) -> dict[str, int]:
     journal = fleet[0].app.journal
     names = [name for kind in ("orders/", "inbox/", "questions/") for name in await
              journal.streams(kind)]  # fmt: skip
-    heads = await journal.heads(names)
+    heads = await journal.head_of_each(names)
     return {name: head.last for name, head in heads.items()}
 
 
@@ -224,7 +224,7 @@ async def test_a_flood_of_answers_to_a_task_takes_nothing_from_it(journal: str) 
         run = fleet[0].app.engine.runs[task]
         for number in range(10):
             large = InputAnswered(f"{task}.{number}", encode_json("x" * 5000))
-            await fleet[1].app.journal.post(inbox_stream(run.stream), large)
+            await fleet[1].app.journal.append_shared(inbox_stream(run.stream), large)
         for replica in fleet.replicas:
             alice.wire = replica
             found = await (await alice.request("tasks/get", {"taskId": task})).outcome()

@@ -14,7 +14,7 @@ from tests.kit.peers import Modern, Session, Wire, served
 from tests.kit.waits import until
 
 from headway import Headway, log_rates
-from headway.log_rates import EVERY, LineLimit
+from headway.log_rates import LINE_INTERVAL, LineLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +86,7 @@ async def test_a_flood_is_a_line_a_second_that_counts_the_others(
             for _ in range(TIMES):
                 await cause(wire)
             await until(lambda: counted(lines()) >= TIMES)
-    seconds = (time.monotonic() - began) / EVERY
+    seconds = (time.monotonic() - began) / LINE_INTERVAL
     assert lines()
     assert len(lines()) <= at_once + seconds + 1
     assert counted(lines()) >= TIMES

@@ -49,7 +49,7 @@ async def written(journal: Journal, stream: str, *events: Event) -> None:
 
 async def numbers(journal: Journal, stream: str) -> list[int]:
     """What a follower hears that passes over what cannot be read."""
-    cursor, heard = journal.cursor(stream), list[int]()
+    cursor, heard = journal.open_cursor(stream), list[int]()
     while not cursor.done:
         heard += [entry.seq for entry in await within(next_available(journal, cursor))]
     return heard
@@ -140,7 +140,7 @@ async def test_a_process_hears_orders_behind_one_that_cannot_be_read(
         (run,) = fleet[0].app.engine.runs.values()
         orders = f"orders/{fleet[0].app.engine.lease.tag}"
         async with open_journal(journal) as operator:
-            await operator.post(orders, Part(encode_json("somebody's")))
+            await operator.append_shared(orders, Part(encode_json("somebody's")))
             await poison(journal, orders, await last_of(operator, orders), garbage)
             await send_control(operator, run.stream, CancelRequested("operator", "enough"))
         assert "enough" in (await answer.rest())[-1]["error"]["message"]
@@ -154,7 +154,7 @@ async def test_replicas_hear_each_other_behind_a_notice_that_cannot_be_read(
     async with two_replicas(journal) as (_, fleet):
         session = await Session.open(fleet[0])
         async with open_journal(journal) as stranger:
-            seq = await stranger.post(board, Part(encode_json("somebody's")))
+            seq = await stranger.append_shared(board, Part(encode_json("somebody's")))
             await poison(journal, board, seq, garbage)
         own = await session.get()
         fleet[1].app.life.sessions.change("notifications/tools/list_changed")
@@ -193,7 +193,7 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_one_from_its_end(
     await poison(journal, streams[0], 1, garbage)
     async with two_replicas(journal), open_journal(journal) as reader:
         for stream in streams:
-            cursor, last = reader.cursor(stream), None
+            cursor, last = reader.open_cursor(stream), None
             while not cursor.done:
                 for entry in await within(next_available(reader, cursor)):
                     last = entry.event

@@ -40,7 +40,7 @@ def modes(place: Path) -> dict[str, str]:
 async def journal_at(path: Path) -> dict[str, str]:
     """The modes of all files of a journal while it is in use."""
     async with open_journal(f"sqlite:///{path}") as journal:
-        await journal.post("run/x", Started())
+        await journal.append_shared("run/x", Started())
         return modes(path.resolve().parent)
 
 

@@ -198,7 +198,7 @@ async def test_who_listens_to_too_much_is_refused(wanted: dict[str, Any]) -> Non
 async def test_a_thousand_names_are_listened_to_and_looked_up_together() -> None:
     async with served(server()) as wire:
         asked: list[int] = []
-        heads = wire.app.journal.heads
+        heads = wire.app.journal.head_of_each
 
         async def counted(streams: Any) -> Any:
             asked.append(len(streams))
@@ -207,7 +207,7 @@ async def test_a_thousand_names_are_listened_to_and_looked_up_together() -> None
         async def alone(stream: str) -> Any:
             raise AssertionError(f"{stream} was looked up by itself")
 
-        wire.app.journal.heads = counted
+        wire.app.journal.head_of_each = counted
         wire.app.journal.head = alone
         client = Modern(wire, TASKS)
         wanted = {

@@ -16,7 +16,7 @@ async def main(url: str, stream: str) -> None:
         last: int | None = None
         while line := (await loop.run_in_executor(None, sys.stdin.readline)).split():
             if last is None:
-                last = (await journal.attach(stream)).last
+                last = (await journal.attach_stream(stream)).last
             event: Event = Completed(encode_json(None))
             if line[0] == "step":
                 event = Progress(last + 1.0)

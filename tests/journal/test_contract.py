@@ -41,7 +41,7 @@ class _Lax(Journal):
     async def append(
         self, stream: str, events: Iterable[Event], *, after: int, recorded: bool = True
     ) -> int:
-        head = await self.attach(stream, recorded=recorded)
+        head = await self.attach_stream(stream, recorded=recorded)
         return await super().append(stream, events, after=head.last, recorded=recorded)
 
 
@@ -56,7 +56,7 @@ class _Silent(Journal):
     """Never wakes anybody."""
 
     def append_nowait(self, stream: str, event: Event, *, after: int, recorded: bool = True) -> int:
-        tail = self._tails.get(stream)
+        tail = self._buffers.get(stream)
         waiters, held = ([], None) if tail is None else (tail.waiters, tail)
         if held is not None:
             held.waiters = []

@@ -30,7 +30,7 @@ from headway.events import (
 )
 from headway.journal import Head, Journal, Write, open_journal
 from headway.journal.polling import Polling
-from headway.journal.store import Notice, Watch
+from headway.journal.store import OnChange, Watch
 from headway.journal.stream_buffer import StreamBuffer
 from headway.settings import Retention
 from headway.testing import FakeClock
@@ -106,7 +106,7 @@ class GatedStore:
 
     async def expire(self, now: float) -> None: ...
 
-    def watch(self, notice: Notice, clock: Clock) -> Watch:
+    def watch(self, notice: OnChange, clock: Clock) -> Watch:
         return Polling(self.changed, notice, clock)
 
     async def changed(self) -> bool:
@@ -142,7 +142,7 @@ async def test_a_terminal_entry_is_invisible_until_it_is_stored(
     store.gate.clear()
     journal.append_nowait("run", Progress(1), after=1)
     journal.append_nowait("run", END, after=2)
-    cursor = journal.cursor("run")
+    cursor = journal.open_cursor("run")
     assert [entry.seq for entry in await cursor.next()] == [1, 2]
     waiting = asyncio.create_task(cursor.next())
     await turns()
@@ -164,7 +164,9 @@ async def test_entries_that_nobody_waits_for_are_written_with_those_that_somebod
         journal.append_nowait(f"other {seq}", Accepted("tools/call", "t", "o"), after=0)
         await turns()
     assert store.commits == 1
-    assert (await journal.cursor("run").next())[-1].seq == 4  # who reads here waits for nothing
+    assert (await journal.open_cursor("run").next())[
+        -1
+    ].seq == 4  # who reads here waits for nothing
     seen: list[Event] = [Part(encode_json(1)), Log("info", encode_json("text")), END]
     for commits, event in enumerate(seen, 2):
         journal.append_nowait("run", event, after=commits + 2)
@@ -177,7 +179,7 @@ async def test_what_is_posted_while_a_write_is_under_way_goes_with_the_next_one(
     journal: Journal, store: GatedStore
 ) -> None:
     store.gate.clear()
-    posted = [asyncio.create_task(journal.post("board", Progress(n))) for n in range(50)]
+    posted = [asyncio.create_task(journal.append_shared("board", Progress(n))) for n in range(50)]
     await store.arrived.wait()
     posted[7].cancel()
     await turns()
@@ -193,7 +195,7 @@ async def test_nothing_is_posted_after_a_terminal_entry(
 ) -> None:
     store.gate.clear()
     said: list[Event] = [Progress(1), Progress(2), END, Progress(3)]
-    posted = [asyncio.create_task(journal.post("board", event)) for event in said]
+    posted = [asyncio.create_task(journal.append_shared("board", event)) for event in said]
     await store.arrived.wait()
     await turns()
     store.gate.set()
@@ -206,7 +208,7 @@ async def test_what_is_posted_and_cannot_be_stored_spoils_nothing_else(tmp_path:
     async with asyncio.timeout(PATIENCE), open_journal(f"sqlite:///{tmp_path}/j.db") as journal:
         odd = Progress(object())  # type: ignore[arg-type]
         said: list[Event] = [Progress(1), odd, Progress(2)]
-        posted = [asyncio.create_task(journal.post("board", event)) for event in said]
+        posted = [asyncio.create_task(journal.append_shared("board", event)) for event in said]
         ends = await asyncio.gather(*posted, return_exceptions=True)
         assert [isinstance(end, JournalError) for end in ends] == [False, True, False]
         assert [e.event for e in await journal.read_all_kept("board")] == [Progress(1), Progress(2)]
@@ -232,7 +234,7 @@ async def test_a_posted_entry_is_visible_only_when_it_is_stored(
 ) -> None:
     """Another process may be first, and nobody here is to have acted on what was not."""
     store.gate.clear()
-    posting = asyncio.create_task(journal.post("key", Progress(1)))
+    posting = asyncio.create_task(journal.append_shared("key", Progress(1)))
     await store.arrived.wait()
     with pytest.raises(StreamNotFound):
         await journal.read_all_kept("key")
@@ -246,9 +248,9 @@ async def test_an_entry_that_could_not_be_posted_is_not_written_later(
 ) -> None:
     store.failing = True
     with pytest.raises(JournalUnavailable):
-        await journal.post("key", Progress(1))
+        await journal.append_shared("key", Progress(1))
     store.failing = False
-    assert await journal.post("key", Progress(2)) == 1
+    assert await journal.append_shared("key", Progress(2)) == 1
     assert [entry.event for entry in store.kept["key"]] == [Progress(2)]
 
 
@@ -323,7 +325,7 @@ async def test_closing_writes_what_is_pending(store: GatedStore) -> None:
 async def test_closing_ends_every_wait(journal: Journal, store: GatedStore) -> None:
     await journal.append("mine", [Started()], after=0)
     store.kept["theirs"] = [Entry(1, 1.0, Started())]
-    cursors = [journal.cursor(stream, after=1) for stream in ("mine", "theirs")]
+    cursors = [journal.open_cursor(stream, after=1) for stream in ("mine", "theirs")]
     waiting = [asyncio.create_task(cursor.next()) for cursor in cursors]
     await turns()
     await journal.close()
@@ -337,11 +339,11 @@ async def test_a_change_between_a_read_and_its_wait_is_not_missed(
 ) -> None:
     """The poll for another cursor takes the hint while this one is still reading."""
     store.kept["theirs"] = [Entry(1, 1.0, Started())]
-    other = asyncio.create_task(journal.cursor("theirs", after=1).next())
+    other = asyncio.create_task(journal.open_cursor("theirs", after=1).next())
     await turns()
     store.may_read.clear()
     store.reading.clear()
-    waiting = asyncio.create_task(journal.cursor("theirs", after=1).next())
+    waiting = asyncio.create_task(journal.open_cursor("theirs", after=1).next())
     await store.reading.wait()
     store.kept["theirs"].append(Entry(2, 2.0, END))
     store.remote = True
@@ -396,10 +398,10 @@ async def test_an_ended_stream_leaves_nothing_in_memory(
     journal: Journal, store: GatedStore
 ) -> None:
     await journal.append("run", [Started(), END], after=0)
-    assert (await journal.attach("run")).ended
+    assert (await journal.attach_stream("run")).ended
     with pytest.raises(StreamEnded):
         await journal.append("run", [Started()], after=2)
-    assert journal._tails == {}
+    assert journal._buffers == {}
     assert journal._size == 0
 
 
@@ -420,20 +422,20 @@ async def test_of_a_stream_that_was_forgotten_nothing_is_held(clock: FakeClock) 
 
 async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:
     await journal.append("run", [Started()], after=0)
-    cursor = journal.cursor("run", after=1)
+    cursor = journal.open_cursor("run", after=1)
     for _ in range(3):
         waiting = asyncio.create_task(cursor.next())
         await turns()
         cursor.nudge()
         assert await waiting == []
-    assert journal._tails["run"].waiters == []
+    assert journal._buffers["run"].waiters == []
 
 
 async def test_a_count_neither_waits_long_for_the_storage_nor_fails_with_it(
     journal: Journal, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def count() -> int | None:
-        return await journal.everywhere.count("run/", lambda: ["run/here"], 1)
+        return await journal.global_count.count_unfinished("run/", lambda: ["run/here"], 1)
 
     await journal.append("run/there", [Started()], after=0)
     assert await count() == 2
@@ -457,4 +459,4 @@ async def test_a_stream_that_begins_during_a_count_is_counted() -> None:
             here.add("run/new")
             return []
 
-    assert await Journal(Late()).everywhere.count("run/", lambda: here, 1) == 2
+    assert await Journal(Late()).global_count.count_unfinished("run/", lambda: here, 1) == 2

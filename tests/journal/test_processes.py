@@ -54,7 +54,7 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
 async def test_one_process_follows_live_what_another_appends(url: str) -> None:
     async with open_journal(url) as journal, child(url, "run") as other, asyncio.timeout(PATIENCE):
         assert await other.do("step") == 1
-        cursor = journal.cursor("run")
+        cursor = journal.open_cursor("run")
         assert [entry.seq for entry in await cursor.next()] == [1]
         for seq in (2, 3, 4):
             waiting = asyncio.create_task(cursor.next())
@@ -120,7 +120,7 @@ async def test_a_follower_sees_what_its_own_process_appends_later(url: str) -> N
     async with open_journal(url) as dead:
         await dead.append("run", [Started()], after=0)
     async with open_journal(url) as journal, asyncio.timeout(PATIENCE):
-        cursor = journal.cursor("run")
+        cursor = journal.open_cursor("run")
         assert len(await cursor.next()) == 1
         waiting = asyncio.create_task(cursor.next())
         await asyncio.sleep(0)

@@ -32,7 +32,7 @@ async def test_streams_on_all_nodes_are_followed_from_another_process(cluster_ur
         names = [f"run/{number}" for number in range(40)]
         await asyncio.gather(*(writer.append(name, [Started()], after=0) for name in names))
         assert sorted(await reader.streams("run/")) == sorted(names)
-        cursors = [reader.cursor(name, after=1) for name in names]
+        cursors = [reader.open_cursor(name, after=1) for name in names]
         waiting = [asyncio.create_task(cursor.next()) for cursor in cursors]
         await asyncio.gather(*(writer.append(name, [END], after=1) for name in names))
         assert [[e.seq for e in found] for found in await asyncio.gather(*waiting)] == [[2]] * 40
@@ -54,7 +54,7 @@ async def test_a_journal_goes_on_where_the_sentinels_say(
         open_journal(url) as reader,
     ):
         await writer.append("run", [Started()], after=0)
-        cursor = reader.cursor("run", after=1)
+        cursor = reader.open_cursor("run", after=1)
         waiting = asyncio.create_task(cursor.next())
         # What was not sent to the replica yet would be lost with the primary.
         assert b":1" in await asyncio.to_thread(primary.say, "WAIT", "1", "10000")

@@ -43,7 +43,7 @@ async def test_only_readers_of_the_stream_are_woken(url: str, redis: Redis) -> N
         names = [f"run:{number}" for number in range(50)]
         for name in names:
             await writer.append(name, [Started()], after=0)
-        cursors = [reader.cursor(name, after=1) for name in names]
+        cursors = [reader.open_cursor(name, after=1) for name in names]
         waiting = [asyncio.create_task(cursor.next()) for cursor in cursors]
         await until(redis, url, 50)
         assert await clients_that_listen(redis, url) == 1
@@ -67,7 +67,7 @@ async def test_a_stream_that_nobody_reads_is_not_subscribed_to(url: str, redis: 
         open_journal(url) as writer,
     ):
         await writer.append("run:1", [Started()], after=0)
-        cursor = reader.cursor("run:1", after=1)
+        cursor = reader.open_cursor("run:1", after=1)
         waiting = asyncio.create_task(cursor.next())
         await until(redis, url, 1)
         cursor.nudge()
@@ -88,19 +88,19 @@ async def test_a_lost_notification_is_made_up_for(url: str, redis: Redis) -> Non
         open_journal(url) as other,
     ):
         await other.append("run:1", [Started()], after=0)
-        cursor = reader.cursor("run:1", after=1)
+        cursor = reader.open_cursor("run:1", after=1)
         waiting = asyncio.create_task(cursor.next())
         await until(redis, url, 1)
         # Out of the writer's reach: it tells another channel.
         store = reader._store
         assert isinstance(store, RedisStore)
-        assert store._news is not None
-        while not store._news._heard:  # noqa: ASYNC110 - that it is subscribed
+        assert store._pubsub is not None
+        while not store._pubsub._last_news:  # noqa: ASYNC110 - that it is subscribed
             await asyncio.sleep(0.01)
-        deaf = store._news._tell
-        store._news._tell = lambda channel: None
+        deaf = store._pubsub._notify_stream
+        store._pubsub._notify_stream = lambda channel: None
         await other.append("run:1", [END], after=1)
-        store._news._tell = deaf
+        store._pubsub._notify_stream = deaf
         while not waiting.done():
             await clock.advance(1, step=1)
         assert [entry.seq for entry in await waiting] == [2]

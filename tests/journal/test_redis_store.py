@@ -72,13 +72,13 @@ class Losing:
     """A link that loses the answers to what it is told to lose, though all is done."""
 
     def __init__(self, store: RedisStore) -> None:
-        self._link = store._writes._link
-        store._writes._link = self
+        self._link = store._writes._connection
+        store._writes._connection = self
         self.times = 0
         self.error = RedisError("the answer was lost")
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._link.ask(commands)
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._link.execute(commands)
         # Of a Redis that does not know the script yet nothing is done.
         if self.times and not any(isinstance(reply, NoScriptError) for reply in replies):
             self.times -= 1
@@ -103,8 +103,8 @@ async def test_no_key_is_left_without_an_expiry(url: str, redis: Redis) -> None:
             events: list[Event] = [Started(), *([END] if ended else [])]
             await journal.append(f"run/{number % 4}/{number}", events, after=0)
         for number in range(200):
-            await journal.post("key/somebody/1", Progress(number))
-        await journal.post("key/somebody/1", Released())
+            await journal.append_shared("key/somebody/1", Progress(number))
+        await journal.append_shared("key/somebody/1", Released())
         await journal.drop("run/0/0")
         await journal.drop("run/0/4")
         await journal.streams("run/", unfinished=True)

@@ -28,7 +28,7 @@ async def works(url: str, *, then: Callable[[], None] = lambda: None) -> None:
     url = own(url)
     async with asyncio.timeout(PATIENCE), open_journal(url) as writer, open_journal(url) as reader:
         await writer.append("run", [Started()], after=0)
-        cursor = reader.cursor("run", after=1)
+        cursor = reader.open_cursor("run", after=1)
         waiting = asyncio.create_task(cursor.next())
         await writer.append("run", [END], after=1)
         assert [entry.seq for entry in await waiting] == [2]

@@ -15,7 +15,7 @@ from tests.kit.waits import PATIENCE
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Entry, Event, Part, Progress, Started, encode_json
 from headway.journal import Write, open_journal
-from headway.journal.redis.refusals import check_server, explain
+from headway.journal.redis.refusals import check_server, explain_error
 from headway.journal.redis.store import RedisStore
 from headway.journal.redis.url import parse_redis_url, without_secrets
 from headway.settings import Retention
@@ -31,7 +31,7 @@ def one(after: int, *, event: Event | None = None) -> Write:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, *, patience: float = 5) -> AsyncIterator[RedisStore]:
-    store = RedisStore(parse_redis_url(url), retention=Retention(), patience=patience)
+    store = RedisStore(parse_redis_url(url), retention=Retention(), round_trip_timeout=patience)
     async with asyncio.timeout(PATIENCE):
         await store.open()
         try:
@@ -53,7 +53,7 @@ async def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back(
         seen: list[Entry] = []
 
         async def follow() -> None:
-            cursor = reader.cursor("run")
+            cursor = reader.open_cursor("run")
             while not cursor.done:
                 try:
                     seen.extend(await cursor.next())
@@ -196,7 +196,7 @@ async def test_a_user_without_the_rights_is_told(start_redis: StartRedis) -> Non
 
 async def test_an_address_without_a_server_is_reported_in_time() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
-    store = RedisStore(parse_redis_url(url), retention=Retention(), patience=0.2)
+    store = RedisStore(parse_redis_url(url), retention=Retention(), round_trip_timeout=0.2)
     with pytest.raises(JournalUnavailable, match=r"cannot be used: .*Connect call failed"):
         await store.open()
 
@@ -224,7 +224,7 @@ def test_a_redis_that_is_too_old_is_refused(version: str) -> None:
 
 
 def test_an_unknown_error_is_reported_in_its_own_words() -> None:
-    told = explain("redis://x", ConnectionResetError("by the moon"))
+    told = explain_error("redis://x", ConnectionResetError("by the moon"))
     assert isinstance(told, JournalUnavailable)
     assert "cannot be used: by the moon" in str(told)
 

@@ -46,7 +46,7 @@ async def test_what_is_written_is_not_refused_because_trimming_failed(
         raise sqlite3.OperationalError
 
     with monkeypatch.context() as patch:
-        patch.setattr(small, "_trim", locked)  # no lock can be timed between two statements
+        patch.setattr(small, "_trim_stream", locked)  # no lock can be timed between two statements
         assert await small.write([write("a", 0, 500)]) == {}
     assert "it is trimmed later" in caplog.text
     await small.expire(1)
@@ -132,7 +132,7 @@ async def test_an_entry_of_the_future_is_told_and_passed_over(
 async def test_trouble_is_told_by_its_code(store: SqliteStore, code: int, words: str) -> None:
     error = sqlite3.OperationalError("oh")
     error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_X"
-    told = store._file.explain(error)
+    told = store._file.explain_error(error)
     assert isinstance(told, JournalUnavailable)
     assert words in str(told)
 
@@ -140,7 +140,7 @@ async def test_trouble_is_told_by_its_code(store: SqliteStore, code: int, words:
 async def test_a_closed_store_knows_of_no_changes(store: SqliteStore) -> None:
     await store.close()
     with pytest.raises(JournalUnavailable, match="is closed"):
-        await store.changed()
+        await store.has_changed()
 
 
 async def test_changed_is_true_once_after_another_process_wrote(
@@ -148,10 +148,10 @@ async def test_changed_is_true_once_after_another_process_wrote(
 ) -> None:
     other = SqliteStore(path, retention=Retention())
     await other.open()
-    assert not await store.changed()
+    assert not await store.has_changed()
     await other.write([write("a", 0, 1)])
-    assert await store.changed()
-    assert not await store.changed()
+    assert await store.has_changed()
+    assert not await store.has_changed()
     await other.close()
 
 

@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=NAMES, events=EVENTS, settle=st.booleans())
     def append_nowait(self, name: str, events: list[Event], settle: bool) -> None:
         async def append() -> None:
-            head = await self.journal.attach(name)
+            head = await self.journal.attach_stream(name)
             after = head.last
             for event in events:
                 after = self.journal.append_nowait(name, event, after=after)
@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
         async def count() -> int | None:
             for name in self.model:
                 await self.journal.wait_until_stored(name)
-            return await self.journal.everywhere.count(prefix, tuple, most)
+            return await self.journal.global_count.count_unfinished(prefix, tuple, most)
 
         going_on = [name for name in self.model if name.startswith(prefix)]
         going_on = [name for name in going_on if not self.ended(name)]
@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
         heads = {name: Head(1, len(self.model[name]), self.ended(name)) for name in self.model}
         for name, head in heads.items():
             assert self.runner.run(self.journal.head(name)) == head
-        assert self.runner.run(self.journal.heads([*heads, "none", *heads])) == heads
+        assert self.runner.run(self.journal.head_of_each([*heads, "none", *heads])) == heads
 
 
 FEW = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)

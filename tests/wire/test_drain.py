@@ -282,8 +282,8 @@ class Held:
     def __init__(self, wire: Wire) -> None:
         self.go = asyncio.Event()
         self.waiting = 0
-        self._post = wire.app.journal.post
-        wire.app.journal.post = self.post
+        self._post = wire.app.journal.append_shared
+        wire.app.journal.append_shared = self.post
 
     async def post(self, stream: str, event: Event) -> int:
         self.waiting += 1

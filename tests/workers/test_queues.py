@@ -184,7 +184,7 @@ async def test_a_call_whose_process_died_as_it_withdrew_it_has_an_end(site: Floo
     await said_waiting(answer)
     (stream,) = await waiting_runs(site.url)
     async with open_journal(site.url) as journal:
-        await journal.post(checkpoint_stream(stream), Forgotten())
+        await journal.append_shared(checkpoint_stream(stream), Forgotten())
     await site.worker(lease=1.5)
     assert "it was not begun" in (await answer.rest())[-1]["error"]["message"]
     assert await waiting_runs(site.url) == []

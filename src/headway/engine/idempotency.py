@@ -180,7 +180,7 @@ class RunNames:
             JournalError: The journal cannot be written.
         """
         try:
-            await self._journal.post(key, mine)
+            await self._journal.append_shared(key, mine)
         except StreamEnded:
             # A quick run has started and ended since the key was looked up.
             named = await self.find_run(key)
@@ -210,7 +210,7 @@ class RunNames:
 
     async def _post_quietly(self, key: str, event: Claimed | Released) -> None:
         try:
-            await self._journal.post(key, event)
+            await self._journal.append_shared(key, event)
         except JournalError as error:
             logger.debug("%s is not let go of: %s", key, error)
 
@@ -268,13 +268,13 @@ class RunNames:
             JournalError: The journal cannot be read.
         """
         beside = {name: sibling_run(asking.stream, name) for name in run_ids if "/" not in name}
-        heads = await self._journal.heads(beside.values())
+        heads = await self._journal.head_of_each(beside.values())
         keys = {
             name: handle_stream(asking.principal, name)
             for name in run_ids
             if beside.get(name) not in heads
         }
-        handles = await self._journal.heads(keys.values())
+        handles = await self._journal.head_of_each(keys.values())
         found: dict[str, NamedRun | None] = {}
         for name in run_ids:
             if beside.get(name) in heads:
@@ -303,7 +303,7 @@ class RunNames:
         start = 0 if after is None else ids.index(after) + 1
         some = dict(zip(ids[start:], inboxes[start : start + MOST_LISTED], strict=False))
         keys = {name: handle_stream(principal, name) for name in some}
-        handles = await self._journal.heads(keys.values())
+        handles = await self._journal.head_of_each(keys.values())
         found = [name for name in some if keys[name] in handles]
         page = {name: run_beside(some[name]) for name in found[:PAGE]}
         last = found[PAGE - 1] if len(found) > PAGE else next(reversed(some), None)
@@ -334,7 +334,7 @@ class RunNames:
             COUNT_VALID_FOR if known.number < most else RECOUNT_AFTER
         ):
             return known.number
-        number = await self._journal.count(prefix)
+        number = await self._journal.count_streams(prefix)
         if len(self._counts) >= MOST_COUNTS:
             del self._counts[next(iter(self._counts))]
         self._counts[prefix] = _Count(number, now)

@@ -21,11 +21,11 @@ from headway.journal.cursor import Cursor, next_available
 from headway.journal.journal import Journal
 from headway.journal.memory import memory_journal
 from headway.journal.redis.url import parse_redis_url, without_secrets
-from headway.journal.store import Beside, Head, Store, Usage, Write
+from headway.journal.store import BlockingWriter, Head, Store, Usage, Write
 from headway.settings import Retention
 
 __all__ = [
-    "Beside",
+    "BlockingWriter",
     "Cursor",
     "Head",
     "Journal",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _sqlite_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
     from headway.journal.sqlite.store import SqliteStore
 
     head, _, path = url.partition(":///")
@@ -51,13 +51,13 @@ def _sqlite(url: str, retention: Retention | None, clock: Clock | None) -> Journ
     return Journal(store, retention=retention, clock=clock)
 
 
-def _memory(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _memory_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
     if url not in ("memory:", "memory://"):
         raise SetupError(f"journal URL {url!r}: a memory journal takes no path; write memory:")
     return memory_journal(retention=retention, clock=clock)
 
 
-def _redis(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _redis_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
     place = parse_redis_url(url)
     try:
         from headway.journal.redis.store import RedisStore
@@ -73,15 +73,15 @@ def _redis(url: str, retention: Retention | None, clock: Clock | None) -> Journa
 
 
 _BACKENDS: dict[str, Callable[[str, Retention | None, Clock | None], Journal]] = {
-    "memory": _memory,
-    "sqlite": _sqlite,
-    "redis": _redis,
-    "rediss": _redis,
-    "unix": _redis,
-    "redis+cluster": _redis,
-    "rediss+cluster": _redis,
-    "redis+sentinel": _redis,
-    "rediss+sentinel": _redis,
+    "memory": _memory_journal,
+    "sqlite": _sqlite_journal,
+    "redis": _redis_journal,
+    "rediss": _redis_journal,
+    "unix": _redis_journal,
+    "redis+cluster": _redis_journal,
+    "rediss+cluster": _redis_journal,
+    "redis+sentinel": _redis_journal,
+    "rediss+sentinel": _redis_journal,
 }
 
 

@@ -26,38 +26,38 @@ class Chunking:
         self.entries = min(PAGE_ENTRIES, max(1, retention.stream_entries // 4))
         self.bytes = max(1, retention.stream_bytes // 4)
 
-    def chunks(self, entries: list[Entry]) -> Iterator[Chunk]:
+    def split_entries(self, entries: list[Entry]) -> Iterator[Chunk]:
         """The chunks that hold the entries, in order.
 
         Raises:
             TypeError, ValueError, OverflowError: One of them cannot be stored.
         """
         for start in range(0, len(entries), self.entries):
-            yield from self._halves(entries[start : start + self.entries])
+            yield from self._split_to_size(entries[start : start + self.entries])
 
-    def _halves(self, entries: list[Entry]) -> Iterator[Chunk]:
+    def _split_to_size(self, entries: list[Entry]) -> Iterator[Chunk]:
         data = encode_entries(entries)[1:-1]
         if len(data) <= self.bytes or len(entries) == 1:
             yield entries[0].seq, entries[-1].seq, data
             return
         middle = len(entries) // 2
-        yield from self._halves(entries[:middle])
-        yield from self._halves(entries[middle:])
+        yield from self._split_to_size(entries[:middle])
+        yield from self._split_to_size(entries[middle:])
 
 
-def page_of(chunks: Sequence[bytes], after: int, limit: int) -> list[Entry] | None:
+def decode_page(chunks: Sequence[bytes], after: int, limit: int) -> list[Entry] | None:
     """Return up to `limit` entries above `after`, from the chunks that hold them.
 
     None where not all of them are readable, or one is missing: see `readable_of`.
     """
-    entries = _entries(b",".join(chunks))
+    entries = _decode_whole(b",".join(chunks))
     if not entries or entries[0].seq > after + 1:
         return None
     skip = after + 1 - entries[0].seq
     return entries[skip : skip + limit]
 
 
-def readable_of(
+def decode_readable(
     stream: str, chunks: Iterable[tuple[int, bytes]], after: int, limit: int, *, newest: int
 ) -> list[Entry]:
     """Return what can be read of chunks of which not all can; each comes with its last `seq`.
@@ -71,25 +71,25 @@ def readable_of(
     first = newest + 1
     for last, data in sorted(chunks):
         place = found[-1].seq if found else after
-        entries = _entries(data) or []
+        entries = _decode_whole(data) or []
         is_whole = entries and entries[-1].seq == last
         if not is_whole or entries[0].seq > place + 1:
             first = min(entries[0].seq if is_whole else last + 1, newest + 1)
             break
         found += entries[place + 1 - entries[0].seq :]
     if not found:
-        _tell_once(stream, after + 1, first - 1)
+        _log_once(stream, after + 1, first - 1)
         raise EntriesUnreadable(stream, first=first)
     return found[:limit]
 
 
 @lru_cache(maxsize=1000)
-def _tell_once(stream: str, first: int, last: int) -> None:
+def _log_once(stream: str, first: int, last: int) -> None:
     """Log it once, whoever reads how often."""
     logger.error("entries %d to %d of %s cannot be read and are passed over", first, last, stream)
 
 
-def _entries(data: bytes) -> list[Entry] | None:
+def _decode_whole(data: bytes) -> list[Entry] | None:
     """The entries in chunks, numbered without a gap; None where they are not."""
     try:
         entries = decode_entries(b"[%b]" % data)

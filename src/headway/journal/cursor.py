@@ -18,16 +18,16 @@ PAGE_ENTRIES = 256
 """Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
 
 
-RETRY_AFTER = 1.0
+READ_RETRY_DELAY = 1.0
 """Seconds until a storage that could not be read is asked again."""
 
 
-class Source(Protocol):
+class CursorSource(Protocol):
     """What a cursor needs of a journal."""
 
     closed: bool
     clock: Clock
-    changes: Wakeups
+    wakeups: Wakeups
 
     async def read(self, stream: str, *, after: int = 0, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """As `Journal.read`."""
@@ -37,7 +37,7 @@ class Source(Protocol):
         """As `Journal.head`."""
         ...
 
-    def tail(self, stream: str) -> StreamBuffer | None:
+    def buffer_of(self, stream: str) -> StreamBuffer | None:
         """As `Journal.tail`."""
         ...
 
@@ -48,11 +48,13 @@ class Cursor:
     For one task at a time; `nudge` may be called by any other on the same loop.
     """
 
-    __slots__ = ("_nudged", "_source", "_tail", "_waiter", "after", "done", "stream")
+    __slots__ = ("_buffer", "_nudged", "_source", "_waiter", "after", "done", "stream")
 
-    def __init__(self, source: Source, tail: StreamBuffer | None, stream: str, after: int) -> None:
+    def __init__(
+        self, source: CursorSource, tail: StreamBuffer | None, stream: str, after: int
+    ) -> None:
         self._source = source
-        self._tail = tail
+        self._buffer = tail
         self._waiter: asyncio.Future[None] | None = None
         self._nudged = False
         self.stream = stream
@@ -72,12 +74,12 @@ class Cursor:
             JournalUnavailable: The storage cannot be read, or the journal was closed.
         """
         while not self.done:
-            tail, seen = self._tail, 0
+            tail, seen = self._buffer, 0
             if tail is not None and self.after >= tail.base:
                 entries = tail.page(self.after, PAGE_ENTRIES)
                 over = tail.ended and self.after + len(entries) >= tail.last
             else:
-                seen = self._source.changes.mark_seen(self.stream)
+                seen = self._source.wakeups.mark_seen(self.stream)
                 entries, over = await self._read_stored()
             if entries:
                 self.after = entries[-1].seq
@@ -91,7 +93,7 @@ class Cursor:
                 self._nudged = False
                 return []
             else:
-                await self._wait(tail, seen)
+                await self._wait_for_change(tail, seen)
         return []
 
     def nudge(self) -> None:
@@ -111,32 +113,32 @@ class Cursor:
             return await self._source.read(self.stream, after=self.after), False
         return [], head.ended
 
-    async def _wait(self, tail: StreamBuffer | None, seen: int) -> None:
+    async def _wait_for_change(self, tail: StreamBuffer | None, seen: int) -> None:
         if self._source.closed:
             raise JournalUnavailable("the journal is closed")
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         # This process may write the stream since this reader came. What it writes is noticed when
         # the storage has it, which is before it can be read here.
-        local = tail or self._source.tail(self.stream)
+        local = tail or self._source.buffer_of(self.stream)
         if local is not None:
             local.waiters = [*(local.waiters or ()), waiter]
         if tail is None:
             if local is not None and local.visible > self.after:
                 waiter.set_result(None)
             else:
-                self._source.changes.wait(self.stream, waiter, seen)
+                self._source.wakeups.add_waiter(self.stream, waiter, seen)
         try:
             await waiter
         finally:
             # Nudged or cancelled, it would stay in the lists until the next entry.
             if tail is None:
-                self._source.changes.stop_waiting(self.stream, waiter)
+                self._source.wakeups.remove_waiter(self.stream, waiter)
             if local is not None and local.waiters and waiter in local.waiters:
                 local.waiters.remove(waiter)
             self._waiter = None
 
 
-async def next_available(source: Source, cursor: Cursor) -> list[Entry]:
+async def next_available(source: CursorSource, cursor: Cursor) -> list[Entry]:
     """Return the next entries that there still are, whatever became of those before them.
 
     For whoever hears what others ask of him, and must not stop hearing: what was dropped before it
@@ -157,18 +159,18 @@ async def next_available(source: Source, cursor: Cursor) -> list[Entry]:
     except (JournalUnavailable, StreamDamaged) as error:
         if source.closed:
             raise
-        _tell_once(cursor.stream, str(error))
-        await source.clock.sleep(RETRY_AFTER)
+        _warn_once(cursor.stream, str(error))
+        await source.clock.sleep(READ_RETRY_DELAY)
     return []
 
 
 @lru_cache(maxsize=1000)
-def _tell_once(stream: str, why: str) -> None:
+def _warn_once(stream: str, why: str) -> None:
     """Log it once, however often it is tried again."""
     logger.warning("%s is not heard until it can be read: %s", stream, why)
 
 
-async def read_all_kept(source: Source, stream: str) -> list[Entry]:
+async def read_all_kept(source: CursorSource, stream: str) -> list[Entry]:
     """Return all entries that there are of a stream at the moment; the oldest may be gone.
 
     They are without gaps: before one that is gone there is none.

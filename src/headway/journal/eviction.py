@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from headway.journal.stream_buffer import StreamBuffer
 from headway.streams import KEY_STREAMS
 
-FRESH_SECONDS = 64
+UNPACKED_STREAMS = 64
 """Ended streams that are kept unpacked: their readers are about to read the end."""
 
 _OWNER = re.compile(r"[^/]*/([^/.]*)")
@@ -49,32 +49,34 @@ def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
     return {owner: size - level for owner, size in held.items() if size > level}
 
 
-class EndedStreams:
+class KeptStreams:
     """The streams that a process holds in memory, by their owners."""
 
     def __init__(self) -> None:
         self._alive: set[StreamBuffer] = set()
-        self._ended: dict[str, _Ended] = {}
+        self._ended: dict[str, _EndedOfOwner] = {}
         self._fresh: dict[StreamBuffer, None] = {}  # in the order in which they ended
 
-    def begin(self, tail: StreamBuffer) -> None:
+    def add_unfinished(self, tail: StreamBuffer) -> None:
         """Count a stream that goes on."""
         self._alive.add(tail)
 
-    def end(self, tail: StreamBuffer, expires: float) -> int:
+    def mark_ended(self, tail: StreamBuffer, expires: float) -> int:
         """Keep a stream that has ended until `expires`; return by how many bytes others shrank."""
         self._alive.discard(tail)
         owner = owner_of(tail.stream)
         share = self._ended.get(owner)
         if share is None:
-            share = self._ended[owner] = _Ended()
+            share = self._ended[owner] = _EndedOfOwner()
         share.bytes += tail.size
         is_lasting = tail.stream.startswith(KEY_STREAMS)
         (share.lasting if is_lasting else share.streams).append((expires, tail))
         self._fresh[tail] = None
-        return self._pack(next(iter(self._fresh))) if len(self._fresh) > FRESH_SECONDS else 0
+        return (
+            self._pack_buffer(next(iter(self._fresh))) if len(self._fresh) > UNPACKED_STREAMS else 0
+        )
 
-    def _pack(self, tail: StreamBuffer) -> int:
+    def _pack_buffer(self, tail: StreamBuffer) -> int:
         del self._fresh[tail]
         shrunk = tail.pack()
         self._ended[owner_of(tail.stream)].bytes -= shrunk
@@ -89,7 +91,7 @@ class EndedStreams:
         elif (share := self._ended.get(owner_of(tail.stream))) is not None:
             share.bytes -= tail.size
 
-    def expired(self, now: float) -> list[StreamBuffer]:
+    def take_expired(self, now: float) -> list[StreamBuffer]:
         """Take out the streams whose time is over."""
         found: list[StreamBuffer] = []
         for owner, share in list(self._ended.items()):
@@ -100,7 +102,7 @@ class EndedStreams:
                 del self._ended[owner]
         return [tail for tail in found if not tail.is_gone]
 
-    def surplus(self, most: int) -> list[StreamBuffer]:
+    def take_surplus(self, most: int) -> list[StreamBuffer]:
         """Take out the streams that have to go, so that all together take `most` bytes.
 
         What goes on may take more than that by itself: then more is left.
@@ -120,7 +122,7 @@ class EndedStreams:
         return found
 
 
-class _Ended:
+class _EndedOfOwner:
     """The ended streams of one owner, each kind in the order in which it expires."""
 
     __slots__ = ("bytes", "lasting", "streams")

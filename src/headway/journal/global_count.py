@@ -25,7 +25,7 @@ class GlobalCount:
     def __init__(self, store: Store | None) -> None:
         self._store = store
 
-    async def count(
+    async def count_unfinished(
         self,
         prefix: str,
         here: Callable[[], Collection[str]],
@@ -44,11 +44,11 @@ class GlobalCount:
         try:
             async with asyncio.timeout(COUNT_TIMEOUT):
                 # A number costs the same whatever it is, names do not: most callers have few.
-                many, mine = await _beside(here, self._store.count(prefix))
+                many, mine = await _ask_around(here, self._store.count(prefix))
                 found = many + len(mine)
                 if found >= most:
                     listing = self._store.streams(prefix, unfinished=True)
-                    names, mine = await _beside(here, listing)
+                    names, mine = await _ask_around(here, listing)
                     found = len({*map(part, names), *mine})
         except (JournalError, TimeoutError) as error:
             why = (
@@ -61,7 +61,9 @@ class GlobalCount:
         return found
 
 
-async def _beside(here: Callable[[], Collection[str]], asked: Awaitable[T]) -> tuple[T, set[str]]:
+async def _ask_around(
+    here: Callable[[], Collection[str]], asked: Awaitable[T]
+) -> tuple[T, set[str]]:
     """What is asked of the storage, and all that this process had begun before or has behind it.
 
     What is stored in between may be in neither the answer nor `here` behind it.

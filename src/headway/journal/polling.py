@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
 from headway.errors import JournalError
-from headway.journal.store import Notice, Watch
+from headway.journal.store import OnChange, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class Polling:
     `look` says whether another process may have written since it was last asked.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[bool]], notice: Notice, clock: Clock) -> None:
+    def __init__(self, look: Callable[[], Awaitable[bool]], notice: OnChange, clock: Clock) -> None:
         self._look = look
         self._notice = notice
         self._clock = clock
@@ -31,7 +31,7 @@ class Polling:
     def add(self, stream: str) -> None:
         """See `Watch.add`."""
         self._streams.add(stream)
-        self._arm()
+        self._start_timer()
 
     def discard(self, stream: str) -> None:
         """See `Watch.discard`."""
@@ -45,14 +45,14 @@ class Polling:
         if self._task is not None:
             self._task.cancel()
 
-    def _arm(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer is None and self._streams:
-            self._timer = self._clock.call_later(POLL_INTERVAL, self._start)
+            self._timer = self._clock.call_later(POLL_INTERVAL, self._start_poll)
 
-    def _start(self) -> None:
-        self._task = asyncio.create_task(self._once())
+    def _start_poll(self) -> None:
+        self._task = asyncio.create_task(self._poll_once())
 
-    async def _once(self) -> None:
+    async def _poll_once(self) -> None:
         changed = True
         try:
             changed = await self._look()
@@ -62,7 +62,7 @@ class Polling:
             self._timer = None
         if changed:
             self._notice(None)
-        self._arm()
+        self._start_timer()
 
 
 async def always_changed() -> bool:
@@ -70,6 +70,6 @@ async def always_changed() -> bool:
     return True
 
 
-def look_always(notice: Notice, clock: Clock) -> Watch:
+def poll_always(notice: OnChange, clock: Clock) -> Watch:
     """Without a store: a stream may begin here after somebody has asked for it."""
     return Polling(always_changed, notice, clock)

@@ -34,7 +34,7 @@ class SharedAppend:
         self._waiting: dict[str, deque[_Added]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def begin(self, streams: Mapping[str, Sequence[Event]]) -> None:
+    async def begin_streams(self, streams: Mapping[str, Sequence[Event]]) -> None:
         """Begin streams, durably.
 
         Raises:
@@ -49,7 +49,7 @@ class SharedAppend:
         for refusal in (await self._store.write(writes)).values():
             raise refusal
 
-    async def add(self, stream: str, event: Event) -> int:
+    async def append(self, stream: str, event: Event) -> int:
         """Add an event durably, and return its `seq`.
 
         This process does not compete with itself: what is added while a write is under way goes
@@ -76,7 +76,7 @@ class SharedAppend:
         waiting = self._waiting[stream]
         try:
             while waiting:
-                await self._write_some(stream, _taken(waiting))
+                await self._write_some(stream, _take_batch(waiting))
         finally:
             del self._waiting[stream], self._tasks[stream]
             for _, done in waiting:  # it was cancelled
@@ -84,7 +84,7 @@ class SharedAppend:
 
     async def _write_some(self, stream: str, some: list[_Added]) -> None:
         try:
-            last = await self._write(stream, [event for event, _ in some])
+            last = await self._append_together(stream, [event for event, _ in some])
         except asyncio.CancelledError:
             for _, done in some:
                 done.cancel()
@@ -102,7 +102,7 @@ class SharedAppend:
             if not done.done():
                 done.set_result(seq)
 
-    async def _write(self, stream: str, events: Sequence[Event]) -> int:
+    async def _append_together(self, stream: str, events: Sequence[Event]) -> int:
         """Add events behind whatever is last, and return the last one's `seq`."""
         attempts = 0
         while True:
@@ -121,7 +121,7 @@ class SharedAppend:
                 raise refusal
 
 
-def _taken(waiting: deque[_Added]) -> list[_Added]:
+def _take_batch(waiting: deque[_Added]) -> list[_Added]:
     """What goes with the next write: nothing behind an end."""
     some: list[_Added] = []
     while waiting and len(some) < PAGE_ENTRIES:

@@ -44,7 +44,7 @@ class Usage:
     """Entries and streams dropped since it was opened, by the setting they were dropped for."""
 
 
-Notice = Callable[[str | None], None]
+OnChange = Callable[[str | None], None]
 """To be called when there may be more of a stream; with None: of any."""
 
 
@@ -67,10 +67,10 @@ class Watch(Protocol):
         ...
 
 
-Begin = Callable[[Notice, Clock], Watch]
+StartWatch = Callable[[OnChange, Clock], Watch]
 
 
-class Beside(Protocol):
+class BlockingWriter(Protocol):
     """A way into a storage for one thread, with a connection of its own and blocking calls.
 
     For what must not wait for an event loop, nor for other threads: each time that one hands over
@@ -164,6 +164,6 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, notice: Notice, clock: Clock) -> Watch:
+    def watch(self, notice: OnChange, clock: Clock) -> Watch:
         """What gives notice of other processes' writes. Called once, before `open`."""
         ...

@@ -38,22 +38,22 @@ class StreamBuffer:
         self.settled: list[asyncio.Future[None]] | None = None
 
     @property
-    def is_all_there_is(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether no storage has anything of the stream that is not here."""
         return not self.recorded or not self.base
 
-    def head(self) -> Head:
+    def visible_head(self) -> Head:
         """What readers may see of it here."""
         return Head(self.base + 1, self.visible, self.ended and self.visible == self.last)
 
-    def wake(self) -> None:
+    def wake_readers(self) -> None:
         """Let waiting cursors look again."""
         waiters, self.waiters = self.waiters, None
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
-    def resolve(self, error: JournalError | None) -> None:
+    def resolve_waits(self, error: JournalError | None) -> None:
         """Tell those who wait for the storage how it went."""
         settled, self.settled = self.settled, None
         for done in settled or ():
@@ -85,9 +85,9 @@ class StreamBuffer:
         return self.entries[start : min(start + limit, self.visible - self.base)]
 
 
-def joined_head(tail: StreamBuffer | None, stored: Head | None) -> Head | None:
+def merge_heads(tail: StreamBuffer | None, stored: Head | None) -> Head | None:
     """What is kept of a stream here and in the storage, which may have more of its beginning."""
     if tail is None or stored is None:
-        return stored if tail is None else tail.head()
-    here = tail.head()
+        return stored if tail is None else tail.visible_head()
+    here = tail.visible_head()
     return replace(here, first=min(stored.first, here.first))

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
 
 from headway.errors import JournalUnavailable, SetupError
-from headway.journal.redis.refusals import said_by
+from headway.journal.redis.refusals import text_of
 from headway.journal.redis.url import RedisAddress
 from headway.queues import ExecuteQueued
 from headway.queues.no_pickle import NoArguments, keep_pickles_out
@@ -90,7 +90,7 @@ class DocketQueues:
                 execution = await opened.add(TASK, key=stream)()
                 await _let_expire(opened, stream)
         except _AWAY as error:
-            text = f"the queue {queue!r} cannot be written: {said_by(error)}"
+            text = f"the queue {queue!r} cannot be written: {text_of(error)}"
             raise JournalUnavailable(text) from error
         if execution.disposition.value == "struck":
             logger.error("Docket was told to strike what is in the queue %r", queue)

@@ -150,7 +150,7 @@ async def an_append_behind_any_other_entry_than_the_last_is_refused(journal: Jou
 
 async def all_who_post_at_once_see_the_same_entry_as_the_first(journal: Journal) -> None:
     async def claim(stream: str, mine: Event) -> Event:
-        await journal.post(stream, mine)
+        await journal.append_shared(stream, mine)
         return (await journal.read_all_kept(stream))[0].event
 
     for _ in range(20):
@@ -179,7 +179,7 @@ async def nothing_follows_a_terminal_entry(journal: Journal) -> None:
 
 async def a_cursor_opened_before_the_first_entry_sees_all_of_them_once(journal: Journal) -> None:
     stream = _new()
-    await journal.attach(stream)
+    await journal.attach_stream(stream)
     async with _following(journal, stream, 0, 0) as seen:
         for after in range(5):
             journal.append_nowait(stream, Progress(after + 1.0), after=after)
@@ -200,7 +200,7 @@ async def cursors_opened_at_any_moment_see_all_entries_once(journal: Journal) ->
     stream, last = _new(), 0
     cursors = list[asyncio.Task[list[Entry]]]()
     async with asyncio.TaskGroup() as group:
-        await journal.attach(stream)
+        await journal.attach_stream(stream)
         for _ in range(40):
             cursors.append(group.create_task(_all(journal, stream, after=last // 2)))
             for event in _steps(3, start=last):
@@ -222,7 +222,7 @@ async def a_page_is_cut_to_its_limit(journal: Journal) -> None:
 
 async def a_nudged_cursor_returns_empty_handed_and_loses_nothing(journal: Journal) -> None:
     stream = await _filled(journal, 1)
-    cursor: Cursor = journal.cursor(stream)
+    cursor: Cursor = journal.open_cursor(stream)
     _expect_numbers(await cursor.next(), 1, 1)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(cursor.next())
@@ -281,7 +281,7 @@ async def what_goes_on_is_counted_by_prefix_whoever_began_it(journal: Journal) -
     names = [f"{prefix}{number}" for number in range(4)]
 
     async def count(most: int, *here: str, part: Callable[[str], str] = str) -> int | None:
-        return await journal.everywhere.count(prefix, lambda: here, most, part=part)
+        return await journal.global_count.count_unfinished(prefix, lambda: here, most, part=part)
 
     if not journal.is_durable:
         _expect(await count(1) is None, "a journal that nobody shares counts")
@@ -300,10 +300,10 @@ async def what_goes_on_is_counted_by_prefix_whoever_began_it(journal: Journal) -
 async def many_streams_are_asked_for_at_once(journal: Journal) -> None:
     going_on, ended = await _filled(journal, 3), await _filled(journal, 4, end=True)
     unknown = [_new() for _ in range(1000)]
-    found = await journal.heads([*unknown, going_on, ended])
+    found = await journal.head_of_each([*unknown, going_on, ended])
     heads = {name: await journal.head(name) for name in (going_on, ended)}
     _expect(found == heads, f"heads are {heads}, together {found}")
-    _expect(await journal.heads([]) == {}, "something is found where nothing was asked for")
+    _expect(await journal.head_of_each([]) == {}, "something is found where nothing was asked for")
 
 
 async def all_that_begin_alike_are_counted_ended_or_not(journal: Journal) -> None:
@@ -311,9 +311,9 @@ async def all_that_begin_alike_are_counted_ended_or_not(journal: Journal) -> Non
     for name, *events in (("a", Started()), ("b", Started(), _END), ("c", Started())):
         await journal.append(f"{prefix}{name}", events, after=0)
     await journal.append(f"{prefix[:-1]}", [Started()], after=0)
-    _expect(await journal.count(prefix) == 3, "not all are counted, or others")
+    _expect(await journal.count_streams(prefix) == 3, "not all are counted, or others")
     await journal.drop(f"{prefix}a")
-    _expect(await journal.count(prefix) == 2, "what was dropped is counted")
+    _expect(await journal.count_streams(prefix) == 2, "what was dropped is counted")
 
 
 async def a_read_below_the_oldest_entry_kept_tells_what_is_left(journal: Journal) -> None:
@@ -407,14 +407,14 @@ async def a_key_is_kept_for_its_time_whatever_has_to_go(journal: Journal) -> Non
     for _ in range(80):
         await journal.append(_new(f"check/{owner}/"), [piece, _END], after=0)
     await _sweep(journal)
-    _expect(await journal.count(f"key/{owner}/") == 5, "keys were dropped for room")
+    _expect(await journal.count_streams(f"key/{owner}/") == 5, "keys were dropped for room")
     for stream in keys:
         _expect_numbers(await _all(journal, stream), 1, 2)
     if isinstance(journal.clock, FakeClock):
         await journal.clock.advance(journal.retention.ttl)
         await _sweep(journal)
         # Where the buckets of a journal are on several nodes, each tidies up by itself.
-        while await journal.count(f"key/{owner}/"):
+        while await journal.count_streams(f"key/{owner}/"):
             await _sweep(journal)
 
 

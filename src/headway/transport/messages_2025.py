@@ -422,7 +422,7 @@ async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
     stream = run.follows or run.stream
     meta = tasks_2025.related(run_id_of(stream))
     due = 0.0
-    cursor = run.journal.cursor(stream)
+    cursor = run.journal.open_cursor(stream)
     with suppress(JournalError):
         while not cursor.done:
             for entry in await next_available(run.journal, cursor):

@@ -169,7 +169,7 @@ class OpenResponses:
 
     def cursor(self, stream: str, after: int = 0) -> Cursor:
         """A place in a stream of the journal."""
-        return self._journal.cursor(stream, after=after)
+        return self._journal.open_cursor(stream, after=after)
 
     def open(
         self,

@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from headway.counters import Counters
-from headway.log_rates import limited
+from headway.log_rates import limited_logger
 from headway.settings import Settings
 from headway.transport.http.origins import Origins, answer_headers
 from headway.transport.http.unfinished_requests import RETRY_AFTER, UnfinishedRequests
@@ -32,7 +32,7 @@ class ConnectionLimiter:
         self.settings = settings
         self.tally = tally or Counters()
         self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.tally)
-        self.log = limited(logger)
+        self.log = limited_logger(logger)
         self._origins = Origins(settings.allowed_origins)
         self.most = min(settings.max_connections, max(1, _descriptors() - RESERVED))
         self.tally.connections = self.tally.connections or 0

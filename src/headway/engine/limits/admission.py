@@ -114,7 +114,7 @@ class Admission:
         caller = self.check_caller(request)
         if caller:
             most = self._settings.max_runs_each
-            many = await journal.everywhere.count(
+            many = await journal.global_count.count_unfinished(
                 runs_prefix(caller), lambda: self.of_callers.get(caller, ()), most, part=call_of
             )
             self._check_number(many or 0)

@@ -132,9 +132,9 @@ class Lease:
         if not self._journal.is_durable:
             return
         self._seq = await self._journal.append(process_stream(self.tag), [Alive()], after=0)
-        if self._journal.beside is not None:
+        if self._journal.blocking_writer is not None:
             every = self._seconds / SIGNS_PER_LEASE / 2
-            self._pulse = LifeSigns(self._journal.beside, self.tag, every)
+            self._pulse = LifeSigns(self._journal.blocking_writer, self.tag, every)
         await self._holder.open_lease(self.tag)
         self._schedule_sign()  # the others' runs may be many, and this process is alive meanwhile
         self._looking = asyncio.create_task(self._recover_at_start())

@@ -18,7 +18,7 @@ from typing import Final
 
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Alive, Entry
-from headway.journal import Beside
+from headway.journal import BlockingWriter
 from headway.streams import pulse_stream
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class LifeSigns:
         every: Seconds between two signs.
     """
 
-    def __init__(self, beside: Callable[[], Beside], tag: str, every: float) -> None:
+    def __init__(self, beside: Callable[[], BlockingWriter], tag: str, every: float) -> None:
         self._beside = beside
         self._stream = pulse_stream(tag)
         self._every = every
@@ -67,7 +67,7 @@ class LifeSigns:
             self.is_lost = True
             logger.exception("no sign of life can be given while the loop is held")
 
-    def _give_sign(self, beside: Beside) -> None:
+    def _give_sign(self, beside: BlockingWriter) -> None:
         try:
             beside.append(self._stream, Entry(self.signs + 1, time.time(), Alive()))
             self.signs += 1

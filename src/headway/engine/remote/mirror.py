@@ -171,7 +171,7 @@ class MirrorRun:
         """Repeat all entries that follow the last repeated one, and return the result."""
         journal = self._run.journal
         last = self._last or await self._repeat_past()
-        cursor = journal.cursor(self._stream, after=last.seq)
+        cursor = journal.open_cursor(self._stream, after=last.seq)
         while not cursor.done:
             # A worker goes on with it, and its entries can be read when the storage is back.
             more = next_available(journal, cursor) if self._owns else _next_kept(cursor)

@@ -49,7 +49,7 @@ async def _ask_process(
     if await journal.head(orders) is None:
         raise StreamNotFound(stream)
     try:
-        await journal.post(orders, ControlMessage(stream, what))
+        await journal.append_shared(orders, ControlMessage(stream, what))
     except StreamEnded:
         # The process that recovers its runs ends this one, or executes it anew.
         raise StreamNotFound(stream) from None
@@ -73,7 +73,7 @@ class ProcessInbox:
         if self._task is not None:
             self._task.cancel()
         self._stream = process_inbox_stream(process)
-        await self._journal.post(self._stream, Alive())
+        await self._journal.append_shared(self._stream, Alive())
         self._task = asyncio.create_task(self._serve_inbox(self._stream))
 
     async def close(self) -> None:
@@ -81,20 +81,20 @@ class ProcessInbox:
         if self._task is not None:
             self._task.cancel()
             try:
-                await self._journal.post(self._stream, ProcessLeft("stopped"))
+                await self._journal.append_shared(self._stream, ProcessLeft("stopped"))
             except JournalError as error:
                 logger.debug("%s was not closed: %s", self._stream, error)
 
     async def _serve_inbox(self, stream: str) -> None:
         """Act on entries for as long as the journal is open, whatever happens to the stream."""
-        cursor = self._journal.cursor(stream, after=1)
+        cursor = self._journal.open_cursor(stream, after=1)
         while not cursor.done:
             try:
                 for entry in await next_available(self._journal, cursor):
                     self._act_on_entry(entry)
             except StreamNotFound:
                 if await self._reopen_stream(stream):
-                    cursor = self._journal.cursor(stream)
+                    cursor = self._journal.open_cursor(stream)
             except JournalError as error:
                 logger.debug("no orders are heard any more: %s", error)
                 return
@@ -102,7 +102,7 @@ class ProcessInbox:
     async def _reopen_stream(self, stream: str) -> bool:
         """Write the stream anew, as the storage has lost it; False when that failed."""
         try:
-            await self._journal.post(stream, Alive())
+            await self._journal.append_shared(stream, Alive())
         except JournalError as error:
             logger.warning("orders are not heard at the moment: %s", error)
             await self._journal.clock.sleep(RETRY_DELAY)

@@ -87,7 +87,7 @@ class RemoteAnswers:
         try:
             if answered.key not in open_keys(await self._journal.read_all_kept(questions)):
                 return False
-            await self._journal.post(questions, answered)
+            await self._journal.append_shared(questions, answered)
         except (StreamNotFound, StreamEnded):
             return False
         finally:
@@ -96,7 +96,7 @@ class RemoteAnswers:
 
     async def _open_questions(self, run: "Run", questions: str, first: InputRequested) -> None:
         try:
-            seq = await self._journal.post(questions, first)
+            seq = await self._journal.append_shared(questions, first)
             await self._serve_answers(run, questions, seq)
         except JournalError as error:
             logger.warning("run %s: only here it can be answered: %s", run.reference, error)
@@ -105,7 +105,7 @@ class RemoteAnswers:
 
     async def _serve_answers(self, run: "Run", questions: str, after: int) -> None:
         """Give answers to the run until it has its end, or goes on in another process."""
-        cursor = self._journal.cursor(questions, after=after)
+        cursor = self._journal.open_cursor(questions, after=after)
         run.on_end(cursor.nudge)
         while not run.ended and not cursor.done:
             for entry in await next_available(self._journal, cursor):
@@ -115,7 +115,7 @@ class RemoteAnswers:
 
     async def _post_quietly(self, questions: str, event: Event) -> None:
         try:
-            await self._journal.post(questions, event)
+            await self._journal.append_shared(questions, event)
         except JournalError as error:
             logger.debug("%s was not told: %s", questions, error)
 

@@ -53,7 +53,7 @@ async def ask_run(journal: Journal, stream: str, event: Event) -> None:
     if any(_is_repeated(entry.event, event) for entry in await journal.read_all_kept(inbox)):
         return  # a client that asks again and again would else push out what others asked
     try:
-        await journal.post(inbox, event)
+        await journal.append_shared(inbox, event)
     except StreamEnded:
         return
     if isinstance(event, CancelRequested) and is_for_workers(stream):
@@ -94,7 +94,7 @@ class RunInboxes:
         """
         inbox = inbox_stream(run.stream)
         await self._journal.wait_until_stored(run.stream)
-        await self._journal.post(inbox, handed)
+        await self._journal.append_shared(inbox, handed)
         self._start_serving(run, inbox)
 
     async def is_open(self, stream: str) -> bool:
@@ -124,7 +124,7 @@ class RunInboxes:
         await self.tasks.stop(INBOXES_STOP_TIMEOUT)
 
     async def _serve_inbox(self, run: Run, inbox: str) -> None:
-        cursor = self._journal.cursor(inbox, after=1)
+        cursor = self._journal.open_cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
             while not run.ended and not cursor.done:
@@ -134,7 +134,7 @@ class RunInboxes:
                 logger.error("run %s is not this process's any more: it was ended", run.reference)
                 run.stop(TAKEN_OVER)
             elif not run.is_released:
-                await self._journal.post(inbox, InboxClosed())
+                await self._journal.append_shared(inbox, InboxClosed())
         except JournalError as error:
             logger.warning("run %s: its inbox is not served: %s", run.reference, error)
 

@@ -107,13 +107,13 @@ class Dispatch:
         ]
         queue = services.options_of(request.target).queue
         stored = structs.replace(stored_request(request, can_ask=True), queue=queue, key=key)
-        await services.journal.begin({stream: first})
+        await services.journal.begin_streams({stream: first})
         # Not at once with it: what lies beside a run that does not exist may be cleared away.
         beside: dict[str, list[Event]] = {
             checkpoint_stream(stream): [stored],
             inbox_stream(stream): [HandedOver(handed.created, handed.ttl)],
         }
-        await asyncio.gather(services.journal.begin(beside), mirror.wait_until_stored())
+        await asyncio.gather(services.journal.begin_streams(beside), mirror.wait_until_stored())
 
     def start_call(self, mirror: Run, stream: str) -> None:
         """Count the worker's run as waiting, and put it into its queue."""

@@ -40,7 +40,7 @@ Command = tuple[str | bytes | int, ...]
 class Connection(Protocol):
     """A way to send commands and get their replies. For one task at a time."""
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, in order; what Redis refuses is in its place as a `ResponseError`.
 
         Raises:
@@ -74,7 +74,7 @@ class ConnectionFactory:
         self._sentinel: Sentinel | None = None
         self._pool: ConnectionPool | None = None
         try:
-            self._connect(place, options, shared)
+            self._configure(place, options, shared)
             if self._pool is not None:
                 self._pool.make_connection()  # which is when options are looked at
         except TypeError as error:  # redis-py takes options as arguments
@@ -82,7 +82,7 @@ class ConnectionFactory:
                 f"journal URL {place.shown!r} has an unknown option: {error}"
             ) from error
 
-    def _connect(
+    def _configure(
         self, place: RedisAddress, options: dict[str, Any], shared: dict[str, Any]
     ) -> None:
         if place.kind == "single":
@@ -105,13 +105,13 @@ class ConnectionFactory:
         primary = cast("Any", self._sentinel).master_for(place.service)
         self._pool = primary.connection_pool
 
-    def link(self) -> Connection:
+    def new_connection(self) -> Connection:
         """A new link, not yet connected."""
-        return _ClusterLink(self._cluster) if self._cluster else self.wire()
+        return ClusterConnection(self._cluster) if self._cluster else self.new_socket()
 
-    def wire(self) -> "SocketConnection":
+    def new_socket(self) -> "SocketConnection":
         """A link of one connection, to a server that hears of everything that is published."""
-        return SocketConnection(self._new)
+        return SocketConnection(self._connect_socket)
 
     async def close(self) -> None:
         """Let go of what the links share."""
@@ -121,18 +121,18 @@ class ConnectionFactory:
             if self._sentinel is not None:
                 await self._sentinel.aclose()
 
-    async def _new(self) -> AbstractConnection:
-        connection = await self._any()
+    async def _connect_socket(self) -> AbstractConnection:
+        connection = await self._pick_node()
         try:
             await connection.connect()
         except MasterNotFoundError as error:
-            raise await self._without_primary(error) from error
+            raise await self._explain_no_primary(error) from error
         except BaseException:  # redis-py leaves it open where it is cancelled
-            await _let_go(connection)
+            await _close_now(connection)
             raise
         return connection
 
-    async def _without_primary(self, error: MasterNotFoundError) -> Exception:
+    async def _explain_no_primary(self, error: MasterNotFoundError) -> Exception:
         """Why no Sentinel named a primary: redis-py only says that it is so."""
         assert self._sentinel is not None
         reasons: list[Exception] = []
@@ -147,11 +147,11 @@ class ConnectionFactory:
                 return error  # it knows none
         return max(reasons, key=lambda reason: code_of(reason) != "")
 
-    async def _any(self) -> AbstractConnection:
+    async def _pick_node(self) -> AbstractConnection:
         if self._pool is not None:
             return self._pool.make_connection()
         assert self._cluster is not None
-        with _as_lost():
+        with _as_connection_error():
             await self._cluster.initialize()
         node = cast("ClusterNode | None", self._cluster.get_default_node())
         if node is None:
@@ -166,13 +166,13 @@ class SocketConnection:
         self._make = make
         self._connection: AbstractConnection | None = None
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link.ask`."""
         await self.send(commands)
         replies: list[Any] = []
         for _ in commands:
             try:
-                replies.append(await self.next())
+                replies.append(await self.read_message())
             except ResponseError as error:
                 replies.append(error)
         return replies
@@ -188,7 +188,7 @@ class SocketConnection:
         packed = self._connection.pack_commands(commands)
         await self._connection.send_packed_command(packed, check_health=False)
 
-    async def next(self) -> Any:
+    async def read_message(self) -> Any:
         """What the server says next.
 
         Raises:
@@ -200,13 +200,13 @@ class SocketConnection:
         connection = cast("Any", self._connection)  # its annotations are not complete
         return await connection.read_response(timeout=inf)
 
-    async def facts(self) -> dict[str, str]:
+    async def server_info(self) -> dict[str, str]:
         """What the server says of itself; nothing where this user may not know.
 
         Raises:
             RedisError, OSError: The connection failed, or Redis is not ready.
         """
-        (info,) = await self.ask([("INFO",)])
+        (info,) = await self.execute([("INFO",)])
         if isinstance(info, NoPermissionError):
             return {}
         if isinstance(info, Exception):
@@ -219,18 +219,18 @@ class SocketConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RedisError, OSError):
-                await _let_go(connection)
+                await _close_now(connection)
 
 
-class _ClusterLink:
+class ClusterConnection:
     """Connections to all nodes; redis-py knows which has what."""
 
     def __init__(self, cluster: RedisCluster) -> None:
         self._cluster = cluster
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link.ask`."""
-        with _as_lost():
+        with _as_connection_error():
             pipeline = self._cluster.pipeline()
             for command in commands:
                 pipeline.execute_command(*command)
@@ -246,7 +246,7 @@ class _ClusterLink:
             await self._cluster.aclose()
 
 
-async def _let_go(connection: AbstractConnection) -> None:
+async def _close_now(connection: AbstractConnection) -> None:
     """Close a connection now, also one to a server that says nothing any more."""
     # redis-py only asks TLS to close, which waits half a minute for the server's word.
     writer = cast("asyncio.StreamWriter | None", cast("Any", connection)._writer)
@@ -267,7 +267,7 @@ def _check_files(shown: str, options: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def _as_lost() -> Generator[None]:
+def _as_connection_error() -> Generator[None]:
     """Have redis-py's own word for a Cluster that cannot be found out be a lost connection."""
     try:
         yield

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from headway.errors import JournalError, JournalUnavailable
 from headway.journal.redis.connections import Command, Connection
-from headway.journal.redis.refusals import PASSING_CODES, code_of, explain
+from headway.journal.redis.refusals import PASSING_CODES, code_of, explain_error
 from headway.journal.redis.scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -60,16 +60,16 @@ class Pipeline:
     """Calls in their order, over one link; `shown` is the journal's URL for what goes wrong."""
 
     def __init__(
-        self, link: Connection, shown: str, *, patience: float = ROUND_TRIP_TIMEOUT
+        self, link: Connection, shown: str, *, round_trip_timeout: float = ROUND_TRIP_TIMEOUT
     ) -> None:
-        self._link = link
+        self._connection = link
         self._shown = shown
-        self._patience = patience
+        self._timeout = round_trip_timeout
         self._queue: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    def put(self, script: Script, bucket: str, *args: Arg) -> "asyncio.Future[Any]":
+    def submit(self, script: Script, bucket: str, *args: Arg) -> "asyncio.Future[Any]":
         """Call a script; the future is what comes of it, or why nothing does.
 
         It is done within twice `PATIENCE`, with `JournalUnavailable` where Redis does not answer;
@@ -81,7 +81,7 @@ class Pipeline:
             return call.done
         self._queue.append(call)
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run_queue())
         return call.done
 
     async def close(self) -> None:
@@ -89,17 +89,17 @@ class Pipeline:
         self._closed = True
         if self._task is not None:
             await self._task
-        await self._link.reset()
+        await self._connection.reset()
 
-    async def _run(self) -> None:
+    async def _run_queue(self) -> None:
         try:
             while self._queue:
-                batch = self._take()
+                batch = self._take_batch()
                 try:
-                    await self._ask(batch)
+                    await self._execute_batch(batch)
                 except asyncio.CancelledError:  # the loop ends, and nobody is to wait for ever
                     for call in (*batch, *self._queue):
-                        _fail(call, JournalUnavailable(f"journal {self._shown} was left"))
+                        _fail_call(call, JournalUnavailable(f"journal {self._shown} was left"))
                     self._queue.clear()
                     raise
                 except Exception as error:
@@ -110,12 +110,12 @@ class Pipeline:
                         error = JournalUnavailable(f"journal {self._shown} fails: {error}")
                     # Those behind it would find out the same, each after as long.
                     for call in (*batch, *self._queue):
-                        _fail(call, error)
+                        _fail_call(call, error)
                     self._queue.clear()
         finally:
             self._task = None
 
-    def _take(self) -> list[_Call]:
+    def _take_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
         while self._queue and len(batch) < MOST_CALLS and (not batch or size < MOST_BYTES):
@@ -125,7 +125,7 @@ class Pipeline:
                 size += call.size
         return batch
 
-    async def _ask(self, batch: list[_Call]) -> None:
+    async def _execute_batch(self, batch: list[_Call]) -> None:
         """Have all of a batch answered.
 
         Raises:
@@ -135,15 +135,17 @@ class Pipeline:
         async def attempt() -> Exception | None:
             nonlocal batch
             while batch:
-                replies = await self._link.ask([call.command() for call in batch])
-                batch, trouble = self._sort(batch, replies)
+                replies = await self._connection.execute([call.command() for call in batch])
+                batch, trouble = self._resolve_replies(batch, replies)
                 if trouble is not None:
                     return trouble
             return None
 
-        await retry_within(attempt, self._link, self._shown, self._patience)
+        await retry_within(attempt, self._connection, self._shown, self._timeout)
 
-    def _sort(self, batch: list[_Call], replies: list[Any]) -> tuple[list[_Call], Exception | None]:
+    def _resolve_replies(
+        self, batch: list[_Call], replies: list[Any]
+    ) -> tuple[list[_Call], Exception | None]:
         """Hand out what was answered; return what is to be asked again, and why."""
         again: list[_Call] = []
         trouble: Exception | None = None
@@ -155,9 +157,9 @@ class Pipeline:
                 trouble = reply
                 again.append(call)
             elif isinstance(reply, Exception):
-                failure = explain(self._shown, reply)
+                failure = explain_error(self._shown, reply)
                 failure.__cause__ = reply
-                _fail(call, failure)
+                _fail_call(call, failure)
             elif not call.done.done():
                 call.done.set_result(reply)
         return again, trouble
@@ -165,9 +167,9 @@ class Pipeline:
 
 async def retry_within(
     attempt: Callable[[], Awaitable[Exception | None]],
-    link: Connection,
+    connection: Connection,
     shown: str,
-    patience: float,
+    limit: float,
     *,
     opening: bool = False,
 ) -> None:
@@ -176,13 +178,13 @@ async def retry_within(
     An attempt raises, or returns, why it is not done.
 
     Raises:
-        JournalUnavailable: Not within `patience` seconds, or it is of no use to try again.
+        JournalUnavailable: Not within `limit` seconds, or it is of no use to try again.
         SetupError: That, `opening` the journal, because of how it is set up.
     """
     trouble: Exception | None = None
     pause = RETRY_PAUSES[0]
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(limit):
             while True:
                 try:
                     trouble = await attempt()
@@ -190,19 +192,19 @@ async def retry_within(
                     trouble = error
                 if trouble is None:
                     return
-                await link.reset()
+                await connection.reset()
                 if code_of(trouble) not in {"", *PASSING_CODES}:
-                    raise explain(shown, trouble, opening=opening) from trouble
+                    raise explain_error(shown, trouble, opening=opening) from trouble
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, RETRY_PAUSES[1])
     except TimeoutError:
-        await link.reset()
+        await connection.reset()
         if trouble is not None:
-            raise explain(shown, trouble, opening=opening) from trouble
-        text = f"journal {shown} did not answer within {patience:g} s"
+            raise explain_error(shown, trouble, opening=opening) from trouble
+        text = f"journal {shown} did not answer within {limit:g} s"
         raise JournalUnavailable(text) from None
 
 
-def _fail(call: _Call, error: Exception) -> None:
+def _fail_call(call: _Call, error: Exception) -> None:
     if not call.done.done():
         call.done.set_exception(error)

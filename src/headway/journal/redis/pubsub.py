@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 
 from headway.clock import Clock, Timer
 from headway.journal.redis.connections import SocketConnection
-from headway.journal.redis.refusals import explain
-from headway.journal.store import Notice
+from headway.journal.redis.refusals import explain_error
+from headway.journal.store import OnChange
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,18 @@ class PubSub:
         wire: SocketConnection,
         shown: str,
         channel_of: Callable[[str], bytes],
-        notice: Notice,
+        notice: OnChange,
         clock: Clock,
     ) -> None:
-        self._wire = wire
+        self._socket = wire
         self._shown = shown
         self._channel_of = channel_of
         self._notice = notice
         self._clock = clock
         self._wanted: dict[bytes, str] = {}
-        self._asked: set[bytes] = set()  # subscribed to, or about to be
+        self._subscribed: set[bytes] = set()  # subscribed to, or about to be
         self._changed: set[bytes] = set()  # wanted or not since that was last looked at
-        self._heard: dict[bytes, float] = {}  # by when the last news came, oldest first
+        self._last_news: dict[bytes, float] = {}  # by when the last news came, oldest first
         self._work = asyncio.Event()
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -64,17 +64,17 @@ class PubSub:
         self._wanted[channel] = stream
         self._changed.add(channel)
         self._work.set()
-        if channel in self._asked:  # still; what came since `discard` was told to nobody
-            asyncio.get_running_loop().call_soon(self._tell, channel)
+        if channel in self._subscribed:  # still; what came since `discard` was told to nobody
+            asyncio.get_running_loop().call_soon(self._notify_stream, channel)
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
-            self._look()
+            self._task = asyncio.create_task(self._keep_listening())
+            self._notify_quiet_streams()
 
     def discard(self, stream: str) -> None:
         """See `Watch.discard`."""
         channel = self._channel_of(stream)
         self._wanted.pop(channel, None)
-        self._heard.pop(channel, None)
+        self._last_news.pop(channel, None)
         self._changed.add(channel)
         self._work.set()
 
@@ -85,38 +85,41 @@ class PubSub:
         if self._task is not None:
             self._task.cancel()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Return when the connection is let go of."""
         self.close()
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def _run(self) -> None:
+    async def _keep_listening(self) -> None:
         failures = 0
         while True:
             try:
-                await self._listen()
+                await self._listen_until_lost()
             except (RedisError, OSError, TimeoutError) as error:
-                failures = 1 if self._heard else failures + 1
+                failures = 1 if self._last_news else failures + 1
                 if failures == 1:
-                    why = explain(self._shown, error)
+                    why = explain_error(self._shown, error)
                     logger.warning("news of other processes do not come at the moment: %s", why)
             finally:
-                self._asked.clear()
-                self._heard.clear()
-                await self._wire.reset()
+                self._subscribed.clear()
+                self._last_news.clear()
+                await self._socket.reset()
             pause = min(RECONNECT_PAUSES[0] * 2**failures, RECONNECT_PAUSES[1])
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
-    async def _listen(self) -> None:
+    async def _listen_until_lost(self) -> None:
         """Hear until the connection fails.
 
         Raises:
             RedisError, OSError, TimeoutError: It did.
         """
         self._changed = set(self._wanted)
-        await self._subscribe()
-        tasks = {asyncio.create_task(self._ask()), asyncio.create_task(self._hear())}
+        await self._update_subscriptions()
+        tasks = {
+            asyncio.create_task(self._keep_subscribed()),
+            asyncio.create_task(self._receive_messages()),
+        }
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -126,54 +129,54 @@ class PubSub:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self) -> None:
+    async def _keep_subscribed(self) -> None:
         """Keep what is subscribed to what is wanted, and the connection alive."""
         while True:
             try:
                 async with asyncio.timeout(PING_INTERVAL):
                     await self._work.wait()
             except TimeoutError:
-                await self._wire.send([("PING",)])
-            await self._subscribe()
+                await self._socket.send([("PING",)])
+            await self._update_subscriptions()
 
-    async def _subscribe(self) -> None:
+    async def _update_subscriptions(self) -> None:
         self._work.clear()
         changed, self._changed = self._changed, set()
         wanted = changed & self._wanted.keys()
-        new, old = wanted - self._asked, (changed - wanted) & self._asked
-        self._asked.update(new)
-        self._asked.difference_update(old)
+        new, old = wanted - self._subscribed, (changed - wanted) & self._subscribed
+        self._subscribed.update(new)
+        self._subscribed.difference_update(old)
         async with asyncio.timeout(PING_INTERVAL):
-            await self._send("SUBSCRIBE", new)
-            await self._send("UNSUBSCRIBE", old)
+            await self._send_command("SUBSCRIBE", new)
+            await self._send_command("UNSUBSCRIBE", old)
 
-    async def _send(self, command: str, channels: Iterable[bytes]) -> None:
+    async def _send_command(self, command: str, channels: Iterable[bytes]) -> None:
         rest = iter(channels)
         while some := tuple(islice(rest, SUBSCRIBE_AT_ONCE)):
-            await self._wire.send([(command, *some)])
+            await self._socket.send([(command, *some)])
 
-    async def _hear(self) -> None:
+    async def _receive_messages(self) -> None:
         while True:
             async with asyncio.timeout(2 * PING_INTERVAL):
-                message = await self._wire.next()
+                message = await self._socket.read_message()
             match message:
                 case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever is said there
-                    self._tell(channel)
+                    self._notify_stream(channel)
                 case _:
                     pass
 
-    def _tell(self, channel: bytes) -> None:
+    def _notify_stream(self, channel: bytes) -> None:
         stream = self._wanted.get(channel)
         if stream is not None:
-            self._heard.pop(channel, None)
-            self._heard[channel] = self._clock.now()
+            self._last_news.pop(channel, None)
+            self._last_news[channel] = self._clock.now()
             self._notice(stream)
 
-    def _look(self) -> None:
+    def _notify_quiet_streams(self) -> None:
         """Give notice of streams without news, as many at a time as fall due."""
         due = self._clock.now() - LOOK_INTERVAL
-        for channel, heard in list(islice(self._heard.items(), SUBSCRIBE_AT_ONCE)):
+        for channel, heard in list(islice(self._last_news.items(), SUBSCRIBE_AT_ONCE)):
             if heard > due:
                 break
-            self._tell(channel)
-        self._timer = self._clock.call_later(LOOK_INTERVAL / 30, self._look)
+            self._notify_stream(channel)
+        self._timer = self._clock.call_later(LOOK_INTERVAL / 30, self._notify_quiet_streams)

@@ -68,26 +68,28 @@ def code_of(error: Exception) -> str:
     return _CLASSES.get(type(error).__name__) or (found[1] if found else "")
 
 
-def said_by(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     """What redis-py says, without the options of connections, where secrets may be."""
     return str(error).partition(" : <")[0]
 
 
-def is_of_data(error: BaseException | None) -> bool:
+def is_foreign_data(error: BaseException | None) -> bool:
     """Whether a script failed of what it found in the keys of a stream, which others wrote."""
     if not isinstance(error, ResponseError) or code_of(error):
         return False
     return "script" in str(error) or "WRONGTYPE" in str(error)
 
 
-def explain(shown: str, error: Exception, *, opening: bool = False) -> SetupError | JournalError:
+def explain_error(
+    shown: str, error: Exception, *, opening: bool = False
+) -> SetupError | JournalError:
     """What the error means to whoever has to act."""
     code = code_of(error)
-    if is_of_data(error) and not opening:
-        return StreamDamaged(f"journal {shown} has keys that are not Headway's: {said_by(error)}")
+    if is_foreign_data(error) and not opening:
+        return StreamDamaged(f"journal {shown} has keys that are not Headway's: {text_of(error)}")
     reason = _REASON.search(str(error))
     said = f"{code}: {reason[1]}" if reason else code
-    what = f"{REFUSED_CODES[code]} ({said})" if code else f"cannot be used: {said_by(error)}"
+    what = f"{REFUSED_CODES[code]} ({said})" if code else f"cannot be used: {text_of(error)}"
     text = f"journal {shown} {what}"
     return SetupError(text) if opening and code in _SETUP else JournalUnavailable(text)
 

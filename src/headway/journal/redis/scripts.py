@@ -39,7 +39,7 @@ class Script:
     digest: str
 
 
-def _script(body: str) -> Script:
+def _make_script(body: str) -> Script:
     text = _COMMON + body
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -69,7 +69,7 @@ local function keep(milliseconds)
 end
 """
 
-OPEN = _script("""
+OPEN = _make_script("""
 -- mine, ttl of the bucket -> the format found
 local key = bucket .. ':format'
 local found = redis.call('GET', key)
@@ -81,7 +81,7 @@ redis.call('PEXPIRE', key, ARGV[2])
 return found
 """)
 
-WRITE = _script(f"""
+WRITE = _make_script(f"""
 -- name, after, last, id of the write, expires or '', ttl of the stream, ttl of the bucket,
 -- most entries, most bytes; then for each chunk its last seq and its data
 -- -> how many entries were trimmed, below zero for their bytes; or why nothing was written:
@@ -142,7 +142,7 @@ redis.call('PUBLISH', bucket .. ':n:' .. name, '')
 return is_long and first - oldest or oldest - first
 """)
 
-READ = _script("""
+READ = _make_script("""
 -- name, after, limit -> first, last, whether it has ended, the chunks that hold the entries wanted
 local name, after, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local head = redis.call('HMGET', bucket .. ':s:' .. name, 'first', 'last', 'expires')
@@ -165,7 +165,7 @@ end
 return found
 """)
 
-CHUNKS = _script("""
+CHUNKS = _make_script("""
 -- name, after, last -> the last seq of each chunk behind it and its data, in turns; other things
 -- have no data
 local name, found = ARGV[1], {}
@@ -177,7 +177,7 @@ end
 return found
 """)
 
-LIST = _script("""
+LIST = _make_script("""
 -- which list, least name, greatest, most -> the last name looked at if there may be more, else '';
 -- then names and when they were born, in turns
 local key, most = bucket .. ':' .. ARGV[1], tonumber(ARGV[4])
@@ -195,12 +195,12 @@ end
 return found
 """)
 
-NUMBER = _script("""
+NUMBER = _make_script("""
 -- which list, least name, greatest -> how many, with those that Redis let go of until a sweep
 return redis.call('ZLEXCOUNT', bucket .. ':' .. ARGV[1], ARGV[2], ARGV[3])
 """)
 
-FORGET = _script("""
+FORGET = _make_script("""
 -- names and when each expires, in turns; '' stands for any: one begun anew in the meantime is kept
 for i = 1, #ARGV, 2 do
   local head = redis.call('HMGET', bucket .. ':s:' .. ARGV[i], 'expires', 'last')
@@ -208,7 +208,7 @@ for i = 1, #ARGV, 2 do
 end
 """)
 
-SWEEP = _script("""
+SWEEP = _make_script("""
 -- now, ttl of the bucket, most to forget -> how many had expired
 local gone = redis.call('ZRANGEBYSCORE', ended, '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
 for _, name in ipairs(gone) do forget(name) end
@@ -220,7 +220,7 @@ redis.call('PEXPIRE', bucket .. ':format', ARGV[2])
 return #gone
 """)
 
-COUNT = _script("""
+COUNT = _make_script("""
 -- how old a count may be in seconds; 0: count now -> bytes of all streams
 local key, total = bucket .. ':counted', 0
 local counted = ARGV[1] ~= '0' and redis.call('GET', key)
@@ -241,7 +241,7 @@ end
 """
 """As `shares.owner_of`."""
 
-HELD = _script(
+HELD = _make_script(
     _OWNER
     + """
 -- -> the owners and how many bytes each holds, in turns
@@ -258,7 +258,7 @@ return found
 """
 )
 
-OLDEST = _script(
+OLDEST = _make_script(
     _OWNER
     + f"""
 -- how many, and then whose -> of those that expire first: name, expires, born, bytes, in turns

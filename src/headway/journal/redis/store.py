@@ -35,37 +35,37 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import Entry
-from headway.journal.chunks import Chunking, page_of, readable_of
+from headway.journal.chunks import Chunking, decode_page, decode_readable
 from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.redis import scripts
 from headway.journal.redis.connections import ConnectionFactory
 from headway.journal.redis.pipeline import ROUND_TRIP_TIMEOUT, Arg, Pipeline, retry_within
 from headway.journal.redis.pubsub import PubSub
-from headway.journal.redis.refusals import check_server, explain
+from headway.journal.redis.refusals import check_server, explain_error
 from headway.journal.redis.url import RedisAddress
-from headway.journal.store import Head, Notice, Watch, Write
+from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
 
 logger = logging.getLogger(__name__)
 
-DAY = 86_400_000
+LISTS_EXTRA_TTL = 86_400_000
 """Milliseconds that the lists of a bucket outlive the last stream in them. They are kept up with
 every start and every sweep of any process."""
 
-COUNTED = 15
+COUNT_MAX_AGE = 15
 """Seconds for which one process's count of all bytes is enough for all of them."""
 
-SOME = 500
+STREAMS_PER_STEP = 500
 """Streams of a bucket that one step deals with: what others wait for stays short."""
 
-LISTED = 200
+NAMES_PER_STEP = 200
 """Names of a bucket that one step of a list has: whoever asks is not held up by it for long."""
 
-ROUNDS = 20
+MAX_STEPS = 20
 """Steps that tidying up takes at most; there is a next time."""
 
-DOUBTS = 50_000
+MAX_DOUBTS = 50_000
 """Writes in doubt that are remembered: more than streams can wait for a storage that is away."""
 
 
@@ -73,19 +73,27 @@ class RedisStore:
     """Keeps entries in Redis."""
 
     def __init__(
-        self, place: RedisAddress, *, retention: Retention, patience: float = ROUND_TRIP_TIMEOUT
+        self,
+        place: RedisAddress,
+        *,
+        retention: Retention,
+        round_trip_timeout: float = ROUND_TRIP_TIMEOUT,
     ) -> None:
         self.retention = retention
         self._place = place
-        self._patience = patience
-        self._links = ConnectionFactory(place)
-        self._writes = Pipeline(self._links.link(), place.shown, patience=patience)
-        self._reads = Pipeline(self._links.link(), place.shown, patience=patience)
-        self._news: PubSub | None = None
+        self._round_trip_timeout = round_trip_timeout
+        self._connections = ConnectionFactory(place)
+        self._writes = Pipeline(
+            self._connections.new_connection(), place.shown, round_trip_timeout=round_trip_timeout
+        )
+        self._reads = Pipeline(
+            self._connections.new_connection(), place.shown, round_trip_timeout=round_trip_timeout
+        )
+        self._pubsub: PubSub | None = None
         self._chunking = Chunking(retention)
         self._ttl = int(retention.ttl * 1000) + 1
         self._unfinished = int(retention.unfinished * 1000) + 1
-        self._bucket_ttl = max(self._ttl, self._unfinished) + DAY
+        self._bucket_ttl = max(self._ttl, self._unfinished) + LISTS_EXTRA_TTL
         self._buckets = [f"{place.prefix}{{{number}}}" for number in range(place.buckets)]
         self._tidying = asyncio.Lock()
         self._grown = 0
@@ -105,12 +113,12 @@ class RedisStore:
             JournalUnavailable: It does not answer, or is not ready.
         """
         try:
-            await self._look_at_server()
-            await self._agree()
+            await self._check_server()
+            await self._check_format()
         except JournalUnavailable as error:
             await self.close()
             if isinstance(error.__cause__, Exception):
-                raise explain(self._place.shown, error.__cause__, opening=True) from error
+                raise explain_error(self._place.shown, error.__cause__, opening=True) from error
             raise
         except SetupError:
             await self.close()
@@ -118,19 +126,21 @@ class RedisStore:
 
     async def close(self) -> None:
         """Finish the writes begun, then let go of the connections."""
-        if self._news is not None:
-            await self._news.closed()
+        if self._pubsub is not None:
+            await self._pubsub.wait_closed()
         await asyncio.gather(self._writes.close(), self._reads.close())
-        await self._links.close()
+        await self._connections.close()
 
-    def beside(self) -> "_Beside":
+    def blocking_writer(self) -> "_BlockingWriter":
         """See `Beside`."""
-        return _Beside(lambda: RedisStore(self._place, retention=self.retention))
+        return _BlockingWriter(lambda: RedisStore(self._place, retention=self.retention))
 
-    def watch(self, notice: Notice, clock: Clock) -> Watch:
+    def watch(self, notice: OnChange, clock: Clock) -> Watch:
         """See `Store.watch`. Each stream has its own news."""
-        self._news = PubSub(self._links.wire(), self._place.shown, self._channel, notice, clock)
-        return self._news
+        self._pubsub = PubSub(
+            self._connections.new_socket(), self._place.shown, self._channel_of, notice, clock
+        )
+        return self._pubsub
 
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
         """See `Store.write`. When it raises, what is in doubt is found out by the next call."""
@@ -139,7 +149,7 @@ class RedisStore:
         refused: dict[str, JournalError] = {}
         pending = [self._named(write) for write in writes]
         while pending:
-            pending = await self._write(pending, refused)
+            pending = await self._write_once(pending, refused)
         for write in writes:
             self._doubts.pop(write.stream, None)
         if self._grown > self.retention.max_bytes // 16:
@@ -153,7 +163,7 @@ class RedisStore:
 
     async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
         """See `Store.read`."""
-        found = await self._ask(self._reads, scripts.READ, stream, after, limit)
+        found = await self._call_script(self._reads, scripts.READ, stream, after, limit)
         if found is None:
             raise StreamNotFound(stream)
         first, last, _, *chunks = found
@@ -161,26 +171,26 @@ class RedisStore:
             raise EntriesTrimmed(stream, first=first)
         if after >= last or limit < 1:
             return []
-        page = page_of(chunks, after, limit) if chunks else None
+        page = decode_page(chunks, after, limit) if chunks else None
         if page is None:
-            found = await self._ask(self._reads, scripts.CHUNKS, stream, after, last)
+            found = await self._call_script(self._reads, scripts.CHUNKS, stream, after, last)
             parts = [(int(seq), data) for seq, data in _in_turns(found, 2)]
             if not parts:
                 text = "journal %s has lost entries of %s; see its maxmemory-policy"
                 logger.error(text, self._place.shown, stream)
-            page = readable_of(stream, parts, after, limit, newest=last)
+            page = decode_readable(stream, parts, after, limit, newest=last)
         return page
 
     async def head(self, stream: str) -> Head | None:
         """See `Store.head`."""
-        found = await self._ask(self._reads, scripts.READ, stream, 0, 0)
+        found = await self._call_script(self._reads, scripts.READ, stream, 0, 0)
         return None if found is None else Head(found[0], found[1], bool(found[2]))
 
     async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
         """See `Store.heads`. What is asked for together goes with one round trip."""
-        named = [(stream, _bytes(stream)) for stream in streams]
-        found = await _answers(
-            self._reads.put(scripts.READ, self._bucket(name), name, 0, 0) for _, name in named
+        named = [(stream, _encode_name(stream)) for stream in streams]
+        found = await _all_replies(
+            self._reads.submit(scripts.READ, self._bucket_of(name), name, 0, 0) for _, name in named
         )
         return {
             stream: Head(head[0], head[1], bool(head[2]))
@@ -191,23 +201,25 @@ class RedisStore:
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`. Asks all buckets at once, for `LISTED` names at a time."""
         kind = "live" if unfinished else "names"
-        least, greatest = _below(prefix)
+        least, greatest = _name_range(prefix)
         rows: list[tuple[int, bytes]] = []
         begins = dict.fromkeys(self._buckets, least)
         while begins:
-            found = await _answers(
-                self._reads.put(scripts.LIST, bucket, kind, begin, greatest, LISTED)
+            found = await _all_replies(
+                self._reads.submit(scripts.LIST, bucket, kind, begin, greatest, NAMES_PER_STEP)
                 for bucket, begin in begins.items()
             )
             rows += ((int(born), name) for _, *row in found for name, born in _in_turns(row, 2))
             lasts = zip(begins, (last for last, *_ in found), strict=True)
             begins = {bucket: b"(" + last for bucket, last in lasts if last}
-        return [_text(name) for _, name in sorted(rows)]
+        return [_decode_name(name) for _, name in sorted(rows)]
 
     async def count(self, prefix: str, *, every: bool = False) -> int:
         """See `Store.count`. Asks all buckets, with one round trip."""
         kind = "names" if every else "live"
-        return sum(await self._ask_all(self._reads, scripts.NUMBER, kind, *_below(prefix)))
+        return sum(
+            await self._call_in_all_buckets(self._reads, scripts.NUMBER, kind, *_name_range(prefix))
+        )
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
@@ -215,42 +227,44 @@ class RedisStore:
             pass
         for stream in streams:
             self._doubts.pop(stream, None)
-        await self._forget([(_bytes(stream), b"") for stream in streams])
+        await self._forget_streams([(_encode_name(stream), b"") for stream in streams])
 
     async def expire(self, now: float) -> None:
         """See `Store.expire`. What Redis itself let go of leaves the lists as well."""
         async with self._tidying:
-            for _ in range(ROUNDS):
-                gone = await self._ask_all(
-                    self._writes, scripts.SWEEP, repr(now), self._bucket_ttl, SOME
+            for _ in range(MAX_STEPS):
+                gone = await self._call_in_all_buckets(
+                    self._writes, scripts.SWEEP, repr(now), self._bucket_ttl, STREAMS_PER_STEP
                 )
                 self.dropped["keep.ttl"] += sum(gone)
-                if SOME not in gone:
+                if STREAMS_PER_STEP not in gone:
                     break
-            await self._make_room(COUNTED)
+            await self._make_room(COUNT_MAX_AGE)
 
     # Opening
 
-    async def _look_at_server(self) -> None:
-        wire = self._links.wire()
+    async def _check_server(self) -> None:
+        wire = self._connections.new_socket()
         facts: dict[str, str] = {}
 
         async def attempt() -> Exception | None:
             nonlocal facts
-            facts = await wire.facts()
-            (heard,) = await wire.ask([("SUBSCRIBE", self._channel(""))])
+            facts = await wire.server_info()
+            (heard,) = await wire.execute([("SUBSCRIBE", self._channel_of(""))])
             return heard if isinstance(heard, Exception) else None
 
         try:
-            await retry_within(attempt, wire, self._place.shown, self._patience, opening=True)
+            await retry_within(
+                attempt, wire, self._place.shown, self._round_trip_timeout, opening=True
+            )
         finally:
             await wire.reset()
         check_server(self._place.shown, facts)
 
-    async def _agree(self) -> None:
+    async def _check_format(self) -> None:
         mine = f"{scripts.FORMAT} {len(self._buckets)}"
-        asked = self._writes.put(scripts.OPEN, self._buckets[0], mine, self._bucket_ttl)
-        found = _text(await asked)
+        asked = self._writes.submit(scripts.OPEN, self._buckets[0], mine, self._bucket_ttl)
+        found = _decode_name(await asked)
         if found != mine:
             version, _, buckets = found.partition(" ")
             what = f"journal {self._place.shown}: what is under {self._place.prefix!r} has"
@@ -260,7 +274,9 @@ class RedisStore:
                 f"{what} format {version}, this Headway writes {scripts.FORMAT}; "
                 "update Headway or name another ?prefix="
             )
-        await self._ask_all(self._writes, scripts.SWEEP, "-inf", self._bucket_ttl, SOME)
+        await self._call_in_all_buckets(
+            self._writes, scripts.SWEEP, "-inf", self._bucket_ttl, STREAMS_PER_STEP
+        )
 
     # Writing
 
@@ -272,11 +288,13 @@ class RedisStore:
             self._count += 1
             known = first, f"{self._name}:{self._count}"
         self._doubts[write.stream] = known
-        if len(self._doubts) > DOUBTS:
+        if len(self._doubts) > MAX_DOUBTS:
             del self._doubts[next(iter(self._doubts))]
         return write
 
-    async def _write(self, writes: list[Write], refused: dict[str, JournalError]) -> list[Write]:
+    async def _write_once(
+        self, writes: list[Write], refused: dict[str, JournalError]
+    ) -> list[Write]:
         """Return what is still to be written of those that had been done in part.
 
         Raises:
@@ -285,12 +303,14 @@ class RedisStore:
         asked: dict[str, tuple[Write, asyncio.Future[Any]]] = {}
         for write in writes:
             try:
-                args = self._args(write)
+                args = self._write_arguments(write)
             except (TypeError, ValueError, OverflowError) as error:
                 text = f"entries of {write.stream!r} cannot be stored: {error}"
                 refused[write.stream] = JournalError(text)
             else:
-                put = self._writes.put(scripts.WRITE, self._bucket(_bytes(write.stream)), *args)
+                put = self._writes.submit(
+                    scripts.WRITE, self._bucket_of(_encode_name(write.stream)), *args
+                )
                 asked[write.stream] = write, put
         puts = [put for _, put in asked.values()]
         answers = await asyncio.gather(*puts, return_exceptions=True)
@@ -314,10 +334,10 @@ class RedisStore:
                     pending.append(rest)
         return pending
 
-    def _args(self, write: Write) -> list[Arg]:
+    def _write_arguments(self, write: Write) -> list[Arg]:
         expires = repr(write.entries[-1].time + self.retention.ttl) if write.ended else ""
         args: list[Arg] = [
-            _bytes(write.stream),
+            _encode_name(write.stream),
             write.after,
             write.entries[-1].seq,
             self._doubts[write.stream][1],
@@ -327,7 +347,7 @@ class RedisStore:
             self.retention.stream_entries,
             self.retention.stream_bytes,
         ]
-        for _, last, data in self._chunking.chunks(write.entries):
+        for _, last, data in self._chunking.split_entries(write.entries):
             args += [last, data]
             self._grown += len(data)
         self._grown += STREAM_OVERHEAD
@@ -335,7 +355,7 @@ class RedisStore:
 
     def _rest(self, write: Write, last: int, ended: int, identity: bytes) -> Write | JournalError:
         """What is left of a write whose number is taken, where it was taken by itself."""
-        if _text(identity) == self._doubts[write.stream][1]:
+        if _decode_name(identity) == self._doubts[write.stream][1]:
             entries = [entry for entry in write.entries if entry.seq > last]
             return replace(write, after=last, entries=entries)
         if ended:
@@ -349,26 +369,28 @@ class RedisStore:
 
         A count of all may be `counted` seconds old.
         """
-        self.held = sum(await self._ask_all(self._writes, scripts.COUNT, counted))
+        self.held = sum(await self._call_in_all_buckets(self._writes, scripts.COUNT, counted))
         if self.held <= self.retention.max_bytes:
             return
         due = bytes_to_free(await self._held_by_owners(), self.retention.max_bytes)
-        for _ in range(ROUNDS):
+        for _ in range(MAX_STEPS):
             if not due:
                 return
-            found = await self._ask_all(self._writes, scripts.OLDEST, SOME, *due)
+            found = await self._call_in_all_buckets(
+                self._writes, scripts.OLDEST, STREAMS_PER_STEP, *due
+            )
             rows = [row for bucket in found for row in _in_turns(bucket, 4)]
             dropped = self._to_drop(rows, due)
             if not dropped:
                 return
-            await self._forget(dropped)
+            await self._forget_streams(dropped)
             self.dropped["keep.max_bytes"] += len(dropped)
 
     async def _held_by_owners(self) -> dict[str, int]:
         held = Counter[str]()
-        for bucket in await self._ask_all(self._writes, scripts.HELD):
+        for bucket in await self._call_in_all_buckets(self._writes, scripts.HELD):
             for owner, size in _in_turns(bucket, 2):
-                held[_text(owner)] += int(float(size))
+                held[_decode_name(owner)] += int(float(size))
         return held
 
     def _to_drop(
@@ -378,7 +400,7 @@ class RedisStore:
         rows.sort(key=lambda row: (float(row[1]), int(row[2])))
         dropped: list[tuple[bytes, bytes]] = []
         for name, expires, _, size in rows:
-            owner = owner_of(_text(name))
+            owner = owner_of(_decode_name(name))
             if owner not in due:
                 continue
             due[owner] -= int(size)
@@ -388,35 +410,39 @@ class RedisStore:
                 del due[owner]
         return dropped
 
-    async def _forget(self, streams: Iterable[tuple[bytes, bytes]]) -> None:
+    async def _forget_streams(self, streams: Iterable[tuple[bytes, bytes]]) -> None:
         by_bucket: dict[str, list[bytes]] = {}
         for name, expires in streams:
-            by_bucket.setdefault(self._bucket(name), []).extend((name, expires))
+            by_bucket.setdefault(self._bucket_of(name), []).extend((name, expires))
         puts = [
-            self._writes.put(scripts.FORGET, bucket, *args[start : start + 2 * SOME])
+            self._writes.submit(scripts.FORGET, bucket, *args[start : start + 2 * STREAMS_PER_STEP])
             for bucket, args in by_bucket.items()
-            for start in range(0, len(args), 2 * SOME)
+            for start in range(0, len(args), 2 * STREAMS_PER_STEP)
         ]
-        await _answers(puts)
+        await _all_replies(puts)
 
     # Asking
 
-    def _bucket(self, name: bytes) -> str:
+    def _bucket_of(self, name: bytes) -> str:
         return self._buckets[scripts.bucket_of(name, len(self._buckets))]
 
-    def _channel(self, stream: str) -> bytes:
-        name = _bytes(stream)
-        return f"{self._bucket(name)}:n:".encode() + name
+    def _channel_of(self, stream: str) -> bytes:
+        name = _encode_name(stream)
+        return f"{self._bucket_of(name)}:n:".encode() + name
 
-    async def _ask(self, lane: Pipeline, script: scripts.Script, stream: str, *args: Arg) -> Any:
-        name = _bytes(stream)
-        return await lane.put(script, self._bucket(name), name, *args)
+    async def _call_script(
+        self, lane: Pipeline, script: scripts.Script, stream: str, *args: Arg
+    ) -> Any:
+        name = _encode_name(stream)
+        return await lane.submit(script, self._bucket_of(name), name, *args)
 
-    async def _ask_all(self, lane: Pipeline, script: scripts.Script, *args: Arg) -> list[Any]:
-        return await _answers([lane.put(script, bucket, *args) for bucket in self._buckets])
+    async def _call_in_all_buckets(
+        self, lane: Pipeline, script: scripts.Script, *args: Arg
+    ) -> list[Any]:
+        return await _all_replies([lane.submit(script, bucket, *args) for bucket in self._buckets])
 
 
-async def _answers(puts: Iterable["asyncio.Future[Any]"]) -> list[Any]:
+async def _all_replies(puts: Iterable["asyncio.Future[Any]"]) -> list[Any]:
     """All of them, once all are there.
 
     Raises:
@@ -433,21 +459,21 @@ def _in_turns(values: Sequence[bytes], step: int) -> list[tuple[bytes, ...]]:
     return list(zip(*(iter(values),) * step, strict=True))
 
 
-def _below(prefix: str) -> tuple[bytes, bytes]:
+def _name_range(prefix: str) -> tuple[bytes, bytes]:
     """The bounds of all names that start with `prefix`."""
-    begin = _bytes(prefix)
+    begin = _encode_name(prefix)
     return (b"[" + begin, b"[" + begin + b"\xff") if begin else (b"-", b"+")
 
 
-def _bytes(name: str) -> bytes:
+def _encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
-def _text(name: bytes) -> str:
+def _decode_name(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-class _Beside:
+class _BlockingWriter:
     """A store of its own, in a loop of its own: that a thread runs only while it writes."""
 
     def __init__(self, make: Callable[[], RedisStore]) -> None:

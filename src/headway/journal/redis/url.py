@@ -69,14 +69,14 @@ def parse_redis_url(url: str) -> RedisAddress:
             )
     elif _KINDS[kind] == "cluster" and path not in ("", "0"):
         raise SetupError(f"journal URL {shown!r}: a Cluster has no database but 0")
-    places = tuple(_hosts(hosts, 26379 if service else 6379, shown)) if tls != "unix" else ()
+    places = tuple(_parse_hosts(hosts, 26379 if service else 6379, shown)) if tls != "unix" else ()
     first = f"{places[0][0]}:{places[0][1]}" if places else hosts
     tail = f"?{urlencode(options)}" if options else ""
     base = f"{tls}://{user}{at}{first}/{path}{tail}"
     return RedisAddress(_KINDS[kind], shown, base, places, unquote(service), prefix, int(buckets))
 
 
-def _hosts(text: str, port: int, shown: str) -> list[tuple[str, int]]:
+def _parse_hosts(text: str, port: int, shown: str) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     for part in text.split(","):
         try:

@@ -154,11 +154,11 @@ class JournalFile:
                 "name a file on a local disk"
             )
 
-    def explain(
+    def explain_error(
         self, error: sqlite3.Error, *, opening: bool = False
     ) -> SetupError | JournalUnavailable:
         """What the error means to whoever has to act."""
-        code = _code(error)
+        code = _primary_code(error)
         if code == sqlite3.SQLITE_CANTOPEN:
             text = self._why_not_opened()
         else:
@@ -194,6 +194,6 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
         raise
 
 
-def _code(error: sqlite3.Error) -> int:
+def _primary_code(error: sqlite3.Error) -> int:
     """The primary result code; the extended ones only tell where."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -37,11 +37,11 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import Entry
-from headway.journal.chunks import Chunking, page_of, readable_of
+from headway.journal.chunks import Chunking, decode_page, decode_readable
 from headway.journal.polling import Polling
 from headway.journal.sqlite.file import BUSY_TIMEOUT, JournalFile, transaction
-from headway.journal.sqlite.trimming import make_room, too_long, trim
-from headway.journal.store import Head, Notice, Watch, Write
+from headway.journal.sqlite.trimming import find_too_long, make_room, trim_stream
+from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
 
@@ -76,8 +76,8 @@ class SqliteStore:
         self._file = JournalFile(Path(path), busy_timeout=busy_timeout)
         self.retention = retention
         self._chunking = Chunking(retention)
-        self._writer: _Worker | None = None
-        self._reader: _Worker | None = None
+        self._writer: _DatabaseThread | None = None
+        self._reader: _DatabaseThread | None = None
         self._watcher: sqlite3.Connection | None = None
         self._version = 0
         self._grown: dict[str, tuple[int, int]] = {}
@@ -95,7 +95,10 @@ class SqliteStore:
             SetupError: This file cannot be a journal; the text says what to do.
             JournalUnavailable: It is locked, or the disk is full or failing.
         """
-        writer, reader = _Worker("headway-journal-write"), _Worker("headway-journal-read")
+        writer, reader = (
+            _DatabaseThread("headway-journal-write"),
+            _DatabaseThread("headway-journal-read"),
+        )
         try:
             writer.db = await writer.run(self._file.connect)
             await writer.run(self._file.make_ready, writer.db)
@@ -103,75 +106,75 @@ class SqliteStore:
             self._watcher = self._file.connect()
             self._version = self._data_version(self._watcher)
         except sqlite3.Error as error:
-            raise self._file.explain(error, opening=True) from error
+            raise self._file.explain_error(error, opening=True) from error
         else:
             self._writer, self._reader = writer, reader
         finally:
             if self._reader is None:
-                await self._close(reader, writer)
+                await self._close_all(reader, writer)
 
     async def close(self) -> None:
         """Finish the writes begun, then let go of the file."""
         workers = [worker for worker in (self._reader, self._writer) if worker is not None]
         self._reader = self._writer = None
-        await self._close(*workers)
+        await self._close_all(*workers)
 
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
         """See `Store.write`."""
-        return await self._on(self._writer, self._write, writes)
+        return await self._run_in(self._writer, self._write_rows, writes)
 
     async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
         """See `Store.read`."""
-        return await self._on(self._reader, self._read, stream, after, limit)
+        return await self._run_in(self._reader, self._read_page, stream, after, limit)
 
     async def head(self, stream: str) -> Head | None:
         """See `Store.head`."""
-        return await self._on(self._reader, self._head, stream)
+        return await self._run_in(self._reader, self._read_head, stream)
 
     async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
         """See `Store.heads`."""
-        found = await self._on(self._reader, _heads, streams)
+        found = await self._run_in(self._reader, _read_heads, streams)
         return {stream: head for stream, head in found.items() if _is_sound(head)}
 
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
         """See `Store.streams`."""
-        return await self._on(self._reader, self._streams, prefix, unfinished)
+        return await self._run_in(self._reader, self._list_streams, prefix, unfinished)
 
     async def count(self, prefix: str, *, every: bool = False) -> int:
         """See `Store.count`."""
-        return await self._on(self._reader, self._count, prefix, every)
+        return await self._run_in(self._reader, self._count_streams, prefix, every)
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. Behind the writes already begun, before those that follow."""
-        await self._on(self._writer, self._drop, streams)
+        await self._run_in(self._writer, self._drop_streams, streams)
 
     async def expire(self, now: float) -> None:
         """See `Store.expire`. Streams without a terminal entry are only trimmed."""
-        await self._on(self._writer, self._expire, now)
+        await self._run_in(self._writer, self._drop_expired, now)
 
-    def beside(self) -> "_Beside":
+    def blocking_writer(self) -> "_BlockingWriter":
         """See `Beside`."""
-        return _Beside(self._file, self._rows)
+        return _BlockingWriter(self._file, self._rows_of)
 
-    def watch(self, notice: Notice, clock: Clock) -> Watch:
+    def watch(self, notice: OnChange, clock: Clock) -> Watch:
         """See `Store.watch`. The file says that it has changed, not where."""
-        return Polling(self.changed, notice, clock)
+        return Polling(self.has_changed, notice, clock)
 
-    async def changed(self) -> bool:
+    async def has_changed(self) -> bool:
         """Whether anybody may have written since the last call, this process included."""
         if self._watcher is None:
-            raise self._closed()
+            raise self._closed_error()
         try:
             # Here and not in a thread: it looks at shared memory and takes microseconds.
             version = self._data_version(self._watcher)
         except sqlite3.Error as error:
-            raise self._file.explain(error) from error
+            raise self._file.explain_error(error) from error
         changed, self._version = version != self._version, version
         return changed
 
     # Opening and closing, in the worker threads
 
-    async def _close(self, *workers: "_Worker") -> None:
+    async def _close_all(self, *workers: "_DatabaseThread") -> None:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.close()
@@ -180,37 +183,39 @@ class SqliteStore:
 
     # Writing, in the writer's thread
 
-    def _write(self, db: sqlite3.Connection, writes: Sequence[Write]) -> dict[str, JournalError]:
+    def _write_rows(
+        self, db: sqlite3.Connection, writes: Sequence[Write]
+    ) -> dict[str, JournalError]:
         refused: dict[str, JournalError] = {}
         rows: dict[str, list[Row]] = {}
         for write in writes:
             try:
-                rows[write.stream] = list(self._rows(write))
+                rows[write.stream] = list(self._rows_of(write))
             except (TypeError, ValueError, OverflowError) as error:
                 text = f"entries of {write.stream!r} cannot be stored: {error}"
                 refused[write.stream] = JournalError(text)
         try:
-            _insert(db, [row for some in rows.values() for row in some])
+            _insert_all(db, [row for some in rows.values() for row in some])
         except sqlite3.IntegrityError:
-            refused |= self._write_some(db, writes, rows)
+            refused |= self._write_unfenced(db, writes, rows)
         ended = {write.stream for write in writes if write.ended}
         try:
             self._keep_within_bounds(db, rows, ended)
         except (sqlite3.Error, TypeError) as error:
             # The entries are in: to fail now would have them written, and refused, again.
-            why = self._file.explain(error) if isinstance(error, sqlite3.Error) else error
+            why = self._file.explain_error(error) if isinstance(error, sqlite3.Error) else error
             logger.warning("%s; it is trimmed later", why)
         return refused
 
-    def _write_some(
+    def _write_unfenced(
         self, db: sqlite3.Connection, writes: Sequence[Write], rows: dict[str, list[Row]]
     ) -> dict[str, JournalError]:
         """The fence stopped a commit: find out for whom, and commit the others."""
         refused: dict[str, JournalError] = {}
         with transaction(db):
-            heads = _heads(db, list(rows))
+            heads = _read_heads(db, list(rows))
             for write in writes:
-                head = heads.get(write.stream, _NOTHING)
+                head = heads.get(write.stream, _EMPTY_HEAD)
                 if write.stream not in rows or (head.last == write.after and not head.ended):
                     continue
                 refused[write.stream] = (
@@ -219,12 +224,12 @@ class SqliteStore:
                     else Conflict(write.stream, after=write.after, last=head.last)
                 )
                 del rows[write.stream]
-            _insert(db, [row for some in rows.values() for row in some])
+            _insert_all(db, [row for some in rows.values() for row in some])
         return refused
 
-    def _rows(self, write: Write) -> Iterator[Row]:
+    def _rows_of(self, write: Write) -> Iterator[Row]:
         end = write.entries[-1]
-        for first, last, data in self._chunking.chunks(write.entries):
+        for first, last, data in self._chunking.split_entries(write.entries):
             expires = end.time + self.retention.ttl if write.ended and last == end.seq else None
             yield write.stream, first, last, expires, data
 
@@ -241,21 +246,21 @@ class SqliteStore:
             entries, total = entries + some[-1][2] - some[0][1] + 1, total + size
             if total > self._chunking.bytes or entries > self.retention.stream_entries // 4:
                 with transaction(db):
-                    self._trim(db, stream)
+                    self._trim_stream(db, stream)
             elif stream not in ended:
                 self._grown[stream] = entries, total
         if self._grown_in_all > self.retention.max_bytes // 16:
             self._grown_in_all = 0
             self._make_room(db)
 
-    def _expire(self, db: sqlite3.Connection, now: float) -> None:
+    def _drop_expired(self, db: sqlite3.Connection, now: float) -> None:
         with transaction(db):
             expired = db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
             self.dropped["keep.ttl"] += expired.rowcount
         self._make_room(db)
         with transaction(db):
-            for stream in too_long(db, self.retention):
-                self._trim(db, stream)
+            for stream in find_too_long(db, self.retention):
+                self._trim_stream(db, stream)
         # Streams dropped by another process would stay here for ever.
         self._grown.clear()
 
@@ -264,12 +269,12 @@ class SqliteStore:
         if dropped:
             self.dropped["keep.max_bytes"] += dropped
 
-    def _trim(self, db: sqlite3.Connection, stream: str) -> None:
-        dropped, limit = trim(db, stream, self.retention)
+    def _trim_stream(self, db: sqlite3.Connection, stream: str) -> None:
+        dropped, limit = trim_stream(db, stream, self.retention)
         if dropped:
             self.dropped[limit] += dropped
 
-    def _drop(self, db: sqlite3.Connection, streams: Sequence[str]) -> None:
+    def _drop_streams(self, db: sqlite3.Connection, streams: Sequence[str]) -> None:
         names = json.dumps(list(streams))
         db.execute("DELETE FROM streams WHERE name IN (SELECT value FROM json_each(?))", (names,))
         for stream in streams:
@@ -277,7 +282,9 @@ class SqliteStore:
 
     # Reading, in the reader's thread
 
-    def _read(self, db: sqlite3.Connection, stream: str, after: int, limit: int) -> list[Entry]:
+    def _read_page(
+        self, db: sqlite3.Connection, stream: str, after: int, limit: int
+    ) -> list[Entry]:
         place = {"name": stream, "after": after, "upto": after + limit}
         found = db.execute(READ, place).fetchone()
         if found is None:
@@ -287,31 +294,31 @@ class SqliteStore:
             raise EntriesTrimmed(stream, first=first)
         if after >= newest or limit < 1:
             return []
-        page = None if data is None else page_of([data], after, limit)
+        page = None if data is None else decode_page([data], after, limit)
         if page is None:
             chunks = db.execute(CHUNKS, place).fetchall()
-            page = readable_of(stream, chunks, after, limit, newest=newest)
+            page = decode_readable(stream, chunks, after, limit, newest=newest)
         return page
 
-    def _head(self, db: sqlite3.Connection, stream: str) -> Head | None:
-        head = _heads(db, [stream]).get(stream)
+    def _read_head(self, db: sqlite3.Connection, stream: str) -> Head | None:
+        head = _read_heads(db, [stream]).get(stream)
         if head is not None and not _is_sound(head):
             raise TypeError(f"stream {stream!r} has no numbers")
         return head
 
-    def _streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
+    def _list_streams(self, db: sqlite3.Connection, prefix: str, unfinished: bool) -> list[str]:
         which = "AND expires IS NULL" if unfinished else ""
         names = db.execute(
             "SELECT json_group_array(name) FROM"
             f" (SELECT name FROM streams WHERE {SELECT_BELOW} {which} ORDER BY id)",
-            _names(prefix),
+            _name_range(prefix),
         ).fetchone()[0]
         return json.loads(names)
 
-    def _count(self, db: sqlite3.Connection, prefix: str, every: bool) -> int:
+    def _count_streams(self, db: sqlite3.Connection, prefix: str, every: bool) -> int:
         which = "" if every else "AND expires IS NULL"
         found = db.execute(
-            f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _names(prefix)
+            f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _name_range(prefix)
         )
         return found.fetchone()[0]
 
@@ -320,22 +327,24 @@ class SqliteStore:
 
     # Trouble
 
-    async def _on(self, worker: "_Worker | None", work: Callable[..., T], *args: object) -> T:
+    async def _run_in(
+        self, worker: "_DatabaseThread | None", work: Callable[..., T], *args: object
+    ) -> T:
         if worker is None:
-            raise self._closed()
+            raise self._closed_error()
         try:
             return await worker.run(work, worker.db, *args)
         except sqlite3.Error as error:
-            raise self._file.explain(error) from error
+            raise self._file.explain_error(error) from error
         except TypeError as error:  # a number in it is none
             text = f"journal {self._file.path} has a row that is not Headway's: {error}"
             raise StreamDamaged(text) from error
 
-    def _closed(self) -> JournalUnavailable:
+    def _closed_error(self) -> JournalUnavailable:
         return JournalUnavailable(f"journal {self._file.path} is closed")
 
 
-class _Beside:
+class _BlockingWriter:
     def __init__(self, file: JournalFile, rows: Callable[[Write], Iterator[Row]]) -> None:
         self._file, self._rows = file, rows
         self._db: sqlite3.Connection | None = None
@@ -345,18 +354,20 @@ class _Beside:
             if self._db is None:
                 self._db = self._file.connect()
                 self._db.execute("PRAGMA synchronous = NORMAL")
-            _insert(self._db, list(self._rows(Write(stream, entry.seq - 1, [entry], ended=False))))
+            _insert_all(
+                self._db, list(self._rows(Write(stream, entry.seq - 1, [entry], ended=False)))
+            )
         except sqlite3.IntegrityError as error:
             raise Conflict(stream, after=entry.seq - 1, last=0) from error
         except sqlite3.Error as error:
-            raise self._file.explain(error) from error
+            raise self._file.explain_error(error) from error
 
     def close(self) -> None:
         if self._db is not None:
             self._db.close()
 
 
-class _Worker:
+class _DatabaseThread:
     """One thread with its own connection; work is done in the order given."""
 
     def __init__(self, name: str) -> None:
@@ -372,7 +383,7 @@ class _Worker:
         self._thread.shutdown(wait=False)
 
 
-def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
+def _insert_all(db: sqlite3.Connection, rows: list[Row]) -> None:
     """All rows or none: `IntegrityError` when the fence stops one."""
     if not rows:
         return
@@ -399,10 +410,10 @@ _INSERTS = {
 }
 
 
-_NOTHING = Head(1, 0, ended=False)
+_EMPTY_HEAD = Head(1, 0, ended=False)
 
 
-def _heads(db: sqlite3.Connection, streams: Sequence[str]) -> dict[str, Head]:
+def _read_heads(db: sqlite3.Connection, streams: Sequence[str]) -> dict[str, Head]:
     found = db.execute(
         "SELECT name, first, last, expires IS NOT NULL FROM streams"
         " WHERE name IN (SELECT value FROM json_each(?))",
@@ -417,7 +428,7 @@ def _is_sound(head: Head) -> bool:
     return isinstance(found[0], int) and isinstance(found[1], int)
 
 
-def _names(prefix: str) -> dict[str, str | bytes]:
+def _name_range(prefix: str) -> dict[str, str | bytes]:
     """The values of `BELOW`: of a blob SQLite says that it is above every text."""
     end = _end_of(prefix)
     return {"prefix": prefix, "end": b"" if end is None else end}

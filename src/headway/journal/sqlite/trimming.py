@@ -39,26 +39,26 @@ def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
 
     Returns what they take then, and how many were dropped.
     """
-    held = _one(db, ALL)
+    held = _query_number(db, ALL)
     if held <= most:
         return held, 0
     # Before the transaction: others may write while all is counted.
     due = bytes_to_free(dict(db.execute(HELD).fetchall()), most)
     with transaction(db):
-        dropped = json.dumps(_oldest(db, due))
+        dropped = json.dumps(_find_oldest(db, due))
         cursor = db.execute(
             "DELETE FROM streams WHERE id IN (SELECT value FROM json_each(?))", [dropped]
         )
-    return _one(db, ALL), cursor.rowcount
+    return _query_number(db, ALL), cursor.rowcount
 
 
-def too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
+def find_too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
     """The names of the streams that have more entries or bytes than they may."""
     limits = retention.stream_entries, retention.stream_bytes
     return [name for (name,) in db.execute(TOO_LONG, limits)]
 
 
-def trim(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int, str]:
+def trim_stream(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int, str]:
     """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one.
 
     Returns how many entries went, and the setting of the limit that they went for. In a
@@ -84,11 +84,11 @@ def trim(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int
     return cut[0] - first + 1, "keep.stream_entries" if is_long else "keep.stream_bytes"
 
 
-def _one(db: sqlite3.Connection, question: str) -> int:
+def _query_number(db: sqlite3.Connection, question: str) -> int:
     return db.execute(question).fetchone()[0]
 
 
-def _oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
+def _find_oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
     """The ids of the streams that expire first, of as many bytes of each owner as are due."""
     found: list[int] = []
     left = dict(due)

@@ -15,7 +15,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from headway.clock import Clock
 from headway.engine import Engine, stopping_error
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
-from headway.log_rates import limited
+from headway.log_rates import limited_logger
 from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import (
     Message,
@@ -70,7 +70,7 @@ class HttpTransport:
             engine.journal, settings, clock, engine.tally, engine.lease.is_alive
         )
         self.arrivals = UnfinishedRequests(settings.max_arriving, engine.tally)
-        self._log = limited(logger)
+        self._log = limited_logger(logger)
         self._engine = engine
         self._settings = settings
         self._guard = guard

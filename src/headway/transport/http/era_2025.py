@@ -15,7 +15,7 @@ from headway.engine import Engine, Run, RunContext, stopping_error
 from headway.errors import ProtocolError
 from headway.events import encode_json
 from headway.journal import Head, Journal
-from headway.log_rates import limited
+from headway.log_rates import limited_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.eras import Era
 from headway.protocol.event_ids import (
@@ -61,7 +61,7 @@ class Http2025:
     def __init__(
         self, dialogue: Messages2025, engine: Engine, sessions: Sessions, answers: OpenResponses
     ) -> None:
-        self._log = limited(logger)
+        self._log = limited_logger(logger)
         self._dialogue = dialogue
         self._engine = engine
         self._sessions = sessions

@@ -71,7 +71,7 @@ class BroadcastStream:
         A journal that fails is logged; the `seq` is 0 then.
         """
         try:
-            seq = await self._journal.post(self.name, event)
+            seq = await self._journal.append_shared(self.name, event)
         except JournalError as error:
             logger.warning("other processes were not told: %s", error)
             return 0
@@ -109,9 +109,11 @@ class BroadcastStream:
 
     async def _begin(self) -> None:
         head = await self._journal.head(self.name)
-        self.last = await self._journal.post(self.name, Alive()) if head is None else head.last
+        self.last = (
+            await self._journal.append_shared(self.name, Alive()) if head is None else head.last
+        )
         self._held.clear()
-        self._cursor = self._journal.cursor(self.name, after=self.last)
+        self._cursor = self._journal.open_cursor(self.name, after=self.last)
 
     async def _follow(self) -> None:
         while not self._journal.closed:

@@ -38,7 +38,7 @@ async def close_if_unused(
     with suppress(JournalError):  # then it is closed when it is found abandoned
         await read_on(session)
         if session.is_open and not session.is_elsewhere and session.id not in known:
-            await session.sessions.journal.post(session.stream, SessionClosed(reason))
+            await session.sessions.journal.append_shared(session.stream, SessionClosed(reason))
 
 
 async def close_abandoned(journal: Journal, limit: float, known: Container[str]) -> None:

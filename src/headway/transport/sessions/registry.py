@@ -178,7 +178,9 @@ class Sessions:
             return
         most = self.settings.max_sessions_each
         prefix = session_stream(principal_tag(owner))
-        many = await self.journal.everywhere.count(prefix, partial(self._opened, owner), most)
+        many = await self.journal.global_count.count_unfinished(
+            prefix, partial(self._opened, owner), most
+        )
         mine = self._each[owner] if many is None else many
         if mine >= most:
             raise too_many(f"{mine} of your sessions are open", "max_sessions_each")

@@ -152,7 +152,7 @@ class Session:
             return True
         self.sessions.charge(self, event)
         try:
-            await self.sessions.journal.post(self.stream, event)
+            await self.sessions.journal.append_shared(self.stream, event)
         except StreamEnded:
             return True
         except JournalError as error:

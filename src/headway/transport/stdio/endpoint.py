@@ -259,7 +259,7 @@ class StdioTransport:
 
     def _answer(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
         """Write what the run says, to its end."""
-        cursor = self._engine.journal.cursor(run.stream)
+        cursor = self._engine.journal.open_cursor(run.stream)
         speaker = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, speaker)

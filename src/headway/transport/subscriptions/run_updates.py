@@ -43,7 +43,7 @@ class RunSubscriptions:
         if not wanted:
             return
         try:
-            heads = await self._journal.heads(wanted)
+            heads = await self._journal.head_of_each(wanted)
         except JournalError as error:
             logger.warning("runs are not watched: %s", error)
             return
@@ -78,7 +78,7 @@ async def follow_news(
 
     What comes within `INTERVAL` is told at once. A journal that fails ends it.
     """
-    cursor = journal.cursor(stream, after=after)
+    cursor = journal.open_cursor(stream, after=after)
     try:
         while not cursor.done:
             try:

@@ -62,7 +62,7 @@ class ListenContext(RunContext):
             return
         journal = self.run.journal
         streams = {name: sibling_run(self.run.stream, name) for name in self._wanted}
-        inboxes = await journal.heads([inbox_stream(stream) for stream in streams.values()])
+        inboxes = await journal.head_of_each([inbox_stream(stream) for stream in streams.values()])
         honored = [name for name in self._wanted if inbox_stream(streams[name]) in inboxes]
         said = dict(params or {})
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
