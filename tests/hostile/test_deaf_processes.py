@@ -63,7 +63,7 @@ async def test_a_process_that_was_flooded_with_orders_hears_the_next_one(tmp_pat
         async with open_journal(url, retention=SMALL.retention) as stranger:
             for number in range(200):
                 what = CancelRequested("operator", str(number))
-                await stranger.post(orders, ControlMessage("run/x/nobody", what))
+                await stranger.append_shared(orders, ControlMessage("run/x/nobody", what))
             head = await stranger.head(orders)
             assert head is not None
             assert head.first > 100
@@ -202,8 +202,8 @@ async def test_the_questions_of_a_process_that_died_are_closed(journal: str) -> 
     """Of a prompt there is no run in the journal that could tell."""
     owner, name = f"{'o' * 16}.{'s' * 16}", f"deadbeef{'x' * 32}"
     async with open_journal(journal) as dead:
-        await dead.post(f"questions/{owner}/{name}", InputRequested(f"{name}.1", "x"))
-        await dead.post("process/deadbeef", InputRequested("x", "x"))
+        await dead.append_shared(f"questions/{owner}/{name}", InputRequested(f"{name}.1", "x"))
+        await dead.append_shared("process/deadbeef", InputRequested("x", "x"))
     settings = Settings(lease=1.0)
     async with fleet_of([asking_tools().mcp], journal, settings), open_journal(journal) as reader:
 
