@@ -56,7 +56,7 @@ class _Silent(Journal):
     """Never wakes anybody."""
 
     def append_nowait(self, stream: str, event: Event, *, after: int, recorded: bool = True) -> int:
-        tail = self._buffers.get(stream)
+        tail = self.buffer_of(stream)
         waiters, held = ([], None) if tail is None else (tail.waiters, tail)
         if held is not None:
             held.waiters = []

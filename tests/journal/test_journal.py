@@ -401,8 +401,8 @@ async def test_an_ended_stream_leaves_nothing_in_memory(
     assert (await journal.attach_stream("run")).ended
     with pytest.raises(StreamEnded):
         await journal.append("run", [Started()], after=2)
-    assert journal._buffers == {}
-    assert journal._size == 0
+    assert list(journal._buffers) == []
+    assert journal.usage.in_memory == 0
 
 
 def tails_alive() -> int:
@@ -428,7 +428,9 @@ async def test_a_nudged_cursor_leaves_nothing_behind(journal: Journal) -> None:
         await turns()
         cursor.nudge()
         assert await waiting == []
-    assert journal._buffers["run"].waiters == []
+    tail = journal.buffer_of("run")
+    assert tail is not None
+    assert tail.waiters == []
 
 
 async def test_a_count_neither_waits_long_for_the_storage_nor_fails_with_it(

@@ -61,7 +61,7 @@ async def test_a_client_that_does_not_read_blocks_nobody_and_costs_a_bounded_amo
             assert text_of(await (await other).outcome()) == "heard"
             await shouting.ended.wait()
         retention = wire.app.journal.retention
-        for tail in wire.app.journal._buffers.values():
+        for tail in wire.app.journal._buffers:
             assert len(tail.entries) <= retention.stream_entries
             assert tail.size <= retention.stream_bytes + 2_000_000
         outcome, said, dropped = await read_on(await connection.answer())

@@ -58,17 +58,17 @@ def _memory_journal(url: str, retention: Retention | None, clock: Clock | None) 
 
 
 def _redis_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
-    place = parse_redis_url(url)
+    address = parse_redis_url(url)
     try:
         from headway.journal.redis.store import RedisStore
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "redis":
             raise
         raise SetupError(
-            f"journal {place.shown} needs redis-py; install it with: pip install 'headway[redis]'"
+            f"journal {address.shown} needs redis-py; install it with: pip install 'headway[redis]'"
         ) from error
     retention = retention or Retention()
-    store = RedisStore(place, retention=retention)
+    store = RedisStore(address, retention=retention)
     return Journal(store, retention=retention, clock=clock)
 
 
@@ -88,10 +88,10 @@ _BACKENDS: dict[str, Callable[[str, Retention | None, Clock | None], Journal]] =
 def open_journal(
     url: str, *, retention: Retention | None = None, clock: Clock | None = None
 ) -> Journal:
-    """The journal that `url` names, not yet open (see `Journal.open`).
+    """Return the journal that `url` names, not yet open (see `Journal.open`).
 
     Raises:
-        SetupError: No such backend, or the URL is malformed.
+        SetupError: There is no such backend, or the URL is malformed.
     """
     scheme = url.partition(":")[0]
     backend = _BACKENDS.get(scheme)

@@ -1,4 +1,7 @@
-"""Chunks: what a commit brings for a stream, as a storage keeps it."""
+"""Chunks: the entries that a commit brings for one stream, as a storage keeps them.
+
+A storage reads and trims whole chunks. So a chunk is kept small against a stream's limits.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +21,7 @@ Chunk = tuple[int, int, bytes]
 
 
 class Chunking:
-    """How entries become chunks: so small that trimming whole ones keeps within a stream's
-    limits."""
+    """How large a chunk may be: a quarter of what a stream may have, in entries and in bytes."""
 
     def __init__(self, retention: Retention) -> None:
         # Four make a limit exact enough.
@@ -27,10 +29,10 @@ class Chunking:
         self.bytes = max(1, retention.stream_bytes // 4)
 
     def split_entries(self, entries: list[Entry]) -> Iterator[Chunk]:
-        """The chunks that hold the entries, in order.
+        """Yield the chunks that hold the entries, in order.
 
         Raises:
-            TypeError, ValueError, OverflowError: One of them cannot be stored.
+            TypeError, ValueError, OverflowError: One of the entries cannot be stored.
         """
         for start in range(0, len(entries), self.entries):
             yield from self._split_to_size(entries[start : start + self.entries])
@@ -48,7 +50,7 @@ class Chunking:
 def decode_page(chunks: Sequence[bytes], after: int, limit: int) -> list[Entry] | None:
     """Return up to `limit` entries above `after`, from the chunks that hold them.
 
-    None where not all of them are readable, or one is missing: see `readable_of`.
+    None where not all of them are readable, or one is missing: see `decode_readable`.
     """
     entries = _decode_whole(b",".join(chunks))
     if not entries or entries[0].seq > after + 1:
@@ -60,23 +62,28 @@ def decode_page(chunks: Sequence[bytes], after: int, limit: int) -> list[Entry] 
 def decode_readable(
     stream: str, chunks: Iterable[tuple[int, bytes]], after: int, limit: int, *, newest: int
 ) -> list[Entry]:
-    """Return what can be read of chunks of which not all can; each comes with its last `seq`.
+    """Return the entries above `after` up to the first that cannot be read.
 
-    Some entries above `after` up to the first that cannot be read, which are told in the log.
+    Args:
+        stream: The stream's name, for the log.
+        chunks: Each with the `seq` of its last entry; not all of them can be read.
+        after: The `seq` of the last entry that the reader has.
+        limit: How many entries to return, at most.
+        newest: The `seq` of the stream's last entry.
 
     Raises:
-        EntriesUnreadable: They are the very first; it says where to go on.
+        EntriesUnreadable: The very first ones cannot be read; its `first` is the next that may be.
     """
     found: list[Entry] = []
     first = newest + 1
     for last, data in sorted(chunks):
-        place = found[-1].seq if found else after
+        reached = found[-1].seq if found else after
         entries = _decode_whole(data) or []
         is_whole = entries and entries[-1].seq == last
-        if not is_whole or entries[0].seq > place + 1:
+        if not is_whole or entries[0].seq > reached + 1:
             first = min(entries[0].seq if is_whole else last + 1, newest + 1)
             break
-        found += entries[place + 1 - entries[0].seq :]
+        found += entries[reached + 1 - entries[0].seq :]
     if not found:
         _log_once(stream, after + 1, first - 1)
         raise EntriesUnreadable(stream, first=first)
@@ -85,12 +92,12 @@ def decode_readable(
 
 @lru_cache(maxsize=1000)
 def _log_once(stream: str, first: int, last: int) -> None:
-    """Log it once, whoever reads how often."""
+    """Log unreadable entries once, however many read them."""
     logger.error("entries %d to %d of %s cannot be read and are passed over", first, last, stream)
 
 
 def _decode_whole(data: bytes) -> list[Entry] | None:
-    """The entries in chunks, numbered without a gap; None where they are not."""
+    """Return the entries in chunks if they are numbered without a gap, else None."""
     try:
         entries = decode_entries(b"[%b]" % data)
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -1,4 +1,24 @@
-"""A reader's place in a stream, and the loop that joins reading and waiting: written once."""
+"""A reader's position in a stream, and the loop that joins reading and waiting: written once.
+
+How a cursor waits (`Cursor.next`). The reader's stream is written by this process (left), or by
+another one (right):
+
+```
+          ┌───────────── has this process the buffer, and is `after` in it? ─────────────┐
+          │ yes                                                                       no │
+   read the buffer                                        note the notices' number: mark_seen
+          │                                                                 read the storage
+          ├── entries? return them                        entries? return them ──────────┤
+          ├── ended? done                                                 ended? done ───┤
+          │                                                                              │
+   wait until the buffer grows:                           wait until another process wrote:
+   `buffer.waiters`                                       `wakeups.add_waiter(…, seen)`, which
+          │                                               does not wait if the number has grown
+          └───────────────────────────── read again ─────────────────────────────────────┘
+```
+
+`nudge` ends the wait, too: then `next` returns an empty list.
+"""
 
 import asyncio
 import logging
@@ -38,12 +58,12 @@ class CursorSource(Protocol):
         ...
 
     def buffer_of(self, stream: str) -> StreamBuffer | None:
-        """As `Journal.tail`."""
+        """As `Journal.buffer_of`."""
         ...
 
 
 class Cursor:
-    """A reader's place in one stream: `after` is the last `seq` seen.
+    """A reader's position in one stream: `after` is the last `seq` seen.
 
     For one task at a time; `nudge` may be called by any other on the same loop.
     """
@@ -51,21 +71,23 @@ class Cursor:
     __slots__ = ("_buffer", "_nudged", "_source", "_waiter", "after", "done", "stream")
 
     def __init__(
-        self, source: CursorSource, tail: StreamBuffer | None, stream: str, after: int
+        self, source: CursorSource, buffer: StreamBuffer | None, stream: str, after: int
     ) -> None:
         self._source = source
-        self._buffer = tail
+        self._buffer = buffer
         self._waiter: asyncio.Future[None] | None = None
         self._nudged = False
         self.stream = stream
         self.after = after
         self.done = False
-        """The stream has ended and everything was handed out."""
+        """Whether the stream has ended and everything was handed out."""
 
     async def next(self) -> list[Entry]:
-        """The entries behind the cursor, waiting until there are some.
+        """Return the entries after the cursor, and move it; wait until there are some.
 
         Empty when the stream has ended (`done`) or the cursor was nudged.
+
+        Cancellation: loses nothing; the cursor has not moved.
 
         Raises:
             StreamNotFound: No such stream.
@@ -74,10 +96,10 @@ class Cursor:
             JournalUnavailable: The storage cannot be read, or the journal was closed.
         """
         while not self.done:
-            tail, seen = self._buffer, 0
-            if tail is not None and self.after >= tail.base:
-                entries = tail.page(self.after, PAGE_ENTRIES)
-                over = tail.ended and self.after + len(entries) >= tail.last
+            buffer, seen = self._buffer, 0
+            if buffer is not None and self.after >= buffer.base:
+                entries = buffer.page(self.after, PAGE_ENTRIES)
+                over = buffer.ended and self.after + len(entries) >= buffer.last
             else:
                 seen = self._source.wakeups.mark_seen(self.stream)
                 entries, over = await self._read_stored()
@@ -87,42 +109,44 @@ class Cursor:
                 return entries
             if over:
                 self.done = True
-            elif tail is not None and tail.failure is not None:
-                raise tail.failure
+            elif buffer is not None and buffer.failure is not None:
+                raise buffer.failure
             elif self._nudged:
                 self._nudged = False
                 return []
             else:
-                await self._wait_for_change(tail, seen)
+                await self._wait_for_change(buffer, seen)
         return []
 
     def nudge(self) -> None:
-        """Make the current or the following wait of `next` return empty-handed."""
+        """Make the current or the following wait of `next` return an empty list."""
         self._nudged = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _read_stored(self) -> tuple[list[Entry], bool]:
+        """Return the stored entries after the cursor; without any, whether the stream has ended."""
         entries = await self._source.read(self.stream, after=self.after)
         if entries:
             return entries, False
         head = await self._source.head(self.stream)
         if head is None:
             raise StreamNotFound(self.stream)
-        if head.last > self.after:  # between the two looks
+        if head.last > self.after:  # written between the two questions
             return await self._source.read(self.stream, after=self.after), False
         return [], head.ended
 
-    async def _wait_for_change(self, tail: StreamBuffer | None, seen: int) -> None:
+    async def _wait_for_change(self, buffer: StreamBuffer | None, seen: int) -> None:
         if self._source.closed:
             raise JournalUnavailable("the journal is closed")
         self._waiter = waiter = asyncio.get_running_loop().create_future()
-        # This process may write the stream since this reader came. What it writes is noticed when
-        # the storage has it, which is before it can be read here.
-        local = tail or self._source.buffer_of(self.stream)
+        # This process may have begun to write the stream after this cursor was made. Then there is
+        # a buffer that wakes its readers when the storage has an entry, which is early enough:
+        # this cursor reads from the storage.
+        local = buffer or self._source.buffer_of(self.stream)
         if local is not None:
             local.waiters = [*(local.waiters or ()), waiter]
-        if tail is None:
+        if buffer is None:
             if local is not None and local.visible > self.after:
                 waiter.set_result(None)
             else:
@@ -131,7 +155,7 @@ class Cursor:
             await waiter
         finally:
             # Nudged or cancelled, it would stay in the lists until the next entry.
-            if tail is None:
+            if buffer is None:
                 self._source.wakeups.remove_waiter(self.stream, waiter)
             if local is not None and local.waiters and waiter in local.waiters:
                 local.waiters.remove(waiter)
@@ -141,9 +165,9 @@ class Cursor:
 async def next_available(source: CursorSource, cursor: Cursor) -> list[Entry]:
     """Return the next entries that there still are, whatever became of those before them.
 
-    For whoever hears what others ask of him, and must not stop hearing: what was dropped before it
-    was read is passed over, and a storage that is away is waited for. Empty where `Cursor.next` is,
-    and after each of these.
+    For readers that must not stop reading, as those of an inbox. Entries that were dropped before
+    they were read are passed over, and a storage that is away is waited for; after each of these
+    the list is empty, as it is where that of `Cursor.next` is.
 
     Raises:
         StreamNotFound: No such stream.
@@ -154,7 +178,7 @@ async def next_available(source: CursorSource, cursor: Cursor) -> list[Entry]:
         return await cursor.next()
     except EntriesTrimmed as error:
         lost = error.first - 1 - cursor.after
-        logger.warning("%s: %d entries were dropped before they were heard", cursor.stream, lost)
+        logger.warning("%s: %d entries were dropped before they were read", cursor.stream, lost)
         cursor.after = error.first - 1
     except (JournalUnavailable, StreamDamaged) as error:
         if source.closed:
@@ -166,14 +190,14 @@ async def next_available(source: CursorSource, cursor: Cursor) -> list[Entry]:
 
 @lru_cache(maxsize=1000)
 def _warn_once(stream: str, why: str) -> None:
-    """Log it once, however often it is tried again."""
-    logger.warning("%s is not heard until it can be read: %s", stream, why)
+    """Log a failure once, however often it is tried again."""
+    logger.warning("%s cannot be read, and is tried again: %s", stream, why)
 
 
 async def read_all_kept(source: CursorSource, stream: str) -> list[Entry]:
     """Return all entries that there are of a stream at the moment; the oldest may be gone.
 
-    They are without gaps: before one that is gone there is none.
+    The entries are numbered without gaps: before one that is gone there is none.
 
     Raises:
         StreamNotFound: No such stream.
@@ -188,6 +212,7 @@ async def read_all_kept(source: CursorSource, stream: str) -> list[Entry]:
         try:
             page = await source.read(stream, after=after)
         except EntriesTrimmed as error:
+            # Trimmed between the two questions: what was read is older, so it goes as well.
             entries, after = [], error.first - 1
             continue
         if not page:

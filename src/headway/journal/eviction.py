@@ -1,12 +1,16 @@
-"""Shares: whose a stream is, and who makes room in a journal that is full.
+"""Eviction: which streams are dropped when a journal is full, and whose they are.
 
-The idea needed to read it: **who holds most gives up first.** A journal has one bound for all
-callers (`keep.max_bytes`). Over it, the owners that hold most give up what ended first, down to one
-level; who holds less than that level loses nothing, whatever the others do.
+The idea needed to read it: **the owners that hold most give up first.** A journal has one bound
+for all owners (`keep.max_bytes`). Over it, a level is chosen. Owners above the level give up the
+streams that ended first, until they are down to it. An owner below the level loses nothing,
+whatever the others do.
 
-Two kinds of stream are never dropped for room. What goes on is somebody's work. And a key outlives
-the run that it names: that something was executed takes some hundred bytes to know, and not to know
-it would be to execute it again. Keys are bounded by their number instead (`max_keys`).
+Two kinds of stream are never dropped for room:
+
+- Streams that have not ended. Each is work that goes on.
+- Keys (`KEPT_KINDS`). A key outlives the run that it names: it takes some hundred bytes to know
+  that a call was executed, and without it the call would be executed again. The number of keys has
+  a bound of its own (`max_keys`).
 """
 
 import re
@@ -17,16 +21,16 @@ from headway.journal.stream_buffer import StreamBuffer
 from headway.streams import KEY_STREAMS
 
 UNPACKED_STREAMS = 64
-"""Ended streams that are kept unpacked: their readers are about to read the end."""
+"""Ended streams that are kept unpacked: the newest, whose readers are about to read the end."""
 
 _OWNER = re.compile(r"[^/]*/([^/.]*)")
 
 
 def owner_of(stream: str) -> str:
-    """Return whose a stream is: `alice` for `run/alice.session/1` and `key/alice/2`.
+    """Return the owner of a stream: `alice` for `run/alice.session/1` and `key/alice/2`.
 
-    It stands between the first slash of the name and the next slash or dot. Streams without a
-    slash are nobody's and share the owner ''.
+    The owner stands between the first slash of the name and the next slash or dot. Streams without
+    a slash have no owner; they share the name ''.
     """
     found = _OWNER.match(stream)
     return found[1] if found else ""
@@ -35,8 +39,8 @@ def owner_of(stream: str) -> str:
 def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
     """Return how many bytes each owner has to give up, so that all of them hold at most `most`.
 
-    Those that hold more than a level give up what is above it. The level is where what is left
-    comes to `most`, so it is never below an equal share of it.
+    Owners that hold more than a level give up what is above it. The level is chosen so that what
+    is left comes to `most`; it is never below an equal share of it.
     """
     if sum(held.values()) <= most:
         return {}
@@ -50,49 +54,52 @@ def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 class KeptStreams:
-    """The streams that a process holds in memory, by their owners."""
+    """The streams that a process holds in memory: those that go on, and the ended ones by owner."""
 
     def __init__(self) -> None:
         self._alive: set[StreamBuffer] = set()
         self._ended: dict[str, _EndedOfOwner] = {}
         self._fresh: dict[StreamBuffer, None] = {}  # in the order in which they ended
 
-    def add_unfinished(self, tail: StreamBuffer) -> None:
-        """Count a stream that goes on."""
-        self._alive.add(tail)
+    def add_unfinished(self, buffer: StreamBuffer) -> None:
+        """Add a stream that has not ended."""
+        self._alive.add(buffer)
 
-    def mark_ended(self, tail: StreamBuffer, expires: float) -> int:
-        """Keep a stream that has ended until `expires`; return by how many bytes others shrank."""
-        self._alive.discard(tail)
-        owner = owner_of(tail.stream)
+    def mark_ended(self, buffer: StreamBuffer, expires: float) -> int:
+        """Keep a stream that has ended until `expires`; return by how many bytes others shrank.
+
+        Others shrink because only the newest ended streams are kept unpacked.
+        """
+        self._alive.discard(buffer)
+        owner = owner_of(buffer.stream)
         share = self._ended.get(owner)
         if share is None:
             share = self._ended[owner] = _EndedOfOwner()
-        share.bytes += tail.size
-        is_lasting = tail.stream.startswith(KEY_STREAMS)
-        (share.lasting if is_lasting else share.streams).append((expires, tail))
-        self._fresh[tail] = None
+        share.bytes += buffer.size
+        is_lasting = buffer.stream.startswith(KEY_STREAMS)
+        (share.lasting if is_lasting else share.streams).append((expires, buffer))
+        self._fresh[buffer] = None
         return (
             self._pack_buffer(next(iter(self._fresh))) if len(self._fresh) > UNPACKED_STREAMS else 0
         )
 
-    def _pack_buffer(self, tail: StreamBuffer) -> int:
-        del self._fresh[tail]
-        shrunk = tail.pack()
-        self._ended[owner_of(tail.stream)].bytes -= shrunk
+    def _pack_buffer(self, buffer: StreamBuffer) -> int:
+        del self._fresh[buffer]
+        shrunk = buffer.pack()
+        self._ended[owner_of(buffer.stream)].bytes -= shrunk
         return shrunk
 
-    def discard(self, tail: StreamBuffer) -> None:
-        """Count a stream no more, which is forgotten for whatever reason."""
-        tail.is_gone = True
-        self._fresh.pop(tail, None)
-        if tail in self._alive:
-            self._alive.discard(tail)
-        elif (share := self._ended.get(owner_of(tail.stream))) is not None:
-            share.bytes -= tail.size
+    def discard(self, buffer: StreamBuffer) -> None:
+        """Forget a stream, for whatever reason."""
+        buffer.is_gone = True
+        self._fresh.pop(buffer, None)
+        if buffer in self._alive:
+            self._alive.discard(buffer)
+        elif (share := self._ended.get(owner_of(buffer.stream))) is not None:
+            share.bytes -= buffer.size
 
     def take_expired(self, now: float) -> list[StreamBuffer]:
-        """Take out the streams whose time is over."""
+        """Remove the streams whose time is over at `now`, and return them."""
         found: list[StreamBuffer] = []
         for owner, share in list(self._ended.items()):
             for streams in (share.streams, share.lasting):
@@ -100,25 +107,25 @@ class KeptStreams:
                     found.append(streams.popleft()[1])
             if not share.streams and not share.lasting:
                 del self._ended[owner]
-        return [tail for tail in found if not tail.is_gone]
+        return [buffer for buffer in found if not buffer.is_gone]
 
     def take_surplus(self, most: int) -> list[StreamBuffer]:
-        """Take out the streams that have to go, so that all together take `most` bytes.
+        """Remove the streams that have to go for all others to take `most` bytes; return them.
 
-        What goes on may take more than that by itself: then more is left.
+        Streams that go on may take more than that by themselves: then more is left.
         """
         held = {owner: share.bytes for owner, share in self._ended.items()}
-        for tail in self._alive:
-            owner = owner_of(tail.stream)
-            held[owner] = held.get(owner, 0) + tail.size
+        for buffer in self._alive:
+            owner = owner_of(buffer.stream)
+            held[owner] = held.get(owner, 0) + buffer.size
         found: list[StreamBuffer] = []
         for owner, due in bytes_to_free(held, most).items():
             streams = self._ended[owner].streams if owner in self._ended else ()
             while streams and due > 0:
-                tail = streams.popleft()[1]
-                if not tail.is_gone:
-                    due -= tail.size
-                    found.append(tail)
+                buffer = streams.popleft()[1]
+                if not buffer.is_gone:
+                    due -= buffer.size
+                    found.append(buffer)
         return found
 
 

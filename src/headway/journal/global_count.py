@@ -1,6 +1,6 @@
-"""Counting over all processes: how many streams of one kind go on, whoever writes them.
+"""Counting over all processes: how many streams of one kind have not ended, whoever writes them.
 
-This module must not know what is counted, only that its streams begin with the same words.
+This module must not know what is counted, only that the streams' names begin with the same prefix.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COUNT_TIMEOUT = 1.0
-"""Seconds that a count may take. Whoever asks has a client that waits, and can do without."""
+"""Seconds that a count may take. The caller has a client that waits, and can do without it."""
 
 
 class GlobalCount:
-    """What all processes have stored; without a storage there are no others."""
+    """Counts the streams that all processes have stored; without a storage there are no others."""
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
@@ -33,11 +33,17 @@ class GlobalCount:
         *,
         part: Callable[[str], str] = str,
     ) -> int | None:
-        """How many streams that start with `prefix` have no end; None where nobody can say.
+        """Return how many streams that start with `prefix` have not ended; None if that is unknown.
 
-        Exact from `most` on; fewer than that may be told as too many. `here` gives at least those
-        that this process has begun and may not have stored; it is asked last, and nothing is
-        waited for behind it. Names with the same `part` are counted once; `here` gives such parts.
+        The number is exact from `most` on; below it, streams of this process may be counted twice.
+
+        Args:
+            prefix: What the names of the streams begin with.
+            here: Returns the streams that this process has begun and may not have stored, at
+                least. It is called last, and nothing is awaited after it: so a caller that adds
+                its own stream at once cannot be passed by another.
+            most: The number that the caller compares with.
+            part: Names with the same part are counted once. `here` returns such parts.
         """
         if self._store is None:
             return None
@@ -64,9 +70,10 @@ class GlobalCount:
 async def _ask_around(
     here: Callable[[], Collection[str]], asked: Awaitable[T]
 ) -> tuple[T, set[str]]:
-    """What is asked of the storage, and all that this process had begun before or has behind it.
+    """Return the storage's answer, and what `here` had before the question or has after it.
 
-    What is stored in between may be in neither the answer nor `here` behind it.
+    A stream that is stored while the question is under way may be missing in the answer, and in
+    `here` afterwards.
     """
     before = {*here()}
     return await asked, before | {*here()}

@@ -1,4 +1,15 @@
-"""Group commits: what a process wrote since the last one goes to the store in one step."""
+"""Group commits: what a process wrote since the last commit goes to the store in one step.
+
+The drawing in `journal` shows where this stands. The task `run` has three ways through its loop:
+
+```
+            is_due                  written
+ waiting ───────────▶ committing ──────────────▶ waiting
+    ▲                   │      │
+    │  after a delay    │      └─ cancelled: the loop ends. The write is in doubt;
+    └──── failed ◀──────┘         the next `run` reads what of it was done.
+```
+"""
 
 import asyncio
 import logging
@@ -20,29 +31,37 @@ RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 
 COMMIT_INTERVAL = 0.02
 """Seconds between two commits, where nobody waits for the second: a commit costs the same whatever
-is in it. By the loop's own clock: no test is to turn it, nothing but the storage waits for it."""
+is in it. Measured by the loop's own clock: nothing but the storage waits for it, so no test needs
+to turn it."""
 
 PATIENT_EVENTS: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
-"""What nobody waits for. Of progress only the newest counts; a result, a part, a question or a
-checkpoint that a crash takes back may have been seen, so their commit begins at once."""
+"""Events that nobody waits for. Of progress only the newest counts. All others begin a commit at
+once: a crash would take back a result, a part, a question or a checkpoint that was already seen."""
 
 
 class GroupCommit:
-    """Hands pending entries to the store.
+    """A queue of pending entries, and the task that hands them to the store.
 
-    `forget` is called with a tail that need not be kept any longer: its stream has ended and
-    the store serves it, or it turned out to be another process's.
+    `forget` is called with a buffer that need not be kept any longer: its stream has ended and
+    the store serves it, or the stream turned out to be another process's.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, forget: Callable[[StreamBuffer], None], most: int
+        self,
+        store: Store,
+        clock: Clock,
+        forget: Callable[[StreamBuffer], None],
+        *,
+        max_pending: int,
     ) -> None:
-        self._most = most
+        self._max_pending = max_pending
         self._store = store
         self._clock = clock
         self._forget = forget
         self._dirty: dict[str, StreamBuffer] = {}
+        """The buffers with pending entries, by stream."""
         self._is_due = asyncio.Event()
+        """Set when the next commit is to begin as soon as the one under way is done."""
         self._last_commit = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -50,12 +69,13 @@ class GroupCommit:
         self._is_in_doubt = False
         """Whether a write was cancelled, so that nobody knows whether it was done."""
         self.is_behind = False
-        """Whether more waits for a storage that fails than `most` bytes."""
+        """Whether more than `max_pending` bytes wait for a storage that fails."""
 
     def start(self) -> None:
-        """Write from now on, until `end`.
+        """Write from now on, until `stop`.
 
-        A loop that ends cancels all tasks at once: others still need this one for their last words.
+        A loop that ends cancels all its tasks at once. Those that end with a last append still
+        need this one, so it begins again until it is stopped.
         """
         self._task = asyncio.create_task(self.run())
         self._task.add_done_callback(
@@ -69,12 +89,12 @@ class GroupCommit:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def add_entry(self, tail: StreamBuffer, entry: Entry) -> None:
-        """Have the entry stored with the next group commit, and that begin when it has to."""
-        if tail.pending is None:
-            tail.pending = []
-        tail.pending.append(entry)
-        self._dirty[tail.stream] = tail
+    def add_entry(self, buffer: StreamBuffer, entry: Entry) -> None:
+        """Have an entry stored with the next commit, which begins at once if its event needs it."""
+        if buffer.pending is None:
+            buffer.pending = []
+        buffer.pending.append(entry)
+        self._dirty[buffer.stream] = buffer
         if type(entry.event) not in PATIENT_EVENTS:
             self.commit_soon()
         elif self._timer is None and not self._is_due.is_set():
@@ -94,7 +114,7 @@ class GroupCommit:
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait to be stored."""
-        waiting = (entry for tail in self._dirty.values() for entry in tail.pending or ())
+        waiting = (entry for buffer in self._dirty.values() for entry in buffer.pending or ())
         return sum(size_of(entry.event) for entry in waiting)
 
     def discard_stream(self, stream: str) -> None:
@@ -102,10 +122,9 @@ class GroupCommit:
         self._dirty.pop(stream, None)
 
     async def run(self) -> None:
-        """Write, one group commit after the other, until cancelled.
+        """Write one group commit after the other, until cancelled.
 
-        What could not be written is kept and tried again, also by the next call when this one
-        was cancelled.
+        Cancellation: what could not be written is kept, and the next call tries it again.
         """
         failures = 0
         if self._is_in_doubt:
@@ -115,9 +134,9 @@ class GroupCommit:
             self._begin_commit()
             dirty, self._dirty = self._dirty, {}
             writes = [
-                Write(tail.stream, tail.stored, list(tail.pending), tail.ended)
-                for tail in dirty.values()
-                if tail.pending
+                Write(buffer.stream, buffer.stored, list(buffer.pending), buffer.ended)
+                for buffer in dirty.values()
+                if buffer.pending
             ]
             if not writes:
                 continue
@@ -144,24 +163,24 @@ class GroupCommit:
                 self._mark_stored(dirty[write.stream], write, refused.get(write.stream))
 
     async def _resolve_doubt(self) -> None:
-        """Take what a cancelled write has done for done."""
+        """Find out what a cancelled write has stored, and count that as done."""
         with suppress(JournalError):
-            await self._store.drop([])  # returns behind what was begun
-        for tail in list(self._dirty.values()):
-            pending, done = tail.pending or [], 0
+            # The store does this after all writes that were begun; then they can be read.
+            await self._store.drop([])
+        for buffer in list(self._dirty.values()):
+            pending, done = buffer.pending or [], 0
             with suppress(JournalError):
-                stored = await self._store.read(tail.stream, tail.stored, len(pending))
+                stored = await self._store.read(buffer.stream, buffer.stored, len(pending))
                 pairs = zip(stored, pending, strict=False)
                 done = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             if done:
-                ended = tail.ended and done == len(pending)
-                self._mark_stored(
-                    tail, Write(tail.stream, tail.stored, pending[:done], ended), None
-                )
+                ended = buffer.ended and done == len(pending)
+                write = Write(buffer.stream, buffer.stored, pending[:done], ended)
+                self._mark_stored(buffer, write, None)
         self._is_in_doubt = False
 
     def _begin_commit(self) -> None:
-        """What has to be stored by now is about to be."""
+        """Reset what asked for a commit: all that is pending by now goes with this one."""
         self._is_due.clear()
         self._last_commit = asyncio.get_running_loop().time()
         if self._timer is not None:
@@ -169,30 +188,33 @@ class GroupCommit:
             self._timer = None
 
     def _keep_for_retry(self, dirty: dict[str, StreamBuffer], error: JournalUnavailable) -> None:
-        """The store failed: keep the entries for later, but let readers and writers go on."""
+        """Keep the entries of a failed commit, but let their readers and writers go on."""
         self._dirty = {**dirty, **self._dirty}
-        self.is_behind = self.pending_bytes > self._most
+        self.is_behind = self.pending_bytes > self._max_pending
         self._is_due.set()
-        for tail in dirty.values():
-            tail.visible = tail.last
-            tail.wake_readers()
-            tail.resolve_waits(error)
+        for buffer in dirty.values():
+            # Ends are shown, too: a client would wait as long as the storage is away.
+            buffer.visible = buffer.last
+            buffer.wake_readers()
+            buffer.resolve_waits(error)
 
-    def _mark_stored(self, tail: StreamBuffer, write: Write, refusal: JournalError | None) -> None:
+    def _mark_stored(
+        self, buffer: StreamBuffer, write: Write, refusal: JournalError | None
+    ) -> None:
         if refusal is not None:
             # Another process owns the stream: what was appended here never happened.
-            tail.failure = refusal
-            tail.pending = None
-            self._forget(tail)
-            tail.wake_readers()
-            tail.resolve_waits(refusal)
+            buffer.failure = refusal
+            buffer.pending = None
+            self._forget(buffer)
+            buffer.wake_readers()
+            buffer.resolve_waits(refusal)
             return
-        tail.pending = (tail.pending or [])[len(write.entries) :] or None
-        tail.stored = write.entries[-1].seq
-        if not tail.pending:
-            tail.visible = tail.last
-            tail.wake_readers()
-            tail.resolve_waits(None)
-            if tail.ended:
-                # The store serves it from here on; cursors that hold the tail finish with it.
-                self._forget(tail)
+        buffer.pending = (buffer.pending or [])[len(write.entries) :] or None
+        buffer.stored = write.entries[-1].seq
+        if not buffer.pending:
+            buffer.visible = buffer.last
+            buffer.wake_readers()
+            buffer.resolve_waits(None)
+            if buffer.ended:
+                # The store serves it from here on; cursors that hold the buffer finish with it.
+                self._forget(buffer)

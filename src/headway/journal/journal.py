@@ -1,19 +1,41 @@
-"""The journal: numbered entries of all streams, written once, read by anyone from any place.
+"""The journal: numbered entries of all streams, written once, readable from any entry on.
 
-This module must not know what a run or a session is, nor which storage is behind it.
+This module must not know what a run or a session is, nor which storage keeps the entries.
 
-The idea needed to read it: **the tail is what this process wrote, the store is what lasts.**
-Every stream written here has a `Tail` in memory. An append lands in the tail at once and in the
-store with the next group commit; cursors read from the tail and go to the store only for what the
-tail no longer has, or for streams of other processes. A wake-up is a hint, a read is the truth: a
-cursor always asks for "what is after n", so nothing falls between replay and live or comes twice.
+The idea needed to read it: **the buffer holds what this process wrote, the storage holds what
+lasts.** Every stream written here has a `StreamBuffer` in memory. Readers of this process read from
+the buffer. They go to the storage for what the buffer no longer has, and for streams of other
+processes.
 
-A terminal entry is the exception to "at once": it becomes visible when the store has it, so
-that nobody sees a result that a crash could still take back.
+How an append becomes durable (`append`, on a journal with a storage):
+
+```
+caller              Journal            StreamBuffer         GroupCommit             Store
+  │ append(events)     │                    │                    │                    │
+  ├───────────────────▶│ append_nowait      │                    │                    │
+  │                    ├───────────────────▶│ entries += entry   │                    │
+  │                    │                    │ visible = seq      │                    │
+  │                    │ add_entry          │  (readers here     │                    │
+  │                    ├────────────────────┼───see it now)─────▶│ pending += entry   │
+  │                    │ wait_until_stored  │                    │                    │
+  │                    ├────────────────────┼───────────────────▶│ commit_soon        │
+  │                    │                    │                    ├─ write(all pending)▶│
+  │                    │                    │                    │◀── who is refused ──┤
+  │                    │                    │◀─ resolve_waits ───┤                    │
+  │◀── last seq ───────┤                    │                    │                    │
+```
+
+- What is appended by one process while a commit is under way goes with the next commit.
+- A **terminal entry** becomes visible only once it is stored. So nobody sees a result that a crash
+  could still take back.
+- The storage takes a write only behind the entry that the writer names (the fence). A second
+  process that writes the stream is refused with `Conflict`, and its buffer is forgotten.
+
+A wake-up is a hint, and a read is the truth: a cursor always asks for what comes after entry n. So
+no entry is lost between replay and live, and none comes twice (see `cursor`).
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
@@ -26,8 +48,8 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import TERMINAL, Entry, Event, size_of
+from headway.journal.buffer_pool import BufferPool
 from headway.journal.cursor import PAGE_ENTRIES, Cursor, read_all_kept
-from headway.journal.eviction import KeptStreams
 from headway.journal.global_count import GlobalCount
 from headway.journal.group_commit import GroupCommit
 from headway.journal.polling import poll_always
@@ -39,15 +61,15 @@ from headway.journal.wakeups import Wakeups
 from headway.settings import Retention
 
 SWEEP_INTERVAL = 30.0
-"""Seconds between searches for expired streams; less where they are kept for less."""
+"""Seconds between searches for expired streams; less where streams are kept for less."""
 
 
 class Journal:
     """All streams of one storage: append, read, follow.
 
-    With no store the tails are all there is: that is the `memory:` journal. Names of streams are
-    the caller's. One process at a time should write a stream; the others' appends are refused
-    with `Conflict`, here or at the latest by `settle`.
+    Without a store the buffers are all there is: that is the `memory:` journal. The names of
+    streams are the caller's. One process at a time should write a stream; the appends of others
+    are refused with `Conflict`, at once or at the latest by `wait_until_stored`.
     """
 
     def __init__(
@@ -59,31 +81,30 @@ class Journal:
     ) -> None:
         self.retention = retention or Retention()
         self.clock = clock or Clock()
-        # Asked with every entry.
-        self._time = self.clock.time
-        self._stream_bytes = self.retention.stream_bytes
-        self._stream_entries = self.retention.stream_entries
-        self._full_at = self.retention.max_bytes
+        self._time = self.clock.time  # one look-up less for every entry
         self._store = store
-        self._buffers: dict[str, StreamBuffer] = {}
-        self._ended_streams = KeptStreams()
-        self._size, self._dropped = 0, Counter[str]()
-        most = self.retention.max_bytes // 4  # may wait for a storage that fails
-        self._group_commit = (
-            None if store is None else GroupCommit(store, self.clock, self._remove_buffer, most)
-        )
-        self._shared_append = None if store is None else SharedAppend(store, self.clock)
+        self._buffers = BufferPool(self.retention)
+        self._group_commit: GroupCommit | None = None
+        self._shared_append: SharedAppend | None = None
+        if store is not None:
+            self._group_commit = GroupCommit(
+                store,
+                self.clock,
+                self._buffers.remove,
+                max_pending=self.retention.max_bytes // 4,
+            )
+            self._shared_append = SharedAppend(store, self.clock)
         self.global_count = GlobalCount(store)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._expiring: asyncio.Task[None] | None = None
         self.closed = False
         self.url = ""
-        """What it was opened by, where that was a URL."""
+        """The URL that it was opened by, or '' where there was none."""
         self.blocking_writer: Callable[[], BlockingWriter] | None = getattr(
             store, "blocking_writer", None
         )
-        """Makes a way in for a thread; None where the storage has none."""
+        """Makes a writer for a thread of its own; None where the storage has none."""
         self.wakeups = Wakeups(poll_always if store is None else store.watch, self.clock)
-        """What wakes cursors on other processes' streams."""
+        """Wakes the cursors on streams of other processes."""
 
     @property
     def is_durable(self) -> bool:
@@ -92,18 +113,17 @@ class Journal:
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits for a storage that fails that only what matters is to be added."""
+        """Whether so much waits for a failing storage that only what matters should be added."""
         return self._group_commit is not None and self._group_commit.is_behind
 
     @property
     def usage(self) -> Usage:
-        """How much it holds, and how much it dropped."""
-        store, pending = (
-            self._store,
-            0 if self._group_commit is None else self._group_commit.pending_bytes,
-        )
-        held, dropped = (store.held, store.dropped) if store else (self._size, self._dropped)
-        return Usage(held, self._size, len(self._buffers), pending, dropped)
+        """How many bytes and streams the journal holds, and how much it has dropped."""
+        pending = 0 if self._group_commit is None else self._group_commit.pending_bytes
+        in_memory, store = self._buffers.size, self._store
+        held = in_memory if store is None else store.held
+        dropped = self._buffers.dropped if store is None else store.dropped
+        return Usage(held, in_memory, len(self._buffers), pending, dropped)
 
     # Opening and closing
 
@@ -119,25 +139,25 @@ class Journal:
         if self._store is not None and self._group_commit is not None:
             await self._store.open()
             self._group_commit.start()
-        self._sweeping = asyncio.create_task(self._expire_regularly())
+        self._expiring = asyncio.create_task(self._expire_regularly())
 
     async def close(self) -> None:
         """Write what is pending, then let go of the storage.
 
-        Cursors still waiting, and calls of `settle`, raise `JournalUnavailable`.
+        Cursors that still wait, and calls of `wait_until_stored`, raise `JournalUnavailable`.
         """
         # All at once: with a storage that fails, one after the other would take for ever.
-        unsettled = [tail.stream for tail in self._buffers.values() if tail.pending]
-        await asyncio.gather(*map(self._store_and_log_errors, unsettled))
+        unstored = [buffer.stream for buffer in self._buffers if buffer.pending]
+        await asyncio.gather(*map(self._store_and_log_errors, unstored))
         if self._shared_append is not None and self._group_commit is not None:
             await self._shared_append.close()
             await self._group_commit.stop()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        if self._expiring is not None:
+            self._expiring.cancel()
         self.closed = True
-        for tail in self._buffers.values():
-            tail.wake_readers()
-            tail.resolve_waits(JournalUnavailable("the journal is closed"))
+        for buffer in self._buffers:
+            buffer.wake_readers()
+            buffer.resolve_waits(JournalUnavailable("the journal is closed"))
         self.wakeups.close()
         if self._store is not None:
             await self._store.close()
@@ -154,7 +174,7 @@ class Journal:
     async def append(
         self, stream: str, events: Iterable[Event], *, after: int, recorded: bool = True
     ) -> int:
-        """Add events behind entry `after` (0: a new stream), durably, and return the last `seq`.
+        """Add events after entry `after` (0: a new stream), durably; return the last one's `seq`.
 
         `recorded=False` on the first append keeps the stream out of the storage: it lives
         and dies with this process.
@@ -166,13 +186,14 @@ class Journal:
             StreamEnded: The stream has its terminal entry.
             JournalUnavailable: The storage cannot be written now.
         """
-        known = stream in self._buffers
+        known = stream in self._buffers.by_name
         head = await self.attach_stream(stream, recorded=recorded)
         if head.ended:
             raise StreamEnded(stream)
         if after != head.last:
             if not known:
-                self._remove_buffer(self._buffers[stream])  # a refused append begins no stream
+                # A refused append begins no stream.
+                self._buffers.remove(self._buffers.by_name[stream])
             raise Conflict(stream, after=after, last=head.last)
         for event in events:
             after = self.append_nowait(stream, event, after=after, recorded=recorded)
@@ -180,10 +201,10 @@ class Journal:
         return after
 
     async def append_shared(self, stream: str, event: Event) -> int:
-        """Add an event behind whatever is last, durably, and return its `seq`.
+        """Add an event after whatever is last, durably, and return its `seq`.
 
-        For streams that several processes write: each sees what the others wrote, and nobody
-        sees an entry before it has its place.
+        For streams that several processes write. The storage gives the entry its number, so each
+        process sees what the others wrote in the same order.
 
         Cancellation: the entry may have been written.
 
@@ -192,13 +213,13 @@ class Journal:
             Conflict: Others were quicker again and again.
             JournalUnavailable: The storage cannot be written now; the entry is not kept.
         """
-        if self._shared_append is not None and stream not in self._buffers:
+        if self._shared_append is not None and stream not in self._buffers.by_name:
             return await self._shared_append.append(stream, event)
         head = await self.attach_stream(stream)
         return await self.append(stream, [event], after=head.last)
 
     async def begin_streams(self, streams: Mapping[str, Sequence[Event]]) -> None:
-        """Begin streams that another process goes on with, durably; nothing of them stays here.
+        """Begin streams that another process goes on with, durably; none of them is kept here.
 
         Raises:
             JournalError: They could not be written; some of them may have been.
@@ -212,64 +233,74 @@ class Journal:
 
         A new stream can be followed from here on, before its first entry.
         """
-        tail = self._buffers.get(stream)
-        if tail is None:
+        by_name = self._buffers.by_name
+        buffer = by_name.get(stream)
+        if buffer is None:
             head = None
             if self._store is not None and recorded:
                 head = await self._store.head(stream)
-            if head is not None and head.ended and stream not in self._buffers:
+            if head is not None and head.ended and stream not in by_name:
                 return head  # nothing will follow, so nothing need be kept in memory
-            tail = self._buffers.get(stream) or self._new_buffer(stream, head, recorded=recorded)
-        return Head(tail.base + 1, tail.last, tail.ended)
+            # While the storage was asked, another task may have made the buffer.
+            buffer = by_name.get(stream) or self._buffers.add(stream, head, recorded=recorded)
+        return Head(buffer.base + 1, buffer.last, buffer.ended)
 
     def append_nowait(self, stream: str, event: Event, *, after: int, recorded: bool = True) -> int:
-        """Add one event behind entry `after` and return its `seq`, without waiting.
+        """Add one event after entry `after` and return its `seq`, without waiting.
 
-        Readers in this process see it at once (a terminal one: once it is stored), the
-        storage has it with the next group commit. For streams begun or attached here.
+        Readers in this process see it at once, a terminal one when it is stored. The storage has
+        it with the next group commit. For streams begun or attached here.
 
         Raises:
             Conflict: `after` is not the stream's last entry.
             StreamEnded: The stream has its terminal entry.
         """
-        tail = self._buffers.get(stream)
-        if tail is None:
+        buffers = self._buffers
+        buffer = buffers.by_name.get(stream)
+        if buffer is None:
             if after != 0:
                 raise Conflict(stream, after=after, last=0)
-            tail = self._new_buffer(stream, None, recorded=recorded)
-        if after != tail.last or tail.ended or tail.failure is not None:
-            raise tail.failure or (
-                StreamEnded(stream) if tail.ended else Conflict(stream, after=after, last=tail.last)
+            buffer = buffers.add(stream, None, recorded=recorded)
+        if after != buffer.last or buffer.ended or buffer.failure is not None:
+            raise buffer.failure or (
+                StreamEnded(stream)
+                if buffer.ended
+                else Conflict(stream, after=after, last=buffer.last)
             )
-        tail.last = seq = after + 1
+        buffer.last = seq = after + 1
         entry = Entry(seq, self._time(), event)
-        tail.entries.append(entry)
+        buffer.entries.append(entry)
         size = size_of(event)
-        tail.size += size
-        self._size += size
+        buffer.size += size
+        buffers.size += size
         if type(event) in TERMINAL:
-            self._end_stream(tail, entry)
+            self._end_stream(buffer, entry)
         else:
-            tail.visible = seq
-            if self._group_commit is not None and tail.recorded:
-                self._group_commit.add_entry(tail, entry)
-        if tail.waiters:
-            tail.wake_readers()
-        if tail.size > self._stream_bytes or seq - tail.base > self._stream_entries:
-            self._trim_buffer(tail)
-        if self._size > self._full_at:
-            self._make_room()
+            buffer.visible = seq
+            if self._group_commit is not None and buffer.recorded:
+                self._group_commit.add_entry(buffer, entry)
+        if buffer.waiters:
+            buffer.wake_readers()
+        if buffer.size > buffers.stream_bytes or seq - buffer.base > buffers.stream_entries:
+            self._trim_buffer(buffer)
+        if buffers.size > buffers.full_at:
+            buffers.make_room()
         return seq
 
-    def _end_stream(self, tail: StreamBuffer, entry: Entry) -> None:
-        tail.ended = True
-        if self._group_commit is not None and tail.recorded:
-            self._group_commit.add_entry(tail, entry)
+    def _end_stream(self, buffer: StreamBuffer, entry: Entry) -> None:
+        buffer.ended = True
+        if self._group_commit is not None and buffer.recorded:
+            # Not visible yet: a crash could still take the end back.
+            self._group_commit.add_entry(buffer, entry)
         else:
-            tail.visible = entry.seq
-            size = tail.size
-            self._size -= self._ended_streams.mark_ended(tail, entry.time + self.retention.ttl)
-            self._full_at = max(self.retention.max_bytes, self._full_at - size)
+            buffer.visible = entry.seq
+            self._buffers.keep_ended(buffer, entry.time)
+
+    def _trim_buffer(self, buffer: StreamBuffer) -> None:
+        has_storage = self._group_commit is not None and buffer.recorded
+        self._buffers.trim(buffer, has_storage=has_storage)
+        if has_storage and self._group_commit is not None:
+            self._group_commit.commit_soon()  # so that the next time more can be forgotten
 
     async def wait_until_stored(self, stream: str) -> None:
         """Return when everything appended to `stream` so far is in the storage.
@@ -279,69 +310,71 @@ class Journal:
             JournalUnavailable: The storage cannot be written now. The entries are kept and
                 tried again, and readers in this process see them.
         """
-        tail = self._buffers.get(stream)
-        if tail is None or not tail.pending:
-            if tail is not None and tail.failure is not None:
-                raise tail.failure
+        buffer = self._buffers.by_name.get(stream)
+        if buffer is None or not buffer.pending:
+            if buffer is not None and buffer.failure is not None:
+                raise buffer.failure
             return
         done = asyncio.get_running_loop().create_future()
-        tail.settled = [*(tail.settled or ()), done]
+        buffer.settled = [*(buffer.settled or ()), done]
         if self._group_commit is not None:
             self._group_commit.commit_soon()
         await done
 
     async def drop(self, stream: str) -> None:
         """Forget a stream. Cursors on it find its end."""
-        tail = self._buffers.get(stream)
+        buffer = self._buffers.by_name.get(stream)
         if self._group_commit is not None:
             self._group_commit.discard_stream(stream)
-        if tail is not None:
-            self._remove_buffer(tail)
-            tail.ended = True
-            tail.visible = tail.last
-            tail.pending = None
-            tail.wake_readers()
-            tail.resolve_waits(None)  # as if dropped a moment later
-        if self._store is not None and (tail is None or tail.recorded):
+        if buffer is not None:
+            self._buffers.remove(buffer)
+            buffer.ended = True
+            buffer.visible = buffer.last
+            buffer.pending = None
+            buffer.wake_readers()
+            buffer.resolve_waits(None)  # as if it had been dropped a moment later
+        if self._store is not None and (buffer is None or buffer.recorded):
             await self._store.drop([stream])
 
     # Reading
 
     async def head(self, stream: str) -> Head | None:
-        """What is kept of a stream, or None where there is no such stream."""
-        tail, store = self._buffers.get(stream), self._store
-        if store is None or (tail is not None and tail.is_complete):
-            return None if tail is None else tail.visible_head()
-        return merge_heads(tail, await store.head(stream))
+        """Return the head of what is kept of a stream, or None where there is no such stream."""
+        buffer, store = self._buffers.by_name.get(stream), self._store
+        if store is None or (buffer is not None and buffer.is_complete):
+            return None if buffer is None else buffer.visible_head()
+        return merge_heads(buffer, await store.head(stream))
 
     async def head_of_each(self, streams: Collection[str]) -> dict[str, Head]:
-        """What is kept of each of these streams that there are, asked for in one step."""
-        tails, store = {name: self._buffers.get(name) for name in streams}, self._store
+        """Return the heads of those of these streams that there are, with one question."""
+        buffers = {name: self._buffers.by_name.get(name) for name in streams}
         stored: dict[str, Head] = {}
-        if store is not None:
-            asked = [name for name, tail in tails.items() if not (tail and tail.is_complete)]
-            stored = await store.heads(asked) if asked else stored
-        heads = ((name, merge_heads(tail, stored.get(name))) for name, tail in tails.items())
+        if self._store is not None:
+            asked = [
+                name for name, buffer in buffers.items() if not (buffer and buffer.is_complete)
+            ]
+            stored = await self._store.heads(asked) if asked else stored
+        heads = ((name, merge_heads(buffer, stored.get(name))) for name, buffer in buffers.items())
         return {name: head for name, head in heads if head is not None}
 
     async def read(self, stream: str, *, after: int = 0, limit: int = PAGE_ENTRIES) -> list[Entry]:
-        """Up to `limit` entries above `after`, in order, without waiting for new ones.
+        """Return up to `limit` entries above `after`, in order, without waiting for new ones.
 
         Raises:
             StreamNotFound: No such stream.
             EntriesTrimmed: The entry `after + 1` existed and is gone.
         """
-        tail = self._buffers.get(stream)
-        if tail is not None and after >= tail.base:
-            return tail.page(after, limit)
-        if self._store is not None and (tail is None or tail.recorded):
+        buffer = self._buffers.by_name.get(stream)
+        if buffer is not None and after >= buffer.base:
+            return buffer.page(after, limit)
+        if self._store is not None and (buffer is None or buffer.recorded):
             return await self._store.read(stream, after, limit)
-        if tail is None:
+        if buffer is None:
             raise StreamNotFound(stream)
-        raise EntriesTrimmed(stream, first=tail.base + 1)
+        raise EntriesTrimmed(stream, first=buffer.base + 1)
 
     async def read_all_kept(self, stream: str) -> list[Entry]:
-        """All entries that there are of a stream at the moment; the oldest may be gone.
+        """Return all entries that there are of a stream at the moment; the oldest may be gone.
 
         Raises:
             StreamNotFound: No such stream.
@@ -349,12 +382,12 @@ class Journal:
         return await read_all_kept(self, stream)
 
     def buffer_of(self, stream: str) -> StreamBuffer | None:
-        """What this process holds of a stream that it writes."""
-        return self._buffers.get(stream)
+        """Return the buffer of a stream that this process writes, or None."""
+        return self._buffers.by_name.get(stream)
 
     def open_cursor(self, stream: str, *, after: int = 0) -> Cursor:
-        """A reader's place, behind entry `after`."""
-        return Cursor(self, self._buffers.get(stream), stream, after)
+        """Return a cursor on a stream; its first entry is the one after `after`."""
+        return Cursor(self, self._buffers.by_name.get(stream), stream, after)
 
     async def follow(self, stream: str, *, after: int = 0) -> AsyncIterator[Entry]:
         """Yield a stream's entries in order, waiting for new ones, until its terminal entry.
@@ -374,74 +407,32 @@ class Journal:
                 yield entry
 
     async def streams(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """The names of the streams that start with `prefix`, oldest first.
+        """Return the names of the streams that start with `prefix`, oldest first.
 
         All of them, or only those without a terminal entry.
         """
         store = self._store
         known = await store.streams(prefix, unfinished=unfinished) if store else list[str]()
         seen = set(known)
-        for name, tail in self._buffers.items():
-            is_wanted = tail.last and not (unfinished and tail.ended)
+        for name, buffer in self._buffers.by_name.items():
+            is_wanted = buffer.last and not (unfinished and buffer.ended)
             if is_wanted and name.startswith(prefix) and name not in seen:
                 known.append(name)
         return known
 
     async def count_streams(self, prefix: str) -> int:
-        """How many streams there are that start with `prefix`, ended or not."""
+        """Return how many streams there are that start with `prefix`, ended or not."""
         if self._store is not None:
             return await self._store.count(prefix, every=True)
-        return sum(name.startswith(prefix) for name in self._buffers)
+        return sum(name.startswith(prefix) for name in self._buffers.by_name)
 
-    # What keeps it within bounds
-
-    def _new_buffer(self, stream: str, head: Head | None, *, recorded: bool) -> StreamBuffer:
-        tail = StreamBuffer(stream, head.last if head else 0, recorded=recorded)
-        tail.ended = head.ended if head else False
-        self._buffers[stream] = tail
-        self._ended_streams.add_unfinished(tail)
-        self._size += tail.size
-        return tail
-
-    def _trim_buffer(self, tail: StreamBuffer) -> None:
-        """Forget the oldest quarter of a tail; the store still has what it stored."""
-        count = len(tail.entries) // 4
-        if self._group_commit is not None and tail.recorded:
-            count = min(count, tail.stored - tail.base)
-            self._group_commit.commit_soon()
-        else:
-            is_large = tail.size > self._stream_bytes
-            self._dropped["keep.stream_bytes" if is_large else "keep.stream_entries"] += count
-        dropped = tail.entries[:count]
-        del tail.entries[:count]
-        tail.base += count
-        size = sum(size_of(entry.event) for entry in dropped)
-        tail.size -= size
-        self._size -= size
-
-    def _make_room(self) -> None:
-        """Drop what ended first, of those who hold most, until the rest fits."""
-        most = self.retention.max_bytes
-        for tail in self._ended_streams.take_surplus(most - most // 16):
-            self._remove_buffer(tail, "keep.max_bytes")
-        # What goes on may be more than that: then it is looked again when there is some more.
-        self._full_at = max(most, self._size + most // 16)
-
-    def _remove_buffer(self, tail: StreamBuffer, limit: str | None = None) -> None:
-        # Dropped and begun again, a stream has another tail by now.
-        if self._buffers.get(tail.stream) is tail:
-            del self._buffers[tail.stream]
-            self._ended_streams.discard(tail)
-            self._size -= tail.size
-            if limit is not None:
-                self._dropped[limit] += 1
+    # In the background
 
     async def _expire_regularly(self) -> None:
         while True:
             await self.clock.sleep(min(SWEEP_INTERVAL, self.retention.ttl))
             now = self.clock.time()
-            for tail in self._ended_streams.take_expired(now):
-                self._remove_buffer(tail, "keep.ttl")
+            self._buffers.drop_expired(now)
             if self._store is not None:
                 with log_journal_errors("expired streams were not dropped"):
                     await self._store.expire(now)

@@ -8,7 +8,7 @@ URL = "memory:"
 
 
 def memory_journal(*, retention: Retention | None = None, clock: Clock | None = None) -> Journal:
-    """A journal without storage. The reference the other backends are held against."""
+    """Return a journal without storage: the reference that the other backends are held against."""
     journal = Journal(None, retention=retention, clock=clock)
     journal.url = URL
     return journal

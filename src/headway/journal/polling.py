@@ -11,13 +11,14 @@ from headway.journal.store import OnChange, Watch
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.05
-"""Seconds between looks."""
+"""Seconds between two looks at the storage."""
 
 
 class Polling:
-    """Looks while a stream is watched, and gives notice of all of them at once.
+    """A `Watch` that asks a storage at intervals, while any stream is watched.
 
-    `look` says whether another process may have written since it was last asked.
+    `look` returns whether another process may have written since it was last asked. It does not
+    say to which stream, so the notice is for all of them.
     """
 
     def __init__(self, look: Callable[[], Awaitable[bool]], notice: OnChange, clock: Clock) -> None:
@@ -66,10 +67,13 @@ class Polling:
 
 
 async def always_changed() -> bool:
-    """Whether there may be anything new, where nobody can say."""
+    """Return True: there may be something new, and nothing can say whether there is."""
     return True
 
 
 def poll_always(notice: OnChange, clock: Clock) -> Watch:
-    """Without a store: a stream may begin here after somebody has asked for it."""
+    """Return the `Watch` of a journal without a store.
+
+    There are no other processes, but a stream may begin after a reader has begun to wait for it.
+    """
     return Polling(always_changed, notice, clock)

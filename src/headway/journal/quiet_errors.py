@@ -1,4 +1,4 @@
-"""Going on when a journal fails where nobody waits for the outcome."""
+"""Logging a journal's failure instead of raising it, where nobody waits for the outcome."""
 
 import logging
 
@@ -8,7 +8,7 @@ logger = logging.getLogger(__name__)
 
 
 class log_journal_errors:
-    """Log a journal's failure where nobody is waiting for the outcome."""
+    """A context manager that logs a `JournalError` and goes on after the block."""
 
     def __init__(self, message: str, *args: object) -> None:
         self._message, self._args = message, args

@@ -1,7 +1,9 @@
-"""Posting: single entries for streams that several processes write.
+"""Shared appends: single entries for streams that several processes write.
 
-What one process alone writes may be read there before it is stored, because nobody can come
-before it. Here somebody can: an entry exists when the storage has given it its number.
+An entry of a stream that one process alone writes may be read there before it is stored: no other
+entry can come before it. In a shared stream one can. So here an entry exists only once the storage
+has taken it under its number. The writer asks for the last number and writes after it; when another
+process was quicker, it is refused, and tries again with the next number.
 """
 
 import asyncio
@@ -16,17 +18,17 @@ from headway.journal.cursor import PAGE_ENTRIES
 from headway.journal.store import Store, Write
 
 APPEND_ATTEMPTS = 10
-"""Writers of one stream that find another process quicker try again this often."""
+"""Attempts of a writer that finds other processes quicker, until it gives up."""
 
 
 _Added = tuple[Event, "asyncio.Future[int]"]
 
 _OF_ALL = (Conflict, StreamEnded, JournalUnavailable)
-"""Why a write is refused whatever is in it."""
+"""Refusals that would meet any write to the stream, whatever is in it."""
 
 
 class SharedAppend:
-    """Adds entries behind whatever is last in a storage."""
+    """Adds entries after whatever is last in the storage; one task for each stream in use."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -35,7 +37,7 @@ class SharedAppend:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def begin_streams(self, streams: Mapping[str, Sequence[Event]]) -> None:
-        """Begin streams, durably.
+        """Begin streams that are new, durably.
 
         Raises:
             Conflict, StreamEnded: There is such a stream.
@@ -52,7 +54,7 @@ class SharedAppend:
     async def append(self, stream: str, event: Event) -> int:
         """Add an event durably, and return its `seq`.
 
-        This process does not compete with itself: what is added while a write is under way goes
+        This process does not compete with itself: entries that come while a write is under way go
         with the next one.
 
         Cancellation: the entry may have been written.
@@ -69,7 +71,7 @@ class SharedAppend:
         return await done
 
     async def close(self) -> None:
-        """Return when all that was added is written, or cannot be."""
+        """Wait until all that was added is written, or has failed."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _write_all(self, stream: str) -> None:
@@ -89,9 +91,9 @@ class SharedAppend:
             for _, done in some:
                 done.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, who added it is told
+        except Exception as error:  # noqa: BLE001 - raised by `append`, whatever it is
             if len(some) > 1 and not isinstance(error, _OF_ALL):
-                for one in some:  # what cannot be stored spoils nothing else
+                for one in some:  # an entry that cannot be stored is refused alone
                     await self._write_some(stream, [one])
                 return
             for _, done in some:
@@ -103,7 +105,7 @@ class SharedAppend:
                 done.set_result(seq)
 
     async def _append_together(self, stream: str, events: Sequence[Event]) -> int:
-        """Add events behind whatever is last, and return the last one's `seq`."""
+        """Add events after whatever is last, and return the last one's `seq`."""
         attempts = 0
         while True:
             head = await self._store.head(stream)
@@ -122,7 +124,7 @@ class SharedAppend:
 
 
 def _take_batch(waiting: deque[_Added]) -> list[_Added]:
-    """What goes with the next write: nothing behind an end."""
+    """Take what goes with the next write: up to a page, and nothing after a terminal event."""
     some: list[_Added] = []
     while waiting and len(some) < PAGE_ENTRIES:
         some.append(waiting.popleft())

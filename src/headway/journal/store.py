@@ -1,4 +1,7 @@
-"""What a backend is: the contract of the storage behind a journal."""
+"""The contract of a journal's storage: `Store`, and what it takes and gives.
+
+`headway.testing.check_journal` holds a backend against it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from headway.events import Entry
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known of a stream without reading it."""
+    """The ends of a stream: known without reading its entries."""
 
     first: int
     """The oldest entry kept; `last + 1` when none is."""
@@ -21,7 +24,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Entries of one stream for the store: they follow `after`, in order."""
+    """Entries of one stream for the store, in order; the first one follows entry `after`."""
 
     stream: str
     after: int
@@ -34,10 +37,11 @@ class Usage:
     """How much a journal holds."""
 
     held: int
-    """Bytes that count for `Retention.max_bytes`; of a storage, as it was looked at last."""
+    """Bytes that count for `Retention.max_bytes`; for a storage, as of its last count."""
     in_memory: int
+    """Bytes of the buffers of this process."""
     streams: int
-    """In memory."""
+    """Streams in memory."""
     pending: int
     """Bytes that wait to be stored."""
     dropped: Mapping[str, int]
@@ -45,25 +49,25 @@ class Usage:
 
 
 OnChange = Callable[[str | None], None]
-"""To be called when there may be more of a stream; with None: of any."""
+"""Called when there may be more of a stream; with None: of any stream."""
 
 
 class Watch(Protocol):
-    """Gives notice of what other processes write, of the streams that somebody waits for here.
+    """A source of notices: other processes may have written a stream that is waited for here.
 
-    A notice is a hint: better one for nothing than one that does not come.
+    A notice is a hint. It may come for nothing, but it must not fail to come.
     """
 
     def add(self, stream: str) -> None:
-        """Watch a stream from now on. What was written until it is watched is noticed too."""
+        """Watch a stream. What is written before the watch is set up is noticed, too."""
         ...
 
     def discard(self, stream: str) -> None:
-        """Watch it no longer."""
+        """Stop watching a stream."""
         ...
 
     def close(self) -> None:
-        """Watch nothing, and give no notice any more."""
+        """Stop watching all streams; no notice is given after this."""
         ...
 
 
@@ -71,52 +75,59 @@ StartWatch = Callable[[OnChange, Clock], Watch]
 
 
 class BlockingWriter(Protocol):
-    """A way into a storage for one thread, with a connection of its own and blocking calls.
+    """A writer for one thread, with a connection of its own and blocking calls.
 
-    For what must not wait for an event loop, nor for other threads: each time that one hands over
-    to another it may wait for whoever has the interpreter. A storage has none unless it has a
-    method `beside` that makes one.
+    For entries that must not wait for an event loop, nor for other threads: each time that one
+    thread hands over to another it may wait for the interpreter lock. A storage that has one has a
+    method `blocking_writer` that makes it.
     """
 
     def append(self, stream: str, entry: Entry) -> None:
-        """Add an entry that ends nothing behind the one with the number before its own, durably.
+        """Add an entry that is not terminal, after the one with the number before its own, durably.
 
         Raises:
-            Conflict, StreamEnded: Somebody else wrote the stream, or ended it.
-            JournalUnavailable: The storage cannot be written now; it may have been.
+            Conflict, StreamEnded: Another process wrote the stream, or ended it.
+            JournalUnavailable: The storage cannot be written now; the entry may be stored.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
 
 class Store(Protocol):
-    """Storage behind a journal. All methods run on the event loop and may wait."""
+    """The storage of a journal. All methods run on the event loop and may wait."""
 
     @property
     def held(self) -> int:
-        """Bytes of all streams, as they were looked at last."""
+        """Bytes of all streams, as of the last count."""
         ...
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Entries and streams that retention dropped, by its settings; see `Usage`."""
+        """Entries and streams dropped, by the setting they were dropped for; see `Usage`."""
         ...
 
     async def open(self) -> None:
-        """Make ready, or raise `SetupError`/`JournalUnavailable` saying what to do."""
+        """Make the storage ready.
+
+        Raises:
+            SetupError: It cannot be used as it is set up; the text says what to change.
+            JournalUnavailable: It cannot be used now.
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of everything; nothing is written after this."""
+        """Finish the writes begun, then let go of the storage; nothing is written after this."""
         ...
 
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
-        """Commit all writes together; return the streams refused, with `Conflict` or
-        `StreamEnded`. A stream's write is taken whole or not at all, only where `after` is
-        the stream's last `seq`. May be called while another call goes on.
+        """Commit all writes together, and return why streams were refused, by their names.
+
+        A stream's write is taken whole or not at all, and only where `after` is the stream's last
+        `seq`: the others are refused with `Conflict` or `StreamEnded`. May be called while another
+        call goes on.
 
         Raises:
             JournalUnavailable: Nothing was written; the same call may be made again.
@@ -124,7 +135,7 @@ class Store(Protocol):
         ...
 
     async def read(self, stream: str, after: int, limit: int) -> list[Entry]:
-        """Up to `limit` entries above `after`, in order.
+        """Return up to `limit` entries above `after`, in order.
 
         Raises:
             StreamNotFound: No such stream.
@@ -133,22 +144,22 @@ class Store(Protocol):
         ...
 
     async def head(self, stream: str) -> Head | None:
-        """The stream's head, or None."""
+        """Return the stream's head, or None where there is no such stream."""
         ...
 
     async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
-        """The heads of those of these streams that there are, in one step."""
+        """Return the heads of those of these streams that there are, with one question."""
         ...
 
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
-        """The streams whose names start with `prefix`, oldest first; all, or those not ended."""
+        """Return the streams that start with `prefix`, oldest first: all, or those not ended."""
         ...
 
     async def count(self, prefix: str, *, every: bool = False) -> int:
-        """How many streams that start with `prefix` have not ended, without naming them.
+        """Return how many streams that start with `prefix` have not ended, without naming them.
 
-        With `every` those that have are counted too. Those that the storage let go of by itself
-        may still be among them.
+        With `every` the ended ones are counted, too. Streams that the storage has let expire by
+        itself may still be counted.
         """
         ...
 
@@ -159,11 +170,11 @@ class Store(Protocol):
     async def expire(self, now: float) -> None:
         """Drop what retention does not keep at `now` (seconds since 1970).
 
-        What is over its size is taken as `shares` says: from the owners that hold most, what
-        ended first; nothing that goes on, and no key.
+        First the streams whose time is over. Then, over `max_bytes`, those that `eviction` names:
+        of the owners that hold most, what ended first; nothing that goes on, and no key.
         """
         ...
 
     def watch(self, notice: OnChange, clock: Clock) -> Watch:
-        """What gives notice of other processes' writes. Called once, before `open`."""
+        """Return what gives notice of other processes' writes. Called once, before `open`."""
         ...

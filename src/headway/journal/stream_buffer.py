@@ -1,4 +1,14 @@
-"""A stream in memory: what this process wrote of it and still holds."""
+"""The buffer of one stream: the entries that this process wrote and still holds in memory.
+
+```
+ trimmed, or another    in memory                                  appended next
+ process's entries      ┌────────── entries ───────────┐
+ ───────────────────────┤                              │
+ seq: 1 … base          │ base+1 … stored … visible … last
+                        │         │         └ readers of this process see up to here
+                        │         └ the storage has up to here
+```
+"""
 
 import asyncio
 from dataclasses import replace
@@ -21,21 +31,21 @@ class StreamBuffer:
 
     def __init__(self, stream: str, base: int, *, recorded: bool) -> None:
         self.stream = stream
-        self.recorded = recorded
+        self.recorded = recorded  # whether a storage, if there is one, is to have it
         self.entries: list[Entry] = []
-        self.packed: bytes | None = None
+        self.packed: bytes | None = None  # the entries as bytes, while nobody reads them
         self.base = base  # the seq before entries[0]
         self.last = base
         self.visible = base  # readers see up to here
         self.stored = base  # the store has up to here
         self.ended = False
-        self.is_gone = False  # forgotten; readers may still hold it
+        self.is_gone = False  # removed from its journal; readers may still hold it
         self.size = STREAM_OVERHEAD
-        # Lists when they are needed: a journal keeps very many tails.
-        self.pending: list[Entry] | None = None
-        self.failure: JournalError | None = None
-        self.waiters: list[asyncio.Future[None]] | None = None
-        self.settled: list[asyncio.Future[None]] | None = None
+        # Lists are made when they are needed: a journal keeps very many buffers.
+        self.pending: list[Entry] | None = None  # to be stored
+        self.failure: JournalError | None = None  # why another process has the stream now
+        self.waiters: list[asyncio.Future[None]] | None = None  # of readers
+        self.settled: list[asyncio.Future[None]] | None = None  # of `wait_until_stored`
 
     @property
     def is_complete(self) -> bool:
@@ -43,18 +53,18 @@ class StreamBuffer:
         return not self.recorded or not self.base
 
     def visible_head(self) -> Head:
-        """What readers may see of it here."""
+        """Return the head of what readers may see of the stream here."""
         return Head(self.base + 1, self.visible, self.ended and self.visible == self.last)
 
     def wake_readers(self) -> None:
-        """Let waiting cursors look again."""
+        """Have waiting cursors read again."""
         waiters, self.waiters = self.waiters, None
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
     def resolve_waits(self, error: JournalError | None) -> None:
-        """Tell those who wait for the storage how it went."""
+        """Let those who wait for the storage go on, or fail with `error`."""
         settled, self.settled = self.settled, None
         for done in settled or ():
             if done.done():
@@ -65,10 +75,10 @@ class StreamBuffer:
                 done.set_exception(error)
 
     def pack(self) -> int:
-        """Keep the entries of an ended stream as bytes, until somebody reads them again.
+        """Keep the entries of an ended stream as bytes until they are read again.
 
-        A third of the memory and nothing for the garbage collector to look at. Returns by how
-        much the tail has shrunk.
+        That takes a third of the memory, and the garbage collector has nothing to look at.
+        Returns by how many bytes the buffer has shrunk.
         """
         if self.packed is not None:
             return 0
@@ -78,16 +88,19 @@ class StreamBuffer:
         return before - self.size
 
     def page(self, after: int, limit: int) -> list[Entry]:
-        """Visible entries above `after`, which is not below `base`."""
+        """Return up to `limit` visible entries above `after`, which must not be below `base`."""
         if self.packed is not None:
             self.entries, self.packed = decode_entries(self.packed), None
         start = after - self.base
         return self.entries[start : min(start + limit, self.visible - self.base)]
 
 
-def merge_heads(tail: StreamBuffer | None, stored: Head | None) -> Head | None:
-    """What is kept of a stream here and in the storage, which may have more of its beginning."""
-    if tail is None or stored is None:
-        return stored if tail is None else tail.visible_head()
-    here = tail.visible_head()
+def merge_heads(buffer: StreamBuffer | None, stored: Head | None) -> Head | None:
+    """Return the head of a stream that is here, in the storage, or in both.
+
+    The buffer knows the end better; the storage may have more of the beginning.
+    """
+    if buffer is None or stored is None:
+        return stored if buffer is None else buffer.visible_head()
+    here = buffer.visible_head()
     return replace(here, first=min(stored.first, here.first))
