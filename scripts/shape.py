@@ -46,17 +46,19 @@ LARGE_CLASSES = {
     "Sessions": "not yet carved",
     "Lease": "not yet carved",
     "Pipe": "not yet carved",
-    "Connection": "not yet carved",
-    "Journal": "not yet carved",
-    "RedisStore": "not yet carved",
+    "Connection": "37 methods: most are callbacks of asyncio, of the parser and of uvicorn",
 }
 """Classes that may pass the limits, each with the reason."""
 
+SHOWN_TO_CLIENTS = {
+    "BatchSummary", "Outcome", "SearchResult", "SourceReport", "Summary", "TypeTotals",
+}  # fmt: skip
+"""Classes of results of tools: their docstrings are in the schemas that clients get, and stay."""
+
 NOT_YET = {
-    "api", "app", "auth", "cli", "client_profiles", "counters", "encoding", "engine", "errors",
-    "events", "features", "handlers", "journal", "life", "log_rates", "notices", "observability",
-    "private_files", "protocol", "queues", "run_state", "served", "server", "settings", "testing",
-    "tools", "transport",
+    "api", "app", "auth", "client_profiles", "counters", "encoding", "engine", "events", "features",
+    "handlers", "life", "notices", "observability", "protocol", "queues", "run_state", "served",
+    "server", "settings", "transport",
 }  # fmt: skip
 """Packages and modules of `src/headway` whose docstrings may still begin without a subject."""
 
@@ -124,6 +126,8 @@ def docstring_faults(path: Path, tree: ast.Module) -> Iterator[str]:
         return
     for node in ast.walk(tree):
         if isinstance(node, Function | ast.ClassDef | ast.Module):
+            if isinstance(node, ast.ClassDef) and node.name in SHOWN_TO_CLIENTS:
+                continue
             found = RELATIVE.match(ast.get_docstring(node) or "")
             if found:
                 line = node.body[0].lineno

@@ -117,7 +117,7 @@ class EntriesUnreadable(EntriesTrimmed):
 
 
 class StreamDamaged(JournalError):
-    """What the storage has of a stream was not written by Headway; nothing else is the matter."""
+    """The stored entries of one stream are not Headway's; all other streams can be used."""
 
 
 class JournalUnavailable(JournalError):

@@ -35,7 +35,7 @@ CLIENT_DRIVEN_LOGGERS: Final = (
 
 
 class _Kind:
-    """What was said of one kind of line."""
+    """The lines of one kind: how many are allowed, and the last one that was left out."""
 
     __slots__ = ("allowed", "at", "is_due", "last", "left_out", "said")
 

@@ -61,7 +61,7 @@ def find_exposures(path: Path) -> list[str]:
 
 
 def _is_shared(directory: os.stat_result) -> bool:
-    """Whether users besides this one and root may replace files in a directory."""
+    """Return whether users besides this one and root may replace files in a directory."""
     if directory.st_uid not in (os.geteuid(), 0):
         return True
     if directory.st_mode & stat.S_ISVTX:  # as /tmp: each replaces only what is his own

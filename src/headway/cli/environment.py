@@ -1,4 +1,4 @@
-"""What this process was told in its environment, and what its own children are not to know.
+"""The environment of this process, and the secrets in it that its children must not inherit.
 
 A tool starts programs, and those inherit all of it: the password in the URL of a journal would be
 theirs as well. What is a secret is taken out when the command line has been read, before anything

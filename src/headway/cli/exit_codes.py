@@ -40,7 +40,7 @@ class ToolFailed(HeadwayError):
 
 
 class Refused(HeadwayError):
-    """What was asked for does not fit: no such tool, or arguments it does not take."""
+    """The command cannot be carried out: no such tool, or arguments that it does not take."""
 
 
 class Unreachable(HeadwayError):
@@ -91,7 +91,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def start_failure(error: BaseException) -> SetupError:
-    """What a server's own startup code raised, as the reason why it cannot start."""
+    """Return the `SetupError` for an exception that the server's own startup code raised."""
     if isinstance(error, SetupError):
         return error
     if isinstance(error, HeadwayError):

@@ -35,7 +35,7 @@ class Target:
 
 
 def is_server(value: object) -> bool:
-    """Whether Headway can serve `value`."""
+    """Return whether Headway can serve `value`."""
     try:
         inspect_server(value)
     except SetupError:

@@ -43,7 +43,7 @@ READ_RETRY_DELAY = 1.0
 
 
 class CursorSource(Protocol):
-    """What a cursor needs of a journal."""
+    """The part of a journal that a cursor needs."""
 
     closed: bool
     clock: Clock

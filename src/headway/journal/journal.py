@@ -108,12 +108,12 @@ class Journal:
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is written outlives this process."""
+        """Return whether what is written outlives this process."""
         return self._store is not None
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits for a failing storage that only what matters should be added."""
+        """Return whether a failing storage has so much to catch up that only what matters fits."""
         return self._group_commit is not None and self._group_commit.is_behind
 
     @property

@@ -49,7 +49,7 @@ class StreamBuffer:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no storage has anything of the stream that is not here."""
+        """Return whether all of the stream is here: no storage has more of it."""
         return not self.recorded or not self.base
 
     def visible_head(self) -> Head:

@@ -1,4 +1,4 @@
-"""What a proxy may do to connections: where it cuts, how, and in what manner it passes on."""
+"""The faults of a proxy: where it cuts a connection, how, and how it passes bytes on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -58,7 +58,7 @@ class Manner:
 
 @dataclass
 class Counts:
-    """What has passed."""
+    """The bytes and messages that have passed through a connection."""
 
     connections: int = 0
     refused: int = 0
@@ -88,7 +88,7 @@ class CutPoint:
 
     @property
     def is_begun(self) -> bool:
-        """Whether this is the connection that is meant, and no other one can be."""
+        """Return whether this is the connection that is meant, and no other one can be."""
         return self._is_found and not self._messages
 
     def reached(self, data: bytes, marks: list[Mark]) -> int | None:

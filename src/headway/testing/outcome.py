@@ -1,4 +1,4 @@
-"""What came of a call, as plain values that read well in an assertion."""
+"""The outcome of a call, as plain values that read well in an assertion."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Logged(NamedTuple):
 
 @dataclass(slots=True)
 class Said:
-    """What a tool said while it worked, each kind in its order."""
+    """The messages of a tool while it worked, each kind in its order."""
 
     progress: list[Reported] = field(default_factory=list[Reported])
     logs: list[Logged] = field(default_factory=list[Logged])
@@ -62,7 +62,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one call of a tool."""
+    """The outcome of one call of a tool."""
 
     state: State
     progress: list[Reported]
@@ -92,12 +92,12 @@ class Outcome:
 
     @property
     def is_error(self) -> bool:
-        """Whether the call failed, in whatever way."""
+        """Return whether the call failed, in whatever way."""
         return self.error is not None
 
 
 def outcome(entries: Iterable[Entry]) -> Outcome:
-    """What the entries of a whole run add up to."""
+    """Return the outcome that the entries of a whole run add up to."""
     entries, said = list(entries), Said()
     for entry in entries:
         said.add(entry.event)

@@ -172,7 +172,7 @@ class ProxyConnection:
         await self._over.wait()
 
     async def _said(self) -> bytes:
-        """What the server says next; nothing at its end."""
+        """Return the next bytes of the server; none at its end."""
         idle = self._proxy.manner.idle if self.request else None
         try:
             async with asyncio.timeout(idle):
@@ -307,7 +307,7 @@ class Proxy:
         await self.until(lambda: self.counts.cuts >= times)
 
     def values_of(self, header: str) -> list[str]:
-        """What clients sent under this header, in the order it came."""
+        """Return the values that clients sent under a header, in the order they came."""
         lines = bytes(self.asked).split(b"\r\n")[:-1]
         named = [line.decode("latin-1").partition(":") for line in lines]
         return [value.strip() for name, _, value in named if name.lower() == header.lower()]

@@ -47,7 +47,7 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds of the system."""
+    """The resources that a process holds."""
 
     descriptors: int
     threads: int
@@ -133,12 +133,12 @@ class ServerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process that has not ended."""
+        """Return whether there is a process that has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def stderr(self) -> str:
-        """What all of its processes have written to stderr, the last 10,000 lines of it."""
+        """Return the last 10,000 lines that its processes have written to stderr."""
         return "".join(self._lines)
 
     async def start(self) -> None:
@@ -231,7 +231,7 @@ class ServerProcess:
         return code
 
     def held(self) -> Held:
-        """What the process holds at the moment. Linux only.
+        """Return the resources that the process holds at the moment. Linux only.
 
         Raises:
             OSError: It has ended, or the system does not say.

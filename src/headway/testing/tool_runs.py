@@ -181,7 +181,7 @@ def _connection() -> Connection:
 
 
 class _Client:
-    """What is said without naming the request is part of the call all the same."""
+    """A client's side of one call; messages that name no request count as the call's own."""
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

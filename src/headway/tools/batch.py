@@ -55,7 +55,7 @@ Concurrency = Annotated[int, Field(ge=1, le=32, description="Requests at once.")
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one call may do; sizes in bytes."""
+    """The limits of one call; sizes in bytes."""
 
     items: int = 10_000
     request_chars: int = 1024 * 1024
@@ -285,7 +285,7 @@ def pause(attempt: int) -> float:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """What `Retry-After` says, in seconds from now (RFC 9110, 10.2.3)."""
+    """Return the seconds from now that `Retry-After` asks for (RFC 9110, 10.2.3)."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
@@ -343,7 +343,7 @@ def shown(answer: Answer, secrets: Secrets) -> dict[str, Any]:
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Whether a JSON value has more levels of lists and objects."""
+    """Return whether a JSON value has more levels of lists and objects."""
     layer = [value]
     for _ in range(levels + 1):
         inner: list[object] = []

@@ -52,7 +52,7 @@ class ConfigError(SetupError):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a configuration says; paths are absolute."""
+    """The contents of a configuration; paths are absolute."""
 
     file: Path | None = None
     """Where it was read; it may hold keys, so that no tool reads it."""
@@ -76,7 +76,7 @@ class Config:
 
     @property
     def allows_hosts(self) -> bool:
-        """Whether `process_batch` may ask anybody."""
+        """Return whether `process_batch` may ask anybody."""
         return bool(self.hosts)
 
 
@@ -157,7 +157,7 @@ def _hint(key: str, keys: list[str]) -> str:
 
 
 def _no_toml(file: Path, error: str) -> str:
-    """What the parser said, with the line where all other mistakes have it."""
+    """Return the parser's message, with the line where all other mistakes have it."""
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
     if found is None:
         return f"{file}: {error}"

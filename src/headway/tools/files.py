@@ -49,7 +49,7 @@ AskedOperation = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may process; sizes in bytes."""
+    """The limits of one call; sizes in bytes."""
 
     files: int = 1_000_000
     """Files in one call; their names are held in memory, about 100 bytes each."""
@@ -153,7 +153,7 @@ class FileTools:
 
 
 def examine(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
-    """What came of one file: its status, and the facts or the reason."""
+    """Return the outcome of one file: its status, and the facts or the reason."""
     if found.obstacle is not None:
         return {"status": found.obstacle.status, "reason": found.obstacle.reason}
     try:

@@ -120,12 +120,12 @@ class TextIndex:
         self._bytes = 0
 
     def is_current(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Whether the index has this path with this size and time of change."""
+        """Return whether the index has this path with this size and time of change."""
         known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (path,))
         return known.fetchone() == (size, mtime_ns)
 
     def has_room(self, size: int, total: int) -> bool:
-        """Whether so many bytes of text may come in, where all of the index may have `total`.
+        """Return whether so many bytes of text fit, where all of the index may have `total`.
 
         Where they may not, what is gone from the disk is forgotten first.
         """

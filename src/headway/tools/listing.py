@@ -57,7 +57,7 @@ class _Folder:
 
 
 class Listing:
-    """What a pattern finds below a place.
+    """The files that a pattern finds below a path.
 
     Iterating yields each directory's files by name, then those of its subdirectories. An
     unreadable directory is found as one thing, its name ending in a slash.
@@ -158,13 +158,13 @@ class Listing:
         return below
 
     def _is_closed(self, place: PathInRoot, name: str) -> bool:
-        """Whether something in a directory is not to be listed."""
+        """Return whether something in a directory is not to be listed."""
         if self._roots.is_closed(name):
             return True
         return self._roots.is_own(f"{place.absolute.rstrip('/')}/{name}")
 
     def _obstacle(self, entry: os.DirEntry[str], folder: _Folder) -> Obstacle | None:
-        """What speaks against something that is neither file nor directory."""
+        """Return why an entry that is neither file nor directory is skipped."""
         if not entry.is_symlink():
             return SPECIAL
         here = PathInRoot(self.place.root, folder.path).absolute.rstrip("/")

@@ -1,4 +1,4 @@
-"""What can be done with each file: its checksum, its statistics, or a place in the index.
+"""The operations on each file: its checksum, its statistics, or a row in the index.
 
 An operation looks at one open file after the other and returns the facts for its part. At
 the end it adds its own totals to the summary.
@@ -41,7 +41,7 @@ class TypeTotals(BaseModel):
 
 
 class Totals(BaseModel):
-    """What one operation adds to the summary; the fields of the others stay empty."""
+    """The totals of one operation, for the summary; the fields of the others stay empty."""
 
     digest: str | None = Field(
         default=None,
@@ -80,7 +80,7 @@ class Operation(ABC):
 
     @abstractmethod
     def totals(self, listing: Listing) -> Totals:
-        """What all files came to; called once, after the last one."""
+        """Return the totals of all files; called once, after the last one."""
 
     def close(self) -> None:
         """Let go of what the operation holds; nothing, unless it says otherwise."""

@@ -61,7 +61,7 @@ class Pattern:
         self.start: State = self._closed({0})
 
     def file_matcher(self, state: State) -> Callable[[str], object] | None:
-        """What tells whether a name in a directory of this state matches; None: no name does."""
+        """Return a predicate for names in a directory of this state; None where no name matches."""
         return self._segments[self._last].matches if self._last in state else None
 
     def descend(self, state: State, name: str) -> State:
@@ -117,7 +117,7 @@ def _names(text: str) -> list[str]:
 
 
 def _problem(text: str, names: list[str]) -> str | None:
-    """What is wrong with a pattern, the worst first."""
+    """Return the worst fault of a pattern, or None."""
     found = (says for is_so, says in _faults(text, names) if is_so)
     return next(found, None)
 

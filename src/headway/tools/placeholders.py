@@ -32,25 +32,25 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a template knows: `roots` begin its places, `fields` are what a root is made of."""
+    """The names of a template: `roots` begin its placeholders, `fields` are members of a root."""
 
     roots: frozenset[str]
     fields: frozenset[str] = frozenset()
 
     def has_root(self, name: str) -> bool:
-        """Whether a name begins with a root, in whatever case or number."""
+        """Return whether a name begins with a root, in whatever case or number."""
         first = _first(name).lower()
         return first in self.roots or first.removesuffix("s") in self.roots
 
     def has_word(self, name: str) -> bool:
-        """Whether a name begins with a word of the template's own."""
+        """Return whether a name begins with a word of the template's own."""
         return self.has_root(name) or _first(name) in self.fields
 
 
 def find_mistakes(
     text: str, places: re.Pattern[str], names: Names, where: Where
 ) -> Iterator[Mistake]:
-    """What looks like a place in a text and is none of its `places`; the first ten.
+    """Yield what looks like a placeholder in a text and is none of its `places`; the first ten.
 
     Where such a thing is also something else (a tag, a date, a price), it counts as a place where
     that is likelier. `where` tells what the text is: braces in a URL, for one, are nothing else.
@@ -84,7 +84,7 @@ class _Text:
         self.rest = places.sub(lambda place: _FILLED * len(place[0]), text.replace(_FILLED, " "))
 
     def is_free(self, found: re.Match[str]) -> bool:
-        """Whether no mistake before this one has any of its characters."""
+        """Return whether no mistake before this one has any of its characters."""
         return all(found.end() <= start or end <= found.start() for start, end in self.taken)
 
     def before(self, found: re.Match[str]) -> str:
@@ -93,12 +93,12 @@ class _Text:
 
     @cached_property
     def is_date(self) -> bool:
-        """Whether it is a format for dates, as `%Y-%m-%d` is."""
+        """Return whether it is a format for dates, as `%Y-%m-%d` is."""
         return re.search(r"%[a-ce-rt-zA-Z]", self.rest) is not None
 
     @cached_property
     def is_code(self) -> bool:
-        """Whether it is JSON, code or a regular expression rather than a sentence."""
+        """Return whether it is JSON, code or a regular expression rather than a sentence."""
         return re.search(r'["();=\[\]\\]', self.rest) is not None
 
     @cached_property

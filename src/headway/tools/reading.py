@@ -101,7 +101,7 @@ class Reader:
     def read(
         self, found: Found, work: Callable[[OpenFile], dict[str, object]]
     ) -> dict[str, object]:
-        """What `work` makes of the file.
+        """Open the file, and return what `work` makes of it.
 
         Raises:
             Skipped: It is not a file to read.

@@ -1,4 +1,4 @@
-"""What the operator configured and no caller should see, replaced by `***` in all that is shown.
+"""Redaction: secrets of the configuration are replaced by `***` in all that callers see.
 
 A host may answer with what it was sent, as it was sent or written in another way: in JSON, in a
 URL, in HTML, in base64. So a secret is looked for in each of these forms, also where they are
@@ -117,7 +117,7 @@ class Secrets:
 
 
 def _login(text: str) -> Iterable[str]:
-    """What a Basic authorization has in it (RFC 7617)."""
+    """Return the user and the password of a Basic authorization (RFC 7617)."""
     scheme, _, credentials = text.partition(" ")
     if scheme.lower() != "basic":
         return ()

@@ -1,4 +1,4 @@
-"""What the file tools may touch: everything below the roots, and nothing else.
+"""Roots: the directories below which the file tools may read, and nowhere else.
 
 Two steps keep it so. `Roots.directory` resolves what a client asked for and refuses what lies
 outside. `open_beneath` then opens it one name at a time and follows no link on the way, so
@@ -83,7 +83,7 @@ class Roots:
         self.private = os.path.realpath(private) if private is not None else None
 
     def __str__(self) -> str:
-        """What a client is told of them."""
+        """Return the roots as clients are shown them."""
         if len(self._roots) == 1:
             return "the root directory, which is '.'; other paths are relative to it"
         return f"{', '.join(self._names.values())}; a path begins with one of these names"
@@ -131,7 +131,7 @@ class Roots:
         return None if any(map(self.is_closed, place.path.split("/"))) else place
 
     def has(self, real: str) -> bool:
-        """Whether a resolved path lies below a root, closed or not."""
+        """Return whether a resolved path lies below a root, closed or not."""
         return self._below(real) is not None
 
     def check_names(self, names: Iterable[str]) -> None:
@@ -152,12 +152,12 @@ class Roots:
                 )
 
     def is_closed(self, name: str) -> bool:
-        """Whether a file or directory of this name is not to be read or listed."""
+        """Return whether a file or directory of this name is not to be read or listed."""
         is_hidden = name.startswith(".") and not self._hidden
         return is_hidden or self._private_name(name) is not None
 
     def is_private(self, real: str) -> bool:
-        """Whether a resolved path is the server's own data or file, or in it."""
+        """Return whether a resolved path is the server's own data or file, or in it."""
         if self.is_own(real):
             return True
         private = self.private
@@ -167,7 +167,7 @@ class Roots:
         return not any(root == private or root.startswith(private + "/") for root in self._roots)
 
     def is_own(self, real: str) -> bool:
-        """Whether a resolved path is one of the server's own files by its name."""
+        """Return whether a resolved path is one of the server's own files by its name."""
         return real in self._own
 
     def own_files(self) -> set[tuple[int, int]]:
@@ -180,7 +180,7 @@ class Roots:
         return found
 
     def _path(self, asked: str) -> Path:
-        """What a client asks for as an absolute path."""
+        """Return a client's path as an absolute one."""
         first, _, rest = asked.partition("/")
         for root, name in self._names.items():
             if len(self._roots) > 1 and first == printable(name):
@@ -217,7 +217,7 @@ _SIGNS = (
 
 
 def literal_signs(text: str) -> list[str]:
-    """What in a path means something elsewhere, and is taken as it stands here."""
+    """Return the signs of a path that are wildcards elsewhere, and stand for themselves here."""
     return [says for pattern, says in _SIGNS if re.match(pattern, text[:4096], re.DOTALL)]
 
 
@@ -279,6 +279,6 @@ def _names_of(roots: Sequence[str]) -> dict[str, str]:
 
 
 def _any_of(patterns: Iterable[str]) -> Callable[[str], re.Match[str] | None]:
-    """What tells whether a name matches one of these patterns, in upper or lower case."""
+    """Return a predicate for names that match one of these patterns, in upper or lower case."""
     together = "|".join(map(fnmatch.translate, patterns)) or "(?!)"
     return re.compile(together, re.IGNORECASE).match

@@ -1,4 +1,4 @@
-"""What may be in `headway.toml`, section by section, and what its values must be like.
+"""The sections of `headway.toml`: their keys, and the checks of their values.
 
 `${NAME}` in a path, a URL or a header stands for an environment variable, so that no key is in the
 file. For the same reason no complaint about such a value repeats it. Templates are looked at as
@@ -273,7 +273,7 @@ class FileSection(Section):
 
 
 def is_host(name: str) -> bool:
-    """Whether a text is the name of a host, an address, or `*.` and a name."""
+    """Return whether a text is the name of a host, an address, or `*.` and a name."""
     try:
         return bool(ipaddress.ip_address(name))
     except ValueError:

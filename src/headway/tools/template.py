@@ -107,17 +107,17 @@ class RequestTemplate(BaseModel):
 
     @property
     def has_key(self) -> bool:
-        """Whether the caller gives each item an Idempotency-Key; the same for all is none."""
+        """Return whether each item has an Idempotency-Key of the caller's, not one for all."""
         keys = (text for name, text in self.headers.items() if name.lower() == KEY)
         return any(PLACEHOLDER.search(text) for text in keys)
 
     @property
     def may_repeat(self) -> bool:
-        """Whether sending it once more can do no harm."""
+        """Return whether sending it once more can do no harm."""
         return self.method in SAFE or self.idempotent or self.has_key
 
     def accepts(self, status: int) -> bool:
-        """Whether a status is a success."""
+        """Return whether a status is a success."""
         return status in self.expect if self.expect is not None else 200 <= status < 300
 
     def find_fault(self, items: list[Any]) -> str | None:
@@ -159,7 +159,7 @@ class RequestTemplate(BaseModel):
         return None
 
     def _unvarying(self, items: list[Any], fields: list[str]) -> str | None:
-        """Whether nothing of the request differs from item to item."""
+        """Return whether nothing of the request differs from item to item."""
         if self.same_for_all:
             return None
         paths = {path for _, _, text in self._texts() for path in PLACEHOLDER.findall(text)}
@@ -256,7 +256,7 @@ class Filler:
         return template
 
     def _at(self, path: str) -> Any:
-        """What is at `.field.field` of the item; a number counts in a list, from 0."""
+        """Return the value at `.field.field` of the item; a number indexes a list, from 0."""
         try:
             return _at(self._item, path)
         except LookupError:
@@ -275,7 +275,7 @@ class Filler:
 
 
 def _at(item: Any, path: str) -> Any:
-    """What is at a path of an item.
+    """Return the value at a path of an item.
 
     Raises:
         LookupError: Nothing is.
@@ -292,7 +292,7 @@ def _at(item: Any, path: str) -> Any:
 
 
 def _are_alike(items: list[Any], paths: Iterable[str]) -> bool:
-    """Whether all items are the same at these paths; ends at the first difference."""
+    """Return whether all items are the same at these paths; ends at the first difference."""
 
     def places(item: Any) -> list[Any]:
         found: list[Any] = []
@@ -358,7 +358,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _holds_json(text: str) -> bool:
-    """Whether a text is an object or a list in JSON, its places filled with anything."""
+    """Return whether a text is an object or a list in JSON, its places filled with anything."""
     if text.strip()[:1] not in ("{", "["):
         return False
     for filled in ("0", '"x"'):

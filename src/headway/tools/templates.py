@@ -1,4 +1,4 @@
-"""What is wrong with the templates and paths of `headway.toml`; each check raises a ValueError.
+"""Checks of the templates and paths of `headway.toml`; each raises a ValueError.
 
 Sources of `search` have places of two kinds: `{query}` and `{limit}` where an `api` is asked, the
 names of columns where a `database` makes a link.

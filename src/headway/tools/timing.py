@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the tools ask about time."""
+    """The clock that the tools use."""
 
     def now(self) -> float:
         """Seconds that only grow; for intervals."""

@@ -51,7 +51,7 @@ _INVISIBLE = str.maketrans(dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff")
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether a text has characters of a script without spaces."""
+    """Return whether a text has characters of a script without spaces."""
     return not text.isascii() and _RUN.search(_uniform(text)) is not None
 
 
@@ -62,7 +62,7 @@ def split(text: str) -> str:
 
 
 def join(text: str) -> str:
-    """What was split, as it was but for the width of characters."""
+    """Return split text joined again, as it was but for the width of characters."""
     return text.replace(SEPARATOR, "")
 
 
@@ -88,7 +88,7 @@ def folded_besides(text: str) -> str:
 
 
 def is_word(term: str) -> bool:
-    """Whether a term has a letter or a digit in it, and not signs alone."""
+    """Return whether a term has a letter or a digit in it, and not signs alone."""
     return any(map(str.isalnum, term))
 
 

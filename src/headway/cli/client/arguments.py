@@ -133,7 +133,7 @@ def types_of(schema: Any, root: Schema, depth: int = 8) -> frozenset[str]:
 
 
 def _resolve(reference: str, root: Schema) -> Any:
-    """What a `$ref` within `root` points at, or None."""
+    """Return the schema that a `$ref` within `root` points at, or None."""
     value: Any = root
     for step in reference.removeprefix("#/").split("/"):
         name = step.replace("~1", "/").replace("~0", "~")

@@ -54,7 +54,7 @@ ALWAYS = {401, 403, 421}
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` is a URL rather than a TARGET."""
+    """Return whether `text` is a URL rather than a TARGET."""
     return text.startswith(("http://", "https://"))
 
 
@@ -73,7 +73,7 @@ class _Answers:
 
     @property
     def refuse_all(self) -> bool:
-        """Whether the answer is the server's or a proxy's, not one to this very message."""
+        """Return whether the answer is the server's or a proxy's, not one to this very message."""
         of_protocol = self.is_json and self.status not in ALWAYS
         return self.status >= 500 or (self.status >= 400 and not of_protocol)
 

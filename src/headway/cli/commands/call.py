@@ -179,7 +179,7 @@ def _shown(text: str, on_terminal: bool) -> str:
 
 
 def _texts(content: "list[ContentBlock]") -> Iterator[str]:
-    """What a result says, as text: what is not text is named."""
+    """Return the content of a result as text; content that is not text is named."""
     for block in content:
         match block.type:
             case "text":

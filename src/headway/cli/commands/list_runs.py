@@ -142,7 +142,7 @@ async def _entries(journal: "Journal", stream: str) -> "list[Entry]":
 
 
 def _is_a_workers(entries: "list[Entry]") -> bool:
-    """Whether it only repeats what a worker does, which is listed itself."""
+    """Return whether it only repeats what a worker does, which is listed itself."""
     from headway.events import Accepted
 
     first = entries[0].event

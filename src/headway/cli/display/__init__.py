@@ -1,1 +1,1 @@
-"""What a person at a terminal sees of a call."""
+"""The display of a call at a terminal."""

@@ -1,4 +1,4 @@
-"""What a person sees of a call while it runs: on stderr, so that stdout is the result's.
+"""The display of a running call: on stderr, so that stdout has only the result.
 
 A `Display` is told facts in the order they arrive. `Bar` draws them on a terminal, `Lines`
 writes each on a line of its own for logs and pipes.

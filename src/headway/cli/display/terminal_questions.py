@@ -51,7 +51,7 @@ def _ask(params: ElicitRequestParams) -> ElicitResult:
 
 
 def _form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the person enters for each property, or None when they decline."""
+    """Ask the person for each property; return what they enter, or None when they decline."""
     properties: dict[str, Any] = schema.get("properties") or {}
     if not properties:
         return {} if _read("Accept? [y/N] ").lower() in ("y", "yes") else None

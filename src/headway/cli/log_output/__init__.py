@@ -1,1 +1,1 @@
-"""What a serving process logs and prints, and how."""
+"""The log lines and prints of a serving process."""

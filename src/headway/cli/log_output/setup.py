@@ -1,4 +1,4 @@
-"""What a serving process logs: on stderr, a line each, unless the server says otherwise.
+"""The logging of a serving process: lines on stderr, unless the server sets up its own.
 
 The target wins. What it sets up (`basicConfig`, `dictConfig`, handlers, levels), when it is
 imported or at any time later, is as if nobody had set up anything before; only what it leaves
@@ -117,6 +117,6 @@ def _handlers_of(name: str) -> Iterator[logging.Handler]:
 
 
 def _takes(handler: logging.Handler) -> bool:
-    """Whether a handler is where records go, and not one that only listens."""
+    """Return whether a handler is where records go, and not one that only listens."""
     is_listener = getattr(handler, "only_listens", False)
     return not is_listener and not isinstance(handler, logging.NullHandler)

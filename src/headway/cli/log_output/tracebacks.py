@@ -37,7 +37,7 @@ def folded_traceback(error: BaseException) -> str:
 
 
 def _within_carriers(error: BaseException) -> BaseException:
-    """What was raised where only carriers are between it and `error`, which tells of it."""
+    """Return the exceptions below `error` with only carriers between: those that it stands for."""
     for _ in range(_DEEPEST):
         cause = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""What a serving process prints and logs: nobody waits for whoever reads it.
+"""Output that never blocks: a serving process does not wait for whatever reads its stderr.
 
 A client may start a server and never read its stderr, a supervisor's pipe may stand still, a
 terminal may be paused or its connection gone. A write to such a descriptor waits, and on the event
@@ -65,7 +65,7 @@ class Queue(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Return whether a person reads it."""
         return self._is_terminal
 
     def write(self, data: Buffer, /) -> int:
@@ -163,7 +163,7 @@ class Queue(io.RawIOBase):
 
 
 def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
-    """What writes as much as there is room for, and raises `BlockingIOError` where there is none.
+    """Return a function that writes as much as there is room for.
 
     That a descriptor does not wait is a property of the open file, which others have as well: a
     terminal would begin to fail for everybody. So the file is opened once more, where the system

@@ -1,8 +1,19 @@
-"""A client's connection with an end to every wait for the client.
+"""A client's connection with a limit to every wait for the client.
 
-uvicorn reads a head of any size and trailers without end, waits for the rest of a request as long
-as the client likes, and takes as many connections as come, with as many requests on each. Here
-whoever opens thousands and says nothing is sent away, and everybody else notices nothing.
+uvicorn reads a head of any size and trailers without end. It waits for the rest of a request as
+long as the client likes, and it takes any number of connections, with any number of requests on
+each. Here each of these has a limit. A client that opens thousands of connections and sends nothing
+is sent away; the others notice nothing.
+
+A connection waits for one thing at a time, and each wait has its timer:
+
+```
+             first byte                 end of head               end of body
+  _HEAD ──────────────────▶ _HEAD ──────────────────▶ _BODY ──────────────────▶ _NOTHING
+ (quiet)                  head_timeout              body_timeout             (it is answered)
+    ▲                                                                             │
+    └────────────────────── the next request's head begins ───────────────────────┘
+```
 """
 
 import asyncio
@@ -39,87 +50,100 @@ _CODING: Final = b"transfer-encoding"
 _VERSIONS: Final = ("1.1", "1.0")
 
 
-def protocol(doorkeeper: ConnectionLimiter) -> Callable[..., asyncio.Protocol]:
-    """What makes the connections of a server, for `uvicorn.Config(http=…)`."""
-    return partial(Connection, doorkeeper)
+def protocol(limiter: ConnectionLimiter) -> Callable[..., asyncio.Protocol]:
+    """Return the factory of a server's connections, for `uvicorn.Config(http=…)`."""
+    return partial(Connection, limiter)
+
+
+class _RequestSizes:
+    """Bytes of the request that is arriving, by its parts."""
+
+    __slots__ = ("body", "chunk", "head", "is_head_shared", "overhead", "read", "trailers")
+
+    def __init__(self) -> None:
+        self.head = 0  # of a head that is not complete; at least
+        self.read = 0  # of the read in progress, if a head begins in it and has it for itself
+        self.is_head_shared = False  # the head began in a read that has the end of another request
+        self.body = 0
+        self.chunk = 0  # of the chunk that is arriving, where the body has chunks
+        self.overhead = 0  # what comes with the body, without what its chunks need; at least
+        self.trailers = Trailers()
+
+    def begin_body(self) -> None:
+        """Count the parts of a body from zero."""
+        self.body = self.chunk = self.overhead = self.trailers.size = 0
 
 
 class Connection(HttpToolsProtocol):
-    """One connection: a head and a body each have to arrive in time, and all besides a body to
-    stay small."""
+    """One connection. Heads and bodies have to arrive in time; all but a body has to stay small."""
 
-    def __init__(self, doorkeeper: ConnectionLimiter, **options: Any) -> None:
+    def __init__(self, limiter: ConnectionLimiter, **options: Any) -> None:
         super().__init__(**options)
-        self._doorkeeper = doorkeeper
+        self._limiter = limiter
         self._is_refused = False
         self._waits_for = _HEAD
-        self._head_size = 0  # of a head that is not there yet; at least
-        self._read_size = 0  # of the read with which a head begins that has it for itself
-        self._is_shared = False  # the head began in a read with what is before it
-        self._body_size = 0  # of the body that is arriving
-        self._part_size = 0  # of its chunk, as HTTP has chunks
-        self._overhead = 0  # what comes with it, but for what its chunks need; at least
-        self._trailers = Trailers()
+        self._sizes = _RequestSizes()
         self._has_offer = False  # the head that was read offers another protocol
         self._arrival: UnfinishedRequest | None = None  # of a head that takes more than one read
         self._active: RequestResponseCycle | None = None  # what is being answered
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
         # ever set for them.
         self._stage = 0
-        self._stage_timed = 0
+        self._timed_stage = 0
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Take the connection, or turn it away."""
+        """Take the connection, or refuse it where there are too many."""
         super().connection_made(transport)
         self._quiet_since = self.loop.time()
-        self._count(1)
-        if len(self.connections) > self._doorkeeper.most:
+        self._count_connection(1)
+        if len(self.connections) > self._limiter.most:
             self._is_refused = True
-            transport.write(self._doorkeeper.refuse_connection(self.loop.time()))
+            transport.write(self._limiter.refuse_connection(self.loop.time()))
             transport.close()
         else:
-            self._set_timer()
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
-        self._drop_timer()
+        self._stop_timer()
         self._end_arrival()
-        self._tell_apps_it_is_gone()
+        self._disconnect_apps()
         # Of a connection that was reset, uvicorn's timer would hold everything for `keep_alive`.
         self._unset_keepalive_if_required()
-        self._count(-1)
+        self._count_connection(-1)
         super().connection_lost(exc)
 
-    def _count(self, more: int) -> None:
-        tally = self._doorkeeper.tally
+    def _count_connection(self, more: int) -> None:
+        tally = self._limiter.tally
         tally.connections = (tally.connections or 0) + more
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Feed the parser, and check what has arrived against the limits."""
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
-        self._read_size = len(data)
+        sizes = self._sizes
         if self._waits_for is _BODY:
-            self._overhead += len(data)
-            self._read_size = 0
+            sizes.overhead += len(data)
+            sizes.read = 0
         else:
-            self._head_size += len(data)
+            sizes.read = len(data)
+            sizes.head += len(data)
         try:
-            self._feed(data)
+            self._feed_parser(data)
         except httptools.HttpParserError:
-            self._refuse_nonsense(data)
+            self._refuse_invalid(data)
         if self._is_refused:
             return
-        if self._stage != self._stage_timed:
-            self._stage_timed = self._stage
-            self._set_timer()
+        if self._stage != self._timed_stage:
+            self._timed_stage = self._stage
+            self._start_timer()
         if self._waits_for is not _NOTHING:
             self._check_what_arrives()
 
-    def _feed(self, data: bytes) -> None:
+    def _feed_parser(self, data: bytes) -> None:
         rest: bytes | memoryview = data
         while True:
             try:
@@ -140,27 +164,27 @@ class Connection(HttpToolsProtocol):
         return head_without_upgrade(method, self.url, version, self.headers)
 
     def _check_what_arrives(self) -> None:
-        """Look at a request that is not there yet, after each read."""
+        """Check the sizes of a request that is not complete, after each read."""
         if self._waits_for is _HEAD:
-            if self._head_size > self._doorkeeper.settings.max_head:
+            if self._sizes.head > self._limiter.settings.max_head:
                 self._refuse_head()
-            elif self._head_size:
-                self._note_arrival(self._head_size)
+            elif self._sizes.head:
+                self._track_arrival(self._sizes.head)
             return
         # Of the read in which the head ended it is not known how much was the body's.
-        self._overhead = max(0, self._overhead)
-        if self._overhead > self._doorkeeper.settings.max_head:
+        self._sizes.overhead = max(0, self._sizes.overhead)
+        if self._sizes.overhead > self._limiter.settings.max_head:
             self._refuse_trailers()
-        elif self._body_size > self._doorkeeper.settings.max_body and self._is_answered:
-            self._hang_up()
+        elif self._sizes.body > self._limiter.settings.max_body and self._is_answered:
+            self._close_after_answer()
 
-    def _note_arrival(self, size: int) -> None:
+    def _track_arrival(self, size: int) -> None:
         if self._arrival is None:
-            self._arrival = self._doorkeeper.arrivals.begin(self._give_way)
+            self._arrival = self._limiter.arrivals.begin(self._end_for_others)
         self._arrival.grow(size - self._arrival.size)
 
     @property
-    def _lines(self) -> list[tuple[bytes, bytes]]:
+    def _headers_so_far(self) -> list[tuple[bytes, bytes]]:
         """The headers of the request that is arriving, as far as they are there."""
         return self.scope["headers"] if self.scope else []  # pyright: ignore[reportReturnType]
 
@@ -169,66 +193,67 @@ class Connection(HttpToolsProtocol):
             self._arrival.end()
             self._arrival = None
 
-    def _give_way(self) -> None:
+    def _end_for_others(self) -> None:
         if self._is_answering:
-            self._doorkeeper.tally.limit_hit(MAX_ARRIVING)
-            self._read_no_more()
+            self._limiter.tally.limit_hit(MAX_ARRIVING)
+            self._stop_reading()
         else:
-            reason = self._doorkeeper.arrivals.reason
+            reason = self._limiter.arrivals.reason
             self._refuse("503 Service Unavailable", reason, MAX_ARRIVING, LATER)
 
-    def _refuse_nonsense(self, data: bytes) -> None:
-        """Refuse what is no HTTP, unless the client was refused already."""
+    def _refuse_invalid(self, data: bytes) -> None:
+        """Refuse bytes that are no HTTP, unless the client was refused already."""
         if not self._is_refused:
-            reason = _what_is_wrong(data)
-            self._doorkeeper.log.warning("a connection was refused: %s", reason)
+            reason = _describe_invalid(data)
+            self._limiter.log.warning("a connection was refused: %s", reason)
             self.send_400_response(reason)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse a request, unless its client hears another answer."""
+        """Refuse a request, unless another answer is being given."""
         self._refuse("400 Bad Request", msg)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that nothing was asked on for long."""
+        """Close a connection on which no request has come for long."""
         if not self.transport.is_closing():
-            self._doorkeeper.tally.limit_hit("keep_alive")
+            self._limiter.tally.limit_hit("keep_alive")
         super().timeout_keep_alive_handler()
 
-    # What the parser sees
+    # Called by the parser
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Note that a head begins."""
         super().on_message_begin()
         self._stage += 1
         self._waits_for = _HEAD
-        self._is_shared = not self._read_size
-        self._head_size, self._read_size = self._read_size, 0
+        sizes = self._sizes
+        sizes.is_head_shared = not sizes.read
+        sizes.head, sizes.read = sizes.read, 0
 
     def on_headers_complete(self) -> None:
-        """A head is there; a body may follow."""
+        """Check a complete head, and start its request; a body may follow."""
         if self._is_refused:
             return
-        most = self._doorkeeper.settings.max_head
-        may_be_large = self._head_size > most or self._is_shared
-        if may_be_large and _size(self.url, self.headers) > most:
+        most = self._limiter.settings.max_head
+        may_be_large = self._sizes.head > most or self._sizes.is_head_shared
+        if may_be_large and _head_size(self.url, self.headers) > most:
             self._refuse_head()
         elif self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._has_offer = True
         elif len(self.pipeline) >= MOST_PIPELINED:
-            self._read_no_more()
+            self._stop_reading()
         elif self._is_well_formed():
             self._stage += 1
             self._waits_for = _BODY
-            self._body_size = self._part_size = self._overhead = self._trailers.size = 0
+            self._sizes.begin_body()
             if self._arrival is not None:
                 self._end_arrival()
             super().on_headers_complete()
-            self.headers = self._trailers
-            if self._doorkeeper.is_leaving:
+            self.headers = self._sizes.trailers
+            if self._limiter.is_leaving:
                 self.leave()
 
     def _is_well_formed(self) -> bool:
-        """Whether a head asks for something here; one that does not is refused."""
+        """Return whether a head has a target and a version that are served; refuse it otherwise."""
         try:
             if self.url[:1] != b"/" and self.url != b"*":
                 self.url = origin_form(self.url, self.headers)
@@ -239,33 +264,34 @@ class Connection(HttpToolsProtocol):
         return not self._is_refused
 
     def on_body(self, body: bytes) -> None:
-        """More of a body is there."""
+        """Pass on more of a body."""
         if not self._is_refused:
-            self._body_size += len(body)
-            self._part_size += len(body)
-            self._overhead -= len(body)
+            sizes, size = self._sizes, len(body)
+            sizes.body += size
+            sizes.chunk += size
+            sizes.overhead -= size
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
-        """A body comes in chunks; they are all that may be done to it."""
-        if self._body_size or self._is_refused:
+        """Refuse transfer codings other than chunks."""
+        if self._sizes.body or self._is_refused:
             return
-        codings = [value.strip().lower() for name, value in self._lines if name == _CODING]
+        codings = [value.strip().lower() for name, value in self._headers_so_far if name == _CODING]
         if codings != [b"chunked"]:
             self._refuse("501 Not Implemented", "Send Transfer-Encoding: chunked, and no other")
         elif self.parser.get_http_version() != "1.1":  # RFC 9112, 6.1
             self.send_400_response("HTTP/1.0 has no Transfer-Encoding; send Content-Length")
 
     def on_chunk_complete(self) -> None:
-        """A chunk is there, or the end of them all."""
-        self._overhead -= chunk_overhead(self._part_size)
-        self._part_size = 0
+        """Note the end of a chunk; of the last one, too."""
+        self._sizes.overhead -= chunk_overhead(self._sizes.chunk)
+        self._sizes.chunk = 0
 
     def on_message_complete(self) -> None:
-        """A request is there."""
+        """Note the end of a request."""
         if self._is_refused or self._has_offer:
             return
-        if max(self._overhead, self._trailers.size) > self._doorkeeper.settings.max_head:
+        if max(self._sizes.overhead, self._sizes.trailers.size) > self._limiter.settings.max_head:
             self._refuse_trailers()
             return
         self._stage += 1
@@ -275,15 +301,15 @@ class Connection(HttpToolsProtocol):
     # The end of the server
 
     def leave(self) -> None:
-        """Have the answer say that it is the last one here, if it has not begun.
+        """Have an answer that has not begun say `Connection: close`.
 
-        One that has begun cannot: its client may ask once more on this connection.
+        One that has begun cannot: its client may send one more request on this connection.
         """
         if self._is_unanswered:
             self.cycle.keep_alive = False
 
     def may_be_asked(self, patience: float) -> bool:
-        """Whether a request may be on its way: nothing was heard or said for less than `patience`.
+        """Return whether a request may be on its way: the last word is less than `patience` ago.
 
         To close a connection in that moment is to lose the request.
         """
@@ -291,37 +317,37 @@ class Connection(HttpToolsProtocol):
         return is_idle and self.loop.time() - self._quiet_since < patience
 
     def on_response_complete(self) -> None:
-        """An answer was given."""
+        """Note the end of an answer."""
         self._quiet_since = self.loop.time()
         super().on_response_complete()
 
     # The end of waiting
 
-    def _set_timer(self) -> None:
-        self._drop_timer()
-        settings = self._doorkeeper.settings
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        settings = self._limiter.settings
         if self._waits_for is _HEAD:
-            self._timer = self.loop.call_later(settings.head_timeout, self._expire)
+            self._timer = self.loop.call_later(settings.head_timeout, self._handle_timeout)
         elif self._waits_for is _BODY:
-            self._timer = self.loop.call_later(settings.body_timeout, self._expire)
+            self._timer = self.loop.call_later(settings.body_timeout, self._handle_timeout)
 
-    def _drop_timer(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _expire(self) -> None:
+    def _handle_timeout(self) -> None:
         self._timer = None
         if self.transport.is_closing():
             return
         if self.flow.read_paused or (self._is_answering and self._waits_for is _HEAD):
-            self._set_timer()  # it is the server that takes its time
+            self._start_timer()  # it is the server that takes its time
             return
-        is_silent = self._waits_for is _HEAD and not self._head_size
+        is_silent = self._waits_for is _HEAD and not self._sizes.head
         is_answered = self._waits_for is _BODY and not self._is_unanswered
         limit = f"{self._waits_for}_timeout"
         if is_silent or is_answered:
-            self._doorkeeper.tally.limit_hit(limit)
+            self._limiter.tally.limit_hit(limit)
             self.transport.close()
         else:
             text = f"The request's {self._waits_for} did not arrive in time; send it again"
@@ -334,63 +360,67 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_unanswered(self) -> bool:
-        """Whether the app has a request and has said nothing yet."""
+        """Return whether the app has a request and has not begun its answer."""
         return self._is_answering and not self.cycle.response_started
 
     @property
     def _is_answered(self) -> bool:
-        """Whether the last request has its whole answer."""
+        """Return whether the last request has its whole answer."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and cycle.response_complete
 
     @property
-    def _may_speak(self) -> bool:
-        """Whether what is said now is taken for the answer to what is refused.
+    def _can_answer(self) -> bool:
+        """Return whether the client would take an answer sent now for that of the refused request.
 
-        It is not while another answer is being given, or the refused request has had its own.
+        It would not while another answer is being given, nor after the request's own answer.
         """
         if self._is_answering:
             return self._is_unanswered and not self.pipeline
         return self._waits_for is not _BODY
 
     def _refuse_head(self) -> None:
-        most = self._doorkeeper.settings.max_head
+        most = self._limiter.settings.max_head
         text = f"The head of the request is larger than {most} bytes; send fewer or shorter headers"
         if self._is_answering:  # the one before
             self._is_refused = True
-            self._doorkeeper.tally.limit_hit("max_head")
-            self._tell_apps_it_is_gone()
+            self._limiter.tally.limit_hit("max_head")
+            self._disconnect_apps()
             self.transport.close()
         else:
             self._refuse(_TOO_LARGE, text, "max_head")
 
     def _refuse_trailers(self) -> None:
-        most = self._doorkeeper.settings.max_head
+        most = self._limiter.settings.max_head
         text = f"What comes with the body is more than {most} bytes; send it without trailers"
         self._refuse(_TOO_LARGE, text, "max_head")
 
     def _refuse(self, status: str, text: str, limit: str | None = None, headers: str = "") -> None:
-        """Say why, and close a moment later: what is still being sent would undo the answer."""
+        """Answer with the reason, and close a moment later.
+
+        To close at once while the client still sends would reset the connection, and the answer
+        would be lost (RFC 9112, 9.6).
+        """
         if self._is_refused:
             return
-        may_speak = self._may_speak
+        can_answer = self._can_answer
         self._is_refused = True
         self._end_arrival()
-        self._drop_timer()
-        self._tell_apps_it_is_gone()
-        if not may_speak:
-            self._doorkeeper.tally.limit_hit(limit)
+        self._stop_timer()
+        self._disconnect_apps()
+        if not can_answer:
+            self._limiter.tally.limit_hit(limit)
             self.transport.close()
             return
-        self._doorkeeper.tally.count_refusal(int(status[:3]), limit)
-        headers += self._doorkeeper.cors(self._lines)
+        self._limiter.tally.count_refusal(int(status[:3]), limit)
+        headers += self._limiter.cors(self._headers_so_far)
         self.transport.write(refusal(status, text, headers))
-        self._linger()
+        self._close_later()
 
-    def _tell_apps_it_is_gone(self) -> None:
-        """Have whoever answers a request here hear that its client is gone, and say no more.
+    def _disconnect_apps(self) -> None:
+        """Signal a disconnect to all requests here that are not completely answered.
 
-        uvicorn tells it to the request that came last, which may be waiting behind another one.
+        uvicorn signals it only to the last request, which may be waiting for one before it.
         """
         waiting = (cycle for cycle, _ in self.pipeline)
         for cycle in (self._active, *waiting, cast("RequestResponseCycle | None", self.cycle)):
@@ -402,29 +432,29 @@ class Connection(HttpToolsProtocol):
         self._active = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _hang_up(self) -> None:
-        """Close behind an answer whose client goes on to send the body of the request."""
+    def _close_after_answer(self) -> None:
+        """Close after an answer whose client goes on to send the request's body."""
         self._is_refused = True
-        self._doorkeeper.tally.limit_hit("max_body")
+        self._limiter.tally.limit_hit("max_body")
         if not self.transport.is_closing():
-            self._linger()
+            self._close_later()
 
-    def _linger(self) -> None:
-        self._drop_timer()
+    def _close_later(self) -> None:
+        self._stop_timer()
         self.transport.write_eof()
         self._timer = self.loop.call_later(CLOSE_LINGER, self.transport.close)
 
-    def _read_no_more(self) -> None:
-        """Leave what follows to another connection; this one is closed behind its last answer."""
+    def _stop_reading(self) -> None:
+        """Read no further requests; the connection is closed after its last answer."""
         self._is_refused = True
         self._end_arrival()
-        self._drop_timer()
+        self._stop_timer()
         last = self.pipeline[0][0] if self.pipeline else self.cycle
         last.keep_alive = False
 
 
-def _what_is_wrong(data: bytes) -> str:
-    """Why these bytes cannot be read, as a sentence for the client and the log."""
+def _describe_invalid(data: bytes) -> str:
+    """Return why these bytes cannot be read, as a sentence for the client and the log."""
     if data.startswith(b"\x16\x03"):
         return "TLS is not spoken on this port; use http://, or a proxy that has TLS"
     if data.startswith(b"PRI * HTTP/2"):
@@ -432,5 +462,5 @@ def _what_is_wrong(data: bytes) -> str:
     return "This is no valid request of HTTP/1.1"
 
 
-def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+def _head_size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) for name, value in headers)

@@ -1,4 +1,4 @@
-"""What all connections of a server have in common, and what those are told that are refused."""
+"""The state that all connections of a server share, and the answers to refused ones."""
 
 import logging
 from typing import Final
@@ -21,7 +21,7 @@ LATER: Final = f"retry-after: {RETRY_AFTER}\r\n"
 
 
 class ConnectionLimiter:
-    """What connections may do, how many they are, and what arrives on them."""
+    """The limits of a server's connections, their number, and the requests that arrive on them."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ConnectionLimiter:
         return "".join(f"{name.decode()}: {value.decode('latin-1')}\r\n" for name, value in lines)
 
     def refuse_connection(self, now: float) -> bytes:
-        """What a connection is told that is one too many."""
+        """Return the answer to a connection that is one too many, and count it."""
         if now - self._warned >= WARN_EVERY:
             self._warned = now
             logger.warning("%d connections are open; more are turned away", self.most)

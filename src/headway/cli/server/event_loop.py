@@ -71,7 +71,7 @@ def _run_to_its_end(runner: asyncio.Runner, main: Callable[[], Coroutine[Any, An
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether a person wants an end: where somebody takes that signal, an author's code raised."""
+    """Return whether Ctrl+C was pressed, and not the same exception raised by an author's code."""
     is_free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and is_free
 

@@ -61,7 +61,7 @@ times a commit; at 5 ms each, commits of a busy server would take longer than th
 
 
 class App(Protocol):
-    """What can be served: an ASGI app that can be told to come to an end."""
+    """An ASGI app that can be served: one that drains when it is told to."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None:
         """Answer one connection."""
@@ -159,7 +159,7 @@ class _Server(uvicorn.Server):
         self._patience = max(STOP_MOMENT, settings.notice)
         self._watched = _Lifespan(app, self._end)
         counted = app if isinstance(app, Counting) else None
-        self._doorkeeper = (
+        self._limiter = (
             ConnectionLimiter(settings)
             if counted is None
             else ConnectionLimiter(settings, counted.tally, counted.arrivals)
@@ -169,7 +169,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 self._watched,
                 interface="asgi3",
-                http=cast("type[asyncio.Protocol]", protocol(self._doorkeeper)),
+                http=cast("type[asyncio.Protocol]", protocol(self._limiter)),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -212,7 +212,7 @@ class _Server(uvicorn.Server):
 
     async def stop(self) -> None:
         """Let runs finish, then have `serve` return."""
-        self._doorkeeper.is_leaving = True
+        self._limiter.is_leaving = True
         for connection in self._connections:
             connection.leave()
         try:

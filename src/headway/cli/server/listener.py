@@ -46,7 +46,7 @@ class Listener:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether it listens on all addresses of this machine."""
+        """Return whether it listens on all addresses of this machine."""
         return any(ip_address(one.getsockname()[0]).is_unspecified for one in self.sockets)
 
     @property

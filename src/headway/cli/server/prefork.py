@@ -51,12 +51,12 @@ class Inherited:
 
 
 def is_worker() -> bool:
-    """Whether this process has a parent that says what there is to say; before it has its post."""
+    """Return whether this process has a parent that prints for it; works before `Inherited`."""
     return WORKER in os.environ
 
 
 def inherited_by_worker() -> Inherited | None:
-    """What this process inherits as a worker; None where it is none."""
+    """Return what this process inherits as a worker, or None where it is none."""
     told = os.environ.pop(WORKER, None)  # its own programs are no workers
     if told is None:
         return None
@@ -214,7 +214,7 @@ class Prefork:
                 member.tell(signal.SIGKILL)
 
     def _cannot_start(self, code: int) -> bool:
-        """Whether none will ever start: the first ones say why, and the parent ends with them."""
+        """Return whether no worker will ever start: the first ones fail, and so the parent ends."""
         if self._ready or code != CODES[SetupError]:
             return False
         self._stopping.set()

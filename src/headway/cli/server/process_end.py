@@ -43,7 +43,7 @@ class Deadline:
                 threading.Thread(target=self._run, name="headway-deadline", daemon=True).start()
 
     def cancel(self) -> None:
-        """What it was for has ended in time."""
+        """Cancel the deadline: what it is for has ended in time."""
         self._is_over.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What `serve` and `run` do once they have a server."""
+"""Serving: the part that `serve` and `run` share, once they have a server."""
 
 import asyncio
 from dataclasses import dataclass
@@ -122,5 +122,5 @@ def _start_crew(server: object, listen: ListenOptions, settings: Settings) -> in
 
 
 def _reach(listener: "Listener") -> str:
-    """What the address that is announced does not say."""
+    """Return what the announced address does not tell: from where it can be reached."""
     return " on all addresses" if listener.is_everywhere else ""

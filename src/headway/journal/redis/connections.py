@@ -1,6 +1,6 @@
-"""Connections to a Redis, a Cluster, or whatever the Sentinels name: one for each purpose.
+"""Connections to a Redis, to a Cluster, or to the primary that Sentinels name.
 
-This module must not know what is asked, only how it gets there and back.
+This module must not know what the commands mean, only how they are sent and answered.
 """
 
 import asyncio
@@ -38,27 +38,27 @@ Command = tuple[str | bytes | int, ...]
 
 
 class Connection(Protocol):
-    """A way to send commands and get their replies. For one task at a time."""
+    """A connection that sends commands and returns their replies. For one task at a time."""
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies, in order; what Redis refuses is in its place as a `ResponseError`.
+        """Send commands and return their replies, in order; refusals are `ResponseError`s in it.
 
         Raises:
-            RedisError, OSError: The connection failed; some of it may have been done.
+            RedisError, OSError: The connection failed; some of the commands may have been executed.
         """
         ...
 
     async def reset(self) -> None:
-        """Begin with a new connection the next time."""
+        """Close the connection; the next call makes a new one."""
         ...
 
 
 class ConnectionFactory:
-    """Makes the connections to one place."""
+    """Makes the connections to one journal's Redis."""
 
-    def __init__(self, place: RedisAddress) -> None:
-        # RESP2: what is subscribed to and what is asked look the same in both, and this one every
-        # server and proxy speaks. Trying again and giving up are the lanes' business.
+    def __init__(self, address: RedisAddress) -> None:
+        # RESP2: every server and proxy speaks it, and for these commands RESP3 has nothing more.
+        # Retries are the pipeline's business.
         shared: dict[str, Any] = {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
@@ -66,34 +66,34 @@ class ConnectionFactory:
             "socket_connect_timeout": CONNECT_TIMEOUT,
         }
         try:
-            options = {**shared, **parse_url(place.base), "decode_responses": False}
+            options = {**shared, **parse_url(address.base), "decode_responses": False}
         except ValueError as error:
-            raise SetupError(f"journal URL {place.shown!r}: {error}; {FORMS}") from error
-        _check_files(place.shown, options)
+            raise SetupError(f"journal URL {address.shown!r}: {error}; {FORMS}") from error
+        _check_files(address.shown, options)
         self._cluster: RedisCluster | None = None
         self._sentinel: Sentinel | None = None
         self._pool: ConnectionPool | None = None
         try:
-            self._configure(place, options, shared)
+            self._configure(address, options, shared)
             if self._pool is not None:
-                self._pool.make_connection()  # which is when options are looked at
+                self._pool.make_connection()  # which is when redis-py checks the options
         except TypeError as error:  # redis-py takes options as arguments
             raise SetupError(
-                f"journal URL {place.shown!r} has an unknown option: {error}"
+                f"journal URL {address.shown!r} has an unknown option: {error}"
             ) from error
 
     def _configure(
-        self, place: RedisAddress, options: dict[str, Any], shared: dict[str, Any]
+        self, address: RedisAddress, options: dict[str, Any], shared: dict[str, Any]
     ) -> None:
-        if place.kind == "single":
+        if address.kind == "single":
             self._pool = ConnectionPool(**options)
             return
         has_tls = "connection_class" in options
         for name in ("host", "port", "connection_class"):
             options.pop(name, None)
-        if place.kind == "cluster":
+        if address.kind == "cluster":
             options.pop("db", None)
-            nodes = [ClusterNode(host, port) for host, port in place.hosts]
+            nodes = [ClusterNode(host, port) for host, port in address.hosts]
             self._cluster = RedisCluster(startup_nodes=nodes, ssl=has_tls, **options)
             return
         own = {k: v for k, v in options.items() if k in shared or k.startswith("ssl_")}
@@ -101,20 +101,20 @@ class ConnectionFactory:
             own[name.removeprefix("sentinel_")] = options.pop(name)
         own["socket_timeout"] = CONNECT_TIMEOUT
         tls = {"ssl": True} if has_tls else {}
-        self._sentinel = Sentinel(place.hosts, sentinel_kwargs={**own, **tls}, **options, **tls)
-        primary = cast("Any", self._sentinel).master_for(place.service)
+        self._sentinel = Sentinel(address.hosts, sentinel_kwargs={**own, **tls}, **options, **tls)
+        primary = cast("Any", self._sentinel).master_for(address.service)
         self._pool = primary.connection_pool
 
     def new_connection(self) -> Connection:
-        """A new link, not yet connected."""
+        """Return a new connection, not yet opened."""
         return ClusterConnection(self._cluster) if self._cluster else self.new_socket()
 
     def new_socket(self) -> "SocketConnection":
-        """A link of one connection, to a server that hears of everything that is published."""
+        """Return a new connection to one server: in a Cluster each gets what is published."""
         return SocketConnection(self._connect_socket)
 
     async def close(self) -> None:
-        """Let go of what the links share."""
+        """Close what the connections share."""
         with suppress(RedisError, OSError):
             if self._cluster is not None:
                 await self._cluster.aclose()
@@ -133,7 +133,7 @@ class ConnectionFactory:
         return connection
 
     async def _explain_no_primary(self, error: MasterNotFoundError) -> Exception:
-        """Why no Sentinel named a primary: redis-py only says that it is so."""
+        """Return why no Sentinel named a primary: redis-py only says that none did."""
         assert self._sentinel is not None
         reasons: list[Exception] = []
         for sentinel in cast("list[Any]", self._sentinel.sentinels):
@@ -160,14 +160,14 @@ class ConnectionFactory:
 
 
 class SocketConnection:
-    """One connection."""
+    """A connection to one server."""
 
     def __init__(self, make: Callable[[], Awaitable[AbstractConnection]]) -> None:
         self._make = make
         self._connection: AbstractConnection | None = None
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """See `Link.ask`."""
+        """See `Connection.execute`."""
         await self.send(commands)
         replies: list[Any] = []
         for _ in commands:
@@ -178,7 +178,7 @@ class SocketConnection:
         return replies
 
     async def send(self, commands: Sequence[Command]) -> None:
-        """Send commands whose replies come by `next`.
+        """Send commands; `read_message` returns the replies.
 
         Raises:
             RedisError, OSError: The connection failed.
@@ -189,10 +189,10 @@ class SocketConnection:
         await self._connection.send_packed_command(packed, check_health=False)
 
     async def read_message(self) -> Any:
-        """What the server says next.
+        """Return the next reply or published message.
 
         Raises:
-            ResponseError: It refuses a command.
+            ResponseError: The server refuses a command.
             RedisError, OSError: The connection failed.
         """
         if self._connection is None:
@@ -201,7 +201,7 @@ class SocketConnection:
         return await connection.read_response(timeout=inf)
 
     async def server_info(self) -> dict[str, str]:
-        """What the server says of itself; nothing where this user may not know.
+        """Return the fields of `INFO`; none where this user may not see them.
 
         Raises:
             RedisError, OSError: The connection failed, or Redis is not ready.
@@ -215,7 +215,7 @@ class SocketConnection:
         return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
 
     async def reset(self) -> None:
-        """See `Link.reset`."""
+        """See `Connection.reset`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RedisError, OSError):
@@ -223,13 +223,13 @@ class SocketConnection:
 
 
 class ClusterConnection:
-    """Connections to all nodes; redis-py knows which has what."""
+    """Connections to all nodes of a Cluster; redis-py knows which node has a key."""
 
     def __init__(self, cluster: RedisCluster) -> None:
         self._cluster = cluster
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """See `Link.ask`."""
+        """See `Connection.execute`."""
         with _as_connection_error():
             pipeline = self._cluster.pipeline()
             for command in commands:
@@ -241,14 +241,14 @@ class ClusterConnection:
         return replies
 
     async def reset(self) -> None:
-        """See `Link.reset`. Who has what may have changed, so that is asked anew."""
+        """See `Connection.reset`. Slots may have moved, so their nodes are asked for anew."""
         with suppress(RedisError, OSError):
             await self._cluster.aclose()
 
 
 async def _close_now(connection: AbstractConnection) -> None:
-    """Close a connection now, also one to a server that says nothing any more."""
-    # redis-py only asks TLS to close, which waits half a minute for the server's word.
+    """Close a connection at once, also one to a server that does not answer any more."""
+    # redis-py only asks TLS to close, which waits half a minute for the server's reply.
     writer = cast("asyncio.StreamWriter | None", cast("Any", connection)._writer)
     await connection.disconnect(nowait=True)
     if writer is not None:
@@ -256,10 +256,10 @@ async def _close_now(connection: AbstractConnection) -> None:
 
 
 def _check_files(shown: str, options: Mapping[str, object]) -> None:
-    """See that the files of certificates are there, which redis-py reads when it connects.
+    """Check that the certificates' files exist, which redis-py reads only when it connects.
 
     Raises:
-        SetupError: One is not.
+        SetupError: One does not.
     """
     for name in _FILES & options.keys():
         if not Path(str(options[name])).is_file():
@@ -268,7 +268,7 @@ def _check_files(shown: str, options: Mapping[str, object]) -> None:
 
 @contextmanager
 def _as_connection_error() -> Generator[None]:
-    """Have redis-py's own word for a Cluster that cannot be found out be a lost connection."""
+    """Raise redis-py's own error for a Cluster that cannot be reached as a lost connection."""
     try:
         yield
     except RedisClusterException as error:

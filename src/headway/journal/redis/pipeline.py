@@ -1,8 +1,9 @@
-"""A lane: scripts called one behind the other, many with one round trip.
+"""A pipeline: scripts called in order, many with one round trip.
 
-Whoever calls while a round trip is under way goes with the next one, so a process needs one
-connection for writing and one for reading, however many runs and readers it has; and a Redis that
-does not answer is found out once, not by each caller in turn."""
+Calls that come while a round trip is under way go with the next one. So a process needs one
+connection for writing and one for reading, however many runs and readers it has. And when Redis
+does not answer, all waiting calls fail together, and not each after a time limit of its own.
+"""
 
 import asyncio
 import logging
@@ -21,14 +22,14 @@ from headway.journal.redis.scripts import Script
 logger = logging.getLogger(__name__)
 
 ROUND_TRIP_TIMEOUT = 5.0
-"""Seconds that a round trip may take, with all attempts: time for Redis to restart, or for a
-replica to take over. As long as the SQLite journal waits for its file."""
+"""Seconds that a round trip may take, with all attempts: enough for Redis to restart, or for a
+replica to take over. The SQLite journal waits as long for its file."""
 
 MOST_CALLS = 256
 """Calls in a round trip, at most."""
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Likewise, of what they carry: that much has to get there within `PATIENCE`."""
+"""Bytes that these calls carry, at most: they have to arrive within `ROUND_TRIP_TIMEOUT`."""
 
 RETRY_PAUSES = (0.02, 0.5)
 """Seconds between attempts: the first, and the most."""
@@ -37,7 +38,7 @@ Arg = str | bytes | int
 
 
 class _Call:
-    """A script, what it is to work on, and whoever waits for what comes of it."""
+    """A script with its arguments, and the future of its result."""
 
     __slots__ = ("args", "bucket", "done", "is_known", "script", "size")
 
@@ -50,14 +51,17 @@ class _Call:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def command(self) -> Command:
-        """What is sent: the script's digest, or its text where Redis does not know that."""
+        """Return the command: with the script's digest, or its text if Redis does not know it."""
         if self.is_known:
             return ("EVALSHA", self.script.digest, 1, self.bucket, *self.args)
         return ("EVAL", self.script.text, 1, self.bucket, *self.args)
 
 
 class Pipeline:
-    """Calls in their order, over one link; `shown` is the journal's URL for what goes wrong."""
+    """A queue of calls over one connection, sent in order.
+
+    `shown` is the journal's URL as error messages may show it.
+    """
 
     def __init__(
         self, link: Connection, shown: str, *, round_trip_timeout: float = ROUND_TRIP_TIMEOUT
@@ -70,10 +74,10 @@ class Pipeline:
         self._closed = False
 
     def submit(self, script: Script, bucket: str, *args: Arg) -> "asyncio.Future[Any]":
-        """Call a script; the future is what comes of it, or why nothing does.
+        """Call a script, and return the future of its result.
 
-        It is done within twice `PATIENCE`, with `JournalUnavailable` where Redis does not answer;
-        then nobody knows whether the script was run.
+        It is done within twice the round trip's time limit. With `JournalUnavailable` Redis did not
+        answer; then it is unknown whether the script was executed.
         """
         call = _Call(script, bucket, args)
         if self._closed:
@@ -85,7 +89,7 @@ class Pipeline:
         return call.done
 
     async def close(self) -> None:
-        """Finish what was begun, then let go of the connection."""
+        """Finish the calls begun, then close the connection."""
         self._closed = True
         if self._task is not None:
             await self._task
@@ -97,18 +101,16 @@ class Pipeline:
                 batch = self._take_batch()
                 try:
                     await self._execute_batch(batch)
-                except asyncio.CancelledError:  # the loop ends, and nobody is to wait for ever
+                except asyncio.CancelledError:  # the loop ends; nobody may wait for ever
                     for call in (*batch, *self._queue):
                         _fail_call(call, JournalUnavailable(f"journal {self._shown} was left"))
                     self._queue.clear()
                     raise
                 except Exception as error:
                     if not isinstance(error, JournalError):
-                        logger.exception(
-                            "journal %s failed in a way nobody thought of", self._shown
-                        )
+                        logger.exception("journal %s failed unexpectedly", self._shown)
                         error = JournalUnavailable(f"journal {self._shown} fails: {error}")
-                    # Those behind it would find out the same, each after as long.
+                    # The calls that wait would fail in the same way, each after as long.
                     for call in (*batch, *self._queue):
                         _fail_call(call, error)
                     self._queue.clear()
@@ -126,7 +128,7 @@ class Pipeline:
         return batch
 
     async def _execute_batch(self, batch: list[_Call]) -> None:
-        """Have all of a batch answered.
+        """Send a batch until each of its calls has a result.
 
         Raises:
             JournalUnavailable: Redis cannot be reached, or does not answer.
@@ -146,7 +148,7 @@ class Pipeline:
     def _resolve_replies(
         self, batch: list[_Call], replies: list[Any]
     ) -> tuple[list[_Call], Exception | None]:
-        """Hand out what was answered; return what is to be asked again, and why."""
+        """Resolve the calls that have a result; return those to send again, and why."""
         again: list[_Call] = []
         trouble: Exception | None = None
         for call, reply in zip(batch, replies, strict=True):
@@ -173,13 +175,13 @@ async def retry_within(
     *,
     opening: bool = False,
 ) -> None:
-    """Attempt something until it is done, with a new connection each time.
+    """Call `attempt` until it succeeds, with a new connection each time.
 
-    An attempt raises, or returns, why it is not done.
+    An attempt that fails raises the error or returns it.
 
     Raises:
         JournalUnavailable: Not within `limit` seconds, or it is of no use to try again.
-        SetupError: That, `opening` the journal, because of how it is set up.
+        SetupError: While the journal is opened: because of how it is set up.
     """
     trouble: Exception | None = None
     pause = RETRY_PAUSES[0]

@@ -1,8 +1,9 @@
-"""News: one connection of a process, subscribed to exactly the streams that somebody waits for.
+"""Publish/subscribe: one connection of a process, subscribed to the streams that are waited for.
 
-The idea needed to read it: **a subscription that is confirmed is itself a notice.** What was
-written before it was heard of nobody; who is told to look then has missed nothing, and the same
-rule covers the beginning, every new stream, and a connection that was lost and made again."""
+The idea needed to read it: **a confirmed subscription is itself a notice.** No message came for
+what was written before the subscription. So when it is confirmed, the stream's readers read once.
+Then nothing is missed: not at the beginning, nor for a new stream, nor after a lost connection.
+"""
 
 import asyncio
 import logging
@@ -20,12 +21,11 @@ from headway.journal.store import OnChange
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 30.0
-"""Seconds after which a stream without news is looked at all the same: a message can be lost where
-a Cluster is taken apart."""
+"""Seconds after which a stream without messages is read all the same: while a Cluster is
+rearranged, a message can be lost."""
 
 PING_INTERVAL = 10.0
-"""Seconds between signs of life on the connection; without an answer within as long it is made
-anew."""
+"""Seconds between two PINGs on the connection; without a reply within as long it is made anew."""
 
 RECONNECT_PAUSES = (0.05, 1.0)
 """Seconds between attempts to connect: the first, and the most."""
@@ -35,7 +35,7 @@ SUBSCRIBE_AT_ONCE = 500
 
 
 class PubSub:
-    """Gives notice of the streams that are watched. `channel_of` names the channel of each."""
+    """A `Watch` by Redis channels. `channel_of` returns the channel of a stream."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class PubSub:
         self._notice = notice
         self._clock = clock
         self._wanted: dict[bytes, str] = {}
-        self._subscribed: set[bytes] = set()  # subscribed to, or about to be
-        self._changed: set[bytes] = set()  # wanted or not since that was last looked at
-        self._last_news: dict[bytes, float] = {}  # by when the last news came, oldest first
+        self._subscribed: set[bytes] = set()  # or about to be
+        self._changed: set[bytes] = set()  # wanted or not wanted any more, since the last update
+        self._last_news: dict[bytes, float] = {}  # when the last message came, oldest first
         self._work = asyncio.Event()
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -64,7 +64,7 @@ class PubSub:
         self._wanted[channel] = stream
         self._changed.add(channel)
         self._work.set()
-        if channel in self._subscribed:  # still; what came since `discard` was told to nobody
+        if channel in self._subscribed:  # still; messages since `discard` were not passed on
             asyncio.get_running_loop().call_soon(self._notify_stream, channel)
         if self._task is None:
             self._task = asyncio.create_task(self._keep_listening())
@@ -86,7 +86,7 @@ class PubSub:
             self._task.cancel()
 
     async def wait_closed(self) -> None:
-        """Return when the connection is let go of."""
+        """Close, and wait until the connection is closed."""
         self.close()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -109,10 +109,10 @@ class PubSub:
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
     async def _listen_until_lost(self) -> None:
-        """Hear until the connection fails.
+        """Receive messages until the connection fails.
 
         Raises:
-            RedisError, OSError, TimeoutError: It did.
+            RedisError, OSError, TimeoutError: It failed.
         """
         self._changed = set(self._wanted)
         await self._update_subscriptions()
@@ -130,7 +130,7 @@ class PubSub:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_subscribed(self) -> None:
-        """Keep what is subscribed to what is wanted, and the connection alive."""
+        """Keep the subscriptions as wanted, and the connection alive."""
         while True:
             try:
                 async with asyncio.timeout(PING_INTERVAL):
@@ -160,7 +160,7 @@ class PubSub:
             async with asyncio.timeout(2 * PING_INTERVAL):
                 message = await self._socket.read_message()
             match message:
-                case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever is said there
+                case [b"message" | b"subscribe", bytes(channel), *_]:  # whatever the message is
                     self._notify_stream(channel)
                 case _:
                     pass
@@ -173,7 +173,7 @@ class PubSub:
             self._notice(stream)
 
     def _notify_quiet_streams(self) -> None:
-        """Give notice of streams without news, as many at a time as fall due."""
+        """Give notice of the streams that had no message for `LOOK_INTERVAL`, a batch at a time."""
         due = self._clock.now() - LOOK_INTERVAL
         for channel, heard in list(islice(self._last_news.items(), SUBSCRIBE_AT_ONCE)):
             if heard > due:

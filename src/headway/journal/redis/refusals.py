@@ -1,4 +1,4 @@
-"""What Redis's refusals mean to whoever has to act, and what is asked of it at the start."""
+"""Redis's refusals in the words of whoever has to act, and the check of a server at the start."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ REFUSED_CODES = {
     "?ssl_ca_certs=/path/to/ca.pem with whoever signed it, and the host that it is for",
 }
 PASSING_CODES = {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
-"""What may be over in a moment, so that it is tried again at once."""
+"""Refusals that may be over in a moment, so that the call is tried again at once."""
 
 _SETUP = {
     "WRONGPASS", "NOAUTH", "NOPERM", "READONLY", "MOVED", "CROSSSLOT", "SENTINELAUTH",
@@ -59,7 +59,7 @@ _CLASSES: dict[str, str] = {
 
 
 def code_of(error: Exception) -> str:
-    """Which of `TROUBLE` an error is, or ''."""
+    """Return the key of `REFUSED_CODES` that an error stands for, or ''."""
     if isinstance(error, BusyLoadingError):
         return "LOADING"
     if isinstance(error, AuthenticationError | AuthorizationError):
@@ -69,12 +69,12 @@ def code_of(error: Exception) -> str:
 
 
 def text_of(error: Exception) -> str:
-    """What redis-py says, without the options of connections, where secrets may be."""
+    """Return redis-py's text without the options of connections, which may hold secrets."""
     return str(error).partition(" : <")[0]
 
 
 def is_foreign_data(error: BaseException | None) -> bool:
-    """Whether a script failed of what it found in the keys of a stream, which others wrote."""
+    """Return whether a script failed because a stream's keys hold what Headway did not write."""
     if not isinstance(error, ResponseError) or code_of(error):
         return False
     return "script" in str(error) or "WRONGTYPE" in str(error)
@@ -83,7 +83,7 @@ def is_foreign_data(error: BaseException | None) -> bool:
 def explain_error(
     shown: str, error: Exception, *, opening: bool = False
 ) -> SetupError | JournalError:
-    """What the error means to whoever has to act."""
+    """Return the error to raise for one of redis-py: what is wrong, and what to do."""
     code = code_of(error)
     if is_foreign_data(error) and not opening:
         return StreamDamaged(f"journal {shown} has keys that are not Headway's: {text_of(error)}")
@@ -95,7 +95,7 @@ def explain_error(
 
 
 def check_server(shown: str, facts: Mapping[str, str]) -> None:
-    """Refuse a Redis that cannot keep a journal; warn of what it may forget.
+    """Refuse a Redis that cannot keep a journal; warn of one that may lose entries.
 
     Raises:
         SetupError: It is too old, or a replica.

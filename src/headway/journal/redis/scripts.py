@@ -1,9 +1,9 @@
-"""What is done inside of Redis, each step as a whole: the scripts, and the keys they work on.
+"""The scripts that run inside of Redis, each as a whole, and the keys that they work on.
 
 The idea needed to read it: **a bucket is what one script can see.** Streams are dealt to buckets
 by their names, and everything about a stream is in its bucket, under one hash tag and so on one
-node of a Cluster: its entries, its head, and its places in the lists of the bucket. A script is
-given the bucket's name as its only key and finds the others in it:
+node of a Cluster: its entries, its head, and its rows in the lists of the bucket. A script is
+given the bucket's name as its only key and makes the other keys from it:
 
 | key | what it is |
 |---|---|
@@ -13,11 +13,11 @@ given the bucket's name as its only key and finds the others in it:
 | `{n}:live` | likewise, of those that have not ended |
 | `{n}:ended` | sorted set of the others, by when they expire |
 | `{n}:sizes` | hash: the bytes that each stream takes |
-| `{n}:counted` | what these come to, while that is news |
+| `{n}:counted` | the sum of these, while the count is new |
 | `{n}:format` | in the first bucket: what these keys mean, and how many buckets there are |
 
-News of a stream are published to the channel `{n}:n:<stream>`. A script that adds to memory does so
-first, so that a full Redis refuses all of it; what only frees memory works on a full one too.
+Every change of a stream is published to the channel `{n}:n:<stream>`. A script that adds to memory
+does so first, so that a full Redis refuses all of it. One that only frees memory always works.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.streams import KEY_STREAMS
 
 FORMAT = 1
-"""A change of what is in the keys adds one."""
+"""The version of the keys' contents; a change of them adds one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A step, by its text and by what Redis calls it once it knows the text."""
+    """A script's text, and the digest by which Redis knows it."""
 
     text: str
     digest: str
@@ -45,7 +45,7 @@ def _make_script(body: str) -> Script:
 
 
 def bucket_of(stream: bytes, buckets: int) -> int:
-    """The number of the bucket that a stream is in."""
+    """Return the number of the bucket that a stream is in."""
     return crc32(stream) % buckets
 
 
@@ -239,7 +239,7 @@ local function owner_of(name)
   return string.match(name, '^[^/]*/([^/.]*)') or ''
 end
 """
-"""As `shares.owner_of`."""
+"""As `eviction.owner_of`."""
 
 HELD = _make_script(
     _OWNER

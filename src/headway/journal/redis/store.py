@@ -2,22 +2,22 @@
 
 This module must not know what an event means, only that entries have numbers and an end.
 
-The idea needed to read it: **everything is a script on one bucket** (`redis_scripts`), called over
-a lane (`redis_lane`): one for what writes, one for what reads. A group commit is one round trip,
-and so are all reads that began while the one before was under way.
+The idea needed to read it: **everything is a script on one bucket** (`scripts`), called over a
+pipeline (`pipeline`). There are two pipelines, one for what writes and one for what reads. A group
+commit is one round trip, and so are all reads that began while the one before was under way.
 
-A write whose answer did not come is in doubt: it may be there or may still come. Its id is
-remembered with the first of its entries, and sent again with it; the stream's head has the id of
-its last write. So the one who is told that his number is taken, by himself, knows how much of it
-is done.
+A write whose reply did not come is in doubt: Redis may have done it, or may still do it. It is sent
+again with the same id (`write_ids`), and the stream's head has the id of its last write. So a
+writer that is refused because its number is taken finds out whether it has taken the number itself,
+and how many of its entries are stored.
 
-What lasts is Redis's to say: with `appendfsync everysec` a power cut or the death of Redis may
-take back the last second, with `always` nothing; a replica that takes over may lack what was not
-sent to it yet."""
+What lasts is Redis's to decide. With `appendfsync everysec` a power cut or the death of Redis may
+take back the last second, with `always` nothing. A replica that takes over may lack what was not
+yet sent to it.
+"""
 
 import asyncio
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -43,6 +43,7 @@ from headway.journal.redis.pipeline import ROUND_TRIP_TIMEOUT, Arg, Pipeline, re
 from headway.journal.redis.pubsub import PubSub
 from headway.journal.redis.refusals import check_server, explain_error
 from headway.journal.redis.url import RedisAddress
+from headway.journal.redis.write_ids import WriteIds
 from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
@@ -50,66 +51,70 @@ from headway.settings import Retention
 logger = logging.getLogger(__name__)
 
 LISTS_EXTRA_TTL = 86_400_000
-"""Milliseconds that the lists of a bucket outlive the last stream in them. They are kept up with
-every start and every sweep of any process."""
+"""Milliseconds that the lists of a bucket outlive the last stream in them. Each start and
+each sweep of any process prolongs them."""
 
 COUNT_MAX_AGE = 15
-"""Seconds for which one process's count of all bytes is enough for all of them."""
+"""Seconds for which one process's count of all bytes serves all processes."""
 
 STREAMS_PER_STEP = 500
-"""Streams of a bucket that one step deals with: what others wait for stays short."""
+"""Streams of a bucket that one script handles: others wait for it."""
 
 NAMES_PER_STEP = 200
-"""Names of a bucket that one step of a list has: whoever asks is not held up by it for long."""
+"""Names that one script lists of a bucket: others wait for it."""
 
 MAX_STEPS = 20
-"""Steps that tidying up takes at most; there is a next time."""
+"""Scripts that one sweep calls for each bucket, at most; the next sweep goes on."""
 
-MAX_DOUBTS = 50_000
-"""Writes in doubt that are remembered: more than streams can wait for a storage that is away."""
+
+class _Lifetimes:
+    """Milliseconds for which Redis keeps keys that are not written any more."""
+
+    __slots__ = ("bucket", "ended", "unfinished")
+
+    def __init__(self, retention: Retention) -> None:
+        self.ended = int(retention.ttl * 1000) + 1
+        self.unfinished = int(retention.unfinished * 1000) + 1
+        self.bucket = max(self.ended, self.unfinished) + LISTS_EXTRA_TTL
 
 
 class RedisStore:
-    """Keeps entries in Redis."""
+    """A `Store` that keeps entries in Redis."""
 
     def __init__(
         self,
-        place: RedisAddress,
+        address: RedisAddress,
         *,
         retention: Retention,
         round_trip_timeout: float = ROUND_TRIP_TIMEOUT,
     ) -> None:
         self.retention = retention
-        self._place = place
+        self._address = address
         self._round_trip_timeout = round_trip_timeout
-        self._connections = ConnectionFactory(place)
+        self._connections = ConnectionFactory(address)
         self._writes = Pipeline(
-            self._connections.new_connection(), place.shown, round_trip_timeout=round_trip_timeout
+            self._connections.new_connection(), address.shown, round_trip_timeout=round_trip_timeout
         )
         self._reads = Pipeline(
-            self._connections.new_connection(), place.shown, round_trip_timeout=round_trip_timeout
+            self._connections.new_connection(), address.shown, round_trip_timeout=round_trip_timeout
         )
         self._pubsub: PubSub | None = None
         self._chunking = Chunking(retention)
-        self._ttl = int(retention.ttl * 1000) + 1
-        self._unfinished = int(retention.unfinished * 1000) + 1
-        self._bucket_ttl = max(self._ttl, self._unfinished) + LISTS_EXTRA_TTL
-        self._buckets = [f"{place.prefix}{{{number}}}" for number in range(place.buckets)]
+        self._lifetimes = _Lifetimes(retention)
+        self._buckets = [f"{address.prefix}{{{number}}}" for number in range(address.buckets)]
         self._tidying = asyncio.Lock()
         self._grown = 0
         self.held = 0
         self.dropped = Counter[str]()
-        self._name = secrets.token_hex(8)
-        self._count = 0
-        self._doubts: dict[str, tuple[Entry, str]] = {}
+        self._write_ids = WriteIds()
 
     # The Store protocol
 
     async def open(self) -> None:
-        """Connect, and see whether this Redis can keep a journal.
+        """Connect, and check that this Redis can keep a journal.
 
         Raises:
-            SetupError: It cannot, as it is set up; the text says what to do.
+            SetupError: It cannot, as it is set up; the text says what to change.
             JournalUnavailable: It does not answer, or is not ready.
         """
         try:
@@ -118,40 +123,42 @@ class RedisStore:
         except JournalUnavailable as error:
             await self.close()
             if isinstance(error.__cause__, Exception):
-                raise explain_error(self._place.shown, error.__cause__, opening=True) from error
+                raise explain_error(self._address.shown, error.__cause__, opening=True) from error
             raise
         except SetupError:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Finish the writes begun, then let go of the connections."""
+        """Finish the writes begun, then close the connections."""
         if self._pubsub is not None:
             await self._pubsub.wait_closed()
         await asyncio.gather(self._writes.close(), self._reads.close())
         await self._connections.close()
 
     def blocking_writer(self) -> "_BlockingWriter":
-        """See `Beside`."""
-        return _BlockingWriter(lambda: RedisStore(self._place, retention=self.retention))
+        """Return a writer for one thread; see `BlockingWriter`."""
+        return _BlockingWriter(lambda: RedisStore(self._address, retention=self.retention))
 
     def watch(self, notice: OnChange, clock: Clock) -> Watch:
-        """See `Store.watch`. Each stream has its own news."""
+        """See `Store.watch`. Each stream has a channel of its own."""
         self._pubsub = PubSub(
-            self._connections.new_socket(), self._place.shown, self._channel_of, notice, clock
+            self._connections.new_socket(), self._address.shown, self._channel_of, notice, clock
         )
         return self._pubsub
 
     async def write(self, writes: Sequence[Write]) -> dict[str, JournalError]:
-        """See `Store.write`. When it raises, what is in doubt is found out by the next call."""
+        """See `Store.write`. When it raises, the next call finds out what was written."""
         async with self._tidying:
-            pass  # behind what tidies up at the moment
+            pass  # wait for a sweep that is under way
         refused: dict[str, JournalError] = {}
-        pending = [self._named(write) for write in writes]
+        for write in writes:
+            self._write_ids.assign(write)
+        pending = list(writes)
         while pending:
             pending = await self._write_once(pending, refused)
         for write in writes:
-            self._doubts.pop(write.stream, None)
+            self._write_ids.forget(write.stream)
         if self._grown > self.retention.max_bytes // 16:
             self._grown = 0
             try:
@@ -177,7 +184,7 @@ class RedisStore:
             parts = [(int(seq), data) for seq, data in _in_turns(found, 2)]
             if not parts:
                 text = "journal %s has lost entries of %s; see its maxmemory-policy"
-                logger.error(text, self._place.shown, stream)
+                logger.error(text, self._address.shown, stream)
             page = decode_readable(stream, parts, after, limit, newest=last)
         return page
 
@@ -187,7 +194,7 @@ class RedisStore:
         return None if found is None else Head(found[0], found[1], bool(found[2]))
 
     async def heads(self, streams: Sequence[str]) -> dict[str, Head]:
-        """See `Store.heads`. What is asked for together goes with one round trip."""
+        """See `Store.heads`. All questions go with one round trip."""
         named = [(stream, _encode_name(stream)) for stream in streams]
         found = await _all_replies(
             self._reads.submit(scripts.READ, self._bucket_of(name), name, 0, 0) for _, name in named
@@ -199,7 +206,7 @@ class RedisStore:
         }
 
     async def streams(self, prefix: str, *, unfinished: bool = False) -> list[str]:
-        """See `Store.streams`. Asks all buckets at once, for `LISTED` names at a time."""
+        """See `Store.streams`. Asks all buckets at once, for `NAMES_PER_STEP` names at a time."""
         kind = "live" if unfinished else "names"
         least, greatest = _name_range(prefix)
         rows: list[tuple[int, bytes]] = []
@@ -222,19 +229,19 @@ class RedisStore:
         )
 
     async def drop(self, streams: Sequence[str]) -> None:
-        """See `Store.drop`. Behind the writes already begun, before those that follow."""
+        """See `Store.drop`. After the writes already begun, before those that follow."""
         async with self._tidying:
             pass
         for stream in streams:
-            self._doubts.pop(stream, None)
+            self._write_ids.forget(stream)
         await self._forget_streams([(_encode_name(stream), b"") for stream in streams])
 
     async def expire(self, now: float) -> None:
-        """See `Store.expire`. What Redis itself let go of leaves the lists as well."""
+        """See `Store.expire`. Streams that Redis itself let expire leave the lists as well."""
         async with self._tidying:
             for _ in range(MAX_STEPS):
                 gone = await self._call_in_all_buckets(
-                    self._writes, scripts.SWEEP, repr(now), self._bucket_ttl, STREAMS_PER_STEP
+                    self._writes, scripts.SWEEP, repr(now), self._lifetimes.bucket, STREAMS_PER_STEP
                 )
                 self.dropped["keep.ttl"] += sum(gone)
                 if STREAMS_PER_STEP not in gone:
@@ -244,30 +251,30 @@ class RedisStore:
     # Opening
 
     async def _check_server(self) -> None:
-        wire = self._connections.new_socket()
+        socket = self._connections.new_socket()
         facts: dict[str, str] = {}
 
         async def attempt() -> Exception | None:
             nonlocal facts
-            facts = await wire.server_info()
-            (heard,) = await wire.execute([("SUBSCRIBE", self._channel_of(""))])
+            facts = await socket.server_info()
+            (heard,) = await socket.execute([("SUBSCRIBE", self._channel_of(""))])
             return heard if isinstance(heard, Exception) else None
 
         try:
             await retry_within(
-                attempt, wire, self._place.shown, self._round_trip_timeout, opening=True
+                attempt, socket, self._address.shown, self._round_trip_timeout, opening=True
             )
         finally:
-            await wire.reset()
-        check_server(self._place.shown, facts)
+            await socket.reset()
+        check_server(self._address.shown, facts)
 
     async def _check_format(self) -> None:
         mine = f"{scripts.FORMAT} {len(self._buckets)}"
-        asked = self._writes.submit(scripts.OPEN, self._buckets[0], mine, self._bucket_ttl)
+        asked = self._writes.submit(scripts.OPEN, self._buckets[0], mine, self._lifetimes.bucket)
         found = _decode_name(await asked)
         if found != mine:
             version, _, buckets = found.partition(" ")
-            what = f"journal {self._place.shown}: what is under {self._place.prefix!r} has"
+            what = f"journal {self._address.shown}: what is under {self._address.prefix!r} has"
             if version == str(scripts.FORMAT):
                 raise SetupError(f"{what} {buckets} buckets; write ?buckets={buckets}")
             raise SetupError(
@@ -275,30 +282,18 @@ class RedisStore:
                 "update Headway or name another ?prefix="
             )
         await self._call_in_all_buckets(
-            self._writes, scripts.SWEEP, "-inf", self._bucket_ttl, STREAMS_PER_STEP
+            self._writes, scripts.SWEEP, "-inf", self._lifetimes.bucket, STREAMS_PER_STEP
         )
 
     # Writing
 
-    def _named(self, write: Write) -> Write:
-        """Give a write an id, or the one it had when its answer did not come."""
-        first = write.entries[0]
-        known = self._doubts.pop(write.stream, None)
-        if known is None or known[0] != first:
-            self._count += 1
-            known = first, f"{self._name}:{self._count}"
-        self._doubts[write.stream] = known
-        if len(self._doubts) > MAX_DOUBTS:
-            del self._doubts[next(iter(self._doubts))]
-        return write
-
     async def _write_once(
         self, writes: list[Write], refused: dict[str, JournalError]
     ) -> list[Write]:
-        """Return what is still to be written of those that had been done in part.
+        """Write once; return the rest of the writes of which an earlier attempt had stored a part.
 
         Raises:
-            JournalUnavailable: One of them may not be there.
+            JournalUnavailable: One of the writes may not be stored.
         """
         asked: dict[str, tuple[Write, asyncio.Future[Any]]] = {}
         for write in writes:
@@ -340,10 +335,10 @@ class RedisStore:
             _encode_name(write.stream),
             write.after,
             write.entries[-1].seq,
-            self._doubts[write.stream][1],
+            self._write_ids.id_of(write.stream),
             expires,
-            self._ttl if write.ended else self._unfinished,
-            self._bucket_ttl,
+            self._lifetimes.ended if write.ended else self._lifetimes.unfinished,
+            self._lifetimes.bucket,
             self.retention.stream_entries,
             self.retention.stream_bytes,
         ]
@@ -354,8 +349,8 @@ class RedisStore:
         return args
 
     def _rest(self, write: Write, last: int, ended: int, identity: bytes) -> Write | JournalError:
-        """What is left of a write whose number is taken, where it was taken by itself."""
-        if _decode_name(identity) == self._doubts[write.stream][1]:
+        """Return the rest of a write that has itself taken its number, or why it is refused."""
+        if _decode_name(identity) == self._write_ids.id_of(write.stream):
             entries = [entry for entry in write.entries if entry.seq > last]
             return replace(write, after=last, entries=entries)
         if ended:
@@ -365,9 +360,9 @@ class RedisStore:
     # Retention
 
     async def _make_room(self, counted: int) -> None:
-        """Drop what ended first, of those who hold most, until the rest fits.
+        """Drop ended streams until the rest fits: first the oldest of the owners that hold most.
 
-        A count of all may be `counted` seconds old.
+        The count of all bytes may be `counted` seconds old.
         """
         self.held = sum(await self._call_in_all_buckets(self._writes, scripts.COUNT, counted))
         if self.held <= self.retention.max_bytes:
@@ -396,7 +391,7 @@ class RedisStore:
     def _to_drop(
         self, rows: list[tuple[bytes, ...]], due: dict[str, int]
     ) -> list[tuple[bytes, bytes]]:
-        """The first of these streams that have to go; what is left to free is in `due` then."""
+        """Return the streams that have to go, and subtract their bytes from `due`."""
         rows.sort(key=lambda row: (float(row[1]), int(row[2])))
         dropped: list[tuple[bytes, bytes]] = []
         for name, expires, _, size in rows:
@@ -431,22 +426,24 @@ class RedisStore:
         return f"{self._bucket_of(name)}:n:".encode() + name
 
     async def _call_script(
-        self, lane: Pipeline, script: scripts.Script, stream: str, *args: Arg
+        self, pipeline: Pipeline, script: scripts.Script, stream: str, *args: Arg
     ) -> Any:
         name = _encode_name(stream)
-        return await lane.submit(script, self._bucket_of(name), name, *args)
+        return await pipeline.submit(script, self._bucket_of(name), name, *args)
 
     async def _call_in_all_buckets(
-        self, lane: Pipeline, script: scripts.Script, *args: Arg
+        self, pipeline: Pipeline, script: scripts.Script, *args: Arg
     ) -> list[Any]:
-        return await _all_replies([lane.submit(script, bucket, *args) for bucket in self._buckets])
+        return await _all_replies(
+            [pipeline.submit(script, bucket, *args) for bucket in self._buckets]
+        )
 
 
 async def _all_replies(puts: Iterable["asyncio.Future[Any]"]) -> list[Any]:
-    """All of them, once all are there.
+    """Return all replies, once all are there.
 
     Raises:
-        JournalError: The first one that failed.
+        JournalError: One of the calls failed; the first such error.
     """
     answers = await asyncio.gather(*puts, return_exceptions=True)
     for answer in answers:
@@ -460,7 +457,7 @@ def _in_turns(values: Sequence[bytes], step: int) -> list[tuple[bytes, ...]]:
 
 
 def _name_range(prefix: str) -> tuple[bytes, bytes]:
-    """The bounds of all names that start with `prefix`."""
+    """Return the bounds of the names that start with `prefix`, as Redis compares names."""
     begin = _encode_name(prefix)
     return (b"[" + begin, b"[" + begin + b"\xff") if begin else (b"-", b"+")
 
@@ -474,7 +471,7 @@ def _decode_name(name: bytes) -> str:
 
 
 class _BlockingWriter:
-    """A store of its own, in a loop of its own: that a thread runs only while it writes."""
+    """A store with a loop of its own, which the thread runs only while it writes."""
 
     def __init__(self, make: Callable[[], RedisStore]) -> None:
         self._make = make

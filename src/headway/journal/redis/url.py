@@ -1,4 +1,4 @@
-"""What a Redis URL names: where the servers are, and what is ours in it."""
+"""Redis URLs: where the servers are, and which of their keys are the journal's."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from headway.errors import SetupError
 
 PREFIX = "headway:"
-"""What our keys begin with, unless the URL says otherwise."""
+"""The prefix of the journal's keys, unless the URL names another."""
 
 BUCKETS = 16
 """Buckets that streams are dealt to: the most nodes of a Cluster that they can be spread over. Each
@@ -29,21 +29,21 @@ class RedisAddress:
 
     kind: Kind
     shown: str
-    """The URL as it may be said: without user, password and options."""
+    """The URL as messages may show it: without user, password and options."""
     base: str
     """A URL of the first server, as redis-py takes it, with user, password and options."""
     hosts: tuple[tuple[str, int], ...]
     service: str
-    """What the Sentinels watch."""
+    """The name of the service that the Sentinels watch."""
     prefix: str
     buckets: int
 
 
 def parse_redis_url(url: str) -> RedisAddress:
-    """The place that a URL names.
+    """Return the address that a URL names.
 
     Raises:
-        SetupError: It is malformed; the text does not repeat what may be a password.
+        SetupError: The URL is malformed; the text does not repeat what may be a password.
     """
     scheme, _, rest = url.partition("://")
     tls, _, kind = scheme.partition("+")
@@ -69,11 +69,15 @@ def parse_redis_url(url: str) -> RedisAddress:
             )
     elif _KINDS[kind] == "cluster" and path not in ("", "0"):
         raise SetupError(f"journal URL {shown!r}: a Cluster has no database but 0")
-    places = tuple(_parse_hosts(hosts, 26379 if service else 6379, shown)) if tls != "unix" else ()
-    first = f"{places[0][0]}:{places[0][1]}" if places else hosts
-    tail = f"?{urlencode(options)}" if options else ""
-    base = f"{tls}://{user}{at}{first}/{path}{tail}"
-    return RedisAddress(_KINDS[kind], shown, base, places, unquote(service), prefix, int(buckets))
+    addresses = (
+        tuple(_parse_hosts(hosts, 26379 if service else 6379, shown)) if tls != "unix" else ()
+    )
+    first = f"{addresses[0][0]}:{addresses[0][1]}" if addresses else hosts
+    query_part = f"?{urlencode(options)}" if options else ""
+    base = f"{tls}://{user}{at}{first}/{path}{query_part}"
+    return RedisAddress(
+        _KINDS[kind], shown, base, addresses, unquote(service), prefix, int(buckets)
+    )
 
 
 def _parse_hosts(text: str, port: int, shown: str) -> list[tuple[str, int]]:
@@ -92,7 +96,7 @@ def _parse_hosts(text: str, port: int, shown: str) -> list[tuple[str, int]]:
 
 
 def without_secrets(url: str) -> str:
-    """A journal's URL as it may be said: without user, password and options."""
+    """Return a journal's URL as messages may show it: without user, password and options."""
     head = url.partition("?")[0]
     scheme, slashes, rest = head.partition("://")
     authority, slash, path = rest.partition("/")

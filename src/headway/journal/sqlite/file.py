@@ -1,4 +1,4 @@
-"""What a journal file is, and what is wrong with one that is not.
+"""The file of a `sqlite:` journal: its schema, and the errors of a file that is none.
 
 This module must not know what is done with the file once it is open.
 """
@@ -14,7 +14,7 @@ from headway.private_files import create_private, warn_if_exposed
 from headway.sqlite_wal import use_write_ahead_log
 
 APPLICATION_ID = 0x48445759
-"""`HDWY`: what `file` and we recognise a journal by."""
+"""`HDWY`: by this `file` and Headway recognise a journal."""
 
 FORMAT = 1
 """`user_version` of the files this module writes. A change of the schema adds one."""
@@ -73,18 +73,18 @@ _TROUBLE = {
     sqlite3.SQLITE_CORRUPT: "is damaged; move it away, a new one is created",
 }
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-"""What may be over by itself, so that it is no reason to change the configuration."""
+"""Errors that may be over by themselves, so that they are no reason to change the configuration."""
 
 
 class JournalFile:
-    """A path that holds a journal, or will."""
+    """The path of a journal's file, which may not exist yet."""
 
     def __init__(self, path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self._busy_timeout = busy_timeout
 
     def connect(self) -> sqlite3.Connection:
-        """A new connection, for one thread at a time; the file may be created, for its owner alone.
+        """Return a new connection, for one thread at a time; create the file for its owner alone.
 
         Raises:
             SetupError: The path can never be a file.
@@ -108,7 +108,7 @@ class JournalFile:
         """Make an empty file a journal, refuse what is none, and prepare `db` for writing.
 
         Raises:
-            SetupError: It is another program's, of another format, or damaged.
+            SetupError: The file is another program's, of another format, or damaged.
         """
         fresh = self._is_fresh(db)  # before anything is changed: the file may be somebody's
         self._use_wal(db)
@@ -128,7 +128,7 @@ class JournalFile:
         warn_if_exposed(self.path, "the journal")
 
     def _is_fresh(self, db: sqlite3.Connection) -> bool:
-        """Whether the file is empty; it is refused when it is neither that nor a journal."""
+        """Return whether the file is empty; refuse one that is neither empty nor a journal."""
         application, version, tables = db.execute(
             "SELECT (SELECT application_id FROM pragma_application_id),"
             " (SELECT user_version FROM pragma_user_version),"
@@ -157,7 +157,7 @@ class JournalFile:
     def explain_error(
         self, error: sqlite3.Error, *, opening: bool = False
     ) -> SetupError | JournalUnavailable:
-        """What the error means to whoever has to act."""
+        """Return the error to raise for one of SQLite: what is wrong, and what to do."""
         code = _primary_code(error)
         if code == sqlite3.SQLITE_CANTOPEN:
             text = self._why_not_opened()
@@ -183,7 +183,7 @@ class JournalFile:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Generator[None]:
-    """All of the block or none of it, with the right to write from its start."""
+    """Commit all of the block or none of it; the right to write is taken at its start."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -195,5 +195,5 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """The primary result code; the extended ones only tell where."""
+    """Return the primary result code; the extended ones only tell where."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

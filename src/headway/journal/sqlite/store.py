@@ -49,10 +49,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[str, int, int, float | None, bytes]
-"""Of `appends`: stream, first, last, expires, data."""
+"""A row of `appends`: stream, first, last, expires, data."""
 
 ROWS = (1, 4, 16, 64, 256)
-"""Rows an INSERT may have. A few sizes, padded, so that each is compiled once."""
+"""Rows that an INSERT may have. The sizes are few, and rows are padded to the next one, so that
+each statement is compiled once."""
 
 READ = """SELECT first, last, (
     SELECT CAST(group_concat(data, ',') AS BLOB) FROM (
@@ -68,7 +69,7 @@ SELECT_BELOW = "name >= :prefix AND name < :end"
 
 
 class SqliteStore:
-    """Keeps entries in one SQLite file, written by one thread and read by another."""
+    """A `Store` in one SQLite file, written by one thread and read by another."""
 
     def __init__(
         self, path: str | Path, *, retention: Retention, busy_timeout: float = BUSY_TIMEOUT
@@ -83,7 +84,7 @@ class SqliteStore:
         self._grown: dict[str, tuple[int, int]] = {}
         self._grown_in_all = 0
         self.held = 0
-        # Written by one thread only; whoever reads them may be a moment late.
+        # Changed by the writer's thread only; readers may see it a moment late.
         self.dropped = Counter[str]()
 
     # The Store protocol
@@ -114,7 +115,7 @@ class SqliteStore:
                 await self._close_all(reader, writer)
 
     async def close(self) -> None:
-        """Finish the writes begun, then let go of the file."""
+        """Finish the writes begun, then close the file."""
         workers = [worker for worker in (self._reader, self._writer) if worker is not None]
         self._reader = self._writer = None
         await self._close_all(*workers)
@@ -145,7 +146,7 @@ class SqliteStore:
         return await self._run_in(self._reader, self._count_streams, prefix, every)
 
     async def drop(self, streams: Sequence[str]) -> None:
-        """See `Store.drop`. Behind the writes already begun, before those that follow."""
+        """See `Store.drop`. After the writes already begun, before those that follow."""
         await self._run_in(self._writer, self._drop_streams, streams)
 
     async def expire(self, now: float) -> None:
@@ -153,7 +154,7 @@ class SqliteStore:
         await self._run_in(self._writer, self._drop_expired, now)
 
     def blocking_writer(self) -> "_BlockingWriter":
-        """See `Beside`."""
+        """Return a writer for one thread; see `BlockingWriter`."""
         return _BlockingWriter(self._file, self._rows_of)
 
     def watch(self, notice: OnChange, clock: Clock) -> Watch:
@@ -161,7 +162,7 @@ class SqliteStore:
         return Polling(self.has_changed, notice, clock)
 
     async def has_changed(self) -> bool:
-        """Whether anybody may have written since the last call, this process included."""
+        """Return whether any process, this one included, may have written since the last call."""
         if self._watcher is None:
             raise self._closed_error()
         try:
@@ -202,7 +203,7 @@ class SqliteStore:
         try:
             self._keep_within_bounds(db, rows, ended)
         except (sqlite3.Error, TypeError) as error:
-            # The entries are in: to fail now would have them written, and refused, again.
+            # The entries are stored. To raise now would have them written again, and refused.
             why = self._file.explain_error(error) if isinstance(error, sqlite3.Error) else error
             logger.warning("%s; it is trimmed later", why)
         return refused
@@ -210,7 +211,7 @@ class SqliteStore:
     def _write_unfenced(
         self, db: sqlite3.Connection, writes: Sequence[Write], rows: dict[str, list[Row]]
     ) -> dict[str, JournalError]:
-        """The fence stopped a commit: find out for whom, and commit the others."""
+        """Find out which writes the fence has stopped, and commit the others."""
         refused: dict[str, JournalError] = {}
         with transaction(db):
             heads = _read_heads(db, list(rows))
@@ -238,7 +239,7 @@ class SqliteStore:
     def _keep_within_bounds(
         self, db: sqlite3.Connection, rows: dict[str, list[Row]], ended: set[str]
     ) -> None:
-        """Trim now and then what was written, so that a burst need not wait for `expire`."""
+        """Trim streams and make room as writes add up: a burst cannot wait for `expire`."""
         for stream, some in rows.items():
             size = sum(len(row[4]) for row in some)
             self._grown_in_all += size + STREAM_OVERHEAD
@@ -285,8 +286,8 @@ class SqliteStore:
     def _read_page(
         self, db: sqlite3.Connection, stream: str, after: int, limit: int
     ) -> list[Entry]:
-        place = {"name": stream, "after": after, "upto": after + limit}
-        found = db.execute(READ, place).fetchone()
+        span = {"name": stream, "after": after, "upto": after + limit}
+        found = db.execute(READ, span).fetchone()
         if found is None:
             raise StreamNotFound(stream)
         first, newest, data = found
@@ -296,7 +297,7 @@ class SqliteStore:
             return []
         page = None if data is None else decode_page([data], after, limit)
         if page is None:
-            chunks = db.execute(CHUNKS, place).fetchall()
+            chunks = db.execute(CHUNKS, span).fetchall()
             page = decode_readable(stream, chunks, after, limit, newest=newest)
         return page
 
@@ -325,7 +326,7 @@ class SqliteStore:
     def _data_version(self, db: sqlite3.Connection) -> int:
         return db.execute("PRAGMA data_version").fetchone()[0]
 
-    # Trouble
+    # Errors
 
     async def _run_in(
         self, worker: "_DatabaseThread | None", work: Callable[..., T], *args: object
@@ -384,7 +385,7 @@ class _DatabaseThread:
 
 
 def _insert_all(db: sqlite3.Connection, rows: list[Row]) -> None:
-    """All rows or none: `IntegrityError` when the fence stops one."""
+    """Insert all rows or none; raise `IntegrityError` when the fence stops one."""
     if not rows:
         return
     if len(rows) <= ROWS[-1]:
@@ -423,19 +424,19 @@ def _read_heads(db: sqlite3.Connection, streams: Sequence[str]) -> dict[str, Hea
 
 
 def _is_sound(head: Head) -> bool:
-    """Whether a stream's numbers are some: SQLite keeps whatever others write there."""
+    """Return whether a stream's numbers are numbers: SQLite stores whatever others write there."""
     found = cast("tuple[object, object]", (head.first, head.last))
     return isinstance(found[0], int) and isinstance(found[1], int)
 
 
 def _name_range(prefix: str) -> dict[str, str | bytes]:
-    """The values of `BELOW`: of a blob SQLite says that it is above every text."""
+    """Return the values of `SELECT_BELOW`: to SQLite a blob is greater than every text."""
     end = _end_of(prefix)
     return {"prefix": prefix, "end": b"" if end is None else end}
 
 
 def _end_of(prefix: str) -> str | None:
-    """The least text above all that start with `prefix`; None where there is none."""
+    """Return the least text above all that start with `prefix`; None where there is none."""
     prefix = prefix.rstrip("\U0010ffff")
     if not prefix:
         return None

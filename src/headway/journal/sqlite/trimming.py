@@ -1,4 +1,4 @@
-"""Making room in a journal file: which streams are dropped, and which entries of long ones.
+"""Making room in a journal's file: dropping streams, and the oldest entries of long ones.
 
 Everything here runs in the thread that writes.
 """
@@ -12,10 +12,10 @@ from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
 from headway.streams import KEY_STREAMS
 
-ENTRIES_BEHIND = "substr(name, instr(name, '/') + 1)"
+AFTER_SLASH = "substr(name, instr(name, '/') + 1)"
 
 OWNER = f"""CASE WHEN instr(name, '/') THEN
-    substr({ENTRIES_BEHIND}, 1, instr(replace({ENTRIES_BEHIND}, '.', '/') || '/', '/') - 1)
+    substr({AFTER_SLASH}, 1, instr(replace({AFTER_SLASH}, '.', '/') || '/', '/') - 1)
     ELSE '' END"""
 """As `eviction.owner_of`: for very many rows, without a call of Python for each."""
 
@@ -35,9 +35,9 @@ CUT = """SELECT last FROM (
 
 
 def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
-    """Drop what ended first, of those who hold most, until all streams take at most `most` bytes.
+    """Drop ended streams until all streams take at most `most` bytes, as `eviction` says.
 
-    Returns what they take then, and how many were dropped.
+    Returns the bytes that they take then, and how many streams were dropped.
     """
     held = _query_number(db, ALL)
     if held <= most:
@@ -53,16 +53,16 @@ def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
 
 
 def find_too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
-    """The names of the streams that have more entries or bytes than they may."""
+    """Return the names of the streams that have more entries or bytes than they may."""
     limits = retention.stream_entries, retention.stream_bytes
     return [name for (name,) in db.execute(TOO_LONG, limits)]
 
 
 def trim_stream(db: sqlite3.Connection, stream: str, retention: Retention) -> tuple[int, str]:
-    """Drop a stream's oldest chunks, as far as it is over a limit; never the newest one.
+    """Drop the oldest chunks of a stream that is over a limit; never the newest chunk.
 
-    Returns how many entries went, and the setting of the limit that they went for. In a
-    transaction of the caller's.
+    Returns how many entries were dropped, and the setting of the limit that they were dropped for.
+    To be called in a transaction.
     """
     found = db.execute("SELECT id, first, last FROM streams WHERE name = ?", (stream,)).fetchone()
     if found is None:
@@ -89,7 +89,7 @@ def _query_number(db: sqlite3.Connection, question: str) -> int:
 
 
 def _find_oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
-    """The ids of the streams that expire first, of as many bytes of each owner as are due."""
+    """Return the ids of the streams that expire first, with as many bytes as each owner has due."""
     found: list[int] = []
     left = dict(due)
     rows = db.execute(OLDEST)

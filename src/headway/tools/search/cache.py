@@ -45,7 +45,7 @@ class Cache(Source):
         self._clock = clock
 
     async def search(self, asked: Asked) -> list[Hit]:
-        """What was found by those who are asked; by anybody when only the cache is."""
+        """Return earlier hits of the sources that are asked; of all if only the cache is asked."""
         return await self.in_thread(lambda: self._search(asked))
 
     async def keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:

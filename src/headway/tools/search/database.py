@@ -125,7 +125,7 @@ class Database(Source):
 
 
 def _dialect(connection: sa.Connection) -> Dialect:
-    """What the database is, and what it can do for comparing texts."""
+    """Return the database's dialect, and how it can compare texts."""
     name = connection.dialect.name
     if name != "postgresql":
         return Dialect("mysql" if name == "mariadb" else name)

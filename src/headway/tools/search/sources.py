@@ -1,4 +1,4 @@
-"""What `search` asks: the sources, what they are asked, and what they answer.
+"""The sources of `search`: their queries and their hits.
 
 A source answers with hits, best first, or raises `SourceFailed` with a sentence for the caller.
 How long it may take in all, and what becomes of it when it does not answer, is `search`'s.
@@ -100,7 +100,7 @@ class Source(ABC):
         """
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """What blocking `work` returns; a cancel does not wait for it."""
+        """Run blocking `work` in a thread and return its result; a cancel does not wait for it."""
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 
 
@@ -165,7 +165,7 @@ class Documents(Source):
         return self._roots.locate(path) is not None
 
     def _may_stay(self, path: str) -> bool:
-        """Whether a file may be in the index; one outside of the roots may be another server's."""
+        """Return whether a file may stay in the index; others may be of another server's roots."""
         return self._is_allowed(path) or not self._roots.has(path)
 
 

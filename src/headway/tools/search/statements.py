@@ -1,4 +1,4 @@
-"""What is asked of a database: one SELECT for a table and a query, in the dialect it understands.
+"""SQL statements: one SELECT for a table and a query, in the dialect of the database.
 
 | database | words are found by | accents, case, width |
 |---|---|---|
@@ -101,7 +101,7 @@ class Databank:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a database is: `sqlite`, `postgresql`, `mysql` or another name of SQLAlchemy's."""
+    """A database's dialect: `sqlite`, `postgresql`, `mysql` or another name of SQLAlchemy's."""
 
     name: str
     normalizes: bool = False
@@ -113,7 +113,7 @@ class Dialect:
         return sa.func.substr(sa.cast(column, kind), 1, most)
 
     def has(self, text: _Text, term: str) -> _Condition:
-        """Whether a term is part of a text."""
+        """Return whether a term is part of a text."""
         match self.name:
             case "postgresql":
                 return self.has_plain(self.plain(text), term)
@@ -152,7 +152,7 @@ class Dialect:
         return re.sub(_ACCENTS, "", decomposed).lower().replace("ς", "σ")
 
     def has_plain(self, plain: _Text, term: str) -> _Condition:
-        """Whether a term is part of a text that `plain` made."""
+        """Return whether a term is part of a text that `plain` made."""
         return sa.func.strpos(plain, self.plain_term(term)) > 0
 
 
@@ -189,7 +189,7 @@ def full_text_sqlite(table: Table, asked: Asked, dialect: Dialect, made: str) ->
 
 
 def _is_known(term: str, *, cuts_in_three: bool) -> bool:
-    """Whether full text finds a term; a tokenizer that cuts all in three finds what is as long."""
+    """Return whether full text finds a term: tokens of three characters need as many in it."""
     if cuts_in_three:
         return len(term) >= 3
     return is_word(term) and not has_unspaced(term)
@@ -223,7 +223,7 @@ def _kept(statement: sa.Select[Any]) -> sa.Subquery:
 def _found_by(
     dialect: Dialect, row: sa.Subquery, term: str, query: sa.ColumnElement[Any]
 ) -> _Condition:
-    """Whether a row has a term: by full text, and where that makes nothing of it, in its text."""
+    """Return whether a row has a term: by full text, or in its text where full text cannot."""
     is_part = dialect.has_plain(row.c.plain, term)
     if not _is_known(term, cuts_in_three=False):
         return is_part
@@ -256,5 +256,5 @@ def _marks() -> str:
 
 
 def has_folded(data: bytes | None, term: str) -> bool:
-    """Whether a folded term is part of a text, as SQLite calls it."""
+    """Return whether a folded term is part of a text, as SQLite calls it."""
     return data is not None and term in folded(data.decode(errors="replace"))

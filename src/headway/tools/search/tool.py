@@ -85,7 +85,7 @@ class SearchResult(BaseModel):
 
 
 class Answered(NamedTuple):
-    """What one source said."""
+    """The answer of one source."""
 
     source: Source
     hits: list[Hit]
@@ -232,7 +232,7 @@ _OPERATORS = (
 
 
 def operators_in(query: str) -> list[str]:
-    """What in a query looks like an operator, and what is made of it."""
+    """Return the parts of a query that look like operators, and how each is treated."""
     bare = re.sub(r'"[^"]*"', " ", query)
     found = ((each[0], says) for pattern, says in _OPERATORS for each in re.finditer(pattern, bare))
     return [f"{printable(text[:60])!r} {says}" for text, says in dict(found).items()][:5]

@@ -168,7 +168,7 @@ def filled(template: object, values: Mapping[str, str | int]) -> object:
 
 
 def at(value: object, path: str) -> object:
-    """What is at a path of JSON; None when there is nothing."""
+    """Return the value at a path of JSON; None where there is none."""
     for step in filter(None, path.split(".")):
         if isinstance(value, dict):
             value = cast("dict[str, object]", value).get(step)

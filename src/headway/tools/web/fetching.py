@@ -40,7 +40,7 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """What came back, whatever its status."""
+    """The answer to a request, whatever its status."""
 
     status: int
     headers: httpx2.Headers

@@ -63,7 +63,7 @@ class Egress:
     """The URL of a proxy that all requests go through but those to this machine itself."""
 
     def takes(self, name: str) -> bool:
-        """Whether the proxy connects to a host, and not we."""
+        """Return whether the proxy connects to a host, and not we."""
         return self.proxy is not None and not is_here(name)
 
 
@@ -85,7 +85,7 @@ class Hosts:
         return bool(self._hosts)
 
     def find(self, name: str) -> Host | None:
-        """What was said of a host."""
+        """Return the entry of the configuration for a host."""
         name = name_of(name)
         if name in self._hosts:
             return self._hosts[name]
@@ -134,7 +134,7 @@ def name_of(host: str) -> str:
 
 
 def is_here(name: str) -> bool:
-    """Whether a host is this machine by its very name, which a proxy would take for its own."""
+    """Return whether a host's name means this machine; a proxy would take it for its own."""
     name = name_of(name)
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -142,7 +142,7 @@ def is_here(name: str) -> bool:
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is named by an address."""
+    """Return whether a host is named by an address."""
     try:
         return bool(ip_address(name.partition("%")[0]))
     except ValueError:
@@ -263,5 +263,5 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
 
 @lru_cache(maxsize=1)
 def tls() -> ssl.SSLContext:
-    """What verifies certificates; made once, for it reads a large file."""
+    """Return the context that verifies certificates; made once, for it reads a large file."""
     return httpx2.create_ssl_context(trust_env=False)

@@ -20,7 +20,7 @@ class HostRate:
 
     @property
     def is_idle(self) -> bool:
-        """Whether a new gate would let the next one pass just as this does."""
+        """Return whether a new gate would let the next one pass just as this does."""
         return not self._turn.locked() and self._next <= self._clock.now()
 
     async def pass_through(self) -> None:
