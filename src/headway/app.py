@@ -18,7 +18,7 @@ from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
 from headway.life import Life, Lives
-from headway.log_rates import SAY_WHAT_CLIENTS_DO, limit_lines
+from headway.log_rates import CLIENT_DRIVEN_LOGGERS, limit_lines
 from headway.observability.metrics import Metrics
 from headway.observability.probes import Probes
 from headway.served import Served
@@ -82,7 +82,7 @@ class HeadwayApp(Starlette):
         """Its metrics, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
         self._edge = CommonHeaders(settings, path, self._refuse_request)
-        limit_lines(*SAY_WHAT_CLIENTS_DO)
+        limit_lines(*CLIENT_DRIVEN_LOGGERS)
         self._is_guarded = is_guarded(self, path)
 
     def _new_life(self) -> Life:

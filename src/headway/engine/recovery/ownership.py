@@ -92,7 +92,7 @@ async def take_over(
     beside = checkpoint_stream(stream)
     claim: Event = TakenByWorker(process) if state.request.queue and is_first else restarted
     try:
-        head = await journal.attach(beside)
+        head = await journal.attach_stream(beside)
         if head.last != seq or head.ended:
             return None
         ownership = Ownership(journal, beside, seq)
@@ -100,8 +100,8 @@ async def take_over(
         # The run is ours: whatever the storage does now, it has to be gone through with.
         await retry_until_available(clock, ownership.wait_until_stored)
         if isinstance(claim, Restarted):
-            await retry_until_available(clock, lambda: journal.post(stream, restarted))
-        await retry_until_available(clock, lambda: journal.attach(stream))
+            await retry_until_available(clock, lambda: journal.append_shared(stream, restarted))
+        await retry_until_available(clock, lambda: journal.attach_stream(stream))
         entries = await retry_until_available(clock, lambda: journal.read_all_kept(stream))
     except JournalUnavailable:
         raise
@@ -132,8 +132,8 @@ async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bo
     """
     try:
         await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
-        await journal.post(stream, end)
-        await journal.post(inbox_stream(stream), InboxClosed())
+        await journal.append_shared(stream, end)
+        await journal.append_shared(inbox_stream(stream), InboxClosed())
     except JournalError as error:
         logger.debug("%s was not ended: %s", stream, error)
         return False
@@ -150,6 +150,6 @@ async def sweep_ended(journal: Journal) -> None:
         try:
             head = await journal.head(run_beside(beside))
             if head is None or head.ended:
-                await journal.post(beside, Forgotten())
+                await journal.append_shared(beside, Forgotten())
         except JournalError as error:
             logger.debug("%s is not let go of: %s", beside, error)
