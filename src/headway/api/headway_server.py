@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
@@ -290,7 +291,6 @@ def _tool_options(
             raise SetupError(fault)
     except SetupError as error:
         raise SetupError(f"tool {name!r}: {error}") from None
-    return options
 
 
 def _read_option(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
