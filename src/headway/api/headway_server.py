@@ -2,8 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
@@ -291,6 +290,7 @@ def _tool_options(
             raise SetupError(fault)
     except SetupError as error:
         raise SetupError(f"tool {name!r}: {error}") from None
+    return options
 
 
 def _read_option(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
