@@ -234,8 +234,8 @@ class HeadwayApp(Starlette):
         """Accept no more calls, end the streams that wait for news, let calls finish.
 
         Call it when the process is told to stop, before the HTTP server waits for its
-        connections, `settings.notice` ahead. Returns when all calls have ended. Under uvicorn,
-        hypercorn, Granian and Gunicorn that is done by itself, for `settings.grace` seconds.
+        connections, `settings.shutdown_delay` ahead. Returns when all calls have ended. uvicorn,
+        hypercorn, Granian and Gunicorn have it done by themselves, for `settings.grace` seconds.
 
         Cancellation (`asyncio.timeout`): what still goes on is stopped. Runs of tools with
         `restart` on a journal file are left to the next process, and the streams of clients that

@@ -31,10 +31,12 @@ from headway.journal import Journal
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
 from headway.settings import Settings
+from headway.transport.hand_over import HandOver
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Guard
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.registry import Sessions
+from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.endpoint import StdioTransport
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stream_reader import End
@@ -78,24 +80,22 @@ class Life:
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
-        self._kernel = Sdk(served.low, added, may_list=served.may_list)
+        sdk = Sdk(served.low, added, may_list=served.may_list)
         counters.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
         self.sessions.tag = lambda: self.engine.lease.tag
         self._bridge = ServerChanges(served.bus, self.sessions)
-        self._watchers = RunSubscriptions(journal, clock, self._bridge.tell_of_run)
-        self.transport = HttpTransport(
-            self._kernel,
-            self.engine,
-            self.sessions,
-            settings=settings,
-            clock=clock,
-            guard=guard,
-            watchers=self._watchers,
+        self._endpoint = Endpoint(
+            sdk=sdk,
+            engine=self.engine,
+            sessions=self.sessions,
+            subscriptions=RunSubscriptions(journal, clock, self._bridge.tell_of_run),
+            hand_over=HandOver(self.engine, sdk),
         )
+        self.transport = HttpTransport(self._endpoint, guard)
 
     def _executor_for(self, request: RequestStored) -> Execute:
-        return self._kernel.executor_of(request)
+        return self._endpoint.sdk.executor_of(request)
 
     def _close_response(self, stream: str) -> None:
         self.transport.answers.close(stream, End.LEAVING)
@@ -115,10 +115,11 @@ class Life:
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
         async with self._open_queues() as queues, self.journal, lifespan as state:
-            self._kernel.inherited = variables_set_since(before)
-            self._kernel.state = state
+            sdk = self._endpoint.sdk
+            sdk.inherited = variables_set_since(before)
+            sdk.state = state
             if self._served.options is not None:
-                self._kernel.options = self._served.options()
+                sdk.options = self._served.options()
             await self.engine.start(queues)
             self.engine.tally.register_tools(await self._served.tool_names())
             await self.sessions.start()
@@ -138,7 +139,7 @@ class Life:
         self.lifecycle.move_to(Phase.OVER)
         self._bridge.close()
         self.transport.end_idle_streams()
-        await self._watchers.stop()
+        await self._endpoint.subscriptions.stop()
         await self.engine.stop()
         await self.sessions.stop()
 
@@ -161,14 +162,7 @@ class Life:
 
     def serve_pipe(self, pipe: Pipe) -> StdioTransport:
         """Return the MCP endpoint for the one client at the other end of `pipe`."""
-        return StdioTransport(
-            self._kernel,
-            self.engine,
-            self.sessions,
-            settings=self.engine.settings,
-            watchers=self._watchers,
-            pipe=pipe,
-        )
+        return StdioTransport(self._endpoint, pipe)
 
     async def drain(self) -> None:
         """Accept no more calls, end the streams that wait for news, let calls finish.
@@ -179,7 +173,7 @@ class Life:
         self.lifecycle.move_to(Phase.LEAVING)
         drain = self.engine.drain
         try:
-            await self.engine.clock.sleep(self.engine.settings.notice)
+            await self.engine.clock.sleep(self.engine.settings.shutdown_delay)
             self.transport.end_idle_streams()
             await drain.finish_calls()
         finally:

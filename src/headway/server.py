@@ -19,6 +19,7 @@ from headway.clock import Clock
 from headway.errors import SetupError
 from headway.features import install
 from headway.journal import Journal
+from headway.protocol.methods import LISTEN
 from headway.served import Served
 from headway.settings import Settings
 from headway.transport.http.guard import IN_AN_APP, Advice
@@ -119,7 +120,7 @@ def inspect_server(server: object) -> Served:
 def _mcp_server(server: MCPServer[Any]) -> Served:
     low: Server[Any] = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
     bus: SubscriptionBus | None = server._subscriptions  # pyright: ignore[reportPrivateUsage]
-    if low.get_request_handler("subscriptions/listen") is None:
+    if low.get_request_handler(LISTEN) is None:
         bus = None  # switched off: `subscriptions=False`
 
     def build(path: str, endpoint: ASGIApp) -> Starlette:

@@ -1,14 +1,18 @@
 """Everything an operator can set, with its default and the reason for it."""
 
+import logging
 import re
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import InitVar, dataclass, fields, replace
 from math import inf
 from typing import Final, Literal
 
 from headway.client_profiles import Profile
 from headway.errors import SetupError
+
+logger = logging.getLogger(__name__)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -275,11 +279,11 @@ class Settings:
     theirs (60 s): one that is closed under a request that is on its way costs its client an
     error. As `max_connections`."""
 
-    notice: float = 0.0
-    """Seconds, of those to finish, in which a process that was told to stop goes on as before and
-    only `/readyz` says so: as long as load balancers take to notice, so that they send nothing
-    here any more when calls are refused. At the end a connection is closed only when nothing was
-    asked on it for that long."""
+    shutdown_delay: float = 0.0
+    """Seconds after the signal to stop in which a process goes on as before and only `/readyz` says
+    that it stops. Give load balancers as long as they take to notice: then they send nothing here
+    when calls are refused. It is part of `grace`. After it, a connection is closed only when
+    nothing was asked on it for that long."""
 
     grace: float = 30.0
     """Seconds that calls may go on after the server in which the app is mounted was told to stop;
@@ -302,7 +306,13 @@ class Settings:
     retention: Retention = Retention()
     """What a journal keeps that is opened for this server."""
 
-    def __post_init__(self) -> None:
+    notice: InitVar[float | None] = None
+    """The old name of `shutdown_delay`. It may be given until the next release, and not be read."""
+
+    def __post_init__(self, notice: float | None) -> None:
+        if notice is not None:
+            warnings.warn(_renamed_text("notice"), FutureWarning, stacklevel=3)
+            object.__setattr__(self, "shutdown_delay", notice)  # the class is frozen
         times = ("heartbeat", "ping", "retry", "timeout", "session_ttl", "lease", "worker_wait")
         limits = ("head_timeout", "body_timeout", "keep_alive", "hold_timeout", "retry_closed")
         for name in (*times, *limits):
@@ -321,10 +331,21 @@ class Settings:
             raise SetupError("where is here or worker")
         if self.on_delete not in ("cancel", "finish"):
             raise SetupError("on_delete is cancel or finish")
-        times = ("progress_rate", "commit_after", "notice", "grace", "hold_warning")
+        times = ("progress_rate", "commit_after", "shutdown_delay", "grace", "hold_warning")
         for name in (*times, "max_queue"):
             if getattr(self, name) < 0:
                 raise SetupError(f"{name} cannot be negative")
+
+
+_RENAMED: Final = {"notice": "shutdown_delay"}
+"""Old names of settings that are still accepted, for one release, with a warning."""
+
+
+def _renamed_text(old: str) -> str:
+    return (
+        f"the setting {old!r} is now called {_RENAMED[old]!r}; "
+        "the old name will not be accepted after this release"
+    )
 
 
 _SIMPLE = (int, float, str)
@@ -339,6 +360,9 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
     kept = settings.retention
     for text in given:
         name, equals, value = text.partition("=")
+        if equals and name in _RENAMED:
+            logger.warning("%s", _renamed_text(name))
+            name = _RENAMED[name]
         target, field = settings, name
         if name.startswith("keep."):
             target, field = kept, name.removeprefix("keep.")

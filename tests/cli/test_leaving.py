@@ -105,7 +105,7 @@ async def test_an_answer_of_a_server_that_is_told_to_stop_is_the_last_on_its_con
 
 
 async def test_one_more_request_is_answered_after_an_answer_that_had_begun():
-    async with served(notice=60) as server:
+    async with served(shutdown_delay=60) as server:
         server.is_early = True
         server.go.clear()
         connection = await server.connect()
@@ -122,7 +122,7 @@ async def test_one_more_request_is_answered_after_an_answer_that_had_begun():
 
 
 async def test_a_request_on_a_connection_that_was_open_before_the_stop_is_answered():
-    async with served(notice=60) as server:
+    async with served(shutdown_delay=60) as server:
         connection = await server.connect()
         await server.told()
         await server.closed()
@@ -133,7 +133,7 @@ async def test_a_request_on_a_connection_that_was_open_before_the_stop_is_answer
 
 
 async def test_idle_connections_do_not_hold_up_the_end():
-    async with served(notice=60) as server:
+    async with served(shutdown_delay=60) as server:
         connection = await server.connect()
         connection.write(post())
         assert not await last(connection)

@@ -86,9 +86,11 @@ def seconds(text: str) -> float:
     return float(text.removesuffix("s"))
 
 
-def notice_of(words: list[str]) -> float:
+def shutdown_delay_of(words: list[str]) -> float:
     """What a command of a replica sets; 0: nothing."""
-    return sum(seconds(word.removeprefix("notice=")) for word in words if "notice=" in word)
+    return sum(
+        seconds(word.removeprefix("shutdown_delay=")) for word in words if "shutdown_delay=" in word
+    )
 
 
 def test_a_container_has_the_time_that_its_calls_have() -> None:
@@ -96,14 +98,14 @@ def test_a_container_has_the_time_that_its_calls_have() -> None:
     replicas = [services[name] for name in ("headway-1", "headway-2")]
     for replica in replicas:
         grace = seconds(replica["environment"]["HEADWAY_GRACE"])
-        rest = 5 + max(STOP_MOMENT, notice_of(replica["command"])) + LAST_ANSWERS_TIMEOUT
+        rest = 5 + max(STOP_MOMENT, shutdown_delay_of(replica["command"])) + LAST_ANSWERS_TIMEOUT
         assert seconds(replica["stop_grace_period"]) > grace + rest
 
 
 def test_nginx_gives_up_its_connections_while_a_replica_tells_of_its_end() -> None:
     """It has no checks: what it keeps for longer may be closed under a request."""
     (kept,) = re.findall(r"\bkeepalive_timeout (\d+)s", (DEPLOY / "nginx.conf").read_text())
-    assert int(kept) < notice_of(json.loads(composed())["services"]["headway-1"]["command"])
+    assert int(kept) < shutdown_delay_of(json.loads(composed())["services"]["headway-1"]["command"])
 
 
 @pytest.mark.anyio
@@ -126,7 +128,7 @@ def test_a_pod_has_the_time_that_its_calls_have() -> None:
     grace = seconds(found["ConfigMap", "headway"]["data"]["HEADWAY_GRACE"])
     for name in ("headway", "headway-worker"):
         pod = found["Deployment", name]["spec"]["template"]["spec"]
-        notice = notice_of(pod["containers"][0]["args"])
+        notice = shutdown_delay_of(pod["containers"][0]["args"])
         assert (
             pod["terminationGracePeriodSeconds"]
             > grace + 5 + max(STOP_MOMENT, notice) + LAST_ANSWERS_TIMEOUT

@@ -59,14 +59,16 @@ class Caller:
 
 
 async def refuses_calls(replica: ServerProcess) -> bool:
-    """Whether its notice is over."""
+    """Whether its `shutdown_delay` is over."""
     wire = Wire(replica.origin, NO_APP, NO_APP)
     page = await (await wire.ask("GET", {}, path="/metrics")).body()
     wire.cut_all()
     return b"headway_draining 1.0" in page
 
 
-@pytest.mark.parametrize("own", [("--set", "notice=5s")], indirect=True, ids=["notice"])
+@pytest.mark.parametrize(
+    "own", [("--set", "shutdown_delay=5s")], indirect=True, ids=["shutdown_delay"]
+)
 async def test_a_rolling_deploy_fails_no_call_and_does_none_twice(own: Deployment) -> None:
     """Told to stop with a call at work, and replaced, while callers of both eras go on."""
     stop = asyncio.Event()

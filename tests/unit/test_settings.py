@@ -1,5 +1,7 @@
 """Settings are refused when they are set, not when they bite."""
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import SetupError
-from headway.settings import Settings, parse_duration
+from headway.settings import Settings, parse_duration, with_values
 
 
 def with_value(name: str, value: float) -> Settings:
@@ -72,3 +74,25 @@ def test_zero_is_a_choice_where_less_is_not(name: str) -> None:
     assert getattr(with_value(name, 0), name) == 0
     with pytest.raises(SetupError, match="cannot be negative"):
         with_value(name, -1)
+
+
+def test_the_old_name_of_a_setting_is_accepted_with_a_warning_that_has_the_new_one() -> None:
+    with pytest.warns(FutureWarning, match="'notice' is now called 'shutdown_delay'"):
+        settings = Settings(notice=5)
+
+    assert settings.shutdown_delay == 5
+    assert replace(settings, grace=60).shutdown_delay == 5
+    with pytest.warns(FutureWarning, match="shutdown_delay"):
+        assert replace(settings, notice=7).shutdown_delay == 7
+    with pytest.warns(FutureWarning), pytest.raises(SetupError, match="shutdown_delay cannot be"):
+        Settings(notice=-1)
+
+
+def test_the_old_name_of_a_setting_is_accepted_on_the_command_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        settings = with_values(Settings(), ["notice=5s"])
+
+    assert settings == Settings(shutdown_delay=5)
+    assert "'notice' is now called 'shutdown_delay'" in caplog.text

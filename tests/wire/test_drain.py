@@ -93,7 +93,7 @@ async def test_a_call_that_goes_on_may_finish_and_a_new_one_is_refused(era: str)
 @each_era
 async def test_balancers_have_notice_before_anything_is_refused(era: str) -> None:
     tools = GatedTools("wait")
-    async with served(tools.mcp, settings=Settings(notice=5)) as wire:
+    async with served(tools.mcp, settings=Settings(shutdown_delay=5)) as wire:
         client = await connect(wire, era)
         task = await draining(wire)
         assert (await probe(wire, "/readyz")).status == 503
@@ -106,7 +106,7 @@ async def test_balancers_have_notice_before_anything_is_refused(era: str) -> Non
         assert text_of((await answer.rest())[-1]) == "run 1"
         await within(task)
         assert tools.runs == 1
-        wire.app.engine.settings = Settings()  # the end of the test needs no notice
+        wire.app.engine.settings = Settings()  # the end of the test needs no delay
 
 
 @each_era

@@ -32,7 +32,7 @@ NO_BOUNDS: Final = {
     "hand_over": "a time after which a call goes on elsewhere (headway_handed_over_calls_total)",
     "profiles": "what is known of clients",
     "lease": "a time after which a process is taken for dead",
-    "notice": "a time in which a server that is told to stop takes calls as before",
+    "shutdown_delay": "a time in which a server that is told to stop takes calls as before",
     "on_delete": "a choice",
     "allowed_hosts": "a list of names",
     "allowed_origins": "a list of names",

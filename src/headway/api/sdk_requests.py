@@ -41,6 +41,7 @@ from headway.errors import ProtocolError
 from headway.events import TERMINAL, Event, Failed, Progress, decode_json
 from headway.journal.memory import memory_journal
 from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, rank_of
+from headway.protocol.methods import TOOL_CALL
 from headway.protocol.render import Reader, error_code, error_message, render
 from headway.settings import Settings
 
@@ -49,7 +50,7 @@ logger = logging.getLogger(__name__)
 OWNER: Final = "in-process"
 TOKEN: Final = "in-process"
 
-_METHODS: Final = ("tools/call", "resources/read", "prompts/get")
+_METHODS: Final = (TOOL_CALL, "resources/read", "prompts/get")
 """What executes code of the author that may have something to say."""
 
 _STOP_TIMEOUT: Final = 2.0

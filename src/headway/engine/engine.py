@@ -52,6 +52,7 @@ from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
 from headway.events import Event, HandedOver, Started
 from headway.journal import Journal
+from headway.protocol.methods import kind_of
 from headway.queues import Queues
 from headway.run_state import RunView
 from headway.settings import Settings
@@ -211,8 +212,8 @@ class Engine:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
         lifecycle = self.lifecycle
-        is_listening = request.method == "subscriptions/listen"
-        if lifecycle.is_over or (lifecycle.is_draining and is_listening):
+        is_endless = kind_of(request.method).is_endless
+        if lifecycle.is_over or (lifecycle.is_draining and is_endless):
             raise stopping_error()
         self._check_room(self._gates_of(request))
         if len(self.runs) >= self.settings.max_open:
@@ -221,7 +222,7 @@ class Engine:
         call = call_of(request.follows) if request.owns and request.follows else new_call_id()
         run_id = self.lease.tag + call
         stream = run_stream(request.owner, run_id)
-        run = self.make_run(stream, request, recorded=request.method == "tools/call")
+        run = self.make_run(stream, request, recorded=kind_of(request.method).is_recorded)
         self.runs[run.id] = run
         self.admission.count_run(caller, opener, run)
         return run
@@ -233,14 +234,14 @@ class Engine:
 
     def _options_for(self, request: Request) -> ToolOptions:
         """Return the limits of a request; a mirror, which executes nothing, has none."""
-        is_executed = request.method == "tools/call" and request.follows is None
+        is_executed = kind_of(request.method).is_limited and request.follows is None
         return self.options_of(request.target) if is_executed else NO_OPTIONS
 
     def _may_restart(self, request: Request) -> bool:
         """Return whether another process may go on with it: a mirror does nothing twice."""
         is_mirror = request.follows is not None
-        is_call = request.method == "tools/call"
-        return is_call and (is_mirror or self.options_of(request.target).restart)
+        is_restartable = kind_of(request.method).is_restartable
+        return is_restartable and (is_mirror or self.options_of(request.target).restart)
 
     def make_run(
         self, stream: str, request: Request, *, recorded: bool = True, view: RunView | None = None
@@ -311,7 +312,7 @@ class Engine:
 
     def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
         """Return the semaphores that a request has to pass, the narrowest first; or none."""
-        if request.method != "tools/call" or request.follows is not None:
+        if not kind_of(request.method).is_limited or request.follows is not None:
             return ()
         return self.admission.semaphores_of(request.target or "", self.options_of(request.target))
 

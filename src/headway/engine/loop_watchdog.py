@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from headway.engine.author_frames import frames_from, is_headways, line_of
 from headway.engine.run.current import current_run
 from headway.engine.run.run import Run
+from headway.protocol.methods import TOOL_CALL
 
 logger = logging.getLogger(__name__)
 
@@ -170,5 +171,5 @@ def _described(run: Run | None) -> str:
     method = getattr(run, "method", None)  # a recorder, which stands in for a run, has none
     if run is None or method is None:
         return "something"
-    name = f"tool {run.target!r}" if method == "tools/call" else method
+    name = f"tool {run.target!r}" if method == TOOL_CALL else method
     return f"{name} (run {run.reference})"

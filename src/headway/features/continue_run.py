@@ -29,12 +29,13 @@ from headway.protocol.continue_run_tool import (
     with_handle_schema,
 )
 from headway.protocol.idempotency_key import GONE
+from headway.protocol.methods import TOOL_CALL
 from headway.streams import run_id_of
 
 
 def install_continue_run(low: Server[Any]) -> None:
     """Have a server that has tools answer `continue_run` where it hands calls over."""
-    wrap_handler(low, "tools/call", "handles", partial(_call, low))
+    wrap_handler(low, TOOL_CALL, "handles", partial(_call, low))
 
 
 def list_tools(

@@ -13,8 +13,9 @@ from mcp_types import (
 )
 
 from headway.handlers import add_handler
+from headway.protocol.methods import TOOL_CALL
 
-_SPEAKING: Final = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+_SPEAKING: Final = (TOOL_CALL, "prompts/get", "resources/read", "completion/complete")
 """The methods in which an author's code runs that may log something."""
 
 

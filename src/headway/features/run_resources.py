@@ -24,6 +24,7 @@ from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupt
 from headway.handlers import Handler, wrap_handler
 from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
+from headway.protocol.methods import LISTEN
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.run_state import parts_of, view_of
 from headway.streams import result_stream, run_id_of
@@ -113,7 +114,7 @@ def install_run_resources(low: Server[Any]) -> None:
     wrap_handler(low, "resources/read", "runs", _read)
     wrap_handler(low, "resources/subscribe", "runs", _subscribe)
     wrap_handler(low, "resources/unsubscribe", "runs", _unsubscribe)
-    wrap_handler(low, "subscriptions/listen", "runs", _listen)
+    wrap_handler(low, LISTEN, "runs", _listen)
 
 
 def _read(inner: Handler) -> Handler:

@@ -23,6 +23,7 @@ from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.handlers import add_handler, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
+from headway.protocol.methods import TOOL_CALL
 from headway.protocol.tasks import EXTENSION, open_questions, task_of
 from headway.streams import ANONYMOUS, run_id_of
 
@@ -43,7 +44,7 @@ class TaskUpdateParams(TaskParams):
 
 def install_task_methods(low: Server[Any]) -> None:
     """Have a server that has tools answer for tasks, unless it brings an answer of its own."""
-    if low.get_request_handler("tools/call") is None or has_own_tasks(low):
+    if low.get_request_handler(TOOL_CALL) is None or has_own_tasks(low):
         return
     for method, (params, modern, early) in _METHODS.items():
         add_handler(low, method, params, _gated(method, modern, early))

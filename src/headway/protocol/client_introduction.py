@@ -15,6 +15,7 @@ from msgspec import structs
 
 from headway.errors import ProtocolError
 from headway.protocol.inbound import Message
+from headway.protocol.methods import LISTEN
 
 LONGEST_TEXT: Final = 1024
 """Characters of each text in `clientInfo`; of the version of the protocol a sixteenth."""
@@ -24,8 +25,6 @@ LONGEST_URI: Final = 2048
 
 LONGEST_NAMES: Final = 256 * 1024
 """Characters of all names in one `subscriptions/listen`."""
-
-LISTEN: Final = "subscriptions/listen"
 
 _LISTS: Final = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 _NAMES: Final = ("taskIds", "resourceSubscriptions")

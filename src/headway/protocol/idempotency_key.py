@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.inbound import Message
+from headway.protocol.methods import kind_of
 from headway.streams import tag_of
 
 HEADER: Final = "idempotency-key"
@@ -39,7 +40,7 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     Raises:
         ProtocolError: The key is no text of 1 to 255 characters, or header and body disagree.
     """
-    if message.method != "tools/call":
+    if not kind_of(message.method).is_recorded:
         return None
     said: object = message.meta.get(META_KEY)
     if header is not None:

@@ -25,6 +25,7 @@ from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
 from headway.protocol.json_text import SCALARS, explain_no_json, may_exceed, measure
 from headway.protocol.line_buffer import BOM
+from headway.protocol.methods import LISTEN, TOOL_CALL
 from headway.protocol.tasks import METHODS as TASK_METHODS
 
 VERSION_HEADER: Final = "mcp-protocol-version"
@@ -35,7 +36,7 @@ LONGEST_ID: Final = 512
 """Characters of a request id or progress token; both come back in every event id."""
 
 TARGETS: Final[Mapping[str, str]] = {
-    "tools/call": "name",
+    TOOL_CALL: "name",
     "prompts/get": "name",
     "resources/read": "uri",
     "resources/subscribe": "uri",
@@ -262,7 +263,7 @@ def refusal(rejection: InboundLadderRejection) -> ProtocolError:
 
 def subscribed_resources(message: Message) -> list[object]:
     """The resources that a `subscriptions/listen` wants to hear of; whatever the client sent."""
-    if message.method != "subscriptions/listen":
+    if message.method != LISTEN:
         return []
     wanted = (message.params or {}).get("notifications")
     uris = cast("dict[str, object]", wanted if isinstance(wanted, dict) else {}).get(

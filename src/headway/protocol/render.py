@@ -32,6 +32,7 @@ from headway.events import (
 from headway.jsonable import exact
 from headway.protocol.eras import Era, rank_of
 from headway.protocol.idempotency_key import GONE, GONE_DATA
+from headway.protocol.methods import LISTEN
 from headway.protocol.run_uris import META_KEY, uri_of
 
 REQUEST_CANCELLED: Final = -32800
@@ -43,8 +44,6 @@ PART_LOGGER: Final = "headway.part"
 RAISED: Final = 0
 """The code of an exception that a handler lets out, where its text is told: as the official SDK
 has it. JSON-RPC neither reserves nor defines it."""
-
-LISTEN: Final = "subscriptions/listen"
 
 RELATED: Final = "io.modelcontextprotocol/related-task"
 """In `_meta` of what belongs to a task of 2025-11-25."""

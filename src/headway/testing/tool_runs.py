@@ -31,6 +31,7 @@ from headway.engine import (
 from headway.engine.run.recorder import Recorder
 from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
 from headway.journal import open_journal
+from headway.protocol.methods import TOOL_CALL
 from headway.run_state import parts_of
 from headway.server import Served, inspect_server, serve_object
 from headway.settings import Retention, Settings
@@ -125,9 +126,9 @@ def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] 
     context = RunContext(1, transport, ServerMessageMetadata(), TOKEN, {})
 
     async def execute(context: RunContext) -> dict[str, Any]:
-        return await runner.on_request(context, "tools/call", params)
+        return await runner.on_request(context, TOOL_CALL, params)
 
-    return Request("tools/call", name, "test", context, execute)
+    return Request(TOOL_CALL, name, "test", context, execute)
 
 
 def _go_on(run: Run, after: Outcome) -> None:

@@ -36,6 +36,7 @@ from headway.protocol.handover_policy import (
     form_for,
 )
 from headway.protocol.inbound import Message, as_id, has_envelope
+from headway.protocol.methods import kind_of
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
 from headway.streams import handle_stream, run_id_of
 from headway.transport.sdk import Sdk
@@ -83,7 +84,7 @@ class HandOver:
         Raises:
             ProtocolError: It must be, and its client does not know tasks (-32021).
         """
-        is_call = message.method == "tools/call"
+        is_call = kind_of(message.method).can_hand_over
         knows_tasks = declares_tasks(message.meta.get(CLIENT_CAPABILITIES_META_KEY))
         needs_tasks = is_call and self._engine.options_of(message.target).needs_task
         if (needs_tasks or subscribed_tasks(message)) and not knows_tasks:
@@ -125,7 +126,7 @@ class HandOver:
 
     def offer(self, run: Run, answer: Offered, message: Message, shown: ClientTraits) -> None:
         """Let the answer end when the window is over, or a task's run asks something."""
-        if message.method != "tools/call":
+        if not kind_of(message.method).can_hand_over:
             return
         if message.target == CONTINUE_RUN and self._engine.offers_handles:
             # It waits for another run and hands that one over itself.

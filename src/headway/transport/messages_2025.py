@@ -17,7 +17,6 @@ from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from headway.engine import (
-    Engine,
     Request,
     Run,
     RunContext,
@@ -44,6 +43,7 @@ from headway.protocol.client_introduction import check_uri, introduction_of
 from headway.protocol.eras import Era, without_promises
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, as_id, is_id, read_message
+from headway.protocol.methods import kind_of
 from headway.streams import (
     is_run_id,
     principal_tag,
@@ -52,10 +52,9 @@ from headway.streams import (
     run_of_question,
     run_stream,
 )
-from headway.transport.hand_over import HandOver, Offered
-from headway.transport.sdk import Sdk
+from headway.transport.hand_over import Offered
 from headway.transport.sessions.session import Session
-from headway.transport.subscriptions.run_updates import RunSubscriptions
+from headway.transport.shared_parts import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -70,21 +69,13 @@ LOOK_INTERVAL: Final = 0.05
 class Messages2025:
     """Handles the messages of 2025 sessions."""
 
-    def __init__(
-        self,
-        kernel: Sdk,
-        engine: Engine,
-        watchers: RunSubscriptions,
-        hand_over: HandOver,
-        *,
-        is_read: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, is_read: Callable[[str], bool]) -> None:
         """`is_read` tells whether the client reads a run's stream at the moment."""
         self._is_read = is_read
-        self._kernel = kernel
-        self._engine = engine
-        self._watchers = watchers
-        self._hand_over = hand_over
+        self._kernel = endpoint.sdk
+        self._engine = endpoint.engine
+        self._watchers = endpoint.subscriptions
+        self._hand_over = endpoint.hand_over
 
     async def open(self, session: Session, message: Message, context: RunContext) -> dict[str, Any]:
         """Open a drafted session with its `initialize`; gives the result for the client.
@@ -252,7 +243,7 @@ class Messages2025:
         Raises:
             ProtocolError: -32601, as tasks, 2025-11-25 has it.
         """
-        if message.method != "tools/call" or session.era.version != tasks_2025.VERSION:
+        if not kind_of(message.method).can_hand_over or session.era.version != tasks_2025.VERSION:
             return
         support = self._engine.options_of(message.target).task_support
         wants = _asks_for_task(session, message)
@@ -338,7 +329,7 @@ _KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLeve
 
 def _asks_for_task(session: Session, message: Message) -> bool:
     """Whether a call of 2025-11-25 wants to be a task."""
-    is_call = message.method == "tools/call" and session.era.version == tasks_2025.VERSION
+    is_call = kind_of(message.method).can_hand_over and session.era.version == tasks_2025.VERSION
     return is_call and isinstance((message.params or {}).get("task"), dict)
 
 

@@ -12,30 +12,28 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
-from headway.engine import Engine, Request, Run, RunContext, check_caller_limit, submit
+from headway.engine import Request, Run, RunContext, check_caller_limit, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
+from headway.protocol.methods import kind_of
 from headway.streams import principal_tag
-from headway.transport.hand_over import HandOver, Offered, TaskContext
-from headway.transport.sdk import Sdk
-from headway.transport.subscriptions.run_updates import RunSubscriptions
+from headway.transport.hand_over import Offered, TaskContext
+from headway.transport.shared_parts import Endpoint
 from headway.transport.subscriptions.task_updates import ListenContext, subscribed_tasks
 
 
 class Messages2026:
     """Starts the runs of 2026-07-28 requests."""
 
-    def __init__(
-        self, kernel: Sdk, engine: Engine, watchers: RunSubscriptions, hand_over: HandOver
-    ) -> None:
-        self._kernel = kernel
-        self._engine = engine
-        self._watchers = watchers
-        self._hand_over = hand_over
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._kernel = endpoint.sdk
+        self._engine = endpoint.engine
+        self._watchers = endpoint.subscriptions
+        self._hand_over = endpoint.hand_over
 
     def bounded(self, message: Message) -> Message:
         """What is kept of a request while it is handled.
@@ -106,7 +104,7 @@ class Messages2026:
 
         `is_told`: the answer carries what is said on the way.
         """
-        if message.method == "tools/call":
+        if kind_of(message.method).can_hand_over:
             shown = self._hand_over.shown_modern(message)
             shown = shown._replace(has_token=shown.has_token and is_told)
             self._hand_over.offer(run, answer, message, shown)

@@ -20,6 +20,7 @@ from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.journal import Cursor, Journal
 from headway.protocol.eras import Era
+from headway.protocol.methods import kind_of
 from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
@@ -262,7 +263,7 @@ class OpenResponses:
             ProtocolError: Nothing was said here, and nothing will be: another reader took over
                 (409), or the journal cannot be read (503).
         """
-        if run.is_released or (self._is_over and run.method != "tools/call"):
+        if run.is_released or (self._is_over and not kind_of(run.method).is_recorded):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:

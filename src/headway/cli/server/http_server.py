@@ -45,8 +45,8 @@ LAST_ANSWERS_TIMEOUT = 3
 """Seconds after that for last answers to be sent; what goes on by then is stopped."""
 
 STOP_MARGIN = 9.0
-"""Seconds that an end may take beyond `grace` and `notice`: shielded parts of tools, requests on
-their way, last answers. Then the process ends, whatever still runs in it."""
+"""Seconds that an end may take beyond `grace` and `shutdown_delay`: shielded parts of tools,
+requests on their way, last answers. Then the process ends, whatever still runs in it."""
 
 STOP_MOMENT = 0.5
 """Seconds from a connection to its request, at the most. Connections are not closed earlier."""
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
-        self._patience = max(STOP_MOMENT, settings.notice)
+        self._patience = max(STOP_MOMENT, settings.shutdown_delay)
         self._watched = _Lifespan(app, self._end)
         counted = app if isinstance(app, Counting) else None
         self._doorkeeper = (
@@ -289,7 +289,7 @@ async def _serve(
         announce(listener.origin)
 
     server.ready.add_done_callback(ready)
-    _stop_on_signals(server, grace + settings.notice + STOP_MARGIN, is_alone=is_alone)
+    _stop_on_signals(server, grace + settings.shutdown_delay + STOP_MARGIN, is_alone=is_alone)
     await server.serve()
 
 

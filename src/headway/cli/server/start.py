@@ -114,7 +114,7 @@ def _start_crew(server: object, listen: ListenOptions, settings: Settings) -> in
             announce,
             hold_timeout=settings.hold_timeout,
             # Each of them ends itself before.
-            stop_timeout=listen.grace + settings.notice + STOP_MARGIN + 2,
+            stop_timeout=listen.grace + settings.shutdown_delay + STOP_MARGIN + 2,
         )
         return await crew.serve()
 

@@ -11,6 +11,7 @@ from headway.engine.request import Request, ToolOptions
 from headway.engine.run.run import Run
 from headway.errors import ProtocolError
 from headway.journal import Journal
+from headway.protocol.methods import kind_of
 from headway.settings import Settings
 from headway.streams import ANONYMOUS, call_of, runs_prefix
 
@@ -80,7 +81,7 @@ class Admission:
             ProtocolError: The caller has as many calls as it may, in this process alone (503).
         """
         caller = request.principal
-        if request.method != "tools/call" or caller == ANONYMOUS:
+        if not kind_of(request.method).is_limited or caller == ANONYMOUS:
             return ""
         self._check_number(len(self.of_callers.get(caller, ())))
         return caller

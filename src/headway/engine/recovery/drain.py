@@ -8,6 +8,7 @@ from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.events import Event
+from headway.protocol.methods import kind_of
 
 SHIELDED_GRACE = 5.0
 """Seconds that a shielded part of a call gets beyond the time to finish."""
@@ -76,4 +77,4 @@ class Drain:
 
 
 def _is_call(run: Run) -> bool:
-    return run.method == "tools/call"
+    return kind_of(run.method).is_recorded

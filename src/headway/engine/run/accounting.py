@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.counters import Counters
 from headway.events import Cancelled, Completed, Event, Failed, Interrupted
+from headway.protocol.methods import kind_of
 
 if TYPE_CHECKING:
     from headway.engine.run.run import Run
@@ -28,7 +29,7 @@ def count_end(tally: Counters, run: "Run", event: Event, result: dict[str, Any] 
         tally.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         tally.limit_hit("timeout")  # nothing else stops a run with a failure
-    if run.method == "tools/call" and run.follows is None:
+    if kind_of(run.method).is_counted and run.follows is None:
         tally.end_call(run.target, outcome_of(event, result), run.clock.now() - run.born)
 
 

@@ -15,6 +15,7 @@ from headway.engine.run.large_results import completed_event, message_of
 from headway.engine.run.run import Run
 from headway.errors import ToolTimeout
 from headway.events import Completed, Event, Failed, Interrupted, encode_json
+from headway.protocol.methods import TOOL_CALL
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
         case Kind.REFUSED:
             return error.end if isinstance(error, MirroredFailed) else _refusal(failure), None
         case Kind.CRASHED | Kind.ENDED:
-            who = f"tool {run.target!r}" if run.method == "tools/call" else run.method
+            who = f"tool {run.target!r}" if run.method == TOOL_CALL else run.method
             log_failure(failure, error, f"run {run.reference}: {who}")
             return _failure(run, failure, error)
 
@@ -102,7 +103,7 @@ def _failure(run: Run, failure: Failure, error: BaseException) -> End:
     if failure.kind is Kind.CRASHED:
         text = f"Internal server error {reference}"
         return Failed(INTERNAL_ERROR, text, raised=message_of(error)), None
-    if run.method != "tools/call":
+    if run.method != TOOL_CALL:
         return Failed(INTERNAL_ERROR, f"{run.method} {failure.words} {reference}"), None
     text = f"Error executing tool {run.target}: the tool {failure.words} {reference}"
     result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}

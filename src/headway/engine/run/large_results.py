@@ -12,6 +12,7 @@ from headway.encoding import Hook, to_json
 from headway.engine.run.output_limits import size_of
 from headway.engine.run.run import Run
 from headway.events import Completed, encode_json
+from headway.protocol.methods import TOOL_CALL
 from headway.protocol.run_uris import result_uri_of
 from headway.streams import result_stream
 
@@ -23,7 +24,7 @@ def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Complet
         TypeError: It is not JSON.
     """
     data = to_json(result, Hook())
-    is_result = run.method == "tools/call" and result.get("resultType", "complete") == "complete"
+    is_result = run.method == TOOL_CALL and result.get("resultType", "complete") == "complete"
     return Completed(_set_aside(run, result, data) if is_result and size_of(data) > most else data)
 
 

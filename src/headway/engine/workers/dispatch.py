@@ -23,6 +23,7 @@ from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.events import Accepted, Event, HandedOver, Progress
 from headway.protocol.continue_run_tool import CONTINUE_RUN
+from headway.protocol.methods import kind_of
 from headway.queues import Queues
 from headway.streams import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
 
@@ -55,7 +56,8 @@ class Dispatch:
 
     def is_for_workers(self, request: Request) -> bool:
         """Return whether a worker is to execute this request."""
-        if self._queues is None or request.method != "tools/call" or request.follows is not None:
+        is_restartable = kind_of(request.method).is_restartable
+        if self._queues is None or not is_restartable or request.follows is not None:
             return False
         if request.target == CONTINUE_RUN and self._services.offers_handles:
             return False

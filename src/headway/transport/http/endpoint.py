@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from headway.clock import Clock
-from headway.engine import Engine, stopping_error
+from headway.engine import stopping_error
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
 from headway.log_rates import limited
 from headway.protocol.eras import ERAS, MODERN
@@ -24,9 +23,8 @@ from headway.protocol.inbound import (
     parse_body,
     read_message,
 )
-from headway.settings import Settings
+from headway.protocol.methods import kind_of
 from headway.streams import SESSION_STREAMS
-from headway.transport.hand_over import HandOver
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.era_2026 import Http2026
 from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, refuse
@@ -42,12 +40,8 @@ from headway.transport.http.guard import (
 )
 from headway.transport.http.stateless import Stateless
 from headway.transport.http.unfinished_requests import UnfinishedRequests
-from headway.transport.messages_2025 import Messages2025
-from headway.transport.messages_2026 import Messages2026
 from headway.transport.open_responses import OpenResponses
-from headway.transport.sdk import Sdk
-from headway.transport.sessions.registry import Sessions
-from headway.transport.subscriptions.run_updates import RunSubscriptions
+from headway.transport.shared_parts import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -55,33 +49,21 @@ logger = logging.getLogger(__name__)
 class HttpTransport:
     """The MCP endpoint as an ASGI app."""
 
-    def __init__(
-        self,
-        kernel: Sdk,
-        engine: Engine,
-        sessions: Sessions,
-        *,
-        settings: Settings,
-        clock: Clock,
-        guard: Guard,
-        watchers: RunSubscriptions,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, guard: Guard) -> None:
+        engine, settings = endpoint.engine, endpoint.engine.settings
         self.answers = OpenResponses(
-            engine.journal, settings, clock, engine.tally, engine.lease.is_alive
+            engine.journal, settings, engine.clock, engine.tally, engine.lease.is_alive
         )
         self.arrivals = UnfinishedRequests(settings.max_arriving, engine.tally)
         self._log = limited(logger)
         self._engine = engine
         self._settings = settings
         self._guard = guard
-        hand_over = HandOver(engine, kernel)
-        enveloped = Messages2026(kernel, engine, watchers, hand_over)
-        dialogue = Messages2025(kernel, engine, watchers, hand_over, is_read=self.answers.is_read)
-        self._modern = Http2026(kernel, self.answers, enveloped)
-        handshake = Stateless if settings.stateless else Http2025
-        self._handshake = handshake(dialogue, engine, sessions, self.answers)
-        sessions.on_reader = self.answers.came
-        sessions.on_reader_left = self.answers.left
+        self._modern = Http2026(endpoint, self.answers)
+        http_2025 = Stateless if settings.stateless else Http2025
+        self._handshake = http_2025(endpoint, self.answers)
+        endpoint.sessions.on_reader = self.answers.came
+        endpoint.sessions.on_reader_left = self.answers.left
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._post,
             "GET": self._get,
@@ -126,7 +108,7 @@ class HttpTransport:
         """End the streams that wait for news and not for a result: GET and `listen`."""
         self.answers.leave_all(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
-            if run.method == "subscriptions/listen":
+            if kind_of(run.method).is_endless:
                 run.cancel("server", "the server is stopping")
 
     async def _post(self, exchange: Exchange) -> None:

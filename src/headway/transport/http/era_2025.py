@@ -11,7 +11,7 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types.jsonrpc import INVALID_REQUEST
 
-from headway.engine import Engine, Run, RunContext, stopping_error
+from headway.engine import Run, RunContext, stopping_error
 from headway.errors import ProtocolError
 from headway.events import encode_json
 from headway.journal import Head, Journal
@@ -42,8 +42,8 @@ from headway.transport.http.sse import Headers, SseRendering, send_empty, send_r
 from headway.transport.messages_2025 import Messages2025, going_on, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
-from headway.transport.sessions.registry import Sessions
 from headway.transport.sessions.session import Session
+from headway.transport.shared_parts import Endpoint
 from headway.transport.stream_reader import End, StreamSource
 
 logger = logging.getLogger(__name__)
@@ -58,13 +58,11 @@ LOOK_INTERVAL = 0.05
 class Http2025:
     """Answers the requests of 2025 clients."""
 
-    def __init__(
-        self, dialogue: Messages2025, engine: Engine, sessions: Sessions, answers: OpenResponses
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
         self._log = limited(logger)
-        self._dialogue = dialogue
-        self._engine = engine
-        self._sessions = sessions
+        self._dialogue = Messages2025(endpoint, is_read=answers.is_read)
+        self._engine = endpoint.engine
+        self._sessions = endpoint.sessions
         self._answers = answers
 
     @property

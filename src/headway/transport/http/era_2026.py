@@ -8,23 +8,23 @@ from headway.events import Event
 from headway.protocol import render
 from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message, check_version, classify_modern
-from headway.protocol.render import LISTEN
+from headway.protocol.methods import LISTEN
 from headway.streams import principal_tag
 from headway.transport.http.accept import Form, form_of, need_stream
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.sse import SseRendering, send_empty
 from headway.transport.messages_2026 import Messages2026, reader_of
 from headway.transport.open_responses import OpenResponses
-from headway.transport.sdk import Sdk
+from headway.transport.shared_parts import Endpoint
 
 
 class Http2026:
     """Answers the POSTs of 2026-07-28 clients."""
 
-    def __init__(self, kernel: Sdk, answers: OpenResponses, enveloped: Messages2026) -> None:
-        self._kernel = kernel
+    def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
+        self._kernel = endpoint.sdk
         self._answers = answers
-        self._enveloped = enveloped
+        self._enveloped = Messages2026(endpoint)
 
     async def post(self, exchange: Exchange, message: Message) -> None:
         """Answer one self-contained message.

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 
 from headway.engine import RunContext, contain_failures
 from headway.protocol.inbound import Message, refusal
+from headway.protocol.methods import TOOL_CALL
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class ParamHeaders:
         """
         tool = message.target
         arguments: object = (message.params or {}).get("arguments") or {}
-        if message.method != "tools/call" or tool is None or not isinstance(arguments, dict):
+        if message.method != TOOL_CALL or tool is None or not isinstance(arguments, dict):
             return
         if not arguments and not any(name.startswith(_PREFIX) for name in headers):
             return

@@ -20,7 +20,7 @@ from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from msgspec import Raw
 
 from headway.background import BackgroundTasks
-from headway.engine import BUSY_CODE, Engine, Run, RunContext
+from headway.engine import BUSY_CODE, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
 from headway.protocol import render, tasks_2025
@@ -33,18 +33,15 @@ from headway.protocol.inbound import (
     parse_body,
     read_message,
 )
-from headway.settings import Settings
-from headway.transport.hand_over import HandOver
+from headway.protocol.methods import kind_of
 from headway.transport.messages_2025 import Messages2025, read_batch
 from headway.transport.messages_2026 import Messages2026, reader_of
-from headway.transport.sdk import Sdk
 from headway.transport.sessions.outbox import SessionOutbox
-from headway.transport.sessions.registry import Sessions
 from headway.transport.sessions.session import Session
+from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stdio.response import PipeResponse
 from headway.transport.stream_reader import End
-from headway.transport.subscriptions.run_updates import RunSubscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -64,23 +61,13 @@ FLUSH_TIMEOUT: Final = 0.5
 class StdioTransport:
     """The MCP endpoint of one pipe."""
 
-    def __init__(
-        self,
-        kernel: Sdk,
-        engine: Engine,
-        sessions: Sessions,
-        *,
-        settings: Settings,
-        watchers: RunSubscriptions,
-        pipe: Pipe,
-    ) -> None:
-        self._engine = engine
-        self._sessions = sessions
-        self._settings = settings
+    def __init__(self, endpoint: Endpoint, pipe: Pipe) -> None:
+        self._engine = endpoint.engine
+        self._sessions = endpoint.sessions
+        self._settings = endpoint.engine.settings
         self._pipe = pipe
-        hand_over = HandOver(engine, kernel)
-        self._dialogue = Messages2025(kernel, engine, watchers, hand_over, is_read=self._is_read)
-        self._enveloped = Messages2026(kernel, engine, watchers, hand_over)
+        self._dialogue = Messages2025(endpoint, is_read=self._is_read)
+        self._enveloped = Messages2026(endpoint)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, PipeResponse]] = {}
         self._tasks = BackgroundTasks("stdio requests")
@@ -293,7 +280,7 @@ class StdioTransport:
 
     async def _finish(self, reading: asyncio.Task[None]) -> None:
         for run in list(self._engine.runs.values()):
-            if run.method == "subscriptions/listen":  # would never end by itself
+            if kind_of(run.method).is_endless:
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
             await self._quiet(FAREWELL_TIMEOUT)

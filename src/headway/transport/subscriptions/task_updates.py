@@ -18,6 +18,7 @@ from headway.engine.remote.run_inbox import read_inbox
 from headway.errors import StreamNotFound
 from headway.events import Notified, encode_json
 from headway.protocol.inbound import Message
+from headway.protocol.methods import LISTEN
 from headway.protocol.tasks import task_of
 from headway.streams import inbox_stream, sibling_run
 from headway.transport.subscriptions.run_updates import follow_news
@@ -27,7 +28,7 @@ _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
 def subscribed_tasks(message: Message) -> list[str]:
     """The tasks that a `subscriptions/listen` wants to hear of; whatever the client sent."""
-    if message.method != "subscriptions/listen":
+    if message.method != LISTEN:
         return []
     wanted = (message.params or {}).get("notifications")
     ids = cast("dict[str, object]", wanted if isinstance(wanted, dict) else {}).get("taskIds")
