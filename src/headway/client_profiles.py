@@ -86,12 +86,12 @@ def profile_of(name: str, version: str, own: tuple[Profile, ...] = ()) -> Profil
     """What is known of the client with this name and version; `own` rows are asked first."""
     for row in (*own, *PROFILES):
         is_named = fnmatchcase(name.lower(), row.name.lower())
-        if is_named and numbers(version) >= numbers(row.since):
+        if is_named and version_numbers(version) >= version_numbers(row.since):
             return row
     return UNKNOWN
 
 
-def numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     """A version as what can be compared: `2.1.319-beta` is (2, 1, 319)."""
     release = re.match(r"v?(\d+(?:\.\d+)*)", version)
     return tuple(int(number[:9]) for number in release[1].split(".")) if release else ()

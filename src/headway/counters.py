@@ -20,7 +20,7 @@ OTHER: Final = "(other)"
 """In place of a name that no tool has: clients may call whatever they like."""
 
 
-def _unknown(_name: str) -> bool:
+def _is_no_tool(_name: str) -> bool:
     return False
 
 
@@ -57,7 +57,7 @@ class Counters:
         self.connections: int | None = None  # None: somebody else listens
         self.most_connections = 0
         self._tools: set[str] = set()
-        self.is_tool: Callable[[str], bool] = _unknown
+        self.is_tool: Callable[[str], bool] = _is_no_tool
         """Tells whether a name that nobody has listed is a tool's."""
 
     def register_tools(self, tools: Iterable[str]) -> None:

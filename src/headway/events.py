@@ -395,7 +395,7 @@ def encode_entries(entries: list[Entry]) -> bytes:
     try:
         return _encoder.encode(entries)
     except UnicodeEncodeError:
-        return _encoder.encode([_clean(entry) for entry in entries])
+        return _encoder.encode([_clean_entry(entry) for entry in entries])
 
 
 def decode_entries(data: bytes) -> list[Entry]:
@@ -424,5 +424,5 @@ def as_encodable(event: Event) -> Event:
     return msgspec.structs.replace(event, **texts)
 
 
-def _clean(entry: Entry) -> Entry:
+def _clean_entry(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, event=as_encodable(entry.event))

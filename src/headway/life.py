@@ -89,7 +89,7 @@ class Life:
             sdk=sdk,
             engine=self.engine,
             sessions=self.sessions,
-            subscriptions=RunSubscriptions(journal, clock, self._bridge.tell_of_run),
+            subscriptions=RunSubscriptions(journal, clock, self._bridge.notify_of_run),
             hand_over=HandOver(self.engine, sdk),
         )
         self.transport = HttpTransport(self._endpoint, guard)
@@ -98,7 +98,7 @@ class Life:
         return self._endpoint.sdk.executor_of(request)
 
     def _close_response(self, stream: str) -> None:
-        self.transport.answers.close(stream, End.LEAVING)
+        self.transport.responses.close_stream(stream, End.LEAVING)
 
     @property
     def takes_calls(self) -> bool:
@@ -180,7 +180,7 @@ class Life:
             await drain.wait_for_shields()
             drain.release_restartable()
             # Their runs may go on in other processes: those are not waited for.
-            self.transport.answers.end()
+            self.transport.responses.end_resumable()
 
 
 class Lives:

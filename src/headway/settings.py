@@ -372,8 +372,8 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
             or field not in known
             or not isinstance(known[field], int | float | str | bool)
         ):
-            raise SetupError(f"{text!r}: write NAME=VALUE, where NAME is one of {_names()}")
-        changed = replace(target, **{field: _value(name, value, known[field])})
+            raise SetupError(f"{text!r}: write NAME=VALUE, where NAME is one of {_setting_names()}")
+        changed = replace(target, **{field: _parse_value(name, value, known[field])})
         if isinstance(changed, Retention):
             kept = changed
         else:
@@ -381,7 +381,7 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
     return replace(settings, retention=kept)
 
 
-def _value(name: str, text: str, like: object) -> object:
+def _parse_value(name: str, text: str, like: object) -> object:
     """The value that `text` is, of the type of `like`.
 
     Raises:
@@ -402,6 +402,6 @@ def _value(name: str, text: str, like: object) -> object:
     )
 
 
-def _names() -> str:
+def _setting_names() -> str:
     own = [f.name for f in fields(Settings) if isinstance(f.default, _SIMPLE)]
     return ", ".join([*own, *(f"keep.{f.name}" for f in fields(Retention))])

@@ -53,7 +53,7 @@ async def heard(answer: Answer) -> int:
 
 
 def open_streams(wire: Wire) -> int:
-    return len(wire.app.transport.answers)
+    return len(wire.app.transport.responses)
 
 
 async def test_two_streams_stay_open_and_each_message_is_on_one() -> None:
@@ -149,7 +149,7 @@ async def test_streams_at_two_replicas_are_both_kept(journal: str) -> None:
         assert await heard(older) == 0
         session.wire = fleet[1]
         newer = await listen(session)
-        answers = fleet[0].app.transport.answers
+        answers = fleet[0].app.transport.responses
         await until(lambda: answers._elsewhere, "the other replica has not heard of it")
         for number in (1, 2):
             await publisher.say(number)
@@ -172,7 +172,7 @@ async def test_a_stream_does_not_wait_for_one_of_a_replica_that_died(tmp_path: P
         (name,) = await wire.app.journal.streams("session/")
         came = ReaderCame(name, by="another", listener="ab", process="deadbeef")
         await wire.app.journal.post("notices", came)
-        answers = wire.app.transport.answers
+        answers = wire.app.transport.responses
         while not answers._elsewhere:
             await wire.clock.advance(0.05, step=0.05)
         await publisher.say(0)

@@ -143,7 +143,7 @@ class Figures:
         return cls(
             sessions=len(app.life.sessions),
             runs=len(app.engine.runs),
-            answers=len(app.transport.answers),
+            answers=len(app.transport.responses),
             streams=len(app.journal._tails),
             tasks=len(asyncio.all_tasks()),
             fds=process.num_fds(),

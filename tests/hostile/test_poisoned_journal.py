@@ -157,7 +157,7 @@ async def test_replicas_hear_each_other_behind_a_notice_that_cannot_be_read(
             seq = await stranger.post(board, Part(encode_json("somebody's")))
             await poison(journal, board, seq, garbage)
         own = await session.get()
-        fleet[1].app.life.sessions.change("notifications/tools/list_changed")
+        fleet[1].app.life.sessions.publish_change("notifications/tools/list_changed")
         assert (await own.message())["method"] == "notifications/tools/list_changed"
         session.wire = fleet[1]
         newer = await session.get(own.ids[-1])

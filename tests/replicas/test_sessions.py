@@ -119,7 +119,7 @@ async def test_a_question_outside_of_any_request_is_asked_and_answered_on_other_
     async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
         inside = fleet[0].app.life.sessions._known[session.id]
-        asked = asyncio.create_task(inside.ask("roots/list", None, None))
+        asked = asyncio.create_task(inside.ask_client("roots/list", None, None))
         session.wire = fleet[1]
         own = await session.get()
         question = await own.message()
@@ -212,7 +212,7 @@ async def test_a_notification_is_not_repeated_by_a_replica_that_is_behind(
         await read(own, 1)
         own.cut()
         again = await session.get(own.ids[-1])
-        behind._task = asyncio.create_task(behind._follow())
+        behind._task = asyncio.create_task(behind._read_entries())
         await some[0].bus.publish(PromptsListChanged())
         (heard,) = await read(again, 1)
         assert heard["method"] == "notifications/prompts/list_changed"

@@ -63,7 +63,7 @@ async def test_megabytes_go_both_ways_on_blocking_and_non_blocking_pipes(blockin
 async def test_a_writer_waits_while_the_pipe_is_full():
     ends = Ends()
     ends.pipe.put(b"x" * (ROOM + 100_000))  # more than a pipe holds
-    waiting = asyncio.create_task(ends.pipe.room())
+    waiting = asyncio.create_task(ends.pipe.wait_for_room())
     await asyncio.sleep(0)
     assert not waiting.done()
     async with ends.client() as (reader, _):
@@ -77,7 +77,7 @@ async def test_writers_go_on_when_the_client_has_left():
     os.close(ends.from_server)
     ends.pipe.put(b"x" * (ROOM + 1))
     async with asyncio.timeout(PATIENCE):
-        await ends.pipe.room()
+        await ends.pipe.wait_for_room()
         await ends.pipe.flush()
         await ends.pipe.ended.wait()
     ends.pipe.put(b"into nothing")

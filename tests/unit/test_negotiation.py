@@ -3,7 +3,7 @@
 import pytest
 
 from headway.errors import ProtocolError
-from headway.transport.http.accept import Form, form_of, need_stream
+from headway.transport.http.accept import Form, need_stream, response_form
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ from headway.transport.http.accept import Form, form_of, need_stream
     ],
 )
 def test_an_answer_has_the_form_that_its_client_takes(accept: str, form: Form):
-    assert form_of({"accept": accept}) is form
+    assert response_form({"accept": accept}) is form
 
 
 def test_a_client_that_says_nothing_takes_anything():
-    assert form_of({}) is Form.ANY
+    assert response_form({}) is Form.ANY
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_client_that_says_nothing_takes_anything():
 )
 def test_a_client_that_takes_neither_form_is_told_both(accept: str):
     with pytest.raises(ProtocolError, match="application/json, text/event-stream") as refusal:
-        form_of({"accept": accept})
+        response_form({"accept": accept})
     assert refusal.value.status == 406
 
 

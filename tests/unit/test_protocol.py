@@ -34,7 +34,7 @@ from headway.protocol.event_ids import (
 )
 from headway.protocol.header_lines import read_headers
 from headway.protocol.inbound import is_id, parse_body, read_message
-from headway.protocol.json_text import measure
+from headway.protocol.json_text import measure_json
 from headway.streams import tag_of
 from headway.transport.http.sse import SseRendering
 
@@ -101,10 +101,10 @@ marked = st.recursive(
 @given(marked, st.booleans())
 def test_what_a_text_holds_is_counted_as_a_recursive_reader_would(value, with_blanks):
     text = json.dumps(value, separators=None if with_blanks else (",", ":")).encode()
-    found = measure(text, 10_000)
+    found = measure_json(text, 10_000)
     assert (found.containers, found.depth) == (containers(value), depth(value))
     most = containers(value) - 1
-    assert most < 0 or measure(text, most).containers > most
+    assert most < 0 or measure_json(text, most).containers > most
 
 
 def test_nesting_is_refused_however_deep_it_is():
@@ -163,7 +163,7 @@ EVENTS = [
 
 @pytest.mark.parametrize(("event", "params"), EVENTS)
 def test_events_become_messages(event, params):
-    data = render.render(event, reader())
+    data = render.render_event(event, reader())
     assert data is not None
     message = msgspec.json.decode(data)
     assert message["jsonrpc"] == "2.0"
@@ -184,42 +184,42 @@ def test_ends_become_responses_with_the_reader_s_own_id():
         ),
     ]
     for event, expected in ends:
-        data = render.render(event, reader(identity="seven"))
+        data = render.render_event(event, reader(identity="seven"))
         assert data is not None
         assert msgspec.json.decode(data) == {"jsonrpc": "2.0", "id": "seven", **expected}
 
 
 @pytest.mark.parametrize("era", [OLD, MODERN])
 def test_a_reader_of_a_cancelled_run_gets_an_error(era: Era):
-    data = render.render(Cancelled("server", "stopping"), reader(era))
+    data = render.render_event(Cancelled("server", "stopping"), reader(era))
     assert data is not None
     error = {"code": -32800, "message": "Request cancelled: stopping"}
     assert msgspec.json.decode(data)["error"] == error
 
 
 def test_nothing_internal_is_rendered():
-    assert render.render(Started(), reader()) is None
+    assert render.render_event(Started(), reader()) is None
 
 
 def test_progress_goes_to_token_holders_only():
-    assert render.render(Progress(1), reader(token=None)) is None
-    assert render.render(Progress(1), reader(token=0)) is not None
+    assert render.render_event(Progress(1), reader(token=None)) is None
+    assert render.render_event(Progress(1), reader(token=0)) is not None
 
 
 @pytest.mark.parametrize("level", LOG_LEVELS)
 def test_logs_and_parts_pass_from_the_level_asked_for(level):
     passed = [
         name for name in LOG_LEVELS
-        if render.render(Log(name, encode_json(1)), reader(rank=rank_of(level))) is not None
+        if render.render_event(Log(name, encode_json(1)), reader(rank=rank_of(level))) is not None
     ]  # fmt: skip
     assert passed == list(LOG_LEVELS[LOG_LEVELS.index(level) :])
-    has_part = render.render(Part(encode_json(1)), reader(rank=rank_of(level))) is not None
+    has_part = render.render_event(Part(encode_json(1)), reader(rank=rank_of(level))) is not None
     assert has_part == (level in ("debug", "info"))
 
 
 def test_no_level_means_no_logs():
     assert rank_of(None) == rank_of("loud") == rank_of(3) == NO_LOGS
-    assert render.render(Log("emergency", encode_json(1)), reader(rank=NO_LOGS)) is None
+    assert render.render_event(Log("emergency", encode_json(1)), reader(rank=NO_LOGS)) is None
 
 
 @given(st.text(), st.text())
@@ -227,7 +227,7 @@ def test_a_frame_is_read_back_as_it_was_whatever_its_text(message, token):
     voice = SseRendering(reader(token=token[:500]), prefix=b"p.")
     data = encode_json({"text": message})
     for event in (Progress(1, None, message), Log("info", data), Completed(data)):
-        frame = voice.frame(Entry(3, 0.0, event))
+        frame = voice.frame_of(Entry(3, 0.0, event))
         assert frame is not None
         lines = frame.decode().splitlines()  # splits at every Unicode line end there is
         assert lines[0] == "id: p.3"

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from headway.client_profiles import PROFILES, UNKNOWN, Profile, numbers, profile_of
+from headway.client_profiles import PROFILES, UNKNOWN, Profile, profile_of, version_numbers
 from headway.protocol.continue_run_tool import with_handle_schema
 from headway.protocol.handover_policy import ClientTraits, HandOverForm, Windows, form_for
 
@@ -70,7 +70,7 @@ def test_a_client_is_known_by_name_and_version() -> None:
     ("text", "expected"), [("2.1.319-beta", (2, 1, 319)), ("v1", (1,)), ("", ()), ("x", ())]
 )
 def test_versions_are_numbers(text: str, expected: tuple[int, ...]) -> None:
-    assert numbers(text) == expected
+    assert version_numbers(text) == expected
 
 
 def test_every_row_has_a_source() -> None:

@@ -369,7 +369,7 @@ async def test_a_progress_token_in_use_is_refused_and_free_again_afterwards() ->
         other = await two.call("wait", id="a", token="t")  # another session's tokens are its own
         await other.message()
         first.cut()  # nobody reads it any more: whoever asks again with it is heard
-        await until(lambda: len(wire.app.transport.answers) == 1)
+        await until(lambda: len(wire.app.transport.responses) == 1)
         again = await one.call("wait", id="c", token="t")
         await again.message()
         release.set()

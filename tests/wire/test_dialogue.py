@@ -294,7 +294,7 @@ async def test_a_silent_request_sent_again_is_answered_to_the_newer_connection()
         first = await session.send(message)
         await until(lambda: tools.runs)
         second = await session.send(message)
-        await until(lambda: len(wire.app.transport.answers) == 2)
+        await until(lambda: len(wire.app.transport.responses) == 2)
         tools.gate.open()
         answer = await second.answer()
         assert text_of(await answer.json()) == "run 1"
@@ -311,9 +311,9 @@ async def test_a_client_that_loses_the_newer_of_two_connections_is_answered_on_t
         first = await session.send(message)
         await until(lambda: tools.runs)
         second = await session.send(message)
-        await until(lambda: len(wire.app.transport.answers) == 2)
+        await until(lambda: len(wire.app.transport.responses) == 2)
         second.cut()
-        await until(lambda: len(wire.app.transport.answers) == 1)
+        await until(lambda: len(wire.app.transport.responses) == 1)
         tools.gate.open()
         assert text_of(await (await first.answer()).outcome()) == "run 1"
         assert tools.runs == 1

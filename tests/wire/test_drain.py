@@ -49,7 +49,7 @@ async def test_a_request_without_an_answer_at_the_end_of_the_grace_is_told_to_co
         has_come.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Sessions, "take_over", waits)
+    monkeypatch.setattr(Sessions, "announce_reader", waits)
     monkeypatch.setattr("headway.cli.server.http_server.LAST_ANSWERS_TIMEOUT", 1)
     app = asgi(GatedTools("wait").mcp)
     async with asyncio.timeout(PATIENCE):

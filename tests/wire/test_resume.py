@@ -280,7 +280,7 @@ async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
         assert (await first.message())["method"] == "notifications/tools/list_changed"
         first.cut()
         await session.request("resources/subscribe", {"uri": "x://1"})
-        await until(lambda: not len(wire.app.transport.answers))
+        await until(lambda: not len(wire.app.transport.responses))
         await tools.bus.publish(ResourceUpdated("x://1"))
         second = await session.get()
         assert (await second.message())["params"] == {"uri": "x://1"}

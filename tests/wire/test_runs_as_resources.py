@@ -198,7 +198,7 @@ async def test_a_detached_tool_outlives_its_connection_and_keeps_its_result() ->
         answer = await client.call("migrate", level="info", token="t")
         uri = (await answer.message())["params"]["_meta"]["headway/run"]
         answer.cut()
-        await until(lambda: not len(wire.app.transport.answers))
+        await until(lambda: not len(wire.app.transport.responses))
         await wire.clock.advance(5, step=1)
         go.set()
         await within(done.wait())

@@ -41,11 +41,11 @@ async def test_one_call_too_many_is_refused_unexecuted_and_the_others_end_well()
         assert tools.runs == 3
         await session.notify("notifications/cancelled", {"requestId": 2})  # needs no place
         assert (await calls.pop(1).rest())[-1]["error"]["code"] == -32800
-        await until(lambda: wire.app.transport.answers.most_of_one == 1)
+        await until(lambda: wire.app.transport.responses.most_of_one == 1)
         assert (await session.request("tools/list", id=5)).status == 200
         tools.gate.open()
         assert [text_of((await call.rest())[-1]) for call in calls] == ["run 1", "run 3"]
-        await until(lambda: not wire.app.transport.answers.most_of_one)
+        await until(lambda: not wire.app.transport.responses.most_of_one)
 
 
 async def test_a_get_stream_is_one_of_them_however_often_it_is_opened() -> None:
@@ -59,7 +59,7 @@ async def test_a_get_stream_is_one_of_them_however_often_it_is_opened() -> None:
             assert stream.status == 200
             await refused(await session.call("wait"))
         stream.cut()
-        await until(lambda: wire.app.transport.answers.most_of_one == 1)
+        await until(lambda: wire.app.transport.responses.most_of_one == 1)
         assert (await session.get()).status == 200
 
 
@@ -74,7 +74,7 @@ async def test_at_the_limit_a_cut_stream_is_taken_over_and_a_refused_resume_cuts
         assert again.status == 200
         assert await first.rest() == []
         second.cut()
-        await until(lambda: wire.app.transport.answers.most_of_one == 1)
+        await until(lambda: wire.app.transport.responses.most_of_one == 1)
         third = await opened(session, id=3, token=3)
         await refused(await session.get(second.ids[-1]))
         tools.gate.open()
@@ -104,7 +104,7 @@ async def test_a_batch_takes_a_place_for_each_request_or_is_refused_whole() -> N
         session = await Session.open(wire, "2025-03-26")
         batch = [session.call_message("wait", id=id, token=id) for id in (1, 2, 3)]
         await refused(await session.post(batch))
-        assert not wire.app.transport.answers.most_of_one
+        assert not wire.app.transport.responses.most_of_one
         assert tools.runs == 0
         answer = await session.post(batch[:2])
         await answer.message()

@@ -42,7 +42,7 @@ from headway.events import TERMINAL, Event, Failed, Progress, decode_json
 from headway.journal.memory import memory_journal
 from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, rank_of
 from headway.protocol.methods import TOOL_CALL
-from headway.protocol.render import Reader, error_code, error_message, render
+from headway.protocol.render import Reader, error_code, error_message, render_event
 from headway.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -264,7 +264,7 @@ class _Call:
         return end
 
     async def _hand_on(self, run: Run, event: Event) -> None:
-        rendered = None if type(event) in TERMINAL else render(event, self._reader)
+        rendered = None if type(event) in TERMINAL else render_event(event, self._reader)
         if rendered is None:
             return
         message = decode_json(Raw(rendered))

@@ -35,7 +35,7 @@ from headway.streams import run_id_of
 
 def install_continue_run(low: Server[Any]) -> None:
     """Have a server that has tools answer `continue_run` where it hands calls over."""
-    wrap_handler(low, TOOL_CALL, "handles", partial(_call, low))
+    wrap_handler(low, TOOL_CALL, "handles", partial(_answer_continue_run, low))
 
 
 def list_tools(
@@ -45,11 +45,11 @@ def list_tools(
     listed: object = page.get("tools")
     if not isinstance(listed, list):  # a middleware's own
         return page
-    tools = [_told(tool, engine, version) for tool in cast("list[object]", listed)]
+    tools = [_as_run_here(tool, engine, version) for tool in cast("list[object]", listed)]
     names = [tool["name"] for tool in tools if _has_name(tool)]
     is_last = page.get("nextCursor") is None
     # A server that has a tool of this name itself is asked for that one.
-    if engine.offers_handles and is_last and not (_has_own(low) or CONTINUE_RUN in names):
+    if engine.offers_handles and is_last and not (_has_own_tool(low) or CONTINUE_RUN in names):
         names.append(CONTINUE_RUN)
         tools.append(TOOL)
     engine.tally.register_tools(names)
@@ -64,7 +64,7 @@ def _has_name(tool: object) -> TypeGuard[Mapping[str, Any]]:
             return False
 
 
-def _told(tool: object, engine: Engine, version: str) -> object:
+def _as_run_here(tool: object, engine: Engine, version: str) -> object:
     """The tool as this server runs it; the author may hold the one that he listed."""
     if not _has_name(tool):
         return tool
@@ -79,53 +79,57 @@ def _told(tool: object, engine: Engine, version: str) -> object:
     return {**tool, **changes} if changes else tool
 
 
-def _has_own(low: Server[Any]) -> bool:
+def _has_own_tool(low: Server[Any]) -> bool:
     # Servers before mcp 2.3 have no look-up.
     lookup = getattr(low, "get_tool_input_schema", None)
     return lookup is not None and lookup(CONTINUE_RUN) is not None
 
 
-def _call(low: Server[Any], inner: Handler) -> Handler:
-    async def calling(context: Any, params: Any) -> Any:
+def _answer_continue_run(low: Server[Any], inner: Handler) -> Handler:
+    async def call_tool(context: Any, params: Any) -> Any:
         run = current_run.get()
         is_ours = params.name == CONTINUE_RUN and run is not None and run.engine.offers_handles
-        if not is_ours or run is None or _has_own(low):
+        if not is_ours or run is None or _has_own_tool(low):
             return await inner(context, params)
         can_ask = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
-        return await _continue(run, params.arguments or {}, can_ask=can_ask)
+        return await _continue_run(run, params.arguments or {}, can_ask=can_ask)
 
-    return calling
+    return call_tool
 
 
-async def _continue(run: Run, arguments: Mapping[str, object], *, can_ask: bool) -> CallToolResult:
+async def _continue_run(
+    run: Run, arguments: Mapping[str, object], *, can_ask: bool
+) -> CallToolResult:
     match arguments:
         case {"run_id": str(handle), **more} if _is_stop(more):
             run_id, after = parse_handle(handle)
         case _:
-            return _error(
+            return _error_result(
                 "Give run_id as the earlier answer has it, and stop as true or false; "
                 "there are no other arguments"
             )
     try:
         stream = await run.engine.idempotency.stream_of(run, run_id)
         if arguments.get("stop"):
-            return await _stop(run, stream)
-        return CallToolResult.model_validate(await _waited(run, stream, after, can_ask=can_ask))
+            return await _stop_run(run, stream)
+        return CallToolResult.model_validate(
+            await _wait_for_result(run, stream, after, can_ask=can_ask)
+        )
     except ResultDropped:
-        return _error(GONE)
+        return _error_result(GONE)
     except StreamNotFound:
-        return _error(
+        return _error_result(
             "No such run: it has expired, or its id is not yours. Call the tool itself again"
         )
     except JournalError:
-        return _error("The run cannot be read at the moment; try again in a few seconds")
+        return _error_result("The run cannot be read at the moment; try again in a few seconds")
 
 
 def _is_stop(more: Mapping[str, object]) -> bool:
     return not more.keys() - {"stop"} and isinstance(more.get("stop", False), bool)
 
 
-async def _stop(run: Run, stream: str) -> CallToolResult:
+async def _stop_run(run: Run, stream: str) -> CallToolResult:
     await ask_run(run.journal, stream, CancelRequested("client", "stopped with continue_run"))
     try:
         return CallToolResult.model_validate(await MirrorRun(run, stream).result())
@@ -133,7 +137,7 @@ async def _stop(run: Run, stream: str) -> CallToolResult:
         return CallToolResult(content=[TextContent(text=error.message)])
 
 
-async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[str, Any]:
+async def _wait_for_result(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[str, Any]:
     """The result of the other run, or another handle when the window, or this server, is over."""
     result: dict[str, Any] | None = None
     entries: list[Entry] = []
@@ -156,5 +160,5 @@ async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[s
     return rest_of(result, entries, after)
 
 
-def _error(text: str) -> CallToolResult:
+def _error_result(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=text)], is_error=True)

@@ -19,7 +19,7 @@ _SPEAKING: Final = (TOOL_CALL, "prompts/get", "resources/read", "completion/comp
 """The methods in which an author's code runs that may log something."""
 
 
-async def _accept(_context: Any, _params: Any) -> EmptyResult:
+async def _accept_request(_context: Any, _params: Any) -> EmptyResult:
     return EmptyResult()
 
 
@@ -39,9 +39,9 @@ def install_log_levels(low: Server[Any], *, publishes: bool) -> None:
     there were no handler. One that the server brings stays.
     """
     if any(low.get_request_handler(method) is not None for method in _SPEAKING):
-        add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept)
+        add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept_request)
     if low.get_request_handler("resources/list") is not None:
-        subscribe = _accept if publishes else _refuse_subscribe
-        unsubscribe = _accept if publishes else _refuse_unsubscribe
+        subscribe = _accept_request if publishes else _refuse_subscribe
+        unsubscribe = _accept_request if publishes else _refuse_unsubscribe
         add_handler(low, "resources/subscribe", SubscribeRequestParams, subscribe)
         add_handler(low, "resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)

@@ -26,11 +26,13 @@ def install_prompt_errors(low: Server[Any], *, is_bare: bool) -> None:
     """
     listing = low.get_request_handler("prompts/list")
     if listing is not None:
-        wrap_handler(low, "prompts/get", "faults", partial(_get, listing.handler, is_bare))
+        wrap_handler(
+            low, "prompts/get", "faults", partial(_explain_errors, listing.handler, is_bare)
+        )
 
 
-def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
-    async def get(context: Any, params: Any) -> Any:
+def _explain_errors(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
+    async def get_prompt(context: Any, params: Any) -> Any:
         try:
             return await inner(context, params)
         except MCPError:
@@ -40,18 +42,18 @@ def _get(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
             if era.tells_errors and not is_bare:
                 raise
             # Only now: a server may render more than it lists.
-            fault = await _fault(listing, context, params)
+            fault = await _client_fault(listing, context, params)
             if fault is None:
                 raise
             raise MCPError(INVALID_PARAMS, fault) from error
 
-    return get
+    return get_prompt
 
 
-async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
+async def _client_fault(listing: Handler, context: Any, params: Any) -> str | None:
     """What the client did wrong, as a sentence; None where it may be the server."""
     try:
-        prompt = await _find(listing, context, params.name)
+        prompt = await _find_prompt(listing, context, params.name)
     except Exception:  # noqa: BLE001 - the server's own code; its first error is the one to tell
         return None
     if prompt is None:
@@ -65,7 +67,7 @@ async def _fault(listing: Handler, context: Any, params: Any) -> str | None:
     return f"The prompt has no argument {other[0][:100]!r}" if other else None
 
 
-async def _find(listing: Handler, context: Any, name: str) -> Prompt | None:
+async def _find_prompt(listing: Handler, context: Any, name: str) -> Prompt | None:
     cursor: str | None = None
     for _ in range(_PAGES):
         listed = await listing(context, PaginatedRequestParams(cursor=cursor))

@@ -53,7 +53,7 @@ class _Description(Struct, omit_defaults=True):
     error: str | None = None
 
 
-async def describe(journal: Journal, stream: str) -> bytes:
+async def describe_run(journal: Journal, stream: str) -> bytes:
     """A run as JSON: `state`, `tool`, `progress`, `parts` with the newest last, `error`.
 
     And `attempt`, where it is not the first one.
@@ -65,7 +65,7 @@ async def describe(journal: Journal, stream: str) -> bytes:
     is_whole = entries[0].seq == 1
     view = view_of(entries)
     parts = parts_of(entries)
-    shown = _newest(parts)
+    shown = _newest_parts(parts)
     progress = None
     if view.progress is not None:
         progress = _Progress(view.progress, view.total, view.message)
@@ -79,12 +79,12 @@ async def describe(journal: Journal, stream: str) -> bytes:
             attempt=view.attempt,
             parts=shown,
             earlier_parts_left_out=not is_whole or len(shown) < len(parts),
-            error=_error(view.end),
+            error=_error_text(view.end),
         )
     )
 
 
-def _newest(parts: list[Raw]) -> list[Raw]:
+def _newest_parts(parts: list[Raw]) -> list[Raw]:
     """The last parts, as many as fit."""
     room = PARTS_BYTES
     for count, value in enumerate(reversed(parts)):
@@ -94,7 +94,7 @@ def _newest(parts: list[Raw]) -> list[Raw]:
     return parts
 
 
-def _error(end: Event | None) -> str | None:
+def _error_text(end: Event | None) -> str | None:
     match end:
         case Failed():
             return end.message
@@ -111,47 +111,47 @@ def _error(end: Event | None) -> str | None:
 
 def install_run_resources(low: Server[Any]) -> None:
     """Have a server that has resources answer for its runs too; all else it answers as before."""
-    wrap_handler(low, "resources/read", "runs", _read)
-    wrap_handler(low, "resources/subscribe", "runs", _subscribe)
-    wrap_handler(low, "resources/unsubscribe", "runs", _unsubscribe)
-    wrap_handler(low, LISTEN, "runs", _listen)
+    wrap_handler(low, "resources/read", "runs", _read_runs)
+    wrap_handler(low, "resources/subscribe", "runs", _subscribe_to_runs)
+    wrap_handler(low, "resources/unsubscribe", "runs", _unsubscribe_from_runs)
+    wrap_handler(low, LISTEN, "runs", _listen_to_runs)
 
 
-def _read(inner: Handler) -> Handler:
-    async def read(context: Any, params: Any) -> Any:
+def _read_runs(inner: Handler) -> Handler:
+    async def read_resource(context: Any, params: Any) -> Any:
         whose = run_whose_result(params.uri)
         if whose is not None:
-            return await _result(whose, params.uri)
+            return await _read_result(whose, params.uri)
         run_id = run_of(params.uri)
         if run_id is None:
             return await inner(context, params)
         try:
-            text = (await describe(*await _place_of(run_id))).decode()
+            text = (await describe_run(*await _find_run(run_id))).decode()
         except StreamNotFound as error:
-            raise _missing(params.uri, error) from None
+            raise _missing_error(params.uri, error) from None
         content = TextResourceContents(uri=params.uri, mime_type=JSON, text=text)
         return ReadResourceResult(contents=[content])
 
-    return read
+    return read_resource
 
 
-async def _result(run_id: str, uri: str) -> ReadResourceResult:
+async def _read_result(run_id: str, uri: str) -> ReadResourceResult:
     """A result that was too large for an answer: the one that the tool gave, as JSON.
 
     Raises:
         MCPError: There is none, it has expired, or it is somebody else's.
     """
     try:
-        journal, stream = await _place_of(run_id)
-        entry = await _result_apart(journal, stream, uri)
+        journal, stream = await _find_run(run_id)
+        entry = await _find_result(journal, stream, uri)
     except StreamNotFound as error:
-        raise _missing(uri, error) from None
+        raise _missing_error(uri, error) from None
     assert isinstance(entry.event, Completed)
     text = bytes(entry.event.result).decode()
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON, text=text)])
 
 
-async def _result_apart(journal: Journal, stream: str, uri: str) -> Entry:
+async def _find_result(journal: Journal, stream: str, uri: str) -> Entry:
     """The one entry of a result that is kept apart from its run, which links to it as `uri`.
 
     Raises:
@@ -167,26 +167,26 @@ async def _result_apart(journal: Journal, stream: str, uri: str) -> Entry:
         raise
 
 
-def _subscribe(inner: Handler) -> Handler:
-    async def subscribe(context: Any, params: Any) -> Any:
+def _subscribe_to_runs(inner: Handler) -> Handler:
+    async def subscribe_resource(context: Any, params: Any) -> Any:
         if run_of(params.uri) is None:
             return await inner(context, params)
         if not await _is_known(params.uri):
-            raise _unknown(params.uri)
+            raise _unknown_error(params.uri)
         return EmptyResult()
 
-    return subscribe
+    return subscribe_resource
 
 
-def _unsubscribe(inner: Handler) -> Handler:
-    async def unsubscribe(context: Any, params: Any) -> Any:
+def _unsubscribe_from_runs(inner: Handler) -> Handler:
+    async def unsubscribe_resource(context: Any, params: Any) -> Any:
         return EmptyResult() if run_of(params.uri) is not None else await inner(context, params)
 
-    return unsubscribe
+    return unsubscribe_resource
 
 
-def _listen(inner: Handler) -> Handler:
-    async def listen(context: Any, params: Any) -> Any:
+def _listen_to_runs(inner: Handler) -> Handler:
+    async def listen_to_changes(context: Any, params: Any) -> Any:
         """Of runs that are not the caller's nothing is heard."""
         wanted = params.notifications
         if wanted.resource_subscriptions:
@@ -196,7 +196,7 @@ def _listen(inner: Handler) -> Handler:
             wanted.resource_subscriptions = honored
         return await inner(context, params)
 
-    return listen
+    return listen_to_changes
 
 
 def list_templates(_version: str, page: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +216,7 @@ _TEMPLATE = {
 }
 
 
-async def _place_of(run_id: str) -> tuple[Journal, str]:
+async def _find_run(run_id: str) -> tuple[Journal, str]:
     """Where the run is, if it is this caller's.
 
     Raises:
@@ -239,19 +239,19 @@ async def _known_of(run_ids: set[str]) -> set[str]:
 
 async def _is_known(uri: str) -> bool:
     try:
-        await _place_of(run_of(uri) or "")
+        await _find_run(run_of(uri) or "")
     except StreamNotFound:
         return False
     return True
 
 
-def _missing(uri: str, error: StreamNotFound) -> MCPError:
+def _missing_error(uri: str, error: StreamNotFound) -> MCPError:
     """Why there is nothing to read: it was dropped; or it is unknown, expired, somebody else's."""
     if isinstance(error, ResultDropped):
         return MCPError(INVALID_PARAMS, GONE, {**GONE_DATA, "uri": uri})
-    return _unknown(uri)
+    return _unknown_error(uri)
 
 
-def _unknown(uri: str) -> MCPError:
+def _unknown_error(uri: str) -> MCPError:
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in uri)
     return MCPError(INVALID_PARAMS, f"Unknown resource: {shown}", {"uri": uri})

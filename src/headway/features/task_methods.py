@@ -47,7 +47,7 @@ def install_task_methods(low: Server[Any]) -> None:
     if low.get_request_handler(TOOL_CALL) is None or has_own_tasks(low):
         return
     for method, (params, modern, early) in _METHODS.items():
-        add_handler(low, method, params, _gated(method, modern, early))
+        add_handler(low, method, params, _for_revisions(method, modern, early))
 
 
 def has_own_tasks(low: Server[Any]) -> bool:
@@ -64,10 +64,10 @@ def missing_tasks() -> MCPError:
     )
 
 
-def _gated(method: str, modern: Handler | None, early: Handler | None) -> Handler:
+def _for_revisions(method: str, modern: Handler | None, early: Handler | None) -> Handler:
     """The method, for the revisions that have it."""
 
-    async def gated(context: Any, params: Any) -> dict[str, Any]:
+    async def answer_revision(context: Any, params: Any) -> dict[str, Any]:
         version = context.session.protocol_version
         if version in MODERN_PROTOCOL_VERSIONS and modern is not None:
             capabilities = context.session.client_capabilities
@@ -78,20 +78,20 @@ def _gated(method: str, modern: Handler | None, early: Handler | None) -> Handle
             return await early(context, params)
         raise MCPError(METHOD_NOT_FOUND, "Method not found", method)
 
-    return gated
+    return answer_revision
 
 
-async def _get(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = await _place_of(params.task_id)
-    entries, inbox = await _read(run.journal, stream)
+async def _get_task(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _find_task(params.task_id)
+    entries, inbox = await _read_task(run.journal, stream)
     kept = run.journal.retention.ttl
     task = task_of(params.task_id, entries, inbox, now=run.clock.time(), kept=kept)
     return {"resultType": "complete", **task}
 
 
-async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
-    run, stream = await _place_of(params.task_id)
-    entries, inbox = await _read(run.journal, stream)
+async def _update_task(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
+    run, stream = await _find_task(params.task_id)
+    entries, inbox = await _read_task(run.journal, stream)
     waiting = {question.key: question.method for question in open_questions(entries, inbox)}
     answers = {key: value for key, value in params.input_responses.items() if key in waiting}
     for key, value in answers.items():
@@ -101,39 +101,39 @@ async def _update(_context: Any, params: TaskUpdateParams) -> dict[str, Any]:
     return {"resultType": "complete"}
 
 
-async def _cancel(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = await _place_of(params.task_id)
+async def _cancel_task(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _find_task(params.task_id)
     try:
         await ask_run(run.journal, stream, CancelRequested("client", "the task was cancelled"))
     except StreamNotFound:
-        raise _unknown() from None
+        raise _unknown_error() from None
     return {"resultType": "complete"}
 
 
 # The experimental tasks of 2025-11-25
 
 
-async def _get_early(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = await _place_of(params.task_id)
-    return await _early(run, stream)
+async def _get_task_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _find_task(params.task_id)
+    return await _task_2025(run, stream)
 
 
-async def _early(run: Run, stream: str) -> dict[str, Any]:
-    entries, inbox = await _read(run.journal, stream)
+async def _task_2025(run: Run, stream: str) -> dict[str, Any]:
+    entries, inbox = await _read_task(run.journal, stream)
     run_id, kept = run_id_of(stream), run.journal.retention.ttl
     return tasks_2025.task_of(run_id, entries, inbox, now=run.clock.time(), kept=kept)
 
 
-async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
+async def _task_result_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
     """What the call returns, waited for; what it asks is asked on the way."""
-    run, stream = await _place_of(params.task_id)
-    await _read(run.journal, stream)
-    related = tasks_2025.related(params.task_id)
+    run, stream = await _find_task(params.task_id)
+    await _read_task(run.journal, stream)
+    related = tasks_2025.related_meta(params.task_id)
     result = await MirrorRun(run, stream, ask=run.ask).result()
     return {**result, "_meta": {**result.get("_meta", {}), **related}}
 
 
-async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
+async def _list_tasks_2025(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
     """The tasks of a principal, oldest first; a cursor is the last one it has seen.
 
     Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
@@ -148,29 +148,29 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
     found: list[dict[str, Any]] = []
     for stream in page.values():
         with suppress(MCPError, HeadwayError):  # its time was over a moment ago, or it is damaged
-            found.append(await _early(run, stream))
+            found.append(await _task_2025(run, stream))
     return {"tasks": found, **({} if last is None else {"nextCursor": last})}
 
 
-async def _cancel_early(_context: Any, params: TaskParams) -> dict[str, Any]:
-    run, stream = await _place_of(params.task_id)
-    task = await _early(run, stream)
+async def _cancel_task_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
+    run, stream = await _find_task(params.task_id)
+    task = await _task_2025(run, stream)
     if task["status"] in _ENDED:
         raise MCPError(INVALID_PARAMS, f"The task has ended already: it is {task['status']}")
     await ask_run(run.journal, stream, CancelRequested("client", "the task was cancelled"))
     with suppress(MCPError):
         await MirrorRun(run, stream).result()
-    return await _early(run, stream)
+    return await _task_2025(run, stream)
 
 
 _ENDED = ("completed", "failed", "cancelled")
 
 _METHODS: dict[str, tuple[type[RequestParams], Handler | None, Handler | None]] = {
-    "tasks/get": (TaskParams, _get, _get_early),
-    "tasks/update": (TaskUpdateParams, _update, None),
-    "tasks/cancel": (TaskParams, _cancel, _cancel_early),
-    "tasks/result": (TaskParams, None, _result_early),
-    "tasks/list": (PaginatedRequestParams, None, _list_early),
+    "tasks/get": (TaskParams, _get_task, _get_task_2025),
+    "tasks/update": (TaskUpdateParams, _update_task, None),
+    "tasks/cancel": (TaskParams, _cancel_task, _cancel_task_2025),
+    "tasks/result": (TaskParams, None, _task_result_2025),
+    "tasks/list": (PaginatedRequestParams, None, _list_tasks_2025),
 }
 """Each method, what it is asked with, and who answers at 2026-07-28 and at 2025-11-25."""
 
@@ -195,26 +195,26 @@ def _check_answer(key: str, method: str, value: object) -> None:
         ) from None
 
 
-async def _read(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]]:
+async def _read_task(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]]:
     try:
         inbox = await read_inbox(journal, stream)
         return await journal.read_all_kept(stream), inbox
     except StreamNotFound:
-        raise _unknown() from None
+        raise _unknown_error() from None
 
 
-async def _place_of(task_id: str) -> tuple[Run, str]:
+async def _find_task(task_id: str) -> tuple[Run, str]:
     """The run that is asking, and the stream of the task, if it is the same caller's."""
     asking = current_run.get()
     if asking is None:
-        raise _unknown()
+        raise _unknown_error()
     try:
         return asking, await asking.engine.idempotency.stream_of(asking, task_id)
     except ResultDropped:
         raise result_gone_error() from None
     except StreamNotFound:
-        raise _unknown() from None
+        raise _unknown_error() from None
 
 
-def _unknown() -> MCPError:
+def _unknown_error() -> MCPError:
     return MCPError(INVALID_PARAMS, "No such task: it has expired, or its id is not yours")

@@ -59,9 +59,9 @@ class Metrics(Collector):
         return self._life().sessions
 
     @property
-    def answers(self) -> OpenResponses:
+    def responses(self) -> OpenResponses:
         """The answers that are open."""
-        return self._life().transport.answers
+        return self._life().transport.responses
 
     @property
     def arrivals(self) -> UnfinishedRequests:
@@ -83,11 +83,11 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families, as they are at the moment."""
         for family in GAUGES:
-            yield _filled(family, GaugeMetricFamily, self)
+            yield _fill_family(family, GaugeMetricFamily, self)
         for family in COUNTERS:
-            yield _filled(family, CounterMetricFamily, self)
+            yield _fill_family(family, CounterMetricFamily, self)
         for shape in HISTOGRAMS:
-            yield _distribution(shape, self)
+            yield _fill_histogram(shape, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Shape:
     read: Callable[[Metrics], Mapping[tuple[str, ...], Histogram]]
 
 
-def _filled(
+def _fill_family(
     family: Family, kind: type[GaugeMetricFamily | CounterMetricFamily], metrics: Metrics
 ) -> Metric:
     metric = kind(family.name, family.says, labels=family.labels)
@@ -119,7 +119,7 @@ def _filled(
     return metric
 
 
-def _distribution(shape: Shape, metrics: Metrics) -> Metric:
+def _fill_histogram(shape: Shape, metrics: Metrics) -> Metric:
     metric = HistogramMetricFamily(shape.name, shape.says, labels=shape.labels)
     for labels, seen in shape.read(metrics).items():
         bounds = ["+Inf" if bound == inf else str(bound) for bound in seen.bounds]
@@ -128,18 +128,18 @@ def _distribution(shape: Shape, metrics: Metrics) -> Metric:
     return metric
 
 
-def _one(value: float) -> Values:
+def _one_value(value: float) -> Values:
     return {(): value}
 
 
-def _named(values: Mapping[str, float]) -> Values:
-    return {(name,): value for name, value in values.items()}
+def _by_name(read_values: Mapping[str, float]) -> Values:
+    return {(name,): value for name, value in read_values.items()}
 
 
 # What goes on
 
 
-def _in_use(metrics: Metrics) -> Values:
+def _read_in_use(metrics: Metrics) -> Values:
     """Of the limits on what goes on at once, how much is taken."""
     engine, places = metrics.engine, metrics.engine.admission
     taken = {
@@ -153,27 +153,27 @@ def _in_use(metrics: Metrics) -> Values:
         "max_sessions": len(metrics.sessions),
         "max_sessions_each": metrics.sessions.most_of_one,
         "max_session_bytes": metrics.sessions.room.held,
-        "max_session_streams": metrics.answers.most_of_one,
+        "max_session_streams": metrics.responses.most_of_one,
         "max_keys": engine.idempotency.number,
         "max_keys_each": engine.idempotency.most_of_one,
         "keep.max_bytes": engine.journal.usage.held,
     }
     if engine.tally.connections is not None:
         taken["max_connections"] = engine.tally.connections
-    return _named(taken)
+    return _by_name(taken)
 
 
-def _limits(metrics: Metrics) -> Values:
+def _read_limits(metrics: Metrics) -> Values:
     engine, limits = metrics.engine, dict[str, float]()
     for name in BOUNDS:
         where = engine.journal.retention if name.startswith("keep.") else engine.settings
         limits[name] = getattr(where, name.removeprefix("keep."))
     if engine.tally.most_connections:
         limits["max_connections"] = engine.tally.most_connections
-    return _named(limits)
+    return _by_name(limits)
 
 
-def _runs(metrics: Metrics) -> Values:
+def _count_runs(metrics: Metrics) -> Values:
     states = Counter(run.state for run in metrics.engine.runs.values() if run.recorded)
     return {(state.value,): states[state] for state in LIVE}
 
@@ -186,14 +186,14 @@ def _of_tools(read: Callable[[FairSemaphore], float]) -> Callable[[Metrics], Val
     return values
 
 
-def _stuck(metrics: Metrics) -> Values:
+def _count_stuck(metrics: Metrics) -> Values:
     """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
-    return _named(metrics.engine.tally.by_tool(metrics.engine.admission.stuck))
+    return _by_name(metrics.engine.tally.by_tool(metrics.engine.admission.stuck))
 
 
-def _streams(metrics: Metrics) -> Values:
-    of_sessions = metrics.answers.count(SESSION_STREAMS)
-    return {("session",): of_sessions, ("request",): len(metrics.answers) - of_sessions}
+def _count_streams(metrics: Metrics) -> Values:
+    of_sessions = metrics.responses.count_readers(SESSION_STREAMS)
+    return {("session",): of_sessions, ("request",): len(metrics.responses) - of_sessions}
 
 
 GAUGES: Final = (
@@ -207,17 +207,20 @@ GAUGES: Final = (
         "headway_limit",
         "What the operator set, or the default: a number, bytes or seconds.",
         ("setting",),
-        _limits,
+        _read_limits,
     ),
     Family(
         "headway_in_use",
         "How much of a limit is taken now in this process; "
         "of one for each caller or session, by the largest.",
         ("setting",),
-        _in_use,
+        _read_in_use,
     ),
     Family(
-        "headway_runs", "Tool calls that have not ended, repetitions included.", ("state",), _runs
+        "headway_runs",
+        "Tool calls that have not ended, repetitions included.",
+        ("state",),
+        _count_runs,
     ),
     Family(
         "headway_tool_limit",
@@ -237,7 +240,7 @@ GAUGES: Final = (
         "Calls of a tool that were stopped and answered and whose function goes on, "
         "in its thread and its place.",
         ("tool",),
-        _stuck,
+        _count_stuck,
     ),
     Family(
         "headway_tool_queued",
@@ -249,37 +252,37 @@ GAUGES: Final = (
         "headway_open_streams",
         "Answers being read: to a request, or a session's own stream (GET).",
         ("of",),
-        _streams,
+        _count_streams,
     ),
     Family(
         "headway_journal_memory_bytes",
         "Bytes that the journal holds in memory.",
         (),
-        lambda metrics: _one(metrics.engine.journal.usage.in_memory),
+        lambda metrics: _one_value(metrics.engine.journal.usage.in_memory),
     ),
     Family(
         "headway_journal_memory_streams",
         "Streams that the journal holds in memory.",
         (),
-        lambda metrics: _one(metrics.engine.journal.usage.streams),
+        lambda metrics: _one_value(metrics.engine.journal.usage.streams),
     ),
     Family(
         "headway_journal_pending_bytes",
         "Bytes that wait for the journal's storage.",
         (),
-        lambda metrics: _one(metrics.engine.journal.usage.pending),
+        lambda metrics: _one_value(metrics.engine.journal.usage.pending),
     ),
     Family(
         "headway_journal_behind",
         "1 while so much waits for the storage that new calls are refused.",
         (),
-        lambda metrics: _one(metrics.engine.journal.is_behind),
+        lambda metrics: _one_value(metrics.engine.journal.is_behind),
     ),
     Family(
         "headway_draining",
         "1 from when the server was told to stop.",
         (),
-        lambda metrics: _one(metrics.engine.lifecycle.is_draining),
+        lambda metrics: _one_value(metrics.engine.lifecycle.is_draining),
     ),
 )
 
@@ -287,7 +290,7 @@ GAUGES: Final = (
 # What is over
 
 
-def _reached(metrics: Metrics) -> Values:
+def _count_limits_reached(metrics: Metrics) -> Values:
     """How often each limit was; of runs that go on as well."""
     engine = metrics.engine
     times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
@@ -297,7 +300,7 @@ def _reached(metrics: Metrics) -> Values:
     times.update(metrics.sessions.made_room)
     for run in engine.runs.values():
         times.update(lost_outputs(run))
-    return _named(times)
+    return _by_name(times)
 
 
 COUNTERS: Final = (
@@ -305,13 +308,13 @@ COUNTERS: Final = (
         "headway_limit_reached",
         "What was refused, cut, left out, dropped or kept waiting for a limit.",
         ("setting",),
-        _reached,
+        _count_limits_reached,
     ),
     Family(
         "headway_refusals",
         "Requests and connections refused, for a limit or for another reason.",
         ("status",),
-        lambda metrics: _named({str(k): v for k, v in metrics.engine.tally.refused.items()}),
+        lambda metrics: _by_name({str(k): v for k, v in metrics.engine.tally.refused.items()}),
     ),
     Family(
         "headway_calls",
@@ -323,31 +326,31 @@ COUNTERS: Final = (
         "headway_repeated_calls",
         "Calls that followed an earlier one with the same idempotency key.",
         (),
-        lambda metrics: _one(metrics.engine.tally.repeated),
+        lambda metrics: _one_value(metrics.engine.tally.repeated),
     ),
     Family(
         "headway_handed_over_calls",
         "Calls answered with a handle while they went on.",
         (),
-        lambda metrics: _one(metrics.engine.tally.handed_over),
+        lambda metrics: _one_value(metrics.engine.tally.handed_over),
     ),
     Family(
         "headway_restarted_runs",
         "Runs of other processes begun anew here.",
         (),
-        lambda metrics: _one(metrics.engine.tally.restarted),
+        lambda metrics: _one_value(metrics.engine.tally.restarted),
     ),
     Family(
         "headway_resumed_streams",
         "Streams read on from an event id.",
         (),
-        lambda metrics: _one(metrics.engine.tally.resumed),
+        lambda metrics: _one_value(metrics.engine.tally.resumed),
     ),
     Family(
         "headway_merged_reports",
         "Progress reports that a newer one replaced before they were sent, of runs that ended.",
         (),
-        lambda metrics: _one(metrics.engine.tally.merged),
+        lambda metrics: _one_value(metrics.engine.tally.merged),
     ),
 )
 

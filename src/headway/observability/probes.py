@@ -24,7 +24,7 @@ class Probes(dict[str, Probe]):
     """What answers at a path; told the request, and whether the app takes calls."""
 
     def __init__(self, metrics: Metrics, settings: Settings, host: str, advice: Advice) -> None:
-        super().__init__({"/healthz": _alive, "/readyz": _ready})
+        super().__init__({"/healthz": _answer_alive, "/readyz": _answer_ready})
         self._metrics = metrics
         self._is_local = settings.metrics == "local"
         if self._is_local:
@@ -34,9 +34,9 @@ class Probes(dict[str, Probe]):
         self._advice = advice
         self._guard = Guard(settings, host, advice)
         if settings.metrics != "off":
-            self["/metrics"] = self._numbers
+            self["/metrics"] = self._answer_metrics
 
-    def _numbers(self, request: Request, _ready: bool) -> Response:
+    def _answer_metrics(self, request: Request, _ready: bool) -> Response:
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("GET it", 405, {"Allow": "GET, HEAD"})
         if self._is_local and not _is_from_here(request.scope, request):
@@ -62,11 +62,11 @@ def _is_from_here(scope: Scope, request: Request) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _alive(_request: Request, _ready: bool) -> Response:
+def _answer_alive(_request: Request, _ready: bool) -> Response:
     return PlainTextResponse("alive")
 
 
-def _ready(_request: Request, ready: bool) -> Response:
+def _answer_ready(_request: Request, ready: bool) -> Response:
     if ready:
         return PlainTextResponse("ready")
     return PlainTextResponse("not ready", 503, {"Retry-After": "5"})

@@ -45,7 +45,7 @@ def introduction_of(message: Message, most: int) -> Message:
         check_capabilities(kept["capabilities"], most)
     if "clientInfo" in kept:
         kept["clientInfo"] = cut_info(kept["clientInfo"], most)
-    return _with(message, kept)
+    return _with_params(message, kept)
 
 
 def _cut_version(version: object) -> object:
@@ -68,10 +68,10 @@ def introduction_of_envelope(message: Message, most_bytes: int, most_names: int)
     if CLIENT_INFO_META_KEY in meta:
         meta[CLIENT_INFO_META_KEY] = cut_info(meta[CLIENT_INFO_META_KEY], most_bytes)
     if message.method == LISTEN:
-        return _listening(message, meta, most_bytes, most_names)
+        return _bound_listener(message, meta, most_bytes, most_names)
     if meta == message.meta:
         return message
-    return _with(message, {**(message.params or {}), "_meta": meta})
+    return _with_params(message, {**(message.params or {}), "_meta": meta})
 
 
 def check_capabilities(capabilities: object, most: int) -> None:
@@ -88,7 +88,7 @@ def check_capabilities(capabilities: object, most: int) -> None:
 
 def cut_info(info: object, most: int) -> object:
     """Return a `clientInfo` with its texts cut; over `most` bytes of it only name and version."""
-    cut = _cut(info)
+    cut = _cut_texts(info)
     if not isinstance(cut, dict) or len(msgspec.json.encode(cut)) <= most:
         return cast("object", cut)
     known = cast("dict[str, object]", cut)
@@ -128,7 +128,9 @@ def check_uri(uri: str) -> None:
         raise ProtocolError(INVALID_PARAMS, text)
 
 
-def _listening(message: Message, meta: dict[str, Any], most_bytes: int, most_names: int) -> Message:
+def _bound_listener(
+    message: Message, meta: dict[str, Any], most_bytes: int, most_names: int
+) -> Message:
     """A listener lasts as long as its reader: of its request nothing else is kept."""
     wanted = (message.params or {}).get("notifications")
     if isinstance(wanted, dict):
@@ -140,22 +142,22 @@ def _listening(message: Message, meta: dict[str, Any], most_bytes: int, most_nam
         text = f"The _meta of a listener may have {2 * most_bytes} bytes (max_client)"
         raise ProtocolError(INVALID_PARAMS, text, limit="max_client")
     params: dict[str, Any] = {"_meta": meta}
-    return _with(message, params if wanted is None else {**params, "notifications": wanted})
+    return _with_params(message, params if wanted is None else {**params, "notifications": wanted})
 
 
-def _with(message: Message, params: dict[str, Any]) -> Message:
+def _with_params(message: Message, params: dict[str, Any]) -> Message:
     body: dict[str, Any] = {"jsonrpc": "2.0", "method": message.method, "params": params}
     if message.id is not None:
         body["id"] = message.id
     return structs.replace(message, params=params, body=body)
 
 
-def _cut(value: object) -> object:
+def _cut_texts(value: object) -> object:
     if isinstance(value, str):
         return value[:LONGEST_TEXT]
     if isinstance(value, Mapping):
         items = cast("Mapping[str, object]", value).items()
-        return {name[:LONGEST_TEXT]: _cut(item) for name, item in items}
+        return {name[:LONGEST_TEXT]: _cut_texts(item) for name, item in items}
     if isinstance(value, list):
-        return [_cut(item) for item in cast("list[object]", value)]
+        return [_cut_texts(item) for item in cast("list[object]", value)]
     return value

@@ -59,7 +59,7 @@ def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, An
     """The result of a call that goes on: what is new behind entry `after`, and the handle."""
     view = view_of(entries)
     handle = f"{run_id}.{entries[-1].seq}"
-    parts, left_out = _newest(_parts(entries, after))
+    parts, left_out = _newest_parts(_parts_after(entries, after))
     state = "input_required" if view.state is State.INPUT_REQUIRED else "working"
     structured: dict[str, Any] = {"run_id": handle, "state": state}
     if view.progress is not None:
@@ -75,7 +75,7 @@ def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, An
         f"{CONTINUE_RUN} with run_id {handle!r} to wait for the rest."
     )
     return {
-        "content": [*(_block(part) for part in parts), {"type": "text", "text": text}],
+        "content": [*(_as_block(part) for part in parts), {"type": "text", "text": text}],
         "structuredContent": structured,
         "isError": False,
         "_meta": {META_KEY: uri_of(run_id)},
@@ -87,24 +87,24 @@ def rest_of(result: dict[str, Any], entries: list[Entry], after: int) -> dict[st
 
     Parts that the result repeats, as that of a generator does, are left to it.
     """
-    everything = [decode_json(part) for part in _parts(entries, 0)]
-    if _said(result) == everything:
+    everything = [decode_json(part) for part in _parts_after(entries, 0)]
+    if _returned_list(result) == everything:
         return result
-    parts, _ = _newest(_parts(entries, after))
-    content = [*(_block(part) for part in parts), *result.get("content", [])]
+    parts, _ = _newest_parts(_parts_after(entries, after))
+    content = [*(_as_block(part) for part in parts), *result.get("content", [])]
     return {**result, "content": content}
 
 
-def _said(result: dict[str, Any]) -> object:
+def _returned_list(result: dict[str, Any]) -> object:
     """What a result is, where it is a list of something."""
     structured = result.get("structuredContent")
     if structured is None:
-        return [_value(block) for block in result.get("content", [])]
+        return [_value_of_block(block) for block in result.get("content", [])]
     is_object = isinstance(structured, dict)
     return cast("dict[str, object]", structured).get("result") if is_object else None
 
 
-def _value(block: dict[str, Any]) -> object:
+def _value_of_block(block: dict[str, Any]) -> object:
     """What a content block was made of."""
     if block.get("type") != "text":
         return block
@@ -139,11 +139,11 @@ def handle_in(meta: object, structured: object) -> str | None:
             return None
 
 
-def _parts(entries: list[Entry], after: int) -> list[Raw]:
+def _parts_after(entries: list[Entry], after: int) -> list[Raw]:
     return parts_of(entry for entry in entries if entry.seq > after)
 
 
-def _newest(parts: list[Raw]) -> tuple[list[Raw], int]:
+def _newest_parts(parts: list[Raw]) -> tuple[list[Raw], int]:
     """The last parts, as many as fit, and how many do not."""
     room = PARTS_BYTES
     for count, value in enumerate(reversed(parts)):
@@ -163,7 +163,7 @@ _BLOCKS: Final = {
 """The kinds of content, and what each has to have."""
 
 
-def _block(part: Raw) -> dict[str, Any]:
+def _as_block(part: Raw) -> dict[str, Any]:
     """A part as content: a content block as it is, all else as text."""
     value: object = decode_json(part)
     if isinstance(value, dict):

@@ -70,10 +70,10 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
         changes, _, listener = others.partition("-")
         if not is_listener(listener):
             raise unknown_event()
-        return SessionCursor(middle, _number(seq), _number(changes or "0"), listener)
+        return SessionCursor(middle, _parse_seq(seq), _parse_seq(changes or "0"), listener)
     if not (first and middle):
         raise unknown_event()
-    seq = _number(last)
+    seq = _parse_seq(last)
     try:
         padded = middle + "=" * (-len(middle) % 4)
         address = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
@@ -97,7 +97,7 @@ def is_listener(text: str) -> bool:
     return len(text) <= 8 and all(sign in "0123456789abcdef" for sign in text)
 
 
-def _number(text: str) -> int:
+def _parse_seq(text: str) -> int:
     """A place in a stream.
 
     Raises:

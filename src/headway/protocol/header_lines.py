@@ -41,10 +41,10 @@ def read_headers(lines: Lines) -> dict[str, str]:
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in lines
     }
-    return headers if len(headers) == len(lines) else _joined(lines)
+    return headers if len(headers) == len(lines) else _join_lines(lines)
 
 
-def _joined(lines: Lines) -> dict[str, str]:
+def _join_lines(lines: Lines) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw, text in lines:
         name, value = raw.decode("latin-1").lower(), text.decode("latin-1").strip()

@@ -44,7 +44,7 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
         return None
     said: object = message.meta.get(META_KEY)
     if header is not None:
-        header = _unquoted(header)
+        header = _without_quotes(header)
         if said is not None and said != header:
             raise ProtocolError(
                 INVALID_PARAMS,
@@ -61,7 +61,7 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     params = message.params or {}
     step = [params[name] for name in ("requestState", "inputResponses") if params.get(name)]
     asked: list[object] = [message.target, params.get("arguments") or None]
-    return CallKey(tag_of(said + _digest(step) if step else said), _digest(asked))
+    return CallKey(tag_of(said + _digest_of(step) if step else said), _digest_of(asked))
 
 
 GONE: Final = (
@@ -86,26 +86,26 @@ def other_call() -> ProtocolError:
     )
 
 
-def _unquoted(header: str) -> str:
+def _without_quotes(header: str) -> str:
     """The draft has the key as a structured string, in quotes; most clients leave them out."""
     is_quoted = len(header) > 1 and header[0] == header[-1] == '"'
     return header[1:-1] if is_quoted else header
 
 
-def _digest(value: object) -> str:
+def _digest_of(value: object) -> str:
     """The same for the same JSON value, however it was written."""
-    canonical = msgspec.json.encode(_plain(value), order="deterministic")
+    canonical = msgspec.json.encode(_canonical_value(value), order="deterministic")
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
-def _plain(value: object) -> object:
+def _canonical_value(value: object) -> object:
     """A JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
     match value:
         case dict():
             items = cast("dict[str, Any]", value).items()
-            return {_plain(name): _plain(item) for name, item in items}
+            return {_canonical_value(name): _canonical_value(item) for name, item in items}
         case list():
-            return [_plain(item) for item in cast("list[Any]", value)]
+            return [_canonical_value(item) for item in cast("list[Any]", value)]
         case float() if value.is_integer():
             return int(value)
         case str():

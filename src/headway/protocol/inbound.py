@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from headway.errors import ProtocolError
 from headway.protocol.eras import ERAS
-from headway.protocol.json_text import SCALARS, explain_no_json, may_exceed, measure
+from headway.protocol.json_text import SCALARS, explain_no_json, may_exceed, measure_json
 from headway.protocol.line_buffer import BOM
 from headway.protocol.methods import LISTEN, TOOL_CALL
 from headway.protocol.tasks import METHODS as TASK_METHODS
@@ -106,7 +106,7 @@ def parse_body(body: bytes, max_depth: int, max_values: int) -> object:
     body = body.removeprefix(BOM)
     # There are no more levels than containers: most bodies end here.
     if may_exceed(body, min(max_depth, max_values), max_values * SCALARS):
-        found = measure(body, max_values)
+        found = measure_json(body, max_values)
         if found.containers > max_values or found.values > max_values * SCALARS:
             raise _too_many_values(max_values)
         if found.depth > max_depth:
@@ -232,7 +232,7 @@ def classify_enveloped(
     """
     verdict = classify_inbound_request(message.body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
-        raise refusal(verdict)
+        raise refusal_of(verdict)
     return verdict
 
 
@@ -255,7 +255,7 @@ def identity_of(value: object) -> str | int | None:
     return as_id(body.get("id")) if "method" in body else None
 
 
-def refusal(rejection: InboundLadderRejection) -> ProtocolError:
+def refusal_of(rejection: InboundLadderRejection) -> ProtocolError:
     """A rejection of the SDK's rules as ours."""
     status = ERROR_CODE_HTTP_STATUS.get(rejection.code, 400)
     return ProtocolError(rejection.code, rejection.message, status=status, data=rejection.data)

@@ -39,7 +39,7 @@ def may_exceed(text: bytes, containers: int, values: int) -> bool:
     return len(text) > values and text.count(b",") > values
 
 
-def measure(text: bytes, most: int) -> Measure:
+def measure_json(text: bytes, most: int) -> Measure:
     """Return how much a JSON text holds; beyond `most` containers, or their values, at least.
 
     Of a text that holds more than that the depth is not told. One that is no JSON gives any

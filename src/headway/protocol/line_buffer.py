@@ -23,18 +23,18 @@ class LineBuffer:
         found: list[bytes | None] = []
         *ended, rest = data.split(b"\n")
         for piece in ended:
-            self._keep(piece, found)
-            self._end(found)
-        self._keep(rest, found)
+            self._keep_piece(piece, found)
+            self._end_line(found)
+        self._keep_piece(rest, found)
         return found
 
     def finish(self) -> list[bytes | None]:
         """What was there when the bytes ended: a last line without its newline."""
         found: list[bytes | None] = []
-        self._end(found)
+        self._end_line(found)
         return found
 
-    def _keep(self, piece: bytes, found: list[bytes | None]) -> None:
+    def _keep_piece(self, piece: bytes, found: list[bytes | None]) -> None:
         if self._is_dropping:
             return
         self._size += len(piece)
@@ -45,7 +45,7 @@ class LineBuffer:
         elif piece:
             self._pieces.append(piece)
 
-    def _end(self, found: list[bytes | None]) -> None:
+    def _end_line(self, found: list[bytes | None]) -> None:
         line = b"".join(self._pieces).removeprefix(BOM).strip()
         if line and not self._is_dropping:
             found.append(line)

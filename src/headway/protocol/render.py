@@ -106,7 +106,7 @@ class Reader(Struct, frozen=True):
     """The task of 2025-11-25 that is waited for: all that is said on the way belongs to it."""
 
 
-def render(event: Event, reader: Reader) -> bytes | None:
+def render_event(event: Event, reader: Reader) -> bytes | None:
     """The JSON-RPC message that `event` is for `reader`, or None where it is none of its."""
     renderer = _RENDERERS.get(type(event))
     if renderer is None:
@@ -118,25 +118,25 @@ def render(event: Event, reader: Reader) -> bytes | None:
     return data if data is None or data.isascii() else escape_lines(data)
 
 
-def response(identity: object, result: Raw) -> bytes:
+def response_bytes(identity: object, result: Raw) -> bytes:
     """A JSON-RPC response."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encode(identity), bytes(result))
 
 
-def error(identity: object, code: int, message: str, data: object = None) -> bytes:
+def error_bytes(identity: object, code: int, message: str, data: object = None) -> bytes:
     """A JSON-RPC error; `identity` is None where the request's id is not known."""
     body = _encode(_ErrorBody(code, message, data))
     return escape_lines(b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_encode(identity), body))
 
 
-def notification(method: str, params: Raw | None) -> bytes:
+def notification_bytes(method: str, params: Raw | None) -> bytes:
     """A JSON-RPC notification."""
     if params is None:
         return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), bytes(params))
 
 
-def request(key: str, method: str, params: Raw | None) -> bytes:
+def request_bytes(key: str, method: str, params: Raw | None) -> bytes:
     """A JSON-RPC request of the server; the answer comes back under `key`."""
     tail = b"" if params is None else b',"params":%b' % bytes(params)
     return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (_encode(key), _encode(method), tail)
@@ -168,101 +168,103 @@ def error_message(event: Event) -> str:
             return ""
 
 
-def _progress(event: Progress, reader: Reader) -> bytes | None:
+def _render_progress(event: Progress, reader: Reader) -> bytes | None:
     if reader.token is None:
         return None
     params = _ProgressParams(reader.token, event.progress, event.total, event.message)
     return _NOTIFY_PROGRESS + _encode(params) + b"}"
 
 
-def _log(event: Log, reader: Reader) -> bytes | None:
+def _render_log(event: Log, reader: Reader) -> bytes | None:
     if rank_of(event.level) < reader.log_rank():
         return None
-    params = _LogParams(event.level, event.data, event.logger, _related(reader) or None)
+    params = _LogParams(event.level, event.data, event.logger, _task_meta(reader) or None)
     return _NOTIFY_LOG + _encode(params) + b"}"
 
 
-def _part(event: Part, reader: Reader) -> bytes | None:
+def _render_part(event: Part, reader: Reader) -> bytes | None:
     if reader.log_rank() > _INFO:
         return None
-    meta = {META_KEY: uri_of(reader.run), **_related(reader)} if reader.run else None
+    meta = {META_KEY: uri_of(reader.run), **_task_meta(reader)} if reader.run else None
     return _NOTIFY_LOG + _encode(_LogParams("info", event.value, PART_LOGGER, meta)) + b"}"
 
 
-def _restarted(event: Restarted, reader: Reader) -> bytes | None:
+def _render_restarted(event: Restarted, reader: Reader) -> bytes | None:
     if rank_of("warning") < reader.log_rank():
         return None
     text = f"The server process went away; the call is begun anew, attempt {event.attempt}"
-    params = _LogParams("warning", Raw(_encode(text)), "headway", _related(reader) or None)
+    params = _LogParams("warning", Raw(_encode(text)), "headway", _task_meta(reader) or None)
     return _NOTIFY_LOG + _encode(params) + b"}"
 
 
-def _question(event: InputRequested, reader: Reader) -> bytes | None:
+def _render_question(event: InputRequested, reader: Reader) -> bytes | None:
     if not reader.era.asks_on_streams:
         return None
-    return request(event.key, event.method, _marked(event.params, reader))
+    return request_bytes(event.key, event.method, _with_task_meta(event.params, reader))
 
 
-def _received(event: InputReceived, reader: Reader) -> bytes | None:
+def _render_given_up(event: InputReceived, reader: Reader) -> bytes | None:
     """A question that the server gives up is cancelled: its client need ask nobody any more."""
     if not event.given_up or not reader.era.asks_on_streams:
         return None
     params = {"requestId": event.key, "reason": "The server does not wait for the answer any more"}
-    return notification("notifications/cancelled", _marked(encode_json(params), reader))
+    return notification_bytes(
+        "notifications/cancelled", _with_task_meta(encode_json(params), reader)
+    )
 
 
-def _notified(event: Notified, reader: Reader) -> bytes:
-    return notification(event.method, _marked(event.params, reader))
+def _render_notified(event: Notified, reader: Reader) -> bytes:
+    return notification_bytes(event.method, _with_task_meta(event.params, reader))
 
 
-def _related(reader: Reader) -> dict[str, Any]:
+def _task_meta(reader: Reader) -> dict[str, Any]:
     return {RELATED: {"taskId": reader.task}} if reader.task else {}
 
 
-def _marked(params: Raw | None, reader: Reader) -> Raw | None:
+def _with_task_meta(params: Raw | None, reader: Reader) -> Raw | None:
     """Params that say to which task they belong, where they belong to one."""
     if not reader.task:
         return params
     said: dict[str, Any] = {} if params is None else decode_json(params)
-    return encode_json({**said, "_meta": {**said.get("_meta", {}), **_related(reader)}})
+    return encode_json({**said, "_meta": {**said.get("_meta", {}), **_task_meta(reader)}})
 
 
-def _cancelled(event: Cancelled, reader: Reader) -> bytes:
+def _render_cancelled(event: Cancelled, reader: Reader) -> bytes:
     """Who cancelled by word or by leaving is not here any more; whoever is has to be told."""
     if reader.method == LISTEN:  # nobody's work was lost: it is over as it would be anyway
         meta = {SUBSCRIPTION_ID_META_KEY: reader.id}
-        return response(reader.id, encode_json({"resultType": "complete", "_meta": meta}))
-    return error(reader.id, REQUEST_CANCELLED, error_message(event))
+        return response_bytes(reader.id, encode_json({"resultType": "complete", "_meta": meta}))
+    return error_bytes(reader.id, REQUEST_CANCELLED, error_message(event))
 
 
-def _failed(event: Failed, reader: Reader) -> bytes:
+def _render_failed(event: Failed, reader: Reader) -> bytes:
     if event.raised and reader.era.tells_errors:
-        return error(reader.id, RAISED, event.raised)
-    return error(reader.id, event.code, event.message, event.data)
+        return error_bytes(reader.id, RAISED, event.raised)
+    return error_bytes(reader.id, event.code, event.message, event.data)
 
 
-def _interrupted(event: Interrupted, reader: Reader) -> bytes:
-    return error(reader.id, INTERNAL_ERROR, error_message(event))
+def _render_interrupted(event: Interrupted, reader: Reader) -> bytes:
+    return error_bytes(reader.id, INTERNAL_ERROR, error_message(event))
 
 
 _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
-    Progress: _progress,
-    Log: _log,
-    Part: _part,
-    Notified: _notified,
-    InputRequested: _question,
-    InputReceived: _received,
-    Restarted: _restarted,
-    Completed: lambda event, reader: response(reader.id, event.result),
-    Failed: _failed,
-    Cancelled: _cancelled,
-    Interrupted: _interrupted,
+    Progress: _render_progress,
+    Log: _render_log,
+    Part: _render_part,
+    Notified: _render_notified,
+    InputRequested: _render_question,
+    InputReceived: _render_given_up,
+    Restarted: _render_restarted,
+    Completed: lambda event, reader: response_bytes(reader.id, event.result),
+    Failed: _render_failed,
+    Cancelled: _render_cancelled,
+    Interrupted: _render_interrupted,
 }
 
 
 def result_gone(reader: Reader) -> bytes:
     """The response for a request whose run is over, with an end that nobody can read any more."""
-    return error(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
+    return error_bytes(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
 
 
 def lost_stream_error(count: int, reader: Reader) -> bytes | None:

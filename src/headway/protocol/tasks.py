@@ -60,7 +60,7 @@ def task_handle(
     run_id: str, entries: list[Entry], handed: HandedOver, now: float
 ) -> dict[str, Any]:
     """The `CreateTaskResult`: the task without what it will end with."""
-    task = _task(run_id, view_of(entries), handed, updated=now, now=now)
+    task = _task_fields(run_id, view_of(entries), handed, updated=now, now=now)
     if task["status"] != "working":
         task["status"] = "working"  # `tasks/get` tells the rest, in the shape that has room for it
     return {"resultType": "task", **task}
@@ -75,7 +75,7 @@ def task_of(
     updated = entries[-1].time if entries else handed.created
     if view.end is not None:
         handed = HandedOver(handed.created, updated - handed.created + kept)
-    task = _task(run_id, view, handed, updated=updated, now=now)
+    task = _task_fields(run_id, view, handed, updated=updated, now=now)
     questions = open_questions(entries, inbox)
     if task["status"] == "input_required" and not questions:
         task["status"] = "working"  # all is answered; the tool will notice in a moment
@@ -87,7 +87,7 @@ def task_of(
             }
             for question in questions
         }
-    return task | _outcome(view.end)
+    return task | _outcome_fields(view.end)
 
 
 def handed_over_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> HandedOver:
@@ -121,18 +121,18 @@ def status_message(view: RunView) -> str | None:
         case Failed():
             return view.end.message
         case Interrupted():
-            return _interrupted(view.end)
+            return _interrupted_text(view.end)
         case None:
             pass
         case _:
             return getattr(view.end, "reason", None)
     amount = None
     if view.progress is not None and view.total is not None:
-        amount = f"{_number(view.progress)} of {_number(view.total)}"
+        amount = f"{_number_text(view.progress)} of {_number_text(view.total)}"
     return " · ".join(filter(None, (amount, view.message))) or None
 
 
-def _task(
+def _task_fields(
     run_id: str, view: RunView, handed: HandedOver, *, updated: float, now: float
 ) -> dict[str, Any]:
     message = status_message(view)
@@ -141,14 +141,14 @@ def _task(
         "taskId": run_id,
         "status": _STATUS[view.state],
         **({} if message is None else {"statusMessage": message}),
-        "createdAt": _iso(handed.created),
-        "lastUpdatedAt": _iso(max(updated, handed.created)),
+        "createdAt": _iso_time(handed.created),
+        "lastUpdatedAt": _iso_time(max(updated, handed.created)),
         "ttlMs": max(1, int(handed.ttl * 1000)),
         "pollIntervalMs": int(pause * 1000),
     }
 
 
-def _outcome(end: Event | None) -> dict[str, Any]:
+def _outcome_fields(end: Event | None) -> dict[str, Any]:
     match end:
         case Completed():
             return {"result": end.result}
@@ -156,19 +156,19 @@ def _outcome(end: Event | None) -> dict[str, Any]:
             error: dict[str, Any] = {"code": end.code, "message": end.message}
             return {"error": error if end.data is None else {**error, "data": end.data}}
         case Interrupted():
-            return {"error": {"code": INTERNAL_ERROR, "message": _interrupted(end)}}
+            return {"error": {"code": INTERNAL_ERROR, "message": _interrupted_text(end)}}
         case _:
             return {}
 
 
-def _interrupted(end: Interrupted) -> str:
+def _interrupted_text(end: Interrupted) -> str:
     return f"The call was interrupted: {end.reason}"
 
 
-def _iso(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
-def _number(value: float) -> str:
+def _number_text(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")

@@ -34,30 +34,30 @@ def created_task(
     run_id: str, entries: list[Entry], handed: HandedOver, now: float
 ) -> dict[str, Any]:
     """The `CreateTaskResult`."""
-    return {"task": _renamed(tasks.task_handle(run_id, entries, handed, now))}
+    return {"task": _with_old_names(tasks.task_handle(run_id, entries, handed, now))}
 
 
 def task_of(
     run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
 ) -> dict[str, Any]:
     """The `Task`; one whose tool failed has failed, other than in the extension of 2026-07-28."""
-    task = _renamed(tasks.task_of(run_id, entries, inbox, now=now, kept=kept))
+    task = _with_old_names(tasks.task_of(run_id, entries, inbox, now=now, kept=kept))
     end = entries[-1].event
     if isinstance(end, Completed) and decode_json(end.result).get("isError") is True:
         task["status"] = "failed"
     return task
 
 
-def related(run_id: str) -> dict[str, Any]:
+def related_meta(run_id: str) -> dict[str, Any]:
     """The `_meta` of everything that is said of a task outside of `tasks/*`."""
     return {RELATED: {"taskId": run_id}}
 
 
-def waited_for(method: str | None, params: dict[str, Any] | None) -> str:
+def awaited_task(method: str | None, params: dict[str, Any] | None) -> str:
     """The task that a request waits for; empty for all others."""
     task = (params or {}).get("taskId") if method == "tasks/result" else None
     return task if isinstance(task, str) else ""
 
 
-def _renamed(task: dict[str, Any]) -> dict[str, Any]:
+def _with_old_names(task: dict[str, Any]) -> dict[str, Any]:
     return {old: task[name] for name, old in _NAMES.items() if name in task}

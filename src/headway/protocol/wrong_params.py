@@ -56,33 +56,33 @@ def wrong_params(error: ValidationError, params: object) -> MCPError:
 
 def first_items(value: object) -> Any:
     """Return a copy of a JSON value with the first of its items, however many there are."""
-    if items := _items(value):
+    if items := _items_of(value):
         return [first_items(inner) for inner in items[:_SHOWN]]
-    members = islice(_members(value).items(), _SHOWN)
+    members = islice(_members_of(value).items(), _SHOWN)
     return {name: first_items(inner) for name, inner in members} or value
 
 
 def _path_of(place: Sequence[str | int], params: object, *, is_missing: bool) -> str:
     """Return a place as the path of a field: without the names of models and kinds in between."""
-    parts, items, members = ["params"], _items(params), _members(params)
+    parts, items, members = ["params"], _items_of(params), _members_of(params)
     rest = list(place[1:] if place[:1] == ("params",) else place)
     while rest:
         part = rest.pop(0)
         if isinstance(part, int) and part < len(items):
             parts[-1] += f"[{part}]"
-            items, members = _items(items[part]), _members(items[part])
+            items, members = _items_of(items[part]), _members_of(items[part])
         elif part in members:
             parts.append(str(part))
-            items, members = _items(members[part]), _members(members[part])
+            items, members = _items_of(members[part]), _members_of(members[part])
         elif is_missing and not rest:
             parts.append(str(part))
     path = ".".join(parts)
     return path if len(path) <= LONGEST else f"{path[:LONGEST]}…"
 
 
-def _members(value: object) -> Mapping[object, object]:
+def _members_of(value: object) -> Mapping[object, object]:
     return cast("Mapping[object, object]", value) if isinstance(value, Mapping) else {}
 
 
-def _items(value: object) -> list[object]:
+def _items_of(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []

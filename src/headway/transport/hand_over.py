@@ -54,12 +54,12 @@ _NEEDS: Mapping[str, str] = {
 """The capability that a client has to declare to be asked."""
 
 
-class Offered(Protocol):
+class EarlyResponse(Protocol):
     """An answer that can end before the run does."""
 
     end: End | None
 
-    def conclude(self, message: bytes) -> None:
+    def conclude_with(self, message: bytes) -> None:
         """End with this JSON-RPC message, unless it has ended."""
         ...
 
@@ -73,7 +73,7 @@ class HandOver:
 
     def __init__(self, engine: Engine, kernel: Sdk) -> None:
         self._engine = engine
-        self._kernel = kernel
+        self._sdk = kernel
         self._tasks = BackgroundTasks("hand-overs")
 
     # What a request shows
@@ -93,38 +93,44 @@ class HandOver:
                 f"This needs the {EXTENSION} extension, which the request does not declare",
                 data={"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
-        return is_call and knows_tasks and self._windows(message.target).effective != inf
+        return is_call and knows_tasks and self._windows_of(message.target).effective != inf
 
-    def shown_modern(self, message: Message) -> ClientTraits:
+    def traits_of_request(self, message: Message) -> ClientTraits:
         """What a request of 2026-07-28 shows of its client."""
         meta = message.meta
         knows_tasks = declares_tasks(meta.get(CLIENT_CAPABILITIES_META_KEY))
         match meta.get(CLIENT_INFO_META_KEY):
             case {"name": str(name), "version": str(version)}:
-                profile = self._profile(name, version)
+                profile = self._find_profile(name, version)
             case _:
-                profile = self._profile("", "")
+                profile = self._find_profile("", "")
         return ClientTraits(profile, knows_tasks, as_id(meta.get("progressToken")) is not None)
 
-    def shown(
+    def traits_in_session(
         self, session: Session, message: Message, *, can_reconnect: bool = False
     ) -> ClientTraits:
         """What a request of a session shows of its client."""
         has_token = message.token is not None
-        return ClientTraits(self.profile(session), False, has_token, can_reconnect)
+        return ClientTraits(self.profile_of_session(session), False, has_token, can_reconnect)
 
-    def profile(self, session: Session) -> Profile:
+    def profile_of_session(self, session: Session) -> Profile:
         """What is known of the client of a session."""
         params = session.connection.client_params
         info = None if params is None else params.client_info
-        return self._profile(info.name, info.version) if info is not None else self._profile("", "")
+        return (
+            self._find_profile(info.name, info.version)
+            if info is not None
+            else self._find_profile("", "")
+        )
 
-    def _profile(self, name: str, version: str) -> Profile:
+    def _find_profile(self, name: str, version: str) -> Profile:
         return profile_of(name, version, self._engine.settings.profiles)
 
     # Offering
 
-    def offer(self, run: Run, answer: Offered, message: Message, shown: ClientTraits) -> None:
+    def offer_hand_over(
+        self, run: Run, answer: EarlyResponse, message: Message, shown: ClientTraits
+    ) -> None:
         """Let the answer end when the window is over, or a task's run asks something."""
         if not kind_of(message.method).can_hand_over:
             return
@@ -133,16 +139,16 @@ class HandOver:
             server = self._engine.settings.hand_over or DEFAULT_WINDOW
             _, run.window = form_for(shown._replace(knows_tasks=False), Windows(None, server))
             return
-        way, window = form_for(shown, self._windows(message.target))
+        way, window = form_for(shown, self._windows_of(message.target))
         if way is HandOverForm.STAY:
             return
 
         def hand_over() -> None:
-            run.on_question = run.on_function_begins = _nothing
+            run.on_question = run.on_function_begins = _do_nothing
             if way is HandOverForm.RECONNECT:
                 answer.stop(End.CLOSED)
             else:
-                self._spawn(run, answer, message, way)
+                self._start_hand_over(run, answer, message, way)
 
         if way is HandOverForm.TASK:
             run.on_question = hand_over
@@ -155,7 +161,7 @@ class HandOver:
         timer = self._engine.clock.call_later(window, hand_over)
         run.on_end(timer.cancel)
 
-    async def task(self, run: Run, message: Message) -> bytes:
+    async def make_task(self, run: Run, message: Message) -> bytes:
         """The response that makes the call a task of 2025-11-25, as the request asks.
 
         Raises:
@@ -163,7 +169,7 @@ class HandOver:
                 may (503); the run is cancelled.
         """
         try:
-            return await self._handle(run, message, None)
+            return await self._handle_response(run, message, None)
         except ProtocolError:
             run.cancel("server", "there is no room for its handle")
             raise
@@ -178,29 +184,31 @@ class HandOver:
         way, window = form_for(shown, Windows(None, self._engine.settings.hand_over))
         return window if way is HandOverForm.RECONNECT else inf
 
-    def _windows(self, tool: str | None) -> Windows:
+    def _windows_of(self, tool: str | None) -> Windows:
         return Windows(self._engine.options_of(tool).hand_over, self._engine.settings.hand_over)
 
-    def _spawn(self, run: Run, answer: Offered, message: Message, way: HandOverForm) -> None:
+    def _start_hand_over(
+        self, run: Run, answer: EarlyResponse, message: Message, way: HandOverForm
+    ) -> None:
         self._tasks.start(self._hand_over(run, answer, message, way))
 
     # Handing over
 
     async def _hand_over(
-        self, run: Run, answer: Offered, message: Message, way: HandOverForm
+        self, run: Run, answer: EarlyResponse, message: Message, way: HandOverForm
     ) -> None:
         if answer.end is not None:
             return
         try:
-            response = await self._handle(run, message, way)
+            response = await self._handle_response(run, message, way)
         except (JournalError, ProtocolError) as error:
             logger.warning("run %s stays with its request: %s", run.reference, error)
             return
-        answer.conclude(response)
+        answer.conclude_with(response)
         if run.follows:
             run.cancel("server", "its client has a handle to what it follows")
 
-    async def _handle(self, run: Run, message: Message, way: HandOverForm | None) -> bytes:
+    async def _handle_response(self, run: Run, message: Message, way: HandOverForm | None) -> bytes:
         """The response with the handle; the run can be found by it from now on.
 
         Raises:
@@ -209,18 +217,18 @@ class HandOver:
         """
         stream = run.follows or run.stream
         await self._engine.idempotency.check_room(run.principal)
-        handed = await self._handed(run, stream)
-        await self._name(run.principal, stream)
+        handed = await self._store_hand_over(run, stream)
+        await self._claim_handle(run.principal, stream)
         entries = await run.journal.read_all_kept(stream)
-        result = self._result(run_id_of(stream), entries, handed, way)
+        result = self._handle_result(run_id_of(stream), entries, handed, way)
         if has_envelope(message.body):
             result.setdefault("resultType", "complete")
-            result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
+            result.setdefault("_meta", {})[SERVER_INFO] = self._sdk.server.server_info_stamp
         run.on_handed_over()
         self._engine.tally.handed_over += 1
-        return render.escape_lines(render.response(message.id, encode_json(result)))
+        return render.escape_lines(render.response_bytes(message.id, encode_json(result)))
 
-    async def _handed(self, run: Run, stream: str) -> HandedOver:
+    async def _store_hand_over(self, run: Run, stream: str) -> HandedOver:
         """Make the run durable and reachable; when that was is told."""
         if run.follows or run.has_handle:
             run.has_handle = True
@@ -234,7 +242,7 @@ class HandOver:
         await self._engine.inboxes.open(run, handed)
         return handed
 
-    async def _name(self, principal: str, stream: str) -> None:
+    async def _claim_handle(self, principal: str, stream: str) -> None:
         """Make the run's id a key to it: a session may end before the work does."""
         run_id = run_id_of(stream)
         key = handle_stream(principal, run_id)
@@ -245,7 +253,7 @@ class HandOver:
         elif (head := await self._engine.journal.head(stream)) is None or head.ended:
             await self._engine.idempotency.release_name(key)
 
-    def _result(
+    def _handle_result(
         self, run_id: str, entries: list[Entry], handed: HandedOver, way: HandOverForm | None
     ) -> dict[str, Any]:
         now = self._engine.clock.time()
@@ -292,5 +300,5 @@ class TaskContext(RunContext):
         return await super().send_raw_request(method, params, opts)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -52,7 +52,7 @@ from headway.streams import (
     run_of_question,
     run_stream,
 )
-from headway.transport.hand_over import Offered
+from headway.transport.hand_over import EarlyResponse
 from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
 
@@ -72,12 +72,14 @@ class Messages2025:
     def __init__(self, endpoint: Endpoint, *, is_read: Callable[[str], bool]) -> None:
         """`is_read` tells whether the client reads a run's stream at the moment."""
         self._is_read = is_read
-        self._kernel = endpoint.sdk
+        self._sdk = endpoint.sdk
         self._engine = endpoint.engine
-        self._watchers = endpoint.subscriptions
+        self._subscriptions = endpoint.subscriptions
         self._hand_over = endpoint.hand_over
 
-    async def open(self, session: Session, message: Message, context: RunContext) -> dict[str, Any]:
+    async def open_session(
+        self, session: Session, message: Message, context: RunContext
+    ) -> dict[str, Any]:
         """Open a drafted session with its `initialize`; gives the result for the client.
 
         Raises:
@@ -85,18 +87,18 @@ class Messages2025:
         """
         message = introduction_of(message, self._engine.settings.max_client)
         try:
-            result = await self._kernel.serve_2025(self._runner(session), message)(context)
+            result = await self._sdk.serve_2025(self._runner_of(session), message)(context)
             version = session.connection.protocol_version
             if session.is_single:
                 return without_promises(result)
             given = message.params or {}
             said = {name: value for name, value in given.items() if name != "_meta"}
-            await session.sessions.open(session, version, said)
+            await session.sessions.open_session(session, version, said)
         except ProtocolError:
-            session.leave()
+            session.close_connection()
             raise
         except BaseException as error:
-            session.leave()
+            session.close_connection()
             raised = as_exception(error)  # the server's middleware may raise anything
             if not isinstance(raised, Exception):
                 raise
@@ -108,7 +110,7 @@ class Messages2025:
                 capabilities["tasks"]["list"] = {}
         return result
 
-    async def run_of(
+    async def run_request(
         self, session: Session, message: Message, context: RunContext, key: str | None = None
     ) -> Run:
         """The run of a request: a new one, or the one its repetition asks for again.
@@ -119,14 +121,14 @@ class Messages2025:
             ProtocolError: Its id is in use for another request, its key was used for another
                 call, or the server is busy (503).
         """
-        known = going_on(session, message)
+        known = find_running(session, message)
         if known is not None:
             return known
         self._check_task(session, message)
-        self._check_held(session, message)
-        request, call_key = self._request(session, message, context), key_of(message, key)
+        self._check_room(session, message)
+        request, call_key = self._make_request(session, message, context), key_of(message, key)
         await check_caller_limit(self._engine, request, call_key)
-        known = going_on(session, message)
+        known = find_running(session, message)
         if known is not None:  # it was sent again meanwhile
             return known
         if call_key is None:
@@ -134,17 +136,19 @@ class Messages2025:
         run = await submit(self._engine, request, call_key)
         identity = cast("str | int", message.id)
         session.requests[identity] = context
-        run.on_end(partial(_forget, session, identity, context))
+        run.on_end(partial(_forget_request, session, identity, context))
         return run
 
-    def _request(self, session: Session, message: Message, context: RunContext) -> Request:
-        call = self._kernel.serve_2025(self._runner(session), message)
+    def _make_request(self, session: Session, message: Message, context: RunContext) -> Request:
+        call = self._sdk.serve_2025(self._runner_of(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
-            await _remember(session, message)
+            await _record_request(session, message)
             if message.method == "resources/subscribe":
-                await self._watchers.watch(session.tag, [(message.params or {}).get("uri")])
+                await self._subscriptions.watch_runs(
+                    session.tag, [(message.params or {}).get("uri")]
+                )
             return result
 
         return Request(
@@ -158,7 +162,7 @@ class Messages2025:
             client=session.client,
         )
 
-    async def task(self, session: Session, run: Run, message: Message) -> bytes | None:
+    async def make_task(self, session: Session, run: Run, message: Message) -> bytes | None:
         """The response to a call that asks for a task of 2025-11-25; None for all others.
 
         Raises:
@@ -166,17 +170,17 @@ class Messages2025:
         """
         if not _asks_for_task(session, message):
             return None
-        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
-        response = await self._hand_over.task(run, message)
+        run.on_handed_over = partial(_free_request_id, session, cast("str | int", message.id), run)
+        response = await self._hand_over.make_task(run, message)
         if message.token is not None:
-            session.sessions.later(_go_on_telling(session, run, message.token))
+            session.sessions.spawn_task(_stream_task_progress(session, run, message.token))
         return response
 
-    def offer(
+    def offer_hand_over(
         self,
         session: Session,
         run: Run,
-        answer: Offered,
+        answer: EarlyResponse,
         message: Message,
         *,
         can_reconnect: bool = False,
@@ -186,16 +190,16 @@ class Messages2025:
 
         `is_told`: the answer carries what is said on the way.
         """
-        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
-        shown = self._hand_over.shown(session, message, can_reconnect=can_reconnect)
+        run.on_handed_over = partial(_free_request_id, session, cast("str | int", message.id), run)
+        shown = self._hand_over.traits_in_session(session, message, can_reconnect=can_reconnect)
         shown = shown._replace(has_token=shown.has_token and is_told)
-        self._hand_over.offer(run, answer, message, shown)
+        self._hand_over.offer_hand_over(run, answer, message, shown)
 
     def reconnect_after(self, session: Session, token: object) -> float:
         """Seconds until a stream that was resumed is closed early again; inf: never."""
-        return self._hand_over.reconnect_after(self._hand_over.profile(session), token)
+        return self._hand_over.reconnect_after(self._hand_over.profile_of_session(session), token)
 
-    def _check_held(self, session: Session, message: Message) -> None:
+    def _check_room(self, session: Session, message: Message) -> None:
         """Refuse what a session would have to keep, where it keeps as much as it may.
 
         Raises:
@@ -258,7 +262,7 @@ class Messages2025:
 
     def is_for_author(self, method: str) -> bool:
         """Whether the server's author handles a method himself."""
-        return has_own(self._kernel.server, method)
+        return has_own(self._sdk.server, method)
 
     async def handle_message(self, session: Session, message: Message, context: RunContext) -> None:
         """Do what a notification or an answer of the client says.
@@ -267,20 +271,20 @@ class Messages2025:
             ProtocolError: It answers a question that nobody asked.
         """
         if message.method is None:
-            await self._take_answer(session, message)
+            await self._handle_answer(session, message)
             return
         if message.method == "notifications/cancelled":
-            await _take_cancel(session, message)
+            await _handle_cancel(session, message)
         await self.notify_client(session, message, context)
 
-    async def _take_answer(self, session: Session, message: Message) -> None:
+    async def _handle_answer(self, session: Session, message: Message) -> None:
         """Hand an answer to the run that asked, in whichever process."""
         is_error, key = "error" in message.body, str(message.id)
         said = encode_json(message.body["error"] if is_error else message.body.get("result"))
-        if await session.answer(key, said, is_error=is_error):
+        if await session.accept_answer(key, said, is_error=is_error):
             return
         try:
-            if await self._hand_on(session, InputAnswered(key, said, is_error)):
+            if await self._send_to_owner(session, InputAnswered(key, said, is_error)):
                 return
         except JournalError as error:
             logger.warning("an answer was not handed on: %s", error)
@@ -289,7 +293,7 @@ class Messages2025:
             INVALID_REQUEST, f"No question {key[:64]!r} waits for an answer in this session"
         )
 
-    async def _hand_on(self, session: Session, answered: InputAnswered) -> bool:
+    async def _send_to_owner(self, session: Session, answered: InputAnswered) -> bool:
         """Give an answer to the process that executes the run; False: that question is not open.
 
         One that was asked a moment ago may not be stored yet.
@@ -313,13 +317,13 @@ class Messages2025:
 
     async def notify_client(self, session: Session, message: Message, context: RunContext) -> None:
         """Hand a notification to the server's own handlers; they may take their time."""
-        await self._kernel.notify(self._runner(session), context, message)
+        await self._sdk.notify_server(self._runner_of(session), context, message)
         if message.method == "notifications/initialized":
-            await session.keep(SessionReady())
+            await session.store_event(SessionReady())
 
-    def _runner(self, session: Session) -> ServerRunner[Any]:
+    def _runner_of(self, session: Session) -> ServerRunner[Any]:
         if session.runner is None:
-            session.runner = self._kernel.runner(session.connection)
+            session.runner = self._sdk.make_runner(session.connection)
         return session.runner
 
 
@@ -333,7 +337,7 @@ def _asks_for_task(session: Session, message: Message) -> bool:
     return is_call and isinstance((message.params or {}).get("task"), dict)
 
 
-def going_on(session: Session, message: Message) -> Run | None:
+def find_running(session: Session, message: Message) -> Run | None:
     """The run of a request that its client sends again while it lasts.
 
     Raises:
@@ -381,7 +385,7 @@ def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
     return messages
 
 
-async def _take_cancel(session: Session, message: Message) -> None:
+async def _handle_cancel(session: Session, message: Message) -> None:
     identity = as_id((message.params or {}).get("requestId"))
     reason = (message.params or {}).get("reason")
     # What can be no request's id is told to nobody.
@@ -389,29 +393,29 @@ async def _take_cancel(session: Session, message: Message) -> None:
         await session.sessions.cancel_elsewhere(session, identity, reason)
 
 
-async def _remember(session: Session, message: Message) -> None:
+async def _record_request(session: Session, message: Message) -> None:
     """What a successful request says about its session; known to all processes when it returns."""
     params = message.params or {}
     match message.method:
         case "logging/setLevel":
-            await session.keep(LevelSet(str(params.get("level"))))
+            await session.store_event(LevelSet(str(params.get("level"))))
         case "resources/subscribe":
             known = session.sessions.changes.last
-            await session.keep(Subscribed(str(params.get("uri")), known))
+            await session.store_event(Subscribed(str(params.get("uri")), known))
         case "resources/unsubscribe":
-            await session.keep(Unsubscribed(str(params.get("uri"))))
+            await session.store_event(Unsubscribed(str(params.get("uri"))))
         case _:
             pass
 
 
-TELL_EVERY: Final = 5.0
+TASK_PROGRESS_INTERVAL: Final = 5.0
 """Seconds between progress messages of a task on its session's stream, which keeps them all."""
 
 
-async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
+async def _stream_task_progress(session: Session, run: Run, token: str | int) -> None:
     """Send the progress of a task on the session's own stream: its token stays good for it."""
     stream = run.follows or run.stream
-    meta = tasks_2025.related(run_id_of(stream))
+    meta = tasks_2025.related_meta(run_id_of(stream))
     due = 0.0
     cursor = run.journal.cursor(stream)
     with suppress(JournalError):
@@ -423,27 +427,29 @@ async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
                 if isinstance(progress, Progress) and (
                     now >= due or progress.progress == progress.total
                 ):
-                    due = now + TELL_EVERY
-                    session.record(_told(progress, token, meta))
+                    due = now + TASK_PROGRESS_INTERVAL
+                    session.record_event(_progress_notification(progress, token, meta))
 
 
-def _told(progress: Progress, token: str | int, meta: Mapping[str, Any]) -> Notified:
+def _progress_notification(
+    progress: Progress, token: str | int, meta: Mapping[str, Any]
+) -> Notified:
     said = msgspec.structs.asdict(progress)
     params = {name: value for name, value in said.items() if value is not None}
     params |= {"progressToken": token, "_meta": meta}
     return Notified("notifications/progress", encode_json(params))
 
 
-def _set_aside(session: Session, identity: str | int, run: Run) -> None:
+def _free_request_id(session: Session, identity: str | int, run: Run) -> None:
     """The request is answered and its id means nothing more; the run can still be answered."""
     context = session.requests.get(identity)
     if context is not None and context.run is run and not run.ended:
         aside = f"handed over {run.id}"
         session.requests[aside] = session.requests.pop(identity)
-        run.on_end(partial(_forget, session, aside, context))
+        run.on_end(partial(_forget_request, session, aside, context))
 
 
-def _forget(session: Session, identity: str | int, context: RunContext) -> None:
+def _forget_request(session: Session, identity: str | int, context: RunContext) -> None:
     if session.requests.get(identity) is context:
         del session.requests[identity]
     # They hold the context that holds them.

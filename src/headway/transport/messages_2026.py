@@ -21,7 +21,7 @@ from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
 from headway.protocol.methods import kind_of
 from headway.streams import principal_tag
-from headway.transport.hand_over import Offered, TaskContext
+from headway.transport.hand_over import EarlyResponse, TaskContext
 from headway.transport.shared_parts import Endpoint
 from headway.transport.subscriptions.task_updates import ListenContext, subscribed_tasks
 
@@ -30,12 +30,12 @@ class Messages2026:
     """Starts the runs of 2026-07-28 requests."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._kernel = endpoint.sdk
+        self._sdk = endpoint.sdk
         self._engine = endpoint.engine
-        self._watchers = endpoint.subscriptions
+        self._subscriptions = endpoint.subscriptions
         self._hand_over = endpoint.hand_over
 
-    def bounded(self, message: Message) -> Message:
+    def bound_message(self, message: Message) -> Message:
         """What is kept of a request while it is handled.
 
         Raises:
@@ -44,7 +44,7 @@ class Messages2026:
         settings = self._engine.settings
         return introduction_of_envelope(message, settings.max_client, settings.max_subscriptions)
 
-    def context(
+    def make_context(
         self,
         message: Message,
         *,
@@ -74,7 +74,7 @@ class Messages2026:
             return TaskContext(message, transport, metadata)
         return RunContext(message.id, transport, metadata, message.token, message.body)
 
-    async def launch(
+    async def run_request(
         self,
         message: Message,
         route: InboundModernRoute,
@@ -89,25 +89,27 @@ class Messages2026:
                 was used for another call.
         """
         tag = principal_tag(owner)
-        execute = self._kernel.serve_2026(route, message)
+        execute = self._sdk.serve_2026(route, message)
         version = route.protocol_version
         method = cast("str", message.method)
         request = Request(method, message.target, tag, context, execute, version, tag)
         call_key = key_of(message, key)
         await check_caller_limit(self._engine, request, call_key)
         run = await submit(self._engine, request, call_key)
-        await self._watchers.watch(tag, subscribed_resources(message))
+        await self._subscriptions.watch_runs(tag, subscribed_resources(message))
         return run
 
-    def offer(self, run: Run, answer: Offered, message: Message, *, is_told: bool = True) -> None:
+    def offer_hand_over(
+        self, run: Run, answer: EarlyResponse, message: Message, *, is_told: bool = True
+    ) -> None:
         """Let the answer become a handle, in the way that its client knows.
 
         `is_told`: the answer carries what is said on the way.
         """
         if kind_of(message.method).can_hand_over:
-            shown = self._hand_over.shown_modern(message)
+            shown = self._hand_over.traits_of_request(message)
             shown = shown._replace(has_token=shown.has_token and is_told)
-            self._hand_over.offer(run, answer, message, shown)
+            self._hand_over.offer_hand_over(run, answer, message, shown)
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:

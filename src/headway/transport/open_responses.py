@@ -29,13 +29,13 @@ from headway.transport.http.sse import Headers, ResponseStream, SseRendering
 from headway.transport.stream_reader import End, StreamSource
 
 
-def _replaced() -> ProtocolError:
+def _replaced_error() -> ProtocolError:
     return ProtocolError(
         INVALID_REQUEST, "The same request was sent again; its answer goes there", status=409
     )
 
 
-def _closed() -> ProtocolError:
+def _closed_error() -> ProtocolError:
     return ProtocolError(
         INTERNAL_ERROR,
         "The server closed the stream; send the request again",
@@ -47,9 +47,9 @@ def _closed() -> ProtocolError:
 _ANSWERED: Final = (End.DONE, End.HANDED_OVER)
 
 _REFUSALS: Final = {
-    End.REPLACED: _replaced,
-    End.CLOSED: _closed,
-    End.LEAVING: _closed,
+    End.REPLACED: _replaced_error,
+    End.CLOSED: _closed_error,
+    End.LEAVING: _closed_error,
     End.FAILED: journal_away,
 }
 
@@ -66,11 +66,11 @@ class ReaderSlot:
         taken[whose] += 1
 
     @property
-    def taken(self) -> int:
+    def taken_by_session(self) -> int:
         """How many the session has open, this one among them."""
         return self._taken[self._whose]
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give it back; once is enough."""
         if self._is_kept:
             self._is_kept = False
@@ -82,7 +82,7 @@ class ReaderSlot:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.leave()
+        self.release()
 
 
 MOST_READERS: Final = 8
@@ -134,7 +134,7 @@ class OpenResponses:
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
-    def count(self, prefix: str) -> int:
+    def count_readers(self, prefix: str) -> int:
         """How many answers read streams whose names start with `prefix`."""
         return sum(len(known) for name, known in self._open.items() if name.startswith(prefix))
 
@@ -175,7 +175,7 @@ class OpenResponses:
     def open(
         self,
         place: StreamSource,
-        voice: SseRendering,
+        rendering: SseRendering,
         receive: Receive,
         send: Send,
         headers: Headers = (),
@@ -183,7 +183,7 @@ class OpenResponses:
         """An answer that reads on from `place`; it does nothing until run."""
         return ResponseStream(
             place,
-            voice,
+            rendering,
             receive,
             send,
             clock=self._clock,
@@ -192,7 +192,7 @@ class OpenResponses:
             headers=headers,
         )
 
-    async def run(
+    async def run_reader(
         self,
         stream: str,
         answer: ResponseStream,
@@ -210,13 +210,13 @@ class OpenResponses:
         readers = self._open.setdefault(stream, [])
         for known in list(readers):
             if listener is None or known.listener in (None, listener):
-                self._end(readers, known)
+                self._end_reader(readers, known)
         readers.append(reading)
         most = self.settings.max_session_streams
         while len(readers) > 1 and (
-            len(readers) > MOST_READERS or (place is not None and place.taken > most)
+            len(readers) > MOST_READERS or (place is not None and place.taken_by_session > most)
         ):
-            self._end(readers, readers[0])
+            self._end_reader(readers, readers[0])
         if self._is_over and _may_come_back(stream, answer):
             answer.stop(End.LEAVING)
         self._give_turn(stream)
@@ -224,7 +224,7 @@ class OpenResponses:
             end = await work
             if end in _ANSWERED:
                 for known in [known for known in readers if known is not reading]:
-                    self._end(readers, known)  # what they wait for was sent, once
+                    self._end_reader(readers, known)  # what they wait for was sent, once
             return end
         finally:
             if reading in readers:
@@ -234,11 +234,11 @@ class OpenResponses:
                 self._elsewhere.pop(stream, None)
             self._give_turn(stream)
 
-    def _end(self, readers: list[_Reader], reading: _Reader) -> None:
+    def _end_reader(self, readers: list[_Reader], reading: _Reader) -> None:
         readers.remove(reading)
         reading.answer.stop(End.REPLACED)
         if reading.place is not None:
-            reading.place.leave()  # it may take long to notice: a write to a client that is gone
+            reading.place.release()  # it may take long to notice: a write to a client that is gone
 
     def _give_turn(self, stream: str) -> None:
         """Have the newest reader of a stream be sent what comes, if it is here, and no other."""
@@ -248,7 +248,7 @@ class OpenResponses:
             is_newest = reading is readers[-1] and reading.answer.since > elsewhere
             reading.answer.wait_for_turn(is_waiting=not is_newest and bool(readers))
 
-    async def answer(
+    async def answer_request(
         self,
         run: Run,
         answer: ResponseStream,
@@ -267,15 +267,15 @@ class OpenResponses:
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:
-                work = answer.respond(commit_after=self.settings.commit_after)
+                work = answer.answer_request(commit_after=self.settings.commit_after)
             case Form.JSON:
-                work = answer.respond_json()
+                work = answer.answer_with_json()
             case Form.STREAM:
-                work = answer.stream()
+                work = answer.answer_as_stream()
         cut_cancels = era.cut_cancels and not run.detached
         try:
             listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice
-            end = await self.run(run.stream, answer, work, place, listener=listener)
+            end = await self.run_reader(run.stream, answer, work, place, listener=listener)
         except asyncio.CancelledError:
             if cut_cancels:
                 run.cancel("connection", "the connection was lost")
@@ -285,19 +285,19 @@ class OpenResponses:
         if not answer.committed and end in _REFUSALS:
             raise _REFUSALS[end]()
 
-    def came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
+    def reader_came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
         """A client reads the stream in another process since this notice."""
         readers = self._open.get(stream, [])
         for reading in list(readers):
             is_same = listener is None or reading.listener in (None, listener)
             if is_same and reading.answer.since < notice:
-                self._end(readers, reading)
+                self._end_reader(readers, reading)
         if listener is not None and readers:
             self._elsewhere.setdefault(stream, {})[notice] = process
             self._give_turn(stream)
-            self._look_later()
+            self._schedule_process_check()
 
-    def left(self, stream: str, notice: int) -> None:
+    def reader_left(self, stream: str, notice: int) -> None:
         """Who came with this notice reads the stream no longer."""
         elsewhere = self._elsewhere.get(stream, {})
         if elsewhere.pop(notice, None) is not None:
@@ -305,16 +305,18 @@ class OpenResponses:
                 del self._elsewhere[stream]
             self._give_turn(stream)
 
-    def _look_later(self) -> None:
+    def _schedule_process_check(self) -> None:
         """See now and then that the readers that are waited for have not died."""
         if self._looking is None and self._elsewhere:
-            self._looking = self._clock.call_later(LOOK_AT_PROCESSES_INTERVAL, self._look)
+            self._looking = self._clock.call_later(
+                LOOK_AT_PROCESSES_INTERVAL, self._check_processes
+            )
 
-    def _look(self) -> None:
+    def _check_processes(self) -> None:
         self._looking = None
-        self._asking = asyncio.create_task(self._forget_dead())
+        self._asking = asyncio.create_task(self._forget_dead_readers())
 
-    async def _forget_dead(self) -> None:
+    async def _forget_dead_readers(self) -> None:
         awaited = {tag for readers in self._elsewhere.values() for tag in readers.values()}
         for tag in awaited:
             try:
@@ -322,20 +324,20 @@ class OpenResponses:
             except JournalError:
                 is_alive = True  # nobody can say
             if not is_alive:
-                self._forget(tag)
-        self._look_later()
+                self._forget_process(tag)
+        self._schedule_process_check()
 
-    def _forget(self, process: str) -> None:
+    def _forget_process(self, process: str) -> None:
         for stream, readers in list(self._elsewhere.items()):
             for notice in [notice for notice, tag in readers.items() if tag == process]:
-                self.left(stream, notice)
+                self.reader_left(stream, notice)
 
-    def close(self, stream: str, end: End = End.CLOSED) -> None:
+    def close_stream(self, stream: str, end: End = End.CLOSED) -> None:
         """End a stream's answers; their clients may come back."""
         for reading in list(self._open.get(stream, ())):
             reading.answer.stop(end)
 
-    def end(self) -> None:
+    def end_resumable(self) -> None:
         """End the answers whose clients can come back to them, now and from now on."""
         self._is_over = True
         for stream, readers in list(self._open.items()):
@@ -343,11 +345,11 @@ class OpenResponses:
                 if _may_come_back(stream, reading.answer):
                     reading.answer.stop(End.LEAVING)
 
-    def leave_all(self, prefix: str) -> None:
+    def close_streams(self, prefix: str) -> None:
         """End the answers of all streams whose names start with `prefix`: the process stops."""
         for stream in list(self._open):
             if stream.startswith(prefix):
-                self.close(stream, End.LEAVING)
+                self.close_stream(stream, End.LEAVING)
 
 
 def _may_come_back(stream: str, answer: ResponseStream) -> bool:

@@ -62,7 +62,7 @@ class Sdk:
             self._list_tools if may_list else None,
         )
 
-    def runner(self, connection: Connection) -> ServerRunner[Any]:
+    def make_runner(self, connection: Connection) -> ServerRunner[Any]:
         """What executes the requests of one 2025 session."""
         return ServerRunner(self.server, connection, self.state, init_options=self.options)
 
@@ -72,8 +72,8 @@ class Sdk:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             inherit_variables(self.inherited)
-            result = await self._execute(runner, context, method, params)
-            return self._as_served(method, runner.connection.protocol_version, result)
+            result = await self._run_request(runner, context, method, params)
+            return self._with_addition(method, runner.connection.protocol_version, result)
 
         return execute
 
@@ -84,8 +84,8 @@ class Sdk:
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await self._serve_one(self.server, route, context, method, params)
             if method == "tools/list" and context.run is not None:
-                self.param_headers.learn(context.run.principal, result.get("tools"))
-            return self._as_served(method, route.protocol_version, result)
+                self.param_headers.learn_schemas(context.run.principal, result.get("tools"))
+            return self._with_addition(method, route.protocol_version, result)
 
         return execute
 
@@ -94,18 +94,18 @@ class Sdk:
         method, params = begun.method, cast("dict[str, Any]", decode_json(begun.params))
 
         async def execute(context: RunContext) -> dict[str, Any]:
-            connection = _connection(begun, params, context)
+            connection = _connection_of(begun, params, context)
             inherit_variables(self.inherited)
             try:
                 with acting_for(begun.access):
-                    runner = self.runner(connection)
-                    return await self._execute(runner, context, method, params)
+                    runner = self.make_runner(connection)
+                    return await self._run_request(runner, context, method, params)
             finally:
                 await aclose_shielded(connection)
 
         return execute
 
-    async def _execute(
+    async def _run_request(
         self,
         runner: ServerRunner[Any],
         context: RunContext,
@@ -141,7 +141,7 @@ class Sdk:
             return fault
         return None
 
-    async def notify(
+    async def notify_server(
         self, runner: ServerRunner[Any], context: RunContext, message: Message
     ) -> None:
         """Hand a client's notification to the server."""
@@ -164,7 +164,7 @@ class Sdk:
             meta[CLIENT_INFO_META_KEY] = route.client_info
         params: dict[str, Any] = {"_meta": meta}
         tools: list[Any] = []
-        unwatched = cast("Server[Any]", _Unwatched(self.server))
+        unwatched = cast("Server[Any]", _WithoutMiddleware(self.server))
         if self.server.get_request_handler("tools/list") is None:
             return tools
         for _ in range(_LIST_PAGES):
@@ -190,19 +190,19 @@ class Sdk:
         runner = ServerRunner(server, connection, self.state)
         inherit_variables(self.inherited)
         try:
-            return await self._execute(runner, context, method, params)
+            return await self._run_request(runner, context, method, params)
         finally:
             # A cached bound method: a cycle for each call, if it stayed.
             vars(runner).pop("on_request", None)
             await aclose_shielded(connection)
 
-    def _as_served(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
+    def _with_addition(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
         """The server's result, with what Headway adds to it."""
         add = self._additions.get(method)
         return result if add is None else add(version, result)
 
 
-class _Unwatched:
+class _WithoutMiddleware:
     """A server without its middleware, for what no client has asked."""
 
     middleware: Final = ()
@@ -214,7 +214,9 @@ class _Unwatched:
         return getattr(self._server, name)
 
 
-def _connection(begun: RequestStored, params: Mapping[str, Any], context: RunContext) -> Connection:
+def _connection_of(
+    begun: RequestStored, params: Mapping[str, Any], context: RunContext
+) -> Connection:
     """What its server gets to know of the client of a request that another process accepted."""
     if begun.version in MODERN_PROTOCOL_VERSIONS:
         meta = params.get("_meta", {})

@@ -24,13 +24,13 @@ class Form(Enum):
     STREAM = "a stream, also of an answer that is nothing but its result"
 
 
-def form_of(headers: dict[str, str]) -> Form:
+def response_form(headers: dict[str, str]) -> Form:
     """The form that a request's answer is to have.
 
     Raises:
         ProtocolError: Its client takes neither (406).
     """
-    takes_json, takes_stream = _taken(headers.get("accept", ""))
+    takes_json, takes_stream = _accepted_forms(headers.get("accept", ""))
     if takes_json and takes_stream:
         return Form.ANY
     if takes_stream:
@@ -46,7 +46,7 @@ def need_stream(headers: dict[str, str], what: str) -> None:
     Raises:
         ProtocolError: 406, saying `what` is answered with one.
     """
-    if not _taken(headers.get("accept", ""))[1]:
+    if not _accepted_forms(headers.get("accept", ""))[1]:
         raise _not_acceptable(f"{what} is answered with {SSE}; send Accept: {JSON}, {SSE}")
 
 
@@ -55,15 +55,15 @@ def _not_acceptable(text: str) -> ProtocolError:
 
 
 @lru_cache(maxsize=64)
-def _taken(accept: str) -> tuple[bool, bool]:
+def _accepted_forms(accept: str) -> tuple[bool, bool]:
     """Whether JSON and whether a stream is taken; no header takes anything."""
-    ranges = dict(_range(text) for text in accept.split(",") if text.strip())
+    ranges = dict(_parse_range(text) for text in accept.split(",") if text.strip())
     if not ranges:
         return True, True
     return _is_taken(JSON, ranges), _is_taken(SSE, ranges)
 
 
-def _range(text: str) -> tuple[str, bool]:
+def _parse_range(text: str) -> tuple[str, bool]:
     """A media range, and whether it is wanted at all: `q=0` says that it is not."""
     media, *parameters = (part.strip().lower() for part in text.split(";"))
     weights = [part[2:] for part in parameters if part.startswith("q=")]

@@ -26,32 +26,34 @@ class Batch:
         self._started = False
         self._open = 0
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive_disconnect(self) -> MutableMapping[str, Any]:
         """What a member hears from the connection: only that it is gone."""
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
+    async def send_member(self, message: MutableMapping[str, Any]) -> None:
         """The way back for each member."""
         async with self._lock:
-            await self._pass_on(message)
+            await self._send_merged(message)
 
-    def add(self, stream: str, answer: ResponseStream, place: ReaderSlot) -> None:
+    def add_member(self, stream: str, answer: ResponseStream, place: ReaderSlot) -> None:
         """Take one member in: the answer that reads `stream`."""
         self._members.append((stream, answer, place))
         self._open += 1
 
-    async def respond(self, answers: OpenResponses) -> None:
+    async def run_members(self, answers: OpenResponses) -> None:
         """Run all members to their ends, each as the one reader of its stream."""
-        watcher = asyncio.create_task(self._watch())
+        watcher = asyncio.create_task(self._watch_connection())
         try:
             async with asyncio.TaskGroup() as group:
                 for stream, answer, place in self._members:
-                    group.create_task(answers.run(stream, answer, answer.stream(), place))
+                    group.create_task(
+                        answers.run_reader(stream, answer, answer.answer_as_stream(), place)
+                    )
         finally:
             watcher.cancel()
 
-    async def _pass_on(self, message: MutableMapping[str, Any]) -> None:
+    async def _send_merged(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             if self._started:
                 return
@@ -62,7 +64,7 @@ class Batch:
             message = {**message, "more_body": self._open > 0}
         await self._send(message)
 
-    async def _watch(self) -> None:
+    async def _watch_connection(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone.set()

@@ -75,21 +75,21 @@ class CommonHeaders:
             await send({"type": "http.response.body", "body": b""})
             return
 
-        async def say(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                lines = _pointed_back(message, scope)
+                lines = _with_relative_redirect(message, scope)
                 message = {**message, "headers": with_answer_headers(lines, shown)}
             await send(message)
 
         try:
             check_lines(scope["headers"])
         except ProtocolError as error:
-            await self._refuse(say, error)
+            await self._refuse(send_with_headers, error)
         else:
-            await app(scope, receive, say)
+            await app(scope, receive, send_with_headers)
 
 
-def _pointed_back(message: MutableMapping[str, Any], scope: Scope) -> Lines:
+def _with_relative_redirect(message: MutableMapping[str, Any], scope: Scope) -> Lines:
     """Return the headers of an answer; a redirect to this path but for its last slash is relative.
 
     Routers write the whole address, as `Host` has it and without the prefix that a proxy took away.
@@ -98,12 +98,12 @@ def _pointed_back(message: MutableMapping[str, Any], scope: Scope) -> Lines:
     if message["status"] not in _REDIRECTS:
         return lines
     return [
-        (name, _relative(value, scope) if name.lower() == b"location" else value)
+        (name, _relative_location(value, scope) if name.lower() == b"location" else value)
         for name, value in lines
     ]
 
 
-def _relative(location: bytes, scope: Scope) -> bytes:
+def _relative_location(location: bytes, scope: Scope) -> bytes:
     target = urlsplit(location.decode("latin-1"))
     here, there = scope["path"], unquote(target.path)
     last = target.path.rstrip("/").rpartition("/")[2]

@@ -27,7 +27,7 @@ from headway.protocol.methods import kind_of
 from headway.streams import SESSION_STREAMS
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.era_2026 import Http2026
-from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, refuse
+from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, send_refusal
 from headway.transport.http.guard import (
     ClientGone,
     Guard,
@@ -51,7 +51,7 @@ class HttpTransport:
 
     def __init__(self, endpoint: Endpoint, guard: Guard) -> None:
         engine, settings = endpoint.engine, endpoint.engine.settings
-        self.answers = OpenResponses(
+        self.responses = OpenResponses(
             engine.journal, settings, engine.clock, engine.tally, engine.lease.is_alive
         )
         self.arrivals = UnfinishedRequests(settings.max_arriving, engine.tally)
@@ -59,27 +59,27 @@ class HttpTransport:
         self._engine = engine
         self._settings = settings
         self._guard = guard
-        self._modern = Http2026(endpoint, self.answers)
+        self._http_2026 = Http2026(endpoint, self.responses)
         http_2025 = Stateless if settings.stateless else Http2025
-        self._handshake = http_2025(endpoint, self.answers)
-        endpoint.sessions.on_reader = self.answers.came
-        endpoint.sessions.on_reader_left = self.answers.left
+        self._http_2025 = http_2025(endpoint, self.responses)
+        endpoint.sessions.on_reader = self.responses.reader_came
+        endpoint.sessions.on_reader_left = self.responses.reader_left
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
-            "POST": self._post,
-            "GET": self._get,
-            "DELETE": self._delete,
+            "POST": self._handle_post,
+            "GET": self._handle_get,
+            "DELETE": self._handle_delete,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         has_begun = False
 
-        async def begin(message: MutableMapping[str, Any]) -> None:
+        async def send_tracked(message: MutableMapping[str, Any]) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
 
-        exchange = Exchange(scope, receive, begin)
+        exchange = Exchange(scope, receive, send_tracked)
         try:
             self._guard.check(exchange.headers)
             handler = self._methods.get(exchange.method)
@@ -102,42 +102,42 @@ class HttpTransport:
     async def refuse(self, send: Send, error: ProtocolError) -> None:
         """Answer with a refusal, and count it."""
         self._engine.tally.count_refusal(error.status, error.limit)
-        await refuse(send, error)
+        await send_refusal(send, error)
 
     def end_idle_streams(self) -> None:
         """End the streams that wait for news and not for a result: GET and `listen`."""
-        self.answers.leave_all(SESSION_STREAMS)
+        self.responses.close_streams(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
             if kind_of(run.method).is_endless:
                 run.cancel("server", "the server is stopping")
 
-    async def _post(self, exchange: Exchange) -> None:
+    async def _handle_post(self, exchange: Exchange) -> None:
         check_content_type(exchange.headers)
         check_encoding(exchange.headers)
         # No name here for the body or its value: an answer may last for days, and both with it.
-        await self._answer_to(exchange, await self._read(exchange))
+        await self._dispatch_to_era(exchange, await self._read_value(exchange))
 
-    async def _read(self, exchange: Exchange) -> object:
+    async def _read_value(self, exchange: Exchange) -> object:
         settings = self._settings
         body = await read_body(exchange.headers, exchange.receive, settings, self.arrivals)
         return parse_body(body, settings.max_depth, settings.max_values)
 
-    def _answer_to(self, exchange: Exchange, value: object) -> Awaitable[None]:
+    def _dispatch_to_era(self, exchange: Exchange, value: object) -> Awaitable[None]:
         if _is_modern(exchange.version, value):
-            return self._modern.post(exchange, _message_of(value))
+            return self._http_2026.handle_post(exchange, _message_of(value))
         if isinstance(value, list):
-            return self._handshake.post_batch(exchange, cast("list[object]", value))
-        return self._handshake.post(exchange, _message_of(value))
+            return self._http_2025.handle_batch(exchange, cast("list[object]", value))
+        return self._http_2025.handle_post(exchange, _message_of(value))
 
-    async def _get(self, exchange: Exchange) -> None:
+    async def _handle_get(self, exchange: Exchange) -> None:
         if exchange.version == MODERN.version:
             raise NotAllowed("At 2026-07-28 there is no GET; use subscriptions/listen", "POST")
-        await self._handshake.get(exchange)
+        await self._http_2025.handle_get(exchange)
 
-    async def _delete(self, exchange: Exchange) -> None:
+    async def _handle_delete(self, exchange: Exchange) -> None:
         if exchange.version == MODERN.version:
             raise NotAllowed("At 2026-07-28 there are no sessions to delete", "POST")
-        await self._handshake.delete(exchange)
+        await self._http_2025.handle_delete(exchange)
 
 
 def _message_of(value: object) -> Message:

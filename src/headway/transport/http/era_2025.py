@@ -35,11 +35,11 @@ from headway.protocol.inbound import (
     check_version,
 )
 from headway.streams import run_stream
-from headway.transport.http.accept import Form, form_of, need_stream
+from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.sse import Headers, SseRendering, send_empty, send_result
-from headway.transport.messages_2025 import Messages2025, going_on, read_batch
+from headway.transport.messages_2025 import Messages2025, find_running, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
 from headway.transport.sessions.session import Session
@@ -60,10 +60,10 @@ class Http2025:
 
     def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
         self._log = limited(logger)
-        self._dialogue = Messages2025(endpoint, is_read=answers.is_read)
+        self._messages = Messages2025(endpoint, is_read=answers.is_read)
         self._engine = endpoint.engine
         self._sessions = endpoint.sessions
-        self._answers = answers
+        self._responses = answers
 
     @property
     def _journal(self) -> Journal:
@@ -71,7 +71,7 @@ class Http2025:
 
     # POST
 
-    async def post(self, exchange: Exchange, message: Message) -> None:
+    async def handle_post(self, exchange: Exchange, message: Message) -> None:
         """Answer one message.
 
         Raises:
@@ -79,7 +79,7 @@ class Http2025:
         """
         try:
             if message.method == "initialize" and message.is_request:
-                await self._initialize(exchange, message)
+                await self._open_session(exchange, message)
             else:
                 await self._post_to_session(exchange, message)
         except ProtocolError as error:
@@ -87,71 +87,71 @@ class Http2025:
             is_over = message.is_request and error.status != 409
             raise Refusal(error, message.id if is_over else None) from None
 
-    async def _initialize(self, exchange: Exchange, message: Message) -> None:
-        form = form_of(exchange.headers)
-        session = self._draft(exchange)
-        context = self._context(exchange, message, session, can_ask=False)
+    async def _open_session(self, exchange: Exchange, message: Message) -> None:
+        form = response_form(exchange.headers)
+        session = self._draft_session(exchange)
+        context = self._make_context(exchange, message, session, can_ask=False)
         with session:
-            result = await self._dialogue.open(session, message, context)
-        body = render.escape_lines(render.response(message.id, encode_json(result)))
-        await send_result(exchange.send, form, body, _header(session))
+            result = await self._messages.open_session(session, message, context)
+        body = render.escape_lines(render.response_bytes(message.id, encode_json(result)))
+        await send_result(exchange.send, form, body, _session_header(session))
 
     async def _post_to_session(self, exchange: Exchange, message: Message) -> None:
         uses = message.method != "notifications/initialized"
-        with await self._session(exchange, uses=uses) as session:
+        with await self._find_session(exchange, uses=uses) as session:
             if not message.is_request:
-                await self._take(exchange, session, message)
-                await send_empty(exchange.send, 202, _header(session))
+                await self._handle_message(exchange, session, message)
+                await send_empty(exchange.send, 202, _session_header(session))
                 return
-            form = form_of(exchange.headers)
-            with self._place(session, message) as place:
-                await self._answer(exchange, session, message, place, form)
+            form = response_form(exchange.headers)
+            with self._reserve_slot(session, message) as place:
+                await self._answer_request(exchange, session, message, place, form)
 
-    def _place(self, session: Session, message: Message) -> ReaderSlot:
-        known = going_on(session, message)
-        return self._answers.reserve_slot(session.tag, None if known is None else known.stream)
+    def _reserve_slot(self, session: Session, message: Message) -> ReaderSlot:
+        known = find_running(session, message)
+        return self._responses.reserve_slot(session.tag, None if known is None else known.stream)
 
-    async def _answer(
+    async def _answer_request(
         self, exchange: Exchange, session: Session, message: Message, place: ReaderSlot, form: Form
     ) -> None:
         # Who takes JSON alone cannot be asked, and cannot come back to a stream that it had not.
         streams = form is not Form.JSON
-        context = self._context(exchange, message, session, can_ask=streams)
-        run = await self._dialogue.run_of(session, message, context, exchange.key)
-        task = await self._dialogue.task(session, run, message)
+        context = self._make_context(exchange, message, session, can_ask=streams)
+        run = await self._messages.run_request(session, message, context, exchange.key)
+        task = await self._messages.make_task(session, run, message)
         if task is not None:
-            await send_result(exchange.send, form, task, _header(session))
+            await send_result(exchange.send, form, task, _session_header(session))
             return
-        task = tasks_2025.waited_for(message.method, message.params)
-        voice = self._voice(session, message.id, message.token, run.id, 0, task)
-        answer = self._answers.open(
-            self._answers.cursor(run.stream),
-            voice,
+        task = tasks_2025.awaited_task(message.method, message.params)
+        rendering = self._make_rendering(session, message.id, message.token, run.id, 0, task)
+        answer = self._responses.open(
+            self._responses.cursor(run.stream),
+            rendering,
             exchange.receive,
             exchange.send,
-            _header(session),
+            _session_header(session),
         )
         can_reconnect = session.era.primes and streams
-        self._dialogue.offer(
+        self._messages.offer_hand_over(
             session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
         )
         if can_reconnect and message.token is not None:
             # A call that asks for progress will stream, and a stream that opens at once can be
             # resumed even when it is cut before the tool says anything.
             form = Form.STREAM
-        await self._answers.answer(run, answer, session.era, place, form=form)
+        await self._responses.answer_request(run, answer, session.era, place, form=form)
 
-    async def post_batch(self, exchange: Exchange, values: list[object]) -> None:
+    async def handle_batch(self, exchange: Exchange, values: list[object]) -> None:
         """Answer an array of messages, as 2025-03-26 allows it.
 
         Raises:
             ProtocolError: It is refused as a whole; nothing of it is executed.
         """
         most = self._engine.settings.max_batch
-        with await self._session(exchange) as session:
-            await self._take_batch(exchange, session, read_batch(values, session.era, most))
+        with await self._find_session(exchange) as session:
+            await self._handle_messages(exchange, session, read_batch(values, session.era, most))
 
-    async def _take_batch(
+    async def _handle_messages(
         self, exchange: Exchange, session: Session, messages: list[Message]
     ) -> None:
         requests = [message for message in messages if message.is_request]
@@ -163,12 +163,14 @@ class Http2025:
         if requests:
             need_stream(exchange.headers, "A batch")
         with ExitStack() as stack:
-            places = [stack.enter_context(self._place(session, message)) for message in requests]
+            places = [
+                stack.enter_context(self._reserve_slot(session, message)) for message in requests
+            ]
             for message in messages:
                 if not message.is_request:
-                    await self._take(exchange, session, message)
+                    await self._handle_message(exchange, session, message)
             if not requests:
-                await send_empty(exchange.send, 202, _header(session))
+                await send_empty(exchange.send, 202, _session_header(session))
                 return
             await self._answer_batch(exchange, session, requests, places)
 
@@ -179,18 +181,20 @@ class Http2025:
         requests: list[Message],
         places: list[ReaderSlot],
     ) -> None:
-        batch = Batch(exchange.receive, exchange.send, _header(session))
+        batch = Batch(exchange.receive, exchange.send, _session_header(session))
         runs = await self._runs_of(exchange, session, requests)
         for message, run, place in zip(requests, runs, places, strict=True):
-            voice = self._voice(session, message.id, message.token, run.id, 0)
-            cursor = self._answers.cursor(run.stream)
-            answer = self._answers.open(cursor, voice, batch.receive, batch.send)
-            batch.add(run.stream, answer, place)
-        await batch.respond(self._answers)
+            rendering = self._make_rendering(session, message.id, message.token, run.id, 0)
+            cursor = self._responses.cursor(run.stream)
+            answer = self._responses.open(
+                cursor, rendering, batch.receive_disconnect, batch.send_member
+            )
+            batch.add_member(run.stream, answer, place)
+        await batch.run_members(self._responses)
 
     # Messages of a session
 
-    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
+    async def _find_session(self, exchange: Exchange, *, uses: bool = True) -> Session:
         check_version(exchange.version)
         session_id = exchange.headers.get(SESSION_HEADER)
         if not session_id:
@@ -198,15 +202,15 @@ class Http2025:
                 INVALID_REQUEST,
                 "The Mcp-Session-Id header is missing; send initialize to open a session",
             )
-        return await self._sessions.find(session_id, exchange.owner, uses=uses)
+        return await self._sessions.find_session(session_id, exchange.owner, uses=uses)
 
-    def _draft(self, exchange: Exchange) -> Session:
+    def _draft_session(self, exchange: Exchange) -> Session:
         """The session that an `initialize` is about to open.
 
         Raises:
             ProtocolError: There are as many as there may be (503).
         """
-        return self._sessions.draft(exchange.owner)
+        return self._sessions.draft_session(exchange.owner)
 
     async def _runs_of(
         self, exchange: Exchange, session: Session, requests: list[Message]
@@ -216,9 +220,9 @@ class Http2025:
         new: list[Run] = []
         try:
             for message in requests:
-                is_new = going_on(session, message) is None
-                context = self._context(exchange, message, session, can_ask=True)
-                runs.append(await self._dialogue.run_of(session, message, context))
+                is_new = find_running(session, message) is None
+                context = self._make_context(exchange, message, session, can_ask=True)
+                runs.append(await self._messages.run_request(session, message, context))
                 new += runs[-1:] if is_new else []
         except ProtocolError:
             for run in new:
@@ -226,33 +230,33 @@ class Http2025:
             raise
         return runs
 
-    async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
-        context = self._context(exchange, message, session, can_ask=False)
-        await self._dialogue.handle_message(session, message, context)
+    async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:
+        context = self._make_context(exchange, message, session, can_ask=False)
+        await self._messages.handle_message(session, message, context)
 
     # GET and DELETE
 
-    async def get(self, exchange: Exchange) -> None:
+    async def handle_get(self, exchange: Exchange) -> None:
         """A session's own stream, or any stream of it again from where it was cut.
 
         Raises:
             ProtocolError: The session or the event id is not this client's.
         """
         need_stream(exchange.headers, "GET")
-        session = await self._session(exchange)
+        session = await self._find_session(exchange)
         last = exchange.headers.get(LAST_EVENT_HEADER)
         with session:
             try:
                 place = parse_event_id(last) if last else None
                 if isinstance(place, RunCursor):
-                    await self._resume(exchange, session, place)
+                    await self._resume_run(exchange, session, place)
                 else:
-                    await self._listen(exchange, session, place)
+                    await self._stream_session(exchange, session, place)
             except ProtocolError as error:
                 self._log.warning("session %s…: a GET was refused: %s", session.name[:6], error)
                 raise
 
-    async def _listen(
+    async def _stream_session(
         self, exchange: Exchange, session: Session, place: SessionCursor | None
     ) -> None:
         if self._engine.lifecycle.is_draining:
@@ -260,33 +264,41 @@ class Http2025:
         if place is None:
             begin = session.heard
         elif place.tag == session.name and place.seq <= session.seq:
-            begin = OutboxPosition(place.seq, await session.sessions.changes.reached(place.changes))
+            begin = OutboxPosition(
+                place.seq, await session.sessions.changes.clamp_position(place.changes)
+            )
         else:
             raise unknown_event()
         listener = new_listener() if place is None or not place.listener else place.listener
         prefix = session_prefix(session.name)
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
         mark = b"%d-%d-%b" % (*begin, listener.encode())
-        opening = self._opening(session.era, prefix, mark)
-        with closing(SessionOutbox(session, begin, listener)) as feed:
-            voice = SseRendering(
+        opening = self._opening_frame(session.era, prefix, mark)
+        with closing(SessionOutbox(session, begin, listener)) as outbox:
+            rendering = SseRendering(
                 reader,
                 prefix=prefix,
                 opening=opening,
-                farewell=self._farewell(session.era),
-                seen=feed.sent,
-                mark=feed.mark,
+                closing=self._closing_frame(session.era),
+                seen=outbox.mark_sent,
+                mark=outbox.event_id_mark,
             )
-            await self._stream(
-                exchange, session, session.stream, feed, voice, listener=listener, told=feed.record
+            await self._stream_response(
+                exchange,
+                session,
+                session.stream,
+                outbox,
+                rendering,
+                listener=listener,
+                told=outbox.record_sent,
             )
 
-    async def _resume(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
+    async def _resume_run(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
         """A request's stream again, after the entry its reader saw last."""
         # The name holds this session's tag: a run of another session is not found.
         stream = run_stream(session.tag, place.run)
         after = place.seq
-        head = await self._caught_up(stream, after)
+        head = await self._wait_until_stored(stream, after)
         if head is None:
             raise unknown_event()
         if self._journal.is_durable:
@@ -295,13 +307,13 @@ class Http2025:
             after = min(after, head.last - head.ended)
         elif after > head.last + 1:
             raise unknown_event()
-        voice = self._voice(session, place.id, place.token, place.run, after)
-        limit = self._dialogue.reconnect_after(session, place.token)
+        rendering = self._make_rendering(session, place.id, place.token, place.run, after)
+        limit = self._messages.reconnect_after(session, place.token)
         self._engine.tally.resumed += 1
-        cursor = self._answers.cursor(stream, after)
-        await self._stream(exchange, session, stream, cursor, voice, limit)
+        cursor = self._responses.cursor(stream, after)
+        await self._stream_response(exchange, session, stream, cursor, rendering, limit)
 
-    async def _caught_up(self, stream: str, seq: int) -> Head | None:
+    async def _wait_until_stored(self, stream: str, seq: int) -> Head | None:
         """The head of a stream when `seq` is in it, or when that seems to be lost.
 
         A reader of the process that writes is told before the storage is. One that comes here a
@@ -322,51 +334,53 @@ class Http2025:
             return await self._engine.is_of_another(stream)
         return not head.ended and head.last < seq
 
-    async def _stream(
+    async def _stream_response(
         self,
         exchange: Exchange,
         session: Session,
         stream: str,
         cursor: StreamSource,
-        voice: SseRendering,
+        rendering: SseRendering,
         limit: float = inf,
         *,
         listener: str | None = COMES_BACK,
         told: Callable[[], None] | None = None,
     ) -> None:
-        place = self._answers.reserve_slot(session.tag, stream)
-        answer = self._answers.open(
-            cursor, voice, exchange.receive, exchange.send, _header(session)
+        place = self._responses.reserve_slot(session.tag, stream)
+        answer = self._responses.open(
+            cursor, rendering, exchange.receive, exchange.send, _session_header(session)
         )
-        answer.since = await self._sessions.take_over(stream, listener)
+        answer.since = await self._sessions.announce_reader(stream, listener)
         answer.yielded = told
         stop = partial(answer.stop, End.CLOSED)
         timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
         try:
             with place:
-                await self._answers.run(stream, answer, answer.stream(), place, listener=listener)
+                await self._responses.run_reader(
+                    stream, answer, answer.answer_as_stream(), place, listener=listener
+                )
         finally:
             if timer is not None:
                 timer.cancel()
             if told is not None:
                 told()
             if listener is not None and session.is_open:
-                self._sessions.later(self._sessions.leave(stream, answer.since))
+                self._sessions.spawn_task(self._sessions.announce_reader_left(stream, answer.since))
 
-    async def delete(self, exchange: Exchange) -> None:
+    async def handle_delete(self, exchange: Exchange) -> None:
         """The client is done with its session.
 
         Raises:
             ProtocolError: The session is not this client's.
         """
-        session = await self._session(exchange)
-        await self._sessions.close(session, "the client closed it")
-        self._answers.close(session.stream)
+        session = await self._find_session(exchange)
+        await self._sessions.close_session(session, "the client closed it")
+        self._responses.close_stream(session.stream)
         await send_empty(exchange.send, 200)
 
     # What handlers and readers are given
 
-    def _context(
+    def _make_context(
         self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
     ) -> RunContext:
         metadata = ServerMessageMetadata(request_context=exchange.request, can_send_request=can_ask)
@@ -386,12 +400,12 @@ class Http2025:
 
     async def _close_request_stream(self, context: RunContext) -> None:
         if context.run is not None:
-            self._answers.close(context.run.stream)
+            self._responses.close_stream(context.run.stream)
 
     async def _close_own_stream(self, session: Session) -> None:
-        self._answers.close(session.stream)
+        self._responses.close_stream(session.stream)
 
-    def _voice(
+    def _make_rendering(
         self,
         session: Session,
         identity: str | int | None,
@@ -405,22 +419,22 @@ class Http2025:
         reader = render.Reader(
             identity, token, session.era, lambda: session.level_rank, run_id, task=task
         )
-        opening = self._opening(session.era, prefix, b"%d" % seq)
-        farewell = self._farewell(session.era)
-        return SseRendering(reader, prefix=prefix, opening=opening, farewell=farewell)
+        opening = self._opening_frame(session.era, prefix, b"%d" % seq)
+        closing = self._closing_frame(session.era)
+        return SseRendering(reader, prefix=prefix, opening=opening, closing=closing)
 
-    def _opening(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
+    def _opening_frame(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
         """The priming event: an id to come back with before anything was said."""
         if not era.primes or prefix is None:
             return b""
-        retry = int(self._answers.settings.retry * 1000)
+        retry = int(self._responses.settings.retry * 1000)
         return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
 
-    def _farewell(self, era: Era) -> bytes:
+    def _closing_frame(self, era: Era) -> bytes:
         """What a stream ends with that is to be asked for again soon."""
-        retry = int(self._answers.settings.retry_closed * 1000)
+        retry = int(self._responses.settings.retry_closed * 1000)
         return b"retry: %d\n\n" % retry if era.primes else b""
 
 
-def _header(session: Session) -> Headers:
+def _session_header(session: Session) -> Headers:
     return () if session.is_single else ((b"mcp-session-id", session.id.encode()),)

@@ -10,7 +10,7 @@ from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message, check_version, classify_modern
 from headway.protocol.methods import LISTEN
 from headway.streams import principal_tag
-from headway.transport.http.accept import Form, form_of, need_stream
+from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.sse import SseRendering, send_empty
 from headway.transport.messages_2026 import Messages2026, reader_of
@@ -22,11 +22,11 @@ class Http2026:
     """Answers the POSTs of 2026-07-28 clients."""
 
     def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
-        self._kernel = endpoint.sdk
-        self._answers = answers
-        self._enveloped = Messages2026(endpoint)
+        self._sdk = endpoint.sdk
+        self._responses = answers
+        self._messages = Messages2026(endpoint)
 
-    async def post(self, exchange: Exchange, message: Message) -> None:
+    async def handle_post(self, exchange: Exchange, message: Message) -> None:
         """Answer one self-contained message.
 
         Raises:
@@ -43,32 +43,34 @@ class Http2026:
             await send_empty(exchange.send, 202)
             return
         try:
-            message = self._enveloped.bounded(message)  # all else of it is let go of here
-            await self._request(exchange, message)
+            message = self._messages.bound_message(message)  # all else of it is let go of here
+            await self._answer_request(exchange, message)
         except ProtocolError as error:
             raise Refusal(error, message.id) from None
 
-    async def _request(self, exchange: Exchange, message: Message) -> None:
-        form = form_of(exchange.headers)
+    async def _answer_request(self, exchange: Exchange, message: Message) -> None:
+        form = response_form(exchange.headers)
         if message.method == LISTEN:
             need_stream(exchange.headers, LISTEN)
         route = classify_modern(message, exchange.headers, exchange.scope["headers"])
         headers = exchange.request.headers
-        context = self._enveloped.context(
+        context = self._messages.make_context(
             message, kind="streamable-http", headers=headers, request=exchange.request
         )
         caller = principal_tag(exchange.owner)
-        await self._kernel.param_headers.check(route, message, headers, caller, context)
-        run = await self._enveloped.launch(message, route, context, exchange.owner, exchange.key)
-        voice = SseRendering(reader_of(message, run), status=_status)
-        answer = self._answers.open(
-            self._answers.cursor(run.stream), voice, exchange.receive, exchange.send
+        await self._sdk.param_headers.check(route, message, headers, caller, context)
+        run = await self._messages.run_request(
+            message, route, context, exchange.owner, exchange.key
         )
-        self._enveloped.offer(run, answer, message, is_told=form is not Form.JSON)
-        await self._answers.answer(run, answer, MODERN, form=form)
+        rendering = SseRendering(reader_of(message, run), status=_status_of)
+        answer = self._responses.open(
+            self._responses.cursor(run.stream), rendering, exchange.receive, exchange.send
+        )
+        self._messages.offer_hand_over(run, answer, message, is_told=form is not Form.JSON)
+        await self._responses.answer_request(run, answer, MODERN, form=form)
 
 
-def _status(event: Event) -> int:
+def _status_of(event: Event) -> int:
     """The HTTP status of an answer that is nothing but its end."""
     code = render.error_code(event)
     return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)

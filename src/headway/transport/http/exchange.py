@@ -62,7 +62,7 @@ class NotAllowed(ProtocolError):
         self.allow = allow
 
 
-async def refuse(send: Send, error: ProtocolError) -> None:
+async def send_refusal(send: Send, error: ProtocolError) -> None:
     """Answer with a refusal: its status, and a JSON-RPC error that says what to do."""
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, NotAllowed):
@@ -70,5 +70,5 @@ async def refuse(send: Send, error: ProtocolError) -> None:
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     identity = error.identity if isinstance(error, Refusal) else None
-    body = render.error(identity, error.code, error.message, error.data)
+    body = render.error_bytes(identity, error.code, error.message, error.data)
     await send_json(send, error.status, body, headers)

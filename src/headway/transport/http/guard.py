@@ -89,7 +89,7 @@ class Guard:
         name = None if host is None else name_of_host(host)
         if host is None or name is None:
             raise ProtocolError(INVALID_REQUEST, _no_host(host))
-        if not name or not (self._any_host or _matches(host, name, self._hosts)):
+        if not name or not (self._any_host or _matches_any(host, name, self._hosts)):
             raise ProtocolError(
                 INVALID_REQUEST,
                 f"Host {host[:100]!r} is not served here; if it is this server's name, "
@@ -113,7 +113,7 @@ def _no_host(host: str | None) -> str:
     return f"Host {host[:100]!r} is no name or address with a port"
 
 
-def _matches(host: str, name: str, allowed: tuple[str, ...]) -> bool:
+def _matches_any(host: str, name: str, allowed: tuple[str, ...]) -> bool:
     return any(
         fnmatchcase(name, pattern.lower()) or host.lower() == pattern.lower()
         or name == name_of_host(pattern)
@@ -183,7 +183,7 @@ async def _read_in_time(
             return await _read_chunks(begun, receive, arrival, settings.max_body)
     except TimeoutError:
         if arrival.has_given_way:
-            raise arrivals.refusal() from None
+            raise arrivals.refusal_error() from None
         raise _too_late() from None
     finally:
         arrival.end()

@@ -20,7 +20,7 @@ from mcp.shared.inbound import (
 from starlette.datastructures import Headers
 
 from headway.engine import RunContext, contain_failures
-from headway.protocol.inbound import Message, refusal
+from headway.protocol.inbound import Message, refusal_of
 from headway.protocol.methods import TOOL_CALL
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class _Call(NamedTuple):
     arguments: dict[str, Any]
     headers: Headers
 
-    def judge(self, schema: Schema | None) -> InboundLadderRejection | None:
+    def find_mismatch(self, schema: Schema | None) -> InboundLadderRejection | None:
         """What is wrong with the headers, for a tool of this schema."""
         if schema is None:
             return None
@@ -66,13 +66,13 @@ class ParamHeaders:
         self._judged: dict[int, tuple[Schema, bool]] = {}
         self._has_complained = False
 
-    def learn(self, caller: str, tools: object) -> None:
+    def learn_schemas(self, caller: str, tools: object) -> None:
         """Remember what a caller was given as its list of tools, or as a page of it."""
         for tool in cast("list[object]", tools) if isinstance(tools, list) else ():
             match tool:
                 case {"name": str(name), "inputSchema": dict()}:
                     schema = cast("dict[str, Schema]", tool)["inputSchema"]
-                    self._remember(caller, name, schema if self._is_mirroring(schema) else None)
+                    self._keep_schema(caller, name, schema if self._is_mirroring(schema) else None)
                 case _:
                     pass
 
@@ -105,28 +105,32 @@ class ParamHeaders:
             f"Mcp-Param headers of {tool[:100]!r} were not checked: the list of tools"
         ):
             try:
-                verdict = await self._verdict(route, call, caller, context)
+                verdict = await self._find_mismatch(route, call, caller, context)
             except Exception as error:  # noqa: BLE001 - the server's own code: it may raise anything
-                self._complain(tool, error)
+                self._log_failure(tool, error)
         if verdict is not None:
-            raise refusal(verdict)
+            raise refusal_of(verdict)
 
-    async def _verdict(
+    async def _find_mismatch(
         self, route: InboundModernRoute, call: _Call, caller: str, context: RunContext
     ) -> InboundLadderRejection | None:
         lookup = self._lookup()
         if lookup is not None:
             schema = lookup(call.tool)
-            return call.judge(schema) if schema is not None and self._is_mirroring(schema) else None
-        verdict = call.judge(self._known.get((caller, call.tool)))
+            return (
+                call.find_mismatch(schema)
+                if schema is not None and self._is_mirroring(schema)
+                else None
+            )
+        verdict = call.find_mismatch(self._known.get((caller, call.tool)))
         is_known = (caller, call.tool) in self._known
         if self._listing is None or (is_known and verdict is None):
             return verdict
-        self._remember(caller, call.tool, None)
-        self.learn(caller, await self._listing(route, context))
-        return call.judge(self._known.get((caller, call.tool)))
+        self._keep_schema(caller, call.tool, None)
+        self.learn_schemas(caller, await self._listing(route, context))
+        return call.find_mismatch(self._known.get((caller, call.tool)))
 
-    def _remember(self, caller: str, tool: str, schema: Schema | None) -> None:
+    def _keep_schema(self, caller: str, tool: str, schema: Schema | None) -> None:
         if len(self._known) >= SCHEMAS_KEPT:
             self._known.clear()
         self._known[caller, tool] = schema
@@ -143,7 +147,7 @@ class ParamHeaders:
             known = self._judged[id(schema)] = (schema, bool(x_mcp_header_map(schema)))
         return known[1]
 
-    def _complain(self, tool: str, error: Exception) -> None:
+    def _log_failure(self, tool: str, error: Exception) -> None:
         level = logging.DEBUG if self._has_complained else logging.WARNING
         self._has_complained = True
         logger.log(level, "Mcp-Param headers of %r were not checked", tool, exc_info=error)

@@ -1,6 +1,6 @@
 """One HTTP answer made of a cursor: plain JSON while it may be, an SSE stream when it must.
 
-This module must not know methods or sessions: it is given a cursor and a voice, and it decides
+This module must not know methods or sessions: it is given a cursor and a rendering, and it decides
 when bytes go out.
 
 Flow control is the reader's own: the next entries are read when the last frames are written.
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
-from headway.protocol.render import Reader, lost_stream_error, render, result_gone
+from headway.protocol.render import Reader, lost_stream_error, render_event, result_gone
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
 from headway.transport.stream_reader import End, StreamSource, read_next_page
@@ -56,7 +56,7 @@ class SseRendering(Struct, frozen=True):
     """Event ids up to the `seq`; None: frames have no ids."""
     opening: bytes = b""
     """What a stream begins with."""
-    farewell: bytes = b""
+    closing: bytes = b""
     """What it ends with where it is closed early by a server that goes on."""
     status: Callable[[Event], int] = _always_ok
     """The HTTP status of an answer that is only its terminal event."""
@@ -65,9 +65,9 @@ class SseRendering(Struct, frozen=True):
     mark: Callable[[Entry], bytes] = _seq_of
     """What of an event id names the entry."""
 
-    def frame(self, entry: Entry) -> bytes | None:
+    def frame_of(self, entry: Entry) -> bytes | None:
         """The SSE frame of an entry, or None where it is not for this reader."""
-        data = render(entry.event, self.reader)
+        data = render_event(entry.event, self.reader)
         if data is None:
             return None
         if self.prefix is None:
@@ -80,16 +80,36 @@ class ResponseStream:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
-        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_headers", "_heard",
-        "_is_commit_due", "_is_waiting", "_opened", "_ping_due", "_ping_every", "_pinging",
-        "_receive", "_send", "_timers", "_turn", "_voice", "_watcher", "_written", "committed",
-        "end", "since", "yielded",
+        "_body_size",
+        "_clock",
+        "_cursor",
+        "_frames",
+        "_handle",
+        "_headers",
+        "_heard",
+        "_is_commit_due",
+        "_is_waiting",
+        "_opened",
+        "_ping_due",
+        "_ping_every",
+        "_pinging",
+        "_receive",
+        "_rendering",
+        "_send",
+        "_timers",
+        "_turn",
+        "_watcher",
+        "_written",
+        "committed",
+        "end",
+        "since",
+        "yielded",
     )  # fmt: skip
 
     def __init__(
         self,
         cursor: StreamSource,
-        voice: SseRendering,
+        rendering: SseRendering,
         receive: Receive,
         send: Send,
         *,
@@ -100,7 +120,7 @@ class ResponseStream:
     ) -> None:
         """`heard` is told the seconds until its client heard anything."""
         self._cursor = cursor
-        self._voice = voice
+        self._rendering = rendering
         self._receive = receive
         self._send = send
         self._clock = clock
@@ -129,29 +149,29 @@ class ResponseStream:
         """End the answer as soon as its task looks up."""
         if self.end is None:
             self.end = end
-            self._nudge()
+            self._wake()
 
     def wait_for_turn(self, *, is_waiting: bool) -> None:
         """Read nothing while another answer is sent what the stream says; pings go on."""
         if is_waiting != self._is_waiting:
             self._is_waiting = is_waiting
-            self._nudge()
+            self._wake()
             if is_waiting and self.yielded is not None:
                 self.yielded()
 
-    def _nudge(self) -> None:
+    def _wake(self) -> None:
         """Have its task look up."""
         self._cursor.nudge()
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
 
-    def conclude(self, message: bytes) -> None:
+    def conclude_with(self, message: bytes) -> None:
         """End the answer with this JSON-RPC message instead of the run's own end."""
         if self.end is None:
             self._handle = message
             self.stop(End.HANDED_OVER)
 
-    async def respond(self, *, commit_after: float) -> End:
+    async def answer_request(self, *, commit_after: float) -> End:
         """Answer to the end, with JSON or as a stream, and say how it ended.
 
         Plain JSON when the run ends with nothing said before; a stream as soon as there is
@@ -160,76 +180,76 @@ class ResponseStream:
         Cancellation: the answer is cut; the run is not touched.
         """
         loop = asyncio.get_running_loop()
-        self._timers.append(loop.call_later(WATCH_AFTER, self._watch))
-        commit = self._clock.call_later(commit_after, self._commit)
+        self._timers.append(loop.call_later(WATCH_AFTER, self._start_watcher))
+        commit = self._clock.call_later(commit_after, self._commit_is_due)
         self._timers.append(commit)
         try:
-            only = await self._first_words()
+            only = await self._read_until_commit()
             commit.cancel()
             if only is not None:
-                body = render(only, self._voice.reader)
+                body = render_event(only, self._rendering.reader)
                 assert body is not None  # the end of a run is for whoever asked
-                await self._send_json(self._voice.status(only), body)
+                await self._send_json(self._rendering.status(only), body)
             elif self._handle is not None and not self._frames:
                 await self._send_json(200, self._handle)
             elif self.end is None or self._handle is not None or self._is_to_be_resumed():
-                await self._pump()
+                await self._write_stream()
         finally:
-            self._tidy()
+            self._cancel_timers()
         return self.end or End.DONE
 
-    async def respond_json(self) -> End:
+    async def answer_with_json(self) -> End:
         """Answer with JSON, however long it takes: what is said on the way is left out.
 
         Cancellation: the answer is cut; the run is not touched.
         """
-        self._timers.append(asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch))
+        self._timers.append(asyncio.get_running_loop().call_later(WATCH_AFTER, self._start_watcher))
         try:
-            last = await self._last_word()
+            last = await self._read_to_end()
             if last is not None:
-                body = render(last, self._voice.reader)
+                body = render_event(last, self._rendering.reader)
                 assert body is not None  # the end of a run is for whoever asked
-                await self._send_json(self._voice.status(last), body)
+                await self._send_json(self._rendering.status(last), body)
             elif self._handle is not None:
                 await self._send_json(200, self._handle)
         finally:
-            self._tidy()
+            self._cancel_timers()
         return self.end or End.DONE
 
-    async def stream(self) -> End:
+    async def answer_as_stream(self) -> End:
         """Answer as a stream from the first byte on."""
-        self._watch()
+        self._start_watcher()
         try:
-            await self._pump()
+            await self._write_stream()
         finally:
-            self._tidy()
+            self._cancel_timers()
         return self.end or End.DONE
 
     # Before the commit
 
-    def _commit(self) -> None:
+    def _commit_is_due(self) -> None:
         self._is_commit_due = True
-        self._nudge()
+        self._wake()
 
-    async def _first_words(self) -> Event | None:
+    async def _read_until_commit(self) -> Event | None:
         """The terminal event if nothing else is to be said, else None with frames begun."""
         while True:
-            entries = await self._next()
+            entries = await self._next_entries()
             if not entries:
                 if self._is_commit_due or self.end is not None or self._cursor.done:
                     return None
                 continue  # it waits for its turn, or has it again
             last = entries[-1]
             for entry in entries:
-                self._take(entry)
+                self._add_frame(entry)
             if type(last.event) in _AS_JSON and len(self._frames) == 1 and not self._body_size:
                 return last.event
             if self._frames:
                 return None
 
-    async def _last_word(self) -> Event | None:
+    async def _read_to_end(self) -> Event | None:
         """The terminal event; None where the answer ends without it."""
-        while entries := await self._next():
+        while entries := await self._next_entries():
             last = entries[-1].event
             if type(last) in TERMINAL:
                 return last
@@ -237,7 +257,7 @@ class ResponseStream:
 
     def _is_to_be_resumed(self) -> bool:
         """Whether it was closed early for a client that comes back, once it has an event id."""
-        return self._is_closed() and self._voice.opening != b""
+        return self._is_closed() and self._rendering.opening != b""
 
     async def _send_json(self, status: int, body: bytes) -> None:
         self.committed = True
@@ -246,7 +266,7 @@ class ResponseStream:
 
     # The stream
 
-    async def _pump(self) -> None:
+    async def _write_stream(self) -> None:
         await self._send(
             {
                 "type": "http.response.start",
@@ -257,33 +277,33 @@ class ResponseStream:
         self.committed = True
         self._written = self._clock.now()
         self._heard(self._written - self._opened)
-        self._pinging = self._clock.call_later(self._ping_every, self._ping)
+        self._pinging = self._clock.call_later(self._ping_every, self._ping_if_silent)
         # Some proxies hold the headers back until the first byte of the body.
-        if self._voice.opening or not self._frames:
-            self._frames.insert(0, self._voice.opening or PING_INTERVAL)
+        if self._rendering.opening or not self._frames:
+            self._frames.insert(0, self._rendering.opening or PING_INTERVAL)
         while True:
             over = self._cursor.done or self.end is not None
             if self._handle is not None and not self._cursor.done:
                 self._frames.append(b"event: message\ndata: %b\n\n" % self._handle)
-            if self.end is End.CLOSED and self._voice.farewell:
-                self._frames.append(self._voice.farewell)
+            if self.end is End.CLOSED and self._rendering.closing:
+                self._frames.append(self._rendering.closing)
             if self._frames or over:
-                await self._flush(more=not over)
+                await self._flush_frames(more=not over)
             if over:
                 break
-            await self._read_on()
+            await self._read_frames()
 
-    async def _read_on(self) -> None:
-        for entry in await self._next():
-            self._take(entry)
+    async def _read_frames(self) -> None:
+        for entry in await self._next_entries():
+            self._add_frame(entry)
             if self._body_size > CHUNK:
-                await self._flush(more=True)
+                await self._flush_frames(more=True)
         if self._ping_due:
             self._ping_due = False
             if not self._frames:
                 self._frames.append(PING_INTERVAL)
 
-    async def _next(self) -> list[Entry]:
+    async def _next_entries(self) -> list[Entry]:
         if self.end is not None:
             return []
         if self._is_waiting:
@@ -294,25 +314,25 @@ class ResponseStream:
         if self._is_closed():
             return []  # what came in this moment is for whoever comes back
         if page.missed:
-            notice = lost_stream_error(page.missed, self._voice.reader)
+            notice = lost_stream_error(page.missed, self._rendering.reader)
             if notice is not None:
                 self._frames.append(b"event: message\ndata: %b\n\n" % notice)
                 self._body_size += len(notice)
         if page.end is not None:
             self.end = page.end
-        if page.has_lost_its_end and self._voice.reader.run:
-            gone = result_gone(self._voice.reader)
+        if page.has_lost_its_end and self._rendering.reader.run:
+            gone = result_gone(self._rendering.reader)
             self._frames.append(b"event: message\ndata: %b\n\n" % gone)
         return page.entries
 
-    def _take(self, entry: Entry) -> None:
-        frame = self._voice.frame(entry)
+    def _add_frame(self, entry: Entry) -> None:
+        frame = self._rendering.frame_of(entry)
         if frame is not None:
             if type(entry.event) not in TERMINAL:
                 self._body_size += len(frame)
             self._frames.append(frame)
 
-    async def _flush(self, *, more: bool) -> None:
+    async def _flush_frames(self, *, more: bool) -> None:
         body = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
         self._frames.clear()
         self._body_size = 0
@@ -320,8 +340,8 @@ class ResponseStream:
             return
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
         self._written = self._clock.now()
-        if self._voice.seen is not None and not self._is_lost():
-            self._voice.seen()
+        if self._rendering.seen is not None and not self._is_lost():
+            self._rendering.seen()
 
     def _is_closed(self) -> bool:
         return self.end in (End.CLOSED, End.LEAVING)
@@ -331,15 +351,15 @@ class ResponseStream:
 
     # Timers and the other side
 
-    def _ping(self) -> None:
+    def _ping_if_silent(self) -> None:
         silent = self._clock.now() - self._written
         if silent >= self._ping_every:
             self._ping_due = True
-            self._nudge()
+            self._wake()
             silent = 0.0
-        self._pinging = self._clock.call_later(self._ping_every - silent, self._ping)
+        self._pinging = self._clock.call_later(self._ping_every - silent, self._ping_if_silent)
 
-    def _watch(self) -> None:
+    def _start_watcher(self) -> None:
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch_connection())
 
@@ -348,7 +368,7 @@ class ResponseStream:
             pass
         self.stop(End.GONE)
 
-    def _tidy(self) -> None:
+    def _cancel_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
         if self._pinging is not None:

@@ -27,7 +27,7 @@ _NEEDS_SESSION: Final = ("resources/subscribe", "resources/unsubscribe")
 class Stateless(Http2025):
     """Answers the requests of 2025 clients, each without knowing of any other."""
 
-    async def get(self, exchange: Exchange) -> None:
+    async def handle_get(self, exchange: Exchange) -> None:
         """There is no stream besides those of requests.
 
         Raises:
@@ -35,7 +35,7 @@ class Stateless(Http2025):
         """
         raise NotAllowed("There are no sessions here (--stateless), and no GET", "POST")
 
-    async def delete(self, exchange: Exchange) -> None:
+    async def handle_delete(self, exchange: Exchange) -> None:
         """There is nothing to delete.
 
         Raises:
@@ -43,39 +43,39 @@ class Stateless(Http2025):
         """
         raise NotAllowed("There are no sessions here (--stateless) to delete", "POST")
 
-    async def _session(self, exchange: Exchange, *, uses: bool = True) -> Session:
+    async def _find_session(self, exchange: Exchange, *, uses: bool = True) -> Session:
         """A session that lasts for this POST."""
         check_version(exchange.version)
-        session = self._draft(exchange)
+        session = self._draft_session(exchange)
         version = exchange.version or DEFAULT_VERSION
         session.era = without_sessions(ERAS[version])
         session.connection.protocol_version = version
         session.connection.initialized.set()
         return session
 
-    def _draft(self, exchange: Exchange) -> Session:
+    def _draft_session(self, exchange: Exchange) -> Session:
         session = Session(self._sessions, secrets.token_urlsafe(24), exchange.owner)
         # Its runs are where their caller finds them, with any other request.
         session.tag = principal_tag(exchange.owner)
         session.is_single = True
         return session
 
-    def _place(self, session: Session, message: Message) -> ReaderSlot:
+    def _reserve_slot(self, session: Session, message: Message) -> ReaderSlot:
         # Nobody can tell whose the POSTs are; they have other limits in common.
-        return self._answers.reserve_slot(session.id)
+        return self._responses.reserve_slot(session.id)
 
-    async def _take(self, exchange: Exchange, session: Session, message: Message) -> None:
+    async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:
         # Ids of other POSTs mean nothing here: there is nothing to cancel and nothing was asked.
         if message.method is None or message.method == "notifications/cancelled":
             return
-        await super()._take(exchange, session, message)
+        await super()._handle_message(exchange, session, message)
 
-    def _context(
+    def _make_context(
         self, exchange: Exchange, message: Message, session: Session, *, can_ask: bool
     ) -> RunContext:
-        if message.method in _NEEDS_SESSION and not self._dialogue.is_for_author(message.method):
+        if message.method in _NEEDS_SESSION and not self._messages.is_for_author(message.method):
             raise ProtocolError(
                 METHOD_NOT_FOUND,
                 "There are no sessions here (--stateless): nobody could be told of changes",
             )
-        return super()._context(exchange, message, session, can_ask=False)
+        return super()._make_context(exchange, message, session, can_ask=False)

@@ -51,7 +51,7 @@ class UnfinishedRequests:
             oldest.has_given_way = True
             oldest.give_way()
 
-    def refusal(self) -> ProtocolError:
+    def refusal_error(self) -> ProtocolError:
         """Return what a request is told that had to give way."""
         return ProtocolError(_BUSY, self.reason, status=503, retry_after=RETRY_AFTER, limit=LIMIT)
 

@@ -41,13 +41,13 @@ class SessionBounds:
 
     # What becomes of a session
 
-    def opened(self, session: "Session") -> None:
+    def add_opened(self, session: "Session") -> None:
         """It was opened here, and nothing was asked in it yet."""
         self._unready[session.id] = session
         if not session.owner:
             self._unused[session.id] = session
 
-    def used(self, session: "Session") -> None:
+    def mark_used(self, session: "Session") -> None:
         """Something is asked in it."""
         self._unused.pop(session.id, None)
         self._unready.pop(session.id, None)

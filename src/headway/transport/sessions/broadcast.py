@@ -54,9 +54,9 @@ class BroadcastStream:
         Raises:
             JournalError: The journal cannot be written.
         """
-        await self._begin()
-        self._task = asyncio.create_task(self._follow())
-        self._signing = asyncio.create_task(self._sign())
+        await self._start_cursor()
+        self._task = asyncio.create_task(self._read_entries())
+        self._signing = asyncio.create_task(self._renew_stream())
 
     async def close(self) -> None:
         """Hear no more."""
@@ -79,7 +79,7 @@ class BroadcastStream:
             self._cursor.nudge()  # here it is heard at once
         return seq
 
-    async def after(self, seq: int) -> list[Entry]:
+    async def read_after(self, seq: int) -> list[Entry]:
         """Some entries behind `seq`, of those that were heard here; the oldest may be gone.
 
         Raises:
@@ -94,7 +94,7 @@ class BroadcastStream:
         except EntriesTrimmed as error:
             return await self._journal.read(self.name, after=error.first - 1)
 
-    async def reached(self, seq: int) -> int:
+    async def clamp_position(self, seq: int) -> int:
         """`seq`, where the board has come so far in any process; else where it has come.
 
         Another process may have heard more than this one. A crash may have taken some of it back.
@@ -107,22 +107,22 @@ class BroadcastStream:
         head = await self._journal.head(self.name)
         return min(seq, self.last if head is None else max(self.last, head.last))
 
-    async def _begin(self) -> None:
+    async def _start_cursor(self) -> None:
         head = await self._journal.head(self.name)
         self.last = await self._journal.post(self.name, Alive()) if head is None else head.last
         self._held.clear()
         self._cursor = self._journal.cursor(self.name, after=self.last)
 
-    async def _follow(self) -> None:
+    async def _read_entries(self) -> None:
         while not self._journal.closed:
             assert self._cursor is not None
             try:
                 for entry in await self._cursor.next():
-                    self._take(entry)
+                    self._deliver_entry(entry)
             except EntriesTrimmed as error:
                 self._cursor.after = error.first - 1
             except StreamNotFound:
-                await self._begin_again()
+                await self._restart_cursor()
             except JournalError as error:
                 if not self._journal.closed:
                     if str(error) != self._trouble:
@@ -130,15 +130,15 @@ class BroadcastStream:
                         logger.warning("what other processes tell is not heard: %s", error)
                     await self._clock.sleep(RETRY_DELAY)
 
-    async def _begin_again(self) -> None:
+    async def _restart_cursor(self) -> None:
         """Somebody dropped it, or it expired while this process was not looking."""
         try:
-            await self._begin()
+            await self._start_cursor()
         except JournalError as error:
             logger.warning("what other processes tell is not heard: %s", error)
             await self._clock.sleep(RETRY_DELAY)
 
-    def _take(self, entry: Entry) -> None:
+    def _deliver_entry(self, entry: Entry) -> None:
         self.last = entry.seq
         if self._held.maxlen:
             self._held.append(entry)
@@ -147,7 +147,7 @@ class BroadcastStream:
         except Exception:  # a server's own listener may raise anything
             logger.exception("an entry of %s was not handled", self.name)
 
-    async def _sign(self) -> None:
+    async def _renew_stream(self) -> None:
         while True:
             await self._clock.sleep(self._journal.retention.ttl / SIGN_SHARE)
             await self.publish(Alive())

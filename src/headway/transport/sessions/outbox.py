@@ -27,7 +27,7 @@ class OutboxPosition(NamedTuple):
     seq: int
     changes: int
 
-    def behind(self, other: "OutboxPosition") -> "OutboxPosition":
+    def later_of(self, other: "OutboxPosition") -> "OutboxPosition":
         """The place behind everything that either is behind."""
         return OutboxPosition(max(self.seq, other.seq), max(self.changes, other.changes))
 
@@ -46,16 +46,16 @@ class SentSpans:
     def __init__(self) -> None:
         self._spans: list[Span] = []
 
-    def add(self, span: Span) -> None:
+    def add_span(self, span: Span) -> None:
         """The stream was sent this; a span that goes on from an earlier one prolongs it."""
         for index, known in enumerate(self._spans):
             if known.listener == span.listener and known.begin == span.begin:
-                self._spans[index] = known._replace(end=known.end.behind(span.end))
+                self._spans[index] = known._replace(end=known.end.later_of(span.end))
                 return
         self._spans.append(span)
         del self._spans[:-SPANS]
 
-    def elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
+    def is_sent_elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
         """Whether another stream was sent the entry with this number."""
         return bool(self._spans) and any(
             span.listener != listener
@@ -88,31 +88,31 @@ class SessionOutbox:
         self._nudged = False
         self._of_changes = False  # what was handed out last
         self._waiter: asyncio.Future[None] | None = None
-        session.feeds.add(self)
+        session.outboxes.add(self)
 
     def close(self) -> None:
         """Hear nothing any more."""
-        self._session.feeds.discard(self)
+        self._session.outboxes.discard(self)
 
     @property
-    def reach(self) -> OutboxPosition:
+    def position(self) -> OutboxPosition:
         """Up to where entries were handed out."""
         return OutboxPosition(self.after, self._changes)
 
-    def sent(self) -> None:
+    def mark_sent(self) -> None:
         """All that was handed out is sent: it is not for another stream of the session."""
-        self._sent = Span(self.listener, self.begin, self.reach)
-        self._session.deliver(self.reach)
-        self._session.told.add(self._sent)
+        self._sent = Span(self.listener, self.begin, self.position)
+        self._session.mark_delivered(self.position)
+        self._session.told.add_span(self._sent)
 
-    def record(self) -> None:
+    def record_sent(self) -> None:
         """Say what was sent, to readers in other processes and to those that follow."""
         if self._sent != self._recorded and self._session.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
-            self._session.record(StreamPositionSent(seq, changes, self.listener, *begin))
+            self._session.record_event(StreamPositionSent(seq, changes, self.listener, *begin))
 
-    def mark(self, entry: Entry) -> bytes:
+    def event_id_mark(self, entry: Entry) -> bytes:
         """The place behind an entry that was handed out last, as in an event id."""
         name = self.listener.encode()
         if self._of_changes:
@@ -132,14 +132,14 @@ class SessionOutbox:
         while not self.done:
             # What another stream was sent leaves nothing of a page, and there may be more.
             while self._has_news and not self.done:
-                if entries := await self._own():
+                if entries := await self._read_session():
                     return entries
-            if entries := await self._changed():
+            if entries := await self._read_changes():
                 return entries
             if self._nudged:
                 self._nudged = False
                 return []
-            await self._wait()
+            await self._wait_for_news()
         return []
 
     def nudge(self) -> None:
@@ -153,7 +153,7 @@ class SessionOutbox:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _own(self) -> list[Entry]:
+    async def _read_session(self) -> list[Entry]:
         if not self._has_news:
             return []
         self._has_news = False
@@ -164,15 +164,15 @@ class SessionOutbox:
             raise
         if entries:
             self._has_news = True  # perhaps it was not all
-            self._session.fold(entries)
+            self._session.fold_entries(entries)
             self._of_changes = False
-            entries = self._take(entries)
+            entries = self._skip_sent(entries)
         return entries
 
-    def _take(self, entries: list[Entry]) -> list[Entry]:
+    def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
         """Go on behind what another stream was sent, or else to where that begins."""
         told = self._session.told
-        others = [told.elsewhere(self.listener, seq=entry.seq) for entry in entries]
+        others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
         if others[0]:
             count = others.index(False) if False in others else len(others)
         else:
@@ -180,34 +180,34 @@ class SessionOutbox:
         self.after = entries[count - 1].seq
         self.done = type(entries[count - 1].event) in TERMINAL
         if others[0]:
-            self.begin = self.reach  # what is sent from here on is another span
+            self.begin = self.position  # what is sent from here on is another span
             return []
         return entries[:count]
 
-    async def _changed(self) -> list[Entry]:
+    async def _read_changes(self) -> list[Entry]:
         """The next changes that the client wants to hear of."""
         while self._changes < self._board.last and not self._has_news:
-            some = await self._board.after(self._changes)
+            some = await self._board.read_after(self._changes)
             if not some:
                 break
             self._of_changes = True
             told = self._session.told
             wanted: list[Entry] = []
             for entry in some:
-                if told.elsewhere(self.listener, changes=entry.seq):
+                if told.is_sent_elsewhere(self.listener, changes=entry.seq):
                     if wanted:
                         return wanted
                     self._changes = entry.seq
-                    self.begin = self.reach
+                    self.begin = self.position
                     continue
                 self._changes = entry.seq
-                if (found := self._wanted(entry)) is not None:
+                if (found := self._as_notification(entry)) is not None:
                     wanted.append(found)
             if wanted:
                 return wanted
         return []
 
-    def _wanted(self, entry: Entry) -> Entry | None:
+    def _as_notification(self, entry: Entry) -> Entry | None:
         change = entry.event
         if not isinstance(change, Changed):
             return None
@@ -218,7 +218,7 @@ class SessionOutbox:
         params = encode_json({"uri": change.uri}) if change.uri else None
         return Entry(entry.seq, entry.time, Notified(change.method, params))
 
-    async def _wait(self) -> None:
+    async def _wait_for_news(self) -> None:
         if self._journal.closed:
             raise JournalUnavailable("the journal is closed")
         if self._has_news or self._changes < self._board.last:

@@ -43,7 +43,7 @@ from headway.streams import CHANGES, NOTICES, principal_tag, session_stream, ses
 from headway.transport.sessions.bounds import OVERHEAD, READY_WITHIN, SessionBounds
 from headway.transport.sessions.broadcast import BroadcastStream
 from headway.transport.sessions.expiry import close_abandoned, close_if_unused, no_session, too_many
-from headway.transport.sessions.session import Session, shared
+from headway.transport.sessions.session import Session, shared_params
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ class Sessions:
         """A name for this process that no other one has."""
         self.changes = BroadcastStream(journal, clock, CHANGES, self._on_change, kept=CHANGES_HELD)
         self.notices = BroadcastStream(journal, clock, NOTICES, self._on_notice)
-        self.on_change: Callable[[Changed], Awaitable[None]] = _ignore
+        self.on_change: Callable[[Changed], Awaitable[None]] = _ignore_change
         """Told of changes that another process has said."""
-        self.on_reader: Callable[[str, int, str | None, str], None] = _nothing
+        self.on_reader: Callable[[str, int, str | None, str], None] = _do_nothing
         """Told of a stream that a client reads in another process: since which notice, under which
         name where it may have several readers, and the tag of the process."""
-        self.on_reader_left: Callable[[str, int], None] = _nothing
+        self.on_reader_left: Callable[[str, int], None] = _do_nothing
         """Told that this reader is there no longer."""
         self.tag: Callable[[], str] = str
         """The tag of this process."""
@@ -116,7 +116,7 @@ class Sessions:
         """
         await self.changes.open()
         await self.notices.open()
-        self._begin_sweep()
+        self._schedule_sweep()
         self._look_for_unready()
 
     async def stop(self) -> None:
@@ -125,7 +125,7 @@ class Sessions:
             if timer is not None:
                 timer.cancel()
         for session in list(self._known.values()):
-            session.leave()
+            session.close_connection()
         await self._tasks.stop(SESSIONS_STOP_TIMEOUT)
         await self.changes.close()
         await self.notices.close()
@@ -133,13 +133,13 @@ class Sessions:
         self._by_tag.clear()
         self._each.clear()
 
-    def later(self, work: Any) -> None:
+    def spawn_task(self, work: Any) -> None:
         """Run a coroutine on its own."""
         self._tasks.start(work)
 
     # Opening, finding and closing
 
-    def draft(self, owner: str) -> Session:
+    def draft_session(self, owner: str) -> Session:
         """A session that is not open yet: nothing of it is kept until `open`.
 
         Raises:
@@ -150,21 +150,23 @@ class Sessions:
             raise too_many(many, "max_sessions")
         return Session(self, secrets.token_urlsafe(24), owner)
 
-    async def open(self, session: Session, version: str, params: object) -> None:
+    async def open_session(self, session: Session, version: str, params: object) -> None:
         """The handshake is done: keep the session, where every process finds it.
 
         Raises:
             ProtocolError: Its caller has as many sessions as it may (503).
         """
         await self._check_owner(session.owner)
-        said = shared(bytes(encode_json(params)))
+        said = shared_params(bytes(encode_json(params)))
         self.check_bytes(session, len(bytes(said)))
         # Nothing was waited for since: no other one of this process can have come between.
-        self._keep(session)
-        self.room.opened(session)
+        self._add_known(session)
+        self.room.add_opened(session)
         self._opening.add(session)
         try:
-            await session.keep(SessionOpened(version, said, session.owner, self.changes.last))
+            await session.store_event(
+                SessionOpened(version, said, session.owner, self.changes.last)
+            )
         finally:
             self._opening.discard(session)
 
@@ -178,17 +180,19 @@ class Sessions:
             return
         most = self.settings.max_sessions_each
         prefix = session_stream(principal_tag(owner))
-        many = await self.journal.everywhere.count(prefix, partial(self._opened, owner), most)
+        many = await self.journal.everywhere.count(
+            prefix, partial(self._opening_streams, owner), most
+        )
         mine = self._each[owner] if many is None else many
         if mine >= most:
             raise too_many(f"{mine} of your sessions are open", "max_sessions_each")
 
-    def _opened(self, owner: str) -> list[str]:
+    def _opening_streams(self, owner: str) -> list[str]:
         """A caller's sessions that may not be stored yet. Of the others the journal knows more
         than this process: which have been closed."""
         return [session.stream for session in self._opening if session.owner == owner]
 
-    async def find(self, session_id: str, owner: str, *, uses: bool = True) -> Session:
+    async def find_session(self, session_id: str, owner: str, *, uses: bool = True) -> Session:
         """The session with this id as it is now, whichever process opened it.
 
         With `uses` something is about to be asked in it; a client that says no more than that it
@@ -202,19 +206,19 @@ class Sessions:
             raise no_session()
         known = self._known.get(session_id)
         session = known or Session(self, session_id, owner)
-        await self._take_up(session, is_known=known is not None)
+        await self._refresh_session(session, is_known=known is not None)
         if not session.is_open or not session.is_known or session.owner != owner:
             raise no_session()
         if known is None:
-            session = self._known.get(session_id) or self._taken_up(session)
+            session = self._known.get(session_id) or self._adopt_session(session)
         session.used = self.clock.now()
         if uses:
-            self.room.used(session)
+            self.room.mark_used(session)
         if session.is_to_be_restated:
-            session.record(session.restated())
+            session.record_event(session.summary_event())
         return session
 
-    async def _take_up(self, session: Session, *, is_known: bool) -> None:
+    async def _refresh_session(self, session: Session, *, is_known: bool) -> None:
         """Read on in a session's stream.
 
         Raises:
@@ -228,7 +232,7 @@ class Sessions:
             # What is known may be old, but a client is not to be sent away for that.
             logger.warning("session %s… was not looked at: %s", session.name[:6], error)
         if is_known and not session.is_open:
-            self._over(session)
+            self._end_here(session)
 
     async def _read_on(self, session: Session) -> None:
         page: list[Entry] | None = None
@@ -242,58 +246,58 @@ class Sessions:
                 session.is_open = False
                 return
             before = session.seq
-            session.fold(page)
+            session.fold_entries(page)
             if session.seq == before or not session.is_open or len(page) < PAGE_ENTRIES:
                 return
 
-    def _keep(self, session: Session) -> Session:
+    def _add_known(self, session: Session) -> Session:
         self._known[session.id] = session
         self._by_tag[session.tag] = session
         self._each[session.owner] += 1
         return session
 
-    def _taken_up(self, session: Session) -> Session:
+    def _adopt_session(self, session: Session) -> Session:
         """Keep a session that another process has opened, and let that one know."""
-        self._keep(session)
+        self._add_known(session)
         self.room.charge(session, OVERHEAD + len(bytes(session.client or b"")))
-        session.record(Alive(self.process))
+        session.record_event(Alive(self.process))
         return session
 
-    def _let_go(self, session: Session) -> None:
+    def _remove_known(self, session: Session) -> None:
         if self._known.pop(session.id, None) is not None:
             self.room.forget(session)
             del self._by_tag[session.tag]
             self._each[session.owner] -= 1
             if not self._each[session.owner]:
                 del self._each[session.owner]
-        session.leave()
+        session.close_connection()
 
-    async def close(self, session: Session, reason: str) -> None:
+    async def close_session(self, session: Session, reason: str) -> None:
         """End a session: its id is unknown from now on, and its runs end as `on_delete` says.
 
         In every process, unless the journal cannot be written: then here, and in the others when
         it can be.
         """
-        self._over(session)
+        self._end_here(session)
         self._ending[session.id] = session
         storing = self._tasks.start(self._store_end(session, reason))
         await asyncio.wait([storing], timeout=STORE_WITHIN)
 
     async def _store_end(self, session: Session, reason: str) -> None:
-        if await session.keep(SessionClosed(reason)):
+        if await session.store_event(SessionClosed(reason)):
             self._ending.pop(session.id, None)
 
-    def _over(self, session: Session) -> None:
+    def _end_here(self, session: Session) -> None:
         """A session is closed, by whichever process."""
-        self._let_go(session)
+        self._remove_known(session)
         session.is_open = False
-        session.wake()
+        session.wake_outboxes()
         if self.settings.on_delete == "cancel":
             session.cancel_all()
 
     # Making room
 
-    def charge(self, session: Session, event: Event) -> None:
+    def charge_event(self, session: Session, event: Event) -> None:
         """Count what a fact takes that a session known here has added to its stream."""
         if session.id in self._known:
             most = self.journal.retention.stream_bytes
@@ -320,30 +324,30 @@ class Sessions:
         if session is None:
             return False
         self.made_room[setting] += 1
-        self._put_out(session, "it made room for others")
+        self._evict_session(session, "it made room for others")
         return True
 
-    def _put_out(self, session: Session, reason: str) -> None:
+    def _evict_session(self, session: Session, reason: str) -> None:
         """Know a session no more, and close it unless another process has it."""
-        self._let_go(session)
+        self._remove_known(session)
         if self.journal.is_durable:
             # What another process has done in it, and what its client does meanwhile, is in there.
-            self.later(close_if_unused(session, reason, self._read_on, self._known))
+            self.spawn_task(close_if_unused(session, reason, self._read_on, self._known))
         else:
             session.is_open = False
             self._ending[session.id] = session
-            self.later(self._store_end(session, reason))
+            self.spawn_task(self._store_end(session, reason))
 
     def _look_for_unready(self) -> None:
         """Forget the sessions whose clients opened them and were never heard of again."""
         for session in self.room.not_ready(self.clock.now() - READY_WITHIN):
             self.expired += 1
-            self._put_out(session, "its client was never ready")
+            self._evict_session(session, "its client was never ready")
         self._readying = self.clock.call_later(READY_WITHIN / 2, self._look_for_unready)
 
     # Between processes
 
-    async def tell_of(self, session: Session, *, in_order: bool = False) -> None:
+    async def announce_news(self, session: Session, *, in_order: bool = False) -> None:
         """Have the other processes look at a session; `in_order`: before later changes."""
         if self.journal.is_durable:
             board = self.changes if in_order else self.notices
@@ -355,7 +359,7 @@ class Sessions:
             why = reason[:200] if isinstance(reason, str) else None
             await self.notices.publish(RequestCancelled(session.tag, encode_json(identity), why))
 
-    async def take_over(self, stream: str, listener: str | None = None) -> int:
+    async def announce_reader(self, stream: str, listener: str | None = None) -> int:
         """A client reads a stream here from now on; what another process still sends of it ends.
 
         With a `listener` the stream may have several readers: of those elsewhere only the one of
@@ -367,16 +371,16 @@ class Sessions:
         came = ReaderCame(stream, self.process, listener or "", self.tag() if listener else "")
         return await self.notices.publish(came)
 
-    async def leave(self, stream: str, came: int) -> None:
+    async def announce_reader_left(self, stream: str, came: int) -> None:
         """Who came with this notice reads the stream no longer; others may go on."""
         if came:
             await self.notices.publish(ReaderCame(stream, self.process, left=came))
 
-    def change(self, method: str, uri: str = "") -> None:
+    def publish_change(self, method: str, uri: str = "") -> None:
         """Tell all clients of a change; of a resource those that subscribed to it."""
-        self.later(self.changes.publish(Changed(method, uri, self.process)))
+        self.spawn_task(self.changes.publish(Changed(method, uri, self.process)))
 
-    def tell_watchers(self, uri: str, told: Callable[[Session], None]) -> None:
+    def notify_subscribers(self, uri: str, told: Callable[[Session], None]) -> None:
         """Call `told` for the sessions known here that subscribed to `uri`."""
         for session in list(self._known.values()):
             if uri in session.subscriptions:
@@ -385,12 +389,12 @@ class Sessions:
     def _on_change(self, entry: Entry) -> None:
         match entry.event:
             case SessionTold(tag):
-                self._look_at(tag)
+                self._on_news(tag)
             case Changed(by=by) as change:
                 if by != self.process:
-                    self.later(self.on_change(change))
+                    self.spawn_task(self.on_change(change))
                 for session in self._known.values():
-                    for feed in session.feeds:
+                    for feed in session.outboxes:
                         feed.wake()
             case _:
                 pass
@@ -398,13 +402,13 @@ class Sessions:
     def _on_notice(self, entry: Entry) -> None:
         match entry.event:
             case SessionTold(tag):
-                self._look_at(tag)
+                self._on_news(tag)
             case RequestCancelled(tag, request, reason):
                 session = self._by_tag.get(tag)
                 if session is not None:
                     session.cancel_request(decode_json(request), reason)
             case ReaderCame(stream, by, left=came) if came and by != self.process:
-                self.later(self._reader_left(stream, came))
+                self.spawn_task(self._reader_left(stream, came))
             case ReaderCame(stream, by, listener, process) if by != self.process:
                 self.on_reader(stream, entry.seq, listener or None, process)
             case _:
@@ -413,42 +417,44 @@ class Sessions:
     async def _reader_left(self, stream: str, came: int) -> None:
         session = self._by_tag.get(session_tag_of(stream))
         if session is not None:  # it was said in its stream what that reader was sent
-            await self._take_up(session, is_known=True)
+            await self._refresh_session(session, is_known=True)
         self.on_reader_left(stream, came)
 
-    def _look_at(self, tag: str) -> None:
+    def _on_news(self, tag: str) -> None:
         """A session has news: for its feeds, for who waits for an answer, for its runs."""
         session = self._by_tag.get(tag)
         if session is not None:
-            session.wake()
-            self.later(self._take_up(session, is_known=True))
+            session.wake_outboxes()
+            self.spawn_task(self._refresh_session(session, is_known=True))
 
     # Idle sessions
 
-    def _begin_sweep(self) -> None:
+    def _schedule_sweep(self) -> None:
         """Look for idle sessions, those left by processes that are gone among them."""
         if self.journal.is_durable and not self._is_looking:
-            self.later(self._close_abandoned())
-        self._sweeping = self.clock.call_later(self.settings.session_ttl / SWEEP_SHARE, self._sweep)
+            self.spawn_task(self._close_abandoned())
+        self._sweeping = self.clock.call_later(
+            self.settings.session_ttl / SWEEP_SHARE, self._sweep_idle
+        )
 
-    def _sweep(self) -> None:
+    def _sweep_idle(self) -> None:
         now, ttl = self.clock.now(), self.settings.session_ttl
         for session in list(self._ending.values()):
-            self.later(self._store_end(session, "it was closed"))
+            self.spawn_task(self._store_end(session, "it was closed"))
         for session in list(self._known.values()):
             is_idle = not session.is_in_use and session.used < now - ttl
             if not self.journal.is_durable:
                 if is_idle:
                     self.expired += 1
-                    self.later(self.close(session, "idle"))
+                    self.spawn_task(self.close_session(session, "idle"))
             elif is_idle:
                 # Another process may still serve it: its age in the journal decides.
                 self.expired += 1
-                self._let_go(session)
+                self._remove_known(session)
             elif session.signed < now - ttl / SIGN_SHARE:
                 session.signed = now
-                session.record(Alive(self.process))
-        self._begin_sweep()
+                session.record_event(Alive(self.process))
+        self._schedule_sweep()
 
     async def _close_abandoned(self) -> None:
         """End the sessions that no process has seen any use of."""
@@ -461,9 +467,9 @@ class Sessions:
             self._is_looking = False
 
 
-def _nothing(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     pass
 
 
-async def _ignore(_change: Changed) -> None:
+async def _ignore_change(_change: Changed) -> None:
     pass

@@ -64,10 +64,34 @@ class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asked", "_has_left", "_level", "_stated", "_waiting", "client", "connection", "era",
-        "feeds", "heard", "held", "holds", "id", "is_elsewhere", "is_known", "is_open", "is_single",
-        "opened", "owner", "requests", "runner", "seq", "sessions", "signed", "subscriptions",
-        "tag", "told", "used",
+        "_asked",
+        "_has_left",
+        "_level",
+        "_stated",
+        "_waiting",
+        "client",
+        "connection",
+        "era",
+        "heard",
+        "held",
+        "holds",
+        "id",
+        "is_elsewhere",
+        "is_known",
+        "is_open",
+        "is_single",
+        "opened",
+        "outboxes",
+        "owner",
+        "requests",
+        "runner",
+        "seq",
+        "sessions",
+        "signed",
+        "subscriptions",
+        "tag",
+        "told",
+        "used",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
@@ -87,7 +111,7 @@ class Session:
         self.heard = OutboxPosition(0, 0)
         """What its client was sent: a GET without an id goes on from there."""
         self.told = SentSpans()
-        self.feeds: set[SessionOutbox] = set()
+        self.outboxes: set[SessionOutbox] = set()
         self.used = self.signed = self.opened = sessions.clock.now()
         self.holds = 0
         self.held = 0
@@ -134,23 +158,23 @@ class Session:
         self.holds -= 1
         self.used = self.sessions.clock.now()
         if self.is_single and not self.holds:
-            self.leave()
+            self.close_connection()
 
     # Facts
 
-    def record(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Add a fact to the session's stream, behind those recorded before it."""
-        self.sessions.later(self.keep(event))
+        self.sessions.spawn_task(self.store_event(event))
 
-    async def keep(self, event: Event) -> bool:
+    async def store_event(self, event: Event) -> bool:
         """Add a fact to the session's stream; every process knows it when this returns.
 
         Where the journal cannot be written only this one does, and False is returned.
         """
-        self._apply(event)
+        self._apply_event(event)
         if self.is_single:
             return True
-        self.sessions.charge(self, event)
+        self.sessions.charge_event(self, event)
         try:
             await self.sessions.journal.post(self.stream, event)
         except StreamEnded:
@@ -158,19 +182,19 @@ class Session:
         except JournalError as error:
             logger.warning("session %s…: a fact was not stored: %s", self.name[:6], error)
             return False
-        self.wake()
+        self.wake_outboxes()
         if _is_news(event):
-            await self.sessions.tell_of(self, in_order=isinstance(event, _BEFORE_CHANGES))
+            await self.sessions.announce_news(self, in_order=isinstance(event, _BEFORE_CHANGES))
         return True
 
-    def fold(self, entries: Iterable[Entry]) -> None:
+    def fold_entries(self, entries: Iterable[Entry]) -> None:
         """Take up what the stream says, once, whoever reads it."""
         for entry in entries:
             if entry.seq > self.seq:
                 self.seq = entry.seq
                 if isinstance(entry.event, SessionOpened):
                     self._stated = entry.seq
-                self._apply(entry.event)
+                self._apply_event(entry.event)
 
     @property
     def is_to_be_restated(self) -> bool:
@@ -178,7 +202,7 @@ class Session:
         most = min(RESTATE_EVERY, self.sessions.journal.retention.stream_entries // 4)
         return self.is_open and self.seq - self._stated >= most
 
-    def restated(self) -> SessionOpened:
+    def summary_event(self) -> SessionOpened:
         """All that the stream says, as one fact."""
         params = self.connection.client_params
         said = (
@@ -196,11 +220,11 @@ class Session:
             self.connection.initialized.is_set(),
         )
 
-    def _apply(self, event: Event) -> None:
+    def _apply_event(self, event: Event) -> None:
         match event:
             case SessionOpened():
                 if not self.is_known:
-                    self._open(event)
+                    self._apply_opened(event)
             case SessionReady():
                 self.connection.initialized.set()
             case LevelSet():
@@ -210,15 +234,15 @@ class Session:
             case Unsubscribed():
                 self.subscriptions.pop(event.uri, None)
             case StreamPositionSent(seq, changes, listener, begin, begin_changes):
-                self.deliver(OutboxPosition(seq, changes))
+                self.mark_delivered(OutboxPosition(seq, changes))
                 begun = OutboxPosition(begin, begin_changes)
-                self.told.add(Span(listener, begun, OutboxPosition(seq, changes)))
+                self.told.add_span(Span(listener, begun, OutboxPosition(seq, changes)))
             case InputRequested(key):
                 self._asked.add(key)
             case InputReceived(key):
                 self._asked.discard(key)
             case InputAnswered(key, result, is_error):
-                self._hand_on(key, decode_json(result), is_error=is_error)
+                self._resolve_question(key, decode_json(result), is_error=is_error)
             case SessionClosed():
                 self.is_open = False
             case Alive(by):
@@ -226,13 +250,13 @@ class Session:
             case _:
                 pass
 
-    def _open(self, opened: SessionOpened) -> None:
+    def _apply_opened(self, opened: SessionOpened) -> None:
         self.is_known = True
         self.owner, self.client = opened.owner, opened.params
         self.era = ERAS.get(opened.version, self.era)
         self.connection.client_params = _client_params(bytes(opened.params))
         self.connection.protocol_version = opened.version
-        self.deliver(OutboxPosition(0, opened.changes))
+        self.mark_delivered(OutboxPosition(0, opened.changes))
         self._level = opened.level
         self.subscriptions = dict(opened.subscriptions)
         if opened.is_ready:
@@ -240,20 +264,22 @@ class Session:
 
     # What its client hears outside of requests
 
-    def deliver(self, reach: OutboxPosition) -> None:
+    def mark_delivered(self, reach: OutboxPosition) -> None:
         """The client was sent all up to this place."""
-        self.heard = self.heard.behind(reach)
+        self.heard = self.heard.later_of(reach)
 
-    def wake(self) -> None:
+    def wake_outboxes(self) -> None:
         """Have who reads the session's stream look for more."""
-        for feed in self.feeds:
+        for feed in self.outboxes:
             feed.wake(has_news=True)
 
-    async def ask(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
+    async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client on the session's own stream and wait for the answer."""
         key = f"get.{self.name}.{secrets.token_urlsafe(9)}"
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
-        self.record(InputRequested(key, method, None if params is None else encode_json(params)))
+        self.record_event(
+            InputRequested(key, method, None if params is None else encode_json(params))
+        )
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = self.sessions.clock.call_later(
             limit or ANSWER_WITHIN, lambda: answer.done() or answer.set_exception(late)
@@ -264,9 +290,9 @@ class Session:
             timer.cancel()
             self._waiting.pop(key, None)
             given_up = answer.cancelled() or not answer.done() or answer.exception() is late
-            self.record(InputReceived(key, given_up))
+            self.record_event(InputReceived(key, given_up))
 
-    async def answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
+    async def accept_answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
         """Hand a client's answer to whoever waits for it here; False when nobody does.
 
         One to a question outside of any request goes to the process that asked it.
@@ -280,10 +306,10 @@ class Session:
         if key not in self._asked:
             return False
         self._asked.discard(key)
-        await self.keep(InputAnswered(key, result, is_error))
+        await self.store_event(InputAnswered(key, result, is_error))
         return True
 
-    def _hand_on(self, key: str, value: Any, *, is_error: bool) -> None:
+    def _resolve_question(self, key: str, value: Any, *, is_error: bool) -> None:
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
             return
@@ -311,7 +337,7 @@ class Session:
             if context.run is not None and not context.run.has_handle:
                 context.run.cancel("session", "the session was closed")
 
-    def leave(self) -> None:
+    def close_connection(self) -> None:
         """This process has done with it: what its server opened for the client is closed.
 
         Not before the last of its requests has ended, which may use it.
@@ -321,10 +347,10 @@ class Session:
         going_on = [run for context in self.requests.values() if (run := context.run) is not None]
         for run in going_on:
             if not run.ended:
-                run.on_end(self.leave)
+                run.on_end(self.close_connection)
                 return
         self._has_left = True
-        self.sessions.later(aclose_shielded(self.connection))
+        self.sessions.spawn_task(aclose_shielded(self.connection))
 
 
 class _SessionChannel:
@@ -338,7 +364,7 @@ class _SessionChannel:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def _context(self) -> RunContext | None:
+    def _current_context(self) -> RunContext | None:
         run = current_run.get()
         if run is None:
             return None
@@ -351,24 +377,24 @@ class _SessionChannel:
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
         if method == "notifications/progress":
-            context = self._context()
+            context = self._current_context()
             if context is not None and context.run is not None:
                 notify_run(context.run, context.token, method, params)
             return
-        self._session.record(as_event(method, params))
+        self._session.record_event(as_event(method, params))
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
         limit = (opts or {}).get("timeout")
-        context = self._context()
+        context = self._current_context()
         if context is not None and context.run is not None:
             if not context.can_send_request:
                 raise NoBackChannelError(method)
             return await context.run.ask(method, params, limit)
         if self._session.is_single:
             raise NoBackChannelError(method)
-        return await self._session.ask(method, params, limit)
+        return await self._session.ask_client(method, params, limit)
 
 
 def _is_news(event: Event) -> bool:
@@ -385,6 +411,6 @@ def _client_params(params: bytes) -> InitializeRequestParams:
 
 
 @lru_cache(maxsize=256)
-def shared(params: bytes) -> Raw:
+def shared_params(params: bytes) -> Raw:
     """The `initialize` params of clients of one kind, once for all of them."""
     return Raw(params)

@@ -66,8 +66,8 @@ class StdioTransport:
         self._sessions = endpoint.sessions
         self._settings = endpoint.engine.settings
         self._pipe = pipe
-        self._dialogue = Messages2025(endpoint, is_read=self._is_read)
-        self._enveloped = Messages2026(endpoint)
+        self._messages_2025 = Messages2025(endpoint, is_read=self._is_read)
+        self._messages_2026 = Messages2026(endpoint)
         self._session: Session | None = None
         self._open: dict[str | int, tuple[Message, Run, PipeResponse]] = {}
         self._tasks = BackgroundTasks("stdio requests")
@@ -80,10 +80,10 @@ class StdioTransport:
         what it still takes.
         """
         self._pipe.start()
-        reading = self._tasks.start(self._read())
+        reading = self._tasks.start(self._read_lines())
         try:
             await self._pipe.ended.wait()
-            await self._finish(reading)
+            await self._end_runs(reading)
         finally:
             self._tasks.cancel()
             self._own_tasks.cancel()
@@ -91,51 +91,51 @@ class StdioTransport:
 
     # Reading
 
-    async def _read(self) -> None:
+    async def _read_lines(self) -> None:
         async for line in self._pipe.lines():
             # Whoever does not read what was asked for is not read any further.
-            await self._pipe.room()
+            await self._pipe.wait_for_room()
             value: object = None
             try:
                 if line is None:
                     raise _too_long(self._settings.max_body)
                 value = parse_body(line, self._settings.max_depth, self._settings.max_values)
-                await self._take_value(value)
+                await self._handle_value(value)
             except ProtocolError as error:
-                self._refuse(identity_of(value), error)
+                self._write_refusal(identity_of(value), error)
             except Exception:  # one message must not end the connection
                 logger.exception("a message could not be handled")
                 error = ProtocolError(INTERNAL_ERROR, "Internal server error")
-                self._refuse(identity_of(value), error)
+                self._write_refusal(identity_of(value), error)
 
-    async def _take_value(self, value: object) -> None:
+    async def _handle_value(self, value: object) -> None:
         if not isinstance(value, list):
-            await self._take(read_message(value), is_modern=has_envelope(value))
+            await self._dispatch_message(read_message(value), is_modern=has_envelope(value))
             return
         if self._session is None:
             raise ProtocolError(INVALID_REQUEST, "Send one message a line, and initialize first")
         most = self._settings.max_batch
         for message in read_batch(cast("list[object]", value), self._session.era, most):
             try:
-                await self._take(message, is_modern=False)
+                await self._dispatch_message(message, is_modern=False)
             except ProtocolError as error:
-                self._refuse(message.id, error)
+                self._write_refusal(message.id, error)
 
-    async def _take(self, message: Message, *, is_modern: bool) -> None:
+    async def _dispatch_message(self, message: Message, *, is_modern: bool) -> None:
         if is_modern and message.is_request:
-            message = self._enveloped.bounded(message)
+            message = self._messages_2026.bound_message(message)
         if not message.is_request:
-            await self._hear(message, is_modern=is_modern)
+            await self._handle_notification(message, is_modern=is_modern)
         elif self._is_going_on(message):
             logger.debug("request %r was sent twice", message.id)
         elif is_modern:
-            await self._ask_modern(message)
+            await self._run_2026(message)
         elif message.method == "initialize":
-            await self._shake_hands(message)
+            await self._open_session(message)
         elif self._session is not None:
-            await self._ask(message, self._session)
+            await self._run_2025(message, self._session)
         elif message.method == "ping":
-            self._pipe.put(render.response(message.id, Raw(b"{}")))
+            self._pipe.put(render.response_bytes(message.id, Raw(b"{}")))
         else:
             raise ProtocolError(
                 INVALID_REQUEST,
@@ -163,7 +163,7 @@ class StdioTransport:
             return False
         if known[0].body != message.body:
             # Refused without its id: an error with it would end the request that has it.
-            self._refuse(
+            self._write_refusal(
                 None,
                 ProtocolError(
                     INVALID_REQUEST,
@@ -173,54 +173,56 @@ class StdioTransport:
             )
         return True
 
-    async def _hear(self, message: Message, *, is_modern: bool) -> None:
+    async def _handle_notification(self, message: Message, *, is_modern: bool) -> None:
         """Take a notification or an answer."""
         if message.method == "notifications/cancelled":
-            self._cancel(message)
+            self._cancel_request(message)
         if self._session is None or is_modern:
             logger.debug("%s: there is no session to say it in", message.method)
             return
-        context = self._context(message, can_ask=False)
+        context = self._make_context(message, can_ask=False)
         if message.method is None:
             try:
-                await self._dialogue.handle_message(self._session, message, context)
+                await self._messages_2025.handle_message(self._session, message, context)
             except ProtocolError as error:  # nothing answers an answer
                 logger.info("a message was ignored: %s", error)
             return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
-        self._own_tasks.start(self._dialogue.notify_client(self._session, message, context))
+        self._own_tasks.start(self._messages_2025.notify_client(self._session, message, context))
 
-    def _cancel(self, message: Message) -> None:
+    def _cancel_request(self, message: Message) -> None:
         """Stop a request; nothing more is written for it (a MUST of 2026-07-28)."""
         identity = as_id((message.params or {}).get("requestId"))
         known = self._open.pop(identity, None) if identity is not None else None
         if known is not None and identity is not None:
-            _, run, speaker = known
+            _, run, response = known
             if self._session is not None:
                 # It may take a moment to stop; its id is free from now on.
                 self._session.requests.pop(identity, None)
             reason = (message.params or {}).get("reason")
-            speaker.stop(End.CLOSED)
+            response.stop(End.CLOSED)
             run.cancel("client", reason[:200] if isinstance(reason, str) else None)
 
     # Requests
 
-    async def _shake_hands(self, message: Message) -> None:
-        session = self._sessions.draft("")
-        context = self._context(message, can_ask=False)
-        result = await self._dialogue.open(session, message, context)
+    async def _open_session(self, message: Message) -> None:
+        session = self._sessions.draft_session("")
+        context = self._make_context(message, can_ask=False)
+        result = await self._messages_2025.open_session(session, message, context)
         if self._session is not None:
-            await self._sessions.close(self._session, "the client sent initialize again")
+            await self._sessions.close_session(self._session, "the client sent initialize again")
         self._session = session
         session.holds += 1  # for as long as there is the pipe
-        self._pipe.put(render.escape_lines(render.response(message.id, encode_json(result))))
+        self._pipe.put(render.escape_lines(render.response_bytes(message.id, encode_json(result))))
         reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        speaker = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
-        self._own_tasks.start(speaker.write_all())
+        response = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
+        self._own_tasks.start(response.write_all())
 
-    async def _ask(self, message: Message, session: Session) -> None:
-        run = await self._dialogue.run_of(session, message, self._context(message, can_ask=True))
-        task = await self._dialogue.task(session, run, message)
+    async def _run_2025(self, message: Message, session: Session) -> None:
+        run = await self._messages_2025.run_request(
+            session, message, self._make_context(message, can_ask=True)
+        )
+        task = await self._messages_2025.make_task(session, run, message)
         if task is not None:
             self._pipe.put(task)
             return
@@ -232,38 +234,40 @@ class StdioTransport:
             lambda: session.level_rank,
             run.id,
             run.method,
-            tasks_2025.waited_for(message.method, message.params),
+            tasks_2025.awaited_task(message.method, message.params),
         )
-        speaker = self._answer(message, run, reader)
-        self._dialogue.offer(session, run, speaker, message)
+        response = self._write_response(message, run, reader)
+        self._messages_2025.offer_hand_over(session, run, response, message)
 
-    async def _ask_modern(self, message: Message) -> None:
+    async def _run_2026(self, message: Message) -> None:
         route = classify_enveloped(message)
-        context = self._enveloped.context(message, kind=KIND)
-        run = await self._enveloped.launch(message, route, context, "")
-        speaker = self._answer(message, run, reader_of(message, run))
-        self._enveloped.offer(run, speaker, message)
+        context = self._messages_2026.make_context(message, kind=KIND)
+        run = await self._messages_2026.run_request(message, route, context, "")
+        response = self._write_response(message, run, reader_of(message, run))
+        self._messages_2026.offer_hand_over(run, response, message)
 
-    def _answer(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
+    def _write_response(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
         """Write what the run says, to its end."""
         cursor = self._engine.journal.cursor(run.stream)
-        speaker = PipeResponse(self._pipe, cursor, reader)
+        response = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)
-        self._open[identity] = (message, run, speaker)
-        task = self._tasks.start(speaker.write_all())
-        task.add_done_callback(partial(self._close, identity, speaker))
-        return speaker
+        self._open[identity] = (message, run, response)
+        task = self._tasks.start(response.write_all())
+        task.add_done_callback(partial(self._on_response_end, identity, response))
+        return response
 
-    def _close(self, identity: str | int, speaker: PipeResponse, task: asyncio.Task[None]) -> None:
+    def _on_response_end(
+        self, identity: str | int, response: PipeResponse, task: asyncio.Task[None]
+    ) -> None:
         known = self._open.get(identity)
-        if known is None or known[2] is not speaker:
+        if known is None or known[2] is not response:
             return
         del self._open[identity]
         if not task.cancelled() and task.exception() is not None:
             logger.error("an answer could not be written", exc_info=task.exception())
-            self._refuse(identity, ProtocolError(INTERNAL_ERROR, "Internal server error"))
+            self._write_refusal(identity, ProtocolError(INTERNAL_ERROR, "Internal server error"))
 
-    def _context(self, message: Message, *, can_ask: bool) -> RunContext:
+    def _make_context(self, message: Message, *, can_ask: bool) -> RunContext:
         return RunContext(
             message.id,
             TransportContext(kind=KIND, can_send_request=can_ask),
@@ -272,26 +276,26 @@ class StdioTransport:
             message.body,
         )
 
-    def _refuse(self, identity: str | int | None, error: ProtocolError) -> None:
+    def _write_refusal(self, identity: str | int | None, error: ProtocolError) -> None:
         self._engine.tally.count_refusal(error.status, error.limit)
-        self._pipe.put(render.error(identity, error.code, error.message, error.data))
+        self._pipe.put(render.error_bytes(identity, error.code, error.message, error.data))
 
     # The end
 
-    async def _finish(self, reading: asyncio.Task[None]) -> None:
+    async def _end_runs(self, reading: asyncio.Task[None]) -> None:
         for run in list(self._engine.runs.values()):
             if kind_of(run.method).is_endless:
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
-            await self._quiet(FAREWELL_TIMEOUT)
+            await self._wait_for_tasks(FAREWELL_TIMEOUT)
         reading.cancel()
         asked = {run.id for _, run, _ in self._open.values()}
         for run in list(self._engine.runs.values()):
             run.stop(self._end_of(run, is_open=run.id in asked))
-        await _all_ended(list(self._engine.runs.values()), READ_PATIENCE)
+        await _wait_for_ends(list(self._engine.runs.values()), READ_PATIENCE)
         if self._session is not None:
-            await self._sessions.close(self._session, "the pipe was closed")
-        await self._quiet(FLUSH_TIMEOUT)
+            await self._sessions.close_session(self._session, "the pipe was closed")
+        await self._wait_for_tasks(FLUSH_TIMEOUT)
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._pipe.flush()
@@ -301,7 +305,7 @@ class StdioTransport:
             return Cancelled("connection", "the client closed the pipe")
         return Interrupted("the server was stopped")
 
-    async def _quiet(self, within: float) -> None:
+    async def _wait_for_tasks(self, within: float) -> None:
         """Return when all requests are answered and all lines are read, or after `within`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -309,17 +313,17 @@ class StdioTransport:
                     await self._tasks.wait_for_one(within)
 
 
-async def _all_ended(runs: list[Run], within: float) -> None:
+async def _wait_for_ends(runs: list[Run], within: float) -> None:
     left = {run.id for run in runs if not run.ended}
     done = asyncio.Event()
 
-    def ended(run_id: str) -> None:
+    def run_ended(run_id: str) -> None:
         left.discard(run_id)
         if not left:
             done.set()
 
     for run in runs:
-        run.on_end(partial(ended, run.id))
+        run.on_end(partial(run_ended, run.id))
     if left:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):

@@ -99,27 +99,27 @@ class Pipe:
             while not self._ahead.acquire(timeout=HANG_UP_CHECK_INTERVAL):
                 if _has_hung_up(self._source, self._sink):
                     self._on_end()
-                    self._post(self._left)
+                    self._call_in_loop(self._client_has_left)
                     return
-            chunk = _read(self._source)
+            chunk = _read_chunk(self._source)
             if not chunk:
                 self._on_end()
-            if not self._post(self._feed, chunk):
+            if not self._call_in_loop(self._add_chunk, chunk):
                 return
 
-    def _feed(self, chunk: bytes) -> None:
+    def _add_chunk(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._fed.set()
         if not chunk:
-            self._left()
+            self._client_has_left()
 
-    def _left(self) -> None:
+    def _client_has_left(self) -> None:
         self.client_left = True
         self.end()
 
     # Writing
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Return when there is room for more, or nobody left to write to."""
         while not self._has_room.is_set():
             await self._has_room.wait()
@@ -135,7 +135,7 @@ class Pipe:
         if not self._is_writing:
             self._is_writing = True
             self._is_idle.clear()
-            self._loop.call_soon(self._hand_over)  # with all that is said in this turn
+            self._loop.call_soon(self._queue_batch)  # with all that is said in this turn
 
     async def flush(self) -> None:
         """Return when all is written, or nobody is left to write to."""
@@ -145,40 +145,40 @@ class Pipe:
         """Let the writer go; the descriptors stay open, threads may still be in them."""
         self._batches.put(None)
 
-    def _hand_over(self) -> None:
+    def _queue_batch(self) -> None:
         self._batches.put(b"\n".join([*self._pending, b""]))
         self._pending.clear()
 
-    def _written(self, size: int) -> None:
+    def _batch_written(self, size: int) -> None:
         self._size -= size
         if self._size <= ROOM:
             self._has_room.set()
         if self._pending:
-            self._hand_over()
+            self._queue_batch()
         else:
             self._is_writing = False
             self._is_idle.set()
 
-    def _broke(self) -> None:
+    def _sink_broke(self) -> None:
         self._is_broken = True
         self._pending.clear()
         self._has_room.set()
         self._is_idle.set()
-        self._left()
+        self._client_has_left()
 
     def _write_all(self) -> None:
         while (batch := self._batches.get()) is not None:
             try:
-                _write(self._sink, batch)
+                _write_bytes(self._sink, batch)
             except OSError as error:
                 logger.info("the client does not take answers any more: %s", error.strerror)
                 self._on_end()
-                self._post(self._broke)
+                self._call_in_loop(self._sink_broke)
                 return
-            if not self._post(self._written, len(batch)):
+            if not self._call_in_loop(self._batch_written, len(batch)):
                 return
 
-    def _post(self, call: Callable[..., object], *args: object) -> bool:
+    def _call_in_loop(self, call: Callable[..., object], *args: object) -> bool:
         """Have the loop call something; False when there is no loop any more."""
         try:
             self._loop.call_soon_threadsafe(call, *args)
@@ -187,7 +187,7 @@ class Pipe:
         return True
 
 
-def _read(fd: int) -> bytes:
+def _read_chunk(fd: int) -> bytes:
     """The next bytes; none at the end, and when the descriptor can't be read any more."""
     while True:
         try:
@@ -198,7 +198,7 @@ def _read(fd: int) -> bytes:
             return b""
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write_bytes(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         try:

@@ -35,7 +35,7 @@ class PipeResponse:
             self.end = end
             self._cursor.nudge()
 
-    def conclude(self, message: bytes) -> None:
+    def conclude_with(self, message: bytes) -> None:
         """End with this JSON-RPC message instead of the run's own end."""
         if self.end is None and not self._cursor.done:
             self._handle = message
@@ -47,33 +47,33 @@ class PipeResponse:
         while self.end is None and not self._cursor.done:
             page = await read_next_page(self._cursor)
             if page.missed:
-                self._say(render.lost_stream_error(page.missed, self._reader))
+                self._add_line(render.lost_stream_error(page.missed, self._reader))
             for entry in page.entries:
                 if self.end is not None:
                     break
-                self._say(render.render(entry.event, self._reader))
+                self._add_line(render.render_event(entry.event, self._reader))
                 if self._size > CHUNK:
-                    await self._flush()
+                    await self._flush_lines()
             if page.end is not None and self._reader.method:
-                self._say(render.error(self._reader.id, INTERNAL_ERROR, _LOST))
+                self._add_line(render.error_bytes(self._reader.id, INTERNAL_ERROR, _LOST))
             if page.has_lost_its_end and self._reader.method:
-                self._say(render.result_gone(self._reader))
-            await self._flush()
+                self._add_line(render.result_gone(self._reader))
+            await self._flush_lines()
             self.end = self.end or page.end
         if self._handle is not None:
-            self._say(self._handle)
-            await self._flush()
+            self._add_line(self._handle)
+            await self._flush_lines()
         self.end = self.end or End.DONE
 
-    def _say(self, line: bytes | None) -> None:
+    def _add_line(self, line: bytes | None) -> None:
         if line is not None:
             self._lines.append(line)
             self._size += len(line)
 
-    async def _flush(self) -> None:
+    async def _flush_lines(self) -> None:
         if not self._lines:
             return
-        await self._pipe.room()
+        await self._pipe.wait_for_room()
         if self.end is not End.CLOSED:
             self._pipe.put(b"\n".join(self._lines))
         self._lines.clear()

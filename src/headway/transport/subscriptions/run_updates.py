@@ -32,7 +32,7 @@ class RunSubscriptions:
         self._publish = publish
         self._watching: dict[str, asyncio.Task[None]] = {}
 
-    async def watch(self, tag: str, uris: Iterable[object]) -> None:
+    async def watch_runs(self, tag: str, uris: Iterable[object]) -> None:
         """Watch the runs that these URIs name, of those of the owner with this tag.
 
         What comes behind this call is told of. They are looked up in one step.
@@ -49,11 +49,11 @@ class RunSubscriptions:
             return
         for stream, head in heads.items():
             if stream not in self._watching:
-                task = asyncio.create_task(self._follow(stream, wanted[stream], head.last))
+                task = asyncio.create_task(self._watch_run(stream, wanted[stream], head.last))
                 self._watching[stream] = task
-                task.add_done_callback(partial(self._forget, stream))
+                task.add_done_callback(partial(self._forget_run, stream))
 
-    def _forget(self, stream: str, _task: "asyncio.Task[None]") -> None:
+    def _forget_run(self, stream: str, _task: "asyncio.Task[None]") -> None:
         self._watching.pop(stream, None)
 
     async def stop(self) -> None:
@@ -63,11 +63,11 @@ class RunSubscriptions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, stream: str, uri: str, after: int) -> None:
-        await follow_news(self._journal, self._clock, stream, after, lambda: self._publish(uri))
+    async def _watch_run(self, stream: str, uri: str, after: int) -> None:
+        await report_news(self._journal, self._clock, stream, after, lambda: self._publish(uri))
 
 
-async def follow_news(
+async def report_news(
     journal: Journal,
     clock: Clock,
     stream: str,

@@ -47,21 +47,21 @@ class ServerChanges:
         """Pass on from now on."""
         if self._bus is not None:
             self._loop = asyncio.get_running_loop()
-            self._sessions.on_change = self._hear
-            self._unsubscribe = self._bus.subscribe(self._deliver)
+            self._sessions.on_change = self._on_remote_change
+            self._unsubscribe = self._bus.subscribe(self._on_published)
 
     def close(self) -> None:
         """Pass nothing on any more."""
         if self._unsubscribe is not None:
             self._unsubscribe()
 
-    async def tell_of_run(self, uri: str) -> None:
+    async def notify_of_run(self, uri: str) -> None:
         """Tell who watches a run here; who watches it in another process is told there."""
         notice = Notified(UPDATED, encode_json({"uri": uri}))
-        self._sessions.tell_watchers(uri, lambda session: session.record(notice))
+        self._sessions.notify_subscribers(uri, lambda session: session.record_event(notice))
         await self._publish_here(ResourceUpdated(uri))
 
-    def _deliver(self, event: ServerEvent) -> None:
+    def _on_published(self, event: ServerEvent) -> None:
         if _is_told.get():
             return
         loop = self._loop
@@ -70,14 +70,14 @@ class ServerChanges:
             if loop.is_closed():
                 self.close()
             else:
-                loop.call_soon_threadsafe(self._deliver, event)
+                loop.call_soon_threadsafe(self._on_published, event)
             return
         if isinstance(event, ResourceUpdated):
-            self._sessions.change(UPDATED, event.uri)
+            self._sessions.publish_change(UPDATED, event.uri)
         else:
-            self._sessions.change(_METHODS[type(event)])
+            self._sessions.publish_change(_METHODS[type(event)])
 
-    async def _hear(self, change: Changed) -> None:
+    async def _on_remote_change(self, change: Changed) -> None:
         """Another process has published a change."""
         if change.method == UPDATED:
             await self._publish_here(ResourceUpdated(change.uri))

@@ -21,7 +21,7 @@ from headway.protocol.inbound import Message
 from headway.protocol.methods import LISTEN
 from headway.protocol.tasks import task_of
 from headway.streams import inbox_stream, sibling_run
-from headway.transport.subscriptions.run_updates import follow_news
+from headway.transport.subscriptions.run_updates import report_news
 
 _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
@@ -69,17 +69,17 @@ class ListenContext(RunContext):
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
         await super().notify(method, said, opts)
         for name in honored:
-            self._tasks.append(asyncio.create_task(self._follow(self.run, name, streams[name])))
-        self.run.on_end(self._stop)
+            self._tasks.append(asyncio.create_task(self._watch_task(self.run, name, streams[name])))
+        self.run.on_end(self._stop_watching)
 
-    def _stop(self) -> None:
+    def _stop_watching(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    async def _follow(self, listener: Run, name: str, stream: str) -> None:
+    async def _watch_task(self, listener: Run, name: str, stream: str) -> None:
         journal, clock = listener.journal, listener.clock
 
-        async def tell() -> None:
+        async def send_task() -> None:
             """Send the task as `tasks/get` would answer at this moment."""
             entries, inbox = await journal.read_all_kept(stream), await read_inbox(journal, stream)
             kept = journal.retention.ttl
@@ -89,8 +89,8 @@ class ListenContext(RunContext):
 
         try:
             head = await journal.head(stream)
-            await tell()
+            await send_task()
             if head is not None:
-                await follow_news(journal, clock, stream, head.last, tell)
+                await report_news(journal, clock, stream, head.last, send_task)
         except StreamNotFound:
             return  # its time was over
