@@ -1,4 +1,4 @@
-"""What is known of clients, as data: it decides when a call is handed over, and nothing else.
+"""Known clients, as data: it decides when a call is handed over, and nothing else.
 
 A client is what it says it is in `clientInfo`. Nothing here decides what a client may do: a wrong
 row costs a hand-over too early or too late. An operator's own rows go before these
@@ -83,7 +83,7 @@ PROFILES: Final = (
 
 @lru_cache(maxsize=256)
 def profile_of(name: str, version: str, own: tuple[Profile, ...] = ()) -> Profile:
-    """What is known of the client with this name and version; `own` rows are asked first."""
+    """Return the profile of the client with this name and version; `own` rows go first."""
     for row in (*own, *PROFILES):
         is_named = fnmatchcase(name.lower(), row.name.lower())
         if is_named and version_numbers(version) >= version_numbers(row.since):
@@ -92,6 +92,6 @@ def profile_of(name: str, version: str, own: tuple[Profile, ...] = ()) -> Profil
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """A version as what can be compared: `2.1.319-beta` is (2, 1, 319)."""
+    """Return a version as a tuple that can be compared: `2.1.319-beta` is (2, 1, 319)."""
     release = re.match(r"v?(\d+(?:\.\d+)*)", version)
     return tuple(int(number[:9]) for number in release[1].split(".")) if release else ()

@@ -1,4 +1,4 @@
-"""What a process has counted since it started: plain numbers, for whoever asks.
+"""The counts of a process since it started: plain numbers, read by `observability/metrics.py`.
 
 Whoever does something worth counting adds one here, on the event loop; `metrics` says it in
 Prometheus' words. Nothing is counted for each event of a run.
@@ -61,30 +61,30 @@ class Counters:
         """Tells whether a name that nobody has listed is a tool's."""
 
     def register_tools(self, tools: Iterable[str]) -> None:
-        """These are names of tools; other names are not told apart."""
+        """Add names of tools; calls of other names are counted together."""
         for tool in tools:
             if len(self._tools) < MOST_TOOLS:
                 self._tools.add(tool)
 
     def limit_hit(self, setting: str | None, times: int = 1) -> None:
-        """Something was refused, cut, dropped or kept waiting for the limit with this setting."""
+        """Count that something was refused, cut, dropped or delayed for the limit of a setting."""
         if setting is not None and times:
             self.reached[setting] += times
 
     def count_refusal(self, status: int, setting: str | None) -> None:
-        """A request was refused, for the limit with this setting if it was for one."""
+        """Count a refused request, for the limit with this setting if it was for one."""
         self.refused[status] += 1
         self.limit_hit(setting)
 
     def by_tool(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Counts by tool, those of names that no tool has together."""
+        """Return counts by tool, those of names that no tool has together."""
         known = Counter[str]()
         for name, count in counts.items():
             known[name if name in self._tools else OTHER] += count
         return dict(known)
 
     def end_call(self, tool: str | None, end: str, seconds: float) -> None:
-        """A call has its end."""
+        """Count a call that has ended."""
         if tool is not None and tool not in self._tools and self.is_tool(tool):
             self.register_tools([tool])
         name = tool if tool in self._tools else OTHER

@@ -1,4 +1,4 @@
-"""What can happen in a stream: the vocabulary, as types.
+"""All events that a stream can hold, as types.
 
 Rules of this file:
 - An event states a fact. It knows no JSON-RPC id, no progress token and no era: those belong
@@ -10,9 +10,10 @@ Rules of this file:
 
 Nine kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), its inbox
 (`HandedOver` to `InboxClosed`) and its questions (`InputRequested` to `InboxClosed`), what it can
-be begun anew with (`Restartable` to `Forgotten`), that of a key by which one is found (`Claimed` to
+be executed again with (`RequestStored` to `Forgotten`), that of a key by which one is found (`Claimed` to
 `Released`), a 2025 session's (`SessionOpened` to `SessionClosed`), a process's and that of what it
-is asked (`Alive` to `ProcessLeft`), and boards, on which one tells all (`Alive`, and `notices`).
+is asked (`Alive` to `ProcessLeft`), and broadcast streams, which all processes read (`Alive`,
+and `notices`).
 """
 
 from typing import TYPE_CHECKING, cast, get_args
@@ -151,7 +152,7 @@ class SessionOpened(Struct, frozen=True, tag="session_opened", omit_defaults=Tru
     owner: str = ""
     """The principal that opened the session."""
     changes: int = 0
-    """The last change that was known then: the client hears of those behind it."""
+    """The last change that was known then: the client is sent those after it."""
     level: str = ""
     """This and the next two: said again in the middle of a long stream, whose beginning may go."""
     subscriptions: dict[str, int] = {}
@@ -388,7 +389,7 @@ _entries = msgspec.json.Decoder(list[Entry])
 
 
 def encode_entries(entries: list[Entry]) -> bytes:
-    """Entries as a journal stores them: a JSON array of `[seq, time, event]`.
+    """Return entries as a journal stores them: a JSON array of `[seq, time, event]`.
 
     As in `encode_json`, a lone surrogate becomes U+FFFD.
     """
@@ -399,12 +400,12 @@ def encode_entries(entries: list[Entry]) -> bytes:
 
 
 def decode_entries(data: bytes) -> list[Entry]:
-    """What `encode_entries` wrote."""
+    """Return the entries that `encode_entries` wrote."""
     return _entries.decode(data)
 
 
 def size_of(event: Event) -> int:
-    """About how many bytes the event takes, for limits; exact where it matters."""
+    """Return about how many bytes the event takes, for limits; exact where it matters."""
     if type(event) is Progress:
         return 96 if event.message is None else 96 + len(event.message)
     total = 64
@@ -418,7 +419,7 @@ def size_of(event: Event) -> int:
 
 
 def as_encodable(event: Event) -> Event:
-    """The same event with U+FFFD for each lone surrogate in its texts."""
+    """Return the same event with U+FFFD for each lone surrogate in its texts."""
     fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
     texts = {name: without_surrogates(value) for name, value in fields if isinstance(value, str)}
     return msgspec.structs.replace(event, **texts)

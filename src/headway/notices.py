@@ -1,7 +1,7 @@
-"""What processes tell each other, beside the streams that it is about: events, as in `events`.
+"""Events that processes broadcast to each other, beside the streams that they are about.
 
-Who hears a notice looks at the journal, which has the truth; one that comes late or twice does no
-harm.
+A notice is a hint: the process that reads one looks at the journal, which has the truth. A notice
+that comes late or twice does no harm.
 """
 
 from msgspec import Raw, Struct

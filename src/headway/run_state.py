@@ -1,4 +1,4 @@
-"""A run's life: its states, which event leads where, and the state that entries add up to."""
+"""The states of a run: which event leads where, and the state that entries add up to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class IllegalTransition(HeadwayError):
 
 
 def advance(state: State, event: Event) -> State:
-    """The state after `event`.
+    """Return the state after `event`.
 
     Raises:
         IllegalTransition: The table has no such step.
@@ -103,7 +103,7 @@ def advance(state: State, event: Event) -> State:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """What a run's entries add up to."""
+    """The state of a run and its latest values, folded from its entries."""
 
     state: State = State.NEW
     method: str = ""
@@ -119,7 +119,7 @@ class RunView:
 
 
 def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
-    """The run after `entries`, starting from `view` or from nothing."""
+    """Return the run after `entries`, starting from `view` or from nothing."""
     view = view or RunView()
     state, progress, total, message = view.state, view.progress, view.total, view.message
     method, target, parts, last, end = view.method, view.target, view.parts, view.last, view.end
@@ -153,13 +153,13 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
 
 
 def view_of(entries: Sequence[Entry]) -> RunView:
-    """The run after these entries; of one that said very much the oldest may be missing."""
+    """Return the run after these entries; of a very long one the oldest may be missing."""
     is_whole = not entries or entries[0].seq == 1
     return fold(entries, None if is_whole else RunView(State.WORKING))
 
 
 def parts_of(entries: Iterable[Entry]) -> list[Raw]:
-    """The parts among these entries, without those that a restarted run gives out again."""
+    """Return the parts among these entries, without those that a restarted run repeats."""
     parts: list[tuple[int, Raw]] = []
     for entry in entries:
         match entry.event:

@@ -18,7 +18,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str | float) -> float:
-    """Seconds, from `500ms`, `45s`, `30m`, `2h`, `1d` or a plain number of seconds.
+    """Return seconds, from `500ms`, `45s`, `30m`, `2h`, `1d` or a plain number of seconds.
 
     Raises:
         SetupError: It is none of these, or not above zero.
@@ -31,7 +31,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_window(text: str | float) -> float:
-    """Seconds until a call is handed over: a duration, `at once` (0) or `never` (inf).
+    """Return the seconds until a hand-over: a duration, `at once` (0) or `never` (inf).
 
     Raises:
         SetupError: It is none of these.
@@ -48,7 +48,7 @@ def parse_window(text: str | float) -> float:
 
 
 def is_name(text: object) -> bool:
-    """Whether this may be the name of a queue."""
+    """Return whether this may be the name of a queue."""
     return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
 
 
@@ -84,7 +84,7 @@ class Retention:
     on, and not their keys."""
 
     stream_entries: int = 10_000
-    """Entries kept of one stream; a reader further behind is told what it lost."""
+    """Entries kept of one stream; a reader that is slower is sent how much it lost."""
 
     stream_bytes: int = 8 * 1024 * 1024
     """Bytes kept of one stream, likewise."""
@@ -352,7 +352,7 @@ _SIMPLE = (int, float, str)
 
 
 def with_values(settings: Settings, given: Iterable[str]) -> Settings:
-    """The settings with each `name=value` of `given`; `keep.name=value` is for the journal.
+    """Return the settings with each `name=value` of `given`; `keep.name` is for the journal.
 
     Raises:
         SetupError: There is no such setting, or that is no value for it.
@@ -382,7 +382,7 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
 
 
 def _parse_value(name: str, text: str, like: object) -> object:
-    """The value that `text` is, of the type of `like`.
+    """Return the value that `text` is, of the type of `like`.
 
     Raises:
         SetupError: It is none.

@@ -1,1 +1,1 @@
-"""What Headway adds to the server object that it serves."""
+"""Methods and results that Headway adds to the server object that it serves."""

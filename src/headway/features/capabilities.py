@@ -1,4 +1,4 @@
-"""What a server says that it can do: as its author has it, and what Headway makes work besides.
+"""The capabilities that a server declares: its author's, and those that Headway adds.
 
 | added | because | where |
 |---|---|---|
@@ -26,7 +26,7 @@ _KINDS: Final = ("tools", "prompts", "resources")
 def served_capabilities(
     low: Server[Any], engine: Engine, version: str, result: dict[str, Any], *, publishes: bool
 ) -> dict[str, Any]:
-    """The result of `initialize` or `server/discover`, with what Headway makes work.
+    """Return the result of `initialize` or `server/discover`, with Headway's capabilities.
 
     `publishes`: what changes is published, where Headway hears of it.
     """

@@ -1,4 +1,4 @@
-"""What a window changes in a server's tools: `continue_run`, and results that may be a handle.
+"""Changes in a server's tools for hand-over: `continue_run`, and results that may be a handle.
 
 Only where author or operator set a window; a server that is served unchanged lists what it did.
 """
@@ -34,14 +34,14 @@ from headway.streams import run_id_of
 
 
 def install_continue_run(low: Server[Any]) -> None:
-    """Have a server that has tools answer `continue_run` where it hands calls over."""
+    """Let a server that has tools answer `continue_run` where it hands calls over."""
     wrap_handler(low, TOOL_CALL, "handles", partial(_answer_continue_run, low))
 
 
 def list_tools(
     low: Server[Any], engine: Engine, version: str, page: dict[str, Any]
 ) -> dict[str, Any]:
-    """A page of a server's tools as they are run here, the last with `continue_run`."""
+    """Return a page of a server's tools as they are run here, the last with `continue_run`."""
     listed: object = page.get("tools")
     if not isinstance(listed, list):  # a middleware's own
         return page
@@ -65,7 +65,7 @@ def _has_name(tool: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _as_run_here(tool: object, engine: Engine, version: str) -> object:
-    """The tool as this server runs it; the author may hold the one that he listed."""
+    """Return the tool as this server runs it; the author's own object is not changed."""
     if not _has_name(tool):
         return tool
     changes: dict[str, Any] = {}
@@ -138,7 +138,7 @@ async def _stop_run(run: Run, stream: str) -> CallToolResult:
 
 
 async def _wait_for_result(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[str, Any]:
-    """The result of the other run, or another handle when the window, or this server, is over."""
+    """Return the other run's result, or another handle when the window or this server ends."""
     result: dict[str, Any] | None = None
     entries: list[Entry] = []
     with anyio.CancelScope() as scope:

@@ -1,6 +1,6 @@
-"""What Headway adds to a served object: methods that its author left out, and more in some results.
+"""Installation of what Headway adds to a served object: methods, and fields in some results.
 
-An addition is made to the result as it goes to the client, behind the author's handlers and
+An addition is made to the result as it goes to the client, after the author's handlers and
 middleware: whatever shape they returned it in, they see what is theirs.
 """
 
@@ -22,7 +22,7 @@ from headway.transport.sdk import Addition
 
 
 def install_features(low: Server[Any], *, publishes: bool, may_list: bool, is_bare: bool) -> None:
-    """Have a server answer for what Headway makes work.
+    """Let a server answer the methods that Headway implements.
 
     `publishes`: what changes is published, where Headway hears of it. `may_list`: its handlers can
     list without its middleware. `is_bare`: its prompts' errors are the SDK's words.
@@ -38,7 +38,7 @@ def install_features(low: Server[Any], *, publishes: bool, may_list: bool, is_ba
 def to_results(
     low: Server[Any], engine: Engine, *, publishes: bool, lists_runs: bool
 ) -> dict[str, Addition]:
-    """What is added to results, by their methods; `lists_runs`: to the resource templates too."""
+    """Return what is added to results, by method; `lists_runs`: to the templates too."""
     says = partial(capabilities.served_capabilities, low, engine, publishes=publishes)
     added: dict[str, Addition] = {
         "initialize": says,

@@ -1,4 +1,4 @@
-"""What a server answers because Headway makes it work: log levels and subscriptions."""
+"""Methods that Headway answers for every server: log levels and subscriptions."""
 
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ async def _refuse_unsubscribe(_context: Any, _params: Any) -> EmptyResult:
 
 
 def install_log_levels(low: Server[Any], *, publishes: bool) -> None:
-    """Have the methods answered that Headway itself makes work, where they mean something.
+    """Let a server answer for log levels and subscriptions, where they mean something.
 
     Levels: where there is something that could log. Subscriptions: where the server has resources
     and `publishes` what changes; elsewhere nobody would be told, and all but runs are refused as if

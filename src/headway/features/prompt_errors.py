@@ -19,7 +19,7 @@ _PAGES: Final = 100
 
 
 def install_prompt_errors(low: Server[Any], *, is_bare: bool) -> None:
-    """Have a server say -32602 of a prompt that it does not list, or of wrong arguments.
+    """Let a server answer -32602 for a prompt that it does not list, or for wrong arguments.
 
     `is_bare`: what it says itself is the SDK's. An author's own words reach the clients that are
     told of errors as they are.
@@ -51,7 +51,7 @@ def _explain_errors(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
 
 
 async def _client_fault(listing: Handler, context: Any, params: Any) -> str | None:
-    """What the client did wrong, as a sentence; None where it may be the server."""
+    """Return the client's mistake as a sentence; None where it may be the server's."""
     try:
         prompt = await _find_prompt(listing, context, params.name)
     except Exception:  # noqa: BLE001 - the server's own code; its first error is the one to tell

@@ -54,7 +54,7 @@ class _Description(Struct, omit_defaults=True):
 
 
 async def describe_run(journal: Journal, stream: str) -> bytes:
-    """A run as JSON: `state`, `tool`, `progress`, `parts` with the newest last, `error`.
+    """Return a run as JSON: `state`, `tool`, `progress`, `parts` (newest last), `error`.
 
     And `attempt`, where it is not the first one.
 
@@ -85,7 +85,7 @@ async def describe_run(journal: Journal, stream: str) -> bytes:
 
 
 def _newest_parts(parts: list[Raw]) -> list[Raw]:
-    """The last parts, as many as fit."""
+    """Return the last parts, as many as fit."""
     room = PARTS_BYTES
     for count, value in enumerate(reversed(parts)):
         room -= len(bytes(value))
@@ -110,7 +110,7 @@ def _error_text(end: Event | None) -> str | None:
 
 
 def install_run_resources(low: Server[Any]) -> None:
-    """Have a server that has resources answer for its runs too; all else it answers as before."""
+    """Let a server that has resources answer for its runs too; all else stays as before."""
     wrap_handler(low, "resources/read", "runs", _read_runs)
     wrap_handler(low, "resources/subscribe", "runs", _subscribe_to_runs)
     wrap_handler(low, "resources/unsubscribe", "runs", _unsubscribe_from_runs)
@@ -136,7 +136,7 @@ def _read_runs(inner: Handler) -> Handler:
 
 
 async def _read_result(run_id: str, uri: str) -> ReadResourceResult:
-    """A result that was too large for an answer: the one that the tool gave, as JSON.
+    """Return a result that was too large for an answer, as the JSON that the tool gave.
 
     Raises:
         MCPError: There is none, it has expired, or it is somebody else's.
@@ -152,7 +152,7 @@ async def _read_result(run_id: str, uri: str) -> ReadResourceResult:
 
 
 async def _find_result(journal: Journal, stream: str, uri: str) -> Entry:
-    """The one entry of a result that is kept apart from its run, which links to it as `uri`.
+    """Return the one entry of a result that is kept apart from its run, linked as `uri`.
 
     Raises:
         StreamNotFound: It has none.
@@ -200,7 +200,7 @@ def _listen_to_runs(inner: Handler) -> Handler:
 
 
 def list_templates(_version: str, page: dict[str, Any]) -> dict[str, Any]:
-    """A page of a server's list of resource templates, with that of the runs at its end."""
+    """Return a page of a server's resource templates, with that of the runs at its end."""
     if page.get("nextCursor") is not None:
         return page
     return {**page, "resourceTemplates": [*page.get("resourceTemplates", ()), _TEMPLATE]}
@@ -217,7 +217,7 @@ _TEMPLATE = {
 
 
 async def _find_run(run_id: str) -> tuple[Journal, str]:
-    """Where the run is, if it is this caller's.
+    """Return the journal and the stream of a run, if it is this caller's.
 
     Raises:
         StreamNotFound: It is unknown, expired or somebody else's.
@@ -229,7 +229,7 @@ async def _find_run(run_id: str) -> tuple[Journal, str]:
 
 
 async def _known_of(run_ids: set[str]) -> set[str]:
-    """Those of these runs that are the caller's and still kept."""
+    """Return those of these runs that are the caller's and still kept."""
     asking = current_run.get()
     if asking is None or not run_ids:
         return set()
@@ -246,7 +246,7 @@ async def _is_known(uri: str) -> bool:
 
 
 def _missing_error(uri: str, error: StreamNotFound) -> MCPError:
-    """Why there is nothing to read: it was dropped; or it is unknown, expired, somebody else's."""
+    """Return why there is nothing to read: dropped, unknown, expired or somebody else's."""
     if isinstance(error, ResultDropped):
         return MCPError(INVALID_PARAMS, GONE, {**GONE_DATA, "uri": uri})
     return _unknown_error(uri)

@@ -31,19 +31,19 @@ Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
 
 class TaskParams(RequestParams):
-    """What `tasks/get` and `tasks/cancel` say."""
+    """The params of `tasks/get` and `tasks/cancel`."""
 
     task_id: str = Field(alias="taskId")
 
 
 class TaskUpdateParams(TaskParams):
-    """What `tasks/update` says."""
+    """The params of `tasks/update`."""
 
     input_responses: dict[str, Any] = Field(alias="inputResponses", default_factory=dict)
 
 
 def install_task_methods(low: Server[Any]) -> None:
-    """Have a server that has tools answer for tasks, unless it brings an answer of its own."""
+    """Let a server that has tools answer for tasks, unless its author does."""
     if low.get_request_handler(TOOL_CALL) is None or has_own_tasks(low):
         return
     for method, (params, modern, early) in _METHODS.items():
@@ -51,12 +51,12 @@ def install_task_methods(low: Server[Any]) -> None:
 
 
 def has_own_tasks(low: Server[Any]) -> bool:
-    """Whether the author has tasks of his own, or says so."""
+    """Return whether the author has tasks of his own, or says so."""
     return EXTENSION in low.extensions or has_own(low, "tasks/get")
 
 
 def missing_tasks() -> MCPError:
-    """The refusal of what needs the extension, for a client that did not declare it."""
+    """Return the refusal of what needs the extension, for a client that did not declare it."""
     return MCPError(
         MISSING_REQUIRED_CLIENT_CAPABILITY,
         f"This needs the {EXTENSION} extension, which the request does not declare",
@@ -65,7 +65,7 @@ def missing_tasks() -> MCPError:
 
 
 def _for_revisions(method: str, modern: Handler | None, early: Handler | None) -> Handler:
-    """The method, for the revisions that have it."""
+    """Return the handler of a method, for the revisions that have it."""
 
     async def answer_revision(context: Any, params: Any) -> dict[str, Any]:
         version = context.session.protocol_version
@@ -125,7 +125,7 @@ async def _task_2025(run: Run, stream: str) -> dict[str, Any]:
 
 
 async def _task_result_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
-    """What the call returns, waited for; what it asks is asked on the way."""
+    """Wait for the call's result and return it; its questions are asked on the way."""
     run, stream = await _find_task(params.task_id)
     await _read_task(run.journal, stream)
     related = tasks_2025.related_meta(params.task_id)
@@ -134,7 +134,7 @@ async def _task_result_2025(_context: Any, params: TaskParams) -> dict[str, Any]
 
 
 async def _list_tasks_2025(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
-    """The tasks of a principal, oldest first; a cursor is the last one it has seen.
+    """Return the tasks of a principal, oldest first; a cursor is the last one it has seen.
 
     Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
     """
@@ -204,7 +204,7 @@ async def _read_task(journal: Journal, stream: str) -> tuple[list[Entry], list[E
 
 
 async def _find_task(task_id: str) -> tuple[Run, str]:
-    """The run that is asking, and the stream of the task, if it is the same caller's."""
+    """Return the run that asks, and the stream of the task, if it is the same caller's."""
     asking = current_run.get()
     if asking is None:
         raise _unknown_error()

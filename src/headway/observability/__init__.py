@@ -1,1 +1,1 @@
-"""What an operator can see of a process: metrics and probes."""
+"""Metrics and probes: a process as its operator sees it."""

@@ -1,4 +1,4 @@
-"""What an app does, in numbers that Prometheus reads.
+"""Prometheus metrics of an app.
 
 Everything is looked up when somebody asks: what goes on is read where it is, what is over was
 counted in the tally. There are no arguments, callers, sessions or ids of runs in it; the only names
@@ -50,7 +50,7 @@ class Metrics(Collector):
 
     @property
     def engine(self) -> Engine:
-        """The runs."""
+        """The engine, which has the runs."""
         return self._life().engine
 
     @property
@@ -60,28 +60,28 @@ class Metrics(Collector):
 
     @property
     def responses(self) -> OpenResponses:
-        """The answers that are open."""
+        """The open answers."""
         return self._life().transport.responses
 
     @property
     def arrivals(self) -> UnfinishedRequests:
-        """The requests that are not whole yet."""
+        """The requests that are still arriving."""
         return self._life().transport.arrivals
 
     @cached_property
     def registry(self) -> CollectorRegistry:
-        """A registry with nothing else in it."""
+        """A registry with nothing but these metrics."""
         registry = CollectorRegistry()
         registry.register(self)
         return registry
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """All of it as text, and the media type; `accept` is the header of whoever reads it."""
+        """Return all metrics as text, and the media type; `accept` is the reader's header."""
         encode, kind = choose_encoder(accept)
         return encode(self.registry), kind
 
     def collect(self) -> Iterator[Metric]:
-        """All families, as they are at the moment."""
+        """Yield all families, as they are at the moment."""
         for family in GAUGES:
             yield _fill_family(family, GaugeMetricFamily, self)
         for family in COUNTERS:
@@ -140,7 +140,7 @@ def _by_name(read_values: Mapping[str, float]) -> Values:
 
 
 def _read_in_use(metrics: Metrics) -> Values:
-    """Of the limits on what goes on at once, how much is taken."""
+    """Return how much is taken of the limits on what goes on at once."""
     engine, places = metrics.engine, metrics.engine.admission
     taken = {
         "max_runs": places.all.taken,
@@ -291,7 +291,7 @@ GAUGES: Final = (
 
 
 def _count_limits_reached(metrics: Metrics) -> Values:
-    """How often each limit was; of runs that go on as well."""
+    """Return how often each limit was reached, also by runs that go on."""
     engine = metrics.engine
     times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
     times.update(engine.tally.reached)

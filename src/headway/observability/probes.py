@@ -1,4 +1,4 @@
-"""What is asked of the process and not of MCP: whether it lives, takes calls, and what it does."""
+"""Health probes: whether the process lives, takes calls, and its metrics. They are not MCP."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-
 
 
 class Probes(dict[str, Probe]):
-    """What answers at a path; told the request, and whether the app takes calls."""
+    """The probes by their paths; each gets the request, and whether the app takes calls."""
 
     def __init__(self, metrics: Metrics, settings: Settings, host: str, advice: Advice) -> None:
         super().__init__({"/healthz": _answer_alive, "/readyz": _answer_ready})
@@ -51,7 +51,7 @@ class Probes(dict[str, Probe]):
 
 
 def _is_from_here(scope: Scope, request: Request) -> bool:
-    """Whether a program on this machine asks, and asks for itself."""
+    """Return whether a program on this machine asks, and asks for itself."""
     client = scope.get("client")
     if client is None or any(name in request.headers for name in FORWARDED):
         return False

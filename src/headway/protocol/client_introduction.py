@@ -1,4 +1,4 @@
-"""What is kept of what a client says of itself, and of what it wants to hear of.
+"""Bounds for what is kept of a client's description of itself, and of its subscriptions.
 
 A request is read up to `max_body`, which is for arguments. What a session, or a request that lasts
 as long as its reader, keeps of one has to be much less: there are very many of them. Texts that
@@ -131,7 +131,7 @@ def check_uri(uri: str) -> None:
 def _bound_listener(
     message: Message, meta: dict[str, Any], most_bytes: int, most_names: int
 ) -> Message:
-    """A listener lasts as long as its reader: of its request nothing else is kept."""
+    """Return a `subscriptions/listen` with only what its long life needs."""
     wanted = (message.params or {}).get("notifications")
     if isinstance(wanted, dict):
         asked = cast("dict[str, object]", wanted)

@@ -1,4 +1,4 @@
-"""The plain handle: what a client gets that knows no tasks, and the tool that takes it back.
+"""The plain handle, for clients that know no tasks, and the tool that continues it.
 
 A handle is `<run>.<seq>`: the run, and up to where its parts were told.
 """
@@ -49,14 +49,14 @@ _HANDLE_SCHEMA: Final[dict[str, Any]] = {
 
 
 def parse_handle(text: str) -> tuple[str, int]:
-    """The run's id, and the entry up to which its parts were told; a bare id is a handle too."""
+    """Return the run's id and the last entry whose part was sent; a bare id is a handle too."""
     run_id, _, seq = text.strip().partition(".")
     is_place = seq.isascii() and seq.isdigit() and len(seq) < 19
     return run_id, int(seq) if is_place else 0
 
 
 def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, Any]:
-    """The result of a call that goes on: what is new behind entry `after`, and the handle."""
+    """Return the result of a call that goes on: what is new after entry `after`, and the handle."""
     view = view_of(entries)
     handle = f"{run_id}.{entries[-1].seq}"
     parts, left_out = _newest_parts(_parts_after(entries, after))
@@ -83,7 +83,7 @@ def handle_result(run_id: str, entries: list[Entry], after: int) -> dict[str, An
 
 
 def rest_of(result: dict[str, Any], entries: list[Entry], after: int) -> dict[str, Any]:
-    """The tool's result, behind the parts that were not told yet.
+    """Return the tool's result, after the parts that were not sent yet.
 
     Parts that the result repeats, as that of a generator does, are left to it.
     """
@@ -96,7 +96,7 @@ def rest_of(result: dict[str, Any], entries: list[Entry], after: int) -> dict[st
 
 
 def _returned_list(result: dict[str, Any]) -> object:
-    """What a result is, where it is a list of something."""
+    """Return the list that a result stands for, if it is one."""
     structured = result.get("structuredContent")
     if structured is None:
         return [_value_of_block(block) for block in result.get("content", [])]
@@ -105,7 +105,7 @@ def _returned_list(result: dict[str, Any]) -> object:
 
 
 def _value_of_block(block: dict[str, Any]) -> object:
-    """What a content block was made of."""
+    """Return the value that a content block was made of."""
     if block.get("type") != "text":
         return block
     try:
@@ -115,7 +115,7 @@ def _value_of_block(block: dict[str, Any]) -> object:
 
 
 def with_handle_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The output schema of a tool whose calls may be answered with a handle.
+    """Return the output schema of a tool whose calls may be answered with a handle.
 
     Clients hold results against it, and a handle is none of the tool's own. None where the schema
     refers to places in itself that would move: then the tool has none.
@@ -131,7 +131,7 @@ def with_handle_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def handle_in(meta: object, structured: object) -> str | None:
-    """The handle in a result, for a client that wants to go on by itself."""
+    """Return the handle in a result, for a client that wants to go on by itself, or None."""
     match meta, structured:
         case {"headway/run": str()}, {"run_id": str(handle), "state": "working" | "input_required"}:
             return handle
@@ -144,7 +144,7 @@ def _parts_after(entries: list[Entry], after: int) -> list[Raw]:
 
 
 def _newest_parts(parts: list[Raw]) -> tuple[list[Raw], int]:
-    """The last parts, as many as fit, and how many do not."""
+    """Return the last parts, as many as fit, and how many do not."""
     room = PARTS_BYTES
     for count, value in enumerate(reversed(parts)):
         room -= len(bytes(value))
@@ -164,7 +164,7 @@ _BLOCKS: Final = {
 
 
 def _as_block(part: Raw) -> dict[str, Any]:
-    """A part as content: a content block as it is, all else as text."""
+    """Return a part as content: a content block as it is, all else as text."""
     value: object = decode_json(part)
     if isinstance(value, dict):
         block = cast("dict[str, Any]", value)

@@ -1,4 +1,4 @@
-"""What the protocol revisions ask for, as a table. No other module compares versions."""
+"""The differences of the protocol revisions, as a table. No other module compares versions."""
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -43,7 +43,7 @@ _2025 = Era(
 
 
 def without_sessions(era: Era) -> Era:
-    """The revision as it is where a 2025 client gets no session: nothing can be come back to."""
+    """Return the revision as served without sessions: nothing can be resumed."""
     return replace(era, has_sessions=False, has_event_ids=False, primes=False)
 
 
@@ -101,12 +101,12 @@ NO_LOGS: Final = len(LOG_LEVELS)
 
 
 def rank_of(level: object) -> int:
-    """A level's place among the levels; `NO_LOGS` for none or an unknown one."""
+    """Return a level's rank among the levels; `NO_LOGS` for none or an unknown one."""
     return _RANK.get(level, NO_LOGS) if isinstance(level, str) else NO_LOGS
 
 
 def without_promises(result: dict[str, Any]) -> dict[str, Any]:
-    """An `initialize` result that promises nothing which only a session could hear."""
+    """Return an `initialize` result that promises nothing which only a session could deliver."""
     for kind in ("tools", "prompts", "resources"):
         offered = result.get("capabilities", {}).get(kind)
         if offered is not None:

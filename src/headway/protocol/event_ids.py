@@ -47,18 +47,18 @@ class SessionCursor:
 
 
 def run_prefix(run: str, identity: str | int, token: str | int | None) -> bytes:
-    """An event id of a run's stream, up to its `seq`."""
+    """Return an event id of a run's stream, up to its `seq`."""
     address = base64.urlsafe_b64encode(msgspec.json.encode([identity, token])).rstrip(b"=")
     return b"%b.%b." % (run.encode(), address)
 
 
 def session_prefix(tag: str) -> bytes:
-    """An event id of a session's own stream, up to its `seq`."""
+    """Return an event id of a session's own stream, up to its `seq`."""
     return b"get.%b." % tag.encode()
 
 
 def parse_event_id(text: str) -> RunCursor | SessionCursor:
-    """The place that a `Last-Event-ID` names.
+    """Return the position that a `Last-Event-ID` names.
 
     Raises:
         ProtocolError: It is no event id of this server.
@@ -88,17 +88,17 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
 
 
 def new_listener() -> str:
-    """A name for one stream of a session, that no other one of it has."""
+    """Return a name for one GET stream of a session that no other one of it has."""
     return secrets.token_hex(4)
 
 
 def is_listener(text: str) -> bool:
-    """Whether this may be the name of a stream of a session, or nothing."""
+    """Return whether this may be the name of a GET stream of a session, or is empty."""
     return len(text) <= 8 and all(sign in "0123456789abcdef" for sign in text)
 
 
 def _parse_seq(text: str) -> int:
-    """A place in a stream.
+    """Return the number of an entry.
 
     Raises:
         ProtocolError: It is none.
@@ -109,7 +109,7 @@ def _parse_seq(text: str) -> int:
 
 
 def unknown_event() -> ProtocolError:
-    """One answer for a garbled, an expired and a foreign event id."""
+    """Return the one error for a garbled, an expired and a foreign event id."""
     return ProtocolError(
         INVALID_REQUEST,
         "Last-Event-ID names no event of this session (it may have expired); "

@@ -1,4 +1,4 @@
-"""Hand-over as a table: what a request shows, and what its client gets when the window is over."""
+"""Hand-over as a table: the traits of a client, and what it gets when the window is over."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -16,7 +16,7 @@ WINDOW_SHARE: Final = 0.75
 
 
 class HandOverForm(StrEnum):
-    """What happens to a call that outlasts its window."""
+    """The fate of a call that outlasts its window."""
 
     STAY = "stay"
     """Nothing ends; heartbeats keep the call alive."""
@@ -29,7 +29,7 @@ class HandOverForm(StrEnum):
 
 
 class ClientTraits(NamedTuple):
-    """What a request shows of its client."""
+    """The traits of a client that its request shows."""
 
     profile: Profile
     knows_tasks: bool = False
@@ -49,7 +49,7 @@ class Windows(NamedTuple):
 
     @property
     def effective(self) -> float | None:
-        """What was said; the author knows the tool."""
+        """The window that counts: the author's, who knows the tool, or the operator's."""
         return self.server if self.tool is None else self.tool
 
 
@@ -63,7 +63,7 @@ _ROWS: Final[tuple[tuple[HandOverForm, Callable[[ClientTraits], bool]], ...]] = 
 
 
 def form_for(shown: ClientTraits, windows: Windows) -> tuple[HandOverForm, float]:
-    """What a call gets, and after how many seconds: 0 at once, inf never."""
+    """Return the form that a call gets, and after how many seconds: 0 at once, inf never."""
     window = DEFAULT_WINDOW if windows.effective is None else windows.effective
     way = next(way for way, fits in _ROWS if fits(shown))
     # A plain handle needs a word: an existing server must not grow a tool by surprise.

@@ -1,5 +1,7 @@
-"""Header lines as a client sent them: which are one list, which may be said once, and what a
-Host looks like. Pure functions."""
+"""Header lines as a client sent them: lists, headers with one value, and the form of a Host.
+
+Pure functions.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

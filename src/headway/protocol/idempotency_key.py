@@ -32,7 +32,7 @@ class CallKey(Struct, frozen=True):
 
 
 def key_of(message: Message, header: str | None = None) -> CallKey | None:
-    """The key that a tool call comes with; None for one without, and for all other requests.
+    """Return the key of a tool call; None for one without, and for all other requests.
 
     A call that goes on with answers to the tool's questions (the multi-round-trip requests of
     2026-07-28) is another step of the same work: key and answers together name it.
@@ -73,12 +73,12 @@ GONE_DATA: Final = {"executed": True}
 
 
 def result_gone() -> ProtocolError:
-    """The refusal of a key whose call was executed, and has no result any more."""
+    """Return the refusal of a key whose call was executed, and has no result any more."""
     return ProtocolError(INVALID_PARAMS, GONE, data=GONE_DATA)
 
 
 def other_call() -> ProtocolError:
-    """The refusal of a key that was used for something else."""
+    """Return the refusal of a key that was used for something else."""
     return ProtocolError(
         INVALID_PARAMS,
         "This idempotency key was used for another tool or other arguments; repeat a call as it "
@@ -87,19 +87,19 @@ def other_call() -> ProtocolError:
 
 
 def _without_quotes(header: str) -> str:
-    """The draft has the key as a structured string, in quotes; most clients leave them out."""
+    """Return a key without quotes: the draft has a structured string, most clients do not."""
     is_quoted = len(header) > 1 and header[0] == header[-1] == '"'
     return header[1:-1] if is_quoted else header
 
 
 def _digest_of(value: object) -> str:
-    """The same for the same JSON value, however it was written."""
+    """Return a digest that is the same for the same JSON value, however it was written."""
     canonical = msgspec.json.encode(_canonical_value(value), order="deterministic")
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def _canonical_value(value: object) -> object:
-    """A JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
+    """Return a JSON value with whole floats as integers (`1.0` is `1`) and encodable texts."""
     match value:
         case dict():
             items = cast("dict[str, Any]", value).items()

@@ -46,8 +46,11 @@ TARGETS: Final[Mapping[str, str]] = {
 
 
 class Message(Struct, frozen=True):
-    """One JSON-RPC message. A request has `id` and `method`, a notification only `method`,
-    an answer only `id` (and `body` with its result or error)."""
+    """One JSON-RPC message.
+
+    A request has `id` and `method`, a notification only `method`, an answer only `id` (and `body`
+    with its result or error).
+    """
 
     body: dict[str, Any]
     method: str | None
@@ -56,18 +59,18 @@ class Message(Struct, frozen=True):
 
     @property
     def is_request(self) -> bool:
-        """Whether it wants an answer."""
+        """Whether the message wants an answer."""
         return self.method is not None and self.id is not None
 
     @property
     def target(self) -> str | None:
-        """What it is about: a tool's or prompt's name, a resource's URI."""
+        """The object of the method: a tool's or prompt's name, a resource's URI."""
         value = (self.params or {}).get(TARGETS.get(self.method or "", ""))
         return value if isinstance(value, str) else None
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Its `_meta`, empty where there is none."""
+        """The `_meta` of the message, empty where there is none."""
         meta = (self.params or {}).get("_meta")
         return cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
 
@@ -78,7 +81,7 @@ class Message(Struct, frozen=True):
 
 
 def is_id(value: object) -> TypeGuard[str | int]:
-    """Whether a JSON value can be a request id or a progress token."""
+    """Return whether a JSON value can be a request id or a progress token."""
     if isinstance(value, str):
         return len(value) <= LONGEST_ID
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
@@ -139,7 +142,7 @@ def _too_deep(max_depth: int) -> ProtocolError:
 
 
 def read_message(value: object) -> Message:
-    """A JSON value as one JSON-RPC message.
+    """Return a JSON value as one JSON-RPC message.
 
     Raises:
         ProtocolError: It is none.
@@ -237,7 +240,7 @@ def classify_enveloped(
 
 
 def has_envelope(value: object) -> bool:
-    """Whether a JSON value is a message that speaks 2026-07-28: its `_meta` names a version.
+    """Return whether a message speaks 2026-07-28: its `_meta` names a version.
 
     An `initialize` does not: those revisions have no handshake, whatever is stamped on it.
     """
@@ -250,19 +253,19 @@ def has_envelope(value: object) -> bool:
 
 
 def identity_of(value: object) -> str | int | None:
-    """The id that a refusal of this JSON value can name; None where no request is seen."""
+    """Return the id that a refusal of this value can name; None where no request is seen."""
     body = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     return as_id(body.get("id")) if "method" in body else None
 
 
 def refusal_of(rejection: InboundLadderRejection) -> ProtocolError:
-    """A rejection of the SDK's rules as ours."""
+    """Return a rejection of the SDK's rules as a `ProtocolError`."""
     status = ERROR_CODE_HTTP_STATUS.get(rejection.code, 400)
     return ProtocolError(rejection.code, rejection.message, status=status, data=rejection.data)
 
 
 def subscribed_resources(message: Message) -> list[object]:
-    """The resources that a `subscriptions/listen` wants to hear of; whatever the client sent."""
+    """Return the resources that a `subscriptions/listen` names, however malformed it is."""
     if message.method != LISTEN:
         return []
     wanted = (message.params or {}).get("notifications")

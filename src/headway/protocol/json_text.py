@@ -1,4 +1,4 @@
-"""What can be said of a JSON text by its bytes alone: how much it holds, and why it is none.
+"""Facts about a JSON text from its bytes alone: how much it holds, and why it is invalid.
 
 Nothing is built for a text that holds too much. A body of 4 MB can hold a million arrays, or two
 million numbers where a tool wants texts: they take a hundred times as long to decode, to check and

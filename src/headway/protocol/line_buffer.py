@@ -19,7 +19,7 @@ class LineBuffer:
         self._is_dropping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
-        """The lines that are complete now, without blanks around them; None: one too long."""
+        """Return the lines that are complete now, without outer blanks; None: one too long."""
         found: list[bytes | None] = []
         *ended, rest = data.split(b"\n")
         for piece in ended:
@@ -29,7 +29,7 @@ class LineBuffer:
         return found
 
     def finish(self) -> list[bytes | None]:
-        """What was there when the bytes ended: a last line without its newline."""
+        """Return the last line, where the bytes end without a newline."""
         found: list[bytes | None] = []
         self._end_line(found)
         return found

@@ -1,5 +1,4 @@
-"""What Headway does with the requests of a method, as a table. No other module compares methods
-to decide that.
+"""The treatment of each method's requests, as a table.
 
 A tool call is the only request that lasts: it is counted, limited, kept and handed over. All other
 methods answer at once, except `subscriptions/listen`, which never ends by itself.
@@ -17,7 +16,7 @@ LISTEN: Final = "subscriptions/listen"
 
 @dataclass(frozen=True, slots=True)
 class MethodKind:
-    """What is done with the requests of a method. The fields are independent of each other."""
+    """The treatment of a method's requests. The fields are independent of each other."""
 
     is_counted: bool = False
     """Metrics have the end and the seconds of each one, by its tool."""

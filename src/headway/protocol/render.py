@@ -83,7 +83,7 @@ _SEPARATORS: Final = (
 
 
 def escape_lines(data: bytes) -> bytes:
-    """JSON in which no reader can see a line end: U+2028, U+2029 and U+0085 as escapes."""
+    """Return JSON with U+2028, U+2029 and U+0085 escaped: no reader sees a line end in it."""
     if b"\xe2\x80" in data or b"\xc2\x85" in data:
         for raw, escaped in _SEPARATORS:
             data = data.replace(raw, escaped)
@@ -91,7 +91,7 @@ def escape_lines(data: bytes) -> bytes:
 
 
 class Reader(Struct, frozen=True):
-    """Who reads a run: the request to answer and what its client may be sent."""
+    """The reader of a run: the request to answer, and what its client may be sent."""
 
     id: str | int
     token: str | int | None
@@ -107,7 +107,7 @@ class Reader(Struct, frozen=True):
 
 
 def render_event(event: Event, reader: Reader) -> bytes | None:
-    """The JSON-RPC message that `event` is for `reader`, or None where it is none of its."""
+    """Return the JSON-RPC message of `event` for `reader`, or None where it gets none."""
     renderer = _RENDERERS.get(type(event))
     if renderer is None:
         return None
@@ -119,31 +119,31 @@ def render_event(event: Event, reader: Reader) -> bytes | None:
 
 
 def response_bytes(identity: object, result: Raw) -> bytes:
-    """A JSON-RPC response."""
+    """Return a JSON-RPC response."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encode(identity), bytes(result))
 
 
 def error_bytes(identity: object, code: int, message: str, data: object = None) -> bytes:
-    """A JSON-RPC error; `identity` is None where the request's id is not known."""
+    """Return a JSON-RPC error; `identity` is None where the request's id is not known."""
     body = _encode(_ErrorBody(code, message, data))
     return escape_lines(b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_encode(identity), body))
 
 
 def notification_bytes(method: str, params: Raw | None) -> bytes:
-    """A JSON-RPC notification."""
+    """Return a JSON-RPC notification."""
     if params is None:
         return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), bytes(params))
 
 
 def request_bytes(key: str, method: str, params: Raw | None) -> bytes:
-    """A JSON-RPC request of the server; the answer comes back under `key`."""
+    """Return a JSON-RPC request of the server; the answer comes back under `key`."""
     tail = b"" if params is None else b',"params":%b' % bytes(params)
     return b'{"jsonrpc":"2.0","id":%b,"method":%b%b}' % (_encode(key), _encode(method), tail)
 
 
 def error_code(event: Event) -> int | None:
-    """The JSON-RPC error code a terminal event ends with, if it is an error."""
+    """Return the JSON-RPC error code of a terminal event, or None if it is no error."""
     match event:
         case Failed():
             return event.code
@@ -156,7 +156,7 @@ def error_code(event: Event) -> int | None:
 
 
 def error_message(event: Event) -> str:
-    """What a client is told of a terminal event that is no result."""
+    """Return the text for a client of a terminal event that is no result."""
     match event:
         case Failed():
             return event.message
@@ -204,7 +204,7 @@ def _render_question(event: InputRequested, reader: Reader) -> bytes | None:
 
 
 def _render_given_up(event: InputReceived, reader: Reader) -> bytes | None:
-    """A question that the server gives up is cancelled: its client need ask nobody any more."""
+    """Return the cancellation of a question that the server has given up."""
     if not event.given_up or not reader.era.asks_on_streams:
         return None
     params = {"requestId": event.key, "reason": "The server does not wait for the answer any more"}
@@ -222,7 +222,7 @@ def _task_meta(reader: Reader) -> dict[str, Any]:
 
 
 def _with_task_meta(params: Raw | None, reader: Reader) -> Raw | None:
-    """Params that say to which task they belong, where they belong to one."""
+    """Return params that name the task they belong to, where there is one."""
     if not reader.task:
         return params
     said: dict[str, Any] = {} if params is None else decode_json(params)
@@ -230,7 +230,7 @@ def _with_task_meta(params: Raw | None, reader: Reader) -> Raw | None:
 
 
 def _render_cancelled(event: Cancelled, reader: Reader) -> bytes:
-    """Who cancelled by word or by leaving is not here any more; whoever is has to be told."""
+    """Return the end of a cancelled request, for a reader that is still there."""
     if reader.method == LISTEN:  # nobody's work was lost: it is over as it would be anyway
         meta = {SUBSCRIPTION_ID_META_KEY: reader.id}
         return response_bytes(reader.id, encode_json({"resultType": "complete", "_meta": meta}))
@@ -263,12 +263,12 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
 
 
 def result_gone(reader: Reader) -> bytes:
-    """The response for a request whose run is over, with an end that nobody can read any more."""
+    """Return the response for a request whose run ended with an end that cannot be read."""
     return error_bytes(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
 
 
 def lost_stream_error(count: int, reader: Reader) -> bytes | None:
-    """A log message that says how many entries the reader came too late for."""
+    """Return a log message that says how many entries the reader came too late for."""
     if rank_of("warning") < reader.log_rank():
         return None
     text = f"{count} messages were dropped: this reader was too slow"

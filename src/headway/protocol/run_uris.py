@@ -13,24 +13,24 @@ META_KEY: Final = "headway/run"
 
 
 def uri_of(run_id: str) -> str:
-    """The URI of a run."""
+    """Return the URI of a run."""
     return RUNS + run_id
 
 
 def result_uri_of(run_id: str) -> str:
-    """The URI of a result that was too large for an answer."""
+    """Return the URI of a result that was too large for an answer."""
     return RUNS + run_id + RESULT
 
 
 def run_whose_result(uri: object) -> str | None:
-    """The run whose result a URI names, or None when it names something else."""
+    """Return the run whose result a URI names, or None when it names something else."""
     if isinstance(uri, str) and uri.endswith(RESULT):
         return run_of(uri.removesuffix(RESULT))
     return None
 
 
 def run_of(uri: object) -> str | None:
-    """The run a URI names, or None when it names something else."""
+    """Return the run that a URI names, or None when it names something else."""
     if isinstance(uri, str) and uri.startswith(RUNS) and "/" not in uri[len(RUNS) :]:
         return uri[len(RUNS) :] or None
     return None

@@ -48,7 +48,7 @@ _STATUS: Final[Mapping[State, str]] = {
 
 
 def declares_tasks(capabilities: object) -> bool:
-    """Whether a client's capabilities, as they came, name the tasks extension."""
+    """Return whether a client's capabilities, as they came, name the tasks extension."""
     match capabilities:
         case {"extensions": {"io.modelcontextprotocol/tasks": dict()}}:
             return True
@@ -59,7 +59,7 @@ def declares_tasks(capabilities: object) -> bool:
 def task_handle(
     run_id: str, entries: list[Entry], handed: HandedOver, now: float
 ) -> dict[str, Any]:
-    """The `CreateTaskResult`: the task without what it will end with."""
+    """Return the `CreateTaskResult`: the task without its outcome."""
     task = _task_fields(run_id, view_of(entries), handed, updated=now, now=now)
     if task["status"] != "working":
         task["status"] = "working"  # `tasks/get` tells the rest, in the shape that has room for it
@@ -69,7 +69,7 @@ def task_handle(
 def task_of(
     run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
 ) -> dict[str, Any]:
-    """The `DetailedTask`; `kept` is for how many seconds an ended run can be read."""
+    """Return the `DetailedTask`; an ended run can be read for `kept` seconds."""
     handed = handed_over_in(inbox, entries, kept)
     view = view_of(entries)
     updated = entries[-1].time if entries else handed.created
@@ -99,7 +99,7 @@ def handed_over_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) ->
 
 
 def open_questions(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[InputRequested]:
-    """The questions of a run that nobody has answered yet."""
+    """Return the questions of a run that nobody has answered yet."""
     answered = {entry.event.key for entry in inbox if isinstance(entry.event, InputAnswered)}
     waiting: dict[str, InputRequested] = {}
     for entry in entries:
@@ -116,7 +116,7 @@ def open_questions(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[Inp
 
 
 def status_message(view: RunView) -> str | None:
-    """`37 of 120 · Hashing setup.py`: the run's progress as a sentence."""
+    """Return the run's progress as a sentence: `37 of 120 · Hashing setup.py`."""
     match view.end:
         case Failed():
             return view.end.message

@@ -33,14 +33,14 @@ _NAMES: Final = {
 def created_task(
     run_id: str, entries: list[Entry], handed: HandedOver, now: float
 ) -> dict[str, Any]:
-    """The `CreateTaskResult`."""
+    """Return the `CreateTaskResult`."""
     return {"task": _with_old_names(tasks.task_handle(run_id, entries, handed, now))}
 
 
 def task_of(
     run_id: str, entries: list[Entry], inbox: list[Entry], *, now: float, kept: float
 ) -> dict[str, Any]:
-    """The `Task`; one whose tool failed has failed, other than in the extension of 2026-07-28."""
+    """Return the `Task`; unlike at 2026-07-28, one whose tool failed has failed."""
     task = _with_old_names(tasks.task_of(run_id, entries, inbox, now=now, kept=kept))
     end = entries[-1].event
     if isinstance(end, Completed) and decode_json(end.result).get("isError") is True:
@@ -49,12 +49,12 @@ def task_of(
 
 
 def related_meta(run_id: str) -> dict[str, Any]:
-    """The `_meta` of everything that is said of a task outside of `tasks/*`."""
+    """Return the `_meta` of all messages about a task outside of `tasks/*`."""
     return {RELATED: {"taskId": run_id}}
 
 
 def awaited_task(method: str | None, params: dict[str, Any] | None) -> str:
-    """The task that a request waits for; empty for all others."""
+    """Return the task that a request waits for; empty for all others."""
     task = (params or {}).get("taskId") if method == "tasks/result" else None
     return task if isinstance(task, str) else ""
 

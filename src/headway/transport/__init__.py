@@ -1,1 +1,1 @@
-"""Bytes to protocol and back: the only modules that know HTTP."""
+"""Transports: bytes to protocol and back, over HTTP and pipes."""

@@ -79,7 +79,7 @@ class HandOver:
     # What a request shows
 
     def may_be_task(self, message: Message) -> bool:
-        """Whether this request of 2026-07-28 may be answered with a task.
+        """Return whether this request of 2026-07-28 may be answered with a task.
 
         Raises:
             ProtocolError: It must be, and its client does not know tasks (-32021).
@@ -96,7 +96,7 @@ class HandOver:
         return is_call and knows_tasks and self._windows_of(message.target).effective != inf
 
     def traits_of_request(self, message: Message) -> ClientTraits:
-        """What a request of 2026-07-28 shows of its client."""
+        """Return what a request of 2026-07-28 shows of its client."""
         meta = message.meta
         knows_tasks = declares_tasks(meta.get(CLIENT_CAPABILITIES_META_KEY))
         match meta.get(CLIENT_INFO_META_KEY):
@@ -109,12 +109,12 @@ class HandOver:
     def traits_in_session(
         self, session: Session, message: Message, *, can_reconnect: bool = False
     ) -> ClientTraits:
-        """What a request of a session shows of its client."""
+        """Return what a request of a session shows of its client."""
         has_token = message.token is not None
         return ClientTraits(self.profile_of_session(session), False, has_token, can_reconnect)
 
     def profile_of_session(self, session: Session) -> Profile:
-        """What is known of the client of a session."""
+        """Return what is known of the client of a session."""
         params = session.connection.client_params
         info = None if params is None else params.client_info
         return (
@@ -162,7 +162,7 @@ class HandOver:
         run.on_end(timer.cancel)
 
     async def make_task(self, run: Run, message: Message) -> bytes:
-        """The response that makes the call a task of 2025-11-25, as the request asks.
+        """Return the response that makes the call a task of 2025-11-25, as the request asks.
 
         Raises:
             ProtocolError: The journal cannot be written, or the caller has as many handles as it
@@ -179,7 +179,7 @@ class HandOver:
             raise journal_away() from None
 
     def reconnect_after(self, profile: Profile, token: object) -> float:
-        """Seconds until a stream that was resumed is closed early again; inf: never."""
+        """Return the seconds until a resumed stream is closed early again; inf: never."""
         shown = ClientTraits(profile, False, token is not None, can_reconnect=True)
         way, window = form_for(shown, Windows(None, self._engine.settings.hand_over))
         return window if way is HandOverForm.RECONNECT else inf
@@ -209,7 +209,7 @@ class HandOver:
             run.cancel("server", "its client has a handle to what it follows")
 
     async def _handle_response(self, run: Run, message: Message, way: HandOverForm | None) -> bytes:
-        """The response with the handle; the run can be found by it from now on.
+        """Return the response with the handle. From now on the run can be found by it.
 
         Raises:
             ProtocolError: There is no room for one more handle (503).

@@ -1,4 +1,4 @@
-"""What the messages of a 2025 session do, whatever carries them.
+"""The messages of a 2025 session, whatever transport carries them.
 
 This module must not know HTTP or pipes. A transport brings each message with the context it is
 handled in; a request becomes a run, and how its stream is read is the transport's own.
@@ -113,7 +113,7 @@ class Messages2025:
     async def run_request(
         self, session: Session, message: Message, context: RunContext, key: str | None = None
     ) -> Run:
-        """The run of a request: a new one, or the one its repetition asks for again.
+        """Return the run of a request: a new one, or that of the request it repeats.
 
         `key` is the idempotency key that the transport has of it, if it has one.
 
@@ -163,7 +163,7 @@ class Messages2025:
         )
 
     async def make_task(self, session: Session, run: Run, message: Message) -> bytes | None:
-        """The response to a call that asks for a task of 2025-11-25; None for all others.
+        """Return the response to a call that asks for a task of 2025-11-25; None for all others.
 
         Raises:
             ProtocolError: The journal cannot be written (503).
@@ -196,7 +196,7 @@ class Messages2025:
         self._hand_over.offer_hand_over(run, answer, message, shown)
 
     def reconnect_after(self, session: Session, token: object) -> float:
-        """Seconds until a stream that was resumed is closed early again; inf: never."""
+        """Return the seconds until a resumed stream is closed early again; inf: never."""
         return self._hand_over.reconnect_after(self._hand_over.profile_of_session(session), token)
 
     def _check_room(self, session: Session, message: Message) -> None:
@@ -261,7 +261,7 @@ class Messages2025:
             )
 
     def is_for_author(self, method: str) -> bool:
-        """Whether the server's author handles a method himself."""
+        """Return whether the server's author handles a method himself."""
         return has_own(self._sdk.server, method)
 
     async def handle_message(self, session: Session, message: Message, context: RunContext) -> None:
@@ -332,13 +332,13 @@ _KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLeve
 
 
 def _asks_for_task(session: Session, message: Message) -> bool:
-    """Whether a call of 2025-11-25 wants to be a task."""
+    """Return whether a call of 2025-11-25 asks to be a task."""
     is_call = kind_of(message.method).can_hand_over and session.era.version == tasks_2025.VERSION
     return is_call and isinstance((message.params or {}).get("task"), dict)
 
 
 def find_running(session: Session, message: Message) -> Run | None:
-    """The run of a request that its client sends again while it lasts.
+    """Return the run of a request that its client sends again while it runs, or None.
 
     Raises:
         ProtocolError: The id is in use for another request.
@@ -394,7 +394,7 @@ async def _handle_cancel(session: Session, message: Message) -> None:
 
 
 async def _record_request(session: Session, message: Message) -> None:
-    """What a successful request says about its session; known to all processes when it returns."""
+    """Store what a successful request changes in its session, for all processes."""
     params = message.params or {}
     match message.method:
         case "logging/setLevel":
@@ -441,7 +441,7 @@ def _progress_notification(
 
 
 def _free_request_id(session: Session, identity: str | int, run: Run) -> None:
-    """The request is answered and its id means nothing more; the run can still be answered."""
+    """Free the id of an answered request; the run can still be answered under another."""
     context = session.requests.get(identity)
     if context is not None and context.run is run and not run.ended:
         aside = f"handed over {run.id}"

@@ -36,7 +36,7 @@ class Messages2026:
         self._hand_over = endpoint.hand_over
 
     def bound_message(self, message: Message) -> Message:
-        """What is kept of a request while it is handled.
+        """Return the request with only what is kept while it is handled.
 
         Raises:
             ProtocolError: It says more of its client, or wants to hear of more, than it may.
@@ -52,7 +52,7 @@ class Messages2026:
         headers: Mapping[str, str] | None = None,
         request: object = None,
     ) -> RunContext:
-        """What the handler of a request holds; `request` is what the transport has of it.
+        """Return the context for a request's handler; `request` is the transport's own object.
 
         Raises:
             ProtocolError: The request needs an extension that it does not declare, or wants to
@@ -113,7 +113,7 @@ class Messages2026:
 
 
 def reader_of(message: Message, run: Run) -> render.Reader:
-    """Who reads the run of a request: its client."""
+    """Return the reader that stands for the client of a request."""
     rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
     identity = cast("str | int", message.id)
     return render.Reader(identity, message.token, MODERN, lambda: rank, run.id, run.method)

@@ -67,7 +67,7 @@ class ReaderSlot:
 
     @property
     def taken_by_session(self) -> int:
-        """How many the session has open, this one among them."""
+        """The number of answers that the session has open, this one included."""
         return self._taken[self._whose]
 
     def release(self) -> None:
@@ -135,16 +135,16 @@ class OpenResponses:
         return sum(map(len, self._open.values()))
 
     def count_readers(self, prefix: str) -> int:
-        """How many answers read streams whose names start with `prefix`."""
+        """Return how many answers read streams whose names start with `prefix`."""
         return sum(len(known) for name, known in self._open.items() if name.startswith(prefix))
 
     @property
     def most_of_one(self) -> int:
-        """How many the session has that has most."""
+        """The number of open answers of the session that has most."""
         return max(self._taken.values(), default=0)
 
     def reserve_slot(self, session: str, stream: str | None = None) -> ReaderSlot:
-        """A place for one more answer of the session with this tag.
+        """Reserve a slot for one more answer of the session with this tag.
 
         Whoever takes over from the reader of `stream` gets one in any case: `run` gives the
         reader's back.
@@ -165,11 +165,11 @@ class OpenResponses:
         return ReaderSlot(self._taken, session)
 
     def is_read(self, stream: str) -> bool:
-        """Whether a client is reading the stream at the moment."""
+        """Return whether a client is reading the stream at the moment."""
         return stream in self._open
 
     def cursor(self, stream: str, after: int = 0) -> Cursor:
-        """A place in a stream of the journal."""
+        """Return a cursor on a stream of the journal."""
         return self._journal.cursor(stream, after=after)
 
     def open(
@@ -180,7 +180,7 @@ class OpenResponses:
         send: Send,
         headers: Headers = (),
     ) -> ResponseStream:
-        """An answer that reads on from `place`; it does nothing until run."""
+        """Return an answer that reads on from `place`; it does nothing until run."""
         return ResponseStream(
             place,
             rendering,
@@ -241,7 +241,7 @@ class OpenResponses:
             reading.place.release()  # it may take long to notice: a write to a client that is gone
 
     def _give_turn(self, stream: str) -> None:
-        """Have the newest reader of a stream be sent what comes, if it is here, and no other."""
+        """Send what comes to the newest reader of a stream, if it is here; the others wait."""
         readers = self._open.get(stream, [])
         elsewhere = max(self._elsewhere.get(stream, ()), default=-1)
         for reading in readers:
@@ -286,7 +286,7 @@ class OpenResponses:
             raise _REFUSALS[end]()
 
     def reader_came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
-        """A client reads the stream in another process since this notice."""
+        """Let a newer reader in another process take over; it came with this notice."""
         readers = self._open.get(stream, [])
         for reading in list(readers):
             is_same = listener is None or reading.listener in (None, listener)
@@ -298,7 +298,7 @@ class OpenResponses:
             self._schedule_process_check()
 
     def reader_left(self, stream: str, notice: int) -> None:
-        """Who came with this notice reads the stream no longer."""
+        """Forget the reader elsewhere that came with this notice; others may go on."""
         elsewhere = self._elsewhere.get(stream, {})
         if elsewhere.pop(notice, None) is not None:
             if not elsewhere:
@@ -353,5 +353,5 @@ class OpenResponses:
 
 
 def _may_come_back(stream: str, answer: ResponseStream) -> bool:
-    """Whether its client came back to it once, or waits for nothing but news."""
+    """Return whether the client has resumed the stream once, or waits for nothing but news."""
     return answer.since > 0 or is_session_stream(stream)

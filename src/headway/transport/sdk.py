@@ -1,4 +1,4 @@
-"""The SDK's kernel behind one face: one server object, one request in, one result out.
+"""The official SDK's server, as one object: one request in, one result out.
 
 The only module that drives `mcp.server.runner`.
 """
@@ -47,8 +47,10 @@ class Sdk:
         *,
         may_list: bool = True,
     ) -> None:
-        """`additions` has, by method, what Headway adds to the server's results; `may_list` says
-        that the server's tools can be listed beneath its middleware.
+        """Drive one server object.
+
+        `additions` has, by method, what Headway adds to the server's results. `may_list`: the
+        server's tools can be listed without its middleware.
         """
         self.server = server
         self.options: InitializationOptions | None = None
@@ -63,11 +65,11 @@ class Sdk:
         )
 
     def make_runner(self, connection: Connection) -> ServerRunner[Any]:
-        """What executes the requests of one 2025 session."""
+        """Return the SDK's runner for the requests of one 2025 session."""
         return ServerRunner(self.server, connection, self.state, init_options=self.options)
 
     def serve_2025(self, runner: ServerRunner[Any], message: Message) -> Execute:
-        """What executes a 2025 request of a session."""
+        """Return the function that executes a 2025 request of a session."""
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class Sdk:
         return execute
 
     def serve_2026(self, route: InboundModernRoute, message: Message) -> Execute:
-        """What executes a 2026-07-28 request, on a connection of its own."""
+        """Return the function that executes a 2026-07-28 request, on a connection of its own."""
         method, params = cast("str", message.method), message.params
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class Sdk:
         return execute
 
     def executor_of(self, begun: RequestStored) -> Execute:
-        """What executes a request that another process accepted."""
+        """Return the function that executes a request which another process accepted."""
         method, params = begun.method, cast("dict[str, Any]", decode_json(begun.params))
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -151,7 +153,7 @@ class Sdk:
             await runner.on_notify(context, method, message.params)
 
     async def _list_tools(self, route: InboundModernRoute, context: RunContext) -> list[Any]:
-        """All tools of the server as a client sees them; the server's middleware does not see it.
+        """Return all tools as a client sees them; the server's middleware does not see the call.
 
         Raises:
             Exception: Whatever the server's own code raises.
@@ -183,7 +185,7 @@ class Sdk:
         method: str,
         params: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        """Have a request executed on a connection of its own."""
+        """Execute a request on a connection of its own."""
         connection = Connection.from_envelope(
             route.protocol_version, route.client_info, route.client_capabilities
         )
@@ -197,7 +199,7 @@ class Sdk:
             await aclose_shielded(connection)
 
     def _with_addition(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
-        """The server's result, with what Headway adds to it."""
+        """Return the server's result, with what Headway adds to it."""
         add = self._additions.get(method)
         return result if add is None else add(version, result)
 
@@ -217,7 +219,7 @@ class _WithoutMiddleware:
 def _connection_of(
     begun: RequestStored, params: Mapping[str, Any], context: RunContext
 ) -> Connection:
-    """What its server gets to know of the client of a request that another process accepted."""
+    """Return the connection that shows the server the client of a stored request."""
     if begun.version in MODERN_PROTOCOL_VERSIONS:
         meta = params.get("_meta", {})
         info, capabilities = meta.get(CLIENT_INFO_META_KEY), meta.get(CLIENT_CAPABILITIES_META_KEY)
@@ -232,7 +234,7 @@ def _connection_of(
 
 
 class _Channel:
-    """What a server says outside of a request, where there is only the request: it goes there."""
+    """The outbound channel where there is only a request: all that is sent goes to its stream."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""What every transport of one served object is built from."""
+"""The parts that all transports of one served object share."""
 
 from dataclasses import dataclass
 

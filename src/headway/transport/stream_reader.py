@@ -38,7 +38,7 @@ class StreamSource(Protocol):
 
 
 class Page(NamedTuple):
-    """What a cursor found."""
+    """The entries that a cursor found, and why there may be no more."""
 
     entries: list[Entry]
     missed: int = 0
@@ -50,7 +50,7 @@ class Page(NamedTuple):
 
 
 async def read_next_page(cursor: StreamSource) -> Page:
-    """The next entries, waiting until there are some; none when nudged or at the end."""
+    """Return the next entries, waiting until there are some; none when nudged or at the end."""
     missed = 0
     while True:
         try:

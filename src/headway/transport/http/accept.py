@@ -17,7 +17,7 @@ SSE: Final = "text/event-stream"
 
 
 class Form(Enum):
-    """What a client takes as the answer to a request."""
+    """The form of an answer that a client accepts."""
 
     ANY = "JSON or a stream, as it fits the answer"
     JSON = "JSON: the result alone, when it is there"
@@ -25,7 +25,7 @@ class Form(Enum):
 
 
 def response_form(headers: dict[str, str]) -> Form:
-    """The form that a request's answer is to have.
+    """Return the form that a request's answer is to have.
 
     Raises:
         ProtocolError: Its client takes neither (406).
@@ -56,7 +56,7 @@ def _not_acceptable(text: str) -> ProtocolError:
 
 @lru_cache(maxsize=64)
 def _accepted_forms(accept: str) -> tuple[bool, bool]:
-    """Whether JSON and whether a stream is taken; no header takes anything."""
+    """Return whether JSON and whether a stream is accepted; no header accepts both."""
     ranges = dict(_parse_range(text) for text in accept.split(",") if text.strip())
     if not ranges:
         return True, True
@@ -64,14 +64,14 @@ def _accepted_forms(accept: str) -> tuple[bool, bool]:
 
 
 def _parse_range(text: str) -> tuple[str, bool]:
-    """A media range, and whether it is wanted at all: `q=0` says that it is not."""
+    """Return a media range, and whether it is wanted at all: `q=0` says that it is not."""
     media, *parameters = (part.strip().lower() for part in text.split(";"))
     weights = [part[2:] for part in parameters if part.startswith("q=")]
     return media, not any(weight.strip("0.") == "" for weight in weights)
 
 
 def _is_taken(media: str, ranges: dict[str, bool]) -> bool:
-    """Whether a media type is taken: the most specific range that covers it decides."""
+    """Return whether a media type is accepted: the most specific range that covers it decides."""
     kind = media.partition("/")[0]
     for known in (media, f"{kind}/*", "*/*"):
         if known in ranges:

@@ -27,12 +27,12 @@ class Batch:
         self._open = 0
 
     async def receive_disconnect(self) -> MutableMapping[str, Any]:
-        """What a member hears from the connection: only that it is gone."""
+        """Return an `http.disconnect` when the connection is gone; members receive nothing else."""
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def send_member(self, message: MutableMapping[str, Any]) -> None:
-        """The way back for each member."""
+        """Send an ASGI message of a member as part of the one answer."""
         async with self._lock:
             await self._send_merged(message)
 

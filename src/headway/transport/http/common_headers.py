@@ -1,4 +1,4 @@
-"""What the answers of an app have in common, whatever their path.
+"""Headers and checks that all answers of an app share, whatever their path.
 
 A page in a browser is told whether it may call (`transport.origins`), what says two things at once
 is refused (`protocol.headers`), and nothing that is sent back is built from what a client says of
@@ -61,7 +61,7 @@ class CommonHeaders:
         return b"origin" not in names and len(names) == len(lines)
 
     async def serve(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have `app` answer, and add to its answer what the browser of a page has to know.
+        """Let `app` answer, and add to its answer what the browser of a page has to know.
 
         A preflight is answered here, and so is a request that says two things at once.
         """

@@ -153,7 +153,7 @@ def _message_of(value: object) -> Message:
 
 
 def _is_modern(version: str | None, value: object) -> bool:
-    """Whether a POST belongs to 2026-07-28: by its header, or by the envelope it carries."""
+    """Return whether a POST belongs to 2026-07-28: by its header, or by its envelope."""
     if version in ERAS:
         return version not in HANDSHAKE_PROTOCOL_VERSIONS
     # An unknown version: who wrote it decides in which era's words it is refused.

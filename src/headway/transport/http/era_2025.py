@@ -205,7 +205,7 @@ class Http2025:
         return await self._sessions.find_session(session_id, exchange.owner, uses=uses)
 
     def _draft_session(self, exchange: Exchange) -> Session:
-        """The session that an `initialize` is about to open.
+        """Return the session that an `initialize` is about to open.
 
         Raises:
             ProtocolError: There are as many as there may be (503).
@@ -215,7 +215,7 @@ class Http2025:
     async def _runs_of(
         self, exchange: Exchange, session: Session, requests: list[Message]
     ) -> list[Run]:
-        """The runs of all requests of a batch; when one is refused, none of them begins."""
+        """Return the runs of all requests of a batch; when one is refused, none of them begins."""
         runs: list[Run] = []
         new: list[Run] = []
         try:
@@ -237,7 +237,7 @@ class Http2025:
     # GET and DELETE
 
     async def handle_get(self, exchange: Exchange) -> None:
-        """A session's own stream, or any stream of it again from where it was cut.
+        """Stream a session's own stream, or resume any stream of it where it was cut.
 
         Raises:
             ProtocolError: The session or the event id is not this client's.
@@ -294,7 +294,7 @@ class Http2025:
             )
 
     async def _resume_run(self, exchange: Exchange, session: Session, place: RunCursor) -> None:
-        """A request's stream again, after the entry its reader saw last."""
+        """Stream a run again, after the entry that its reader saw last."""
         # The name holds this session's tag: a run of another session is not found.
         stream = run_stream(session.tag, place.run)
         after = place.seq
@@ -302,8 +302,9 @@ class Http2025:
         if head is None:
             raise unknown_event()
         if self._journal.is_durable:
-            # A crash takes back what was not stored yet, and its numbers are given anew: the end
-            # of a run is told to whoever asks behind it, for it may not be what was seen.
+            # A crash loses what was not stored yet, and the numbers of lost entries are given
+            # again. So a reader that asks after a run's end gets the end once more: it may have
+            # seen another one.
             after = min(after, head.last - head.ended)
         elif after > head.last + 1:
             raise unknown_event()
@@ -314,7 +315,7 @@ class Http2025:
         await self._stream_response(exchange, session, stream, cursor, rendering, limit)
 
     async def _wait_until_stored(self, stream: str, seq: int) -> Head | None:
-        """The head of a stream when `seq` is in it, or when that seems to be lost.
+        """Return the head of a stream when `seq` is in it, or when `seq` seems to be lost.
 
         A reader of the process that writes is told before the storage is. One that comes here a
         moment later would hear the same again, or not find the stream at all.
@@ -327,7 +328,7 @@ class Http2025:
         return head
 
     async def _is_behind(self, stream: str, head: Head | None, seq: int) -> bool:
-        """Whether another process may be about to store what its reader has seen."""
+        """Return whether another process may be about to store what its reader has seen."""
         if not self._journal.is_durable:
             return False
         if head is None:
@@ -368,7 +369,7 @@ class Http2025:
                 self._sessions.spawn_task(self._sessions.announce_reader_left(stream, answer.since))
 
     async def handle_delete(self, exchange: Exchange) -> None:
-        """The client is done with its session.
+        """Close the session, as its client asks.
 
         Raises:
             ProtocolError: The session is not this client's.
@@ -424,14 +425,14 @@ class Http2025:
         return SseRendering(reader, prefix=prefix, opening=opening, closing=closing)
 
     def _opening_frame(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
-        """The priming event: an id to come back with before anything was said."""
+        """Return the priming event: an id to come back with before there is any message."""
         if not era.primes or prefix is None:
             return b""
         retry = int(self._responses.settings.retry * 1000)
         return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
 
     def _closing_frame(self, era: Era) -> bytes:
-        """What a stream ends with that is to be asked for again soon."""
+        """Return the frame that ends a stream whose client is to ask for it again soon."""
         retry = int(self._responses.settings.retry_closed * 1000)
         return b"retry: %d\n\n" % retry if era.primes else b""
 

@@ -71,6 +71,6 @@ class Http2026:
 
 
 def _status_of(event: Event) -> int:
-    """The HTTP status of an answer that is nothing but its end."""
+    """Return the HTTP status of an answer that is nothing but the run's end."""
     code = render.error_code(event)
     return 200 if code is None else ERROR_CODE_HTTP_STATUS.get(code, 200)

@@ -30,12 +30,12 @@ class Exchange:
 
     @property
     def key(self) -> str | None:
-        """The idempotency key in its header."""
+        """The idempotency key in the request's header, or None."""
         return self.headers.get(KEY_HEADER)
 
     @property
     def version(self) -> str | None:
-        """What the client says it speaks."""
+        """The protocol version in the request's header, or None."""
         return self.headers.get(VERSION_HEADER)
 
 

@@ -1,4 +1,4 @@
-"""What a request must look like before anything is done for it.
+"""Checks that every request has to pass before anything is done for it.
 
 Host and Origin against DNS rebinding, the type of the body, and its size.
 """

@@ -44,7 +44,7 @@ class _Call(NamedTuple):
     headers: Headers
 
     def find_mismatch(self, schema: Schema | None) -> InboundLadderRejection | None:
-        """What is wrong with the headers, for a tool of this schema."""
+        """Return how the headers contradict the arguments, for a tool of this schema, or None."""
         if schema is None:
             return None
         headers = cast("Mapping[str, str]", self.headers)
@@ -136,7 +136,7 @@ class ParamHeaders:
         self._known[caller, tool] = schema
 
     def _is_mirroring(self, schema: Schema) -> bool:
-        """Whether a schema mirrors any argument into a header; hardly any does.
+        """Return whether a schema mirrors any argument into a header; hardly any does.
 
         Remembered for the schema object itself, which a server keeps for a tool's life.
         """

@@ -49,7 +49,7 @@ def _seq_of(entry: Entry) -> bytes:
 
 
 class SseRendering(Struct, frozen=True):
-    """How one reader is spoken to."""
+    """How entries become the frames of one reader."""
 
     reader: Reader
     prefix: bytes | None = None
@@ -66,7 +66,7 @@ class SseRendering(Struct, frozen=True):
     """What of an event id names the entry."""
 
     def frame_of(self, entry: Entry) -> bytes | None:
-        """The SSE frame of an entry, or None where it is not for this reader."""
+        """Return the SSE frame of an entry, or None where it is not for this reader."""
         data = render_event(entry.event, self.reader)
         if data is None:
             return None
@@ -160,7 +160,7 @@ class ResponseStream:
                 self.yielded()
 
     def _wake(self) -> None:
-        """Have its task look up."""
+        """Let the response's task look at its flags."""
         self._cursor.nudge()
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
@@ -232,7 +232,7 @@ class ResponseStream:
         self._wake()
 
     async def _read_until_commit(self) -> Event | None:
-        """The terminal event if nothing else is to be said, else None with frames begun."""
+        """Return the terminal event if it is the only message, else None with frames waiting."""
         while True:
             entries = await self._next_entries()
             if not entries:
@@ -248,7 +248,7 @@ class ResponseStream:
                 return None
 
     async def _read_to_end(self) -> Event | None:
-        """The terminal event; None where the answer ends without it."""
+        """Return the terminal event, or None where the answer ends without it."""
         while entries := await self._next_entries():
             last = entries[-1].event
             if type(last) in TERMINAL:
@@ -256,7 +256,7 @@ class ResponseStream:
         return None
 
     def _is_to_be_resumed(self) -> bool:
-        """Whether it was closed early for a client that comes back, once it has an event id."""
+        """Return whether it was closed early for a client that comes back with an event id."""
         return self._is_closed() and self._rendering.opening != b""
 
     async def _send_json(self, status: int, body: bytes) -> None:

@@ -28,7 +28,7 @@ class Stateless(Http2025):
     """Answers the requests of 2025 clients, each without knowing of any other."""
 
     async def handle_get(self, exchange: Exchange) -> None:
-        """There is no stream besides those of requests.
+        """Refuse a GET: there is no stream besides those of requests.
 
         Raises:
             NotAllowed: Always.
@@ -36,7 +36,7 @@ class Stateless(Http2025):
         raise NotAllowed("There are no sessions here (--stateless), and no GET", "POST")
 
     async def handle_delete(self, exchange: Exchange) -> None:
-        """There is nothing to delete.
+        """Refuse a DELETE: there is no session.
 
         Raises:
             NotAllowed: Always.
@@ -44,7 +44,7 @@ class Stateless(Http2025):
         raise NotAllowed("There are no sessions here (--stateless) to delete", "POST")
 
     async def _find_session(self, exchange: Exchange, *, uses: bool = True) -> Session:
-        """A session that lasts for this POST."""
+        """Return a session that lasts for this POST."""
         check_version(exchange.version)
         session = self._draft_session(exchange)
         version = exchange.version or DEFAULT_VERSION

@@ -1,4 +1,4 @@
-"""What has arrived of requests that are not there yet, of all connections together.
+"""A bound for the bytes of all requests that are still arriving, on all connections.
 
 Each of them is bounded by itself, and ten thousand connections are a lot of such bounds. When all
 together hold more than they may, the one that has been arriving longest gives way: a request of an
@@ -28,7 +28,7 @@ class UnfinishedRequests:
 
     @property
     def is_timed_elsewhere(self) -> bool:
-        """Whether the server that listens is ours, which waits for no body longer than it may."""
+        """Whether Headway's own server listens, which limits how long a body may take."""
         return self._tally.connections is not None
 
     def begin(self, give_way: Callable[[], object]) -> "UnfinishedRequest":
@@ -44,7 +44,7 @@ class UnfinishedRequests:
             self.held -= arrival.size
 
     def make_room(self) -> None:
-        """Have those give way that have been arriving longest, until no more is held than may."""
+        """Refuse the requests that have been arriving longest, until the rest fits."""
         while self.held > self._most and self._open:
             oldest = next(iter(self._open))
             self.end(oldest)
@@ -57,7 +57,7 @@ class UnfinishedRequests:
 
     @property
     def reason(self) -> str:
-        """Why a request had to give way, as a sentence."""
+        """The sentence for a request that had to give way."""
         return (
             f"Requests that are still arriving hold more than {self._most} bytes ({LIMIT}), and "
             "this one has been arriving longest; send it again, in one go"
@@ -68,7 +68,7 @@ LIMIT: Final = "max_arriving"
 
 
 class UnfinishedRequest:
-    """What has arrived of one request."""
+    """The bytes that have arrived of one request."""
 
     __slots__ = ("_all", "give_way", "has_given_way", "size")
 

@@ -42,13 +42,13 @@ class SessionBounds:
     # What becomes of a session
 
     def add_opened(self, session: "Session") -> None:
-        """It was opened here, and nothing was asked in it yet."""
+        """Add a session that was opened here and in which nothing was asked yet."""
         self._unready[session.id] = session
         if not session.owner:
             self._unused[session.id] = session
 
     def mark_used(self, session: "Session") -> None:
-        """Something is asked in it."""
+        """Note that something is asked in a session."""
         self._unused.pop(session.id, None)
         self._unready.pop(session.id, None)
         if not session.owner:
@@ -56,7 +56,7 @@ class SessionBounds:
             self._idle.move_to_end(session.id)
 
     def forget(self, session: "Session") -> None:
-        """It is not known here any more."""
+        """Forget a session that this process does not know any more."""
         for known in (self._unused, self._idle, self._unready):
             known.pop(session.id, None)
         self.held -= session.held
@@ -74,22 +74,22 @@ class SessionBounds:
     # Who makes room
 
     def is_full(self, owner: str, size: int) -> bool:
-        """Whether a caller may not hold so many bytes more, whoever made room for it."""
+        """Return whether a caller may not hold so many bytes more, whoever made room for it."""
         if not owner:  # many clients, and those that are idle make room for the others
             return size > self.most_bytes
         return self._of_owners[owner] + size > self.most_bytes // PRINCIPAL_SHARE
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may be held by all."""
+        """Return whether all sessions together may hold so many bytes more."""
         return self.held + size <= self.most_bytes
 
     def next_to_go(self, *, but: "Session | None" = None) -> "Session | None":
-        """The session that makes room before all others; None where none may."""
+        """Return the session that makes room before all others, or None where none may."""
         for known in (self._unused, self._idle):
             for session in list(islice(known.values(), TRIES)):
                 if session is not but and not session.is_in_use:
                     return session
-                known.move_to_end(session.id)  # the next one who looks begins behind it
+                known.move_to_end(session.id)  # the next look begins after it
         return None
 
     def not_ready(self, opened_before: float) -> "list[Session]":

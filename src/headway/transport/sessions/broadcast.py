@@ -1,4 +1,4 @@
-"""Boards: streams that every process on a journal follows, on which each can tell all others.
+"""Broadcast streams: each process on a journal follows them and can publish to all others.
 
 What is posted on one is heard in every process, in the same order, by its one cursor there. It
 is kept for a while, so that a reader can come later; the newest entries are held in memory, so
@@ -25,7 +25,7 @@ RETRY_DELAY = 1.0
 
 
 class BroadcastStream:
-    """The stream `name`, which `hear` is told of entry by entry; the last `kept` are held."""
+    """The stream `name`. `hear` is called with each entry; the last `kept` are held in memory."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BroadcastStream:
         self._signing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Hear what is posted from now on.
+        """Start to read: `hear` gets what is published from now on.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -59,14 +59,14 @@ class BroadcastStream:
         self._signing = asyncio.create_task(self._renew_stream())
 
     async def close(self) -> None:
-        """Hear no more."""
+        """Stop reading."""
         tasks = [task for task in (self._task, self._signing) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def publish(self, event: Event) -> int:
-        """Tell all processes, this one among them; returns its `seq`, durable.
+        """Publish an event to all processes, this one included; return its `seq`, durable.
 
         A journal that fails is logged; the `seq` is 0 then.
         """
@@ -80,7 +80,7 @@ class BroadcastStream:
         return seq
 
     async def read_after(self, seq: int) -> list[Entry]:
-        """Some entries behind `seq`, of those that were heard here; the oldest may be gone.
+        """Return some entries after `seq`, of those that were read here; the oldest may be gone.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -95,7 +95,7 @@ class BroadcastStream:
             return await self._journal.read(self.name, after=error.first - 1)
 
     async def clamp_position(self, seq: int) -> int:
-        """`seq`, where the board has come so far in any process; else where it has come.
+        """Return `seq`, or the newest number where the stream has not come so far anywhere.
 
         Another process may have heard more than this one. A crash may have taken some of it back.
 

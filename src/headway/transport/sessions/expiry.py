@@ -70,7 +70,7 @@ it, or the words "Session not found", beside the status."""
 
 
 def no_session() -> ProtocolError:
-    """One answer for an unknown, an expired and a foreign session (404)."""
+    """Return the one error for an unknown, an expired and a foreign session (404)."""
     return ProtocolError(
         NO_SESSION,
         "Session not found: it has ended or expired; send initialize to open a new one",
@@ -79,7 +79,7 @@ def no_session() -> ProtocolError:
 
 
 def too_many(what: str, limit: str) -> ProtocolError:
-    """The refusal of a session, or of something in one, for which there is no room (503)."""
+    """Return the refusal of a session, or of something in one, for want of room (503)."""
     return ProtocolError(
         BUSY_CODE,
         f"{what} ({limit}); close one with DELETE, or try again later",

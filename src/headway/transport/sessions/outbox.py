@@ -1,9 +1,9 @@
 """A session's own stream as its client hears it: what was said in it, and the changes.
 
-A change of the server is one entry on a board, whatever the number of sessions; here the two are
-read as one. A feed is asked like a cursor (`journal/cursor.py`), and its rule is the same: a
-wake-up is a hint, a read is the truth. What wakes it is its session, so that thousands of feeds
-which have nothing to hear ask the journal nothing.
+A change of the server is one entry on a broadcast stream, whatever the number of sessions; here
+that stream and the session's own are read as one. An outbox has the methods of a cursor
+(`journal/cursor.py`) and its rule: a wake-up is a hint, a read is the truth. Its session wakes it,
+so that thousands of outboxes without news ask the journal nothing.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ class OutboxPosition(NamedTuple):
     changes: int
 
     def later_of(self, other: "OutboxPosition") -> "OutboxPosition":
-        """The place behind everything that either is behind."""
+        """Return the position after everything that either position is after."""
         return OutboxPosition(max(self.seq, other.seq), max(self.changes, other.changes))
 
 
 class Span(NamedTuple):
-    """What one stream of a session was sent: all behind `begin`, up to `end`."""
+    """A range that one stream of a session was sent: all after `begin`, up to `end`."""
 
     listener: str
     begin: OutboxPosition
@@ -47,7 +47,7 @@ class SentSpans:
         self._spans: list[Span] = []
 
     def add_span(self, span: Span) -> None:
-        """The stream was sent this; a span that goes on from an earlier one prolongs it."""
+        """Note what a stream was sent; a span that goes on from an earlier one prolongs it."""
         for index, known in enumerate(self._spans):
             if known.listener == span.listener and known.begin == span.begin:
                 self._spans[index] = known._replace(end=known.end.later_of(span.end))
@@ -56,7 +56,7 @@ class SentSpans:
         del self._spans[:-SPANS]
 
     def is_sent_elsewhere(self, listener: str, *, seq: int = 0, changes: int = 0) -> bool:
-        """Whether another stream was sent the entry with this number."""
+        """Return whether another stream was sent the entry with this number."""
         return bool(self._spans) and any(
             span.listener != listener
             and (
@@ -68,7 +68,7 @@ class SentSpans:
 
 
 class SessionOutbox:
-    """What a session's client hears behind `place`; for one task at a time, as a cursor.
+    """A cursor over what a session's client is to be sent; for one task at a time.
 
     Woken by its session from its making until `close`.
     """
@@ -83,7 +83,7 @@ class SessionOutbox:
         """The session is over and everything was handed out."""
         self._session = session
         self._journal = session.sessions.journal
-        self._board = session.sessions.changes
+        self._changes_stream = session.sessions.changes
         self._has_news = True  # in the session's own stream
         self._nudged = False
         self._of_changes = False  # what was handed out last
@@ -91,38 +91,38 @@ class SessionOutbox:
         session.outboxes.add(self)
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop being woken."""
         self._session.outboxes.discard(self)
 
     @property
     def position(self) -> OutboxPosition:
-        """Up to where entries were handed out."""
+        """The position up to which entries were handed out."""
         return OutboxPosition(self.after, self._changes)
 
     def mark_sent(self) -> None:
-        """All that was handed out is sent: it is not for another stream of the session."""
+        """Note that all that was handed out is sent: no other stream of the session sends it."""
         self._sent = Span(self.listener, self.begin, self.position)
         self._session.mark_delivered(self.position)
         self._session.told.add_span(self._sent)
 
     def record_sent(self) -> None:
-        """Say what was sent, to readers in other processes and to those that follow."""
+        """Store what was sent, for readers in other processes and for those that follow."""
         if self._sent != self._recorded and self._session.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
             self._session.record_event(StreamPositionSent(seq, changes, self.listener, *begin))
 
     def event_id_mark(self, entry: Entry) -> bytes:
-        """The place behind an entry that was handed out last, as in an event id."""
+        """Return the position after the last entry that was handed out, as in an event id."""
         name = self.listener.encode()
         if self._of_changes:
             return b"%d-%d-%b" % (self.after, entry.seq, name)
         return b"%d-%d-%b" % (entry.seq, self._changes, name)
 
     async def next(self) -> list[Entry]:
-        """The entries behind the place, waiting until there are some.
+        """Return the entries after the position, waiting until there are some.
 
-        Empty when the session is over (`done`) or the feed was nudged.
+        Empty when the session is over (`done`) or the outbox was nudged.
 
         Raises:
             StreamNotFound: The session is forgotten.
@@ -170,7 +170,7 @@ class SessionOutbox:
         return entries
 
     def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
-        """Go on behind what another stream was sent, or else to where that begins."""
+        """Continue after what another stream was sent, or else stop where that begins."""
         told = self._session.told
         others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
         if others[0]:
@@ -185,9 +185,9 @@ class SessionOutbox:
         return entries[:count]
 
     async def _read_changes(self) -> list[Entry]:
-        """The next changes that the client wants to hear of."""
-        while self._changes < self._board.last and not self._has_news:
-            some = await self._board.read_after(self._changes)
+        """Return the next changes that the client subscribed to."""
+        while self._changes < self._changes_stream.last and not self._has_news:
+            some = await self._changes_stream.read_after(self._changes)
             if not some:
                 break
             self._of_changes = True
@@ -221,7 +221,7 @@ class SessionOutbox:
     async def _wait_for_news(self) -> None:
         if self._journal.closed:
             raise JournalUnavailable("the journal is closed")
-        if self._has_news or self._changes < self._board.last:
+        if self._has_news or self._changes < self._changes_stream.last:
             return
         self._waiter = asyncio.get_running_loop().create_future()
         try:

@@ -4,9 +4,9 @@ A session is a stream of facts in the journal, and what a process holds of it is
 whichever process gets the next request takes the session up by reading on in its stream. What a
 server says outside of any request are entries of that stream too; a GET reads them.
 
-Two boards join the processes. On `changes` is what clients hear of: a list or a resource that is
-another now. On `notices` is what only processes need: that a session has news, that a request is
-to be stopped, that a stream has a newer reader.
+Two broadcast streams join the processes. `changes` has what clients are sent: a list or a resource
+has changed. `notices` has what only processes need: a session has news, a request is to be
+stopped, a stream has a newer reader.
 """
 
 import asyncio
@@ -105,11 +105,11 @@ class Sessions:
 
     @property
     def most_of_one(self) -> int:
-        """How many the authenticated caller has that has most."""
+        """The number of sessions of the authenticated caller that has most."""
         return max((many for owner, many in self._each.items() if owner), default=0)
 
     async def start(self) -> None:
-        """Hear what other processes tell, and begin to look for idle sessions.
+        """Read what other processes publish, and begin to look for idle sessions.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -140,7 +140,7 @@ class Sessions:
     # Opening, finding and closing
 
     def draft_session(self, owner: str) -> Session:
-        """A session that is not open yet: nothing of it is kept until `open`.
+        """Return a session that is not open yet: nothing of it is kept until `open_session`.
 
         Raises:
             ProtocolError: This process has as many sessions as it may (503).
@@ -151,7 +151,7 @@ class Sessions:
         return Session(self, secrets.token_urlsafe(24), owner)
 
     async def open_session(self, session: Session, version: str, params: object) -> None:
-        """The handshake is done: keep the session, where every process finds it.
+        """Keep a session after its handshake, where every process finds it.
 
         Raises:
             ProtocolError: Its caller has as many sessions as it may (503).
@@ -188,12 +188,14 @@ class Sessions:
             raise too_many(f"{mine} of your sessions are open", "max_sessions_each")
 
     def _opening_streams(self, owner: str) -> list[str]:
-        """A caller's sessions that may not be stored yet. Of the others the journal knows more
-        than this process: which have been closed."""
+        """Return the caller's sessions that may not be stored yet.
+
+        Of the others the journal knows more than this process: which have been closed.
+        """
         return [session.stream for session in self._opening if session.owner == owner]
 
     async def find_session(self, session_id: str, owner: str, *, uses: bool = True) -> Session:
-        """The session with this id as it is now, whichever process opened it.
+        """Return the session with this id as it is now, whichever process opened it.
 
         With `uses` something is about to be asked in it; a client that says no more than that it
         is ready does not use it yet.
@@ -288,7 +290,7 @@ class Sessions:
             self._ending.pop(session.id, None)
 
     def _end_here(self, session: Session) -> None:
-        """A session is closed, by whichever process."""
+        """End a session that some process has closed."""
         self._remove_known(session)
         session.is_open = False
         session.wake_outboxes()
@@ -319,7 +321,7 @@ class Sessions:
             raise too_many(what, "max_session_bytes")
 
     def _make_room(self, setting: str, *, but: Session | None = None) -> bool:
-        """Let the session go that is the first to make room; False where none may."""
+        """Remove the session that is the first to make room; False where none may."""
         session = self.room.next_to_go(but=but)
         if session is None:
             return False
@@ -328,7 +330,7 @@ class Sessions:
         return True
 
     def _evict_session(self, session: Session, reason: str) -> None:
-        """Know a session no more, and close it unless another process has it."""
+        """Forget a session, and close it unless another process has it."""
         self._remove_known(session)
         if self.journal.is_durable:
             # What another process has done in it, and what its client does meanwhile, is in there.
@@ -348,10 +350,10 @@ class Sessions:
     # Between processes
 
     async def announce_news(self, session: Session, *, in_order: bool = False) -> None:
-        """Have the other processes look at a session; `in_order`: before later changes."""
+        """Tell the other processes to read on in a session; `in_order`: before later changes."""
         if self.journal.is_durable:
-            board = self.changes if in_order else self.notices
-            await board.publish(SessionTold(session.tag))
+            stream = self.changes if in_order else self.notices
+            await stream.publish(SessionTold(session.tag))
 
     async def cancel_elsewhere(self, session: Session, identity: object, reason: object) -> None:
         """Stop a request of a session that this process does not handle."""
@@ -360,7 +362,7 @@ class Sessions:
             await self.notices.publish(RequestCancelled(session.tag, encode_json(identity), why))
 
     async def announce_reader(self, stream: str, listener: str | None = None) -> int:
-        """A client reads a stream here from now on; what another process still sends of it ends.
+        """Announce that a client reads a stream here now; what another process sends of it ends.
 
         With a `listener` the stream may have several readers: of those elsewhere only the one of
         that name ends, and the others wait. Returns the number of the notice: of two readers the
@@ -372,12 +374,12 @@ class Sessions:
         return await self.notices.publish(came)
 
     async def announce_reader_left(self, stream: str, came: int) -> None:
-        """Who came with this notice reads the stream no longer; others may go on."""
+        """Announce that the reader of this notice is gone; others may go on."""
         if came:
             await self.notices.publish(ReaderCame(stream, self.process, left=came))
 
     def publish_change(self, method: str, uri: str = "") -> None:
-        """Tell all clients of a change; of a resource those that subscribed to it."""
+        """Publish a change to all clients; that of a resource to those that subscribed to it."""
         self.spawn_task(self.changes.publish(Changed(method, uri, self.process)))
 
     def notify_subscribers(self, uri: str, told: Callable[[Session], None]) -> None:
@@ -394,8 +396,8 @@ class Sessions:
                 if by != self.process:
                     self.spawn_task(self.on_change(change))
                 for session in self._known.values():
-                    for feed in session.outboxes:
-                        feed.wake()
+                    for outbox in session.outboxes:
+                        outbox.wake()
             case _:
                 pass
 
@@ -421,7 +423,7 @@ class Sessions:
         self.on_reader_left(stream, came)
 
     def _on_news(self, tag: str) -> None:
-        """A session has news: for its feeds, for who waits for an answer, for its runs."""
+        """Wake the outboxes of a session that has news, and read on in its stream."""
         session = self._by_tag.get(tag)
         if session is not None:
             session.wake_outboxes()

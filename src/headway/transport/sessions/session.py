@@ -53,11 +53,11 @@ RESTATE_EVERY: Final = 1000
 """Entries of a session's stream after which it is said again what the session is: the oldest
 entries of a long stream are dropped."""
 
-_OF_NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
-"""What other processes need not hear at once: they take it up with the next request."""
+_NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
+"""Events that other processes need not read at once: the next request does."""
 
 _BEFORE_CHANGES: Final = (Subscribed, Unsubscribed)
-"""What has to be heard before the changes that are told behind it."""
+"""Events that other processes must read before the changes that follow them."""
 
 
 class Session:
@@ -131,12 +131,12 @@ class Session:
 
     @property
     def stream(self) -> str:
-        """The session's stream in the journal."""
+        """The name of the session's stream in the journal."""
         return session_stream(self.tag)
 
     @property
     def name(self) -> str:
-        """Its part of the tag: what its client and the logs are told."""
+        """The session's own part of its tag, for its client and the logs."""
         return session_name(self.tag)
 
     @property
@@ -146,11 +146,11 @@ class Session:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether something goes on in it here: a request, a run or an open stream."""
+        """Whether something goes on in the session here: a request, a run or an open stream."""
         return self.holds > 0 or bool(self.requests)
 
     def __enter__(self) -> "Session":
-        """A request or an open stream keeps the session alive while it lasts."""
+        """Keep the session alive while a request or an open stream lasts."""
         self.holds += 1
         return self
 
@@ -163,11 +163,11 @@ class Session:
     # Facts
 
     def record_event(self, event: Event) -> None:
-        """Add a fact to the session's stream, behind those recorded before it."""
+        """Add an event to the session's stream, after those recorded before it; do not wait."""
         self.sessions.spawn_task(self.store_event(event))
 
     async def store_event(self, event: Event) -> bool:
-        """Add a fact to the session's stream; every process knows it when this returns.
+        """Add an event to the session's stream; every process knows it when this returns.
 
         Where the journal cannot be written only this one does, and False is returned.
         """
@@ -188,7 +188,7 @@ class Session:
         return True
 
     def fold_entries(self, entries: Iterable[Entry]) -> None:
-        """Take up what the stream says, once, whoever reads it."""
+        """Apply entries of the stream, each once, whoever reads them."""
         for entry in entries:
             if entry.seq > self.seq:
                 self.seq = entry.seq
@@ -198,12 +198,12 @@ class Session:
 
     @property
     def is_to_be_restated(self) -> bool:
-        """Whether so much was said since it was said what the session is."""
+        """Whether the stream has grown so long that it needs a new summary."""
         most = min(RESTATE_EVERY, self.sessions.journal.retention.stream_entries // 4)
         return self.is_open and self.seq - self._stated >= most
 
     def summary_event(self) -> SessionOpened:
-        """All that the stream says, as one fact."""
+        """Return one event that says all that the stream says."""
         params = self.connection.client_params
         said = (
             {}
@@ -265,13 +265,13 @@ class Session:
     # What its client hears outside of requests
 
     def mark_delivered(self, reach: OutboxPosition) -> None:
-        """The client was sent all up to this place."""
+        """Note that the client was sent all up to this position."""
         self.heard = self.heard.later_of(reach)
 
     def wake_outboxes(self) -> None:
-        """Have who reads the session's stream look for more."""
-        for feed in self.outboxes:
-            feed.wake(has_news=True)
+        """Let the readers of the session's stream look for more."""
+        for outbox in self.outboxes:
+            outbox.wake(has_news=True)
 
     async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client on the session's own stream and wait for the answer."""
@@ -338,7 +338,7 @@ class Session:
                 context.run.cancel("session", "the session was closed")
 
     def close_connection(self) -> None:
-        """This process has done with it: what its server opened for the client is closed.
+        """Close what the server opened for the client, when this process is done with the session.
 
         Not before the last of its requests has ended, which may use it.
         """
@@ -354,7 +354,7 @@ class Session:
 
 
 class _SessionChannel:
-    """What a server says outside of a request (`mcp.shared.dispatcher.Outbound`).
+    """The outbound channel of a session, outside of a request (`mcp.shared.dispatcher.Outbound`).
 
     Said while a request is being handled it belongs to that request, whether the author
     passed its id or not: questions and progress go on the request's own stream, where the
@@ -398,10 +398,10 @@ class _SessionChannel:
 
 
 def _is_news(event: Event) -> bool:
-    """Whether other processes are to hear of it at once."""
+    """Return whether other processes are to hear of an event at once."""
     if isinstance(event, InputReceived):
         return event.given_up  # a client that reads elsewhere is told
-    return not isinstance(event, _OF_NO_NEWS)
+    return not isinstance(event, _NO_NEWS)
 
 
 @lru_cache(maxsize=256)

@@ -146,7 +146,7 @@ class StdioTransport:
         return any(run.stream == stream for _, run, _ in self._open.values())
 
     def _is_going_on(self, message: Message) -> bool:
-        """Whether this very request is being answered already.
+        """Return whether this very request is being answered already.
 
         Raises:
             ProtocolError: Another one with its id is, or the client asks too much at once.
@@ -247,7 +247,7 @@ class StdioTransport:
         self._messages_2026.offer_hand_over(run, response, message)
 
     def _write_response(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
-        """Write what the run says, to its end."""
+        """Start to write what the run says, to its end."""
         cursor = self._engine.journal.cursor(run.stream)
         response = PipeResponse(self._pipe, cursor, reader)
         identity = cast("str | int", message.id)

@@ -120,12 +120,12 @@ class Pipe:
     # Writing
 
     async def wait_for_room(self) -> None:
-        """Return when there is room for more, or nobody left to write to."""
+        """Return when there is room for more, or nobody is left to write to."""
         while not self._has_room.is_set():
             await self._has_room.wait()
 
     def put(self, message: bytes) -> None:
-        """Have a line written; never waits. Whoever has much to say waits for `room` before."""
+        """Queue a line; never waits. Whoever has much to write awaits `wait_for_room` before."""
         if self._is_broken:
             return
         self._pending.append(message)
@@ -179,7 +179,7 @@ class Pipe:
                 return
 
     def _call_in_loop(self, call: Callable[..., object], *args: object) -> bool:
-        """Have the loop call something; False when there is no loop any more."""
+        """Schedule a call in the event loop; False when there is no loop any more."""
         try:
             self._loop.call_soon_threadsafe(call, *args)
         except RuntimeError:
@@ -188,7 +188,7 @@ class Pipe:
 
 
 def _read_chunk(fd: int) -> bytes:
-    """The next bytes; none at the end, and when the descriptor can't be read any more."""
+    """Return the next bytes; none at the end, and when the descriptor can't be read any more."""
     while True:
         try:
             return os.read(fd, CHUNK)
@@ -214,7 +214,7 @@ def _wait_for(fd: int, event: int) -> None:
 
 
 def _has_hung_up(source: int, sink: int) -> bool:
-    """Whether the other ends are closed; what is unread in between does not matter."""
+    """Return whether the other ends are closed; unread bytes in between do not matter."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()

@@ -1,1 +1,1 @@
-"""Telling clients what has changed: lists, runs and tasks."""
+"""Notifications of changes to clients: of lists, runs and tasks."""

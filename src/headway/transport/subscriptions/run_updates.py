@@ -1,4 +1,4 @@
-"""Telling who subscribed to a run as a resource that there is more of it."""
+"""Notifications for clients that subscribed to a run as a resource: there is more of it."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ UPDATE_INTERVAL = 0.5
 
 
 class RunSubscriptions:
-    """Cursors on runs that somebody subscribed to: a notice for what comes, and one at the end.
+    """Cursors on runs that somebody subscribed to: one notification for news, and one at the end.
 
     A run has one watcher, however many ask. It ends with the run, not with the subscription:
     whoever delivers the notices knows who still wants them.
@@ -35,7 +35,7 @@ class RunSubscriptions:
     async def watch_runs(self, tag: str, uris: Iterable[object]) -> None:
         """Watch the runs that these URIs name, of those of the owner with this tag.
 
-        What comes behind this call is told of. They are looked up in one step.
+        Subscribers are notified of what comes after this call. The runs are looked up in one step.
         """
         runs = {run_id: str(uri) for uri in uris if (run_id := run_of(uri)) is not None}
         named = {run_stream(tag, run_id): uri for run_id, uri in runs.items()}
@@ -74,9 +74,9 @@ async def report_news(
     after: int,
     tell: Callable[[], Awaitable[None]],
 ) -> None:
-    """Call `tell` for what comes behind entry `after` of a run, until its end has been told.
+    """Call `tell` for what comes after entry `after` of a run, up to and including its end.
 
-    What comes within `INTERVAL` is told at once. A journal that fails ends it.
+    It is called once in `UPDATE_INTERVAL` at most. A journal that fails ends the watch.
     """
     cursor = journal.cursor(stream, after=after)
     try:

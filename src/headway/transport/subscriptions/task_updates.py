@@ -27,7 +27,7 @@ _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
 
 def subscribed_tasks(message: Message) -> list[str]:
-    """The tasks that a `subscriptions/listen` wants to hear of; whatever the client sent."""
+    """Return the tasks that a `subscriptions/listen` names, however malformed it is."""
     if message.method != LISTEN:
         return []
     wanted = (message.params or {}).get("notifications")
@@ -57,7 +57,7 @@ class ListenContext(RunContext):
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
-        """As for any request; the acknowledgement names the tasks that are the caller's."""
+        """Send a notification; the acknowledgement names the tasks that are the caller's."""
         if method != _ACKNOWLEDGED or self.run is None:
             await super().notify(method, params, opts)
             return
