@@ -8,12 +8,12 @@ Rules of this file:
   will have on the wire, so it is encoded once, however many readers it has.
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
 
-Nine kinds of stream share the vocabulary: a run's (`Accepted` to one of `TERMINAL`), its inbox
+Nine kinds of stream share these types: a run's (`Accepted` to one of `TERMINAL`), its inbox
 (`HandedOver` to `InboxClosed`) and its questions (`InputRequested` to `InboxClosed`), what it can
-be executed again with (`RequestStored` to `Forgotten`), that of a key by which one is found (`Claimed` to
-`Released`), a 2025 session's (`SessionOpened` to `SessionClosed`), a process's and that of what it
-is asked (`Alive` to `ProcessLeft`), and broadcast streams, which all processes read (`Alive`,
-and `notices`).
+be executed again with (`RequestStored` to `Forgotten`), that of a key by which one is found
+(`Claimed` to `Released`), a 2025 session's (`SessionOpened` to `SessionClosed`), a process's and
+that of what it is asked (`Alive` to `ProcessLeft`), and broadcast streams, which all processes read
+(`Alive`, and `notices`). `streams.py` has their names.
 """
 
 from typing import TYPE_CHECKING, cast, get_args

@@ -71,9 +71,9 @@ class EarlyResponse(Protocol):
 class HandOver:
     """Hands runs over, each in the way that its request shows."""
 
-    def __init__(self, engine: Engine, kernel: Sdk) -> None:
+    def __init__(self, engine: Engine, sdk: Sdk) -> None:
         self._engine = engine
-        self._sdk = kernel
+        self._sdk = sdk
         self._tasks = BackgroundTasks("hand-overs")
 
     # What a request shows

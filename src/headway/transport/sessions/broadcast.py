@@ -18,7 +18,7 @@ from headway.journal import Cursor, Journal
 logger = logging.getLogger(__name__)
 
 SIGN_SHARE = 4
-"""A board on which nothing happens is kept by a sign of life this often within the retention."""
+"""A stream without news is kept by a sign of life this many times within the retention."""
 
 RETRY_DELAY = 1.0
 """Seconds until a journal that could not be read is asked again."""
