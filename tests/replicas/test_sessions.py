@@ -158,7 +158,7 @@ async def test_a_log_level_counts_on_all_replicas_and_for_what_runs(journal: str
         answer = await session.request("logging/setLevel", {"level": "error"})
         assert (await answer.json())["result"] == {}
         inside = fleet[0].app.life.sessions._known[session.id]
-        await until(lambda: inside.level_rank > 0)
+        await until(lambda: inside.facts.level_rank > 0)
         some[0].gate.let_pass()
         rest = [m["params"]["data"] for m in (await running.rest())[:-1]]
         assert ([m["params"]["data"] for m in first], rest) == (["detail", "news"], ["news"])
@@ -361,7 +361,7 @@ async def test_a_session_outlives_all_replicas(journal: str) -> None:
         session.wire = fleet.wire
         for _ in range(2):
             assert text_of(await (await session.call("quick")).outcome()) == "at once"
-        assert fleet[0].app.life.sessions._known[session.id].level_rank > 0
+        assert fleet[0].app.life.sessions._known[session.id].facts.level_rank > 0
     async with fleet_of([tools.mcp for tools in replica_tools(1)], "memory:") as fleet:
         session.wire = fleet.wire
         assert (await session.call("quick")).status == 404
@@ -382,7 +382,10 @@ async def test_a_session_that_says_much_is_still_taken_up(journal: str) -> None:
         session.wire = fleet[1]
         assert text_of(await (await session.call("quick")).outcome()) == "at once"
         taken_up = fleet[1].app.life.sessions._known[session.id]
-        assert (taken_up.level_rank > 0, list(taken_up.subscriptions)) == (True, ["x://1"])
+        assert (taken_up.facts.level_rank > 0, list(taken_up.facts.subscriptions)) == (
+            True,
+            ["x://1"],
+        )
 
 
 async def test_who_repeats_a_call_hears_its_result_when_only_its_own_replica_stops(

@@ -106,7 +106,7 @@ class Messages2025:
         capabilities = result.get("capabilities", {})
         if version == tasks_2025.VERSION and "tools" in capabilities:
             capabilities["tasks"] = dict(tasks_2025.CAPABILITY)
-            if session.owner:
+            if session.facts.owner:
                 capabilities["tasks"]["list"] = {}
         return result
 
@@ -158,8 +158,8 @@ class Messages2025:
             context,
             execute,
             session.connection.protocol_version,
-            principal_tag(session.owner),
-            client=session.client,
+            principal_tag(session.facts.owner),
+            client=session.facts.client,
         )
 
     async def make_task(self, session: Session, run: Run, message: Message) -> bytes | None:
@@ -213,9 +213,9 @@ class Messages2025:
             session.sessions.check_bytes(session, 0)
             return  # the SDK refuses it, where the method has one
         check_uri(uri)
-        if message.method == "resources/subscribe" and uri not in session.subscriptions:
+        if message.method == "resources/subscribe" and uri not in session.facts.subscriptions:
             most = self._engine.settings.max_subscriptions
-            if len(session.subscriptions) >= most:
+            if len(session.facts.subscriptions) >= most:
                 raise ProtocolError(
                     INVALID_PARAMS,
                     f"This session has {most} subscriptions, as many as it may "
@@ -247,7 +247,10 @@ class Messages2025:
         Raises:
             ProtocolError: -32601, as tasks, 2025-11-25 has it.
         """
-        if not kind_of(message.method).can_hand_over or session.era.version != tasks_2025.VERSION:
+        if (
+            not kind_of(message.method).can_hand_over
+            or session.facts.era.version != tasks_2025.VERSION
+        ):
             return
         support = self._engine.options_of(message.target).task_support
         wants = _asks_for_task(session, message)
@@ -333,7 +336,9 @@ _KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLeve
 
 def _asks_for_task(session: Session, message: Message) -> bool:
     """Return whether a call of 2025-11-25 asks to be a task."""
-    is_call = kind_of(message.method).can_hand_over and session.era.version == tasks_2025.VERSION
+    is_call = (
+        kind_of(message.method).can_hand_over and session.facts.era.version == tasks_2025.VERSION
+    )
     return is_call and isinstance((message.params or {}).get("task"), dict)
 
 
@@ -422,7 +427,7 @@ async def _stream_task_progress(session: Session, run: Run, token: str | int) ->
         while not cursor.done:
             for entry in await next_available(run.journal, cursor):
                 progress, now = entry.event, run.clock.now()
-                if not session.is_open:
+                if not session.facts.is_open:
                     return
                 if isinstance(progress, Progress) and (
                     now >= due or progress.progress == progress.total

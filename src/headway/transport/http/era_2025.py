@@ -131,7 +131,7 @@ class Http2025:
             exchange.send,
             _session_header(session),
         )
-        can_reconnect = session.era.primes and streams
+        can_reconnect = session.facts.era.primes and streams
         self._messages.offer_hand_over(
             session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
         )
@@ -139,7 +139,7 @@ class Http2025:
             # A call that asks for progress will stream, and a stream that opens at once can be
             # resumed even when it is cut before the tool says anything.
             form = Form.STREAM
-        await self._responses.answer_request(run, answer, session.era, place, form=form)
+        await self._responses.answer_request(run, answer, session.facts.era, place, form=form)
 
     async def handle_batch(self, exchange: Exchange, values: list[object]) -> None:
         """Answer an array of messages, as 2025-03-26 allows it.
@@ -149,7 +149,9 @@ class Http2025:
         """
         most = self._engine.settings.max_batch
         with await self._find_session(exchange) as session:
-            await self._handle_messages(exchange, session, read_batch(values, session.era, most))
+            await self._handle_messages(
+                exchange, session, read_batch(values, session.facts.era, most)
+            )
 
     async def _handle_messages(
         self, exchange: Exchange, session: Session, messages: list[Message]
@@ -262,8 +264,8 @@ class Http2025:
         if self._engine.lifecycle.is_draining:
             raise stopping_error()
         if place is None:
-            begin = session.heard
-        elif place.tag == session.name and place.seq <= session.seq:
+            begin = session.deliveries.position
+        elif place.tag == session.name and place.seq <= session.facts.seq:
             begin = OutboxPosition(
                 place.seq, await session.sessions.changes.clamp_position(place.changes)
             )
@@ -271,15 +273,15 @@ class Http2025:
             raise unknown_event()
         listener = new_listener() if place is None or not place.listener else place.listener
         prefix = session_prefix(session.name)
-        reader = render.Reader("", None, session.era, lambda: session.level_rank)
+        reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
         mark = b"%d-%d-%b" % (*begin, listener.encode())
-        opening = self._opening_frame(session.era, prefix, mark)
+        opening = self._opening_frame(session.facts.era, prefix, mark)
         with closing(SessionOutbox(session, begin, listener)) as outbox:
             rendering = SseRendering(
                 reader,
                 prefix=prefix,
                 opening=opening,
-                closing=self._closing_frame(session.era),
+                closing=self._closing_frame(session.facts.era),
                 seen=outbox.mark_sent,
                 mark=outbox.event_id_mark,
             )
@@ -365,7 +367,7 @@ class Http2025:
                 timer.cancel()
             if told is not None:
                 told()
-            if listener is not None and session.is_open:
+            if listener is not None and session.facts.is_open:
                 self._sessions.spawn_task(self._sessions.announce_reader_left(stream, answer.since))
 
     async def handle_delete(self, exchange: Exchange) -> None:
@@ -393,7 +395,7 @@ class Http2025:
             message.token,
             message.body,
         )
-        if session.era.primes:
+        if session.facts.era.primes:
             # SEP-1699: only who got a priming event can come back to a stream closed early.
             metadata.close_sse_stream = partial(self._close_request_stream, context)
             metadata.close_standalone_sse_stream = partial(self._close_own_stream, session)
@@ -416,12 +418,12 @@ class Http2025:
         task: str = "",
     ) -> SseRendering:
         identity = cast("str | int", identity)
-        prefix = run_prefix(run_id, identity, token) if session.era.has_event_ids else None
+        prefix = run_prefix(run_id, identity, token) if session.facts.era.has_event_ids else None
         reader = render.Reader(
-            identity, token, session.era, lambda: session.level_rank, run_id, task=task
+            identity, token, session.facts.era, lambda: session.facts.level_rank, run_id, task=task
         )
-        opening = self._opening_frame(session.era, prefix, b"%d" % seq)
-        closing = self._closing_frame(session.era)
+        opening = self._opening_frame(session.facts.era, prefix, b"%d" % seq)
+        closing = self._closing_frame(session.facts.era)
         return SseRendering(reader, prefix=prefix, opening=opening, closing=closing)
 
     def _opening_frame(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:

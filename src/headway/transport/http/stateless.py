@@ -48,7 +48,7 @@ class Stateless(Http2025):
         check_version(exchange.version)
         session = self._draft_session(exchange)
         version = exchange.version or DEFAULT_VERSION
-        session.era = without_sessions(ERAS[version])
+        session.facts.era = without_sessions(ERAS[version])
         session.connection.protocol_version = version
         session.connection.initialized.set()
         return session

@@ -44,14 +44,14 @@ class SessionBounds:
     def add_opened(self, session: "Session") -> None:
         """Add a session that was opened here and in which nothing was asked yet."""
         self._unready[session.id] = session
-        if not session.owner:
+        if not session.facts.owner:
             self._unused[session.id] = session
 
     def mark_used(self, session: "Session") -> None:
         """Note that something is asked in a session."""
         self._unused.pop(session.id, None)
         self._unready.pop(session.id, None)
-        if not session.owner:
+        if not session.facts.owner:
             self._idle[session.id] = session
             self._idle.move_to_end(session.id)
 
@@ -59,17 +59,17 @@ class SessionBounds:
         """Forget a session that this process does not know any more."""
         for known in (self._unused, self._idle, self._unready):
             known.pop(session.id, None)
-        self.held -= session.held
-        self._of_owners[session.owner] -= session.held
-        if not self._of_owners[session.owner]:
-            del self._of_owners[session.owner]
-        session.held = 0
+        self.held -= session.usage.charged
+        self._of_owners[session.facts.owner] -= session.usage.charged
+        if not self._of_owners[session.facts.owner]:
+            del self._of_owners[session.facts.owner]
+        session.usage.charged = 0
 
     def charge(self, session: "Session", size: int) -> None:
         """Count so many bytes that it holds from now on."""
-        session.held += size
+        session.usage.charged += size
         self.held += size
-        self._of_owners[session.owner] += size
+        self._of_owners[session.facts.owner] += size
 
     # Who makes room
 
@@ -97,7 +97,7 @@ class SessionBounds:
         found: list[Session] = []
         while self._unready:
             session = next(iter(self._unready.values()))
-            if session.opened > opened_before:
+            if session.usage.opened > opened_before:
                 break
             del self._unready[session.id]
             if not session.connection.initialized.is_set() and not session.is_in_use:

@@ -67,6 +67,27 @@ class SentSpans:
         )
 
 
+class Deliveries:
+    """What a session's client was sent outside of requests, and the outboxes that send more."""
+
+    __slots__ = ("outboxes", "position", "spans")
+
+    def __init__(self) -> None:
+        self.position = OutboxPosition(0, 0)
+        """Up to where all was sent: a GET without an event id goes on from there."""
+        self.spans = SentSpans()
+        self.outboxes: set[SessionOutbox] = set()
+
+    def mark_sent(self, position: OutboxPosition) -> None:
+        """Note that the client was sent all up to this position."""
+        self.position = self.position.later_of(position)
+
+    def wake_outboxes(self) -> None:
+        """Let the readers of the session's stream look for more."""
+        for outbox in self.outboxes:
+            outbox.wake(has_news=True)
+
+
 class SessionOutbox:
     """A cursor over what a session's client is to be sent; for one task at a time.
 
@@ -88,11 +109,11 @@ class SessionOutbox:
         self._nudged = False
         self._of_changes = False  # what was handed out last
         self._waiter: asyncio.Future[None] | None = None
-        session.outboxes.add(self)
+        session.deliveries.outboxes.add(self)
 
     def close(self) -> None:
         """Stop being woken."""
-        self._session.outboxes.discard(self)
+        self._session.deliveries.outboxes.discard(self)
 
     @property
     def position(self) -> OutboxPosition:
@@ -102,12 +123,12 @@ class SessionOutbox:
     def mark_sent(self) -> None:
         """Note that all that was handed out is sent: no other stream of the session sends it."""
         self._sent = Span(self.listener, self.begin, self.position)
-        self._session.mark_delivered(self.position)
-        self._session.told.add_span(self._sent)
+        self._session.deliveries.mark_sent(self.position)
+        self._session.deliveries.spans.add_span(self._sent)
 
     def record_sent(self) -> None:
         """Store what was sent, for readers in other processes and for those that follow."""
-        if self._sent != self._recorded and self._session.is_open:
+        if self._sent != self._recorded and self._session.facts.is_open:
             self._recorded = self._sent
             (seq, changes), begin = self._sent.end, self._sent.begin
             self._session.record_event(StreamPositionSent(seq, changes, self.listener, *begin))
@@ -171,7 +192,7 @@ class SessionOutbox:
 
     def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
         """Continue after what another stream was sent, or else stop where that begins."""
-        told = self._session.told
+        told = self._session.deliveries.spans
         others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
         if others[0]:
             count = others.index(False) if False in others else len(others)
@@ -191,7 +212,7 @@ class SessionOutbox:
             if not some:
                 break
             self._of_changes = True
-            told = self._session.told
+            told = self._session.deliveries.spans
             wanted: list[Entry] = []
             for entry in some:
                 if told.is_sent_elsewhere(self.listener, changes=entry.seq):
@@ -212,7 +233,7 @@ class SessionOutbox:
         if not isinstance(change, Changed):
             return None
         if change.uri:
-            since = self._session.subscriptions.get(change.uri)
+            since = self._session.facts.subscriptions.get(change.uri)
             if since is None or entry.seq <= since:
                 return None
         params = encode_json({"uri": change.uri}) if change.uri else None

@@ -156,7 +156,7 @@ class Sessions:
         Raises:
             ProtocolError: Its caller has as many sessions as it may (503).
         """
-        await self._check_owner(session.owner)
+        await self._check_owner(session.facts.owner)
         said = shared_params(bytes(encode_json(params)))
         self.check_bytes(session, len(bytes(said)))
         # Nothing was waited for since: no other one of this process can have come between.
@@ -165,7 +165,7 @@ class Sessions:
         self._opening.add(session)
         try:
             await session.store_event(
-                SessionOpened(version, said, session.owner, self.changes.last)
+                SessionOpened(version, said, session.facts.owner, self.changes.last)
             )
         finally:
             self._opening.discard(session)
@@ -192,7 +192,7 @@ class Sessions:
 
         Of the others the journal knows more than this process: which have been closed.
         """
-        return [session.stream for session in self._opening if session.owner == owner]
+        return [session.stream for session in self._opening if session.facts.owner == owner]
 
     async def find_session(self, session_id: str, owner: str, *, uses: bool = True) -> Session:
         """Return the session with this id as it is now, whichever process opened it.
@@ -209,11 +209,11 @@ class Sessions:
         known = self._known.get(session_id)
         session = known or Session(self, session_id, owner)
         await self._refresh_session(session, is_known=known is not None)
-        if not session.is_open or not session.is_known or session.owner != owner:
+        if not session.facts.is_open or not session.facts.is_known or session.facts.owner != owner:
             raise no_session()
         if known is None:
             session = self._known.get(session_id) or self._adopt_session(session)
-        session.used = self.clock.now()
+        session.usage.used = self.clock.now()
         if uses:
             self.room.mark_used(session)
         if session.is_to_be_restated:
@@ -233,35 +233,35 @@ class Sessions:
                 raise journal_away() from None
             # What is known may be old, but a client is not to be sent away for that.
             logger.warning("session %s… was not looked at: %s", session.name[:6], error)
-        if is_known and not session.is_open:
+        if is_known and not session.facts.is_open:
             self._end_here(session)
 
     async def _read_on(self, session: Session) -> None:
         page: list[Entry] | None = None
         while page is None or page:
             try:
-                page = await self.journal.read(session.stream, after=session.seq)
+                page = await self.journal.read(session.stream, after=session.facts.seq)
             except EntriesTrimmed as error:
-                session.seq = error.first - 1
+                session.facts.seq = error.first - 1
                 continue
             except StreamNotFound:
-                session.is_open = False
+                session.facts.is_open = False
                 return
-            before = session.seq
+            before = session.facts.seq
             session.fold_entries(page)
-            if session.seq == before or not session.is_open or len(page) < PAGE_ENTRIES:
+            if session.facts.seq == before or not session.facts.is_open or len(page) < PAGE_ENTRIES:
                 return
 
     def _add_known(self, session: Session) -> Session:
         self._known[session.id] = session
         self._by_tag[session.tag] = session
-        self._each[session.owner] += 1
+        self._each[session.facts.owner] += 1
         return session
 
     def _adopt_session(self, session: Session) -> Session:
         """Keep a session that another process has opened, and let that one know."""
         self._add_known(session)
-        self.room.charge(session, OVERHEAD + len(bytes(session.client or b"")))
+        self.room.charge(session, OVERHEAD + len(bytes(session.facts.client or b"")))
         session.record_event(Alive(self.process))
         return session
 
@@ -269,9 +269,9 @@ class Sessions:
         if self._known.pop(session.id, None) is not None:
             self.room.forget(session)
             del self._by_tag[session.tag]
-            self._each[session.owner] -= 1
-            if not self._each[session.owner]:
-                del self._each[session.owner]
+            self._each[session.facts.owner] -= 1
+            if not self._each[session.facts.owner]:
+                del self._each[session.facts.owner]
         session.close_connection()
 
     async def close_session(self, session: Session, reason: str) -> None:
@@ -292,8 +292,8 @@ class Sessions:
     def _end_here(self, session: Session) -> None:
         """End a session that some process has closed."""
         self._remove_known(session)
-        session.is_open = False
-        session.wake_outboxes()
+        session.facts.is_open = False
+        session.deliveries.wake_outboxes()
         if self.settings.on_delete == "cancel":
             session.cancel_all()
 
@@ -303,7 +303,7 @@ class Sessions:
         """Count what a fact takes that a session known here has added to its stream."""
         if session.id in self._known:
             most = self.journal.retention.stream_bytes
-            size = min(OVERHEAD + size_of(event), max(0, most - session.held))
+            size = min(OVERHEAD + size_of(event), max(0, most - session.usage.charged))
             self.room.charge(session, size)
 
     def check_bytes(self, session: Session, size: int) -> None:
@@ -313,7 +313,7 @@ class Sessions:
             ProtocolError: All that may be held is, or its caller's part of it (503).
         """
         size += OVERHEAD
-        is_full = self.room.is_full(session.owner, size)
+        is_full = self.room.is_full(session.facts.owner, size)
         while not self.room.has_room(size) and not is_full:
             is_full = not self._make_room("max_session_bytes", but=session)
         if is_full:
@@ -336,7 +336,7 @@ class Sessions:
             # What another process has done in it, and what its client does meanwhile, is in there.
             self.spawn_task(close_if_unused(session, reason, self._read_on, self._known))
         else:
-            session.is_open = False
+            session.facts.is_open = False
             self._ending[session.id] = session
             self.spawn_task(self._store_end(session, reason))
 
@@ -385,7 +385,7 @@ class Sessions:
     def notify_subscribers(self, uri: str, told: Callable[[Session], None]) -> None:
         """Call `told` for the sessions known here that subscribed to `uri`."""
         for session in list(self._known.values()):
-            if uri in session.subscriptions:
+            if uri in session.facts.subscriptions:
                 told(session)
 
     def _on_change(self, entry: Entry) -> None:
@@ -396,7 +396,7 @@ class Sessions:
                 if by != self.process:
                     self.spawn_task(self.on_change(change))
                 for session in self._known.values():
-                    for outbox in session.outboxes:
+                    for outbox in session.deliveries.outboxes:
                         outbox.wake()
             case _:
                 pass
@@ -426,7 +426,7 @@ class Sessions:
         """Wake the outboxes of a session that has news, and read on in its stream."""
         session = self._by_tag.get(tag)
         if session is not None:
-            session.wake_outboxes()
+            session.deliveries.wake_outboxes()
             self.spawn_task(self._refresh_session(session, is_known=True))
 
     # Idle sessions
@@ -444,7 +444,7 @@ class Sessions:
         for session in list(self._ending.values()):
             self.spawn_task(self._store_end(session, "it was closed"))
         for session in list(self._known.values()):
-            is_idle = not session.is_in_use and session.used < now - ttl
+            is_idle = not session.is_in_use and session.usage.used < now - ttl
             if not self.journal.is_durable:
                 if is_idle:
                     self.expired += 1
@@ -453,8 +453,8 @@ class Sessions:
                 # Another process may still serve it: its age in the journal decides.
                 self.expired += 1
                 self._remove_known(session)
-            elif session.signed < now - ttl / SIGN_SHARE:
-                session.signed = now
+            elif session.usage.signed < now - ttl / SIGN_SHARE:
+                session.usage.signed = now
                 session.record_event(Alive(self.process))
         self._schedule_sweep()
 

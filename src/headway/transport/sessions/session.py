@@ -27,8 +27,6 @@ from headway.events import (
     InputAnswered,
     InputReceived,
     InputRequested,
-    LevelSet,
-    SessionClosed,
     SessionOpened,
     SessionReady,
     StreamPositionSent,
@@ -37,9 +35,9 @@ from headway.events import (
     decode_json,
     encode_json,
 )
-from headway.protocol.eras import ERAS, LOG_LEVELS, Era, rank_of
 from headway.streams import session_name, session_stream, session_tag
-from headway.transport.sessions.outbox import OutboxPosition, SentSpans, SessionOutbox, Span
+from headway.transport.sessions.outbox import Deliveries, OutboxPosition, Span
+from headway.transport.sessions.session_parts import SessionFacts, SessionUsage
 
 if TYPE_CHECKING:
     from headway.transport.sessions.registry import Sessions
@@ -64,70 +62,26 @@ class Session:
     """One 2025 session in this process."""
 
     __slots__ = (
-        "_asked",
-        "_has_left",
-        "_level",
-        "_stated",
-        "_waiting",
-        "client",
-        "connection",
-        "era",
-        "heard",
-        "held",
-        "holds",
-        "id",
-        "is_elsewhere",
-        "is_known",
-        "is_open",
-        "is_single",
-        "opened",
-        "outboxes",
-        "owner",
-        "requests",
-        "runner",
-        "seq",
-        "sessions",
-        "signed",
-        "subscriptions",
-        "tag",
-        "told",
-        "used",
+        "_has_left", "_waiting", "connection", "deliveries", "facts", "id", "is_single", "requests",
+        "runner", "sessions", "tag", "usage",
     )  # fmt: skip
 
     def __init__(self, sessions: "Sessions", session_id: str, owner: str) -> None:
         self.sessions = sessions
         self.id = session_id
         self.tag = session_tag(owner, session_id)
-        self.owner = owner
-        self.era: Era = ERAS["2025-11-25"]
-        self.client: Raw | None = None
-        """Its `initialize` params."""
-        self.subscriptions: dict[str, int] = {}
+        self.facts = SessionFacts(owner)
+        self.usage = SessionUsage(sessions.clock.now())
+        self.deliveries = Deliveries()
         self.requests: dict[str | int, RunContext] = {}
+        """The requests that this process handles, by their JSON-RPC ids."""
         self.connection = Connection.for_loop(_SessionChannel(self), session_id=session_id)
         self.runner: ServerRunner[Any] | None = None
-        self.seq = 0
-        """The last entry of its stream that was taken up."""
-        self.heard = OutboxPosition(0, 0)
-        """What its client was sent: a GET without an id goes on from there."""
-        self.told = SentSpans()
-        self.outboxes: set[SessionOutbox] = set()
-        self.used = self.signed = self.opened = sessions.clock.now()
-        self.holds = 0
-        self.held = 0
-        """Bytes that it is charged in this process."""
-        self.is_elsewhere = False
-        """Whether another process has been asked something in it."""
-        self.is_known = False
-        """Whether it was read who opened it."""
-        self.is_open = True
         self.is_single = False
         """Whether it is for one POST only: nobody reads its stream, so there is none."""
         self._has_left = False
-        self._level = ""
-        self._stated = 0
-        self._asked: set[str] = set()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
+        """Questions outside of any request that this process has asked, by their ids."""
 
     @property
     def stream(self) -> str:
@@ -140,24 +94,19 @@ class Session:
         return session_name(self.tag)
 
     @property
-    def level_rank(self) -> int:
-        """Log messages below this are not for its client."""
-        return rank_of(self._level or LOG_LEVELS[0])
-
-    @property
     def is_in_use(self) -> bool:
         """Whether something goes on in the session here: a request, a run or an open stream."""
-        return self.holds > 0 or bool(self.requests)
+        return self.usage.holders > 0 or bool(self.requests)
 
     def __enter__(self) -> "Session":
         """Keep the session alive while a request or an open stream lasts."""
-        self.holds += 1
+        self.usage.holders += 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.holds -= 1
-        self.used = self.sessions.clock.now()
-        if self.is_single and not self.holds:
+        self.usage.holders -= 1
+        self.usage.used = self.sessions.clock.now()
+        if self.is_single and not self.usage.holders:
             self.close_connection()
 
     # Facts
@@ -182,7 +131,7 @@ class Session:
         except JournalError as error:
             logger.warning("session %s…: a fact was not stored: %s", self.name[:6], error)
             return False
-        self.wake_outboxes()
+        self.deliveries.wake_outboxes()
         if _is_news(event):
             await self.sessions.announce_news(self, in_order=isinstance(event, _BEFORE_CHANGES))
         return True
@@ -190,17 +139,17 @@ class Session:
     def fold_entries(self, entries: Iterable[Entry]) -> None:
         """Apply entries of the stream, each once, whoever reads them."""
         for entry in entries:
-            if entry.seq > self.seq:
-                self.seq = entry.seq
+            if entry.seq > self.facts.seq:
+                self.facts.seq = entry.seq
                 if isinstance(entry.event, SessionOpened):
-                    self._stated = entry.seq
+                    self.facts.summary_seq = entry.seq
                 self._apply_event(entry.event)
 
     @property
     def is_to_be_restated(self) -> bool:
         """Whether the stream has grown so long that it needs a new summary."""
         most = min(RESTATE_EVERY, self.sessions.journal.retention.stream_entries // 4)
-        return self.is_open and self.seq - self._stated >= most
+        return self.facts.is_open and self.facts.seq - self.facts.summary_seq >= most
 
     def summary_event(self) -> SessionOpened:
         """Return one event that says all that the stream says."""
@@ -213,65 +162,40 @@ class Session:
         return SessionOpened(
             self.connection.protocol_version,
             encode_json(said),
-            self.owner,
-            self.heard.changes,
-            self._level,
-            dict(self.subscriptions),
+            self.facts.owner,
+            self.deliveries.position.changes,
+            self.facts.level,
+            dict(self.facts.subscriptions),
             self.connection.initialized.is_set(),
         )
 
     def _apply_event(self, event: Event) -> None:
+        if isinstance(event, SessionOpened) and self.facts.is_known:
+            return  # a summary of what is known
+        self.facts.apply_event(event, self.sessions.process)
         match event:
             case SessionOpened():
-                if not self.is_known:
-                    self._apply_opened(event)
+                self._apply_opened(event)
             case SessionReady():
                 self.connection.initialized.set()
-            case LevelSet():
-                self._level = event.level
-            case Subscribed():
-                self.subscriptions[event.uri] = event.changes
-            case Unsubscribed():
-                self.subscriptions.pop(event.uri, None)
             case StreamPositionSent(seq, changes, listener, begin, begin_changes):
-                self.mark_delivered(OutboxPosition(seq, changes))
-                begun = OutboxPosition(begin, begin_changes)
-                self.told.add_span(Span(listener, begun, OutboxPosition(seq, changes)))
-            case InputRequested(key):
-                self._asked.add(key)
-            case InputReceived(key):
-                self._asked.discard(key)
+                end = OutboxPosition(seq, changes)
+                self.deliveries.mark_sent(end)
+                span = Span(listener, OutboxPosition(begin, begin_changes), end)
+                self.deliveries.spans.add_span(span)
             case InputAnswered(key, result, is_error):
                 self._resolve_question(key, decode_json(result), is_error=is_error)
-            case SessionClosed():
-                self.is_open = False
-            case Alive(by):
-                self.is_elsewhere |= by not in ("", self.sessions.process)
             case _:
                 pass
 
     def _apply_opened(self, opened: SessionOpened) -> None:
-        self.is_known = True
-        self.owner, self.client = opened.owner, opened.params
-        self.era = ERAS.get(opened.version, self.era)
         self.connection.client_params = _client_params(bytes(opened.params))
         self.connection.protocol_version = opened.version
-        self.mark_delivered(OutboxPosition(0, opened.changes))
-        self._level = opened.level
-        self.subscriptions = dict(opened.subscriptions)
+        self.deliveries.mark_sent(OutboxPosition(0, opened.changes))
         if opened.is_ready:
             self.connection.initialized.set()
 
     # What its client hears outside of requests
-
-    def mark_delivered(self, reach: OutboxPosition) -> None:
-        """Note that the client was sent all up to this position."""
-        self.heard = self.heard.later_of(reach)
-
-    def wake_outboxes(self) -> None:
-        """Let the readers of the session's stream look for more."""
-        for outbox in self.outboxes:
-            outbox.wake(has_news=True)
 
     async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client on the session's own stream and wait for the answer."""
@@ -303,9 +227,9 @@ class Session:
             if run is not None and key.startswith(run.id):
                 error = client_error(value) if is_error else None
                 return run.answer(key, None if is_error else value, error)
-        if key not in self._asked:
+        if key not in self.facts.asked:
             return False
-        self._asked.discard(key)
+        self.facts.asked.discard(key)
         await self.store_event(InputAnswered(key, result, is_error))
         return True
 

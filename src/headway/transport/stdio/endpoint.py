@@ -115,7 +115,7 @@ class StdioTransport:
         if self._session is None:
             raise ProtocolError(INVALID_REQUEST, "Send one message a line, and initialize first")
         most = self._settings.max_batch
-        for message in read_batch(cast("list[object]", value), self._session.era, most):
+        for message in read_batch(cast("list[object]", value), self._session.facts.era, most):
             try:
                 await self._dispatch_message(message, is_modern=False)
             except ProtocolError as error:
@@ -212,10 +212,12 @@ class StdioTransport:
         if self._session is not None:
             await self._sessions.close_session(self._session, "the client sent initialize again")
         self._session = session
-        session.holds += 1  # for as long as there is the pipe
+        session.usage.holders += 1  # for as long as there is the pipe
         self._pipe.put(render.escape_lines(render.response_bytes(message.id, encode_json(result))))
-        reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        response = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
+        reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
+        response = PipeResponse(
+            self._pipe, SessionOutbox(session, session.deliveries.position), reader
+        )
         self._own_tasks.start(response.write_all())
 
     async def _run_2025(self, message: Message, session: Session) -> None:
@@ -230,8 +232,8 @@ class StdioTransport:
         reader = render.Reader(
             identity,
             message.token,
-            session.era,
-            lambda: session.level_rank,
+            session.facts.era,
+            lambda: session.facts.level_rank,
             run.id,
             run.method,
             tasks_2025.awaited_task(message.method, message.params),
