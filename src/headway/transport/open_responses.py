@@ -25,7 +25,8 @@ from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.sse import Headers, ResponseStream, SseRendering
+from headway.transport.http.reply import Headers
+from headway.transport.http.sse import ResponseStream, SseRendering
 from headway.transport.stream_reader import End, StreamSource
 
 

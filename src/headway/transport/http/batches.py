@@ -5,7 +5,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.sse import Headers, ResponseStream
+from headway.transport.http.reply import Headers
+from headway.transport.http.sse import ResponseStream
 from headway.transport.open_responses import OpenResponses, ReaderSlot
 
 

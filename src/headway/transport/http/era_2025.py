@@ -38,7 +38,8 @@ from headway.streams import run_stream
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.sse import Headers, SseRendering, send_empty, send_result
+from headway.transport.http.reply import Headers, send_empty, send_result
+from headway.transport.http.sse import SseRendering
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox

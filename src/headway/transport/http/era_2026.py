@@ -12,7 +12,8 @@ from headway.protocol.methods import LISTEN
 from headway.streams import principal_tag
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.sse import SseRendering, send_empty
+from headway.transport.http.reply import send_empty
+from headway.transport.http.sse import SseRendering
 from headway.transport.messages_2026 import Messages2026, reader_of
 from headway.transport.open_responses import OpenResponses
 from headway.transport.shared_parts import Endpoint

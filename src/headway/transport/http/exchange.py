@@ -10,7 +10,7 @@ from headway.protocol.header_lines import read_headers
 from headway.protocol.idempotency_key import HEADER as KEY_HEADER
 from headway.protocol.inbound import VERSION_HEADER
 from headway.transport.http.guard import Receive, Scope, Send
-from headway.transport.http.sse import send_json
+from headway.transport.http.reply import send_json
 
 
 class Exchange:

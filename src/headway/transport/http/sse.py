@@ -8,7 +8,7 @@ A client that stops reading stops its own reading of the journal and nothing els
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -16,8 +16,8 @@ from msgspec import Struct
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
 from headway.protocol.render import Reader, lost_stream_error, render_event, result_gone
-from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
+from headway.transport.http.reply import Headers, HttpReply, PingTimer
 from headway.transport.stream_reader import End, StreamSource, read_next_page
 
 PING_INTERVAL: Final = b": ping\n\n"
@@ -27,17 +27,9 @@ CHUNK: Final = 65536
 WATCH_AFTER: Final = 0.02
 """Seconds until somebody listens for a disconnect: most answers are out before."""
 
-_SSE_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-)
-
 _AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
 """What a plain JSON answer may be. Not the end of a cancelled call: its client is often on its
 way out, and the official one survives a late event of a stream, but not a late JSON body."""
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 def _always_ok(_event: Event) -> int:
@@ -80,29 +72,8 @@ class ResponseStream:
     """One open HTTP answer. `respond` runs it to its end; `stop` ends it early."""
 
     __slots__ = (
-        "_body_size",
-        "_clock",
-        "_cursor",
-        "_frames",
-        "_handle",
-        "_headers",
-        "_heard",
-        "_is_commit_due",
-        "_is_waiting",
-        "_opened",
-        "_ping_due",
-        "_ping_every",
-        "_pinging",
-        "_receive",
-        "_rendering",
-        "_send",
-        "_timers",
-        "_turn",
-        "_watcher",
-        "_written",
-        "committed",
-        "end",
-        "since",
+        "_body_size", "_clock", "_cursor", "_frames", "_handle", "_is_commit_due", "_is_waiting",
+        "_on_first_byte", "_pings", "_rendering", "_reply", "_timers", "_turn", "end", "since",
         "yielded",
     )  # fmt: skip
 
@@ -118,32 +89,30 @@ class ResponseStream:
         heard: Callable[[float], object],
         headers: Headers = (),
     ) -> None:
-        """`heard` is told the seconds until its client heard anything."""
+        """`heard` is called with the seconds until the first byte of the answer."""
+        opened = clock.now()
         self._cursor = cursor
         self._rendering = rendering
-        self._receive = receive
-        self._send = send
         self._clock = clock
-        self._ping_every = ping
-        self._heard = heard
-        self._opened = clock.now()
-        self._headers = headers
+        self._reply = HttpReply(receive, send, headers)
+        self._pings = PingTimer(clock, ping, self._wake)
+        self._on_first_byte = lambda: heard(clock.now() - opened)
         self._frames: list[bytes] = []
-        self._handle: bytes | None = None
         self._body_size = 0
-        self._ping_due = False
-        self._pinging: Timer | None = None
-        self._written = 0.0
-        self._watcher: asyncio.Task[None] | None = None
+        self._handle: bytes | None = None
         self._timers: list[Timer] = []
         self._is_commit_due = self._is_waiting = False
         self._turn: asyncio.Future[None] | None = None
-        self.committed = False
         self.since = 0
         """The notice that its reader came with; 0: with the request itself."""
         self.yielded: Callable[[], object] | None = None
         """Called when another answer is sent from now on what the stream says."""
         self.end: End | None = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether anything was sent, so that the request cannot be refused any more."""
+        return self._reply.committed
 
     def stop(self, end: End) -> None:
         """End the answer as soon as its task looks up."""
@@ -260,24 +229,15 @@ class ResponseStream:
         return self._is_closed() and self._rendering.opening != b""
 
     async def _send_json(self, status: int, body: bytes) -> None:
-        self.committed = True
-        self._heard(self._clock.now() - self._opened)
-        await send_json(self._send, status, body, self._headers)
+        self._on_first_byte()
+        await self._reply.send_json(status, body)
 
     # The stream
 
     async def _write_stream(self) -> None:
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*_SSE_HEADERS, *self._headers],
-            }
-        )
-        self.committed = True
-        self._written = self._clock.now()
-        self._heard(self._written - self._opened)
-        self._pinging = self._clock.call_later(self._ping_every, self._ping_if_silent)
+        await self._reply.start_stream()
+        self._on_first_byte()
+        self._pings.start()
         # Some proxies hold the headers back until the first byte of the body.
         if self._rendering.opening or not self._frames:
             self._frames.insert(0, self._rendering.opening or PING_INTERVAL)
@@ -298,8 +258,8 @@ class ResponseStream:
             self._add_frame(entry)
             if self._body_size > CHUNK:
                 await self._flush_frames(more=True)
-        if self._ping_due:
-            self._ping_due = False
+        if self._pings.is_due:
+            self._pings.is_due = False
             if not self._frames:
                 self._frames.append(PING_INTERVAL)
 
@@ -338,8 +298,8 @@ class ResponseStream:
         self._body_size = 0
         if self._is_lost():
             return
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-        self._written = self._clock.now()
+        await self._reply.send_body(body, more=more)
+        self._pings.mark_written()
         if self._rendering.seen is not None and not self._is_lost():
             self._rendering.seen()
 
@@ -351,70 +311,11 @@ class ResponseStream:
 
     # Timers and the other side
 
-    def _ping_if_silent(self) -> None:
-        silent = self._clock.now() - self._written
-        if silent >= self._ping_every:
-            self._ping_due = True
-            self._wake()
-            silent = 0.0
-        self._pinging = self._clock.call_later(self._ping_every - silent, self._ping_if_silent)
-
     def _start_watcher(self) -> None:
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch_connection())
-
-    async def _watch_connection(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.stop(End.GONE)
+        self._reply.watch(lambda: self.stop(End.GONE))
 
     def _cancel_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        if self._pinging is not None:
-            self._pinging.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-
-async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Answer with a JSON body."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-async def send_event(send: Send, body: bytes, headers: Headers = ()) -> None:
-    """Answer with a stream that carries one message."""
-    start = {"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *headers]}
-    await send(start)
-    await send({"type": "http.response.body", "body": b"event: message\ndata: %b\n\n" % body})
-
-
-async def send_result(send: Send, form: Form, body: bytes, headers: Headers = ()) -> None:
-    """Answer with one message that is there at once, in a form that its client takes."""
-    if form is Form.STREAM:
-        await send_event(send, body, headers)
-    else:
-        await send_json(send, 200, body, headers)
-
-
-async def send_empty(send: Send, status: int, headers: Headers = ()) -> None:
-    """Answer without a body."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-length", b"0"), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": b""})
+        self._pings.stop()
+        self._reply.stop_watching()
