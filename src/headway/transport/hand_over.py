@@ -1,8 +1,12 @@
 """Hand-over: answering a request early while its run goes on.
 
-A call that ends inside its window is answered as if this module did not exist. What one gets that
-does not is a table, `protocol/handover_policy.py`; what the run says from then on is in the
-journal for whoever comes with the handle.
+A call that ends inside its window is answered as if this module did not exist. For one that does
+not, the table in `protocol/handover_policy.py` says which form its answer has. From then on the
+client reads the run from the journal, with the handle that it got:
+
+    request ──▶ run ──▶ the window is over ──▶ handle or task in the answer
+                 │                                      │ tasks/get, continue_run
+                 └──────▶ goes on ──▶ journal ◀─────────┘
 """
 
 import logging

@@ -1,9 +1,11 @@
-"""The open answers of this process: which stream is read by whom, and whose turn it is.
+"""The open answers of this process: who reads each stream, and whose turn it is.
 
-What a stream says is sent to one reader. A client that comes back to a stream takes over from its
-reader before, which ends: it is ahead of the proxy that has not noticed yet. Where two are alive,
-because a request was sent twice or a session has several streams (GET), both are kept: the newest
-one is sent what comes, and the others wait, with pings, for their turn when it has left.
+Each entry of a stream is sent to one reader only. There are two cases with more than one reader:
+
+- A client resumes a stream (`Last-Event-ID`). Its earlier reader ends: the client has noticed the
+  cut before a proxy in between has.
+- A request was sent twice, or a session has several GET streams. Both readers are kept. The newest
+  one is sent what comes, and the others wait, with pings, until it has left.
 """
 
 import asyncio

@@ -3,6 +3,16 @@
 This module must not know methods or sessions: it is given a cursor and a rendering, and it decides
 when bytes go out.
 
+    answer_request:    reading ── the run ends, nothing else to send ──▶ JSON, over
+                          │ a first frame, or `commit_after` is over
+                          ▼
+    answer_as_stream:  streaming ── the run ends, or `stop` ──▶ over
+                          │ ▲
+          `wait_for_turn` ▼ │ the newer reader has left
+                       waiting: pings only
+
+    answer_with_json:  reading to the end ──▶ JSON, over
+
 Flow control is the reader's own: the next entries are read when the last frames are written.
 A client that stops reading stops its own reading of the journal and nothing else.
 """

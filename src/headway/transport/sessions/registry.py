@@ -1,4 +1,4 @@
-"""2025 sessions: which there are, and what the processes that serve them tell each other.
+"""The 2025 sessions of a process, and what processes publish to each other about them.
 
 A session is a stream of facts in the journal, and what a process holds of it is their fold:
 whichever process gets the next request takes the session up by reading on in its stream. What a
