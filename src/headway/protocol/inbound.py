@@ -59,7 +59,7 @@ class Message(Struct, frozen=True):
 
     @property
     def is_request(self) -> bool:
-        """Whether the message wants an answer."""
+        """True when the message wants an answer."""
         return self.method is not None and self.id is not None
 
     @property

@@ -121,7 +121,7 @@ class ResponseStream:
 
     @property
     def committed(self) -> bool:
-        """Whether anything was sent, so that the request cannot be refused any more."""
+        """True when the status was sent, so that the request cannot be refused any more."""
         return self._reply.committed
 
     def stop(self, end: End) -> None:

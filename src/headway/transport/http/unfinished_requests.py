@@ -28,7 +28,7 @@ class UnfinishedRequests:
 
     @property
     def is_timed_elsewhere(self) -> bool:
-        """Whether Headway's own server listens, which limits how long a body may take."""
+        """True when Headway's own server listens: it limits how long a body may take."""
         return self._tally.connections is not None
 
     def begin(self, give_way: Callable[[], object]) -> "UnfinishedRequest":

@@ -68,7 +68,7 @@ class SentSpans:
 
 
 class Deliveries:
-    """What a session's client was sent outside of requests, and the outboxes that send more."""
+    """The messages that a session's client was sent outside of requests, and its open outboxes."""
 
     __slots__ = ("outboxes", "position", "spans")
 

@@ -95,7 +95,7 @@ class Session:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether something goes on in the session here: a request, a run or an open stream."""
+        """True while something goes on in the session here: a request, a run or an open stream."""
         return self.usage.holders > 0 or bool(self.requests)
 
     def __enter__(self) -> "Session":
@@ -147,7 +147,7 @@ class Session:
 
     @property
     def is_to_be_restated(self) -> bool:
-        """Whether the stream has grown so long that it needs a new summary."""
+        """True when the stream has grown so long that it needs a new summary."""
         most = min(RESTATE_EVERY, self.sessions.journal.retention.stream_entries // 4)
         return self.facts.is_open and self.facts.seq - self.facts.summary_seq >= most
 
