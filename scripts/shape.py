@@ -39,7 +39,6 @@ SHARED_NAMES = {
 LARGE_CLASSES = {
     "Settings": "one field for each setting: it is the table itself",
     "ServeOptions": "one field for each option that two commands share: likewise a table",
-    "Run": "not yet carved",
     "Session": "not yet carved",
     "ResponseStream": "not yet carved",
     "Engine": "not yet carved",

@@ -1,7 +1,7 @@
-"""Anything that a tool says, as JSON: the one rule for parts, logs, checkpoints and results.
+"""JSON for any value of a tool: one rule for parts, log messages, checkpoints and results.
 
-msgspec knows the plain types and their kin: dicts, lists, sets, dataclasses, enums, dates, UUIDs,
-structs. `plain` knows the rest, by what a value can do and not by the library that it comes from:
+msgspec knows the plain types: dicts, lists, sets, dataclasses, enums, dates, UUIDs, structs.
+`to_plain` knows the rest, by what a value can do and not by the library that it comes from:
 
 | value | JSON |
 |---|---|
@@ -17,7 +17,7 @@ structs. `plain` knows the rest, by what a value can do and not by the library t
 | an iterator, a view, a deque, a range, anything to iterate over | a list |
 | anything else that pydantic knows, or that has a text of its own (`__str__`) | its text |
 
-What is left has no meaning outside of its process: a function, a lock, an object without a text.
+Everything else has no meaning outside of its process: a function, a lock, an object without a text.
 """
 
 import functools
@@ -41,23 +41,23 @@ from msgspec import Raw
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from headway.jsonable import encode_json, exact
+from headway.jsonable import as_base_type, encode_json
 
 MOST_ITEMS = 1_000_000
-"""What is taken of an iterator, which may have no end."""
+"""Items that are taken from an iterator, which may have no end."""
 
 SHOWN_PATH = 200
-"""Characters of the place of a value that cannot be encoded."""
+"""Characters of the path to a value that cannot be encoded."""
 
 _HELPERS = ("to_image_content", "to_audio_content", "to_resource_content")
-"""What the SDK's and FastMCP's helpers for content have in common."""
+"""Methods of the SDK's and FastMCP's helpers for content."""
 
 _UNPACKERS = ("tolist", "as_py", "to_pylist")
-"""What scalars and arrays of libraries have to become Python's own."""
+"""Methods by which scalars and arrays of libraries become Python's own."""
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON has for a value that msgspec does not know; iterators are left alone.
+def to_plain(value: Any) -> Any:
+    """Return a plain value for one that msgspec does not know; iterators are refused.
 
     Raises:
         TypeError: JSON cannot hold the value.
@@ -79,16 +79,19 @@ def _kind_of(value: Any) -> type[Any]:
 
 
 def _of_missing(value: Any) -> Any:
-    """What a data frame has where it has no value; such a one cannot even be compared."""
+    """Return None for the marks of data frames for a missing value, which cannot be compared."""
     return None if _kind_of(value).__name__ in ("NAType", "NaTType") else _NOT_MINE
 
 
 def _of_base(value: Any) -> Any:
-    """A subclass of a plain type; a bool or None comes here only as a key of a dict."""
+    """Return the base value of a subclass of a plain type.
+
+    A bool or None comes here only as a key of a dict.
+    """
     if value is None or isinstance(value, bool):
         return {None: "None", True: "true", False: "false"}[value]  # as pydantic has it
     if isinstance(value, str | int | float):
-        return exact(value)
+        return as_base_type(value)
     if isinstance(value, dict | list | tuple | set | frozenset):
         raise TypeError(f"a {_kind_of(value).__qualname__} cannot be a key of a JSON object")
     if isinstance(value, bytes):
@@ -117,7 +120,7 @@ def _of_time(value: Any) -> Any:
 def _of_model(value: BaseModel) -> Any:
     if isinstance(value, ContentBlock):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dumped(value, value.model_dump, type(value).__pydantic_core_schema__)
+    return dump_by_schema(value, value.model_dump, type(value).__pydantic_core_schema__)
 
 
 def _of_helper(value: Any) -> Any:
@@ -136,7 +139,7 @@ def _of_text(value: Any) -> Any:
 
 def _of_library(value: Any) -> Any:
     if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):
-        # As text, or nanoseconds would be bare numbers.
+        # As text: nanoseconds would become bare numbers.
         return _without_nat(value.astype(str).tolist())
     for name in _UNPACKERS:
         unpack = getattr(_kind_of(value), name, None)
@@ -167,7 +170,7 @@ def _of_items(value: Any) -> Any:
         return dict(cast("Mapping[object, object]", value))
     if isinstance(value, Iterator | IOBase) or not isinstance(value, Iterable):
         return _NOT_MINE
-    return _listed(cast("Iterable[object]", value))
+    return _list_items(cast("Iterable[object]", value))
 
 
 def _of_pydantic(value: Any) -> Any:
@@ -197,7 +200,7 @@ _RULES: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def _listed(value: Iterable[object]) -> list[object]:
+def _list_items(value: Iterable[object]) -> list[object]:
     items = list(islice(value, MOST_ITEMS + 1))
     if len(items) > MOST_ITEMS:
         raise TypeError(f"there are more than {MOST_ITEMS:,} items in a {type(value).__qualname__}")
@@ -208,17 +211,17 @@ def _listed(value: Iterable[object]) -> list[object]:
 
 
 class Written(Enum):
-    """How values of a pydantic schema become JSON."""
+    """The encoder for the values of a pydantic schema."""
 
     BY_US = auto()
-    """They are plain data, whatever is in it: pydantic has nothing to say of how it is written."""
+    """The schema holds plain data, and says nothing of how it is serialized."""
     BY_PYDANTIC = auto()
     BY_BOTH = auto()
-    """By pydantic, but for bytes, which it takes for UTF-8."""
+    """By pydantic, except for bytes, which it takes for UTF-8."""
 
 
-def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
-    """Return what pydantic makes of a value by its schema, as JSON has it or nearly so.
+def dump_by_schema(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
+    """Serialize a value by its pydantic schema, to JSON values or to ones that msgspec knows.
 
     `dump` is the value's `model_dump`, or `dump_python` of an adapter bound to it.
     """
@@ -226,7 +229,7 @@ def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
     if way is Written.BY_US:
         return vars(value) if isinstance(value, BaseModel) else value
     as_json = functools.partial(
-        dump, mode="json", by_alias=True, warnings=False, fallback=_builtins
+        dump, mode="json", by_alias=True, warnings=False, fallback=_to_builtins
     )
     as_python = functools.partial(dump, mode="python", by_alias=True, warnings=False)
     try:
@@ -236,12 +239,12 @@ def dumped(value: object, dump: Callable[..., Any], core_schema: Any) -> Any:
     return written if way is Written.BY_PYDANTIC else _with_bytes(as_python(), written)
 
 
-def _builtins(value: object) -> object:
+def _to_builtins(value: object) -> object:
     return msgspec.to_builtins(value, enc_hook=Hook())
 
 
 def _with_bytes(raw: Any, written: Any) -> Any:
-    """JSON with the bytes of the values that it was made of."""
+    """Return `written` with the bytes of `raw`, wherever both have the same structure."""
     if isinstance(raw, bytes) and isinstance(written, str):
         return raw
     if isinstance(raw, dict) and isinstance(written, dict):
@@ -257,7 +260,7 @@ def _with_bytes(raw: Any, written: Any) -> Any:
 
 
 class _Schema:
-    """A core schema of pydantic as a key: the same object is the same schema."""
+    """A core schema of pydantic as a dict key, compared by identity."""
 
     def __init__(self, schema: Any) -> None:
         self.schema = schema
@@ -273,19 +276,22 @@ _DATA = frozenset({
     "any", "bool", "dict", "float", "int", "list", "literal", "none", "nullable", "str", "tuple",
     "union",
 })  # fmt: skip
-"""Types of a core schema that say nothing of how a value is written."""
+"""Types of a core schema that say nothing of how a value is serialized."""
 
 
 @functools.lru_cache(maxsize=1000)
 def _way_of(schema: _Schema) -> Written:
-    kinds = set(_kinds(_within_wrapper(schema.schema)))
+    kinds = set(_schema_kinds(_within_wrapper(schema.schema)))
     if kinds <= _DATA:
         return Written.BY_US
     return Written.BY_BOTH if kinds & {"bytes", "any"} else Written.BY_PYDANTIC
 
 
 def _within_wrapper(schema: Any) -> Any:
-    """What is in the model that the SDK makes for a result that is no object, or `schema`."""
+    """Return the schema inside of the model that the SDK wraps a non-object result in.
+
+    Any other schema is returned as it is.
+    """
     if schema.get("type") != "model" or schema["cls"].__bases__ != (BaseModel,):
         return schema
     fields: dict[str, Any] = schema["schema"].get("fields", {})
@@ -300,8 +306,8 @@ def _within_wrapper(schema: Any) -> Any:
     return schema if says_more else field["schema"]
 
 
-def _kinds(schema: Any) -> Iterator[str]:
-    """The types of a core schema and of all that is in it; `bytes` only where nobody says how."""
+def _schema_kinds(schema: Any) -> Iterator[str]:
+    """Yield the types in a core schema; `written` for those with a serializer of their own."""
     todo: list[tuple[Any, bool]] = [(schema, False)]
     while todo:
         node, says_how = todo.pop()
@@ -323,9 +329,9 @@ def _kinds(schema: Any) -> Iterator[str]:
 
 
 class Hook:
-    """`plain` for one value, which goes through each of its iterators once.
+    """`to_plain` for one value; it consumes each iterator in it only once.
 
-    A value may be encoded more than once: with a surrogate in it, or as text and as data.
+    A value may be encoded more than once: if there is a surrogate in it, or as text and as data.
     """
 
     __slots__ = ("iterated",)
@@ -334,7 +340,7 @@ class Hook:
         self.iterated: dict[int, tuple[object, list[object]]] = {}
 
     def __call__(self, value: Any) -> Any:
-        """Return what JSON has for `value`.
+        """Return a plain value for `value`.
 
         Raises:
             TypeError: JSON cannot hold it.
@@ -343,16 +349,16 @@ class Hook:
         if isinstance(value, Iterator) and not isinstance(value, IOBase):
             items = cast("Iterator[object]", value)
             if id(items) not in self.iterated:
-                self.iterated[id(items)] = items, _listed(items)
+                self.iterated[id(items)] = items, _list_items(items)
             return self.iterated[id(items)][1]
-        return plain(value)
+        return to_plain(value)
 
 
 class LenientHook(Hook):
-    """The same for what must not fail: what JSON cannot hold is its text."""
+    """A `Hook` that never fails: it returns the text of a value that has no JSON form."""
 
     def __call__(self, value: Any) -> Any:
-        """Return what JSON has for `value`, or its text."""
+        """Return a plain value for `value`, or its text."""
         try:
             return super().__call__(value)
         except Exception:  # noqa: BLE001 - somebody's property, `__iter__` or serializer
@@ -360,7 +366,7 @@ class LenientHook(Hook):
 
 
 def text_of(value: object) -> str:
-    """Return the text of a value, whatever its own code does."""
+    """Return the text of a value; never raises, whatever its own code does."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001 - somebody's `__str__` or `__repr__`
@@ -380,11 +386,11 @@ def to_json(value: object, hook: Callable[[Any], Any]) -> Raw:
         return encode_json(msgspec.to_builtins(value, enc_hook=hook))
 
 
-def encode(value: object, taker: str) -> Raw:
-    """Return a value as JSON; `taker` is the function that was given it.
+def encode_value(value: object, taker: str) -> Raw:
+    """Return a value as JSON; `taker` is the public function that got it, for the error.
 
     Raises:
-        TypeError: The text names the place in the value, and the type that is in the way.
+        TypeError: The text names the path to what has no JSON form, and its type.
         Exception: Code of the value itself raised: an image has no file, say.
     """
     try:
@@ -396,8 +402,8 @@ def encode(value: object, taker: str) -> Raw:
         ) from error
 
 
-def loggable(data: object) -> object:
-    """Return what a log message holds: it never fails for what it is about."""
+def as_loggable(data: object) -> object:
+    """Return the data of a log message as text or JSON; never raises."""
     if type(data) is str:
         return data
     try:
@@ -406,22 +412,22 @@ def loggable(data: object) -> object:
         return text_of(data)
 
 
-# Naming the place
+# Naming what cannot be encoded
 
 
 def reason_for(value: object, error: Exception) -> str:
-    """Return why JSON cannot hold a value, and where in it the reason is."""
+    """Return why JSON cannot hold a value, with the path to the reason."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or contains itself"
-    path, error = _culprit(value, error)
+    path, error = _find_culprit(value, error)
     return f"{error} (at {path[:SHOWN_PATH]})" if path else str(error)
 
 
-def _culprit(value: object, error: Exception) -> tuple[str, Exception]:
-    """The path to the innermost value that cannot be encoded, and what its encoding raised."""
+def _find_culprit(value: object, error: Exception) -> tuple[str, Exception]:
+    """Return the path to the innermost value that cannot be encoded, and the exception for it."""
     path = ""
     for _ in range(100):  # deeper than anybody reads
-        for name, child in _children(value):
+        for name, child in _children_of(value):
             try:
                 to_json(child, Hook())
             except Exception as raised:  # noqa: BLE001 - as above, whatever it was
@@ -432,7 +438,7 @@ def _culprit(value: object, error: Exception) -> tuple[str, Exception]:
     return path.removeprefix("."), error
 
 
-def _children(value: Any) -> Iterator[tuple[str, object]]:
+def _children_of(value: Any) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, item in cast("dict[object, object]", value).items():
             yield (f".{key}" if isinstance(key, str) else f"[{key!r}]"), item

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, cast, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from headway.jsonable import as_base_type, without_surrogates
 from headway.jsonable import decode_json as decode_json
 from headway.jsonable import encode_json as encode_json
-from headway.jsonable import exact, without_surrogates
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 
 if TYPE_CHECKING:
@@ -383,7 +383,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     event: Event
 
 
-_encoder = msgspec.json.Encoder(enc_hook=exact)
+_encoder = msgspec.json.Encoder(enc_hook=as_base_type)
 _entries = msgspec.json.Decoder(list[Entry])
 
 

@@ -1,4 +1,4 @@
-"""JSON of what Python's plain types hold, and of texts that UTF-8 has no bytes for."""
+"""JSON for Python's plain types and their subclasses, and for texts with lone surrogates."""
 
 from typing import Any, cast
 
@@ -6,13 +6,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 
-def exact(value: object) -> object:
-    """Return a subclass of text or of a number as its base class; JSON knows no others.
+def as_base_type(value: object) -> object:
+    """Return an instance of a subclass of `str`, `int` or `float` as one of the base class.
 
-    Libraries have their own: `numpy.float64` and `numpy.str_`, `str` with a mark that it is safe.
+    msgspec encodes the exact types only. Libraries have subclasses: `numpy.float64`, `numpy.str_`,
+    a `str` that is marked as safe HTML.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is neither text nor a number.
     """
     if isinstance(value, str):
         return str.__str__(value)
@@ -24,18 +25,21 @@ def exact(value: object) -> object:
 
 
 def exact_text(value: object) -> str:
-    """Return the text of any value; of a subclass of `str` what it holds, not what it shows."""
+    """Return the text of any value.
+
+    An instance of a subclass of `str` becomes its content, whatever its own `__str__` returns.
+    """
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
-_encoder = msgspec.json.Encoder(enc_hook=exact)
+_encoder = msgspec.json.Encoder(enc_hook=as_base_type)
 
 
 def encode_json(value: object) -> Raw:
-    """Any JSON value as bytes. A lone surrogate (a file name can hold one) becomes U+FFFD.
+    """Encode a JSON value. A lone surrogate, which a file name can hold, becomes U+FFFD.
 
     Raises:
-        TypeError: The value is not JSON and nothing JSON can be made of it.
+        TypeError: The value has no JSON form.
     """
     try:
         return Raw(_encoder.encode(value))
@@ -44,12 +48,12 @@ def encode_json(value: object) -> Raw:
 
 
 def decode_json(data: Raw | bytes) -> Any:
-    """The value that `data` encodes."""
+    """Return the value that `data` encodes."""
     return msgspec.json.decode(data)
 
 
 def without_surrogates(value: object) -> object:
-    """Return JSON with U+FFFD for each lone surrogate in its texts."""
+    """Return a JSON value with U+FFFD for each lone surrogate in its texts."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

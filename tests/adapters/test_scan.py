@@ -110,10 +110,10 @@ def test_half_a_line_is_not_taken_for_a_count() -> None:
 
 def test_each_count_of_a_program_is_one_unit_of_progress() -> None:
     parts = Parts()
-    said = [parts.add(Found(share, label)) for label in "ab" for share in (0.0, 0.5, 1.0)]
+    said = [parts.add_share(Found(share, label)) for label in "ab" for share in (0.0, 0.5, 1.0)]
     assert said == [(0, 1), (0.5, 1), (1, 1), (1, 2), (1.5, 2), (2, 2)]
-    assert parts.add(Found(0.25, "a")) == (2.25, 3)
-    assert parts.add(Found(0.1, "a")) == (2.25, 3)
+    assert parts.add_share(Found(0.25, "a")) == (2.25, 3)
+    assert parts.add_share(Found(0.1, "a")) == (2.25, 3)
 
 
 @given(
@@ -121,7 +121,7 @@ def test_each_count_of_a_program_is_one_unit_of_progress() -> None:
 )
 def test_the_sum_of_all_counts_never_falls(said: list[tuple[str, float]]) -> None:
     parts = Parts()
-    sums = [parts.add(Found(share, label)) for label, share in said]
+    sums = [parts.add_share(Found(share, label)) for label, share in said]
     for (done, total), (before, size) in zip(sums[1:], sums, strict=False):
         assert done >= before - 1e-9
         assert total >= size

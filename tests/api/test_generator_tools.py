@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tests.kit.waits import PATIENCE
 
 from headway import Headway, stage, track
-from headway.engine import Run, current_run
+from headway.engine import Run, executing_run
 from headway.testing import run_tool
 
 pytestmark = pytest.mark.anyio
@@ -216,7 +216,7 @@ async def test_a_cancelled_generator_is_closed(kind: str, value: str | None):
     loop = asyncio.get_running_loop()
 
     def endless() -> Iterator[str | None]:
-        loop.call_soon_threadsafe(begun.put_nowait, current_run.get())
+        loop.call_soon_threadsafe(begun.put_nowait, executing_run())
         try:
             while True:
                 yield value

@@ -11,7 +11,7 @@ import pytest
 from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, report, stage, track
-from headway.engine import current_run
+from headway.engine import executing_run
 from headway.engine.run.run import Run
 from headway.testing import FakeClock, record, run_tool
 
@@ -220,7 +220,7 @@ async def test_a_cancelled_thread_stops_at_its_next_item_also_when_nothing_is_du
 
     @mcp.tool()
     def work() -> str:
-        loop.call_soon_threadsafe(begun.put_nowait, current_run.get())
+        loop.call_soon_threadsafe(begun.put_nowait, executing_run())
         try:
             for _ in track(endless(), total=10):
                 pass

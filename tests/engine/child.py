@@ -8,13 +8,14 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 
 from headway.engine import Engine, Request, RunContext
+from headway.events import Part, encode_json
 from headway.journal import open_journal
 from headway.settings import Settings
 
 
 async def forever(context: RunContext) -> dict[str, object]:
     assert context.run is not None
-    context.run.part("half of it")
+    context.run.output.emit_event(Part(encode_json("half of it")))
     await anyio.sleep_forever()
     return {}
 

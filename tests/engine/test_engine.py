@@ -23,9 +23,12 @@ from headway.events import (
     Entry,
     Failed,
     Interrupted,
+    Log,
+    Part,
     Progress,
     Started,
     decode_json,
+    encode_json,
 )
 from headway.journal import Cursor, open_journal
 from headway.run_state import State, fold
@@ -180,7 +183,7 @@ async def test_runs_over_the_limit_wait_in_order_and_report_their_place():
     async with engine(clock=clock, max_runs=1) as made:
         first, second, third = (made.start_run(request(execute, token=1)) for _ in range(3))
         await turns()
-        assert [run.state for run in (first, second, third)] == [
+        assert [run.events.state for run in (first, second, third)] == [
             State.WORKING, State.QUEUED, State.QUEUED,
         ]  # fmt: skip
         release.set()
@@ -199,7 +202,7 @@ async def test_a_cancel_reaches_a_run_that_waits_for_its_place():
         waiting.cancel("client")
         assert (await entries(made, waiting))[-1].event == Cancelled("client")
         third = made.start_run(request(forever))
-        assert third.state is State.QUEUED
+        assert third.events.state is State.QUEUED
 
 
 async def test_a_full_queue_is_a_refusal_that_says_so():
@@ -219,8 +222,8 @@ async def test_a_tool_s_own_limit_does_not_hold_up_other_tools():
         runs = [made.start_run(request(forever, target="narrow")) for _ in range(3)]
         other = made.start_run(request(forever, target="wide"))
         await turns()
-        assert [run.state for run in runs] == [State.WORKING, State.QUEUED, State.QUEUED]
-        assert other.state is State.WORKING
+        assert [run.events.state for run in runs] == [State.WORKING, State.QUEUED, State.QUEUED]
+        assert other.events.state is State.WORKING
 
 
 async def test_what_is_no_tool_call_is_not_queued():
@@ -238,7 +241,7 @@ async def test_reports_of_threads_reach_the_journal_in_order_and_before_the_end(
     async def execute(context):
         def work() -> None:
             for n in range(1000):
-                context.run.report(n, 1000, None)
+                context.run.output.report(n, 1000, None)
 
         async with anyio.create_task_group() as group:
             for _ in range(3):
@@ -263,9 +266,9 @@ async def test_a_report_after_the_end_is_dropped():
     async with engine() as made:
         run = made.start_run(request(execute))
         told = await entries(made, run)
-        kept[0].report(1, 2, "late")
-        kept[0].part("late")
-        await asyncio.to_thread(kept[0].log, "info", "late")
+        kept[0].output.report(1, 2, "late")
+        kept[0].output.emit_event(Part(encode_json("late")))
+        await asyncio.to_thread(kept[0].output.emit_event, Log("info", encode_json("late")))
         await turns()
         assert await entries(made, run) == told
 

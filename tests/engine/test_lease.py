@@ -81,7 +81,7 @@ async def test_a_process_that_shows_signs_of_life_keeps_its_runs(tmp_path: Path)
     async with process(tmp_path / "j.db", clock) as one, process(tmp_path / "j.db", clock) as two:
         run = await launch(one, forever)
         await clock.advance(60, step=1)
-        assert run.state is State.WORKING
+        assert run.events.state is State.WORKING
         assert await two.journal.streams("run/", unfinished=True) == [run.stream]
 
 
@@ -102,10 +102,10 @@ async def test_a_paused_process_that_comes_back_cannot_write_and_stops_its_runs(
         assert context.run is not None
         try:
             await wake.wait()
-            context.run.report(1, 2, None)
+            context.run.output.report(1, 2, None)
             await context.run.journal.wait_until_stored(context.run.stream)
         except (Conflict, StreamEnded):
-            context.run.report(2, 2, None)
+            context.run.output.report(2, 2, None)
             await anyio.sleep_forever()
         finally:
             stopped.set()
@@ -345,7 +345,7 @@ async def test_a_clock_that_is_set_kills_nobody(tmp_path: Path, jump: float) -> 
         await clock.advance(5, step=0.5)
         clock.set(jump)
         await clock.advance(60, step=0.5)
-        assert run.state is State.WORKING
+        assert run.events.state is State.WORKING
         assert await two.journal.streams("run/", unfinished=True) == [run.stream]
 
 
@@ -366,7 +366,7 @@ async def test_a_storage_that_was_away_for_long_kills_nobody(
                 patch.setattr(SqliteStore, name, away)
             await clock.advance(30, step=0.5)
         await clock.advance(60, step=0.5)
-        assert run.state is State.WORKING
+        assert run.events.state is State.WORKING
         assert await two.journal.streams("run/", unfinished=True) == [run.stream]
 
 

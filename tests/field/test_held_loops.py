@@ -140,7 +140,7 @@ def test_a_loop_that_stands_still_or_is_closed_is_not_held(caplog: pytest.LogCap
         return watchdog
 
     watchdog = loop.run_until_complete(begin())
-    wait_until(lambda: watchdog.held() > 0.5)
+    wait_until(lambda: watchdog.seconds_held() > 0.5)
     loop.run_until_complete(asyncio.sleep(0.2))
     assert not named(caplog)
     loop.close()

@@ -335,7 +335,7 @@ async def test_what_is_said_outside_of_a_run_is_told_once_with_the_remedy(
     what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tool of an SDK server that the SDK serves, say."""
-    monkeypatch.setattr(threads, "_told_outside", set())
+    monkeypatch.setattr(threads, "_warned_functions", set())
     mcp = MCPServer("alone")
 
     @mcp.tool()

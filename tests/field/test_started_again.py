@@ -129,7 +129,8 @@ def test_a_loop_that_ends_around_a_call_leaves_its_end_in_the_journal(tmp_path: 
             headers = MODERN | {"Mcp-Name": "forever"}
             asking = client.post("/mcp", json=modern_call("forever"), headers=headers)
             calling = asyncio.create_task(asking)
-            await until(lambda: any(run.state == "working" for run in app.engine.runs.values()))
+            runs = app.engine.runs
+            await until(lambda: any(run.events.state == "working" for run in runs.values()))
             assert not calling.done()
         # `asyncio.run` cancels all that goes on, our own tasks too.
 

@@ -203,10 +203,10 @@ def in_a_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _as_if_never_told() -> Iterator[None]:
-    threads._told_of.clear()
-    threads._told_outside.clear()
+    threads._warned_lines.clear()
+    threads._warned_functions.clear()
     yield
-    threads._told_of.clear()
+    threads._warned_lines.clear()
 
 
 async def test_a_thread_of_the_tools_own_is_told_of_once_in_the_call(

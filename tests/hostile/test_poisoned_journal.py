@@ -258,12 +258,12 @@ async def test_a_result_that_cannot_be_read_is_told_as_one_that_is_gone(
         await answer.message()
         last = answer.ids[-1]
         answer.cut()
-        (run,) = [run for run in fleet[0].app.engine.runs.values() if run.target == "wait"]
+        (run,) = [run for run in fleet[0].app.engine.runs.values() if run.request.target == "wait"]
         tools.gate.open()
         await until(lambda: run.ended)
         async with open_journal(journal) as reader:
-            await until_later(reader, run.stream, run.seq - 1)
-        await poison(journal, run.stream, run.seq, garbage)
+            await until_later(reader, run.stream, run.events.seq - 1)
+        await poison(journal, run.stream, run.events.seq, garbage)
         session.wire = fleet[1]
         resumed = await (await session.get(last)).rest()
         assert resumed[-1]["id"] == 1

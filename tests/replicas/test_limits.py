@@ -103,9 +103,9 @@ async def test_a_request_that_is_sent_twice_at_once_is_still_one(journal: str) -
         message = session.call_message("wait", id=7, token=1)
         sent = [await session.send(message) for _ in range(2)]
         runs = fleet[0].app.engine.runs
-        await until(lambda: any(run.target == "wait" for run in runs.values()))
+        await until(lambda: any(run.request.target == "wait" for run in runs.values()))
         assert (await session.request("ping")).status == 200  # behind both
-        assert [run.target for run in runs.values()] == ["wait"]
+        assert [run.request.target for run in runs.values()] == ["wait"]
         tools.gate.open()
         answers = [await connection.answer() for connection in sent]
         said = [message for answer in answers for message in await answer.rest()]

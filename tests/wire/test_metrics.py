@@ -137,7 +137,8 @@ async def test_it_says_nothing_of_callers_arguments_sessions_or_runs() -> None:
         await answer.message()
         (run,) = wire.app.engine.runs.values()
         text = (await scrape(wire)).text
-        for word in ("alice", "tok-en", "my-id", session.id, run.id, run.reference, run.principal):
+        names = (session.id, run.id, run.reference, run.request.principal)
+        for word in ("alice", "tok-en", "my-id", *names):
             assert word not in text
         tools.gate.open()
         await answer.rest()

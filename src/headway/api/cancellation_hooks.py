@@ -1,4 +1,4 @@
-"""When a run is cancelled: `shield` what has to be finished, `on_cancel` to tell others."""
+"""Code that a cancel concerns: `shield` for what has to be finished, `on_cancel` for hooks."""
 
 import asyncio
 from collections.abc import Generator
@@ -17,7 +17,7 @@ class shield:
     """A part that is finished even when the run is cancelled: `with shield():`, in async code too.
 
     For what must not be left half done: a commit, a payment and the note that it was made. A
-    cancel that comes meanwhile takes effect behind it, in async code at the next await and in a
+    cancel that comes meanwhile takes effect after it, in async code at the next await and in a
     thread at the next call into Headway, and the caller waits for that. Keep it short: nothing
     limits it but the end of the process, which waits 5 s beyond its grace period. It does not
     protect from a crash.
@@ -26,12 +26,12 @@ class shield:
     def __init__(self) -> None:
         self._scope: anyio.CancelScope | None = None
         self._token: Token[bool] | None = None
-        self._stops: Cancellation | None = None
+        self._cancellation: Cancellation | None = None
 
     def __enter__(self) -> Self:
-        self._stops = _stops()
-        if self._stops is not None:
-            self._stops.enter_shield()
+        self._cancellation = _current_cancellation()
+        if self._cancellation is not None:
+            self._cancellation.enter_shield()
         self._token = is_shielded.set(True)
         if _in_task():
             self._scope = anyio.CancelScope(shield=True)
@@ -49,8 +49,8 @@ class shield:
         finally:
             if self._token is not None:
                 is_shielded.reset(self._token)
-            if self._stops is not None:
-                self._stops.leave_shield()
+            if self._cancellation is not None:
+                self._cancellation.leave_shield()
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def on_cancel(hook: Hook) -> Generator[None]:
     another thread, or on the event loop if it is an async function; what it raises is logged. A
     run that was stopped already calls it at once.
     """
-    stops = _stops()
+    stops = _current_cancellation()
     if stops is None:
         yield
         return
@@ -73,7 +73,7 @@ def on_cancel(hook: Hook) -> Generator[None]:
         stops.remove_hook(hook)
 
 
-def _stops() -> Cancellation | None:
+def _current_cancellation() -> Cancellation | None:
     run = current_run.get()
     return None if run is None else run.cancellation
 

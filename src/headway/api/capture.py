@@ -1,7 +1,7 @@
-"""What a tool's libraries say by themselves: records of `logging`, bars of `tqdm`.
+"""Output of a tool's libraries as output of the run: records of `logging`, bars of `tqdm`.
 
-Both are heard only where the author asks for it, and only from the code of that run: a context
-variable tells whose a record or a bar is, so that runs side by side do not mix.
+Both are captured only where the author asks for it, and only from the code of that run: a context
+variable tells which run a record or a bar belongs to, so that runs side by side do not mix.
 """
 
 import importlib
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.api.output import log
-from headway.engine import Run, current_run
+from headway.engine import ToolRun, current_run
 from headway.engine.run.pacing import as_finite
-from headway.engine.run.stages import Items, Node, current_node, innermost
+from headway.engine.run.stages import Items, Node, current_node, innermost_node
 from headway.errors import RunCancelled
 
 # Records
@@ -28,14 +28,14 @@ from headway.errors import RunCancelled
 class _Capture:
     names: tuple[str, ...]
     level: int
-    run: Run | None
+    run: ToolRun | None
     is_over: bool = False
 
 
 _captures: ContextVar[tuple[_Capture, ...]] = ContextVar("headway_captures", default=())
 
 OWN_LOGGERS = ("headway", "mcp", "uvicorn", "asyncio", "anyio")
-"""Loggers of what carries the messages: heard only when they are named."""
+"""Loggers of the server itself: captured only when they are named."""
 
 _LEVELS = (
     (logging.CRITICAL, "critical"),
@@ -49,11 +49,11 @@ _LEVELS = (
 def capture_logging(
     *loggers: str | logging.Logger, level: int | str = logging.INFO
 ) -> Generator[None]:
-    """Inside, records of `logging` are log messages of the run.
+    """Turn records of `logging` into log messages of the run, while inside.
 
     Of the loggers given and those below them; of all when none is given, but for those of the
     server itself. Records below `level` are left alone. What the code of other runs logs is not
-    heard, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
+    captured, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
     `threading.Thread` does not). A traceback is not sent.
 
     Handlers that are there get what they got before, and no more: a logger that would not make
@@ -65,54 +65,54 @@ def capture_logging(
     number = logging.getLevelNamesMapping().get(level, -1) if isinstance(level, str) else level
     if number < 0:
         raise ValueError(f"level {level!r} is none of {', '.join(logging.getLevelNamesMapping())}")
-    capture = _Capture(tuple(map(_name, loggers)) or ("",), number, current_run.get())
+    capture = _Capture(tuple(map(_logger_name, loggers)) or ("",), number, current_run.get())
     before = _captures.get()
     _captures.set((*before, capture))
-    _HANDLERS.add(capture)
+    _HANDLERS.add_capture(capture)
     try:
         yield
     finally:
         capture.is_over = True
-        _HANDLERS.remove(capture)
+        _HANDLERS.remove_capture(capture)
         _captures.set(before)
 
 
 class _ToRun(logging.Handler):
-    """Hands a record to the run it was made for, if that wants it."""
+    """Passes a record to the run that it was made for, if that captures it."""
 
     only_listens = True
-    """For who asks whether a record is written anywhere."""
+    """Read by code that checks whether a record is written anywhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _is_alone(record):
             last.handle(record)
         captures, run = _captures.get(), current_run.get()
-        if not any(each.run is run and _wants(each, record) for each in captures):
+        if not any(each.run is run and _wants_record(each, record) for each in captures):
             return
-        _captures.set(())  # what is logged while we speak is not heard
+        _captures.set(())  # records that `log` itself makes are not captured
         try:
-            log(_text(record), _level_of(record.levelno), logger=record.name)
+            log(_message_text(record), _level_of(record.levelno), logger=record.name)
         except Exception:  # noqa: BLE001 - as logging has it: a record breaks nothing
             self.handleError(record)
         finally:
             _captures.set(captures)
 
 
-def _name(logger: str | logging.Logger) -> str:
+def _logger_name(logger: str | logging.Logger) -> str:
     if isinstance(logger, str):
         return logger
     return "" if logger is logging.getLogger() else logger.name
 
 
-def _text(record: logging.LogRecord) -> str:
+def _message_text(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - arguments that do not fit are its author's mistake
         return str(record.msg)
 
 
-def _wants(capture: _Capture, record: logging.LogRecord) -> bool:
+def _wants_record(capture: _Capture, record: logging.LogRecord) -> bool:
     if capture.is_over or record.levelno < capture.level:
         return False
     if any(name and _is_below(record.name, name) for name in capture.names):
@@ -128,8 +128,8 @@ def _level_of(number: int) -> str:
     return next((level for least, level in _LEVELS if number >= least), "debug")
 
 
-def _lineage(name: str) -> Iterator[logging.Logger]:
-    """The loggers that hear a record of `name`."""
+def _loggers_of(name: str) -> Iterator[logging.Logger]:
+    """Yield the loggers that handle a record of `name`."""
     logger = logging.getLogger(name)
     while logger is not None:
         yield logger
@@ -137,15 +137,15 @@ def _lineage(name: str) -> Iterator[logging.Logger]:
 
 
 def _is_alone(record: logging.LogRecord) -> bool:
-    """Whether nobody else handles it: then `logging` would have shown it on stderr."""
+    """Return whether no other handler takes the record: `logging` would print it on stderr then."""
     return not any(
-        handler for each in _lineage(record.name) for handler in each.handlers
+        handler for each in _loggers_of(record.name) for handler in each.handlers
         if not isinstance(handler, _ToRun)
     )  # fmt: skip
 
 
 class _Handlers:
-    """The handler on each logger that somebody captures, and the levels from before."""
+    """The handler on each logger that is captured, and the levels that the loggers had before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -154,7 +154,7 @@ class _Handlers:
         """Of a logger: its level before, and the one it was given."""
         self._handler = _ToRun()
 
-    def add(self, capture: _Capture) -> None:
+    def add_capture(self, capture: _Capture) -> None:
         with self._lock:
             for handler in _all_handlers():
                 handler.addFilter(self._was_heard)
@@ -169,7 +169,7 @@ class _Handlers:
                     self._levels[logger.name] = before, given
                     logger.setLevel(given)
 
-    def remove(self, capture: _Capture) -> None:
+    def remove_capture(self, capture: _Capture) -> None:
         with self._lock:
             for name in capture.names:
                 self._counts[name] -= 1
@@ -185,7 +185,7 @@ class _Handlers:
                     handler.removeFilter(self._was_heard)
 
     def _was_heard(self, record: logging.LogRecord) -> bool:
-        """Whether there would be such a record without us."""
+        """Return whether the record would have been made without a lowered level."""
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
             level, given = self._levels.get(logger.name, (logger.level, logger.level))
@@ -197,7 +197,7 @@ class _Handlers:
 
 
 def _all_handlers() -> list[logging.Handler]:
-    """The handlers that there are, but for our own."""
+    """Return all handlers of all loggers, except our own."""
     root = logging.getLogger()
     named = list(root.manager.loggerDict.values())
     loggers = [root, *(each for each in named if isinstance(each, logging.Logger))]
@@ -214,7 +214,7 @@ _HANDLERS = _Handlers()
 class _Bars:
     """The bars of one capture."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ToolRun) -> None:
         self.run = run
         self.nodes: dict[int, _Bar] = {}
         """Those that are open."""
@@ -226,7 +226,7 @@ _bars: ContextVar[_Bars | None] = ContextVar("headway_bars", default=None)
 
 @contextmanager
 def capture_tqdm() -> Generator[None]:
-    """Inside, bars of `tqdm` are the run's progress, and nothing is drawn.
+    """Turn bars of `tqdm` into progress of the run, while inside; nothing is drawn.
 
     A bar is a track like any other: bars one after the other add up, one inside another shares
     its item, and stages around them count. Its description is the message. Bars that are switched
@@ -244,7 +244,7 @@ def capture_tqdm() -> Generator[None]:
         yield
         return
     bars, before, outside = _Bars(run), _bars.get(), current_node.get()
-    _PATCH.add(kind)
+    _PATCH.patch_class(kind)
     _bars.set(bars)
     try:
         yield
@@ -254,11 +254,11 @@ def capture_tqdm() -> Generator[None]:
         current_node.set(outside)
         for node in list(bars.nodes.values()):
             node.close(full=False)
-        _PATCH.remove(kind)
+        _PATCH.restore_class(kind)
 
 
 class _Bar(Items):
-    """A bar as a part of the run's progress."""
+    """A bar of tqdm as a track of the run."""
 
     __slots__ = ("bars", "words")
 
@@ -270,30 +270,30 @@ class _Bar(Items):
 
     @property
     def is_full(self) -> bool:
-        """Whether all its items are done; some are never closed."""
+        """True when all its items are done; some bars are never closed."""
         return self.size is not None and self.done >= self.size
 
-    def text(self) -> str | None:
-        """What the bar would show, but for its description: that is the name."""
+    def own_message(self) -> str | None:
+        """Return what the bar would show, without its description: that is the name."""
         return self.words or None
 
-    def take(self, bar: Any) -> None:
-        """What the bar says now; never raises, since tqdm holds a lock for all bars."""
+    def take_state(self, bar: Any) -> None:
+        """Take the state of the bar. Never raises: tqdm holds a lock for all bars here."""
         with suppress(Exception, RunCancelled):
             self.size = as_finite(bar.total)
             done = as_finite(bar.n) or 0
             if done != self.done:
                 self.done = done
-                self.begin(None)
+                self.begin_item(None)
             self.name = bar.desc.removesuffix(": ") or None
-            self.words = " · ".join(filter(None, (_amount(bar), str(bar.postfix or ""))))
+            self.words = " · ".join(filter(None, (_bar_amount(bar), str(bar.postfix or ""))))
             self.root.newest = self
             if not self.root.pending:
-                self.bars.run.write_sample()
+                self.bars.run.output.write_sample()
 
 
 class _Nowhere:
-    """Where a captured bar is drawn."""
+    """The file that a captured bar is drawn to: it drops everything."""
 
     encoding = "utf-8"
 
@@ -305,8 +305,9 @@ class _Nowhere:
 
 
 class _Patch:
-    """Some methods of tqdm's own class while somebody listens, so that bars are caught however
-    they were imported.
+    """A patch of methods of tqdm's class while anything captures bars.
+
+    The class itself is patched, so that it does not matter how tqdm was imported.
     """
 
     def __init__(self) -> None:
@@ -314,17 +315,22 @@ class _Patch:
         self._count = 0
         self._original: dict[str, Any] = {}
 
-    def add(self, kind: Any) -> None:
-        ours = {"__init__": _init, "display": _display, "update": _update, "close": _close}
+    def patch_class(self, kind: Any) -> None:
+        ours = {
+            "__init__": _init_bar,
+            "display": _display_bar,
+            "update": _update_bar,
+            "close": _close_bar,
+        }
         with self._lock:
             self._count += 1
             if self._count == 1:
                 # As they are in the class: its `__init__` is more than a function there.
                 self._original = {name: vars(kind)[name] for name in ours}
                 for name, method in ours.items():
-                    setattr(kind, name, _wrapped(method, getattr(kind, name)))
+                    setattr(kind, name, _wrap_method(method, getattr(kind, name)))
 
-    def remove(self, kind: Any) -> None:
+    def restore_class(self, kind: Any) -> None:
         with self._lock:
             self._count -= 1
             if not self._count:
@@ -335,14 +341,14 @@ class _Patch:
 _PATCH = _Patch()
 
 
-def _wrapped(ours: Any, original: Any) -> Any:
+def _wrap_method(ours: Any, original: Any) -> Any:
     def method(bar: Any, *args: Any, **kwargs: Any) -> Any:
         return ours(original, bar, *args, **kwargs)
 
     return method
 
 
-def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
+def _init_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     bars = _bars.get()
     if bars is None or bars.is_over or bars.run is not current_run.get():
         original(bar, *args, **kwargs)
@@ -354,48 +360,48 @@ def _init(original: Any, bar: Any, *args: Any, **kwargs: Any) -> None:
     original(*given.args, **given.kwargs)
     if bar.disable:
         return
-    root = bars.run.open_stages()
-    parent: Node = innermost(root) or root
+    root = bars.run.output.open_stages()
+    parent: Node = innermost_node(root) or root
     while isinstance(parent, _Bar) and parent.is_full and parent.parent is not None:
         parent = parent.parent
     node = bar.headway_node = _Bar(parent, bars, bar.total)
     bars.nodes[id(node)] = node
     node.open()
     current_node.set(node)
-    node.take(bar)
+    node.take_state(bar)
 
 
-def _display(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _display_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is None:
         return original(bar, *args, **kwargs)
     if not node.closed:
-        node.take(bar)
+        node.take_state(bar)
     return True
 
 
-def _update(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _update_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     shown = original(bar, *args, **kwargs)
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.bars.is_over:
-        node.bars.run.check_not_stopped()
+        node.bars.run.output.check_not_stopped()
     return shown
 
 
-def _close(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
+def _close_bar(original: Any, bar: Any, *args: Any, **kwargs: Any) -> Any:
     node: _Bar | None = getattr(bar, "headway_node", None)
     if node is not None and not node.closed:
-        node.take(bar)
+        node.take_state(bar)
         node.close(full=node.size is None or node.is_full)
         node.bars.nodes.pop(id(node), None)
         if current_node.get() is node:
             current_node.set(node.parent)
         with suppress(RunCancelled):
-            node.bars.run.write_sample()
+            node.bars.run.output.write_sample()
     return original(bar, *args, **kwargs)
 
 
-def _amount(bar: Any) -> str:
+def _bar_amount(bar: Any) -> str:
     def shown(number: Any) -> str:
         if bar.unit_scale:
             return str(bar.format_sizeof(number, bar.unit.strip(), bar.unit_divisor))

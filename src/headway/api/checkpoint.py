@@ -1,8 +1,8 @@
-"""Going on after a crash: `checkpoint`, `last_checkpoint`, `attempt`, `earlier_parts`, and the
+"""Restart after a crash: `checkpoint`, `last_checkpoint`, `attempt`, `earlier_parts`, and the
 items of a `track` that are done.
 
-All of it is about runs of tools with `restart=True`; elsewhere nothing is kept and every run is
-its first attempt.
+All of it is about runs of tools with `restart=True`. For other tools nothing is stored, and every
+run is its first attempt.
 """
 
 from base64 import urlsafe_b64encode
@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from headway.encoding import encode, plain
-from headway.engine import Run, current_run, warn_unheard
+from headway.encoding import encode_value, to_plain
+from headway.engine import ToolRun, current_run, warn_unheard
 from headway.engine.recovery.checkpoints import Checkpoints
 from headway.engine.recovery.restart_state import item_place
 from headway.engine.run.cancellation import TAKEN_OVER
-from headway.engine.run.stages import Items, innermost
+from headway.engine.run.stages import Items, innermost_node
 from headway.errors import Conflict, RunCancelled, StreamEnded
 from headway.events import Checkpointed, ItemDone, decode_json
 
@@ -25,21 +25,21 @@ LARGEST = 1024 * 1024
 """Bytes of JSON that a checkpoint may take."""
 
 Name = Callable[[Any], object]
-"""What names an item of a track, in this attempt and in the next."""
+"""A function that names an item of a track, the same in each attempt."""
 
 
 class Stored:
-    """What `checkpoint` returns: await it to go on only when the checkpoint is in the journal."""
+    """The result of `checkpoint`: awaiting it returns when the checkpoint is in the journal."""
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, run: ToolRun | None) -> None:
         self._run = run
 
     def __await__(self) -> Generator[Any, None, None]:
         if self._run is not None:
-            yield from _stored(self._run).__await__()
+            yield from _wait_until_stored(self._run).__await__()
 
 
-async def _stored(run: Run) -> None:
+async def _wait_until_stored(run: ToolRun) -> None:
     try:
         await run.wait_until_stored()
     except (Conflict, StreamEnded) as error:
@@ -61,73 +61,73 @@ def checkpoint(value: object) -> Stored:
             taken the run over. Let it pass.
         JournalUnavailable: Awaited: the journal cannot be written now. It is tried again.
     """
-    data = encode(value, "checkpoint")
+    data = encode_value(value, "checkpoint")
     if len(bytes(data)) > LARGEST:
         raise ValueError(f"a checkpoint may take {LARGEST} bytes; this one has {len(bytes(data))}")
     run = current_run.get()
     if run is None:
         warn_unheard("checkpoint()")
     else:
-        run.emit_event(Checkpointed(data))
+        run.output.emit_event(Checkpointed(data))
     return Stored(run)
 
 
 def last_checkpoint(default: Any = None) -> Any:
-    """The value of the newest checkpoint, as JSON has it, of this attempt or one before it.
+    """Return the value of the newest checkpoint of this attempt or an earlier one, as JSON has it.
 
-    `default` where there is none. To be asked when the tool begins.
+    It is `default` if there is none. Call it when the tool begins.
     """
-    checkpoints = _checkpoints()
+    checkpoints = _current_checkpoints()
     value = None if checkpoints is None else checkpoints.memory.value
     return default if value is None else decode_json(value)
 
 
 def attempt() -> int:
-    """Which attempt this is: 1, or more in a process that goes on with what another one began."""
+    """Return the number of this attempt: 1, or more after another process has died."""
     run = current_run.get()
     return 1 if run is None else run.attempt
 
 
 def earlier_parts() -> list[Any]:
-    """The parts that earlier attempts gave out before the last checkpoint, as JSON has them.
+    """Return the parts that earlier attempts gave out before the last checkpoint, as JSON has them.
 
     With them the result of a restarted tool can hold what its skipped items were about. As many
     as the journal keeps of a run: 10,000 entries or 8 MiB unless the operator says otherwise.
     """
-    checkpoints = _checkpoints()
+    checkpoints = _current_checkpoints()
     return [] if checkpoints is None else [decode_json(value) for value in checkpoints.parts]
 
 
 def has_skipped() -> bool:
-    """Whether a track has left out items that an earlier attempt has finished."""
-    checkpoints = _checkpoints()
+    """Return whether a track has skipped items that an earlier attempt has finished."""
+    checkpoints = _current_checkpoints()
     return checkpoints is not None and checkpoints.has_skipped
 
 
-def _checkpoints() -> Checkpoints | None:
+def _current_checkpoints() -> Checkpoints | None:
     run = current_run.get()
     return None if run is None else run.checkpoints
 
 
 class TrackCheckpoints:
-    """Which items of one track are done; for the thread or task that works on them."""
+    """The checkpoints of one track; for the thread or task that works on its items."""
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, name: Name | None) -> None:
+    def __init__(self, run: ToolRun, checkpoints: Checkpoints, name: Name | None) -> None:
         self._run = run
         self._checkpoints = checkpoints
         self._name = name
-        self._track = checkpoints.open(_place(run))
+        self._track = checkpoints.open(_outer_path(run))
         self._seen: dict[str, int] = {}
         self._item = ""
 
     def is_done(self, item: object) -> bool:
-        """Take the next item; whether it is done already.
+        """Take the next item, and return whether it is done already.
 
         Raises:
-            TypeError: Nothing says what its name is.
+            TypeError: It has no name that is the same in another process.
         """
-        name = digest(item if self._name is None else self._name(item))
-        # Of items that are the same each one is done by itself.
+        name = digest_name(item if self._name is None else self._name(item))
+        # Equal items are counted one by one.
         self._seen[name] = count = self._seen.get(name, 0) + 1
         self._item = name if count == 1 else f"{name}{count}"
         if self._checkpoints.is_done(self._track, self._item):
@@ -136,30 +136,30 @@ class TrackCheckpoints:
         return False
 
     def mark_done(self) -> None:
-        """The item is done."""
-        self._run.emit_event(ItemDone(self._track, self._item))
+        """Record that the item is done."""
+        self._run.output.emit_event(ItemDone(self._track, self._item))
 
     @property
-    def place(self) -> str:
-        """Where tracks are that begin now."""
+    def inner_path(self) -> str:
+        """The path of tracks that begin within the current item."""
         return item_place(self._track, self._item)
 
 
-def item_checkpoints_for(run: Run, name: bool | Name) -> TrackCheckpoints | None:
-    """What remembers the items of a track that begins; None where nothing does."""
+def item_checkpoints_for(run: ToolRun, name: bool | Name) -> TrackCheckpoints | None:
+    """Return the checkpoints for a track that begins; None if it has none."""
     if name is False or run.checkpoints is None:
         return None
     return TrackCheckpoints(run, run.checkpoints, None if name is True else name)
 
 
-def digest(name: object) -> str:
-    """Twelve characters for what names an item; the same ones in every process.
+def digest_name(name: object) -> str:
+    """Return twelve characters for the name of an item; the same ones in every process.
 
     Raises:
-        TypeError: It has nothing that lasts longer than this process.
+        TypeError: The name has no JSON form.
     """
     try:
-        data = msgspec.json.encode(name, enc_hook=plain, order="deterministic")
+        data = msgspec.json.encode(name, enc_hook=to_plain, order="deterministic")
     except UnicodeEncodeError:  # a lone surrogate, as file names can hold
         data = str(name).encode("utf-8", "surrogatepass")
     except (TypeError, RecursionError) as error:
@@ -170,11 +170,11 @@ def digest(name: object) -> str:
     return urlsafe_b64encode(blake2b(data, digest_size=9).digest()).decode()
 
 
-def _place(run: Run) -> str:
-    """Where a track is that begins now: within the item that is worked on, or the whole tool."""
-    node = innermost(run.stages)
+def _outer_path(run: ToolRun) -> str:
+    """Return the path around a track that begins: the item that is worked on, or the whole tool."""
+    node = innermost_node(run.output.stages)
     while node is not None:
         if isinstance(node, Items) and node.marks is not None:
-            return node.marks.place
+            return node.marks.inner_path
         node = node.parent
     return ""

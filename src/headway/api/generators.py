@@ -1,9 +1,9 @@
-"""Functions as tools: what comes back is awaited, and what generators yield is a part at once.
+"""Functions as tools: awaitables are awaited, and what a generator yields is a part at once.
 
-The result is what the generator returns. One that returns nothing, as no asynchronous one can,
-has as its result the list of all it yielded: a client that never looks at parts loses nothing.
-Begun anew by another process, it also has what was yielded for the items that a `track` left out.
-A bare `yield` gives out nothing; it is a place where a cancelled tool stops.
+The result is what the generator returns. If it returns nothing, as asynchronous ones always do, the
+result is the list of all that it yielded: a client that ignores parts loses nothing. After a
+restart in another process the list also has the parts of items that a `track` skipped.
+A bare `yield` gives out nothing; a cancelled tool stops there.
 """
 
 import functools
@@ -30,11 +30,11 @@ from headway.api.tool_results import collect_values, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10
-"""Times that what came back of an await is looked at again."""
+"""Awaitables and generators that are unwrapped one after the other."""
 
 
 class Outcome(Enum):
-    """What the result of a generator is."""
+    """The source of a generator's result."""
 
     RETURNED = auto()
     YIELDED = auto()
@@ -52,14 +52,14 @@ def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
     `finally` runs.
     """
     inner = inspect.unwrap(_without_partials(fn))
-    is_direct = any(_is(test, fn) for test in _KINDS)
-    signature = _signature(fn)
+    is_direct = any(_is_kind(test, fn) for test in _KINDS)
+    signature = _signature_of(fn)
     given = inspect.Signature.empty if signature is None else signature.return_annotation
     declared, outcome = given, Outcome.EITHER
-    if is_direct or any(_is(test, inner) for test in _KINDS):
-        declared, outcome = _result(given)
+    if is_direct or any(_is_kind(test, inner) for test in _KINDS):
+        declared, outcome = _result_type(given)
     elif (get_origin(given) or given) in _LAZY:
-        declared, _ = _result(given)
+        declared, _ = _result_type(given)
     tool = _tool_of(fn, outcome)
     if declared is not given or is_direct:
         tool.__annotations__ = {**getattr(fn, "__annotations__", {}), "return": declared}
@@ -69,13 +69,13 @@ def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def works_in_thread(fn: Callable[..., Any]) -> bool:
-    """Whether the work of a function is done in a thread, and not on the event loop.
+    """Return whether the work of a function is done in a thread, and not on the event loop.
 
     A sync decorator around an async function is called in one, which takes no time.
     """
     inner = inspect.unwrap(_without_partials(fn))
     return not any(
-        _is(test, each)
+        _is_kind(test, each)
         for test in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
         for each in (fn, inner)
     )
@@ -84,8 +84,8 @@ def works_in_thread(fn: Callable[..., Any]) -> bool:
 def await_result(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a resource's or a prompt's function; an async one in a plain decorator is awaited."""
     inner = inspect.unwrap(_without_partials(fn))
-    is_hidden = _is(inspect.iscoroutinefunction, inner)
-    if not is_hidden or _is(inspect.iscoroutinefunction, fn):
+    is_hidden = _is_kind(inspect.iscoroutinefunction, inner)
+    if not is_hidden or _is_kind(inspect.iscoroutinefunction, fn):
         return fn
 
     @functools.wraps(fn)
@@ -97,7 +97,7 @@ def await_result(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
-    if _is(inspect.isgeneratorfunction, fn):
+    if _is_kind(inspect.isgeneratorfunction, fn):
 
         @functools.wraps(fn)
         def generate(*args: Any, **kwargs: Any) -> Any:
@@ -105,7 +105,7 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
 
         return generate
 
-    if _is(inspect.isasyncgenfunction, fn):
+    if _is_kind(inspect.isasyncgenfunction, fn):
 
         @functools.wraps(fn)
         async def generate_async(*args: Any, **kwargs: Any) -> Any:
@@ -113,7 +113,7 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
 
         return generate_async
 
-    is_async = _is(inspect.iscoroutinefunction, fn)
+    is_async = _is_kind(inspect.iscoroutinefunction, fn)
 
     @functools.wraps(fn)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -121,13 +121,13 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
             value = await fn(*args, **kwargs)
         else:
             value = await anyio.to_thread.run_sync(functools.partial(fn, *args, **kwargs))
-        return await _settled(value, outcome)
+        return await _settle_value(value, outcome)
 
     return call
 
 
-async def _settled(value: Any, outcome: Outcome) -> Any:
-    """What a value stands for: awaited, and gone through, as often as that can be done."""
+async def _settle_value(value: Any, outcome: Outcome) -> Any:
+    """Await a value, or collect a generator, as often as that is possible; return the result."""
     for _ in range(MOST_LAYERS):
         if inspect.isawaitable(value):
             value = await value
@@ -144,7 +144,7 @@ async def _settled(value: Any, outcome: Outcome) -> Any:
 
 
 def _go_through(generator: Generator[object, None, object], outcome: Outcome) -> Any:
-    """Give out what a generator yields; returns its result. In a thread."""
+    """Give out what a generator yields, and return its result; called in a thread."""
     given: list[object] = []
     with closing(generator):
         while True:
@@ -156,27 +156,27 @@ def _go_through(generator: Generator[object, None, object], outcome: Outcome) ->
             _give_out(value, given)
     if outcome is Outcome.RETURNED or (outcome is Outcome.EITHER and returned is not None):
         return returned
-    return _all(given)
+    return _all_parts(given)
 
 
 async def _go_through_async(values: AsyncIterator[object]) -> Any:
-    """Give out what an asynchronous generator yields; returns the list of it."""
+    """Give out what an asynchronous generator yields, and return the list of it."""
     given: list[object] = []
     try:
         async for value in values:
             _give_out(value, given)
             run = current_run.get()
             if run is not None:
-                await run.yield_if_due()
+                await run.output.yield_if_due()
     finally:
         close = getattr(values, "aclose", None)
         if close is not None:
             await close()
-    return _all(given)
+    return _all_parts(given)
 
 
-def _all(given: list[object]) -> list[object]:
-    """What the generator yielded; behind what it did before a restart, where it left that out."""
+def _all_parts(given: list[object]) -> list[object]:
+    """Return all that the generator yielded, after the parts of items that a restart skipped."""
     return [*earlier_parts(), *given] if has_skipped() else given
 
 
@@ -187,11 +187,11 @@ def _give_out(value: object, given: list[object]) -> None:
         return
     run = current_run.get()
     if run is not None:
-        run.check_not_stopped()
+        run.output.check_not_stopped()
 
 
 _LAZY: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
-"""What a function that is no generator may say it returns; its result is the list of the items."""
+"""Return types of a plain function whose result is the list of the items."""
 
 _KINDS: tuple[Callable[[object], bool], ...] = (
     inspect.isgeneratorfunction,
@@ -205,26 +205,26 @@ def _without_partials(fn: Any) -> Any:
     return fn
 
 
-def _is(test: Callable[[object], bool], fn: object) -> bool:
+def _is_kind(test: Callable[[object], bool], fn: object) -> bool:
     fn = _without_partials(fn)
     return test(fn) or test(getattr(type(fn), "__call__", None))  # noqa: B004 - its kind is asked, not callability
 
 
-def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
+def _signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(fn, eval_str=True)
     except NameError:
         return None  # the SDK finds that too, and says so
 
 
-def _result(annotation: Any) -> tuple[Any, Outcome]:
-    """The type of the result, and what it is, of a generator function with this return type."""
+def _result_type(annotation: Any) -> tuple[Any, Outcome]:
+    """Return the type and the source of the result of a generator function with this annotation."""
     if annotation is inspect.Signature.empty:
         return annotation, Outcome.EITHER
     arguments = get_args(annotation)
     is_generator = get_origin(annotation) is Generator
     if is_generator and len(arguments) == 3 and arguments[2] not in (None, NoneType):
         return arguments[2], Outcome.RETURNED
-    # Of items that can be anything, images among them, no schema can be given.
+    # Items that can be anything, even images, have no schema.
     is_typed = bool(arguments) and arguments[0] is not Any
     return (list[arguments[0]] if is_typed else list), Outcome.YIELDED

@@ -78,8 +78,8 @@ class RunBoundContext(Context[Any, Any]):
         if run is None:
             await super().report_progress(progress, total, message)
             return
-        run.report(progress, total, message)
-        await run.yield_if_due()
+        run.output.report(progress, total, message)
+        await run.output.yield_if_due()
 
     async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
         """As in the SDK; `data` is anything that `headway.log` takes."""
@@ -101,19 +101,19 @@ class Headway(ServesItself):
     ) -> None:
         self.tool_options: dict[str, ToolOptions] = {}
         in_process = InProcess(self.tool_options)
-        super().__init__(name, lifespan=in_process.around(lifespan), **options)
-        # Outside of all others, as what serves it over HTTP is.
+        super().__init__(name, lifespan=in_process.wrap_lifespan(lifespan), **options)
+        # Outside of all others, as Headway's own transports are.
         self.middleware.insert(0, in_process.middleware)
         self._with_context: set[str] = set()
         for tool in self._tool_manager.list_tools():  # those of `tools=`
-            self._prepare(tool.name, ignore_unknown=False)
+            self._prepare_tool(tool.name, ignore_unknown=False)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """As in the SDK; a tool that takes a context gets one bound to its run.
 
-        What tasks of a tool raise together is told as if it had raised that itself.
+        An exception group of a tool becomes the one exception that it stands for.
         """
         if context is not None and name in self._with_context:
             context = RunBoundContext(context, self._subscriptions)
@@ -148,12 +148,16 @@ class Headway(ServesItself):
         is_threaded, fn = works_in_thread(fn), as_tool(fn)
         with _errors_naming_tool(name or fn.__name__):
             options = ToolOptions(
-                timeout=None if timeout is None else _read("timeout", parse_duration, timeout),
+                timeout=None
+                if timeout is None
+                else _read_option("timeout", parse_duration, timeout),
                 concurrency=concurrency,
                 threaded=is_threaded,
                 rate=rate,
                 hand_over=(
-                    None if hand_over is None else _read("hand_over", parse_window, hand_over)
+                    None
+                    if hand_over is None
+                    else _read_option("hand_over", parse_window, hand_over)
                 ),
                 detached=detached,
                 restart=restart,
@@ -161,21 +165,21 @@ class Headway(ServesItself):
                 where=where,
                 queue=queue,
             )
-            for fault in _faults(options):
+            for fault in _find_faults(options):
                 raise SetupError(fault)
         if options.hand_over == 0:
-            fn = _announced(fn)
+            fn = _announce_begin(fn)
         # Without this the model reads the docstring with the source's indentation.
         description = description or inspect.getdoc(fn)
         super().add_tool(fn, name, title, description, annotations, icons, meta, structured_output)
         name = name or fn.__name__
-        self._prepare(name, ignore_unknown=ignore_unknown)
+        self._prepare_tool(name, ignore_unknown=ignore_unknown)
         self.tool_options[name] = options
         if find_context_parameter(fn) is not None:
             self._with_context.add(name)
 
-    def _prepare(self, name: str, *, ignore_unknown: bool) -> None:
-        """Give a registered tool Headway's rules for what goes in and out."""
+    def _prepare_tool(self, name: str, *, ignore_unknown: bool) -> None:
+        """Give a registered tool Headway's rules for arguments and results."""
         tool = self._tool_manager.get_tool(name)
         if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
             metadata = tool.fn_metadata
@@ -266,15 +270,15 @@ def _errors_naming_tool(name: str) -> Generator[None]:
         raise SetupError(f"tool {name!r}: {error}") from None
 
 
-def _read(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
+def _read_option(option: str, parse: Callable[[str | float], float], value: str | float) -> float:
     try:
         return parse(value)
     except SetupError as error:
         raise SetupError(f"{option} {error}") from None
 
 
-def _faults(options: ToolOptions) -> Iterator[str]:
-    """What is wrong with options that are each of the right kind."""
+def _find_faults(options: ToolOptions) -> Iterator[str]:
+    """Yield what is wrong with the options of a tool."""
     window, limit = options.hand_over, options.timeout
     if options.concurrency is not None and not _is_count(options.concurrency):
         yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
@@ -301,26 +305,29 @@ def _is_rate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
-def _announced(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, saying that it begins: what was asked before is no part of the task."""
+def _announce_begin(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with a call to `mark_function_begun` before it.
+
+    What the client is asked before that is asked in the request, and not in the task.
+    """
 
     @functools.wraps(fn)
     async def announced(*args: Any, **kwargs: Any) -> Any:
-        _enter()
+        _mark_function_begun()
         return await fn(*args, **kwargs)
 
     @functools.wraps(fn)
     def announced_sync(*args: Any, **kwargs: Any) -> Any:
-        _enter()
+        _mark_function_begun()
         return fn(*args, **kwargs)
 
     return announced if _is_async(fn) else announced_sync
 
 
-def _enter() -> None:
+def _mark_function_begun() -> None:
     run = current_run.get()
     if run is not None:
-        run.function_begins()
+        run.mark_function_begun()
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

@@ -1,7 +1,8 @@
-"""What a tool has to say while it works: `part` and `log`."""
+"""The output of a tool while it works: `part` and `log`."""
 
-from headway.encoding import encode, loggable
+from headway.encoding import as_loggable, encode_value
 from headway.engine import current_run, warn_unheard
+from headway.events import Log, Part, encode_json
 from headway.jsonable import exact_text
 from headway.protocol.eras import LOG_LEVELS
 
@@ -22,11 +23,11 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
         warn_unheard("log()")
         return
     name = None if logger is None else exact_text(logger)
-    run.log(exact_text(level), loggable(data), name)
+    run.output.emit_event(Log(exact_text(level), encode_json(as_loggable(data)), name))
 
 
 def part(value: object) -> None:
-    """Give out a partial result: it is an entry of the run at once, for whoever follows it.
+    """Give out a partial result: it is an entry of the run at once, for all that read the run.
 
     `value` is anything that JSON has a form for: text, numbers, dicts, lists and other collections,
     iterators, dataclasses, pydantic models, msgspec structs, dates, paths, enums, numbers and
@@ -43,4 +44,4 @@ def part(value: object) -> None:
     if run is None:
         warn_unheard("part()")
         return
-    run.part(encode(value, "part"))
+    run.output.emit_event(Part(encode_value(value, "part")))

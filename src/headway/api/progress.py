@@ -1,13 +1,13 @@
-"""How far a tool is: `report`, `track` and `stage`."""
+"""Progress of a tool: `report`, `track` and `stage`."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpoint import Name, TrackCheckpoints, item_checkpoints_for
-from headway.engine import Run, current_run, warn_unheard
+from headway.engine import ToolRun, current_run, warn_unheard
 from headway.engine.run.pacing import LARGEST
-from headway.engine.run.stages import Items, Label, Node, current_node, innermost
+from headway.engine.run.stages import Items, Label, Node, current_node, innermost_node
 
 T = TypeVar("T")
 
@@ -25,11 +25,11 @@ def report(progress: float, total: float | None = None, message: str | None = No
     if run is None:
         warn_unheard("report()")
         return
-    run.report(progress, total, message)
+    run.output.report(progress, total, message)
 
 
 def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
-    """A part of the work, as a context: `with stage("Upload", weight=3):`, or `async with`.
+    """Return a context for a part of the work: `with stage("Upload", weight=3):`, or `async with`.
 
     It takes `weight` units of the stage around it, or of the tool; what is reported inside fills
     it, and stages inside share it. A stage without a declared `total` is as large as the stages
@@ -52,7 +52,7 @@ def track(
     weight: float | None = None,
     checkpoint: bool | Name = False,
 ) -> "Track[T]":
-    """The same items, with progress: how many are done, of how many, and which is next.
+    """Return the same items, with progress: how many are done, of how many, and the current one.
 
     For `for` (also in threads) and, over an async iterable, for `async for`. `total` is the
     number of items where they have a length. `message` is shown while an item is worked on: a
@@ -75,31 +75,31 @@ def track(
 
 
 class Stage:
-    """What `stage` returns. Its `report` is for code that works for it from outside."""
+    """The result of `stage`. Its `report` is for code outside of the context."""
 
     def __init__(self, name: str | None, weight: float, total: float | None) -> None:
-        self._options = (None if name is None else str(name), _checked(weight), total)
-        self._entered: list[tuple[Run, Node, Node | None]] = []
+        self._options = (None if name is None else str(name), _check_weight(weight), total)
+        self._entered: list[tuple[ToolRun, Node, Node | None]] = []
 
     def report(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Report how far this stage is, wherever the call comes from; nothing when it is over."""
+        """Report how far this stage is, from any code; does nothing when the stage is over."""
         if self._entered:
             run, node, _ = self._entered[-1]
             node.report(progress, total, message)
-            run.write_sample()
+            run.output.write_sample()
 
     def __enter__(self) -> Self:
         run = current_run.get()
         if run is None:
             warn_unheard("stage()")
         else:
-            node = Node(innermost(run.open_stages()), *self._options)
+            node = Node(innermost_node(run.output.open_stages()), *self._options)
             node.open()
             self._entered.append((run, node, current_node.get()))
             current_node.set(node)
-            run.write_sample()
+            run.output.write_sample()
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class Stage:
             current_node.set(outside)
             node.close(full=kind is None)
             if kind is None:
-                run.write_sample()
+                run.output.write_sample()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -128,7 +128,7 @@ class Stage:
 
 
 class Track(Generic[T]):
-    """What `track` returns."""
+    """The result of `track`."""
 
     def __init__(
         self,
@@ -141,8 +141,8 @@ class Track(Generic[T]):
         self._items = items
         self._checkpoint = checkpoint
         self._message = message
-        self._weight = None if weight is None else _checked(weight)
-        self._total: float | None = _size(items) if total is None else total
+        self._weight = None if weight is None else _check_weight(weight)
+        self._total: float | None = _size_of(items) if total is None else total
 
     def __iter__(self) -> Iterator[T]:
         if isinstance(self._items, AsyncIterable) and not isinstance(self._items, Iterable):
@@ -152,26 +152,26 @@ class Track(Generic[T]):
         if run is None:
             warn_unheard("track()")
             return items
-        return self._follow(run, items)
+        return self._iterate_items(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
         run = current_run.get()
         if run is None:
             warn_unheard("track()")
-        return _Followed(self._items, run, self._open)
+        return _TrackedIterator(self._items, run, self._open_node)
 
-    def _open(self, run: Run) -> tuple[Items, TrackCheckpoints | None]:
-        parent = innermost(run.open_stages()) or run.open_stages()
+    def _open_node(self, run: ToolRun) -> tuple[Items, TrackCheckpoints | None]:
+        parent = innermost_node(run.output.open_stages()) or run.output.open_stages()
         node = Items(parent, self._message, self._weight, self._total)
         marks = item_checkpoints_for(run, self._checkpoint)
         node.open()
         node.marks = marks
         return node, marks
 
-    def _follow(self, run: Run, items: Iterator[T]) -> Iterator[T]:
-        # What is done for each item here costs its author time: nothing that can wait.
-        (node, marks), outside = self._open(run), current_node.get()
-        root, begin, touch = node.root, node.begin, run.write_sample
+    def _iterate_items(self, run: ToolRun, items: Iterator[T]) -> Iterator[T]:
+        # Hot path: this runs once for each item. Everything is looked up before the loop.
+        (node, marks), outside = self._open_node(run), current_node.get()
+        root, begin, touch = node.root, node.begin_item, run.output.write_sample
         current_node.set(node)
         full = False
         try:
@@ -183,7 +183,7 @@ class Track(Generic[T]):
                 if not root.pending:
                     touch()
                 elif run.stop_event is not None:
-                    run.check_not_stopped()
+                    run.output.check_not_stopped()
                 yield item
                 node.done += 1
                 if marks is not None:
@@ -196,14 +196,14 @@ class Track(Generic[T]):
         touch()
 
 
-class _Followed(Generic[T]):
+class _TrackedIterator(Generic[T]):
     """The iterator of `async for`. A class, so that a `break` closes it at once."""
 
     def __init__(
         self,
         items: Iterable[T] | AsyncIterable[T],
-        run: Run | None,
-        opened: Callable[[Run], tuple[Items, TrackCheckpoints | None]],
+        run: ToolRun | None,
+        opened: Callable[[ToolRun], tuple[Items, TrackCheckpoints | None]],
     ) -> None:
         is_async = isinstance(items, AsyncIterable)
         self._async = aiter(items) if is_async else None
@@ -223,33 +223,33 @@ class _Followed(Generic[T]):
     async def __anext__(self) -> T:
         run, node = self._run, self._node
         if run is None or node is None:
-            return await self._next()
+            return await self._next_item()
         if not self._is_first:
             node.done += 1
             if self._marks is not None:
                 self._marks.mark_done()
             if self._sync is not None:
-                await run.yield_if_due()
+                await run.output.yield_if_due()
         self._is_first = False
         try:
-            item = await self._next()
+            item = await self._next_item()
             while self._marks is not None and self._marks.is_done(item):
                 node.done += 1
-                await run.yield_if_due()
-                item = await self._next()
+                await run.output.yield_if_due()
+                item = await self._next_item()
         except StopAsyncIteration:
-            self._leave(node, full=True)
-            run.write_sample()
+            self._close_node(node, full=True)
+            run.output.write_sample()
             raise
         except BaseException:
-            self._leave(node, full=False)
+            self._close_node(node, full=False)
             raise
-        node.begin(item)
+        node.begin_item(item)
         if not node.root.pending:
-            run.write_sample()
+            run.output.write_sample()
         return item
 
-    async def _next(self) -> T:
+    async def _next_item(self) -> T:
         if self._async is not None:
             return await anext(self._async)
         assert self._sync is not None
@@ -258,7 +258,7 @@ class _Followed(Generic[T]):
         except StopIteration:
             raise StopAsyncIteration from None
 
-    def _leave(self, node: Node, *, full: bool) -> None:
+    def _close_node(self, node: Node, *, full: bool) -> None:
         if current_node.get() is node:
             current_node.set(self._outside)
         node.close(full=full)
@@ -269,14 +269,14 @@ class _Followed(Generic[T]):
             node.close(full=False)
 
 
-def _checked(weight: float) -> float:
+def _check_weight(weight: float) -> float:
     if not 0 < weight <= LARGEST:
         raise ValueError(f"weight must be a number above zero, not {weight!r}")
     return weight
 
 
-def _size(items: object) -> int | None:
-    """How many items there are, where they know; some have a `__len__` that only raises."""
+def _size_of(items: object) -> int | None:
+    """Return the number of items, if they know it; some have a `__len__` that only raises."""
     try:
         return len(cast("Sized", items))
     except (TypeError, AttributeError, NotImplementedError):

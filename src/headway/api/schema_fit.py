@@ -1,8 +1,8 @@
-"""Whether a JSON value fits a JSON Schema, and where it does not.
+"""A check whether a JSON value fits a JSON Schema, and where it does not.
 
-A schema is compiled once, into functions for the words that pydantic writes. They only say "it fits
-for sure"; all else is left to `jsonschema`, which is exact and names the place, and takes some
-twenty times as long: too long for the rows of an ordinary result on the event loop.
+A schema is compiled once, into functions for the keywords that pydantic writes. They only decide
+"it fits for sure". All else is left to `jsonschema`, which is exact and names the path, and takes
+some twenty times as long: too long for the rows of an ordinary result on the event loop.
 """
 
 import re
@@ -14,7 +14,7 @@ Fits = Callable[[Any], bool]
 
 
 class Mistake(NamedTuple):
-    """One place where a value does not fit."""
+    """One path at which a value does not fit, with the reason."""
 
     path: tuple[str | int, ...]
     """The names and indices that lead there."""
@@ -22,13 +22,13 @@ class Mistake(NamedTuple):
 
 
 class SchemaFit:
-    """A schema that values are held against."""
+    """A compiled schema that values are checked against."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._fits_for_sure = _Compiler(schema).compiled(schema)
+        self._fits_for_sure = _Compiler(schema).compile_schema(schema)
 
-    def mistakes(self, value: object) -> list[Mistake]:
+    def find_mistakes(self, value: object) -> list[Mistake]:
         """Return where `value` does not fit, the nearest to its beginning first."""
         return [] if self._fits_for_sure(value) else mistakes_in(value, self._schema)
 
@@ -77,7 +77,7 @@ _KINDS: Final[dict[str, Fits]] = {
 }
 
 
-def _bounded(kind: Fits, compare: Callable[[Any, Any], bool], limit: Any) -> Fits:
+def _bound_check(kind: Fits, compare: Callable[[Any, Any], bool], limit: Any) -> Fits:
     return lambda value: not kind(value) or compare(value, limit)
 
 
@@ -99,7 +99,7 @@ _OBJECT: Final = ("properties", "additionalProperties")
 _ARRAY: Final = ("prefixItems", "items")
 
 
-def _never(_value: Any) -> bool:
+def _never_fits(_value: Any) -> bool:
     return False
 
 
@@ -110,54 +110,55 @@ class _Compiler:
         self._root = root
         self._targets: dict[str, Fits] = {}
 
-    def compiled(self, schema: Any) -> Fits:
-        """Return what says of a value that it fits for sure; False is "perhaps not"."""
+    def compile_schema(self, schema: Any) -> Fits:
+        """Return a function that is True for values that fit for sure; False is "perhaps not"."""
         if schema is True or schema == {}:
             return lambda _value: True
         if not isinstance(schema, Mapping):
-            return _never
+            return _never_fits
         part = cast("Schema", schema)
         checks: list[Fits] = []
         for word, said in part.items():
             if word not in _SILENT and word not in _OBJECT[1:] and word not in _ARRAY[1:]:
-                checks.append(self._check(word, said, part))
+                checks.append(self._compile_word(word, said, part))
         if "properties" not in part and "additionalProperties" in part:
-            checks.append(self._object({}, part))
+            checks.append(self._compile_object({}, part))
         if "prefixItems" not in part and "items" in part:
-            checks.append(self._array([], part))
+            checks.append(self._compile_array([], part))
         if len(checks) == 1:
             return checks[0]
         return lambda value: all(check(value) for check in checks)
 
-    def _check(self, word: str, said: Any, part: Schema) -> Fits:
+    def _compile_word(self, word: str, said: Any, part: Schema) -> Fits:
         if word == "type":
             kinds = [
-                _KINDS.get(each, _never) for each in ([said] if isinstance(said, str) else said)
+                _KINDS.get(each, _never_fits)
+                for each in ([said] if isinstance(said, str) else said)
             ]
-            return kinds[0] if len(kinds) == 1 else _any(kinds)
+            return kinds[0] if len(kinds) == 1 else _fits_any(kinds)
         if word in _BOUNDS:
-            return _bounded(*_BOUNDS[word], said)
+            return _bound_check(*_BOUNDS[word], said)
         match word:
             case "properties":
-                return self._object(said, part)
+                return self._compile_object(said, part)
             case "prefixItems":
-                return self._array(said, part)
+                return self._compile_array(said, part)
             case "anyOf":
-                return _any([self.compiled(each) for each in said])
+                return _fits_any([self.compile_schema(each) for each in said])
             case "allOf":
-                parts = [self.compiled(each) for each in said]
+                parts = [self.compile_schema(each) for each in said]
                 return lambda value: all(fits(value) for fits in parts)
             case "$ref":
-                return self._target(said)
+                return self._compile_reference(said)
             case "enum" | "const":
                 values: list[Any] = said if word == "enum" else [said]
                 return lambda value: any(_is_same(value, each) for each in values)
             case _:
-                return _never
+                return _never_fits
 
-    def _object(self, properties: Mapping[str, Any], part: Schema) -> Fits:
-        known = {name: self.compiled(each) for name, each in properties.items()}
-        rest = self.compiled(part.get("additionalProperties", True))
+    def _compile_object(self, properties: Mapping[str, Any], part: Schema) -> Fits:
+        known = {name: self.compile_schema(each) for name, each in properties.items()}
+        rest = self.compile_schema(part.get("additionalProperties", True))
 
         def fits(value: Any) -> bool:
             if not isinstance(value, dict):
@@ -167,9 +168,9 @@ class _Compiler:
 
         return fits
 
-    def _array(self, first: Sequence[Any], part: Schema) -> Fits:
-        heads = [self.compiled(each) for each in first]
-        rest = self.compiled(part.get("items", True))
+    def _compile_array(self, first: Sequence[Any], part: Schema) -> Fits:
+        heads = [self.compile_schema(each) for each in first]
+        rest = self.compile_schema(part.get("items", True))
 
         def fits(value: Any) -> bool:
             if not isinstance(value, list):
@@ -182,19 +183,19 @@ class _Compiler:
 
         return fits
 
-    def _target(self, reference: str) -> Fits:
-        """What a reference within the schema points at; it may point at what it is part of."""
+    def _compile_reference(self, reference: str) -> Fits:
+        """Compile the target of a reference; it may contain the reference itself."""
         name = reference.removeprefix("#/$defs/")
         target = cast("dict[str, Any]", self._root.get("$defs") or {}).get(name)
         if target is None or name == reference:
-            return _never
+            return _never_fits
         if name not in self._targets:
             self._targets[name] = lambda value: self._targets[name](value)
-            self._targets[name] = self.compiled(target)
+            self._targets[name] = self.compile_schema(target)
         return lambda value: self._targets[name](value)
 
 
-def _any(parts: Sequence[Fits]) -> Fits:
+def _fits_any(parts: Sequence[Fits]) -> Fits:
     return lambda value: any(fits(value) for fits in parts)
 
 

@@ -50,7 +50,7 @@ OWNER: Final = "in-process"
 TOKEN: Final = "in-process"
 
 _METHODS: Final = ("tools/call", "resources/read", "prompts/get")
-"""What executes code of the author that may have something to say."""
+"""Methods that execute an author's code, which may report something."""
 
 _STOP_TIMEOUT: Final = 2.0
 """Seconds that a call gets to stop when its client has given it up; the engine needs one."""
@@ -59,20 +59,20 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 class InProcess:
-    """Executes what the SDK hands on by itself, for one server."""
+    """Executes the requests of one server that reach it by the SDK's own transports."""
 
     def __init__(self, options: Mapping[str, ToolOptions]) -> None:
         self._options = options
         self._engines: dict[asyncio.AbstractEventLoop, _Shared] = {}
-        self._told: set[str] = set()
+        self._warned_tools: set[str] = set()
 
-    def around(self, lifespan: Lifespan | None) -> Lifespan:
-        """The server's lifespan, with the engine's around it."""
+    def wrap_lifespan(self, lifespan: Lifespan | None) -> Lifespan:
+        """Return the server's lifespan, with the engine's around it."""
 
         @asynccontextmanager
         async def living(server: Any) -> AsyncGenerator[Any]:
             before = copy_context()
-            async with self._held() as shared:
+            async with self._hold_shared() as shared:
                 if lifespan is None:
                     yield {}
                     return
@@ -89,15 +89,15 @@ class InProcess:
         channel = _channel_of(ctx.session)
         if isinstance(channel, RunContext) or ctx.request_id is None or ctx.method not in _METHODS:
             return await call_next(ctx)
-        async with self._held() as shared:
-            engine = await shared.engine(self._options_of)
-            return await _Call(engine, ctx, call_next, channel, shared.inherited).answer()
+        async with self._hold_shared() as shared:
+            engine = await shared.get_engine(self._options_of)
+            return await _Call(engine, ctx, call_next, channel, shared.inherited).answer_request()
 
     def _options_of(self, tool: str) -> ToolOptions:
         options = self._options.get(tool, _NO_OPTIONS)
         left_out = [name for name, is_set in _without_effect(options) if is_set]
-        if left_out and tool not in self._told:
-            self._told.add(tool)
+        if left_out and tool not in self._warned_tools:
+            self._warned_tools.add(tool)
             logger.warning(
                 "tool %r: %s has no effect for a client in memory; serve it with headway.asgi, "
                 "mcp.run() or `headway run`",
@@ -107,8 +107,8 @@ class InProcess:
         return options
 
     @asynccontextmanager
-    async def _held(self) -> AsyncGenerator["_Shared"]:
-        """What the requests of this loop share, until the last one lets go of it."""
+    async def _hold_shared(self) -> AsyncGenerator["_Shared"]:
+        """Share one engine between the requests of this loop; stop it after the last one."""
         loop = asyncio.get_running_loop()
         for gone in [other for other in self._engines if other.is_closed()]:
             del self._engines[gone]
@@ -127,7 +127,7 @@ _NO_OPTIONS = ToolOptions()
 
 
 def _without_effect(options: ToolOptions) -> list[tuple[str, bool]]:
-    """The options that need a transport of ours, and whether each was set."""
+    """Return the options that need a transport of ours, and whether each was set."""
     return [
         ("hand_over", options.hand_over is not None and options.hand_over < inf),
         ("needs_task", options.needs_task),
@@ -146,13 +146,13 @@ class _Shared:
         self._starting: asyncio.Task[Engine] | None = None
         self._stack = AsyncExitStack()
 
-    async def engine(self, options: Callable[[str], ToolOptions]) -> Engine:
-        """Return it; the first one to ask starts it."""
+    async def get_engine(self, options: Callable[[str], ToolOptions]) -> Engine:
+        """Return the engine; the first call starts it."""
         if self._starting is None:
-            self._starting = asyncio.create_task(self._start(options))
+            self._starting = asyncio.create_task(self._start_engine(options))
         return await asyncio.shield(self._starting)
 
-    async def _start(self, options: Callable[[str], ToolOptions]) -> Engine:
+    async def _start_engine(self, options: Callable[[str], ToolOptions]) -> Engine:
         journal = await self._stack.enter_async_context(memory_journal())
         engine = Engine(journal, Settings(), options=EngineOptions(options))
         await engine.start()
@@ -160,7 +160,7 @@ class _Shared:
         return engine
 
     async def stop(self) -> None:
-        """End what still goes on."""
+        """Stop the engine and its runs."""
         if self._starting is not None:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([self._starting])
@@ -168,7 +168,7 @@ class _Shared:
 
 
 class _Call:
-    """One request as a run, from the SDK's handing it on to its answer."""
+    """One request of the SDK that is executed as a run."""
 
     def __init__(
         self,
@@ -191,8 +191,8 @@ class _Call:
         self._error: Exception | None = None
         self._asking = BackgroundTasks("questions")
 
-    async def answer(self) -> HandlerResult:
-        """Execute the request; the client hears on the way what is said.
+    async def answer_request(self) -> HandlerResult:
+        """Execute the request, and send the client the output on the way.
 
         Cancellation: stops the run.
 
@@ -200,13 +200,13 @@ class _Call:
             MCPError: It was stopped, or refused for a limit.
             Exception: What the handler raised.
         """
-        run = self._launch()
+        run = self._start_run()
         try:
-            end = await self._follow(run)
+            end = await self._relay_events(run)
         except BaseException:
             run.cancel("client", "the client gave it up")
             with anyio.move_on_after(_STOP_TIMEOUT, shield=True):
-                await self._ended(run)
+                await self._wait_for_end(run)
             raise
         finally:
             self._asking.cancel()
@@ -218,7 +218,7 @@ class _Call:
             raise MCPError(code, error_message(end), None if data is None else decode_json(data))
         return self._result
 
-    def _launch(self) -> Run:
+    def _start_run(self) -> Run:
         ctx = self._ctx
         context = RunContext(
             ctx.request_id, self._channel.transport, ServerMessageMetadata(), TOKEN, {}
@@ -229,7 +229,7 @@ class _Call:
             target if isinstance(target, str) else None,
             OWNER,
             context,
-            self._execute,
+            self._call_handler,
             version=ctx.protocol_version,
         )
         try:
@@ -237,7 +237,7 @@ class _Call:
         except ProtocolError as error:
             raise MCPError(error.code, error.message, error.data) from None
 
-    async def _execute(self, context: RunContext) -> dict[str, Any]:
+    async def _call_handler(self, context: RunContext) -> dict[str, Any]:
         session = ServerSession(
             context, _connection_of(self._ctx.session), request_meta=self._ctx.meta
         )
@@ -252,17 +252,17 @@ class _Call:
             return result.model_dump(by_alias=True, mode="json", exclude_none=True)
         return result if isinstance(result, dict) else {}
 
-    # What the client hears
+    # What is sent to the client
 
-    async def _follow(self, run: Run) -> Event | None:
-        """Bring to the client what the run says, and return its end."""
+    async def _relay_events(self, run: Run) -> Event | None:
+        """Send the client the events of the run, and return the terminal one."""
         end: Event | None = None
         async for entry in run.journal.follow(run.stream):
             end = entry.event
-            await self._hand_on(run, end)
+            await self._relay_event(run, end)
         return end
 
-    async def _hand_on(self, run: Run, event: Event) -> None:
+    async def _relay_event(self, run: Run, event: Event) -> None:
         rendered = None if type(event) in TERMINAL else render(event, self._reader)
         if rendered is None:
             return
@@ -273,15 +273,17 @@ class _Call:
         elif "id" not in message:
             await self._channel.notify(method, params)
         else:
-            self._asking.start(self._ask(run, message["id"], method, params))
+            self._asking.start(self._ask_client(run, message["id"], method, params))
 
-    async def _ask(self, run: Run, key: str, method: str, params: dict[str, Any] | None) -> None:
+    async def _ask_client(
+        self, run: Run, key: str, method: str, params: dict[str, Any] | None
+    ) -> None:
         try:
-            run.answer(key, await self._channel.send_raw_request(method, params))
+            run.answer_question(key, await self._channel.send_raw_request(method, params))
         except MCPError as error:
-            run.answer(key, None, error)
+            run.answer_question(key, None, error)
 
-    async def _ended(self, run: Run) -> None:
+    async def _wait_for_end(self, run: Run) -> None:
         with suppress(Exception):  # its client has left; what it still says is for nobody
             async for _ in run.journal.follow(run.stream):
                 pass
@@ -291,10 +293,10 @@ class _Call:
 
 
 def _channel_of(session: ServerSession) -> DispatchContext[Any]:
-    """The channel to the client of one request."""
+    """Return the channel to the client of one request."""
     return session._request_outbound  # pyright: ignore[reportPrivateUsage]
 
 
 def _connection_of(session: ServerSession) -> Any:
-    """The connection that a session belongs to."""
+    """Return the connection that a session belongs to."""
     return session._connection  # pyright: ignore[reportPrivateUsage]

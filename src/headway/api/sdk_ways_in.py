@@ -56,7 +56,7 @@ def read_options(options: Mapping[str, Any], settings: Settings | None) -> AppOp
     return way
 
 
-def _security(value: Any) -> dict[str, Any]:
+def _security_settings(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     return {
@@ -66,25 +66,25 @@ def _security(value: Any) -> dict[str, Any]:
     }
 
 
-def _named(name: str) -> Callable[[Any], dict[str, Any]]:
+def _named_setting(name: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {} if value is None else {name: value}
 
 
-def _ttl(value: float | None) -> dict[str, Any]:
+def _ttl_setting(value: float | None) -> dict[str, Any]:
     return {"session_ttl": _YEAR if value is None else value}
 
 
-def _retry(value: float | None) -> dict[str, Any]:
+def _retry_setting(value: float | None) -> dict[str, Any]:
     return {} if value is None else {"retry": value / 1000}
 
 
 _SETTINGS: Final[Mapping[str, Callable[[Any], dict[str, Any]]]] = {
-    "stateless_http": _named("stateless"),
-    "max_request_body_size": _named("max_body"),
-    "session_idle_timeout": _ttl,
-    "max_sessions": _named("max_sessions"),
-    "retry_interval": _retry,
-    "transport_security": _security,
+    "stateless_http": _named_setting("stateless"),
+    "max_request_body_size": _named_setting("max_body"),
+    "session_idle_timeout": _ttl_setting,
+    "max_sessions": _named_setting("max_sessions"),
+    "retry_interval": _retry_setting,
+    "transport_security": _security_settings,
 }
 """What each option of the SDK sets."""
 
@@ -96,7 +96,7 @@ class _App(Protocol):
 
 
 class AppSessionManager:
-    """What an app that mounts the server by the SDK's book asks of its session manager."""
+    """The session manager for an app that mounts the server as the SDK documents it."""
 
     def __init__(self, app: _App) -> None:
         self._app = app
@@ -204,7 +204,7 @@ class ServesItself(MCPServer[Any]):
 
     @property
     def session_manager(self) -> Any:
-        """What starts and stops the app that `streamable_http_app` made last: its `run()`.
+        """The session manager of the app from `streamable_http_app`; its `run()` starts it.
 
         Raises:
             RuntimeError: It was not called yet.

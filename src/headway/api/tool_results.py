@@ -1,4 +1,4 @@
-"""What a `Headway` tool returns, as the result that its client gets.
+"""The result that a client gets for the value that a `Headway` tool returns.
 
 The SDK writes a result with pydantic, which stops at what `part` takes without a word: bytes, a
 file name that is not UTF-8, the numbers of libraries. And it goes through an iterator twice. Here
@@ -25,24 +25,24 @@ from pydantic_core import PydanticSerializationError
 from headway.api.schema_fit import Mistake, SchemaFit
 from headway.api.tool_schemas import ArgumentSchema, written_schema
 from headway.api.unknown_arguments import check_names
-from headway.encoding import MOST_ITEMS, Hook, dumped, plain, reason_for, to_json
+from headway.encoding import MOST_ITEMS, Hook, dump_by_schema, reason_for, to_json, to_plain
 from headway.jsonable import decode_json, without_surrogates
 
 SHOWN = 3
-"""Places named at once where a result does not fit."""
+"""Mistakes that an error names."""
 
 LONGEST = 300
-"""Characters that are said of one of them."""
+"""Characters for one of them."""
 
 _CONTENT = ("to_image_content", "to_audio_content")
 
 
 class ResultFailed(ToolError):
-    """What a tool returned cannot be sent; the text says where and why."""
+    """A tool returned a value that cannot be sent; the text says where and why."""
 
 
 class ToolMetadata(FuncMetadata):
-    """What the SDK knows of a tool's function, with Headway's rules for what goes in and out."""
+    """The SDK's metadata of a tool's function, with Headway's rules for arguments and results."""
 
     parameters: dict[str, Any]
     """The tool's input schema."""
@@ -70,46 +70,48 @@ class ToolMetadata(FuncMetadata):
             return result
         try:
             if isinstance(result, CallToolResult):
-                return self._finished(result)
-            return self._made(_Returned(result))
+                return self._check_own_result(result)
+            return self._make_result(_Returned(result))
         except _Unfit as unfit:
             raise ResultFailed(f"the work is done, but {unfit}") from unfit.__cause__
 
-    def _made(self, returned: "_Returned") -> CallToolResult:
-        content = list(returned.blocks())
+    def _make_result(self, returned: "_Returned") -> CallToolResult:
+        content = list(returned.content_blocks())
         if self.output_model is None or self.output_schema is None:
             return CallToolResult(content=content)
-        structured = returned.fitted(self._output_adapter(self.output_model), wrap=self.wrap_output)
-        self._check(structured)
+        structured = returned.structured_value(
+            self._output_adapter(self.output_model), wrap=self.wrap_output
+        )
+        self._check_structured(structured)
         return CallToolResult(content=content, structured_content=structured)
 
-    def _finished(self, result: CallToolResult) -> CallToolResult:
-        """A result that the tool has made itself."""
+    def _check_own_result(self, result: CallToolResult) -> CallToolResult:
+        """Check and encode a result that the tool has made itself."""
         changes: dict[str, Any] = {}
         if result.structured_content is not None:
             changes["structured_content"] = decode_json(_Returned(result.structured_content).data)
         if result.meta is not None:
             changes["meta"] = decode_json(_Returned(result.meta).data)
         if self.output_schema is not None and not result.is_error:
-            self._check(changes.get("structured_content"))
+            self._check_structured(changes.get("structured_content"))
         return result.model_copy(update=changes) if changes else result
 
-    def _check(self, structured: object) -> None:
+    def _check_structured(self, structured: object) -> None:
         # An author may give a tool another schema at any time.
         if self._fit is None or self._fit[0] is not self.output_schema:
             self._fit = self.output_schema, SchemaFit(self.output_schema or {})
-        found = self._fit[1].mistakes(structured)
+        found = self._fit[1].find_mistakes(structured)
         if found:
-            raise _Unfit.of(found)
+            raise _Unfit.from_mistakes(found)
 
 
 class _Unfit(Exception):
     """A result cannot be sent; the text is the second half of a sentence that says why."""
 
     @classmethod
-    def of(cls, mistakes: Sequence[Mistake]) -> "_Unfit":
-        """The places where a result does not fit."""
-        shown = "; ".join(_place(each)[:LONGEST] for each in mistakes[:SHOWN])
+    def from_mistakes(cls, mistakes: Sequence[Mistake]) -> "_Unfit":
+        """Return an error that names the first of these mistakes."""
+        shown = "; ".join(_describe_mistake(each)[:LONGEST] for each in mistakes[:SHOWN])
         more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
         return cls(f"its result does not fit the tool's output schema: {shown}{more}")
 
@@ -128,9 +130,9 @@ class _Returned:
         Raises:
             _Unfit: JSON cannot hold it.
         """
-        return self._encoded(self._value)
+        return self._encode_value(self._value)
 
-    def _encoded(self, value: object) -> Raw:
+    def _encode_value(self, value: object) -> Raw:
         try:
             return to_json(value, self._hook)
         except PydanticSerializationError:
@@ -141,33 +143,33 @@ class _Returned:
                 f"its result, a {type(value).__qualname__}, cannot be sent: {reason}"
             ) from error
 
-    def blocks(self) -> Iterator[ContentBlock]:
-        """The value as the SDK shows it to a model: each item of a list by itself.
+    def content_blocks(self) -> Iterator[ContentBlock]:
+        """Yield the value as the SDK shows it to a model: each item of a list by itself.
 
         Raises:
             _Unfit: JSON cannot hold it.
         """
-        yield from self._blocks(self._value)
+        yield from self._blocks_of(self._value)
 
-    def _blocks(self, value: Any) -> Iterator[ContentBlock]:
+    def _blocks_of(self, value: Any) -> Iterator[ContentBlock]:
         if value is None:
             return
         if isinstance(value, ContentBlock):
             yield value
         elif _maker_of(value) is not None:
-            yield from self._blocks(_maker_of(value)(value))
+            yield from self._blocks_of(_maker_of(value)(value))
         elif isinstance(value, list | tuple):
             for item in cast("list[Any]", value):
-                yield from self._blocks(item)
+                yield from self._blocks_of(item)
         else:
-            data = self._encoded(value)
-            text = decode_json(data) if isinstance(value, str) else _pretty(data)
+            data = self._encode_value(value)
+            text = decode_json(data) if isinstance(value, str) else _pretty_text(data)
             yield TextContent(type="text", text=text)
 
-    def fitted(self, adapter: TypeAdapter[Any], *, wrap: bool) -> Any:
-        """The value as JSON, in the form that the tool declares.
+    def structured_value(self, adapter: TypeAdapter[Any], *, wrap: bool) -> Any:
+        """Return the value as JSON, in the form that the tool declares.
 
-        As it is, so that models keep what they are; where that cannot be, as its JSON.
+        The value itself is tried first, so that models keep their type; then its JSON.
 
         Raises:
             _Unfit: It is something else than the tool declares.
@@ -175,52 +177,58 @@ class _Returned:
         first: _Unfit | None = None
         if not self._hook.iterated:
             try:
-                return self._written(adapter, self._value, wrap=wrap)
+                return self._validate_and_dump(adapter, self._value, wrap=wrap)
             except _Unfit as unfit:
                 first = unfit
         try:
-            return self._written(adapter, self._builtins(), wrap=wrap)
+            return self._validate_and_dump(adapter, self._as_builtins(), wrap=wrap)
         except _Unfit as unfit:
             raise (first or unfit) from unfit.__cause__
 
-    def _builtins(self) -> object:
-        """The value with what JSON has in it, but for NaN, which a number may be."""
+    def _as_builtins(self) -> object:
+        """Return the value as Python's plain types; NaN stays, because a number may be NaN."""
         return without_surrogates(msgspec.to_builtins(self._value, enc_hook=self._hook))
 
-    def _written(self, adapter: TypeAdapter[Any], value: object, *, wrap: bool) -> Any:
+    def _validate_and_dump(self, adapter: TypeAdapter[Any], value: object, *, wrap: bool) -> Any:
         given = {"result": value} if wrap else value
         try:
             # The tool hands back Python's names; the wire has aliases.
             valid = adapter.validate_python(given, by_alias=True, by_name=True)
-            made = plain(valid) if isinstance(valid, BaseModel) else _dumped(adapter, valid)
+            made = (
+                to_plain(valid)
+                if isinstance(valid, BaseModel)
+                else _dump_by_adapter(adapter, valid)
+            )
         except ValidationError as error:
-            raise _Unfit.of([_mistake(each) for each in error.errors(include_url=False)]) from error
+            raise _Unfit.from_mistakes(
+                [_mistake_of(each) for each in error.errors(include_url=False)]
+            ) from error
         except TypeError as error:
             raise _Unfit(f"its result cannot be sent: {error}") from error
-        return decode_json(self._encoded(made))
+        return decode_json(self._encode_value(made))
 
 
 def _maker_of(value: Any) -> Any:
-    """What makes a content block of an `Image` or `Audio`; None for anything else."""
+    """Return the method that makes a content block of an `Image` or `Audio`; else None."""
     if isinstance(value, BaseModel):
         return None
     kind = cast("type[Any]", type(value))
     return next((getattr(kind, name) for name in _CONTENT if hasattr(kind, name)), None)
 
 
-def _pretty(data: Raw) -> str:
+def _pretty_text(data: Raw) -> str:
     return msgspec.json.format(bytes(data), indent=2).decode()
 
 
-def _dumped(adapter: TypeAdapter[Any], value: object) -> Any:
-    return dumped(value, functools.partial(adapter.dump_python, value), adapter.core_schema)
+def _dump_by_adapter(adapter: TypeAdapter[Any], value: object) -> Any:
+    return dump_by_schema(value, functools.partial(adapter.dump_python, value), adapter.core_schema)
 
 
-def _mistake(error: Any) -> Mistake:
+def _mistake_of(error: Any) -> Mistake:
     return Mistake(tuple(error["loc"]), str(error["msg"]))
 
 
-def _place(mistake: Mistake) -> str:
+def _describe_mistake(mistake: Mistake) -> str:
     path = ".".join(map(str, mistake.path))
     return f"{path}: {mistake.reason}" if path else mistake.reason
 
@@ -229,12 +237,12 @@ def _place(mistake: Mistake) -> str:
 
 
 def is_lazy(value: object) -> bool:
-    """Whether a value is an iterator, which has done none of its work yet; no file is one."""
+    """Return whether a value is an iterator, whose work is still to be done; files are not."""
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
 def collect_values(values: Iterator[object]) -> list[object]:
-    """Go through an iterator where its work is to be done: for a sync tool in its thread.
+    """Return the items of an iterator; called in the thread of a sync tool, which does the work.
 
     Raises:
         ResultFailed: It has more than `encoding.MOST_ITEMS` items.
@@ -254,7 +262,7 @@ def _schema_of_sdk(metadata: FuncMetadata) -> dict[str, Any] | None:
 
 
 class Prepared(NamedTuple):
-    """What a registered tool is given in place of what the SDK made."""
+    """The metadata and input schema that replace those which the SDK made for a tool."""
 
     metadata: ToolMetadata
     parameters: dict[str, Any]

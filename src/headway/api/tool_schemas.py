@@ -1,4 +1,4 @@
-"""The schemas of a `Headway` tool: what it takes, name by name, and what it really sends.
+"""The schemas of a `Headway` tool: strict for its arguments, exact for its results.
 
 The SDK derives both schemas as pydantic reads values. Two things are different here. An object that
 an argument is made of takes no names but its own, unless its author said otherwise. And the schema
@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 Schema = Mapping[str, Any]
 
 _RAW = ("before", "wrap")
-"""Validators of a model that see what was given before its fields do, and may know more names."""
+"""Modes of model validators that see the raw input, and may accept more names."""
 
 _DEFS = "#/$defs/"
 
@@ -34,17 +34,17 @@ class ArgumentSchema(GenerateJsonSchema):
         validators = model.__pydantic_decorators__.model_validators.values()
         if any(each.info.mode in _RAW for each in validators):
             return made
-        return _closed(made, _names_of(model))
+        return _close_object(made, _names_of(model))
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
         """Close a dataclass, likewise."""
         made = super().dataclass_schema(schema)
-        return _closed(made) if _says_nothing(schema["cls"]) else made
+        return _close_object(made) if _says_nothing(schema["cls"]) else made
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
         """Close a `TypedDict`, likewise."""
         made = super().typed_dict_schema(schema)
-        return _closed(made) if _says_nothing(schema.get("cls")) else made
+        return _close_object(made) if _says_nothing(schema.get("cls")) else made
 
 
 def _says_nothing(kind: object) -> bool:
@@ -52,8 +52,8 @@ def _says_nothing(kind: object) -> bool:
     return config.get("extra") is None
 
 
-def _closed(schema: JsonSchemaValue, names: frozenset[str] = frozenset()) -> JsonSchemaValue:
-    """The schema of an object, for which other names than its properties and `names` are wrong."""
+def _close_object(schema: JsonSchemaValue, names: frozenset[str] = frozenset()) -> JsonSchemaValue:
+    """Return the schema of an object that refuses names other than its properties and `names`."""
     if schema.get("type") != "object" or "additionalProperties" in schema:
         return schema
     own = frozenset(schema.get("properties", {}))
@@ -68,14 +68,14 @@ def _names_of(model: type[BaseModel]) -> frozenset[str]:
     by_name = config.get("validate_by_name") or config.get("populate_by_name")
     found: set[str] = set()
     for name, info in model.model_fields.items():
-        aliases = set(_aliases(info))
+        aliases = set(_aliases_of(info))
         found |= aliases
         if by_name or not aliases:
             found.add(name)
     return frozenset(found)
 
 
-def _aliases(info: FieldInfo) -> Iterator[str]:
+def _aliases_of(info: FieldInfo) -> Iterator[str]:
     given = info.validation_alias or info.alias
     for each in given.choices if isinstance(given, AliasChoices) else [given]:
         if isinstance(each, AliasPath):
@@ -85,17 +85,17 @@ def _aliases(info: FieldInfo) -> Iterator[str]:
 
 
 class ResultSchema(GenerateJsonSchema):
-    """Results as they are written."""
+    """The schema of results as they are serialized."""
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
-        """A number, or null for NaN and infinity, which JSON does not have (RFC 8259, 6)."""
+        """Allow null too, for NaN and infinity, which JSON does not have (RFC 8259, section 6)."""
         made = super().float_schema(schema)
         if schema.get("allow_inf_nan") is False:
             return made
         return {"anyOf": [made, {"type": "null"}]}
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
-        """A text, as it is written."""
+        """Return the schema of base64 text."""
         return {"type": "string", "contentEncoding": "base64"}
 
     def emit_warning(self, kind: Any, detail: str) -> None:
@@ -113,7 +113,7 @@ def written_schema(adapter: TypeAdapter[Any]) -> dict[str, Any] | None:
 
 
 def _with_open_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose root says that it is an object, and does not only point at one."""
+    """Return the schema with its root inlined, if that is only a reference."""
     reference = schema.get("$ref")
     if not isinstance(reference, str) or not reference.startswith(_DEFS):
         return schema

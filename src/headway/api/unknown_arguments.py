@@ -1,4 +1,4 @@
-"""Names that a caller gives and a tool does not have.
+"""Arguments of a call that the tool does not have.
 
 pydantic drops them, and a model that guessed a name gets a plausible answer to something else. The
 schema that a tool publishes says which names there are; this holds a call against it. What a value
@@ -16,13 +16,13 @@ SHOWN = 5
 """Names that are refused at once."""
 
 LONGEST_NAME = 100
-"""Characters of a name that are repeated to who gave it."""
+"""Characters of a name in the error."""
 
 MOST_KNOWN = 50
-"""Names there are that are listed."""
+"""Known names that the error lists."""
 
 DEEPEST = 64
-"""Levels of the arguments that are looked at; no schema that people write has more."""
+"""Levels of the arguments that are checked; no schema that people write has more."""
 
 
 class Unknown(NamedTuple):
@@ -34,20 +34,21 @@ class Unknown(NamedTuple):
 
 
 def check_names(arguments: Mapping[str, Any], schema: Schema, title: str) -> None:
-    """See that the arguments, and the objects in them, have no names that `schema` lacks.
+    """Check that the arguments, and the objects in them, have only names that `schema` has.
 
     Raises:
-        ValidationError: They have; its text says which, and which there are.
+        ValidationError: They have others; the text names them, and the known ones.
     """
-    found = list(_unknown(arguments, schema, schema, ()))[:SHOWN]
+    found = list(_find_unknown(arguments, schema, schema, ()))[:SHOWN]
     if found:
         details = [
-            InitErrorDetails(type=_refusal(each), loc=each.path, input=each.value) for each in found
+            InitErrorDetails(type=_refusal_error(each), loc=each.path, input=each.value)
+            for each in found
         ]
         raise ValidationError.from_exception_data(title, details)
 
 
-def _refusal(unknown: Unknown) -> PydanticCustomError:
+def _refusal_error(unknown: Unknown) -> PydanticCustomError:
     *inside, name = unknown.path
     where = ".".join(map(str, inside))
     known = ", ".join(unknown.known[:MOST_KNOWN]) or "none at all"
@@ -61,10 +62,10 @@ def _refusal(unknown: Unknown) -> PydanticCustomError:
     return PydanticCustomError("unknown_argument", "{reason}", {"reason": text})
 
 
-def _unknown(
+def _find_unknown(
     value: object, schema: object, root: Schema, path: tuple[str | int, ...]
 ) -> Iterator[Unknown]:
-    part = _resolved(schema, root)
+    part = _resolve_reference(schema, root)
     if part is None or len(path) > DEEPEST:
         return
     if isinstance(value, dict):
@@ -80,10 +81,12 @@ def _in_branches(
     value: object, part: Schema, root: Schema, path: tuple[str | int, ...]
 ) -> Iterator[Unknown]:
     for branch in part.get("allOf", ()):
-        yield from _unknown(value, branch, root, path)
+        yield from _find_unknown(value, branch, root, path)
     branches: list[object] = [*part.get("anyOf", ()), *part.get("oneOf", ())]
     fitting = [
-        list(_unknown(value, each, root, path)) for each in branches if _may_be(value, each, root)
+        list(_find_unknown(value, each, root, path))
+        for each in branches
+        if _may_be(value, each, root)
     ]
     if fitting:
         yield from min(fitting, key=len)
@@ -102,7 +105,7 @@ def _in_object(
         if is_closed and name not in known:
             yield Unknown((*path, name), item, known)
         else:
-            yield from _unknown(item, properties.get(name, rest), root, (*path, name))
+            yield from _find_unknown(item, properties.get(name, rest), root, (*path, name))
 
 
 def _in_list(
@@ -111,12 +114,12 @@ def _in_list(
     first = cast("list[object]", part.get("prefixItems") or [])
     for index, item in enumerate(value):
         schema = first[index] if index < len(first) else part.get("items")
-        yield from _unknown(item, schema, root, (*path, index))
+        yield from _find_unknown(item, schema, root, (*path, index))
 
 
 def _may_be(value: object, branch: object, root: Schema) -> bool:
-    """Whether a branch is about values of this kind at all."""
-    part = _resolved(branch, root)
+    """Return whether a branch of a schema is about values of this kind at all."""
+    part = _resolve_reference(branch, root)
     if part is None:
         return False
     kind = part.get("type")
@@ -124,8 +127,8 @@ def _may_be(value: object, branch: object, root: Schema) -> bool:
     return kind is None or ("object" if isinstance(value, dict) else "array") in kinds
 
 
-def _resolved(schema: object, root: Schema) -> Schema | None:
-    """A schema, or what it points at; None where it says nothing of names."""
+def _resolve_reference(schema: object, root: Schema) -> Schema | None:
+    """Return a schema, or the target of its reference; None if it says nothing about names."""
     for _ in range(DEEPEST):
         if not isinstance(schema, Mapping):
             return None

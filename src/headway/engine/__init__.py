@@ -13,10 +13,10 @@ from headway.engine.remote.run_inbox import ask_run, read_inbox
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.run.accounting import lost_outputs
 from headway.engine.run.context import RunContext, as_event, notify_run
-from headway.engine.run.current import current_run
+from headway.engine.run.current import ToolRun, current_run
 from headway.engine.run.large_results import message_of
 from headway.engine.run.questions import client_error
-from headway.engine.run.run import Run
+from headway.engine.run.run import Run, executing_run
 from headway.engine.run.threads import warn_unheard
 from headway.engine.services import EngineOptions
 from headway.engine.submit import check_caller_limit, submit
@@ -36,6 +36,7 @@ __all__ = [
     "RunContext",
     "SetVariable",
     "ToolOptions",
+    "ToolRun",
     "Watchdog",
     "as_event",
     "as_exception",
@@ -44,6 +45,7 @@ __all__ = [
     "client_error",
     "contain_failures",
     "current_run",
+    "executing_run",
     "inherit_variables",
     "lifespan_of",
     "lost_outputs",

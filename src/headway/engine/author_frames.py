@@ -1,4 +1,4 @@
-"""Which lines are an author's: neither Headway's nor Python's, nor those of what is installed."""
+"""Telling an author's lines of code from those of Headway, Python and installed packages."""
 
 import sysconfig
 from collections.abc import Iterator
@@ -16,26 +16,27 @@ _ELSEWHERE: Final = (
 
 
 def is_authors(file: str) -> bool:
-    """Whether a file is an author's own."""
+    """Return whether a file is an author's own."""
     return not file.startswith(_ELSEWHERE)
 
 
 def is_headways(file: str) -> bool:
-    """Whether a file is Headway's."""
+    """Return whether a file is Headway's."""
     return file.startswith(_PACKAGE)
 
 
 def frames_from(frame: FrameType | None) -> Iterator[FrameType]:
-    """The frame and those that called it, the innermost first."""
+    """Yield the frame and those that called it, the innermost first."""
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
 def line_of(frame: FrameType | None) -> str:
-    """`images.py:51`: the innermost line that is an author's; else that is not Python's own.
+    """Return the innermost line that is an author's, such as `images.py:51`.
 
-    Libraries lie in Python's directory, so theirs are told from Python's by being installed.
+    If there is none, it is the innermost line of a library; if there is none of these either, it is
+    the innermost one of all.
     """
     frames = list(frames_from(frame))
     own = (each for each in frames if is_authors(each.f_code.co_filename))
@@ -47,5 +48,6 @@ def line_of(frame: FrameType | None) -> str:
 
 
 def _is_pythons(file: str) -> bool:
+    # Libraries are below Python's own directory.
     installed = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _PACKAGE)
     return file.startswith(_PYTHON) and not file.startswith(installed)

@@ -143,7 +143,7 @@ class Engine:
         for run in list(self.runs.values()):
             # A thread finds out when it calls Headway next: a cancelled task would wait for it.
             run.stop(SERVER_STOPPED)
-            if run.task is not None and run.cancellation.out.is_set():
+            if run.task is not None and run.cancellation.unshielded.is_set():
                 run.task.cancel()
         limit = time.monotonic() + RUNS_STOP_TIMEOUT
         while self.runs and self._tasks and time.monotonic() < limit:
@@ -258,7 +258,7 @@ class Engine:
             recorded=recorded,
             view=view,
         )
-        run.detached = self.options_of(request.target).detached
+        run.hooks.detached = self.options_of(request.target).detached
         return run
 
     def store_request(self, run: Run, request: Request) -> None:
@@ -275,7 +275,7 @@ class Engine:
         # Not earlier: a run that was only accepted may be discarded, and must not be restarted.
         self.store_request(run, request)
         gates = self._gates_of(request)
-        run.give_up = partial(self._give_up, run)
+        run.hooks.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
         self.admission.entering += bool(gates)
@@ -343,12 +343,12 @@ class Engine:
             await gate.enter(_announce_nothing)
             return
         self.tally.limit_hit(gate.setting)
-        run.start_heartbeat()
+        run.output.heartbeat.start()
         self.admission.announce_positions_regularly()
         with anyio.CancelScope() as run.scope:
             if run.stop_event is not None:
                 run.scope.cancel()
-            await gate.enter(lambda ahead: run.announce(f"Queued, {ahead} ahead"))
+            await gate.enter(lambda ahead: run.output.announce_message(f"Queued, {ahead} ahead"))
         if run.scope.cancelled_caught:
             raise asyncio.CancelledError
 
@@ -361,8 +361,8 @@ class Engine:
         if limit is not None:
             timer = self.clock.call_later(limit, partial(run.stop, end_of_time(run, limit)))
         try:
-            run.append(Started())
-            run.start_heartbeat()
+            run.events.append(Started())
+            run.output.heartbeat.start()
             with run_stoppable(run):
                 result = await request.execute(request.context)
             end, result = end_of_result(run, result, most=self.options.max_result)
@@ -386,10 +386,10 @@ class Engine:
             logger.warning(
                 "run %s: %s was stopped but goes on; its result will be dropped",
                 run.reference,
-                run.target or run.method,
+                run.request.name,
             )
             if run.task is not None:
-                self.admission.count_stuck(run.target or run.method, run.task)
+                self.admission.count_stuck(run.request.name, run.task)
             self._end_run(run, end_in_queue(run))
 
     def _end_run(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:

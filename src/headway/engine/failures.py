@@ -1,22 +1,23 @@
-"""Whose failure was it: what is made of everything that can come out of an author's code.
+"""The judgement of exceptions from an author's code: whose failure they are, and what they become.
 
 An author's code is tools, resources, prompts, completions, handlers, middleware, lifespans and
-hooks. One table decides here what becomes of what it raises; all who call such code ask it.
+hooks. One table decides what its exceptions become; everything that calls such code uses it.
 
-| what comes out | kind | a tool's caller is told | other callers |
+| exception | kind | the result of a tool call | other methods |
 |---|---|---|---|
-| anything, after somebody asked for a stop | STOPPED | that cancel, timeout or stop | the same |
+| anything, after a stop was requested | STOPPED | that cancel, timeout or stop | the same |
 | an `MCPError`, wrong parameters | REFUSED | that protocol error | the same |
 | any other `Exception` | CRASHED | what the SDK makes of it | -32603 |
 | `SystemExit` and other bases | ENDED | a tool error | -32603 |
-| a cancel that nobody asked for | ENDED | a tool error | -32603 |
+| a cancel that nothing requested | ENDED | a tool error | -32603 |
 | a person's Ctrl+C, the end of the loop | PASSING | an interruption | the same |
 
-A group is the gravest of its members. Cancels in it count only where there is nothing else.
+An exception group has the gravest kind of its members. Cancels in it count only if there is nothing
+else: another member has caused them.
 
-The process lives on with all kinds but the last, which is nobody's failure and has to go on to
-whoever called. The log has the traceback and what an exit said of itself, such as the message of
-`argparse`; the caller learns the name of the exception and an exit's number, and no text.
+The process survives all kinds but the last. That one is nobody's failure, so it is raised further.
+The log gets the traceback, and the text of an exit, such as the message of `argparse`. The client
+gets the name of the exception and the number of an exit, and no text.
 """
 
 import argparse
@@ -44,17 +45,17 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_LEAVES: Final = 1000
-"""Members of a group that are looked at; more are as these."""
+"""Members of a group that are judged; further ones are ignored."""
 
 MOST_NAMED: Final = 5
-"""Members of a group that are named to the caller."""
+"""Members of a group that are named to the client."""
 
 MOST_SAID: Final = 500
-"""Characters of what an exit said of itself, in the log."""
+"""Characters of an exit's text in the log."""
 
 
 class Kind(Enum):
-    """What an exception of an author's code is; see the table above. The gravest comes first."""
+    """The kind of an exception of an author's code; see the table above. The gravest is first."""
 
     PASSING = auto()
     STOPPED = auto()
@@ -67,43 +68,44 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], Kind], ...]] = (
     ((MCPError, ValidationError), Kind.REFUSED),
     ((Exception,), Kind.CRASHED),
 )
-"""The first row that fits decides, of what nobody asked for; all else is `ENDED`."""
+"""The first row that fits decides, if no stop was requested; all else is `ENDED`."""
 
 _CANCELS: Final = (asyncio.CancelledError, RunCancelled, GeneratorExit)
-"""In a group these follow from another member, where there is any other."""
+"""In a group these are effects of another member, if there is any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception, judged."""
+    """The judgement of an exception."""
 
     kind: Kind
     words: str
-    """What the code did, behind a subject: `ended with SystemExit(2)`. Nothing of its texts."""
+    """The predicate of a sentence about the code: `ended with SystemExit(2)`. No own texts."""
     said: str = ""
-    """What an exit said of itself, for the log: in one line."""
+    """The text of an exit, for the log: in one line."""
     refusal: ErrorData | None = None
-    """The protocol error, of `REFUSED`."""
+    """The protocol error; for `REFUSED` only."""
 
 
 def judge_failure(error: BaseException, *, asked: bool, ending: bool = False) -> Failure:
-    """Return whose failure an exception of an author's code is, and what to say of it.
+    """Return the kind of an exception of an author's code, and the words for it.
 
     Args:
-        asked: Somebody asked the code to stop.
-        ending: The event loop comes to its end.
+        error: The exception.
+        asked: Whether the code was asked to stop.
+        ending: Whether the event loop is about to end.
     """
     found = leaf_errors(error)
     kinds = {_kind_of(leaf, asked=asked, ending=ending) for leaf in found}
     kind = min(kinds, key=lambda kind: kind.value)
     refusal = handler_exception_to_error_data(found[0]) if kind is Kind.REFUSED else None
-    return Failure(kind, _words(error, found), _said(found), refusal)
+    return Failure(kind, _failure_words(error, found), _exit_texts(found), refusal)
 
 
 def leaf_errors(error: BaseException) -> list[BaseException]:
-    """Return the members of a group and of the groups in it; of any other exception itself.
+    """Return the members of a group and of the groups in it; any other exception alone.
 
-    Cancels among them are left out where there is anything else: they follow from it.
+    Cancels among them are left out if there is anything else, which has caused them.
     """
     found: list[BaseException] = []
     waiting = [error]
@@ -118,8 +120,8 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what code did that raised this, behind a subject: `ended with SystemExit(2)`."""
-    return _words(error, leaf_errors(error))
+    """Return the predicate of a sentence about code that raised this, as `judge_failure` does."""
+    return _failure_words(error, leaf_errors(error))
 
 
 def _kind_of(error: BaseException, *, asked: bool, ending: bool) -> Kind:
@@ -131,18 +133,18 @@ def _kind_of(error: BaseException, *, asked: bool, ending: bool) -> Kind:
 
 
 def _is_of_the_loop(error: BaseException, *, ending: bool) -> bool:
-    """Whether an exception was thrown into the code because its loop or its task is over."""
+    """Return whether an exception was thrown into the code because its loop or task is over."""
     if isinstance(error, GeneratorExit):
-        # A coroutine that is closed is not executed by a task any more.
+        # No task executes a coroutine that is being closed.
         return _current_task() is None
     return ending and isinstance(error, asyncio.CancelledError)
 
 
 def _is_from_keyboard(error: BaseException) -> bool:
-    """Whether a person pressed Ctrl+C where nobody else takes the signal, as in a test.
+    """Return whether a person pressed Ctrl+C in a process without a signal handler, as in a test.
 
-    Python raises it in the main thread, between any two instructions. What a `raise` statement
-    raised, or another thread, is the author's. A server takes the signal itself.
+    Python raises it in the main thread, between any two instructions. One that comes from a `raise`
+    statement or from another thread is the author's. A server has a signal handler of its own.
     """
     if not isinstance(error, KeyboardInterrupt):
         return False
@@ -157,7 +159,7 @@ _IN_THREADS: Final = ("WorkerThread.run", "_WorkItem.run")
 
 
 def _crossed_threads(error: BaseException) -> bool:
-    return any(frame.f_code.co_qualname in _IN_THREADS for frame in _frames(error))
+    return any(frame.f_code.co_qualname in _IN_THREADS for frame in _frames_of(error))
 
 
 def _is_raised_by_statement(error: BaseException) -> bool:
@@ -180,52 +182,52 @@ def _current_task() -> asyncio.Task[Any] | None:
 # Words
 
 
-def _words(error: BaseException, found: Sequence[BaseException]) -> str:
+def _failure_words(error: BaseException, found: Sequence[BaseException]) -> str:
     if not isinstance(error, BaseExceptionGroup):
-        return _one(error)
-    named = list(dict.fromkeys(_name(leaf) for leaf in found))
+        return _error_words(error)
+    named = list(dict.fromkeys(_error_name(leaf) for leaf in found))
     more = len(named) - MOST_NAMED
     shown = ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return f"ended with {shown} in {'its tasks' if len(found) > 1 else 'one of its tasks'}"
 
 
-def _one(error: BaseException) -> str:
+def _error_words(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "ended with CancelledError, and nobody had asked for a cancel"
-    return f"{'failed' if isinstance(error, Exception) else 'ended'} with {_name(error)}"
+    return f"{'failed' if isinstance(error, Exception) else 'ended'} with {_error_name(error)}"
 
 
-def _name(error: BaseException) -> str:
+def _error_name(error: BaseException) -> str:
     name = type(error).__name__
     name = name[:100] if name.isidentifier() else "an exception"
     if not isinstance(error, SystemExit):
         return name
-    code = _code(error)
+    code = _exit_code(error)
     if isinstance(code, int) and abs(code) < 2**63:
         return f"{name}({int(code)})"
     return f"{name}()" if code is None else name
 
 
-def _code(error: SystemExit) -> object:
+def _exit_code(error: SystemExit) -> object:
     try:
         return error.code
     except Exception:  # noqa: BLE001 - a class of the author's, with a property in its place
         return ""
 
 
-def _said(found: Sequence[BaseException]) -> str:
-    """What exits said of themselves, in one line."""
+def _exit_texts(found: Sequence[BaseException]) -> str:
+    """Return the texts of exits, in one line."""
     said = (_exit_text(leaf) for leaf in found if isinstance(leaf, SystemExit))
     line = " ".join("; ".join(filter(None, said)).split())
     return "".join(sign for sign in line if sign.isprintable())[:MOST_SAID]
 
 
 def _exit_text(error: SystemExit) -> str:
-    code = _code(error)
+    code = _exit_code(error)
     if isinstance(code, str):
         return code
-    # argparse writes its message to stderr, where it belongs to nobody's call.
-    for frame in _frames(error):
+    # argparse writes its message to stderr, where nothing tells which call it belongs to.
+    for frame in _frames_of(error):
         name = _ARGPARSE.get(frame.f_code)
         if name is not None:
             return str(frame.f_locals.get(name) or "")
@@ -238,22 +240,22 @@ _ARGPARSE: Final[dict[CodeType, str]] = {
 }
 
 
-def _frames(error: BaseException) -> Generator[FrameType]:
+def _frames_of(error: BaseException) -> Generator[FrameType]:
     trace = error.__traceback__
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
 
 
-# Calling an author's code where no run is
+# Calling an author's code outside of a run
 
 
 @contextmanager
 def contain_failures(who: str) -> Generator[None]:
-    """Log what code of an author raises inside, and go on behind it.
+    """Log exceptions of an author's code inside, and go on after it.
 
-    `who` is the subject of the log's sentence. Only what is nobody's failure goes on to the
-    caller: a cancel of the task that this is in, the end of its loop.
+    `who` is the subject of the log's sentence. Only a cancel of the current task and the end of its
+    loop are raised further: they are nobody's failure.
     """
     try:
         yield
@@ -267,7 +269,7 @@ def contain_failures(who: str) -> Generator[None]:
 
 
 def log_failure(failure: Failure, error: BaseException, who: str) -> None:
-    """Write to the log what came out of an author's code, with its traceback where that can be."""
+    """Log an exception of an author's code, with its traceback if that can be formatted."""
     said = f": {failure.said}" if failure.said else ""
     try:
         logger.error("%s %s%s", who, failure.words, said, exc_info=error)
@@ -278,7 +280,7 @@ def log_failure(failure: Failure, error: BaseException, who: str) -> None:
 
 @asynccontextmanager
 async def lifespan_of(lifespan: AbstractAsyncContextManager[T]) -> AsyncGenerator[T]:
-    """Enter an author's lifespan; what would end the process or the task becomes an exception.
+    """Enter an author's lifespan; turn what would end the process or the task into an exception.
 
     Raises:
         CodeEnded: It ended with `SystemExit` or the like, or cancelled itself.
@@ -300,14 +302,14 @@ async def lifespan_of(lifespan: AbstractAsyncContextManager[T]) -> AsyncGenerato
 
 
 def as_exception(error: BaseException) -> BaseException:
-    """Return what can go through a task in the place of what an author's code raised."""
+    """Return an exception that a task can raise, instead of one that would end the process."""
     task = _current_task()
     asked = task is not None and task.cancelling() > 0 and _is_cancel(error)
     failure = judge_failure(error, asked=asked)
-    return CodeEnded(failure.words + _behind(failure)) if failure.kind is Kind.ENDED else error
+    return CodeEnded(failure.words + _said_suffix(failure)) if failure.kind is Kind.ENDED else error
 
 
-def _behind(failure: Failure) -> str:
+def _said_suffix(failure: Failure) -> str:
     return f" ({failure.said})" if failure.said else ""
 
 

@@ -270,7 +270,7 @@ class RunNames:
         beside = {name: sibling_run(asking.stream, name) for name in run_ids if "/" not in name}
         heads = await self._journal.head_of_each(beside.values())
         keys = {
-            name: handle_stream(asking.principal, name)
+            name: handle_stream(asking.request.principal, name)
             for name in run_ids
             if beside.get(name) not in heads
         }

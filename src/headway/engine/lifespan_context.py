@@ -1,6 +1,6 @@
-"""What a server's lifespan sets in its context, for the tasks in which its requests are handled.
+"""Context variables that a server's lifespan sets, carried to the tasks that handle its requests.
 
-Requests come in tasks of whoever serves the app: they know nothing of the lifespan's task.
+The HTTP server makes a task for each request, and these do not inherit the lifespan's context.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class SetVariable(NamedTuple):
 
 
 def variables_set_since(before: Context) -> list[SetVariable]:
-    """The context variables that have another value than in `before`."""
+    """Return the context variables that have another value now than in `before`."""
     return [
         SetVariable(variable, value, before.get(variable, _UNSET))
         for variable, value in copy_context().items()
@@ -29,7 +29,7 @@ def variables_set_since(before: Context) -> list[SetVariable]:
 
 
 def inherit_variables(variables: Sequence[SetVariable]) -> None:
-    """Set in this task what a lifespan has set in another one; what it set itself stays."""
+    """Set these variables in the current task; one that the task has set itself keeps its value."""
     for variable, value, before in variables:
         if variable.get(_UNSET) is before:
             variable.set(value)

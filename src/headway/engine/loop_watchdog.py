@@ -1,8 +1,8 @@
-"""How long the event loop is held, and by whose code.
+"""A watchdog that logs code which blocks the event loop, and for how long.
 
-Code that computes, or waits without `await`, on the event loop's thread holds up everybody: no
-other call goes on, no ping is sent, no sign of life given. The loop cannot notice that itself, so a
-thread looks at it: it sees in the loop's own stack which call it is and which line of its author.
+Code that computes, or waits without `await`, on the event loop's thread blocks all other calls: no
+ping is sent, and no heartbeat. The loop cannot notice that itself, so a thread samples the stack of
+the loop's thread: it shows which call it is, and which line of its author.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
-from headway.engine.run.current import current_run
+from headway.engine.run.current import ToolRun, current_run
 from headway.engine.run.run import Run
 
 logger = logging.getLogger(__name__)
 
 HOLD_WARN_AFTER: Final = 0.25
-"""Seconds between two looks, at the most."""
+"""The longest interval between two samples, in seconds."""
 
 HOLD_WARN_INTERVAL: Final = 60.0
-"""Seconds in which the same line of the same tool is named once."""
+"""Seconds in which the same line of the same tool is logged once."""
 
 MOST_SAMPLES: Final = 100
-"""Samples of one hold, and lines that are remembered as named."""
+"""Samples of one hold that are kept, and lines that are remembered as logged."""
 
 HOLD_GOES_ON_AFTER: Final = 10.0
-"""Seconds after which a hold is told of that goes on."""
+"""Seconds after which a hold is logged while it goes on."""
 
 _IDLE: Final = (
     "asyncio/runners.py",
@@ -41,11 +41,11 @@ _IDLE: Final = (
     "selectors.py",
     "cli/server/event_loop.py",
 )
-"""Files whose code is the innermost where the loop waits, for an event or the interpreter."""
+"""Files of the innermost frame while the loop waits for an event or for the interpreter."""
 
 
 class Sample(NamedTuple):
-    """What the loop's thread does at one moment."""
+    """The call and the line of code that the loop's thread executes at one moment."""
 
     who: str
     line: str
@@ -55,9 +55,9 @@ class Watchdog:
     """Watches one event loop, from a thread.
 
     Args:
-        warning: Seconds after which code is named in the log that holds the loop; 0: never.
-        late: Called, in the thread, at each look while the loop is held, with what tells for how
-            many seconds it is.
+        warning: Seconds that code may hold the loop before the log names it; 0: never.
+        late: Called in the thread, at each sample while the loop is held, with a function that
+            returns for how many seconds it is.
     """
 
     def __init__(
@@ -76,34 +76,34 @@ class Watchdog:
     def start(self) -> None:
         """Begin to watch the running loop, which is this thread's."""
         self._loop, self._thread_id = asyncio.get_running_loop(), threading.get_ident()
-        self._arm()
-        threading.Thread(target=self._watch, name="headway-watchdog", daemon=True).start()
+        self._schedule_tick()
+        threading.Thread(target=self._watch_loop, name="headway-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._over.set()
         if self._timer is not None:
             self._timer.cancel()
 
-    def held(self) -> float:
-        """Seconds that the loop has been held so far; from any thread."""
+    def seconds_held(self) -> float:
+        """Return for how many seconds the loop has been held so far; from any thread."""
         return max(0.0, time.monotonic() - self._due)
 
     # On the loop
 
-    def _arm(self) -> None:
+    def _schedule_tick(self) -> None:
         self._due = time.monotonic() + self._every
-        self._timer = self._loop.call_later(self._every, self._tick)
+        self._timer = self._loop.call_later(self._every, self._note_tick)
 
-    def _tick(self) -> None:
+    def _note_tick(self) -> None:
         held, samples = time.monotonic() - self._due, self._samples
         self._samples, self._is_told = [], False
-        self._arm()
+        self._schedule_tick()
         if self._warning and held >= self._warning and samples:
-            self._name(_most_of(samples), f"held the event loop for {held:.1f} s")
+            self._warn_about(_most_of(samples), f"held the event loop for {held:.1f} s")
 
-    def _name(self, sample: Sample, did: str) -> None:
-        """Say who it was, once in a while for each."""
+    def _warn_about(self, sample: Sample, did: str) -> None:
+        """Log the sample, unless the same one was logged a short while ago."""
         now = time.monotonic()
         until, count = self._named.get(sample, (0.0, 0))
         if now < until:
@@ -117,19 +117,21 @@ class Watchdog:
 
     # In the thread
 
-    def _watch(self) -> None:
-        # Who closes a loop without an end to what lives in it calls no `stop`.
+    def _watch_loop(self) -> None:
+        # Code that closes a loop without stopping what runs in it does not call `stop`.
         while not self._over.wait(self._every) and not self._loop.is_closed():
-            held = self.held()
+            held = self.seconds_held()
             if held < self._every:
                 continue
-            self._sample()
+            self._take_sample()
             if held >= HOLD_GOES_ON_AFTER and self._warning and self._samples and not self._is_told:
                 self._is_told = True
-                self._name(_most_of(self._samples), f"has held the event loop for {held:.0f} s")
-            self._late(self.held)
+                self._warn_about(
+                    _most_of(self._samples), f"has held the event loop for {held:.0f} s"
+                )
+            self._late(self.seconds_held)
 
-    def _sample(self) -> None:
+    def _take_sample(self) -> None:
         if not self._loop.is_running():
             return  # between two calls of `run_until_complete`, as in a notebook
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
@@ -137,10 +139,10 @@ class Watchdog:
             return  # it waits, for an event or for another thread that has the interpreter
         if len(self._samples) < MOST_SAMPLES:
             run = _run_of(frame) or self._run_of_task()
-            self._samples.append(Sample(_described(run), line_of(frame)))
+            self._samples.append(Sample(_describe_run(run), line_of(frame)))
 
-    def _run_of_task(self) -> Run | None:
-        """The run that the current task was begun by, where Python tells (3.12)."""
+    def _run_of_task(self) -> ToolRun | None:
+        """Return the run that the current task was started by; None before Python 3.12."""
         with suppress(Exception):
             task = asyncio.current_task(self._loop)
             context = getattr(task, "get_context", contextvars.Context)()
@@ -149,14 +151,14 @@ class Watchdog:
 
 
 def _most_of(samples: list[Sample]) -> Sample:
-    """Who it was most of the time; several who took turns are nobody's fault alone."""
+    """Return the most frequent sample; it names no call if several took turns."""
     found = Counter(samples).most_common(1)[0][0]
     who = {sample.who for sample in samples}
     return found if len(who) == 1 else Sample("several pieces of code", found.line)
 
 
-def _run_of(frame: FrameType) -> Run | None:
-    """The run whose handler is in this stack."""
+def _run_of(frame: FrameType) -> ToolRun | None:
+    """Return the run whose handler is in this stack."""
     for each in frames_from(frame):
         code = each.f_code
         if code.co_qualname == "Engine._execute" and is_headways(code.co_filename):
@@ -166,9 +168,9 @@ def _run_of(frame: FrameType) -> Run | None:
     return None
 
 
-def _described(run: Run | None) -> str:
-    method = getattr(run, "method", None)  # a recorder, which stands in for a run, has none
-    if run is None or method is None:
+def _describe_run(run: ToolRun | None) -> str:
+    if not isinstance(run, Run):  # none, or a recorder, which has no name
         return "something"
-    name = f"tool {run.target!r}" if method == "tools/call" else method
+    method, target = run.request.method, run.request.target
+    name = f"tool {target!r}" if method == "tools/call" else method
     return f"{name} (run {run.reference})"

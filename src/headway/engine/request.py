@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Raw, Struct
 
@@ -48,6 +48,27 @@ class ToolOptions:
         return "forbidden" if self.hand_over == inf else "optional"
 
 
+class RequestInfo(NamedTuple):
+    """What is asked for, by whom: the part of a request that a run keeps until its end."""
+
+    method: str
+    target: str | None
+    """The name of the tool, where the method has one."""
+    version: str
+    """The protocol revision it is made in."""
+    principal: str
+    """The hash of its caller, which outlives sessions."""
+    follows: str | None
+    """The stream of the run that it only mirrors; nothing is executed for it."""
+    owns: bool
+    """Whether what it mirrors is executed by a worker, for this request alone."""
+
+    @property
+    def name(self) -> str:
+        """The tool's name; the method's where there is no tool."""
+        return self.target or self.method
+
+
 class Request(Struct, frozen=True):
     """A request that a transport wants executed."""
 
@@ -67,3 +88,10 @@ class Request(Struct, frozen=True):
     """True when the mirrored run is executed by a worker, for this request alone."""
     client: Raw | None = None
     """The `initialize` params of its client; at 2026-07-28 they are in the request itself."""
+
+    @property
+    def info(self) -> RequestInfo:
+        """The facts of it, without its context and its code."""
+        return RequestInfo(
+            self.method, self.target, self.version, self.principal, self.follows, self.owns
+        )

@@ -127,7 +127,7 @@ async def _accept(engine: Engine, request: Request, key: str = "") -> _AcceptedC
     mirror = dispatch.mirror_of(request, stream)
     run = engine.accept_request(mirror)
     call = _AcceptedCall(run, mirror, stream)
-    run.has_handle = key != ""
+    run.hooks.has_handle = key != ""
     try:
         # From now on the mirror goes on with the worker's run in another process if this one dies.
         engine.store_request(run, mirror)
@@ -147,7 +147,7 @@ async def _claim_key(engine: Engine, call: _AcceptedCall, name: str, key: CallKe
 
     Many may claim one key in the same moment: the first one in the journal has it.
     """
-    call.run.has_handle = True
+    call.run.hooks.has_handle = True
     try:
         if not call.request.owns:
             await engine.inboxes.open(call.run, engine.handed_over(call.run))

@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from headway.engine import Engine, MirrorRun, Run, ask_run, current_run
+from headway.engine import Engine, MirrorRun, Run, ask_run, executing_run
 from headway.errors import JournalError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, Interrupted
 from headway.handlers import Handler, wrap_handler
@@ -86,7 +86,7 @@ def _has_own(low: Server[Any]) -> bool:
 
 def _call(low: Server[Any], inner: Handler) -> Handler:
     async def calling(context: Any, params: Any) -> Any:
-        run = current_run.get()
+        run = executing_run()
         is_ours = params.name == CONTINUE_RUN and run is not None and run.engine.offers_handles
         if not is_ours or run is None or _has_own(low):
             return await inner(context, params)
@@ -137,9 +137,10 @@ async def _waited(run: Run, stream: str, after: int, *, can_ask: bool) -> dict[s
     result: dict[str, Any] | None = None
     entries: list[Entry] = []
     with anyio.CancelScope() as scope:
-        timer = None if run.window == inf else run.clock.call_later(run.window, scope.cancel)
+        window = run.hooks.window
+        timer = None if window == inf else run.clock.call_later(window, scope.cancel)
         try:
-            following = MirrorRun(run, stream, after=after, ask=run.ask if can_ask else None)
+            following = MirrorRun(run, stream, after=after, ask=run.ask_client if can_ask else None)
             result = await following.result()
         except asyncio.CancelledError:
             # The other run may go on elsewhere: its caller can come back there.

@@ -18,7 +18,7 @@ from mcp_types import (
 from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Raw, Struct
 
-from headway.engine import current_run
+from headway.engine import executing_run
 from headway.errors import ResultDropped, StreamNotFound
 from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupted
 from headway.handlers import Handler, wrap_handler
@@ -221,7 +221,7 @@ async def _place_of(run_id: str) -> tuple[Journal, str]:
     Raises:
         StreamNotFound: It is unknown, expired or somebody else's.
     """
-    asking = current_run.get()
+    asking = executing_run()
     if asking is None:
         raise StreamNotFound(run_id)
     return asking.journal, await asking.engine.idempotency.stream_of(asking, run_id)
@@ -229,7 +229,7 @@ async def _place_of(run_id: str) -> tuple[Journal, str]:
 
 async def _known_of(run_ids: set[str]) -> set[str]:
     """Those of these runs that are the caller's and still kept."""
-    asking = current_run.get()
+    asking = executing_run()
     if asking is None or not run_ids:
         return set()
     places = await asking.engine.idempotency.streams_of(asking, run_ids)

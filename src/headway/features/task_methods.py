@@ -17,7 +17,7 @@ from mcp_types.methods import validate_client_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
-from headway.engine import MirrorRun, Run, ask_run, current_run, read_inbox, result_gone_error
+from headway.engine import MirrorRun, Run, ask_run, executing_run, read_inbox, result_gone_error
 from headway.errors import HeadwayError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
 from headway.handlers import add_handler, has_own
@@ -128,7 +128,7 @@ async def _result_early(_context: Any, params: TaskParams) -> dict[str, Any]:
     run, stream = await _place_of(params.task_id)
     await _read(run.journal, stream)
     related = tasks_2025.related(params.task_id)
-    result = await MirrorRun(run, stream, ask=run.ask).result()
+    result = await MirrorRun(run, stream, ask=run.ask_client).result()
     return {**result, "_meta": {**result.get("_meta", {}), **related}}
 
 
@@ -137,11 +137,11 @@ async def _list_early(_context: Any, params: PaginatedRequestParams) -> dict[str
 
     Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
     """
-    run = current_run.get()
-    if run is None or run.principal == ANONYMOUS:
+    run = executing_run()
+    if run is None or run.request.principal == ANONYMOUS:
         raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
     try:
-        page, last = await run.engine.idempotency.tasks_of(run.principal, params.cursor)
+        page, last = await run.engine.idempotency.tasks_of(run.request.principal, params.cursor)
     except LookupError:
         raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
     found: list[dict[str, Any]] = []
@@ -204,7 +204,7 @@ async def _read(journal: Journal, stream: str) -> tuple[list[Entry], list[Entry]
 
 async def _place_of(task_id: str) -> tuple[Run, str]:
     """The run that is asking, and the stream of the task, if it is the same caller's."""
-    asking = current_run.get()
+    asking = executing_run()
     if asking is None:
         raise _unknown()
     try:

@@ -174,7 +174,8 @@ def _limits(metrics: Metrics) -> Values:
 
 
 def _runs(metrics: Metrics) -> Values:
-    states = Counter(run.state for run in metrics.engine.runs.values() if run.recorded)
+    streams = (run.events for run in metrics.engine.runs.values())
+    states = Counter(events.state for events in streams if events.recorded)
     return {(state.value,): states[state] for state in LIVE}
 
 

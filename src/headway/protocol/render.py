@@ -29,7 +29,7 @@ from headway.events import (
     decode_json,
     encode_json,
 )
-from headway.jsonable import exact
+from headway.jsonable import as_base_type
 from headway.protocol.eras import Era, rank_of
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.run_uris import META_KEY, uri_of
@@ -72,7 +72,7 @@ class _ErrorBody(Struct, omit_defaults=True):
     data: Any = None
 
 
-_encode = msgspec.json.Encoder(enc_hook=exact).encode
+_encode = msgspec.json.Encoder(enc_hook=as_base_type).encode
 _NOTIFY_PROGRESS: Final = b'{"jsonrpc":"2.0","method":"notifications/progress","params":'
 _NOTIFY_LOG: Final = b'{"jsonrpc":"2.0","method":"notifications/message","params":'
 

@@ -24,11 +24,11 @@ from headway.engine import (
     Run,
     RunContext,
     ToolOptions,
-    current_run,
+    executing_run,
     lifespan_of,
     notify_run,
 )
-from headway.engine.run.recorder import Recorder
+from headway.engine.run.recorder import RecordedOutput, Recorder
 from headway.events import Entry, InputRequested, Restarted, decode_json, encode_json
 from headway.journal import open_journal
 from headway.run_state import parts_of
@@ -104,10 +104,10 @@ def record() -> Generator[Said]:
     is left.
     """
     said = Said()
-    recorder = Recorder(said.add)
-    with recorder.active():
+    output = RecordedOutput(said.add)
+    with Recorder(output).as_current_run():
         yield said
-    recorder.finish(success=False)
+    output.finish(success=False)
 
 
 def _unpaced(served: Served) -> Callable[[str], ToolOptions]:
@@ -133,7 +133,8 @@ def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] 
 def _go_on(run: Run, after: Outcome) -> None:
     """Have a run be the next attempt at what `after` did not bring to its end."""
     if run.checkpoints is None or after.memory is None:
-        raise ValueError(f"{run.target} may not be begun anew: register it with restart=True")
+        tool = run.request.target
+        raise ValueError(f"{tool} may not be begun anew: register it with restart=True")
     memory = deepcopy(after.memory)
     memory.apply_entry(Restarted("test", memory.attempt + 1))
     memory.at = 0  # of another stream
@@ -157,13 +158,13 @@ def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None
     params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
     try:
         if callable(answers):
-            run.answer(question.key, answers(question.method, params))
+            run.answer_question(question.key, answers(question.method, params))
         elif answers is not None and question.method in answers:
-            run.answer(question.key, answers[question.method])
+            run.answer_question(question.key, answers[question.method])
         else:
             raise AssertionError(f"the tool asked {question.method}; say what in answers=")
     except MCPError as refusal:
-        run.answer(question.key, None, refusal)
+        run.answer_question(question.key, None, refusal)
 
 
 def _connection() -> Connection:
@@ -186,14 +187,14 @@ class _Client:
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
-        run = current_run.get()
+        run = executing_run()
         if run is not None:
             notify_run(run, TOKEN, method, params)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        run = current_run.get()
+        run = executing_run()
         if run is None:
             raise NoBackChannelError(method)
-        return await run.ask(method, params, (opts or {}).get("timeout"))
+        return await run.ask_client(method, params, (opts or {}).get("timeout"))

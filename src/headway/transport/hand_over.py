@@ -130,26 +130,26 @@ class HandOver:
         if message.target == CONTINUE_RUN and self._engine.offers_handles:
             # It waits for another run and hands that one over itself.
             server = self._engine.settings.hand_over or DEFAULT_WINDOW
-            _, run.window = form_for(shown._replace(knows_tasks=False), Windows(None, server))
+            _, run.hooks.window = form_for(shown._replace(knows_tasks=False), Windows(None, server))
             return
         way, window = form_for(shown, self._windows(message.target))
         if way is HandOverForm.STAY:
             return
 
         def hand_over() -> None:
-            run.on_question = run.on_function_begins = _nothing
+            run.hooks.drop_offers()
             if way is HandOverForm.RECONNECT:
                 answer.stop(End.CLOSED)
             else:
                 self._spawn(run, answer, message, way)
 
         if way is HandOverForm.TASK:
-            run.on_question = hand_over
+            run.hooks.on_question = hand_over
             at_once = self._engine.options_of(message.target).hand_over == 0
-            if at_once and not run.follows:
+            if at_once and not run.request.follows:
                 # The author's own `at once` begins with the author's function: what a client is
                 # asked for before, it is asked in the answer to this request.
-                run.on_function_begins = hand_over
+                run.hooks.on_function_begins = hand_over
                 return
         timer = self._engine.clock.call_later(window, hand_over)
         run.on_end(timer.cancel)
@@ -196,7 +196,7 @@ class HandOver:
             logger.warning("run %s stays with its request: %s", run.reference, error)
             return
         answer.conclude(response)
-        if run.follows:
+        if run.request.follows:
             run.cancel("server", "its client has a handle to what it follows")
 
     async def _handle(self, run: Run, message: Message, way: HandOverForm | None) -> bytes:
@@ -206,29 +206,29 @@ class HandOver:
             ProtocolError: There is no room for one more handle (503).
             JournalError: The journal cannot be written.
         """
-        stream = run.follows or run.stream
-        await self._engine.idempotency.check_room(run.principal)
+        stream = run.request.follows or run.stream
+        await self._engine.idempotency.check_room(run.request.principal)
         handed = await self._handed(run, stream)
-        await self._name(run.principal, stream)
+        await self._name(run.request.principal, stream)
         entries = await run.journal.read_all_kept(stream)
         result = self._result(run_id_of(stream), entries, handed, way)
         if has_envelope(message.body):
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._kernel.server.server_info_stamp
-        run.on_handed_over()
+        run.hooks.on_handed_over()
         self._engine.tally.handed_over += 1
         return render.escape_lines(render.response(message.id, encode_json(result)))
 
     async def _handed(self, run: Run, stream: str) -> HandedOver:
         """Make the run durable and reachable; when that was is told."""
-        if run.follows or run.has_handle:
-            run.has_handle = True
+        if run.request.follows or run.hooks.has_handle:
+            run.hooks.has_handle = True
             inbox, entries = (
                 await read_inbox(run.journal, stream),
                 await run.journal.read_all_kept(stream),
             )
             return handed_over_in(inbox, entries, run.journal.retention.ttl)
-        run.has_handle = True
+        run.hooks.has_handle = True
         handed = self._engine.handed_over(run)
         await self._engine.inboxes.open(run, handed)
         return handed
@@ -289,7 +289,3 @@ class TaskContext(RunContext):
                 {"requiredCapabilities": {need: {}}},
             )
         return await super().send_raw_request(method, params, opts)
-
-
-def _nothing() -> None:
-    pass

@@ -175,7 +175,7 @@ class Messages2025:
         """
         if not _asks_for_task(session, message):
             return None
-        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
+        run.hooks.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
         response = await self._hand_over.task(run, message)
         if message.token is not None:
             session.sessions.later(_go_on_telling(session, run, message.token))
@@ -195,7 +195,7 @@ class Messages2025:
 
         `is_told`: the answer carries what is said on the way.
         """
-        run.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
+        run.hooks.on_handed_over = partial(_set_aside, session, cast("str | int", message.id), run)
         shown = self._hand_over.shown(session, message, can_reconnect=can_reconnect)
         shown = shown._replace(has_token=shown.has_token and is_told)
         self._hand_over.offer(run, answer, message, shown)
@@ -419,7 +419,7 @@ TELL_EVERY: Final = 5.0
 
 async def _go_on_telling(session: Session, run: Run, token: str | int) -> None:
     """Send the progress of a task on the session's own stream: its token stays good for it."""
-    stream = run.follows or run.stream
+    stream = run.request.follows or run.stream
     meta = tasks_2025.related(run_id_of(stream))
     due = 0.0
     cursor = run.journal.open_cursor(stream)

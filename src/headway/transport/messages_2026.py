@@ -116,4 +116,4 @@ def reader_of(message: Message, run: Run) -> render.Reader:
     """Who reads the run of a request: its client."""
     rank = rank_of(message.meta.get(LOG_LEVEL_META_KEY))
     identity = cast("str | int", message.id)
-    return render.Reader(identity, message.token, MODERN, lambda: rank, run.id, run.method)
+    return render.Reader(identity, message.token, MODERN, lambda: rank, run.id, run.request.method)

@@ -262,7 +262,7 @@ class OpenResponses:
             ProtocolError: Nothing was said here, and nothing will be: another reader took over
                 (409), or the journal cannot be read (503).
         """
-        if run.is_released or (self._is_over and run.method != "tools/call"):
+        if run.is_released or (self._is_over and run.request.method != "tools/call"):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:
@@ -271,7 +271,7 @@ class OpenResponses:
                 work = answer.respond_json()
             case Form.STREAM:
                 work = answer.stream()
-        cut_cancels = era.cut_cancels and not run.detached
+        cut_cancels = era.cut_cancels and not run.hooks.detached
         try:
             listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice
             end = await self.run(run.stream, answer, work, place, listener=listener)

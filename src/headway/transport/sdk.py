@@ -84,7 +84,7 @@ class Sdk:
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await self._serve_one(self.server, route, context, method, params)
             if method == "tools/list" and context.run is not None:
-                self.param_headers.learn(context.run.principal, result.get("tools"))
+                self.param_headers.learn(context.run.request.principal, result.get("tools"))
             return self._as_served(method, route.protocol_version, result)
 
         return execute

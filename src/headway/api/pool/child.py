@@ -1,11 +1,11 @@
-"""The process behind `in_process`: it takes calls, one after the other, and says what they say.
+"""The child process of `in_process`: it executes calls, one after the other.
 
-It knows its parent only as two pipes. On the first come calls, on the second go frames; when
-the first is closed, by whatever end of the parent, the process ends with all that it started.
+It knows its parent only as two pipes: calls come in on the first, frames go out on the second. When
+the first is closed, however the parent ended, the process ends with all that it started.
 
 The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
 A frame is one byte that says what it is, the length of what follows, and that. In the process
-`report`, `track`, `stage`, `log` and `part` find a `Relay` in the place of the run.
+`report`, `track`, `stage`, `log` and `part` find a `Recorder` with a `Relay` instead of a run.
 """
 
 import contextvars
@@ -25,24 +25,24 @@ import msgspec
 
 from headway.api.pool.module_files import use_module_files
 from headway.engine.failures import describe_error
-from headway.engine.run.recorder import Recorder
+from headway.engine.run.recorder import RecordedOutput, Recorder
 from headway.events import Event, as_encodable
-from headway.jsonable import exact
+from headway.jsonable import as_base_type
 
 SAID = b"s"
-"""Something that the function says: an event as JSON."""
+"""Output of the function: an event as JSON."""
 
 RETURNED = b"r"
-"""What the function returned, pickled."""
+"""The result of the function, pickled."""
 
 RAISED = b"x"
-"""What the function raised, pickled."""
+"""The exception of the function, pickled."""
 
 FAILED = b"f"
 """Why there is neither: a text."""
 
 HEADER = struct.Struct("!c?Q")
-"""What it is; whether the process can be given another call; how many bytes follow."""
+"""The kind of frame; whether the process can take another call; the number of bytes that follow."""
 
 SIZE = struct.Struct("!Q")
 """The bytes of a call."""
@@ -53,17 +53,17 @@ a function that reports all the time does not notice."""
 
 
 def serve_calls() -> NoReturn:
-    """Take calls until there is nobody to give any."""
+    """Execute calls until the parent closes its pipe."""
     calls, frames = _own_pipes()
     inbox: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
+    threading.Thread(target=_read_calls, args=(calls, inbox), daemon=True).start()
     use_module_files(msgspec.json.decode(inbox.get()))
     while True:
-        _answer(inbox.get(), frames)
+        _answer_call(inbox.get(), frames)
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the pipes away from whatever reads stdin or prints."""
+    """Return the pipes, and put others in their stead for code that reads stdin or prints."""
     calls, frames = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -72,7 +72,7 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return calls, frames
 
 
-def _listen(calls: BinaryIO, inbox: "SimpleQueue[bytes]") -> None:
+def _read_calls(calls: BinaryIO, inbox: "SimpleQueue[bytes]") -> None:
     while header := calls.read(SIZE.size):
         if len(header) < SIZE.size:
             break
@@ -91,13 +91,13 @@ def end_process() -> NoReturn:
     os._exit(1)
 
 
-def _answer(call: bytes, frames: BinaryIO) -> None:
+def _answer_call(call: bytes, frames: BinaryIO) -> None:
     before = set(threading.enumerate())
     relay = Relay(frames)
     beat = threading.Event()
     threading.Thread(target=_keep_flushing, args=(relay, beat), daemon=True).start()
     # In a context of its own, so that what one call sets the next one does not find.
-    kind, data = contextvars.Context().run(_outcome, call, relay)
+    kind, data = contextvars.Context().run(_call_function, call, relay)
     beat.set()
     relay.finish(success=False)
     # A thread that goes on would go on into the next call.
@@ -114,40 +114,42 @@ def _keep_flushing(relay: "Relay", stop: threading.Event) -> None:
         relay.flush()
 
 
-def _outcome(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
+def _call_function(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
     try:
         function, args, kwargs = pickle.loads(call)
     except Exception as error:  # noqa: BLE001 - whatever the author's modules raise
-        return FAILED, f"cannot be given the call: {_sentence(error)}".encode(errors="replace")
+        return FAILED, f"cannot be given the call: {_error_sentence(error)}".encode(
+            errors="replace"
+        )
     try:
-        with relay.active():
+        with Recorder(relay).as_current_run():
             value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - the parent raises it
-        return _raised(error)
+        return _pack_error(error)
     try:
         return RETURNED, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - whatever its own pickling raises
-        text = f"cannot give back a {type(value).__qualname__}: {_sentence(error)}"
+        text = f"cannot give back a {type(value).__qualname__}: {_error_sentence(error)}"
         return FAILED, text.encode(errors="replace")
 
 
-def _raised(error: BaseException) -> tuple[bytes, bytes]:
-    """The error for the parent: itself, or the nearest of its classes that can be sent."""
+def _pack_error(error: BaseException) -> tuple[bytes, bytes]:
+    """Return the exception for the parent, pickled: itself, or of the nearest class that can be."""
     told = "".join(traceback.format_exception(error)).rstrip()
     if not isinstance(error, Exception):
         # What ends a process or a task is for this one, not for the server.
         sys.stderr.write(f"{told}\n")
         return FAILED, describe_error(error).encode(errors="replace")
-    for likeness in _likenesses(error):
+    for likeness in _sendable_forms(error):
         with suppress(Exception):  # many can be written but not read
             likeness.add_note(f"In the process that worked for it:\n{told}")
             data = pickle.dumps(likeness, pickle.HIGHEST_PROTOCOL)
             if type(pickle.loads(data)) is type(likeness):
                 return RAISED, data
-    return RAISED, pickle.dumps(RuntimeError(_sentence(error)))
+    return RAISED, pickle.dumps(RuntimeError(_error_sentence(error)))
 
 
-def _likenesses(error: Exception) -> Iterator[BaseException]:
+def _sendable_forms(error: Exception) -> Iterator[BaseException]:
     yield error
     for kind in type(error).__mro__[1:]:
         if issubclass(kind, Exception):
@@ -155,26 +157,26 @@ def _likenesses(error: Exception) -> Iterator[BaseException]:
                 yield kind(str(error))
 
 
-def _sentence(error: BaseException) -> str:
+def _error_sentence(error: BaseException) -> str:
     try:
         return f"{type(error).__qualname__}: {error}"
     except Exception:  # noqa: BLE001 - an error whose text cannot be made
         return type(error).__qualname__
 
 
-class Relay(Recorder):
-    """Stands for the run: what is said here is written for the parent, in its order.
+class Relay(RecordedOutput):
+    """Writes everything that the function gives out as frames for the parent, in order.
 
     Progress is sampled, and what is new without being written is when `flush` is called.
     """
 
     def __init__(self, frames: BinaryIO) -> None:
-        super().__init__(self._say, REPORT_RATE)
+        super().__init__(self._write_event, REPORT_RATE)
         self._frames = frames
         self._is_open = True
 
     def write_sample(self) -> None:
-        """Take what the stages and tracks say; then nobody need call again until `flush`."""
+        """Take a sample of the stages and tracks; the next one is taken by `flush`."""
         with self._lock:
             super().write_sample()
             if self.stages is not None:
@@ -188,21 +190,21 @@ class Relay(Recorder):
             self.finish(success=False)
 
     def close(self, kind: bytes, data: bytes, *, again: bool) -> None:
-        """Write how it ended; what is said from now on is not heard."""
+        """Write how the call ended; output after that is dropped."""
         with self._lock:
             self._is_open = False
-            self._write(kind, data, again=again)
+            self._write_frame(kind, data, again=again)
 
-    def _say(self, event: Event) -> None:
+    def _write_event(self, event: Event) -> None:
         try:
             data = _encode(event)
         except UnicodeEncodeError:  # a lone surrogate, as file names can hold
             data = _encode(as_encodable(event))
         with self._lock:
             if self._is_open:
-                self._write(SAID, data)
+                self._write_frame(SAID, data)
 
-    def _write(self, kind: bytes, data: bytes, *, again: bool = True) -> None:
+    def _write_frame(self, kind: bytes, data: bytes, *, again: bool = True) -> None:
         rest = memoryview(HEADER.pack(kind, again, len(data)) + data)
         try:
             while rest:
@@ -211,4 +213,4 @@ class Relay(Recorder):
             end_process()  # nobody is there to hear it
 
 
-_encode: Any = msgspec.json.Encoder(enc_hook=exact).encode
+_encode: Any = msgspec.json.Encoder(enc_hook=as_base_type).encode

@@ -1,4 +1,4 @@
-"""Where another process finds the modules that this one has: in the very files.
+"""The files of this process's modules, for another process that has to import the same ones.
 
 A function is sent to another process by the names of its module and its own. Whether the module is
 found there by its name is another question: a file may have been loaded under a name that is not
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class ModuleFile(NamedTuple):
-    """Where one top-level module is."""
+    """The file of one top-level module."""
 
     name: str
     file: str
@@ -28,18 +28,18 @@ class ModuleFile(NamedTuple):
 def module_files() -> list[ModuleFile]:
     """Return the modules of this process that another one would not find, or find elsewhere."""
     places = [(place.resolve(), _names_in(place)) for place in map(Path, sys.path)]
-    return [home for home in _loaded() if _is_misled(home, places)]
+    return [home for home in _loaded_modules() if _is_misled(home, places)]
 
 
 def _names_in(place: Path) -> frozenset[str]:
-    """What can be imported from a directory, or may look like it."""
+    """Return the names that can be imported from a directory, and some that only look like it."""
     try:
         return frozenset(each.name.removesuffix(".py") for each in place.iterdir())
     except OSError:  # an archive, or nothing at all
         return frozenset()
 
 
-def _loaded() -> Iterator[ModuleFile]:
+def _loaded_modules() -> Iterator[ModuleFile]:
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if not isinstance(spec, ModuleSpec) or "." in name:
@@ -50,7 +50,7 @@ def _loaded() -> Iterator[ModuleFile]:
 
 
 def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) -> bool:
-    """Whether the path leads elsewhere first, or nowhere."""
+    """Return whether an import by name would find another file, or none."""
     file = Path(home.file)
     own_name, where = (
         (file.name.partition(".")[0], file.parent)
@@ -68,11 +68,11 @@ def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) 
 
 
 def use_module_files(known: Sequence[Sequence[object]]) -> None:
-    """Find modules in this process where `homes` says that another one has them."""
-    sys.meta_path.insert(0, _Homes({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
+    """Import the modules in `known` from the files that another process has them from."""
+    sys.meta_path.insert(0, _ModuleFileFinder({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
 
 
-class _Homes(MetaPathFinder):
+class _ModuleFileFinder(MetaPathFinder):
     def __init__(self, known: dict[str, ModuleFile]) -> None:
         self._known = known
 

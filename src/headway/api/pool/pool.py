@@ -1,6 +1,6 @@
-"""Work that would keep everything else waiting, in another process: `in_process`.
+"""Work that computes, in another process: `in_process`.
 
-A process of Headway's own instead of a pool of a library: what a call says has to come back while
+The processes are Headway's own instead of a library's: the output of a call has to come back while
 it works, and a cancelled one has to end without harm to the others. `multiprocessing` would run the
 server's main module again in every child, `concurrent.futures` gives up its pool when one process
 dies, and `anyio.to_process` has no way back but for the result.
@@ -37,16 +37,16 @@ IDLE_SECONDS = 60.0
 """Seconds that a process waits for its next call before it is ended."""
 
 EVENTS_PER_TURN = 64
-"""Frames taken before the loop serves others."""
+"""Frames that are processed before the loop serves others."""
 
 EXIT_LOOK_INTERVAL = 0.25
-"""Seconds between looks at whether a process that says nothing is still there."""
+"""Seconds between checks whether a silent process is still there."""
 
 EXIT_LINGER = 1.0
 """Seconds for what takes no time: a killed process to go, the last words of one to arrive."""
 
 BUFFER = 256 * 1024
-"""Bytes that are taken from a process ahead of what was handed on."""
+"""Bytes that are read from a process ahead of what was processed."""
 
 MAIN = (
     "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
@@ -89,22 +89,22 @@ async def in_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         Exception: What the function raised, with its traceback as a note; where its class cannot
             be pickled, as the nearest base class.
     """
-    call = _packed(function, args, kwargs)
-    pool = _pool()
-    async with pool.places:
-        process = await pool.take()
+    call = _pack_call(function, args, kwargs)
+    pool = _current_pool()
+    async with pool.slots:
+        process = await pool.take_process()
         again = False
         try:
-            kind, again, data = await process.answer(call)
+            kind, again, data = await process.answer_call(call)
         finally:
             if again:
                 pool.give_back(process)
             else:
-                await process.end()
-    return _opened(kind, data, _name(function))
+                await process.kill_and_wait()
+    return _unpack_outcome(kind, data, _function_name(function))
 
 
-def _opened(kind: bytes, data: bytes, name: str) -> Any:
+def _unpack_outcome(kind: bytes, data: bytes, name: str) -> Any:
     if kind == child.FAILED:
         raise ProcessFailed(f"{name} {data.decode()}")
     try:
@@ -116,15 +116,15 @@ def _opened(kind: bytes, data: bytes, name: str) -> Any:
     return value
 
 
-def _packed(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """A call as bytes.
+def _pack_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return a call as bytes.
 
     Raises:
-        TypeError: With what is in the way and what to do about it.
+        TypeError: The call cannot be sent; the text says why and what to do about it.
     """
     if not callable(function):
         raise TypeError(f"in_process() needs a function and its arguments, not {function!r}")
-    name, home = _name(function), _innermost(function)
+    name, home = _function_name(function), _without_partials(function)
     if inspect.iscoroutinefunction(home) or inspect.isasyncgenfunction(home):
         raise TypeError(f"{name} is async: in_process() is for plain functions that compute")
     if inspect.isgeneratorfunction(home):
@@ -147,18 +147,18 @@ def _packed(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> byt
         raise TypeError(f"in_process() cannot send an argument of {name}: {error}") from error
 
 
-def _innermost(function: Any) -> Any:
+def _without_partials(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
-def _name(function: Any) -> str:
-    home = _innermost(function)
+def _function_name(function: Any) -> str:
+    home = _without_partials(function)
     return str(getattr(home, "__qualname__", None) or type(home).__qualname__)
 
 
-def _processors() -> int:
+def _processor_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -168,31 +168,31 @@ class _Pool:
     """The processes of one event loop."""
 
     def __init__(self) -> None:
-        self.places = anyio.CapacityLimiter(_processors())
+        self.slots = anyio.CapacityLimiter(_processor_count())
         self._idle: dict[_Process, asyncio.TimerHandle] = {}
         # A loop that ends cancels its tasks: that is when these have to go. In an empty context,
         # or it would keep the run alive that happened to be the first.
         loop = asyncio.get_running_loop()
         self._keeper = loop.create_task(self._end_with_loop(), context=Context())
 
-    async def take(self) -> "_Process":
-        """A process that waits for a call: the one that did so last, or a new one."""
+    async def take_process(self) -> "_Process":
+        """Return an idle process, the one that was used last, or a new one."""
         while self._idle:
             process, timer = self._idle.popitem()
             timer.cancel()
             if process.is_alive:
                 return process
-            await process.end()
-        return await _Process.started()
+            await process.kill_and_wait()
+        return await _Process.start_process()
 
     def give_back(self, process: "_Process") -> None:
         """Keep a process for the next call, for a while."""
         loop = asyncio.get_running_loop()
-        self._idle[process] = loop.call_later(IDLE_SECONDS, self._retire, process)
+        self._idle[process] = loop.call_later(IDLE_SECONDS, self._retire_process, process)
 
-    def _retire(self, process: "_Process") -> None:
+    def _retire_process(self, process: "_Process") -> None:
         if self._idle.pop(process, None) is not None:
-            process.close()
+            process.kill_group()
 
     async def _end_with_loop(self) -> None:
         try:
@@ -201,13 +201,13 @@ class _Pool:
             while self._idle:
                 process, timer = self._idle.popitem()
                 timer.cancel()
-                await process.end()
+                await process.kill_and_wait()
 
 
 _POOL: RunVar[_Pool] = RunVar("headway_pool")
 
 
-def _pool() -> _Pool:
+def _current_pool() -> _Pool:
     try:
         return _POOL.get()
     except LookupError:
@@ -220,7 +220,7 @@ _DECODER = msgspec.json.Decoder(Progress | Log | Part)
 
 
 class _Process:
-    """One process that works for this one."""
+    """One child process, and the pipes to it."""
 
     def __init__(
         self,
@@ -235,11 +235,11 @@ class _Process:
         self._frames = protocol.stdout
 
     @classmethod
-    async def started(cls) -> "_Process":
-        """A new one.
+    async def start_process(cls) -> "_Process":
+        """Start a process.
 
         Raises:
-            ProcessFailed: The system has none to give.
+            ProcessFailed: The system cannot start one.
         """
         loop = asyncio.get_running_loop()
         path = [each for each in sys.path if isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance] - others put anything there
@@ -261,21 +261,21 @@ class _Process:
             process = cls(*await starting)
         except OSError as error:
             raise ProcessFailed(f"no process can be started: {error}") from error
-        process.write(known)
+        process.send_message(known)
         return process
 
     @property
     def is_alive(self) -> bool:
-        """Whether a call can be given to it."""
+        """True while the process can take a call."""
         return self._process.returncode is None and not self._calls.is_closing()
 
-    async def answer(self, call: bytes) -> tuple[bytes, bool, bytes]:
-        """Give it a call, hand on what is said meanwhile, and return how it ended.
+    async def answer_call(self, call: bytes) -> tuple[bytes, bool, bytes]:
+        """Send it a call, pass on its output, and return the last frame.
 
         Raises:
             ProcessFailed: It died.
         """
-        answering = asyncio.ensure_future(self._exchange(call))
+        answering = asyncio.ensure_future(self._exchange_frames(call))
         try:
             while not answering.done() and self._process.returncode is None:
                 # Not until the pipe is closed: a process that it left behind may hold it open.
@@ -287,15 +287,15 @@ class _Process:
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
-        await self.end()
-        raise ProcessFailed(_obituary(self._process.returncode), self._process.returncode)
+        await self.kill_and_wait()
+        raise ProcessFailed(_death_text(self._process.returncode), self._process.returncode)
 
-    def write(self, message: bytes) -> None:
-        """Send it something to read."""
+    def send_message(self, message: bytes) -> None:
+        """Send it a message: its size, and the bytes."""
         self._calls.writelines((child.SIZE.pack(len(message)), message))
 
-    async def _exchange(self, call: bytes) -> tuple[bytes, bool, bytes]:
-        self.write(call)
+    async def _exchange_frames(self, call: bytes) -> tuple[bytes, bool, bytes]:
+        self.send_message(call)
         await self._calls.drain()
         count = 0
         while True:
@@ -309,7 +309,7 @@ class _Process:
             if count % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    def close(self) -> None:
+    def kill_group(self) -> None:
         """End it, and all that it started, without waiting."""
         if os.name == "posix":
             with suppress(ProcessLookupError, PermissionError):
@@ -318,9 +318,9 @@ class _Process:
             self._process.kill()
         self._calls.close()
 
-    async def end(self) -> None:
+    async def kill_and_wait(self) -> None:
         """End it, and all that it started; returns when it is gone."""
-        self.close()
+        self.kill_group()
         with anyio.move_on_after(EXIT_LINGER, shield=True):
             while self._process.returncode is None:  # noqa: ASYNC110 - `wait` is for its pipes too
                 await asyncio.sleep(0.01)
@@ -338,7 +338,7 @@ def _hand_on(event: Progress | Log | Part) -> None:
             part(event.value)
 
 
-def _obituary(code: int | None) -> str:
+def _death_text(code: int | None) -> str:
     how = "went silent" if code is None else f"ended with exit code {code}"
     if code is not None and code < 0:
         try:

@@ -17,7 +17,7 @@ from typing import IO
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError
 
-from headway.api.subprocesses.lines import ERR, OUT, LineFollower, Lines, Sink, plain
+from headway.api.subprocesses.lines import ERR, OUT, LineFollower, Lines, Sink, without_escapes
 from headway.api.subprocesses.scan import Scan
 from headway.api.subprocesses.terminal import (
     NoTerminal,
@@ -30,20 +30,20 @@ from headway.errors import HeadwayError
 CHUNK = 65_536
 
 SLICE = 256
-"""Lines that are looked at before the loop serves others."""
+"""Lines that are processed before the loop serves others."""
 
 PIPE_LINGER = 1.0
-"""Seconds that a pipe may stay open behind its program: what holds it then is left over."""
+"""Seconds that a pipe may stay open after its program has ended."""
 
 LOOK_INTERVAL = 0.02
-"""Seconds between looks at what must be gone soon."""
+"""Seconds between checks of something that must be gone soon."""
 
 LOOK_INTERVAL_LATER = 0.25
-"""Seconds between looks at a program whose pipes are open: it seldom leaves them to another."""
+"""Seconds between checks of a program whose pipes are open."""
 
 TAIL_LINES = 10
 TAIL_WIDTH = 500
-"""What of a program's last words is told when it fails."""
+"""The lines, and characters of each, of a failed program's output that the error has."""
 
 
 class CommandFailed(HeadwayError, ToolError):
@@ -56,7 +56,7 @@ class CommandFailed(HeadwayError, ToolError):
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
-    """What a program said, and how it ended."""
+    """The output of a program, and how it ended."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -114,32 +114,32 @@ async def stream_command(
     data = input.encode(encoding) if isinstance(input, str) else input
     follower = LineFollower(output, progress)
     lines = [Lines(encoding), Lines(encoding)]
-    process, ends = _started(words, cwd, env, has_input=data is not None, terminal=terminal)
+    process, ends = _start_program(words, cwd, env, has_input=data is not None, terminal=terminal)
     pipes = [
         _Pipe(end, level, each, max_output, is_terminal=terminal)
         for end, level, each in zip(ends, (OUT, ERR), lines, strict=True)
     ]
     if data is not None and process.stdin is not None:
         # The program may be slow to read it, or never do.
-        threading.Thread(target=_write, args=(process.stdin, data), daemon=True).start()
+        threading.Thread(target=_write_input, args=(process.stdin, data), daemon=True).start()
     try:
-        await _followed(process, pipes, follower)
+        await _read_outputs(process, pipes, follower)
     finally:
         with anyio.CancelScope(shield=True):
             await _end_group(process, grace)
         for pipe in pipes:
             pipe.close()
-        follower.end()
-    stdout, stderr = (pipe.text(encoding) for pipe in pipes)
+        follower.finish()
+    stdout, stderr = (pipe.kept_text(encoding) for pipe in pipes)
     is_cut = any(pipe.is_cut for pipe in pipes)
     assert process.returncode is not None
     result = CommandOutput(words, process.returncode, stdout, stderr, is_cut)
     if check and result.returncode != 0:
-        raise CommandFailed(_failure(result), result)
+        raise CommandFailed(_failure_text(result), result)
     return result
 
 
-def _started(
+def _start_program(
     words: tuple[str, ...],
     cwd: str | os.PathLike[str] | None,
     env: Mapping[str, str] | None,
@@ -147,18 +147,18 @@ def _started(
     has_input: bool,
     terminal: bool,
 ) -> "tuple[subprocess.Popen[bytes], tuple[IO[bytes], IO[bytes]]]":
-    """A program that runs, and our ends of what it writes to."""
+    """Start a program; return it, and our ends of its two outputs."""
     if not words:
         raise CommandFailed("no program was given")
-    _check_place(cwd, words[0])
+    _check_folder(cwd, words[0])
     with ExitStack() as theirs:
-        terminals = _terminals(words[0], theirs) if terminal else None
+        terminals = _open_terminals(words[0], theirs) if terminal else None
         try:
             # Not asyncio's own: that one waits for pipes which a child in the background may hold.
             process = subprocess.Popen(
                 words,
                 cwd=cwd,
-                env=_environment(env, terminal=terminal),
+                env=_program_environment(env, terminal=terminal),
                 stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if terminals is None else terminals[0].theirs,
                 stderr=subprocess.PIPE if terminals is None else terminals[1].theirs,
@@ -176,8 +176,8 @@ def _started(
     return process, (process.stdout, process.stderr)
 
 
-def _terminals(program: str, theirs: ExitStack) -> tuple[Terminal, Terminal]:
-    """One for stdout and one for stderr."""
+def _open_terminals(program: str, theirs: ExitStack) -> tuple[Terminal, Terminal]:
+    """Return a terminal for stdout and one for stderr."""
     try:
         first = open_terminal(theirs)
         try:
@@ -196,8 +196,8 @@ def _not_started(program: str, error: OSError | ValueError) -> CommandFailed:
     return CommandFailed(f"{program!r} cannot be started: {reason}")
 
 
-def _environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
-    """What a program is told: its lines are wanted as they come."""
+def _program_environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
+    """Return the environment of a program, in which Python writes its lines as they come."""
     given = dict(os.environ if env is None else env)
     # Python writes to a pipe in blocks of 8 KiB: a line a second would be heard after minutes.
     given.setdefault("PYTHONUNBUFFERED", "1")
@@ -206,48 +206,48 @@ def _environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, 
     return given
 
 
-def _check_place(cwd: str | os.PathLike[str] | None, program: str) -> None:
+def _check_folder(cwd: str | os.PathLike[str] | None, program: str) -> None:
     # Without this a missing directory would be told as a missing program.
     if cwd is not None and not Path(cwd).is_dir():
         raise CommandFailed(f"{os.fspath(cwd)!r} is no directory to run {program} in")
 
 
-async def _followed(
+async def _read_outputs(
     process: "subprocess.Popen[bytes]", pipes: "list[_Pipe]", follower: LineFollower
 ) -> None:
     """Read both pipes until the program is gone and all that it wrote is read.
 
     A program that it left in the background may hold them open and write on: nobody waits for that.
     """
-    reading = [asyncio.create_task(pipe.read(follower)) for pipe in pipes]
+    reading = [asyncio.create_task(pipe.read_lines(follower)) for pipe in pipes]
     try:
         while process.poll() is None:
             if all(task.done() for task in reading):
                 await asyncio.sleep(LOOK_INTERVAL)
             else:
-                await _look(reading, LOOK_INTERVAL_LATER)
-        written = [pipe.arrived + pipe.pending() for pipe in pipes]
-        await _look(reading, PIPE_LINGER)
+                await _wait_for_readers(reading, LOOK_INTERVAL_LATER)
+        written = [pipe.arrived + pipe.pending_bytes() for pipe in pipes]
+        await _wait_for_readers(reading, PIPE_LINGER)
         # A busy machine may need longer than that for what the program wrote at last.
         while any(
             pipe.read_bytes < all_of_it and not task.done()
             for pipe, task, all_of_it in zip(pipes, reading, written, strict=True)
         ):
-            await _look(reading, LOOK_INTERVAL)
+            await _wait_for_readers(reading, LOOK_INTERVAL)
     finally:
         for task in reading:
             task.cancel()  # a child in the background may hold the pipe open
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _look(reading: "list[asyncio.Task[None]]", patience: float) -> None:
-    """Give the readers some time; what one of them raised is raised here."""
+async def _wait_for_readers(reading: "list[asyncio.Task[None]]", patience: float) -> None:
+    """Wait for the readers, up to `patience` seconds; raise what one of them raised."""
     done, _ = await asyncio.wait(reading, timeout=patience, return_when="FIRST_EXCEPTION")
     for task in done:
         task.result()
 
 
-def _write(stdin: IO[bytes], data: bytes) -> None:
+def _write_input(stdin: IO[bytes], data: bytes) -> None:
     rest = memoryview(data)
     try:
         with stdin:
@@ -261,13 +261,13 @@ async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """End whatever is left of the program's group, and reap the program."""
     try:
         for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, PIPE_LINGER)):
-            if not _signalled(process.pid, number):
+            if not _send_signal(process.pid, number):
                 break
             end = time.monotonic() + patience
             while time.monotonic() < end and _is_there(process):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(LOOK_INTERVAL)
     except asyncio.CancelledError:  # a server that stops cancels again
-        _signalled(process.pid, signal.SIGKILL)
+        _send_signal(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_INTERVAL_LATER)  # it cannot refuse
         raise
@@ -276,19 +276,20 @@ async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
 
 
 def _is_there(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether anything of the program's group still runs."""
+    """Return whether any process of the program's group still runs."""
     if process.poll() is None:
         return True
     with suppress(ChildProcessError):
         # Where this server is the first process of a container, orphans become its own.
         while os.waitpid(-process.pid, os.WNOHANG)[0]:
             pass
-    return _signalled(process.pid, 0) and _runs(process.pid)
+    return _send_signal(process.pid, 0) and _has_living_member(process.pid)
 
 
-def _runs(group: int) -> bool:
-    """Whether the group has more than dead processes that nobody reaps: many containers have no
-    `init` that would.
+def _has_living_member(group: int) -> bool:
+    """Return whether the group has any process but zombies.
+
+    Many containers have no `init` that would reap these.
     """
     table = list(Path("/proc").glob("[0-9]*/stat"))
     return not table or any(_is_member(stat, group) for stat in table)
@@ -303,8 +304,8 @@ def _is_member(stat: Path, group: int) -> bool:
     return int(its_group) == group and state not in "ZX"
 
 
-def _signalled(group: int, number: int) -> bool:
-    """Send a signal to a group; False when there is none any more."""
+def _send_signal(group: int, number: int) -> bool:
+    """Send a signal to a group; return False if it is gone."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -313,7 +314,7 @@ def _signalled(group: int, number: int) -> bool:
 
 
 class _CountingProtocol(asyncio.StreamReaderProtocol):
-    """A protocol that says how many bytes arrived, which are not all read from its stream."""
+    """A stream protocol that counts the bytes that arrive, before they are read."""
 
     def __init__(self, stream: asyncio.StreamReader, count: Callable[[bytes], None]) -> None:
         super().__init__(stream)
@@ -354,7 +355,7 @@ class _Pipe:
         self.read_bytes = 0
         """Of these the bytes whose lines were given to the follower."""
 
-    def pending(self) -> int:
+    def pending_bytes(self) -> int:
         """Return the number of bytes that wait in the pipe; 0 where the system cannot say."""
         waiting = array("i", [0])
         try:
@@ -366,40 +367,40 @@ class _Pipe:
             return 0
         return waiting[0]
 
-    def _count(self, chunk: bytes) -> None:
+    def _count_bytes(self, chunk: bytes) -> None:
         self.arrived += len(chunk)
 
-    def text(self, encoding: str) -> str:
-        """What was said, or the end of it."""
+    def kept_text(self, encoding: str) -> str:
+        """Return the output, or the end of it if it was too long."""
         first = max(0, len(self._kept) - self._largest)
         return bytes(self._kept[first:]).decode(encoding, errors="replace")
 
-    async def read(self, follower: LineFollower) -> None:
+    async def read_lines(self, follower: LineFollower) -> None:
         """Give every line to the follower until the pipe is closed."""
         chunks = chunks_of_terminal if self._is_terminal else _chunks_of_pipe
         try:
-            async with aclosing(chunks(self._file, self._count)) as pieces:
+            async with aclosing(chunks(self._file, self._count_bytes)) as pieces:
                 async for chunk in pieces:
-                    self._keep(chunk)
+                    self._keep_end(chunk)
                     for count, (kind, text) in enumerate(self._lines.feed(chunk), 1):
-                        follower.take(kind, text, self._level)
+                        follower.take_line(kind, text, self._level)
                         if count % SLICE == 0:
                             await asyncio.sleep(0)
                     self.read_bytes += len(chunk)
-            self._last(follower)
+            self._read_last_line(follower)
         except asyncio.CancelledError:  # others hold the pipe open
-            self._last(follower)
+            self._read_last_line(follower)
             raise
 
-    def _last(self, follower: LineFollower) -> None:
+    def _read_last_line(self, follower: LineFollower) -> None:
         for kind, text in self._lines.feed(b"", final=True):
-            follower.take(kind, text, self._level)
+            follower.take_line(kind, text, self._level)
 
     def close(self) -> None:
-        """Let go of the pipe, whoever else holds it."""
+        """Close our end of the pipe; other processes may still hold theirs."""
         self._file.close()
 
-    def _keep(self, chunk: bytes) -> None:
+    def _keep_end(self, chunk: bytes) -> None:
         self._kept += chunk
         if len(self._kept) > 2 * self._largest:
             self.is_cut = True
@@ -407,11 +408,11 @@ class _Pipe:
         self.is_cut = self.is_cut or len(self._kept) > self._largest
 
 
-def _failure(output: CommandOutput) -> str:
+def _failure_text(output: CommandOutput) -> str:
     code = output.returncode
     how = f"exit code {code}" if code > 0 else f"signal {_name_of(-code)}"
     said = (output.stderr.strip() or output.stdout.strip()).splitlines()[-TAIL_LINES:]
-    told = [plain(line[-TAIL_WIDTH:]) for line in said]
+    told = [without_escapes(line[-TAIL_WIDTH:]) for line in said]
     return "\n".join([f"{shlex.join(output.argv)[:TAIL_WIDTH]} ended with {how}", *told])
 
 

@@ -1,4 +1,4 @@
-"""What a program writes, as lines, and what becomes of them.
+"""A program's output as lines, and where these are sent.
 
 Bytes in any pieces go in; text of bounded length comes out, whatever the program writes: no line
 ends, no UTF-8, colours, a million lines.
@@ -48,7 +48,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 
 class Kind(Enum):
-    """What is known of a text."""
+    """The kind of a piece of text."""
 
     LINE = auto()
     OVERWRITTEN = auto()
@@ -58,7 +58,7 @@ class Kind(Enum):
 
 
 class Lines:
-    """Cuts what comes in pieces into lines."""
+    """A parser that cuts chunks of bytes into lines."""
 
     def __init__(self, encoding: str) -> None:
         self._decoder = getincrementaldecoder(encoding)(errors="replace")
@@ -67,32 +67,32 @@ class Lines:
         self._above = 0  # lines from where the cursor is to where the newest line ends
 
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[tuple[Kind, str]]:
-        """What is known with this piece; with `final` what has no end ends here."""
+        """Yield the texts that this chunk completes; with `final` the last line ends here too."""
         text = self._rest + self._decoder.decode(data, final)
         held = ""
         if text.endswith("\r") and not final:  # perhaps half a line end
             text, held = text[:-1], "\r"
         *whole, rest = text.replace("\r\n", "\n").split("\n")
         for line in whole:
-            yield from self._said(line, Kind.LINE)
+            yield from self._finished_line(line, Kind.LINE)
             self._is_long = False
         *overwritten, rest = rest.split("\r")
         if overwritten:
-            yield from self._said("\r".join(overwritten), Kind.OVERWRITTEN)
+            yield from self._finished_line("\r".join(overwritten), Kind.OVERWRITTEN)
             self._is_long = False
         if final:
             self._rest = ""
             if rest:
-                yield from self._said(rest, Kind.LINE)
+                yield from self._finished_line(rest, Kind.LINE)
         elif len(rest) > LONGEST_LINE:
-            yield from self._said(rest, Kind.LINE)
+            yield from self._finished_line(rest, Kind.LINE)
             self._rest, self._is_long = held, True
         else:
             self._rest = rest + held
             if rest and not self._is_long:
-                yield Kind.OPEN, plain(rest)
+                yield Kind.OPEN, without_escapes(rest)
 
-    def _said(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
+    def _finished_line(self, text: str, kind: Kind) -> Iterator[tuple[Kind, str]]:
         up = sum(int(lines or 1) for lines in _UP.findall(text))
         self._above = min(self._above + up, TALLEST)
         if self._above and kind is Kind.LINE:
@@ -103,19 +103,19 @@ class Lines:
             return  # the rest of a line whose beginning was given out
         *overwritten, last = text.split("\r")
         for each in overwritten:
-            yield Kind.OVERWRITTEN, plain(each)
-        yield kind, plain(last)
+            yield Kind.OVERWRITTEN, without_escapes(each)
+        yield kind, without_escapes(last)
 
 
-def plain(text: str) -> str:
-    """Without colours, and not too long."""
+def without_escapes(text: str) -> str:
+    """Return the text without escape sequences, cut to `LONGEST_LINE`."""
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE - 1]}…"
     return _ESCAPES.sub("", text) if "\x1b" in text else text
 
 
 class LineFollower:
-    """What becomes of a program's lines."""
+    """Turns a program's lines into progress, and into log messages or parts."""
 
     def __init__(self, sink: Sink, progress: bool | Scan) -> None:
         if sink not in _SINKS:
@@ -125,24 +125,24 @@ class LineFollower:
         self._parts = Parts()
         self._seen = "", True
 
-    def take(self, kind: Kind, text: str, level: str) -> None:
-        """Look at what a program said, and give it out where it stands."""
+    def take_line(self, kind: Kind, text: str, level: str) -> None:
+        """Take progress from a text, and give it out if it is a whole line."""
         is_whole = kind is not Kind.OPEN
         if (text, is_whole) != self._seen:
             self._seen = text, is_whole
-            found = self._find(text, is_whole=is_whole)
+            found = self._find_share(text, is_whole=is_whole)
             if found is not None:
-                done, total = self._parts.add(found)
+                done, total = self._parts.add_share(found)
                 message = text.strip()[:LONGEST_MESSAGE]
                 report(round(done * 100, 6), total * 100, message or None)
         if kind is Kind.LINE and text.strip():
-            self._sink.give(text.rstrip(), level)
+            self._sink.write_line(text.rstrip(), level)
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Give out what is held."""
-        self._sink.end()
+        self._sink.write_held()
 
-    def _find(self, text: str, *, is_whole: bool) -> Found | None:
+    def _find_share(self, text: str, *, is_whole: bool) -> Found | None:
         if self._scan is True:
             return find_progress(text, is_whole=is_whole)
         if self._scan is False or not is_whole:
@@ -154,21 +154,21 @@ class LineFollower:
 
 
 class _Sink:
-    """Where lines go: here nowhere."""
+    """The receiver of lines; this one drops them."""
 
-    def give(self, line: str, level: str) -> None: ...
+    def write_line(self, line: str, level: str) -> None: ...
 
-    def end(self) -> None: ...
+    def write_held(self) -> None: ...
 
 
 class _Rate:
-    """How many lines may be given out now."""
+    """A token bucket for lines."""
 
     def __init__(self) -> None:
         self._room = float(BURST)
         self._looked = time.monotonic()
 
-    def take(self, at_least: float = 1) -> bool:
+    def take_room(self, at_least: float = 1) -> bool:
         now = time.monotonic()
         self._room = min(BURST, self._room + (now - self._looked) * LINES_A_SECOND)
         self._looked = now
@@ -179,27 +179,27 @@ class _Rate:
 
 
 class _Logs(_Sink):
-    """Log messages; of too many some are left out, and it is said how many."""
+    """Sends lines as log messages; drops some if there are too many, and tells how many."""
 
     def __init__(self) -> None:
         self._rate = _Rate()
         self._left_out = 0
 
-    def give(self, line: str, level: str) -> None:
-        if not self._rate.take(SOME if self._left_out else 1):
+    def write_line(self, line: str, level: str) -> None:
+        if not self._rate.take_room(SOME if self._left_out else 1):
             self._left_out += 1
             return
-        self.end()
+        self.write_held()
         log(line, level)
 
-    def end(self) -> None:
+    def write_held(self) -> None:
         if self._left_out:
             log(f"… {self._left_out:,} lines left out", "info")
             self._left_out = 0
 
 
 class _Parts(_Sink):
-    """Parts, for stdout; of many lines several are one part, and none is left out."""
+    """Sends lines of stdout as parts; joins several into one part if there are many."""
 
     def __init__(self) -> None:
         self._rate = _Rate()
@@ -208,19 +208,19 @@ class _Parts(_Sink):
         self._timer: asyncio.TimerHandle | None = None
         self._logs = _Logs()
 
-    def give(self, line: str, level: str) -> None:
+    def write_line(self, line: str, level: str) -> None:
         if level != OUT:
-            self._logs.give(line, level)
+            self._logs.write_line(line, level)
             return
         self._held.append(line)
         self._size += len(line) + 1
-        if self._size >= BLOCK or (self._timer is None and self._rate.take()):
+        if self._size >= BLOCK or (self._timer is None and self._rate.take_room()):
             self._give_out()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(1 / SOME, self._give_out)
 
-    def end(self) -> None:
-        self._logs.end()
+    def write_held(self) -> None:
+        self._logs.write_held()
         self._give_out()
 
     def _give_out(self) -> None:

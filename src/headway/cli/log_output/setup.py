@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, Final
 
 from headway.cli.log_output.line_format import LineFormatter
-from headway.engine.run.current import current_run
+from headway.engine.run.run import executing_run
 
 QUIET_LOGGERS: Final = ("mcp", "uvicorn", "httpx2", "httpcore2", "asyncio")
 """Libraries that say at `info` what only their own authors want to know."""
@@ -48,11 +48,10 @@ class _Formatter(LineFormatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The first line."""
         line = super().formatMessage(record)
-        run = current_run.get()
-        reference = getattr(run, "reference", None)
-        if reference is None or reference in record.message:
+        run = executing_run()
+        if run is None or run.reference in record.message:
             return line
-        return f"{line} (run {reference})"
+        return f"{line} (run {run.reference})"
 
 
 _FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from headway.cli.server.process_end import Deadline, exit_at_once
-from headway.engine import current_run
+from headway.engine import executing_run
 from headway.engine.failures import describe_error
 from headway.errors import SetupError
 
@@ -85,9 +85,9 @@ def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
     stop = loop.stop
 
     def told() -> None:
-        if (run := current_run.get()) is not None:
+        if (run := executing_run()) is not None:
             text = "run %s: %s stopped the event loop"
-            logger.error(text, run.reference, run.target or run.method, stack_info=True)
+            logger.error(text, run.reference, run.request.name, stack_info=True)
         stop()
 
     setattr(loop, "stop", told)  # noqa: B010 - a method of this one loop

@@ -32,7 +32,7 @@ class Drain:
     async def wait_for_shields(self) -> None:
         """Return when no call is in a part that its author shielded, or after `SHIELDED_GRACE`."""
         calls = [run for run in self._runs.values() if _is_call(run)]
-        waiting = [asyncio.create_task(run.cancellation.out.wait()) for run in calls]
+        waiting = [asyncio.create_task(run.cancellation.unshielded.wait()) for run in calls]
         if waiting:
             await asyncio.wait(waiting, timeout=SHIELDED_GRACE)
         for task in waiting:
@@ -69,11 +69,13 @@ class Drain:
 
     def _may_release(self, run: Run) -> bool:
         """Return whether another process may execute a run anew, and its client can find it."""
-        is_kept = self._services.journal.is_durable and run.recorded
-        may_restart = run.follows is not None or self._services.options_of(run.target).restart
-        is_mirror = run.follows is not None and not run.owns
+        is_kept = self._services.journal.is_durable and run.events.recorded
+        may_restart = (
+            run.request.follows is not None or self._services.options_of(run.request.target).restart
+        )
+        is_mirror = run.request.follows is not None and not run.request.owns
         return is_kept and may_restart and (is_mirror or is_found(run)) and not run.ended
 
 
 def _is_call(run: Run) -> bool:
-    return run.method == "tools/call"
+    return run.request.method == "tools/call"

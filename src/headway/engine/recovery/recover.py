@@ -120,11 +120,11 @@ class Recovery:
         has_inbox = await self._inboxes.is_open(taken.stream)
         request = request_from(state.request, self._executor_for(state.request))
         run = self._executor.make_run(taken.stream, request, view=taken.view)
-        if not state.request.queue or services.options_of(run.target).restart:
+        if not state.request.queue or services.options_of(run.request.target).restart:
             run.checkpoints = Checkpoints(taken.ownership, state, taken.parts)
         if state.attempt > 1:
             text = "run %s: %s is begun anew, attempt %d"
-            logger.warning(text, run.reference, run.target, state.attempt)
+            logger.warning(text, run.reference, run.request.target, state.attempt)
             services.counters.restarted += 1
         if prepare is not None:
             prepare(run)

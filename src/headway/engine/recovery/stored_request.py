@@ -59,4 +59,8 @@ def _token_of(stored: RequestStored) -> str | int | None:
 
 def is_found(run: Run) -> bool:
     """Return whether a client can find its run again without the connection it asked on."""
-    return run.has_handle or run.detached or run.version not in MODERN_PROTOCOL_VERSIONS
+    return (
+        run.hooks.has_handle
+        or run.hooks.detached
+        or run.request.version not in MODERN_PROTOCOL_VERSIONS
+    )

@@ -149,7 +149,7 @@ class MirrorRun:
                     suppress(JournalError),
                 ):
                     return await self._follow_run()
-                if self._owns and not self._run.has_handle:
+                if self._owns and not self._run.hooks.has_handle:
                     self._stop_other("server", end.reason)
             raise
         finally:
@@ -217,11 +217,11 @@ class MirrorRun:
         self._after = entry.seq
         match entry.event:
             case Progress(progress, total, message):
-                self._run.report(progress, total, message)
+                self._run.output.report(progress, total, message)
             case Started():
                 self._begun()
             case Log() | Part() | Notified():  # `_REPEATED`
-                self._run.emit_event(entry.event)
+                self._run.output.emit_event(entry.event)
             case InputRequested() if self._ask_client is not None:
                 question = self._ask_client_for(entry.event, self._ask_client)
                 self._asking[entry.event.key] = asyncio.create_task(question)

@@ -74,7 +74,7 @@ def _is_repeated(earlier: Event, event: Event) -> bool:
 def handed_over_event(run: Run, services: Services) -> HandedOver:
     """Return the event which says that a run has a handle, and for how long."""
     age = services.clock.now() - run.born
-    limit = services.options_of(run.target).timeout or services.settings.timeout
+    limit = services.options_of(run.request.target).timeout or services.settings.timeout
     return HandedOver(services.clock.time() - age, limit + services.journal.retention.ttl)
 
 
@@ -147,7 +147,7 @@ def act_on(run: Run, event: Event) -> None:
                 run.cancel(by, reason)
             case InputAnswered(key, result, is_error):
                 value = decode_json(result)
-                run.answer(key, value, client_error(value) if is_error else None)
+                run.answer_question(key, value, client_error(value) if is_error else None)
             case _:
                 pass
     except Exception:

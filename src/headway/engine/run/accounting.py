@@ -1,4 +1,4 @@
-"""What is counted of a run, at its end."""
+"""The counts that are taken of a run at its end."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +12,31 @@ _ENDS: dict[type, str] = {
     Failed: "failed", Cancelled: "cancelled", Interrupted: "interrupted",
 }  # fmt: skip
 ENDS = ("completed", "tool_error", "input_required", *_ENDS.values())
-"""How a call may end. `input_required`: its client is to ask again, with answers (2026-07-28)."""
+"""The ways in which a call may end.
+
+`input_required`: the client has to call again, with answers (SEP-2322, in 2026-07-28).
+"""
 
 
 def lost_outputs(run: "Run") -> dict[str, int]:
-    """How much of what a tool said was cut, left out or refused, by the setting of the limit."""
-    voice = run.output_limits
-    return {"log_rate": voice.left_out, "max_part": voice.too_large, "max_text": run.pacer.cut}
+    """Return how many outputs were cut, dropped or refused, by the setting that limits them."""
+    limits, pacer = run.output.limits, run.output.pacer
+    return {"log_rate": limits.left_out, "max_part": limits.too_large, "max_text": pacer.cut}
 
 
 def count_end(tally: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
-    """Take a run into the counts as it ends with `event`; `result` is what its handler returned."""
-    tally.merged += run.pacer.merged
+    """Count a run that ends with `event`; `result` is what its handler returned, if it did."""
+    tally.merged += run.output.pacer.merged
     for setting, times in lost_outputs(run).items():
         tally.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         tally.limit_hit("timeout")  # nothing else stops a run with a failure
-    if run.method == "tools/call" and run.follows is None:
-        tally.end_call(run.target, outcome_of(event, result), run.clock.now() - run.born)
+    if run.request.method == "tools/call" and run.request.follows is None:
+        tally.end_call(run.request.target, outcome_of(event, result), run.clock.now() - run.born)
 
 
 def outcome_of(event: Event, result: dict[str, Any] | None) -> str:
-    """One of `ENDS`."""
+    """Return how a call with this end is counted: one of `ENDS`."""
     if type(event) is not Completed or result is None:
         return _ENDS.get(type(event), "completed")
     if result.get("resultType", "complete") != "complete":

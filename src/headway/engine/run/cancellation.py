@@ -1,4 +1,11 @@
-"""How a run is asked to stop: what is told of it, and what has to be done before it does."""
+"""How a run stops: its hooks are called, its shielded parts are waited for, then it has to end.
+
+```
+ stop ──▶ hooks are called ──▶ shielded? ──no──▶ CANCEL_GRACE runs ──▶ it did not end: give_up
+                                  │ yes                  ▲
+                                  └── last shield left ──┘
+```
+"""
 
 import asyncio
 import inspect
@@ -20,28 +27,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CANCEL_GRACE = 1.0
-"""Seconds between asking a run to stop and giving its end out without it."""
+"""Seconds between asking a run to stop and writing its end without waiting for it."""
 
 SERVER_STOPPED = Interrupted("the server stopped before the run was done")
 
 TAKEN_OVER = Interrupted("another process took the run over")
-"""Why a run stops here that goes on, or was ended, in another process."""
+"""The end of a run here that another process goes on with, or has ended."""
 
 Hook = Callable[[], object]
 
 is_shielded: ContextVar[bool] = ContextVar("headway_shield", default=False)
-"""Whether the current task or thread is in a part that is not to be stopped."""
+"""Whether the current task or thread is inside of a `shield`."""
 
-_telling: set[asyncio.Task[None]] = set()
+_hook_tasks: set[asyncio.Task[None]] = set()
 
 
 class Cancellation:
-    """What is to happen when one run is asked to stop. Made when somebody asks for it.
+    """The hooks and shields of one run.
 
-    `enter`, `leave`, `hook` and `unhook` are for any thread, all else for the event loop.
+    `enter_shield`, `leave_shield`, `add_hook` and `remove_hook` may be called from any thread, all
+    else on the event loop only.
     """
 
-    __slots__ = ("_hooks", "_lock", "_loop", "_patience", "_run", "_shields", "asked", "out")
+    __slots__ = (
+        "_grace_timer",
+        "_hooks",
+        "_lock",
+        "_loop",
+        "_run",
+        "_shields",
+        "stop_requested",
+        "unshielded",
+    )
 
     def __init__(self, run: "Run", loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
@@ -49,90 +66,90 @@ class Cancellation:
         self._lock = Lock()
         self._hooks: list[Hook] = []
         self._shields = 0
-        self._patience: Timer | None = None
-        self.asked = anyio.Event()
+        self._grace_timer: Timer | None = None
+        self.stop_requested = anyio.Event()
         """Set when the run is asked to stop."""
-        self.out = asyncio.Event()
-        """Set while nothing of it is shielded."""
-        self.out.set()
+        self.unshielded = asyncio.Event()
+        """Set while no part of the run is shielded."""
+        self.unshielded.set()
 
-    def begin(self) -> None:
-        """Tell the tool's code, and give it its time."""
-        self.asked.set()
+    def tell_hooks(self) -> None:
+        """Call all hooks, and start the grace period unless a part is shielded."""
+        self.stop_requested.set()
         with self._lock:
             hooks = list(self._hooks)
         for hook in hooks:
-            self._tell(hook)
-        self._wait()
+            self._call_hook_soon(hook)
+        self._start_grace()
 
     def enter_shield(self) -> None:
-        """A part begins that is not to be stopped."""
+        """Enter a part that must not be stopped."""
         with self._lock:
             self._shields += 1
-        self._say()
+        self._check_shields_soon()
 
     def leave_shield(self) -> None:
-        """It is over."""
+        """Leave such a part."""
         with self._lock:
             self._shields -= 1
-        self._say()
+        self._check_shields_soon()
 
     def add_hook(self, hook: Hook) -> None:
-        """Call this when the run is asked to stop; at once if it was."""
+        """Call `hook` when the run is asked to stop; at once if it already was."""
         with self._lock:
             self._hooks.append(hook)
         if self._run.stop_event is not None:
-            self._loop.call_soon_threadsafe(self._tell, hook)
+            self._loop.call_soon_threadsafe(self._call_hook_soon, hook)
 
     def remove_hook(self, hook: Hook) -> None:
-        """Do not call it any more."""
+        """Do not call `hook` any more."""
         with self._lock:
             self._hooks.remove(hook)
 
-    def end(self) -> None:
-        """The run has its end."""
-        if self._patience is not None:
-            self._patience.cancel()
+    def cancel_timer(self) -> None:
+        """Stop the grace period: the run has its end."""
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
 
-    def _tell(self, hook: Hook) -> None:
-        task = self._loop.create_task(_tell(hook, self._run.reference))
-        _telling.add(task)
-        task.add_done_callback(_telling.discard)
+    def _call_hook_soon(self, hook: Hook) -> None:
+        task = self._loop.create_task(_run_hook(hook, self._run.reference))
+        _hook_tasks.add(task)
+        task.add_done_callback(_hook_tasks.discard)
 
-    def _say(self) -> None:
+    def _check_shields_soon(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._look)
+            self._loop.call_soon_threadsafe(self._check_shields)
         except RuntimeError:
             return  # the loop is closed: a thread outlived its server
 
-    def _look(self) -> None:
+    def _check_shields(self) -> None:
         if self._shields:
-            self.out.clear()
+            self.unshielded.clear()
         else:
-            self.out.set()
+            self.unshielded.set()
             if self._run.stop_event is not None:
-                self._wait()
+                self._start_grace()
 
-    def _wait(self) -> None:
-        if not self._shields and self._patience is None and not self._run.ended:
-            self._patience = self._run.clock.call_later(CANCEL_GRACE, self._lose)
+    def _start_grace(self) -> None:
+        if not self._shields and self._grace_timer is None and not self._run.ended:
+            self._grace_timer = self._run.clock.call_later(CANCEL_GRACE, self._give_up)
 
-    def _lose(self) -> None:
-        self._patience = None
+    def _give_up(self) -> None:
+        self._grace_timer = None
         if not self._shields:
-            self._run.give_up()
+            self._run.hooks.give_up()
 
 
-async def _tell(hook: Hook, reference: str) -> None:
-    """Call it without holding anybody up, and survive what it raises."""
+async def _run_hook(hook: Hook, reference: str) -> None:
+    """Call a hook without blocking the loop, and log what it raises."""
     who = f"run {reference}: what on_cancel() was given"
     if not inspect.iscoroutinefunction(hook):
-        await asyncio.to_thread(_call, hook, who)
+        await asyncio.to_thread(_call_hook, hook, who)
         return
     with contain_failures(who):
         await hook()
 
 
-def _call(hook: Hook, who: str) -> None:
+def _call_hook(hook: Hook, who: str) -> None:
     with contain_failures(who):
         hook()

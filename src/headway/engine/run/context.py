@@ -1,7 +1,7 @@
-"""The `DispatchContext` of a run: what the SDK's kernel holds while it handles one request.
+"""The `DispatchContext` of a run: the SDK's channel to the client while it handles one request.
 
-Everything a handler says to its client passes here and becomes an event of the run: nothing
-is written to a wire, so nothing waits for a reader.
+Everything that a handler sends to its client becomes an event of the run here. Nothing is written
+to a wire, so a handler never waits for a slow reader.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,17 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from mcp_types import ProgressToken, RequestId
 
-from headway.encoding import loggable
+from headway.encoding import as_loggable
 from headway.engine.run.run import Run
 from headway.events import Event, Log, Notified, encode_json
 from headway.jsonable import exact_text
 
 
 class RunContext:
-    """The request-scoped channel of one run; satisfies `mcp.shared.dispatcher.DispatchContext`."""
+    """The channel of one request; satisfies `mcp.shared.dispatcher.DispatchContext`.
+
+    It is made before its run: what is sent until `bind` is called is dropped.
+    """
 
     __slots__ = ("_run", "body", "message_metadata", "request_id", "token", "transport")
 
@@ -41,33 +44,33 @@ class RunContext:
         self._run: Run | None = None
 
     def bind(self, run: Run) -> None:
-        """Make `run` the one that this context speaks for."""
+        """Make everything that is sent from now on an event of `run`."""
         self._run = run
 
     @property
     def run(self) -> Run | None:
-        """The run it speaks for, once there is one."""
+        """The run of the request, once there is one."""
         return self._run
 
     @property
     def can_send_request(self) -> bool:
-        """Whether the client can be asked something while the request is handled."""
+        """True while the client can be asked something."""
         return self.transport.can_send_request and self._run is not None and not self._run.ended
 
     @property
     def cancel_requested(self) -> anyio.Event:
-        """Set when the run is asked to stop; handlers that clean up themselves watch it."""
-        return anyio.Event() if self._run is None else self._run.cancellation.asked
+        """Set when the run is asked to stop, for handlers that watch it to clean up."""
+        return anyio.Event() if self._run is None else self._run.cancellation.stop_requested
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Report progress; paced, and lets the loop breathe now and then."""
+        """Report progress; paced, and now and then the loop may serve others."""
         run = self._run
         if run is None:
             return
-        run.report(progress, total, message)
-        await run.yield_if_due()
+        run.output.report(progress, total, message)
+        await run.output.yield_if_due()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -87,30 +90,33 @@ class RunContext:
         """
         if not self.can_send_request or self._run is None:
             raise NoBackChannelError(method)
-        return await self._run.ask(method, params, (opts or {}).get("timeout"))
+        return await self._run.ask_client(method, params, (opts or {}).get("timeout"))
 
 
 def notify_run(
     run: Run, token: ProgressToken | None, method: str, params: Mapping[str, Any] | None
 ) -> None:
-    """Make a notification of a handler an event of its run.
+    """Append a notification of a handler to its run.
 
-    Progress goes through pacing like any other, and only when it names the request's own
-    token: a token that the client did not give is not put on its wire.
+    Progress is paced like any other. It is dropped unless it has the request's own token: a token
+    that the client did not give must not be sent to it.
     """
     params = params or {}
     if method == "notifications/progress":
         if token is not None and params.get("progressToken") == token:
-            run.report(params.get("progress", 0), params.get("total"), params.get("message"))
+            run.output.report(params.get("progress", 0), params.get("total"), params.get("message"))
     else:
-        run.emit_event(as_event(method, params))
+        run.output.emit_event(as_event(method, params))
 
 
 def as_event(method: str, params: Mapping[str, Any] | None) -> Event:
-    """A notification as an event: a log message is one that its reader's level may hold back."""
+    """Return the event for a notification.
+
+    A log message has an event of its own, because each reader has its own lowest level.
+    """
     params = params or {}
     if method == "notifications/message":
-        data, logger = encode_json(loggable(params.get("data"))), params.get("logger")
+        data, logger = encode_json(as_loggable(params.get("data"))), params.get("logger")
         name = None if logger is None else exact_text(logger)
         return Log(str(params.get("level", "info")), data, name)
     return Notified(method, encode_json(dict(params)) if params else None)

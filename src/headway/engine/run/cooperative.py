@@ -1,4 +1,4 @@
-"""Turns for others, in the middle of a tool that reports in a loop and never waits."""
+"""Cooperative yielding: an async tool that reports in a loop and never waits blocks no others."""
 
 import asyncio
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from headway.clock import Clock
 
 REPORTS_PER_CLOCK_READ: Final = 16
-"""Reports between looks at the clock: a look costs more than a report."""
+"""Reports between two reads of the clock: reading it costs more than a report."""
 
 HOLD: Final = 0.005
-"""Seconds a tool may report without a pause before it lets the loop serve others."""
+"""Seconds that a tool may hold the loop with reports before others are served."""
 
 
 class CooperativeYield:
-    """When one run's tool gave the loop a turn last."""
+    """The time of the last yield of one run's tool."""
 
     __slots__ = ("_last", "_reports")
 

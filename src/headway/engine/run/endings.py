@@ -1,4 +1,4 @@
-"""How a run ends: by what its handler returned or raised, by its limit, or by a stop."""
+"""The terminal event of a run: from a result, an exception, its time limit or a stop."""
 
 import logging
 from collections.abc import Generator
@@ -22,16 +22,16 @@ REQUEST_TIMEOUT = -32001
 """JSON-RPC code of a run that hit its time limit; the number the TypeScript SDK uses."""
 
 End = tuple[Event, dict[str, Any] | None]
-"""The terminal event, and the result in it where it has one."""
+"""The terminal event, and the result that is in it, if there is one."""
 
 
 @contextmanager
 def run_stoppable(run: Run) -> Generator[None]:
-    """Let a stop of the run reach what is awaited inside, as a cancel; `run.scope` carries it.
+    """Cancel what is awaited inside when the run is stopped; `run.scope` is the cancel scope.
 
     An author's code may enter scopes of anyio and leave them open: an `AsyncExitStack` that keeps
-    a connection for the next call, a generator that is not closed. They are no failure of this
-    run, whose result is kept.
+    a connection for the next call, a generator that is not closed. That is logged and is no
+    failure of this run: its result is kept.
     """
     scope = run.scope = anyio.CancelScope()
     scope.__enter__()
@@ -40,30 +40,30 @@ def run_stoppable(run: Run) -> Generator[None]:
             scope.cancel()
         yield
     except BaseException as error:
-        if not _leave(run, scope, error):
+        if not _exit_scope(run, scope, error):
             raise
     else:
-        _leave(run, scope, None)
+        _exit_scope(run, scope, None)
     finally:
         run.scope = None
 
 
-def _leave(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> bool:
-    """Leave the scope; whether the cancel that came through it ends here."""
+def _exit_scope(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> bool:
+    """Exit the scope; return True if the exception was the cancel of this scope."""
     try:
         kind = None if error is None else type(error)
         return bool(scope.__exit__(kind, error, None if error is None else error.__traceback__))
     except RuntimeError as trouble:
         text = "run %s: %s left a cancel scope open that it had entered (%s)"
-        logger.warning(text, run.reference, run.target or run.method, trouble)
+        logger.warning(text, run.reference, run.request.name, trouble)
         return False
 
 
 def end_of_result(run: Run, result: dict[str, Any] | None, *, most: float) -> End:
-    """The end of a run whose handler returned; None where a stop ended it.
+    """Return the end of a run whose handler returned; `result` is None if a stop cancelled it.
 
-    A result that is there when somebody asks for a stop is kept. An error is not: it comes of
-    the stop, and what the caller has to know is who stopped the call.
+    A result that was already there when the run was stopped is kept. An error is not: the stop
+    has caused it, and the caller has to know who stopped the call.
     """
     is_error = result is None or result.get("isError") is True
     if run.stop_event is not None and is_error:
@@ -73,7 +73,7 @@ def end_of_result(run: Run, result: dict[str, Any] | None, *, most: float) -> En
 
 
 def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
-    """The end of a run whose handler raised; what is the author's to mend is in the log."""
+    """Return the end of a run whose handler raised; log what its author has to fix."""
     match failure.kind:
         case Kind.PASSING:
             stopped = Interrupted("the server stopped before the run was done")
@@ -82,41 +82,45 @@ def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:
             assert run.stop_event is not None
             return run.stop_event, None
         case Kind.REFUSED:
-            return error.end if isinstance(error, MirroredFailed) else _refusal(failure), None
+            return error.end if isinstance(error, MirroredFailed) else _refusal_event(failure), None
         case Kind.CRASHED | Kind.ENDED:
-            who = f"tool {run.target!r}" if run.method == "tools/call" else run.method
+            method, target = run.request.method, run.request.target
+            who = f"tool {target!r}" if method == "tools/call" else method
             log_failure(failure, error, f"run {run.reference}: {who}")
-            return _failure(run, failure, error)
+            return _failure_end(run, failure, error)
 
 
-def _refusal(failure: Failure) -> Event:
+def _refusal_event(failure: Failure) -> Event:
     known = failure.refusal
     assert known is not None
     data = None if known.data is None else encode_json(known.data)
     return Failed(known.code, known.message, data)
 
 
-def _failure(run: Run, failure: Failure, error: BaseException) -> End:
-    """What is told of it: of a crash its own text too, to the readers who are to have it."""
+def _failure_end(run: Run, failure: Failure, error: BaseException) -> End:
+    """Return the end of a run that crashed or left its task.
+
+    The text names no details. A crash's own text is in `raised`, for the readers that may have it.
+    """
     reference = f"(reference {run.reference})"
     if failure.kind is Kind.CRASHED:
         text = f"Internal server error {reference}"
         return Failed(INTERNAL_ERROR, text, raised=message_of(error)), None
-    if run.method != "tools/call":
-        return Failed(INTERNAL_ERROR, f"{run.method} {failure.words} {reference}"), None
-    text = f"Error executing tool {run.target}: the tool {failure.words} {reference}"
+    if run.request.method != "tools/call":
+        return Failed(INTERNAL_ERROR, f"{run.request.method} {failure.words} {reference}"), None
+    text = f"Error executing tool {run.request.target}: the tool {failure.words} {reference}"
     result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}
-    if run.version in MODERN_PROTOCOL_VERSIONS:
+    if run.request.version in MODERN_PROTOCOL_VERSIONS:
         result["resultType"] = "complete"
     return Completed(encode_json(result)), result
 
 
 def end_in_queue(run: Run) -> Event:
-    """The end of a run that was stopped before its handler was called."""
+    """Return the end of a run that was stopped before its handler was called."""
     return run.stop_event or Interrupted("the server stopped before the run began")
 
 
 def end_of_time(run: Run, limit: float) -> Event:
-    """The end of a run that takes longer than it may."""
+    """Return the end of a run that has taken longer than its limit."""
     error = ToolTimeout(limit)
-    return Failed(REQUEST_TIMEOUT, f"{run.target or run.method} {error} and was stopped")
+    return Failed(REQUEST_TIMEOUT, f"{run.request.name} {error} and was stopped")

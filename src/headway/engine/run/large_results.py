@@ -1,7 +1,7 @@
-"""Results too large for an answer: kept as a resource, with a link to it in their place.
+"""Results that are too large for a response: stored as a resource, which the response links to.
 
-A client has to hold an answer in memory in one piece, and many put it into a model's context: what
-is too large for that breaks them, and they have waited for nothing.
+A client has to hold a response in memory in one piece, and many put it into a model's context. A
+result that is too large breaks them after the work is done.
 """
 
 from typing import Any
@@ -17,22 +17,23 @@ from headway.streams import result_stream
 
 
 def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Completed:
-    """How a handler's result ends its run: as it is, or over `most` bytes with a link to it.
+    """Return the terminal event for a result; if it is over `most` bytes, with a link to it.
 
     Raises:
         TypeError: It is not JSON.
     """
     data = to_json(result, Hook())
-    is_result = run.method == "tools/call" and result.get("resultType", "complete") == "complete"
+    is_complete = result.get("resultType", "complete") == "complete"
+    is_result = run.request.method == "tools/call" and is_complete
     return Completed(_set_aside(run, result, data) if is_result and size_of(data) > most else data)
 
 
 MOST_TEXT = 4000
-"""Characters of an exception's text that are told: some libraries put whole documents into it."""
+"""Characters of an exception's text that are kept: some libraries put whole documents into it."""
 
 
 def message_of(error: BaseException) -> str | None:
-    """What an exception says, as far as a client is told; None where it says nothing."""
+    """Return an exception's text, shortened to `MOST_TEXT`; None if it has none."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - the author's class
@@ -41,29 +42,29 @@ def message_of(error: BaseException) -> str | None:
 
 
 def is_success(result: dict[str, Any]) -> bool:
-    """Whether a result says that the work is done: no tool error, no question back."""
+    """Return whether a result means that the work is done: no tool error, no question back."""
     return result.get("isError") is not True and result.get("resultType", "complete") == "complete"
 
 
 def _set_aside(run: Run, result: dict[str, Any], data: Raw) -> Raw:
-    """Keep the result, and return one with a link to it.
+    """Store the result in a stream of its own, and return one with a link to it.
 
-    The result of a tool with structured content becomes an error: a client that knows the schema
-    would refuse any other one.
+    If it has structured content the returned one is an error: a client that checks it against the
+    tool's output schema would refuse anything else.
     """
     run.journal.append_nowait(
-        result_stream(run.stream), Completed(data), after=0, recorded=run.recorded
+        result_stream(run.stream), Completed(data), after=0, recorded=run.events.recorded
     )
     run.engine.tally.limit_hit("max_result")
     size, uri = size_of(data), result_uri_of(run.id)
     text = (
         f"The result has {size} bytes, more than an answer may have here. Read it as the resource "
-        f"{uri}, or ask {run.target} for less."
+        f"{uri}, or ask {run.request.target} for less."
     )
     link = {
         "type": "resource_link",
         "uri": uri,
-        "name": f"result of {run.target}",
+        "name": f"result of {run.request.target}",
         "mimeType": "application/json",
         "size": size,
     }

@@ -1,6 +1,6 @@
-"""What one run may say: log messages at a bounded rate, and nothing that is too large.
+"""The limits of a run's output: the rate of its log messages, and the size of everything.
 
-No threads, as in `pacing`: the run sees to that.
+As in `pacing` there are no threads here: `RunOutput` holds its lock.
 """
 
 from typing import cast
@@ -12,14 +12,14 @@ from headway.events import Event, Log, Part, decode_json, encode_json
 from headway.settings import Settings
 
 BURST = 10
-"""Seconds' worth of log messages that may come at once."""
+"""Seconds' worth of log messages that may come in a burst."""
 
 SHOWN = 1000
 """Characters left of a log message that is too large."""
 
 
 class OutputLimits:
-    """What one run says, and how much of it is left out."""
+    """A token bucket for the log messages of one run, and a size limit for its parts."""
 
     __slots__ = ("_allowed", "_at", "_largest", "_missed", "_rate", "left_out", "too_large")
 
@@ -30,18 +30,18 @@ class OutputLimits:
         self._at = 0.0
         self._missed = 0
         self.left_out = 0
-        """Log messages left out so far."""
+        """The number of log messages that were dropped."""
         self.too_large = 0
-        """Parts refused and log messages cut so far."""
+        """The number of parts that were refused and of log messages that were shortened."""
 
     def limit_event(self, event: Event, clock: Clock) -> tuple[Event, ...]:
-        """What becomes of an event of a tool.
+        """Return the events to write for an event of a tool: itself, none, or a warning before it.
 
         Raises:
-            ValueError: It is a part that is too large; the text says what to do.
+            ValueError: It is a part that is too large; the text says what to do instead.
         """
         if type(event) is Log:
-            return self._log(event, clock.now())
+            return self._limit_log(event, clock.now())
         if type(event) is Part and size_of(event.value) > self._largest:
             self.too_large += 1
             raise ValueError(
@@ -50,8 +50,8 @@ class OutputLimits:
             )
         return (event,)
 
-    def _log(self, message: Log, now: float) -> tuple[Log, ...]:
-        """Itself, nothing, or first how many are missing."""
+    def _limit_log(self, message: Log, now: float) -> tuple[Log, ...]:
+        """Drop the message if the bucket is empty; else first tell how many were dropped."""
         if self._rate:
             if self._at:
                 gained = (now - self._at) * self._rate
@@ -65,11 +65,11 @@ class OutputLimits:
         before = self.count_dropped_logs()
         if size_of(message.data) > self._largest:
             self.too_large += 1
-            message = _cut(message)
+            message = _shorten_log(message)
         return (message,) if before is None else (before, message)
 
     def count_dropped_logs(self) -> Log | None:
-        """How many were left out since this was said last."""
+        """Return a message with the number of dropped ones, if there are any, and start over."""
         if not self._missed:
             return None
         text = f"{self._missed} log messages were left out: more than {self._rate:g} a second"
@@ -78,11 +78,11 @@ class OutputLimits:
 
 
 def size_of(data: Raw) -> int:
-    """Bytes of JSON."""
+    """Return the number of bytes of JSON."""
     return len(cast("bytes", data))
 
 
-def _cut(message: Log) -> Log:
+def _shorten_log(message: Log) -> Log:
     value = decode_json(message.data)
     text = value if isinstance(value, str) else bytes(message.data).decode()
     note = f"{text[:SHOWN]}… ({size_of(message.data)} bytes)"

@@ -1,15 +1,16 @@
-"""Pacing: which progress reports become entries, and when. Promise 1, without a clock.
+"""Pacing: which progress reports become entries of the run, and when.
 
-This module must not know threads, timers or the journal. It is told the time and answers
-with what to write; who calls it decides how to wait.
+This module must not know threads, timers or the journal. Each method gets the time and returns
+what is to be written; the caller decides how to wait.
 
 The rules:
 
 - What is written strictly increases and is finite. Repeats, decreases and NaN are absorbed.
 - The newest value wins: a report that comes too soon waits, and a later one replaces it.
 - The first report is written at once and the last one always.
-- News without growth (another message, a grown total, a heartbeat) is carried by the smallest
-  useful increase, `nudge`, so that it can pass the next real value neither up nor down.
+- News without growth (another message, a grown total, a heartbeat) needs a value that is larger
+  than the last one: MCP demands that progress increases. It gets the smallest useful increase, a
+  nudge, which is so small that the next real value is larger still.
 """
 
 from collections.abc import Callable
@@ -22,12 +23,14 @@ from headway.jsonable import exact_text
 Message = str | Callable[[], str] | None
 
 NUDGE = 2.0**-32
-"""The size of an artificial increase, relative to the value: far below what anyone counts,
-far above what double precision loses."""
+"""The size of an artificial increase, relative to the value.
+
+It is far smaller than any real step and far larger than the rounding of a double (2**-53).
+"""
 
 
 def smallest_increase(value: float, total: float | None) -> float:
-    """The smallest useful increase of `value`; below `total` while `value` is."""
+    """Return `value` plus the smallest useful increase; below `total` while `value` is."""
     step = max(1.0, abs(value)) * NUDGE
     if total is not None and value < total:
         step = min(step, (total - value) / 2)
@@ -35,17 +38,17 @@ def smallest_increase(value: float, total: float | None) -> float:
 
 
 UNKNOWN: Final = object()
-"""In place of a total: there was one, and there is none any more."""
+"""Passed as the total when there was one and there is none any more."""
 
 DONE = "Done"
-"""What is said at the end of a run that succeeded without reporting its total."""
+"""The message at the end of a run that succeeded without having reported its total."""
 
 LARGEST = 1e300
-"""Beyond it a number is taken for infinite: there must be room for a `nudge`."""
+"""Larger numbers count as infinite: there must be room for a nudge."""
 
 
 def as_finite(value: object) -> int | float | None:
-    """`value` when it is a number that can be put on the wire, else None."""
+    """Return `value` if it is a number that JSON can hold, else None."""
     try:
         number = value if type(value) is int else float(value)  # pyright: ignore[reportArgumentType]
         return number if -LARGEST <= number <= LARGEST else None
@@ -54,13 +57,12 @@ def as_finite(value: object) -> int | float | None:
 
 
 class Pacer:
-    """The progress of one run, from its tool's reports to what is written.
+    """The pacing of one run's progress: a rate limiter that keeps the newest report.
 
-    `offer`, `flush`, `beat` and `finish` return the progress to write now, or None. When one
-    returns None with `held` set, `flush` wants to be called at `due`.
+    `offer_report`, `announce_message`, `flush_held`, `write_heartbeat` and `write_last` return the
+    progress to write now, or None. If `held` is set afterwards, call `flush_held` at `due`.
 
-    A message may be a function: it is called when the report is written, and not for the many
-    that are never written.
+    A message may be a function. It is called only for the reports that are written, which are few.
     """
 
     __slots__ = (
@@ -81,19 +83,21 @@ class Pacer:
         self._message: Message = None
 
     def resume_from(self, value: float) -> None:
-        """Go on where another process stopped: until the work is past `value` again, what it
-        says is carried by nudges.
+        """Continue after the last progress of another process.
+
+        A restarted tool reports from 0 again: its reports are written as nudges until they are
+        past `value`.
         """
         self._sent = value
 
     @property
     def due(self) -> float:
-        """When what is held may be written."""
+        """The time from which a held report may be written."""
         return self.written + self.interval
 
     @property
     def reported(self) -> tuple[float, float | None]:
-        """The largest value reported so far, and the total; minus infinity before the first."""
+        """The largest value reported so far, and the total; the value is -inf before the first."""
         return self._high, self._total
 
     def offer_report(
@@ -101,7 +105,7 @@ class Pacer:
     ) -> Progress | None:
         """Take a report of the tool: any values, in any order.
 
-        A total that is left out is the last one; `UNKNOWN` takes that back.
+        A total of None means the last one; `UNKNOWN` means that there is none any more.
         """
         value = as_finite(progress)
         if value is None:
@@ -123,37 +127,37 @@ class Pacer:
                 self.merged += 1
             self.held = True
             return None
-        return self._write(value, now)
+        return self._write_progress(value, now)
 
     def announce_message(self, message: str, now: float) -> Progress | None:
-        """Take a message about a run that has no progress of its own yet."""
+        """Take a message without progress, about a run that may not have any yet."""
         return self.offer_report(self._high if self._high > -inf else 0, None, message, now)
 
     def flush_held(self, now: float) -> Progress | None:
-        """What is held, once it may be written."""
+        """Return the held report if it may be written now."""
         if not self.held or now - self.written < self.interval:
             return None
-        return self._write(self._high, now)
+        return self._write_progress(self._high, now)
 
     def write_heartbeat(self, now: float) -> Progress:
-        """A sign of life, whatever was written before."""
-        return self._write(self._high if self._high > -inf else 0, now)
+        """Return a sign of life, whatever was written before."""
+        return self._write_progress(self._high if self._high > -inf else 0, now)
 
     def write_last(self, now: float, *, success: bool) -> Progress | None:
-        """The last word: what is held, or the total when the run succeeded short of it."""
+        """Return the last progress: what is held, or the total of a run that has succeeded."""
         if success and self._total is not None and self._sent < self._total:
             if self._high < self._total:
                 self._message = DONE  # the last message was about a step on the way
-            return self._write(self._total, now)
-        return self._write(self._high, now) if self.held else None
+            return self._write_progress(self._total, now)
+        return self._write_progress(self._high, now) if self.held else None
 
     def _is_news(self, value: float, total: float | None, message: Message) -> bool:
-        """Whether a report that does not grow says anything new."""
+        """Return whether a report that does not grow has another message or total."""
         return value == self._high and (
             (message is not None and message != self._message) or total != self._total
         )
 
-    def _write(self, value: int | float, now: float) -> Progress:
+    def _write_progress(self, value: int | float, now: float) -> Progress:
         total = self._total
         if value <= self._sent:
             value = smallest_increase(self._sent, total)

@@ -1,4 +1,4 @@
-"""The questions that a run has put to its client, and who waits for the answers."""
+"""The questions that a run has put to its client, and the calls that wait for the answers."""
 
 import asyncio
 from functools import partial
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Questions:
-    """Questions of one attempt of one run; their keys are unique for all time."""
+    """The open questions of one attempt of one run.
+
+    A question's id is unique for all time: an answer to a question of an earlier attempt must not
+    be taken for an answer to one of this attempt.
+    """
 
     def __init__(self, run: "Run") -> None:
         self._run = run
@@ -29,14 +33,16 @@ class Questions:
         Raises:
             MCPError: The client answered with an error, or not within `limit` seconds.
         """
-        run, (key, answer) = self._run, self._put()
+        run, (key, answer) = self._run, self._open_question()
         asked = InputRequested(key, method, None if params is None else encode_json(params))
-        run.append(asked)
+        run.events.append(asked)
         run.engine.remote_answers.question_asked(run, asked)
-        run.on_question()
+        run.hooks.on_question()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
-            run.clock.call_later(limit, partial(self.answer, key, None, late)) if limit else None
+            run.clock.call_later(limit, partial(self.answer_question, key, None, late))
+            if limit
+            else None
         )
         try:
             return await answer
@@ -44,10 +50,10 @@ class Questions:
             if timer is not None:
                 timer.cancel()
             is_answered = _is_answered(answer) and answer.exception() is not late
-            self._close(key, given_up=not is_answered)
+            self._close_question(key, given_up=not is_answered)
 
-    def answer(self, key: str, result: object, error: Exception | None) -> bool:
-        """Answer a question; False when nobody waits for it."""
+    def answer_question(self, key: str, result: object, error: Exception | None) -> bool:
+        """Answer a question; return False when nothing waits for it."""
         waiting = self._waiting.get(key)
         if waiting is None or waiting.done():
             return False
@@ -57,25 +63,25 @@ class Questions:
             waiting.set_exception(error)
         return True
 
-    def unanswered(self) -> list[InputReceived]:
-        """What is to be said of the questions that nobody has answered as the run ends."""
+    def unanswered_events(self) -> list[InputReceived]:
+        """Return the events that close the questions which are unanswered as the run ends."""
         answers = self._waiting.items()
         return [InputReceived(key, True) for key, answer in answers if not _is_answered(answer)]
 
     def give_up_all(self) -> None:
-        """Nobody waits any more."""
+        """Cancel all calls that wait for an answer."""
         for waiting in list(self._waiting.values()):
             waiting.cancel()
 
-    def _put(self) -> tuple[str, "asyncio.Future[Any]"]:
+    def _open_question(self) -> tuple[str, "asyncio.Future[Any]"]:
         self._count += 1
         key = f"{self._name}.{self._count}"
         answer = self._waiting[key] = asyncio.get_running_loop().create_future()
         return key, answer
 
-    def _close(self, key: str, *, given_up: bool) -> None:
+    def _close_question(self, key: str, *, given_up: bool) -> None:
         if self._waiting.pop(key, None) is not None and not self._run.ended:
-            self._run.append(InputReceived(key, given_up))
+            self._run.events.append(InputReceived(key, given_up))
             self._run.engine.remote_answers.question_closed(self._run, key)
 
 
@@ -84,7 +90,7 @@ def _is_answered(answer: "asyncio.Future[Any]") -> bool:
 
 
 def client_error(error: Any) -> MCPError:
-    """A client's error answer as the exception its asker gets."""
+    """Return the exception for an error that a client has answered with."""
     match error:
         case {"code": int(code), "message": str(text)}:
             return MCPError(code, text, error.get("data"))

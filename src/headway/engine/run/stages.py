@@ -1,7 +1,7 @@
 """The progress of a run as a tree: stages and tracks, each a share of what it is part of.
 
-This module must not know clocks, threads or the journal. Nodes are told what their work says;
-`Root.sample` says what that adds up to, whenever somebody wants to know.
+This module must not know clocks, threads or the journal. Nodes take reports; `Root.sample_progress`
+adds them up whenever it is called.
 
 The rules:
 
@@ -10,8 +10,8 @@ The rules:
 - A parent's total is what the author declared, or the sum of the weights seen so far, which grows.
 - Inside a track each item is one unit, shared by what is opened while the item is worked on.
 - A share never falls: when a total grows, what was shown stays until it is passed.
-- A node that ends in order counts as full; one that is left by an exception or a `break` stays
-  where it was.
+- A node that ends in order counts as full. One that is left by an exception or a `break` keeps the
+  share that it had.
 """
 
 import logging
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class ItemCheckpoints(Protocol):
-    """What remembers which items of a track are done."""
+    """The record of which items of a track are done."""
 
     @property
-    def place(self) -> str:
-        """Where tracks are that begin while the item is worked on."""
+    def inner_path(self) -> str:
+        """The path of tracks that begin while the item is worked on."""
         ...
 
 
@@ -43,14 +43,17 @@ Label = str | Callable[[Any], str]
 SEPARATOR = " · "
 
 DIGITS = 9
-"""Behind the point; sums of shares are no better than that."""
+"""Decimal digits that are kept: sums of shares are no more exact than that."""
 
 current_node: ContextVar["Node | None"] = ContextVar("headway_stage", default=None)
 """The innermost stage or track that the current task or thread works in."""
 
 
 class Node:
-    """One stage, or what all nodes share."""
+    """One stage; the base class of all nodes.
+
+    Children that have ended are not kept: what they add up to is in `_gone` and `_gone_weight`.
+    """
 
     __slots__ = (
         "_children", "_gone", "_gone_weight", "_high", "_own", "_own_total", "_text", "closed",
@@ -74,20 +77,20 @@ class Node:
         self._high = 0.0
 
     def open(self) -> None:
-        """Become part of the parent."""
+        """Add this to its parent."""
         if self.parent is not None:
             with self.root.lock:
                 self.parent._children[id(self)] = self
         self.root.newest = self
 
     def close(self, *, full: bool) -> None:
-        """End: full, or as far as it came. A second time does nothing."""
+        """End, full or with the share that it has. A second call does nothing."""
         with self.root.lock:
             if self.closed:
                 return
             if full:
-                self._fill()
-            share, weight = self.share()
+                self._mark_full()
+            share, weight = self.share_of_parent()
             self.closed = True
             self._children.clear()
             parent = self.parent
@@ -96,7 +99,7 @@ class Node:
                 parent._gone_weight += share if weight is None else weight
 
     def report(self, progress: object, total: object, message: object) -> None:
-        """Take what the work of this node says of itself; what is no number is absorbed."""
+        """Take a report for this node itself; what is not a finite number is ignored."""
         value, limit = as_finite(progress), as_finite(total)
         if limit is not None:
             self._own_total = max(limit, 0.0)
@@ -106,39 +109,41 @@ class Node:
             self._text = str(message)
         self.root.newest = self
 
-    def share(self) -> tuple[float, float | None]:
-        """How many units of the parent are done, and of how many; None: nobody knows yet."""
+    def share_of_parent(self) -> tuple[float, float | None]:
+        """Return how many units of the parent are done, of how many; None if that is unknown."""
         weight = 1.0 if self.weight is None else self.weight
-        return weight * self.fraction(), weight
+        return weight * self.fraction_done(), weight
 
-    def fraction(self) -> float:
-        """How much of this node is done, from 0 to 1."""
-        done, total = self._sum()
+    def fraction_done(self) -> float:
+        """Return how much of this node is done, from 0 to 1; it never falls."""
+        done, total = self._sum_parts()
         now = done / total if total else 0.0
         self._high = max(self._high, min(now, 1.0))
         return self._high
 
-    def text(self) -> str | None:
-        """What the node itself has to say at the moment."""
+    def own_message(self) -> str | None:
+        """Return the node's own message at the moment."""
         return self._text
 
-    def path(self) -> str | None:
-        """The message: the names of the stages around, then what the node says."""
+    def full_message(self) -> str | None:
+        """Return the message to show: the names of the stages around, then the node's own."""
         words: list[str] = []
         node: Node | None = self
         while node is not None:
-            words += [word for word in (node.text() if node is self else None, node.name) if word]
+            words += [
+                word for word in (node.own_message() if node is self else None, node.name) if word
+            ]
             node = node.parent
         return SEPARATOR.join(reversed(words)) or None
 
-    def _fill(self) -> None:
+    def _mark_full(self) -> None:
         self._high = 1.0
 
-    def _sum(self) -> tuple[float, float]:
-        """What own reports and children add up to, and of how much."""
+    def _sum_parts(self) -> tuple[float, float]:
+        """Return what own reports and children add up to, and of how much."""
         done, total = self._gone, self._gone_weight
         for child in list(self._children.values()):
-            share, weight = child.share()
+            share, weight = child.share_of_parent()
             done += share if weight is not None else 0.0
             total += 1.0 if weight is None else weight
         if self._own_total is None:
@@ -150,7 +155,7 @@ class Node:
 
 
 class Items(Node):
-    """A track: its items are its units."""
+    """A track: each item is one unit."""
 
     __slots__ = ("_at", "_units", "done", "item", "label", "marks", "size")
 
@@ -166,8 +171,8 @@ class Items(Node):
         self._at = 0  # which item is worked on
         self._units = 0.0
 
-    def begin(self, item: object) -> None:
-        """Work on this item begins; what was said within the one before is over."""
+    def begin_item(self, item: object) -> None:
+        """Begin the work on an item; what was reported within the one before is dropped."""
         if self._children or self._gone_weight or self._own_total is not None:
             with self.root.lock:
                 self._children.clear()
@@ -178,54 +183,54 @@ class Items(Node):
         self.root.newest = self
 
     def close(self, *, full: bool) -> None:
-        """End, and let go of the last item."""
+        """End, and release the last item."""
         with self.root.lock:
             super().close(full=full)
             self.item = None
 
-    def share(self) -> tuple[float, float | None]:
-        """The items that are done, of all; None: nobody knows of how many."""
+    def share_of_parent(self) -> tuple[float, float | None]:
+        """Return the number of items that are done, and of how many; None if that is unknown."""
         if self.weight is not None:
-            return self.weight * self.fraction(), self.weight
+            return self.weight * self.fraction_done(), self.weight
         if self.size is None:
-            return self._done(), self._done() if self.closed else None
-        return min(self._done(), self._limit()), self._limit()
+            return self._units_done(), self._units_done() if self.closed else None
+        return min(self._units_done(), self._unit_limit()), self._unit_limit()
 
-    def fraction(self) -> float:
-        """How many of the items are done, from 0 to 1; 0 where their number is not known."""
-        limit = self._limit()
-        self._high = max(self._high, min(self._done() / limit, 1.0) if limit else 0.0)
+    def fraction_done(self) -> float:
+        """Return the share of the items that are done; 0 if their number is unknown."""
+        limit = self._unit_limit()
+        self._high = max(self._high, min(self._units_done() / limit, 1.0) if limit else 0.0)
         return self._high
 
-    def text(self) -> str | None:
-        """The author's message for the item that is worked on, else how many are done."""
+    def own_message(self) -> str | None:
+        """Return the author's message for the current item, or how many items are done."""
         if self.closed:
             return f"{self.done} done" if self.label is not None else None
         if self.label is not None:
             return describe_item(self.label, self.item)
         if self.parent is self.root:
             return None
-        of = "" if self.size is None else f" of {self._limit():g}"
+        of = "" if self.size is None else f" of {self._unit_limit():g}"
         return f"{self.done}{of}"
 
-    def _done(self) -> float:
-        """Items done, and how much of the one that is worked on."""
+    def _units_done(self) -> float:
+        """Return the items that are done, plus the share of the one that is worked on."""
         done = self.done
-        # Between two items what was said within the one before is in `done`.
-        within, units = self._sum() if done == self._at else (0.0, 0.0)
+        # Between two items, what was reported within the one before is already counted in `done`.
+        within, units = self._sum_parts() if done == self._at else (0.0, 0.0)
         self._units = max(self._units, done + (min(within / units, 1.0) if units else 0.0))
         return self._units
 
-    def _limit(self) -> float:
+    def _unit_limit(self) -> float:
         return 0.0 if self.size is None else max(self.size, self.done)
 
-    def _fill(self) -> None:
+    def _mark_full(self) -> None:
         self._high = 1.0
-        self._units = max(self._units, self._limit())
+        self._units = max(self._units, self._unit_limit())
 
 
 class Root(Node):
-    """All progress of one run; with what was reported before there were stages."""
+    """The root of all stages and tracks of a run, with what was reported before them."""
 
     __slots__ = ("lock", "newest", "pending")
 
@@ -233,52 +238,61 @@ class Root(Node):
         self.lock = RLock()
         self.newest: Node = self
         self.pending = False
-        """There is something new, and somebody will come for it."""
+        """True when there is something new and a timer will take the next sample."""
         super().__init__(None, None, None, None)
         self.report(reported, total, None)
 
-    def sample(self) -> tuple[float, float | None, str | None]:
-        """Progress, total and message of the run at this moment."""
+    def sample_progress(self) -> tuple[float, float | None, str | None]:
+        """Return the progress, total and message of the run at this moment."""
         with self.lock:
             done, total = self._gone + self._own, self._gone_weight
             known = True
-            # A copy: a track that is collected as garbage in the middle of this closes itself.
+            # A copy: a track that is garbage-collected during the loop removes itself.
             for child in list(self._children.values()):
-                share, weight = child.share()
+                share, weight = child.share_of_parent()
                 done += share
                 if weight is None:
                     known = False
                 else:
                     total += weight
-            # What only reports by itself may leave its total out for good.
+            # Own reports may have no total at all: then the sum has none either.
             if self._own and self._own_total is None:
                 known = False
             total += self._own_total or 0.0
-            return _tidy(done), _tidy(total) if known and total else None, self.newest.path()
+            return (
+                _round_value(done),
+                _round_value(total) if known and total else None,
+                self.newest.full_message(),
+            )
 
 
-def _tidy(value: float) -> float:
-    """Without the dust of sums of shares; whole numbers as such."""
+def _round_value(value: float) -> float:
+    """Return the value without rounding errors of sums; a whole number as an int."""
     value = round(value, DIGITS)
     return int(value) if value.is_integer() else value
 
 
 def sample_stages(root: Root | None, pacer: Pacer, now: float) -> Progress | None:
-    """Offer what the tree adds up to at this moment; what is to be written, or None."""
+    """Pass a sample of the tree to the pacer; return the progress to write now, or None."""
     if root is None:
         return None
-    # A label that reports something itself is not heard.
+    # The author's message function may call `report` itself: that must not get here again.
     outside, muted = current_run.set(None), is_muted.set(True)
     try:
-        value, total, message = root.sample()
+        value, total, message = root.sample_progress()
     finally:
         current_run.reset(outside)
         is_muted.reset(muted)
     return pacer.offer_report(value, UNKNOWN if total is None else total, message, now)
 
 
-def innermost(root: "Root | None") -> Node | None:
-    """The open node of this tree that the current task or thread works in."""
+def has_news(root: Root | None, pacer: Pacer) -> bool:
+    """Return whether a report or a sample waits until it may be written."""
+    return pacer.held or (root is not None and root.pending)
+
+
+def innermost_node(root: "Root | None") -> Node | None:
+    """Return the open node of this tree that the current task or thread works in, or None."""
     node = current_node.get()
     while node is not None and node.closed:
         node = node.parent
@@ -286,7 +300,7 @@ def innermost(root: "Root | None") -> Node | None:
 
 
 def describe_item(label: Label, item: object) -> str:
-    """The message for an item; empty when the author's label fails."""
+    """Return the message for an item; empty if the author's function or format fails."""
     with contain_failures("no message for an item: the label of track()"):
         return str(label(item) if callable(label) else label.format(item=item))
     return ""

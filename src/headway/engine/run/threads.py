@@ -1,9 +1,9 @@
-"""Threads that an author's code has: for which run they work, and what is said where nobody knows.
+"""Threads of an author's code: which run they work for, and a warning where that is unknown.
 
-A thread starts without context variables, and so without a run. Which run a function works for
-that is given to a pool is known: the one that gives it. So it is taken along. A thread that a tool
-starts itself may be the tool's, or one that works for all calls from then on; a guess could show a
-caller what is another one's, so there it is said what to do.
+A thread starts without context variables, and so without a current run. A function that is given
+to a pool works for the run that gives it: the run is carried along. A thread that a tool starts
+itself may be the tool's, or it may work for all calls from then on. A guess could show one caller
+the data of another, so its output is dropped, with a warning that says what to do.
 """
 
 import inspect
@@ -15,38 +15,36 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import update_wrapper
 from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
 from headway.engine.run.cancellation import is_shielded
-from headway.engine.run.current import current_run, is_muted
+from headway.engine.run.current import ToolRun, current_run, is_muted
 from headway.engine.run.stages import current_node
-
-if TYPE_CHECKING:
-    from headway.engine.run.run import Run
+from headway.events import Log, encode_json
 
 logger = logging.getLogger(__name__)
 
-MOST_PLACES: Final = 1000
-"""Lines of code that are remembered as told of."""
+MOST_WARNED_LINES: Final = 1000
+"""Lines of code for which a warning is remembered as given."""
 
 _POOL_METHODS: Final = (
     "apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered",
 )  # fmt: skip
 
 _POOLS: Final = ("anyio", "concurrent.futures", "multiprocessing")
-"""Packages whose threads work for whoever gives them something, and not for who started them."""
+"""Packages whose threads work for the caller of the pool, not for the code that started them."""
 
-working_runs: "set[Run]" = set()
-"""The runs whose tools are executed in this process at the moment."""
+working_runs: set[ToolRun] = set()
+"""The runs that this process executes at the moment."""
 
-_told_of: set[str] = set()
-_told: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_warned_lines: set[str] = set()
+_warned_runs: "weakref.WeakSet[ToolRun]" = weakref.WeakSet()
 _is_forked = False
 
 
 class _Carried:
-    """A function together with the run that it works for, for a thread of a pool."""
+    """A function with the current run, stage and shield of the code that gave it to a pool."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -65,23 +63,23 @@ class _Carried:
 
 
 def carry_runs() -> None:
-    """Have the pools of Python take the run along with what is given to them; once a process.
+    """Patch Python's thread pools so that they carry the current run along; once per process.
 
     `ThreadPoolExecutor`, which `run_in_executor`, boto3 and others use, and the `ThreadPool` of
-    `multiprocessing`, which joblib uses. Where there is no run they are as they were.
+    `multiprocessing`, which joblib uses. Without a current run they behave as before.
     """
     if hasattr(ThreadPoolExecutor.submit, "__wrapped__"):
         return
-    setattr(ThreadPoolExecutor, "submit", _carrying(ThreadPoolExecutor.submit))  # noqa: B010
+    setattr(ThreadPoolExecutor, "submit", _carry_run(ThreadPoolExecutor.submit))  # noqa: B010
     for name in _POOL_METHODS:
-        setattr(ThreadPool, name, _carrying(getattr(ThreadPool, name)))
-    setattr(threading.Thread, "start", _noting(threading.Thread.start))  # noqa: B010
+        setattr(ThreadPool, name, _carry_run(getattr(ThreadPool, name)))
+    setattr(threading.Thread, "start", _note_run(threading.Thread.start))  # noqa: B010
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(after_in_child=_forget_runs)
 
 
-def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
-    def give(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _carry_run(method: Callable[..., Any]) -> Callable[..., Any]:
+    def submit_carried(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if current_run.get() is not None:
             function = _Carried(function)
             for name in ("callback", "error_callback"):
@@ -89,22 +87,22 @@ def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
                     kwargs[name] = _Carried(kwargs[name])
         return method(pool, function, *args, **kwargs)
 
-    return update_wrapper(give, method)
+    return update_wrapper(submit_carried, method)
 
 
-def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    def note(thread: threading.Thread) -> None:
+def _note_run(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def start_noted(thread: threading.Thread) -> None:
         run = current_run.get()
         if run is not None and not _is_of_pool(thread):
             _started_in[thread] = weakref.ref(run)
         start(thread)
 
-    return update_wrapper(note, start)
+    return update_wrapper(start_noted, start)
 
 
-_started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Run]]"
+_started_in: "weakref.WeakKeyDictionary[threading.Thread, weakref.ref[ToolRun]]"
 _started_in = weakref.WeakKeyDictionary()
-"""Threads that the code of runs started itself."""
+"""The threads that code of a run has started itself, and that run."""
 
 
 def _is_of_pool(thread: threading.Thread) -> bool:
@@ -116,8 +114,8 @@ def _is_of_pool(thread: threading.Thread) -> bool:
     )
 
 
-def _forget() -> None:
-    """In a process that was forked there is nobody to hear of a run."""
+def _forget_runs() -> None:
+    """Forget all runs: in a forked process nothing reads their events."""
     global _is_forked
     _is_forked = True
     current_run.set(None)
@@ -125,13 +123,13 @@ def _forget() -> None:
 
 
 def warn_unheard(what: str) -> None:
-    """Say that what code says with `what` is heard by nobody, where that is a mistake.
+    """Warn that a call of the function `what` has no effect, where that is a mistake.
 
-    In the run whose code started this thread, once; else in the log, once for each line. Where no
-    tool is executed at all, once for each function.
+    The warning goes to the run whose code started this thread, once, and to the log, once for each
+    line of code. If no tool is executed at all it goes to the log, once for each function.
     """
     if _is_forked:
-        _warn(what, "in a forked process", "use in_process(), which brings back what is said")
+        _warn_once(what, "in a forked process", "use in_process(), which brings back what is said")
         return
     if is_muted.get():
         return
@@ -143,11 +141,12 @@ def warn_unheard(what: str) -> None:
     run = None if reference is None else reference()
     where = f"in the thread {thread.name!r}"
     if run is None or run.ended:
-        _warn(what, where, _ADVICE)
-    elif run not in _told:
-        _told.add(run)
-        run.log("warning", f"{what} {where} is not heard: {_ADVICE}", "headway")
-        _warn(what, where, _ADVICE)
+        _warn_once(what, where, _ADVICE)
+    elif run not in _warned_runs:
+        _warned_runs.add(run)
+        text = f"{what} {where} is not heard: {_ADVICE}"
+        run.output.emit_event(Log("warning", encode_json(text), "headway"))
+        _warn_once(what, where, _ADVICE)
 
 
 _ADVICE: Final = (
@@ -163,19 +162,19 @@ _OUTSIDE: Final = (
     "headway.asgi(mcp). In a test: use headway.testing.run_tool, or record()"
 )
 
-_told_outside: Final[set[str]] = set()
+_warned_functions: Final[set[str]] = set()
 
 
 def _warn_outside(what: str) -> None:
-    if what not in _told_outside:
-        _told_outside.add(what)
+    if what not in _warned_functions:
+        _warned_functions.add(what)
         logger.warning(_OUTSIDE, what)
 
 
-def _warn(what: str, where: str, advice: str) -> None:
+def _warn_once(what: str, where: str, advice: str) -> None:
     frames = frames_from(inspect.currentframe())
     caller = next((each for each in frames if not is_headways(each.f_code.co_filename)), None)
     place = line_of(caller)
-    if place not in _told_of and len(_told_of) < MOST_PLACES:
-        _told_of.add(place)
+    if place not in _warned_lines and len(_warned_lines) < MOST_WARNED_LINES:
+        _warned_lines.add(place)
         logger.warning("%s at %s %s is not heard: %s", what, place, where, advice)

@@ -119,7 +119,7 @@ class Dispatch:
         """Count the worker's run as waiting, and put it into its queue."""
         self._waiting.add(stream)
         mirror.on_end(lambda: self._waiting.discard(stream))
-        self.enqueue(stream, self._services.options_of(mirror.target).queue)
+        self.enqueue(stream, self._services.options_of(mirror.request.target).queue)
 
     def enqueue(self, stream: str, queue: str) -> None:
         """Put a run into its queue, as soon as the queue can be written."""

@@ -119,7 +119,7 @@ class QueuedWork:
 
     def _prepare(self, taken: TakenOver, run: Run) -> None:
         """Give a run that came out of a queue what a run of this process's own has already."""
-        run.has_handle = True
+        run.hooks.has_handle = True
         run.on_end(partial(self._handle_end, taken, run))
 
     def _handle_end(self, taken: TakenOver, run: Run) -> None:
@@ -132,7 +132,7 @@ class QueuedWork:
     async def _release_names(self, run: Run, key: str) -> None:
         """Let the key and the handle of a run expire with it, as it has its end."""
         journal = self._services.journal
-        for name in (key, handle_stream(run.principal, run.id)):
+        for name in (key, handle_stream(run.request.principal, run.id)):
             try:
                 if name and await journal.head(name) is not None:
                     await self._names.release_name(name)

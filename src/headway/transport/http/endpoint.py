@@ -126,7 +126,7 @@ class HttpTransport:
         """End the streams that wait for news and not for a result: GET and `listen`."""
         self.answers.leave_all(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
-            if run.method == "subscriptions/listen":
+            if run.request.method == "subscriptions/listen":
                 run.cancel("server", "the server is stopping")
 
     async def _post(self, exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp_types import INTERNAL_ERROR, InitializeRequestParams
 from msgspec import Raw
 
-from headway.engine import RunContext, as_event, client_error, current_run, notify_run
+from headway.engine import RunContext, as_event, client_error, executing_run, notify_run
 from headway.errors import JournalError, StreamEnded
 from headway.events import (
     Alive,
@@ -276,7 +276,7 @@ class Session:
             run = context.run
             if run is not None and key.startswith(run.id):
                 error = client_error(value) if is_error else None
-                return run.answer(key, None if is_error else value, error)
+                return run.answer_question(key, None if is_error else value, error)
         if key not in self._asked:
             return False
         self._asked.discard(key)
@@ -308,7 +308,7 @@ class Session:
         Not what its client can come back to without it: by a key, or as a task.
         """
         for context in list(self.requests.values()):
-            if context.run is not None and not context.run.has_handle:
+            if context.run is not None and not context.run.hooks.has_handle:
                 context.run.cancel("session", "the session was closed")
 
     def leave(self) -> None:
@@ -339,7 +339,7 @@ class _SessionChannel:
         self._session = session
 
     def _context(self) -> RunContext | None:
-        run = current_run.get()
+        run = executing_run()
         if run is None:
             return None
         for context in self._session.requests.values():
@@ -365,7 +365,7 @@ class _SessionChannel:
         if context is not None and context.run is not None:
             if not context.can_send_request:
                 raise NoBackChannelError(method)
-            return await context.run.ask(method, params, limit)
+            return await context.run.ask_client(method, params, limit)
         if self._session.is_single:
             raise NoBackChannelError(method)
         return await self._session.ask(method, params, limit)

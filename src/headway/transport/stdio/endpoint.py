@@ -244,7 +244,7 @@ class StdioTransport:
             session.era,
             lambda: session.level_rank,
             run.id,
-            run.method,
+            run.request.method,
             tasks_2025.waited_for(message.method, message.params),
         )
         speaker = self._answer(message, run, reader)
@@ -293,7 +293,7 @@ class StdioTransport:
 
     async def _finish(self, reading: asyncio.Task[None]) -> None:
         for run in list(self._engine.runs.values()):
-            if run.method == "subscriptions/listen":  # would never end by itself
+            if run.request.method == "subscriptions/listen":  # would never end by itself
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
             await self._quiet(FAREWELL_TIMEOUT)

@@ -84,7 +84,7 @@ class ListenContext(RunContext):
             kept = journal.retention.ttl
             task = task_of(name, entries, inbox, now=clock.time(), kept=kept)
             task["_meta"] = {SUBSCRIPTION_ID_META_KEY: self._identity}
-            listener.emit_event(Notified("notifications/tasks", encode_json(task)))
+            listener.output.emit_event(Notified("notifications/tasks", encode_json(task)))
 
         try:
             head = await journal.head(stream)
