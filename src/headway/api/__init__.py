@@ -1,20 +1,20 @@
-"""What authors of tools hold.
+"""The library for authors of tools.
 
 All but `Headway` are plain calls without a context parameter: they find the run that the
 current task or thread works for, and do nothing where there is none, so that a tool's
-functions can be called and tested on their own. None of them ever waits but `stream_command`
+functions can be called and tested on their own. None of them ever waits except `stream_command`
 and `in_process`, which are awaited.
 
-| module | what is in it |
+| module | contents |
 |---|---|
 | `progress` | `report`, `track`, `stage`: how far a tool is |
-| `output` | `part`, `log`: what it has to say meanwhile |
-| `checkpoints` | `checkpoint`, `last_checkpoint`, `attempt`: going on after a crash |
-| `stopping` | `shield`, `on_cancel`: what a cancel has to wait for, and who is told |
-| `command` | `stream_command`: other programs (`lines`, `scan`: what they say) |
-| `process` | `in_process`: work that computes, in another process (`worker`: what runs there) |
-| `libraries` | `capture_logging`, `capture_tqdm`: what libraries say by themselves |
-| `author` | `Headway`: the server that tools are registered on |
+| `output` | `part`, `log`: partial results and log messages |
+| `checkpoint` | `checkpoint`, `last_checkpoint`, `attempt`: going on after a crash |
+| `cancellation_hooks` | `shield`, `on_cancel`: what a cancel has to wait for, and what it calls |
+| `subprocesses` | `stream_command`: other programs; `lines`, `scan`: their output |
+| `pool` | `in_process`: work in another process (`child`: the code that runs there) |
+| `capture` | `capture_logging`, `capture_tqdm`: output of libraries |
+| `headway_server` | `Headway`: the server that tools are registered on |
 """
 
 from headway.api.cancellation_hooks import on_cancel, shield

@@ -1,4 +1,4 @@
-"""When a run is cancelled: `shield` what has to be finished, `on_cancel` to tell others."""
+"""Code that a cancel concerns: `shield` for what has to be finished, `on_cancel` for hooks."""
 
 import asyncio
 from collections.abc import Generator
@@ -17,7 +17,7 @@ class shield:
     """A part that is finished even when the run is cancelled: `with shield():`, in async code too.
 
     For what must not be left half done: a commit, a payment and the note that it was made. A
-    cancel that comes meanwhile takes effect behind it, in async code at the next await and in a
+    cancel that comes meanwhile takes effect after it, in async code at the next await and in a
     thread at the next call into Headway, and the caller waits for that. Keep it short: nothing
     limits it but the end of the process, which waits 5 s beyond its grace period. It does not
     protect from a crash.

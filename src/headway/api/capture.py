@@ -1,7 +1,7 @@
-"""What a tool's libraries say by themselves: records of `logging`, bars of `tqdm`.
+"""Output of a tool's libraries as output of the run: records of `logging`, bars of `tqdm`.
 
-Both are heard only where the author asks for it, and only from the code of that run: a context
-variable tells whose a record or a bar is, so that runs side by side do not mix.
+Both are captured only where the author asks for it, and only from the code of that run: a context
+variable tells which run a record or a bar belongs to, so that runs side by side do not mix.
 """
 
 import importlib
@@ -35,7 +35,7 @@ class _Capture:
 _captures: ContextVar[tuple[_Capture, ...]] = ContextVar("headway_captures", default=())
 
 OWN_LOGGERS = ("headway", "mcp", "uvicorn", "asyncio", "anyio")
-"""Loggers of what carries the messages: heard only when they are named."""
+"""Loggers of the server itself: captured only when they are named."""
 
 _LEVELS = (
     (logging.CRITICAL, "critical"),
@@ -49,11 +49,11 @@ _LEVELS = (
 def capture_logging(
     *loggers: str | logging.Logger, level: int | str = logging.INFO
 ) -> Generator[None]:
-    """Inside, records of `logging` are log messages of the run.
+    """Turn records of `logging` into log messages of the run, while inside.
 
     Of the loggers given and those below them; of all when none is given, but for those of the
     server itself. Records below `level` are left alone. What the code of other runs logs is not
-    heard, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
+    captured, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
     `threading.Thread` does not). A traceback is not sent.
 
     Handlers that are there get what they got before, and no more: a logger that would not make
@@ -78,10 +78,10 @@ def capture_logging(
 
 
 class _ToRun(logging.Handler):
-    """Hands a record to the run it was made for, if that wants it."""
+    """Passes a record to the run that it was made for, if that captures it."""
 
     only_listens = True
-    """For who asks whether a record is written anywhere."""
+    """Read by code that checks whether a record is written anywhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
         last = logging.lastResort
@@ -90,7 +90,7 @@ class _ToRun(logging.Handler):
         captures, run = _captures.get(), current_run.get()
         if not any(each.run is run and _wants_record(each, record) for each in captures):
             return
-        _captures.set(())  # what is logged while we speak is not heard
+        _captures.set(())  # records that `log` itself makes are not captured
         try:
             log(_message_text(record), _level_of(record.levelno), logger=record.name)
         except Exception:  # noqa: BLE001 - as logging has it: a record breaks nothing
@@ -137,7 +137,7 @@ def _loggers_of(name: str) -> Iterator[logging.Logger]:
 
 
 def _is_alone(record: logging.LogRecord) -> bool:
-    """Whether nobody else handles it: then `logging` would have shown it on stderr."""
+    """Return whether no other handler takes the record: `logging` would print it on stderr then."""
     return not any(
         handler for each in _loggers_of(record.name) for handler in each.handlers
         if not isinstance(handler, _ToRun)
@@ -145,7 +145,7 @@ def _is_alone(record: logging.LogRecord) -> bool:
 
 
 class _Handlers:
-    """The handler on each logger that somebody captures, and the levels from before."""
+    """The handler on each logger that is captured, and the levels that the loggers had before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -185,7 +185,7 @@ class _Handlers:
                     handler.removeFilter(self._was_heard)
 
     def _was_heard(self, record: logging.LogRecord) -> bool:
-        """Whether there would be such a record without us."""
+        """Return whether the record would have been made without a lowered level."""
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
             level, given = self._levels.get(logger.name, (logger.level, logger.level))
@@ -197,7 +197,7 @@ class _Handlers:
 
 
 def _all_handlers() -> list[logging.Handler]:
-    """The handlers that there are, but for our own."""
+    """Return all handlers of all loggers, except our own."""
     root = logging.getLogger()
     named = list(root.manager.loggerDict.values())
     loggers = [root, *(each for each in named if isinstance(each, logging.Logger))]
@@ -226,7 +226,7 @@ _bars: ContextVar[_Bars | None] = ContextVar("headway_bars", default=None)
 
 @contextmanager
 def capture_tqdm() -> Generator[None]:
-    """Inside, bars of `tqdm` are the run's progress, and nothing is drawn.
+    """Turn bars of `tqdm` into progress of the run, while inside; nothing is drawn.
 
     A bar is a track like any other: bars one after the other add up, one inside another shares
     its item, and stages around them count. Its description is the message. Bars that are switched
@@ -258,7 +258,7 @@ def capture_tqdm() -> Generator[None]:
 
 
 class _Bar(Items):
-    """A bar as a part of the run's progress."""
+    """A bar of tqdm as a track of the run."""
 
     __slots__ = ("bars", "words")
 
@@ -270,7 +270,7 @@ class _Bar(Items):
 
     @property
     def is_full(self) -> bool:
-        """Whether all its items are done; some are never closed."""
+        """True when all its items are done; some bars are never closed."""
         return self.size is not None and self.done >= self.size
 
     def own_message(self) -> str | None:
@@ -293,7 +293,7 @@ class _Bar(Items):
 
 
 class _Nowhere:
-    """Where a captured bar is drawn."""
+    """The file that a captured bar is drawn to: it drops everything."""
 
     encoding = "utf-8"
 
@@ -305,8 +305,9 @@ class _Nowhere:
 
 
 class _Patch:
-    """Some methods of tqdm's own class while somebody listens, so that bars are caught however
-    they were imported.
+    """A patch of methods of tqdm's class while anything captures bars.
+
+    The class itself is patched, so that it does not matter how tqdm was imported.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Going on after a crash: `checkpoint`, `last_checkpoint`, `attempt`, `earlier_parts`, and the
+"""Restart after a crash: `checkpoint`, `last_checkpoint`, `attempt`, `earlier_parts`, and the
 items of a `track` that are done.
 
-All of it is about runs of tools with `restart=True`; elsewhere nothing is kept and every run is
-its first attempt.
+All of it is about runs of tools with `restart=True`. For other tools nothing is stored, and every
+run is its first attempt.
 """
 
 from base64 import urlsafe_b64encode
@@ -25,11 +25,11 @@ LARGEST = 1024 * 1024
 """Bytes of JSON that a checkpoint may take."""
 
 Name = Callable[[Any], object]
-"""What names an item of a track, in this attempt and in the next."""
+"""A function that names an item of a track, the same in each attempt."""
 
 
 class Stored:
-    """What `checkpoint` returns: await it to go on only when the checkpoint is in the journal."""
+    """The result of `checkpoint`: awaiting it returns when the checkpoint is in the journal."""
 
     def __init__(self, run: ToolRun | None) -> None:
         self._run = run
@@ -73,9 +73,9 @@ def checkpoint(value: object) -> Stored:
 
 
 def last_checkpoint(default: Any = None) -> Any:
-    """The value of the newest checkpoint, as JSON has it, of this attempt or one before it.
+    """Return the value of the newest checkpoint of this attempt or an earlier one, as JSON has it.
 
-    `default` where there is none. To be asked when the tool begins.
+    It is `default` if there is none. Call it when the tool begins.
     """
     checkpoints = _current_checkpoints()
     value = None if checkpoints is None else checkpoints.memory.value
@@ -83,13 +83,13 @@ def last_checkpoint(default: Any = None) -> Any:
 
 
 def attempt() -> int:
-    """Which attempt this is: 1, or more in a process that goes on with what another one began."""
+    """Return the number of this attempt: 1, or more after another process has died."""
     run = current_run.get()
     return 1 if run is None else run.attempt
 
 
 def earlier_parts() -> list[Any]:
-    """The parts that earlier attempts gave out before the last checkpoint, as JSON has them.
+    """Return the parts that earlier attempts gave out before the last checkpoint, as JSON has them.
 
     With them the result of a restarted tool can hold what its skipped items were about. As many
     as the journal keeps of a run: 10,000 entries or 8 MiB unless the operator says otherwise.
@@ -110,7 +110,7 @@ def _current_checkpoints() -> Checkpoints | None:
 
 
 class TrackCheckpoints:
-    """Which items of one track are done; for the thread or task that works on them."""
+    """The checkpoints of one track; for the thread or task that works on its items."""
 
     def __init__(self, run: ToolRun, checkpoints: Checkpoints, name: Name | None) -> None:
         self._run = run
@@ -121,10 +121,10 @@ class TrackCheckpoints:
         self._item = ""
 
     def is_done(self, item: object) -> bool:
-        """Take the next item; whether it is done already.
+        """Take the next item, and return whether it is done already.
 
         Raises:
-            TypeError: Nothing says what its name is.
+            TypeError: It has no name that is the same in another process.
         """
         name = digest_name(item if self._name is None else self._name(item))
         # Of items that are the same each one is done by itself.
@@ -156,7 +156,7 @@ def digest_name(name: object) -> str:
     """Twelve characters for what names an item; the same ones in every process.
 
     Raises:
-        TypeError: It has nothing that lasts longer than this process.
+        TypeError: The name has no JSON form.
     """
     try:
         data = msgspec.json.encode(name, enc_hook=to_plain, order="deterministic")

@@ -1,4 +1,4 @@
-"""What several tasks of one tool raise together, told as one tool would tell it.
+"""Exception groups of a tool, as the one exception that the SDK understands.
 
 A task group raises a group even of a single exception. The SDK takes any group for a crash, and
 with it what an author raised for the model to read, or as a protocol error.
@@ -20,11 +20,11 @@ _CRASHES = (UnexpectedToolError, UnexpectedResourceError)
 
 
 def as_one_error(tool: str, error: UnexpectedToolError) -> Exception:
-    """Return what to raise for a tool that raised a group: what its members would be alone.
+    """Return the exception to raise for a tool that raised a group.
 
-    Texts that were raised for the model come one behind the other; where there are crashes beside
-    them they are counted, and it stays a crash. All protocol errors: the first one. A group of
-    crashes alone, and what is no group, is left as the SDK has it.
+    Texts that were raised for the model are joined. If there are crashes beside them, these are
+    counted and the result is a crash. If all are protocol errors, it is the first one. A group of
+    nothing but crashes, and an error that is no group, is returned as it is.
     """
     group = error.__cause__
     if not isinstance(group, ExceptionGroup):

@@ -1,9 +1,9 @@
-"""Functions as tools: what comes back is awaited, and what generators yield is a part at once.
+"""Functions as tools: awaitables are awaited, and what a generator yields is a part at once.
 
-The result is what the generator returns. One that returns nothing, as no asynchronous one can,
-has as its result the list of all it yielded: a client that never looks at parts loses nothing.
-Begun anew by another process, it also has what was yielded for the items that a `track` left out.
-A bare `yield` gives out nothing; it is a place where a cancelled tool stops.
+The result is what the generator returns. If it returns nothing, as asynchronous ones always do, the
+result is the list of all that it yielded: a client that ignores parts loses nothing. After a
+restart in another process the list also has the parts of items that a `track` skipped.
+A bare `yield` gives out nothing; a cancelled tool stops there.
 """
 
 import functools
@@ -30,11 +30,11 @@ from headway.api.tool_results import collect_values, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10
-"""Times that what came back of an await is looked at again."""
+"""Awaitables and generators that are unwrapped one after the other."""
 
 
 class Outcome(Enum):
-    """What the result of a generator is."""
+    """The source of a generator's result."""
 
     RETURNED = auto()
     YIELDED = auto()
@@ -69,7 +69,7 @@ def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def works_in_thread(fn: Callable[..., Any]) -> bool:
-    """Whether the work of a function is done in a thread, and not on the event loop.
+    """Return whether the work of a function is done in a thread, and not on the event loop.
 
     A sync decorator around an async function is called in one, which takes no time.
     """
@@ -144,7 +144,7 @@ async def _settle_value(value: Any, outcome: Outcome) -> Any:
 
 
 def _go_through(generator: Generator[object, None, object], outcome: Outcome) -> Any:
-    """Give out what a generator yields; returns its result. In a thread."""
+    """Give out what a generator yields, and return its result; called in a thread."""
     given: list[object] = []
     with closing(generator):
         while True:
@@ -160,7 +160,7 @@ def _go_through(generator: Generator[object, None, object], outcome: Outcome) ->
 
 
 async def _go_through_async(values: AsyncIterator[object]) -> Any:
-    """Give out what an asynchronous generator yields; returns the list of it."""
+    """Give out what an asynchronous generator yields, and return the list of it."""
     given: list[object] = []
     try:
         async for value in values:
@@ -191,7 +191,7 @@ def _give_out(value: object, given: list[object]) -> None:
 
 
 _LAZY: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
-"""What a function that is no generator may say it returns; its result is the list of the items."""
+"""Return types of a plain function whose result is the list of the items."""
 
 _KINDS: tuple[Callable[[object], bool], ...] = (
     inspect.isgeneratorfunction,
@@ -225,6 +225,6 @@ def _result_type(annotation: Any) -> tuple[Any, Outcome]:
     is_generator = get_origin(annotation) is Generator
     if is_generator and len(arguments) == 3 and arguments[2] not in (None, NoneType):
         return arguments[2], Outcome.RETURNED
-    # Of items that can be anything, images among them, no schema can be given.
+    # Items that can be anything, even images, have no schema.
     is_typed = bool(arguments) and arguments[0] is not Any
     return (list[arguments[0]] if is_typed else list), Outcome.YIELDED

@@ -112,7 +112,7 @@ class Headway(ServesItself):
     ) -> CallToolResult | InputRequiredResult:
         """As in the SDK; a tool that takes a context gets one bound to its run.
 
-        What tasks of a tool raise together is told as if it had raised that itself.
+        An exception group of a tool becomes the one exception that it stands for.
         """
         if context is not None and name in self._with_context:
             context = RunBoundContext(context, self._subscriptions)

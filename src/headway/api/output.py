@@ -1,4 +1,4 @@
-"""What a tool has to say while it works: `part` and `log`."""
+"""The output of a tool while it works: `part` and `log`."""
 
 from headway.encoding import as_loggable, encode_value
 from headway.engine import current_run, warn_unheard
@@ -27,7 +27,7 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
 
 
 def part(value: object) -> None:
-    """Give out a partial result: it is an entry of the run at once, for whoever follows it.
+    """Give out a partial result: it is an entry of the run at once, for all that read the run.
 
     `value` is anything that JSON has a form for: text, numbers, dicts, lists and other collections,
     iterators, dataclasses, pydantic models, msgspec structs, dates, paths, enums, numbers and

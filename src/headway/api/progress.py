@@ -1,4 +1,4 @@
-"""How far a tool is: `report`, `track` and `stage`."""
+"""Progress of a tool: `report`, `track` and `stage`."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from types import TracebackType
@@ -29,7 +29,7 @@ def report(progress: float, total: float | None = None, message: str | None = No
 
 
 def stage(name: str | None = None, *, weight: float = 1, total: float | None = None) -> "Stage":
-    """A part of the work, as a context: `with stage("Upload", weight=3):`, or `async with`.
+    """Return a context for a part of the work: `with stage("Upload", weight=3):`, or `async with`.
 
     It takes `weight` units of the stage around it, or of the tool; what is reported inside fills
     it, and stages inside share it. A stage without a declared `total` is as large as the stages
@@ -52,7 +52,7 @@ def track(
     weight: float | None = None,
     checkpoint: bool | Name = False,
 ) -> "Track[T]":
-    """The same items, with progress: how many are done, of how many, and which is next.
+    """Return the same items, with progress: how many are done, of how many, and the current one.
 
     For `for` (also in threads) and, over an async iterable, for `async for`. `total` is the
     number of items where they have a length. `message` is shown while an item is worked on: a
@@ -75,7 +75,7 @@ def track(
 
 
 class Stage:
-    """What `stage` returns. Its `report` is for code that works for it from outside."""
+    """The result of `stage`. Its `report` is for code outside of the context."""
 
     def __init__(self, name: str | None, weight: float, total: float | None) -> None:
         self._options = (None if name is None else str(name), _check_weight(weight), total)
@@ -84,7 +84,7 @@ class Stage:
     def report(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Report how far this stage is, wherever the call comes from; nothing when it is over."""
+        """Report how far this stage is, from any code; does nothing when the stage is over."""
         if self._entered:
             run, node, _ = self._entered[-1]
             node.report(progress, total, message)
@@ -128,7 +128,7 @@ class Stage:
 
 
 class Track(Generic[T]):
-    """What `track` returns."""
+    """The result of `track`."""
 
     def __init__(
         self,

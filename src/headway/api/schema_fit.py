@@ -1,8 +1,8 @@
-"""Whether a JSON value fits a JSON Schema, and where it does not.
+"""A check whether a JSON value fits a JSON Schema, and where it does not.
 
-A schema is compiled once, into functions for the words that pydantic writes. They only say "it fits
-for sure"; all else is left to `jsonschema`, which is exact and names the place, and takes some
-twenty times as long: too long for the rows of an ordinary result on the event loop.
+A schema is compiled once, into functions for the keywords that pydantic writes. They only decide
+"it fits for sure". All else is left to `jsonschema`, which is exact and names the path, and takes
+some twenty times as long: too long for the rows of an ordinary result on the event loop.
 """
 
 import re
@@ -14,7 +14,7 @@ Fits = Callable[[Any], bool]
 
 
 class Mistake(NamedTuple):
-    """One place where a value does not fit."""
+    """One path at which a value does not fit, with the reason."""
 
     path: tuple[str | int, ...]
     """The names and indices that lead there."""
@@ -22,7 +22,7 @@ class Mistake(NamedTuple):
 
 
 class SchemaFit:
-    """A schema that values are held against."""
+    """A compiled schema that values are checked against."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema

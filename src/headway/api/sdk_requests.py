@@ -60,7 +60,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 class InProcess:
-    """Executes what the SDK hands on by itself, for one server."""
+    """Executes the requests of one server that reach it by the SDK's own transports."""
 
     def __init__(self, options: Mapping[str, ToolOptions]) -> None:
         self._options = options
@@ -128,7 +128,7 @@ _NO_OPTIONS = ToolOptions()
 
 
 def _without_effect(options: ToolOptions) -> list[tuple[str, bool]]:
-    """The options that need a transport of ours, and whether each was set."""
+    """Return the options that need a transport of ours, and whether each was set."""
     return [
         ("hand_over", options.hand_over is not None and options.hand_over < inf),
         ("needs_task", options.needs_task),
@@ -161,7 +161,7 @@ class _Shared:
         return engine
 
     async def stop(self) -> None:
-        """End what still goes on."""
+        """Stop the engine and its runs."""
         if self._starting is not None:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([self._starting])
@@ -169,7 +169,7 @@ class _Shared:
 
 
 class _Call:
-    """One request as a run, from the SDK's handing it on to its answer."""
+    """One request of the SDK that is executed as a run."""
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ class _Call:
             return result.model_dump(by_alias=True, mode="json", exclude_none=True)
         return result if isinstance(result, dict) else {}
 
-    # What the client hears
+    # What is sent to the client
 
     async def _relay_events(self, run: Run) -> Event | None:
         """Bring to the client what the run says, and return its end."""
@@ -294,10 +294,10 @@ class _Call:
 
 
 def _channel_of(session: ServerSession) -> DispatchContext[Any]:
-    """The channel to the client of one request."""
+    """Return the channel to the client of one request."""
     return session._request_outbound  # pyright: ignore[reportPrivateUsage]
 
 
 def _connection_of(session: ServerSession) -> Any:
-    """The connection that a session belongs to."""
+    """Return the connection that a session belongs to."""
     return session._connection  # pyright: ignore[reportPrivateUsage]

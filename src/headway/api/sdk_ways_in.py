@@ -96,7 +96,7 @@ class _App(Protocol):
 
 
 class AppSessionManager:
-    """What an app that mounts the server by the SDK's book asks of its session manager."""
+    """The session manager for an app that mounts the server as the SDK documents it."""
 
     def __init__(self, app: _App) -> None:
         self._app = app
@@ -204,7 +204,7 @@ class ServesItself(MCPServer[Any]):
 
     @property
     def session_manager(self) -> Any:
-        """What starts and stops the app that `streamable_http_app` made last: its `run()`.
+        """The session manager of the app from `streamable_http_app`; its `run()` starts it.
 
         Raises:
             RuntimeError: It was not called yet.

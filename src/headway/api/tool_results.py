@@ -1,4 +1,4 @@
-"""What a `Headway` tool returns, as the result that its client gets.
+"""The result that a client gets for the value that a `Headway` tool returns.
 
 The SDK writes a result with pydantic, which stops at what `part` takes without a word: bytes, a
 file name that is not UTF-8, the numbers of libraries. And it goes through an iterator twice. Here
@@ -29,20 +29,20 @@ from headway.encoding import MOST_ITEMS, Hook, dump_by_schema, reason_for, to_js
 from headway.jsonable import decode_json, without_surrogates
 
 SHOWN = 3
-"""Places named at once where a result does not fit."""
+"""Mistakes that an error names."""
 
 LONGEST = 300
-"""Characters that are said of one of them."""
+"""Characters for one of them."""
 
 _CONTENT = ("to_image_content", "to_audio_content")
 
 
 class ResultFailed(ToolError):
-    """What a tool returned cannot be sent; the text says where and why."""
+    """A tool returned a value that cannot be sent; the text says where and why."""
 
 
 class ToolMetadata(FuncMetadata):
-    """What the SDK knows of a tool's function, with Headway's rules for what goes in and out."""
+    """The SDK's metadata of a tool's function, with Headway's rules for arguments and results."""
 
     parameters: dict[str, Any]
     """The tool's input schema."""
@@ -169,7 +169,7 @@ class _Returned:
     def structured_value(self, adapter: TypeAdapter[Any], *, wrap: bool) -> Any:
         """The value as JSON, in the form that the tool declares.
 
-        As it is, so that models keep what they are; where that cannot be, as its JSON.
+        The value itself is tried first, so that models keep their type; then its JSON.
 
         Raises:
             _Unfit: It is something else than the tool declares.
@@ -209,7 +209,7 @@ class _Returned:
 
 
 def _maker_of(value: Any) -> Any:
-    """What makes a content block of an `Image` or `Audio`; None for anything else."""
+    """Return the method that makes a content block of an `Image` or `Audio`; else None."""
     if isinstance(value, BaseModel):
         return None
     kind = cast("type[Any]", type(value))
@@ -237,12 +237,12 @@ def _describe_mistake(mistake: Mistake) -> str:
 
 
 def is_lazy(value: object) -> bool:
-    """Whether a value is an iterator, which has done none of its work yet; no file is one."""
+    """Return whether a value is an iterator, whose work is still to be done; files are not."""
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
 def collect_values(values: Iterator[object]) -> list[object]:
-    """Go through an iterator where its work is to be done: for a sync tool in its thread.
+    """Return the items of an iterator; called in the thread of a sync tool, which does the work.
 
     Raises:
         ResultFailed: It has more than `encoding.MOST_ITEMS` items.
@@ -262,7 +262,7 @@ def _schema_of_sdk(metadata: FuncMetadata) -> dict[str, Any] | None:
 
 
 class Prepared(NamedTuple):
-    """What a registered tool is given in place of what the SDK made."""
+    """The metadata and input schema that replace those which the SDK made for a tool."""
 
     metadata: ToolMetadata
     parameters: dict[str, Any]

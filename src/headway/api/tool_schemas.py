@@ -1,4 +1,4 @@
-"""The schemas of a `Headway` tool: what it takes, name by name, and what it really sends.
+"""The schemas of a `Headway` tool: strict for its arguments, exact for its results.
 
 The SDK derives both schemas as pydantic reads values. Two things are different here. An object that
 an argument is made of takes no names but its own, unless its author said otherwise. And the schema
@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 Schema = Mapping[str, Any]
 
 _RAW = ("before", "wrap")
-"""Validators of a model that see what was given before its fields do, and may know more names."""
+"""Modes of model validators that see the raw input, and may accept more names."""
 
 _DEFS = "#/$defs/"
 
@@ -85,17 +85,17 @@ def _aliases_of(info: FieldInfo) -> Iterator[str]:
 
 
 class ResultSchema(GenerateJsonSchema):
-    """Results as they are written."""
+    """The schema of results as they are serialized."""
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
-        """A number, or null for NaN and infinity, which JSON does not have (RFC 8259, 6)."""
+        """Allow null too, for NaN and infinity, which JSON does not have (RFC 8259, section 6)."""
         made = super().float_schema(schema)
         if schema.get("allow_inf_nan") is False:
             return made
         return {"anyOf": [made, {"type": "null"}]}
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
-        """A text, as it is written."""
+        """Return the schema of base64 text."""
         return {"type": "string", "contentEncoding": "base64"}
 
     def emit_warning(self, kind: Any, detail: str) -> None:
@@ -113,7 +113,7 @@ def written_schema(adapter: TypeAdapter[Any]) -> dict[str, Any] | None:
 
 
 def _with_open_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose root says that it is an object, and does not only point at one."""
+    """Return the schema with its root inlined, if that is only a reference."""
     reference = schema.get("$ref")
     if not isinstance(reference, str) or not reference.startswith(_DEFS):
         return schema

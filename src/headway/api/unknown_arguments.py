@@ -1,4 +1,4 @@
-"""Names that a caller gives and a tool does not have.
+"""Arguments of a call that the tool does not have.
 
 pydantic drops them, and a model that guessed a name gets a plausible answer to something else. The
 schema that a tool publishes says which names there are; this holds a call against it. What a value
@@ -16,13 +16,13 @@ SHOWN = 5
 """Names that are refused at once."""
 
 LONGEST_NAME = 100
-"""Characters of a name that are repeated to who gave it."""
+"""Characters of a name in the error."""
 
 MOST_KNOWN = 50
-"""Names there are that are listed."""
+"""Known names that the error lists."""
 
 DEEPEST = 64
-"""Levels of the arguments that are looked at; no schema that people write has more."""
+"""Levels of the arguments that are checked; no schema that people write has more."""
 
 
 class Unknown(NamedTuple):
@@ -34,10 +34,10 @@ class Unknown(NamedTuple):
 
 
 def check_names(arguments: Mapping[str, Any], schema: Schema, title: str) -> None:
-    """See that the arguments, and the objects in them, have no names that `schema` lacks.
+    """Check that the arguments, and the objects in them, have only names that `schema` has.
 
     Raises:
-        ValidationError: They have; its text says which, and which there are.
+        ValidationError: They have others; the text names them, and the known ones.
     """
     found = list(_find_unknown(arguments, schema, schema, ()))[:SHOWN]
     if found:

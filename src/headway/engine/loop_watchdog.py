@@ -162,7 +162,7 @@ def _run_of(frame: FrameType) -> ToolRun | None:
     """Return the run whose handler is in this stack."""
     for each in frames_from(frame):
         code = each.f_code
-        if code.co_qualname == "Engine._execute" and is_headways(code.co_filename):
+        if code.co_qualname == "Engine._execute_run" and is_headways(code.co_filename):
             return each.f_locals.get("run")
         if code.co_qualname == "Handle._run":  # of asyncio's own loop: a callback's context
             return each.f_locals["self"]._context.get(current_run)

@@ -1,7 +1,7 @@
-"""The process behind `in_process`: it takes calls, one after the other, and says what they say.
+"""The child process of `in_process`: it executes calls, one after the other.
 
-It knows its parent only as two pipes. On the first come calls, on the second go frames; when
-the first is closed, by whatever end of the parent, the process ends with all that it started.
+It knows its parent only as two pipes: calls come in on the first, frames go out on the second. When
+the first is closed, however the parent ended, the process ends with all that it started.
 
 The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
 A frame is one byte that says what it is, the length of what follows, and that. In the process
@@ -30,19 +30,19 @@ from headway.events import Event, as_encodable
 from headway.jsonable import as_base_type
 
 SAID = b"s"
-"""Something that the function says: an event as JSON."""
+"""Output of the function: an event as JSON."""
 
 RETURNED = b"r"
-"""What the function returned, pickled."""
+"""The result of the function, pickled."""
 
 RAISED = b"x"
-"""What the function raised, pickled."""
+"""The exception of the function, pickled."""
 
 FAILED = b"f"
 """Why there is neither: a text."""
 
 HEADER = struct.Struct("!c?Q")
-"""What it is; whether the process can be given another call; how many bytes follow."""
+"""The kind of frame; whether the process can take another call; the number of bytes that follow."""
 
 SIZE = struct.Struct("!Q")
 """The bytes of a call."""
@@ -53,7 +53,7 @@ a function that reports all the time does not notice."""
 
 
 def serve_calls() -> NoReturn:
-    """Take calls until there is nobody to give any."""
+    """Execute calls until the parent closes its pipe."""
     calls, frames = _own_pipes()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_calls, args=(calls, inbox), daemon=True).start()
@@ -63,7 +63,7 @@ def serve_calls() -> NoReturn:
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the pipes away from whatever reads stdin or prints."""
+    """Return the pipes, and put others in their stead for code that reads stdin or prints."""
     calls, frames = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -176,7 +176,7 @@ class Relay(RecordedOutput):
         self._is_open = True
 
     def write_sample(self) -> None:
-        """Take what the stages and tracks say; then nobody need call again until `flush`."""
+        """Take a sample of the stages and tracks; the next one is taken by `flush`."""
         with self._lock:
             super().write_sample()
             if self.stages is not None:
@@ -190,7 +190,7 @@ class Relay(RecordedOutput):
             self.finish(success=False)
 
     def close(self, kind: bytes, data: bytes, *, again: bool) -> None:
-        """Write how it ended; what is said from now on is not heard."""
+        """Write how the call ended; output after that is dropped."""
         with self._lock:
             self._is_open = False
             self._write_frame(kind, data, again=again)

@@ -1,4 +1,4 @@
-"""Where another process finds the modules that this one has: in the very files.
+"""The files of this process's modules, for another process that has to import the same ones.
 
 A function is sent to another process by the names of its module and its own. Whether the module is
 found there by its name is another question: a file may have been loaded under a name that is not
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class ModuleFile(NamedTuple):
-    """Where one top-level module is."""
+    """The file of one top-level module."""
 
     name: str
     file: str
@@ -32,7 +32,7 @@ def module_files() -> list[ModuleFile]:
 
 
 def _names_in(place: Path) -> frozenset[str]:
-    """What can be imported from a directory, or may look like it."""
+    """Return the names that can be imported from a directory, and some that only look like it."""
     try:
         return frozenset(each.name.removesuffix(".py") for each in place.iterdir())
     except OSError:  # an archive, or nothing at all
@@ -50,7 +50,7 @@ def _loaded_modules() -> Iterator[ModuleFile]:
 
 
 def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) -> bool:
-    """Whether the path leads elsewhere first, or nowhere."""
+    """Return whether an import by name would find another file, or none."""
     file = Path(home.file)
     own_name, where = (
         (file.name.partition(".")[0], file.parent)

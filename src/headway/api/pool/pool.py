@@ -1,6 +1,6 @@
-"""Work that would keep everything else waiting, in another process: `in_process`.
+"""Work that computes, in another process: `in_process`.
 
-A process of Headway's own instead of a pool of a library: what a call says has to come back while
+The processes are Headway's own instead of a library's: the output of a call has to come back while
 it works, and a cancelled one has to end without harm to the others. `multiprocessing` would run the
 server's main module again in every child, `concurrent.futures` gives up its pool when one process
 dies, and `anyio.to_process` has no way back but for the result.
@@ -37,16 +37,16 @@ IDLE_SECONDS = 60.0
 """Seconds that a process waits for its next call before it is ended."""
 
 EVENTS_PER_TURN = 64
-"""Frames taken before the loop serves others."""
+"""Frames that are processed before the loop serves others."""
 
 EXIT_LOOK_INTERVAL = 0.25
-"""Seconds between looks at whether a process that says nothing is still there."""
+"""Seconds between checks whether a silent process is still there."""
 
 EXIT_LINGER = 1.0
 """Seconds for what takes no time: a killed process to go, the last words of one to arrive."""
 
 BUFFER = 256 * 1024
-"""Bytes that are taken from a process ahead of what was handed on."""
+"""Bytes that are read from a process ahead of what was processed."""
 
 MAIN = (
     "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
@@ -120,7 +120,7 @@ def _pack_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """A call as bytes.
 
     Raises:
-        TypeError: With what is in the way and what to do about it.
+        TypeError: The call cannot be sent; the text says why and what to do about it.
     """
     if not callable(function):
         raise TypeError(f"in_process() needs a function and its arguments, not {function!r}")
@@ -220,7 +220,7 @@ _DECODER = msgspec.json.Decoder(Progress | Log | Part)
 
 
 class _Process:
-    """One process that works for this one."""
+    """One child process, and the pipes to it."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class _Process:
         """A new one.
 
         Raises:
-            ProcessFailed: The system has none to give.
+            ProcessFailed: The system cannot start one.
         """
         loop = asyncio.get_running_loop()
         path = [each for each in sys.path if isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance] - others put anything there
@@ -266,7 +266,7 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a call can be given to it."""
+        """True while the process can take a call."""
         return self._process.returncode is None and not self._calls.is_closing()
 
     async def answer_call(self, call: bytes) -> tuple[bytes, bool, bytes]:

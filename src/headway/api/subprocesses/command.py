@@ -30,20 +30,20 @@ from headway.errors import HeadwayError
 CHUNK = 65_536
 
 SLICE = 256
-"""Lines that are looked at before the loop serves others."""
+"""Lines that are processed before the loop serves others."""
 
 PIPE_LINGER = 1.0
-"""Seconds that a pipe may stay open behind its program: what holds it then is left over."""
+"""Seconds that a pipe may stay open after its program has ended."""
 
 LOOK_INTERVAL = 0.02
-"""Seconds between looks at what must be gone soon."""
+"""Seconds between checks of something that must be gone soon."""
 
 LOOK_INTERVAL_LATER = 0.25
-"""Seconds between looks at a program whose pipes are open: it seldom leaves them to another."""
+"""Seconds between checks of a program whose pipes are open."""
 
 TAIL_LINES = 10
 TAIL_WIDTH = 500
-"""What of a program's last words is told when it fails."""
+"""The lines, and characters of each, of a failed program's output that the error has."""
 
 
 class CommandFailed(HeadwayError, ToolError):
@@ -56,7 +56,7 @@ class CommandFailed(HeadwayError, ToolError):
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
-    """What a program said, and how it ended."""
+    """The output of a program, and how it ended."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -147,7 +147,7 @@ def _start_program(
     has_input: bool,
     terminal: bool,
 ) -> "tuple[subprocess.Popen[bytes], tuple[IO[bytes], IO[bytes]]]":
-    """A program that runs, and our ends of what it writes to."""
+    """Start a program; return it, and our ends of its two outputs."""
     if not words:
         raise CommandFailed("no program was given")
     _check_folder(cwd, words[0])
@@ -276,7 +276,7 @@ async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
 
 
 def _is_there(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether anything of the program's group still runs."""
+    """Return whether any process of the program's group still runs."""
     if process.poll() is None:
         return True
     with suppress(ChildProcessError):
@@ -313,7 +313,7 @@ def _send_signal(group: int, number: int) -> bool:
 
 
 class _CountingProtocol(asyncio.StreamReaderProtocol):
-    """A protocol that says how many bytes arrived, which are not all read from its stream."""
+    """A stream protocol that counts the bytes that arrive, before they are read."""
 
     def __init__(self, stream: asyncio.StreamReader, count: Callable[[bytes], None]) -> None:
         super().__init__(stream)
@@ -396,7 +396,7 @@ class _Pipe:
             follower.take_line(kind, text, self._level)
 
     def close(self) -> None:
-        """Let go of the pipe, whoever else holds it."""
+        """Close our end of the pipe; other processes may still hold theirs."""
         self._file.close()
 
     def _keep_end(self, chunk: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a program writes, as lines, and what becomes of them.
+"""A program's output as lines, and where these are sent.
 
 Bytes in any pieces go in; text of bounded length comes out, whatever the program writes: no line
 ends, no UTF-8, colours, a million lines.
@@ -48,7 +48,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 
 class Kind(Enum):
-    """What is known of a text."""
+    """The kind of a piece of text."""
 
     LINE = auto()
     OVERWRITTEN = auto()
@@ -58,7 +58,7 @@ class Kind(Enum):
 
 
 class Lines:
-    """Cuts what comes in pieces into lines."""
+    """A parser that cuts chunks of bytes into lines."""
 
     def __init__(self, encoding: str) -> None:
         self._decoder = getincrementaldecoder(encoding)(errors="replace")
@@ -67,7 +67,7 @@ class Lines:
         self._above = 0  # lines from where the cursor is to where the newest line ends
 
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[tuple[Kind, str]]:
-        """What is known with this piece; with `final` what has no end ends here."""
+        """Yield the texts that this chunk completes; with `final` the last line ends here too."""
         text = self._rest + self._decoder.decode(data, final)
         held = ""
         if text.endswith("\r") and not final:  # perhaps half a line end
@@ -115,7 +115,7 @@ def without_escapes(text: str) -> str:
 
 
 class LineFollower:
-    """What becomes of a program's lines."""
+    """Turns a program's lines into progress, and into log messages or parts."""
 
     def __init__(self, sink: Sink, progress: bool | Scan) -> None:
         if sink not in _SINKS:
@@ -154,7 +154,7 @@ class LineFollower:
 
 
 class _Sink:
-    """Where lines go: here nowhere."""
+    """The receiver of lines; this one drops them."""
 
     def write_line(self, line: str, level: str) -> None: ...
 
@@ -162,7 +162,7 @@ class _Sink:
 
 
 class _Rate:
-    """How many lines may be given out now."""
+    """A token bucket for lines."""
 
     def __init__(self) -> None:
         self._room = float(BURST)
@@ -179,7 +179,7 @@ class _Rate:
 
 
 class _Logs(_Sink):
-    """Log messages; of too many some are left out, and it is said how many."""
+    """Sends lines as log messages; drops some if there are too many, and tells how many."""
 
     def __init__(self) -> None:
         self._rate = _Rate()
@@ -199,7 +199,7 @@ class _Logs(_Sink):
 
 
 class _Parts(_Sink):
-    """Parts, for stdout; of many lines several are one part, and none is left out."""
+    """Sends lines of stdout as parts; joins several into one part if there are many."""
 
     def __init__(self) -> None:
         self._rate = _Rate()

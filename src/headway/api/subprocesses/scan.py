@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 Scan = Callable[[str], float | tuple[float, float] | None]
-"""How much of the work is done after a line: from 0 to 1, or so much of so much; None where it
-does not say."""
+"""A function from a line to how much of the work is done: a share from 0 to 1, or an amount and
+the total; None if the line does not tell."""
 
 LONGEST = 2_000
-"""Characters at the end of a line that are looked at."""
+"""Characters at the end of a line that are searched."""
 
 _PERCENT = re.compile(r"(?<![\w.,+-])(\d{1,3}(?:[.,]\d+)?)\s?%(?![\w%])")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -31,7 +31,7 @@ _WORDS = re.compile(r"[^\W\d_]+")
 
 
 class Found(NamedTuple):
-    """What a line says of the work."""
+    """The progress in a line."""
 
     share: float
     """From 0 to 1."""
@@ -40,13 +40,13 @@ class Found(NamedTuple):
 
 
 def scan_fraction(line: str) -> float | None:
-    """How much is done, from 0 to 1, if the line says so; of several the last percentage."""
+    """Return how much is done, from 0 to 1, if the line says so."""
     found = find_progress(line)
     return None if found is None else found.share
 
 
 def find_progress(line: str, *, is_whole: bool = True) -> Found | None:
-    """The same, and of what.
+    """Return the progress in a line, with its label.
 
     In a line that may go on only a percentage counts: `1/2` may become `1/200`.
     """
@@ -85,14 +85,14 @@ def _find_count(line: str) -> tuple[float, int] | None:
 
 
 FULL_SHARE = 0.99
-"""What comes back from here begins anew: programs do not all say 100%."""
+"""A share above this counts as full if it falls again: not all programs print 100%."""
 
 MOST_COUNTS = 32
 """Labels that are remembered; the oldest counts as done when there are more."""
 
 
 class Parts:
-    """What the shares of a program's parts add up to.
+    """The sum of the progress of a program's parts.
 
     `git clone` counts to 100 four times, `docker pull` for each layer: each label is one unit, and
     one that was full and begins again is another. Both numbers only grow.

@@ -20,11 +20,11 @@ CHUNK = 65_536
 
 
 class NoTerminal(Exception):
-    """This system has none to give."""
+    """The system has no pseudo-terminal left, or has none at all."""
 
 
 class Terminal(NamedTuple):
-    """Both ends of one."""
+    """Both ends of a pseudo-terminal."""
 
     ours: IO[bytes]
     theirs: int
@@ -58,7 +58,7 @@ def open_terminal(stack: ExitStack) -> Terminal:
 async def chunks_of_terminal(
     file: IO[bytes], count: Callable[[bytes], None]
 ) -> AsyncGenerator[bytes]:
-    """Give what a program writes to a terminal, until nobody has its end open any more.
+    """Yield what a program writes to a terminal, until no process has its end open any more.
 
     `count` is called with each chunk when it arrives.
 
