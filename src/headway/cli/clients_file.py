@@ -23,7 +23,7 @@ _TEXTS = ("name", "since", "source")
 
 
 def read_profiles(path: Path) -> tuple[Profile, ...]:
-    """The rows of a file, in their order.
+    """Return the rows of a file, in their order.
 
     Raises:
         SetupError: Naming the file, the row and what is wrong with it.

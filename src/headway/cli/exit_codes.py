@@ -74,12 +74,12 @@ CODES: dict[type[BaseException], int] = {
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code for `error`: that of its class, or of the nearest base that has one."""
+    """Return the exit code for `error`: that of its class, or of the nearest base that has one."""
     return next((CODES[base] for base in type(error).__mro__ if base in CODES), 1)
 
 
 def root_of(error: BaseException) -> BaseException:
-    """The exception itself where `error` is only groups of one around it."""
+    """Return the exception itself where `error` is only groups of one around it."""
     inner = _members(error)
     return root_of(inner[0]) if len(inner) == 1 else error
 
@@ -135,7 +135,7 @@ def _explain(error: BaseException) -> None:
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """The exit code of `command`, which may return one or raise what has one."""
+    """Return the exit code of `command`, which may return one or raise what has one."""
     try:
         code = command()
     except TyperException as error:

@@ -44,7 +44,7 @@ def is_server(value: object) -> bool:
 
 
 def load_target(text: str) -> Target:
-    """The server that `text` names.
+    """Return the server that `text` names.
 
     Raises:
         SetupError: There is none; the text says what is there instead.
@@ -84,7 +84,7 @@ def _from_file(place: str) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """The name that a file is loaded under; what is beside it can be imported from then on.
+    """Return the name that a file is loaded under; what is beside it can be imported from then on.
 
     Its own where that can be: a sibling's `import server` finds this very module then, and so does
     a process of a pool that is told a function by the name of its module. A dash is no obstacle

@@ -45,7 +45,7 @@ class AnswerScanner:
         self._has_data = False
 
     def feed(self, data: bytes) -> list[Mark]:
-        """The marks in the next piece, in order."""
+        """Return the marks in the next piece, in order."""
         marks: list[Mark] = []
         at = 0
         while at < len(data):

@@ -82,7 +82,7 @@ _END = Completed(encode_json({"done": True}))
 
 
 async def _filled(journal: Journal, count: int, *, end: bool = False) -> str:
-    """A new stream of `count` entries, the last one terminal where `end`."""
+    """Return a new stream of `count` entries, the last one terminal where `end`."""
     stream = _new()
     events: list[Event] = [Accepted("check"), *_steps(count - 1 - end)]
     await journal.append(stream, [*events, _END] if end else events, after=0)

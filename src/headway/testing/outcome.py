@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def checkpoint(self) -> Any:
-        """The value of the last `checkpoint`; None where there was none."""
+        """Return the value of the last `checkpoint`; None where there was none."""
         value = None if self.memory is None else self.memory.value
         return None if value is None else decode_json(value)
 
@@ -143,7 +143,7 @@ def _text(content: list[dict[str, Any]]) -> str:
 
 
 def _plain(content: list[dict[str, Any]], structured: dict[str, Any] | None) -> Any:
-    """The value that a tool returned: what is no object travels as `{"result": value}`."""
+    """Return the value that a tool returned: what is no object travels as `{"result": value}`."""
     if structured is not None:
         return structured["result"] if structured.keys() == {"result"} else structured
     if all(block.get("type") == "text" for block in content):

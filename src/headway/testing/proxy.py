@@ -183,7 +183,8 @@ class ProxyConnection:
             return b""
 
     def _place_in(self, data: bytes, marks: list[Mark]) -> int | None:
-        """How much of this piece is before the place of a cut; None: no such place is in it."""
+        """Return how much of this piece is before the place of a cut; None: no such place is in
+        it."""
         place, planned = self._place, self._proxy.planned
         if place is None or (place.cut is not planned and not place.is_begun):
             self._place = place = CutPoint(planned) if planned else None
@@ -260,7 +261,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients reach the server: the target's own URL, at the proxy."""
+        """Return where clients reach the server: the target's own URL, at the proxy."""
         parts = urlsplit(_as_url(self.target))
         return parts._replace(netloc=f"127.0.0.1:{self._port}").geturl()
 
@@ -271,7 +272,7 @@ class Proxy:
 
     @property
     def connections(self) -> list[ProxyConnection]:
-        """The open ones, oldest first, each of which can be cut."""
+        """Return the open ones, oldest first, each of which can be cut."""
         return list(self._connections)
 
     def plan(self, *cuts: Cut) -> None:
@@ -284,7 +285,7 @@ class Proxy:
 
     @property
     def planned(self) -> Cut | None:
-        """The cut whose place is looked for."""
+        """Return the cut whose place is looked for."""
         return self._plan[0] if self._plan else None
 
     def cut(

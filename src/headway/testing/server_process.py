@@ -58,7 +58,7 @@ class Held:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that no connection is given by itself.
+    """Return a port of 127.0.0.1 that nobody listens on, and that no connection is given by itself.
 
     A port of the range from which the system serves clients will not do for a server that is
     started again: while it is away, another connection may be given it, even the one that is
@@ -127,7 +127,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The id of the process, also of one that has ended."""
+        """Return the id of the process, also of one that has ended."""
         assert self._process is not None, "it was not started"
         return self._process.pid
 
@@ -320,7 +320,7 @@ def _has_members(group: int) -> bool:
 
 
 def _descendants(pid: int) -> list[int]:
-    """The living children of a process, and theirs."""
+    """Return the living children of a process, and theirs."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):

@@ -191,7 +191,7 @@ class BatchTool:
             log(f"item {index}: its part cannot be told ({error})"[:REASON_SHOWN], "warning")
 
     async def _process(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
-        """The outcome of one item, however often it has to be tried."""
+        """Return the outcome of one item, however often it has to be tried."""
         try:
             ready = self._prepared(request, item)
         except (BadItem, Forbidden) as error:
@@ -253,7 +253,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Items with an outcome."""
+        """Return items with an outcome."""
         return self.ok + self.failed
 
     def add(self, index: int, outcome: Outcome) -> None:
@@ -267,7 +267,7 @@ class Tally:
             self.failures.append(BatchFailure(index=index, reason=outcome.reason))
 
     def summary(self) -> BatchSummary:
-        """The result of the call."""
+        """Return the result of the call."""
         return BatchSummary(
             items=self.items,
             ok=self.ok,
@@ -278,9 +278,8 @@ class Tally:
 
 
 def pause(attempt: int) -> float:
-    """Seconds until the next attempt: longer and longer, with some chance in it, so that many
-    clients do not come back together.
-    """
+    """Return seconds until the next attempt: longer and longer, with some chance in it, so that
+    many clients do not come back together."""
     return BACKOFF * 2 ** (attempt - 1) * (0.5 + random.random() / 2)
 
 
@@ -301,7 +300,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 def described(
     index: int, item: Any, outcome: Outcome, seconds: float, secrets: Secrets
 ) -> dict[str, Any]:
-    """The outcome of an item as a part."""
+    """Return the outcome of an item as a part."""
     answer = outcome.answer
     return {
         "index": index,
@@ -316,7 +315,7 @@ def described(
 
 
 def shortened(item: Any) -> Any:
-    """An item as it is, or the beginning of its JSON."""
+    """Return an item as it is, or the beginning of its JSON."""
     try:
         text = json.dumps(item, ensure_ascii=False)
     except ValueError:  # a number with more digits than Python writes
@@ -325,7 +324,8 @@ def shortened(item: Any) -> Any:
 
 
 def shown(answer: Answer, secrets: Secrets) -> dict[str, Any]:
-    """An answer's `body` as JSON or text, or its beginning; a `note` where some cannot be read."""
+    """Return an answer's `body` as JSON or text, or its beginning; a `note` where some cannot be
+    read."""
     kept = (BODY_SHOWN + secrets.longest) * 4  # bytes of the longest characters
     is_whole = len(answer.body) <= kept
     content_type = answer.headers.get("content-type")

@@ -71,7 +71,7 @@ class Config:
 
     @property
     def egress(self) -> Egress:
-        """How requests leave, those of sources too."""
+        """Return how requests leave, those of sources too."""
         return self.hosts.egress
 
     @property
@@ -110,7 +110,7 @@ Mistake = tuple[tuple[str | int, ...], str]
 
 
 def _named(raw: dict[str, Any]) -> Iterator[Mistake]:
-    """Mistakes in the names of things."""
+    """Yield mistakes in the names of things."""
     sources, hosts = raw.get("sources", {}), raw.get("hosts", {})
     for name in cast("dict[str, Any]", sources) if isinstance(sources, dict) else ():
         if name in RESERVED:
@@ -175,7 +175,7 @@ def _told(file: Path, text: str, raw: dict[str, Any], mistakes: list[Mistake]) -
 
 
 def _keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
-    """The keys of a place without what the schema alone knows, such as a union's branch."""
+    """Return the keys of a place without what the schema alone knows, such as a union's branch."""
     keys: list[str | int] = []
     value = raw
     for position, key in enumerate(place):
@@ -215,7 +215,7 @@ def _config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config:
 
 
 def _path(base: Path, text: str) -> Path:
-    """A path of the file: relative to it, or with `~` for the user's own directory.
+    """Return a path of the file: relative to it, or with `~` for the user's own directory.
 
     Raises:
         ConfigError: There is no such user.
@@ -227,7 +227,7 @@ def _path(base: Path, text: str) -> Path:
 
 
 def _secrets(parsed: FileSection, raw: dict[str, Any]) -> Secrets:
-    """All in the file and in the environment variables it names that is nobody's to see."""
+    """Return all in the file and in the environment variables it names that is nobody's to see."""
     secrets = Secrets()
     for section in (*parsed.hosts.values(), *parsed.sources.values()):
         if not isinstance(section, DatabaseSection):
@@ -244,7 +244,7 @@ def _database_urls(parsed: FileSection) -> Iterator[str]:
 
 
 def _passwords(url: str) -> Iterator[str]:
-    """The password of a URL, as it stands there and as it is meant."""
+    """Yield the password of a URL, as it stands there and as it is meant."""
     with suppress(ValueError):
         parts = urlsplit(url)
         hidden = [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
@@ -253,7 +253,7 @@ def _passwords(url: str) -> Iterator[str]:
 
 
 def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
-    """The environment variables in what `api` sources send; those in a host are no secret."""
+    """Yield the environment variables in what `api` sources send; those in a host are no secret."""
     for source in raw.get("sources", {}).values():
         asked = [str(source.get("url", "")).partition("://")[2].partition("/")[2]]
         asked += map(str, source.get("params", {}).values())
@@ -263,12 +263,12 @@ def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _given(section: FilesSection | IndexSection | BatchSection) -> Mapping[str, Any]:
-    """The limits that are in the file; what is not keeps the tool's own default."""
+    """Return the limits that are in the file; what is not keeps the tool's own default."""
     return section.model_dump(exclude_none=True)
 
 
 def _beside(url: str, base: Path) -> str:
-    """A URL of SQLAlchemy's form whose relative SQLite file is beside the configuration."""
+    """Return a URL of SQLAlchemy's form whose relative SQLite file is beside the configuration."""
     relative = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:?][^?]*)(\?.*)?", url)
     if relative is None:
         return url

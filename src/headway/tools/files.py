@@ -195,7 +195,7 @@ class Tally:
     def summary(
         self, totals: Totals, directory: str, pattern: str, operation: str, *, left_out: int
     ) -> Summary:
-        """The result of the call."""
+        """Return the result of the call."""
         return Summary(
             directory=directory,
             pattern=printable(pattern),

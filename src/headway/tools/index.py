@@ -85,7 +85,7 @@ class Document(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The first line with a letter or digit in it, without a heading's marks."""
+        """Return the first line with a letter or digit in it, without a heading's marks."""
         for line in self.body[:4096].splitlines():
             if any(map(str.isalnum, line)):
                 return line.strip(" \t#=*/-<!>\"'")[:TITLE_LENGTH]
@@ -148,7 +148,7 @@ class TextIndex:
         self._collect(path, None)
 
     def paths_below(self, directory: str) -> list[str]:
-        """The indexed paths in a directory and its subdirectories."""
+        """Return the indexed paths in a directory and its subdirectories."""
         prefix = directory.rstrip("/")
         # '0' follows '/', so this range is the prefix and uses the index of the column.
         found = self._db.execute(
@@ -259,7 +259,7 @@ def forget(file: Path, paths: Iterable[str], *, seconds: float) -> None:
 
 
 def find_gone(paths: Iterable[str]) -> Iterator[str]:
-    """Those that are no longer a readable file, or reached only through a new link."""
+    """Yield those that are no longer a readable file, or reached only through a new link."""
     resolve = lru_cache(maxsize=1000)(os.path.realpath)
     for path in paths:
         directory = path.rpartition("/")[0] or "/"
@@ -272,13 +272,13 @@ def find_gone(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _columns(path: str, title: str, body: str) -> tuple[str, str, str, str]:
-    """A row of `text`, as the tokenizer is to see it."""
+    """Return a row of `text`, as the tokenizer is to see it."""
     other = "\n".join(filter(None, map(folded_besides, (path, title, body))))
     return split(path), split(title), split(body), split(other)
 
 
 def phrase(term: str) -> str:
-    """A term as a phrase of FTS5, in which nothing has a meaning of its own."""
+    """Return a term as a phrase of FTS5, in which nothing has a meaning of its own."""
     doubled = term.replace("\0", " ").replace('"', '""')
     return f'"{doubled}"'
 
@@ -303,7 +303,7 @@ _TROUBLES = (
 
 
 def index_trouble(error: BaseException) -> str:
-    """Why SQLite or the system refused, in words that name no path."""
+    """Return why SQLite or the system refused, in words that name no path."""
     if isinstance(error, OSError):
         return cause(error)
     text = str(error)

@@ -69,12 +69,12 @@ class Search:
 
     @property
     def version(self) -> int:
-        """The version of the index."""
+        """Return the version of the index."""
         return self._db.execute("PRAGMA user_version").fetchone()[0]
 
     def find(self, terms: Iterable[str], limit: int) -> list[Match]:
-        """The best files with all the terms; where there are none, those with any; where there are
-        none either, those with two characters of a term that has no spaces.
+        """Return the best files with all the terms; where there are none, those with any; where
+        there are none either, those with two characters of a term that has no spaces.
 
         Raises:
             NotIndexed: The index is of another version.
@@ -109,7 +109,8 @@ class Search:
         return rows[-1][0] if len(rows) == LOOKED_AFTER else 0
 
     def _find(self, expression: str, signs: list[str], limit: int) -> list[Match]:
-        """The best files for an expression of FTS5 that have the signs; an empty one is for all."""
+        """Return the best files for an expression of FTS5 that have the signs; an empty one is for
+        all."""
         conditions = ["text MATCH ?"] if expression else []
         conditions += ["text.body LIKE ? ESCAPE '\\'"] * len(signs)
         # A word in the title says more than one in the text.
@@ -128,7 +129,7 @@ class Search:
         ]
 
     def _there(self, rows: Iterable[tuple[int, str]], limit: int) -> list[tuple[int, str]]:
-        """The first of these whose files are there."""
+        """Return the first of these whose files are there."""
         found: list[tuple[int, str]] = []
         for row, path in rows:
             if next(find_gone([path]), None) is not None:
@@ -140,7 +141,7 @@ class Search:
         return found
 
     def _told(self, row: int, expression: str) -> tuple[str, str]:
-        """The title of a row, and some of its text where the expression is found."""
+        """Return the title of a row, and some of its text where the expression is found."""
         if not expression:
             title, body = self._db.execute(
                 "SELECT title, substr(body, 1, 300) FROM text WHERE rowid = ?", (row,)
@@ -156,14 +157,14 @@ class Search:
 
 
 def _either(term: str) -> str:
-    """A term as it is, or folded, where that is another one to the tokenizer."""
+    """Return a term as it is, or folded, where that is another one to the tokenizer."""
     other = folded_besides(term)
     here = phrase(split(term))
     return f"({here} OR {phrase(split(other))})" if other else here
 
 
 def _containing(text: str) -> str:
-    """A pattern of LIKE for what has a text in it."""
+    """Return a pattern of LIKE for what has a text in it."""
     for sign in "\\%_":
         text = text.replace(sign, f"\\{sign}")
     return f"%{text}%"

@@ -72,7 +72,7 @@ class Operation(ABC):
 
     @abstractmethod
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The facts about one file.
+        """Return the facts about one file.
 
         Raises:
             Skipped: The operation is not for such files.
@@ -95,7 +95,7 @@ class Checksum(Operation):
         self._digest = hashlib.sha256()
 
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The digest of one file."""
+        """Return the digest of one file."""
         _refuse_larger(file, self._largest)
         digest = hashlib.sha256()
         for chunk in file.chunks():
@@ -104,7 +104,7 @@ class Checksum(Operation):
         return {"bytes": file.size, "sha256": digest.hexdigest()}
 
     def totals(self, listing: Listing) -> Totals:
-        """One digest over all, to compare two trees at a glance."""
+        """Return one digest over all, to compare two trees at a glance."""
         return Totals(digest=self._digest.hexdigest())
 
 
@@ -116,7 +116,7 @@ class Stats(Operation):
         self._types: dict[str, TypeTotals] = {}
 
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The counts of one file; a binary one has no lines or words."""
+        """Return the counts of one file; a binary one has no lines or words."""
         _refuse_larger(file, self._largest)
         kind = file_type(file.found.name)
         counts = _count(file)
@@ -174,7 +174,7 @@ class Index(Operation):
         return {"bytes": file.size}
 
     def totals(self, listing: Listing) -> Totals:
-        """How many rows went because their file did."""
+        """Return how many rows went because their file did."""
         with _index_errors():
             gone = list(find_gone(self._index.paths_below(listing.place.absolute)))
             for path in gone:
@@ -202,7 +202,7 @@ def _index_errors() -> Generator[None]:
 
 
 def file_type(name: str) -> str:
-    """The suffix of a name, in lower case and without its dot; `none` when there is none."""
+    """Return the suffix of a name, in lower case and without its dot; `none` when there is none."""
     suffix = PurePosixPath(name).suffix[1:].lower()
     return suffix if suffix.isascii() and suffix.isalnum() and len(suffix) <= 16 else "none"
 
@@ -213,7 +213,7 @@ def _refuse_larger(file: OpenFile, limit: int) -> None:
 
 
 def _count(file: OpenFile) -> tuple[int, int] | None:
-    """Lines and words; None for a binary file, which is not read to its end."""
+    """Return lines and words; None for a binary file, which is not read to its end."""
     lines = words = 0
     inside_word = False
     for position, chunk in enumerate(file.chunks()):
@@ -227,7 +227,7 @@ def _count(file: OpenFile) -> tuple[int, int] | None:
 
 
 def _text(content: bytes) -> str:
-    """The content as text; a byte order mark is not part of it."""
+    """Return the content as text; a byte order mark is not part of it."""
     if b"\0" not in content:
         with suppress(UnicodeDecodeError):
             return content.decode("utf-8-sig")

@@ -65,7 +65,7 @@ class Pattern:
         return self._segments[self._last].matches if self._last in state else None
 
     def descend(self, state: State, name: str) -> State:
-        """The state inside the subdirectory `name`."""
+        """Return the state inside the subdirectory `name`."""
         following: set[int] = set()
         for position in state:
             text, matches = self._segments[position]
@@ -147,7 +147,7 @@ def _faults(text: str, names: list[str]) -> Iterator[tuple[bool, str]]:
 
 
 def _brackets(name: str) -> Iterator[tuple[int, int]]:
-    """Where each bracket expression of a name begins and ends; -1 where nothing closes it."""
+    """Yield where each bracket expression of a name begins and ends; -1 where nothing closes it."""
     start = name.find("[")
     while start >= 0:
         first = start + 1 + name.startswith(("!", "^"), start + 1)

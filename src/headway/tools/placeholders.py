@@ -67,7 +67,7 @@ def find_mistakes(
 
 
 def advise(mistakes: Collection[Mistake], right: Callable[[str], str]) -> str:
-    """The first three mistakes, and what to write instead, which `right` makes of a name."""
+    """Return the first three mistakes, and what to write instead, which `right` makes of a name."""
     listed = list(mistakes)
     shown = [f"{each.found[:80]!r} (write {right(each.name)})" for each in listed[:3]]
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
@@ -88,7 +88,7 @@ class _Text:
         return all(found.end() <= start or end <= found.start() for start, end in self.taken)
 
     def before(self, found: re.Match[str]) -> str:
-        """The character before a match; a space where it begins the text."""
+        """Return the character before a match; a space where it begins the text."""
         return self.rest[found.start() - 1] if found.start() else " "
 
     @cached_property
@@ -103,7 +103,7 @@ class _Text:
 
     @cached_property
     def closed(self) -> set[str]:
-        """The names of tags that it closes."""
+        """Return the names of tags that it closes."""
         return set(re.findall(r"</\s?(\w{1,80})", self.rest))
 
 
@@ -127,7 +127,8 @@ def _has_word(found: re.Match[str], text: _Text) -> bool:
 
 
 def _is_alone(found: re.Match[str], text: _Text) -> bool:
-    """A word in braces. In GraphQL, LaTeX and code it follows a word or a bracket directly."""
+    """Return a word in braces. In GraphQL, LaTeX and code it follows a word or a bracket
+    directly."""
     if text.where == "url" or text.names.has_root(found[1]):
         return True
     before = text.before(found)
@@ -209,12 +210,12 @@ _MORE: dict[Where, tuple[_Form, ...]] = {
 
 
 def _first(name: str) -> str:
-    """The first word of a name."""
+    """Return the first word of a name."""
     return re.split(r"\W", name, maxsplit=1)[0]
 
 
 def _named(text: str) -> str:
-    """The name in what was found: `item.id` of `{{ item['id'] | upper }}`."""
+    """Return the name in what was found: `item.id` of `{{ item['id'] | upper }}`."""
     bare = re.sub(r"%7[BbDd]|%20|^<\w+:", " ", text)
     found = re.search(rf"{_WORD}(?:(?:\??\.|\[['\"]?)[\w-]{{1,80}}['\"]?\]?){{0,9}}", bare)
     if found is None or re.fullmatch(r"%\w*", text):

@@ -49,7 +49,7 @@ class OpenFile:
         self.mtime_ns = status.st_mtime_ns
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, piece by piece.
+        """Yield the content, piece by piece.
 
         Raises:
             Failed: At the end, when the file changed on the way: what was read may never
@@ -69,7 +69,7 @@ class OpenFile:
             raise Failed("it changed while it was being read")
 
     def content(self) -> bytes:
-        """The whole content; ask for `size` first."""
+        """Return the whole content; ask for `size` first."""
         return b"".join(self.chunks())
 
 

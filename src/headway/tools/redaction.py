@@ -41,7 +41,7 @@ class Secrets:
 
     @classmethod
     def of_headers(cls, headers: Mapping[str, str]) -> "Secrets":
-        """The values of headers, and what can be taken out of them: tokens, passwords."""
+        """Return the values of headers, and what can be taken out of them: tokens, passwords."""
         values = {text for name, text in headers.items() if name.lower() not in OPEN_HEADERS}
         parts = {part for text in values for part in re.split(r"[\s,;=\"']+", text)}
         logins = {login for text in values for login in _login(text)}
@@ -56,24 +56,24 @@ class Secrets:
 
     @property
     def longest(self) -> int:
-        """Characters that the longest one may take, in the longest form that is looked for."""
+        """Return characters that the longest one may take, in the longest form that is looked
+        for."""
         return max(map(len, self._values), default=0) * LONGEST_FORM
 
     def mask(self, text: str) -> str:
-        """The text without them."""
+        """Return the text without them."""
         return self._pattern.sub(HIDDEN, text) if self._values else text
 
     def mask_bytes(self, body: bytes) -> bytes:
-        """A body without them as they are; what is cheap enough for a large one. Numbers stay, for
-        JSON would be none any more.
-        """
+        """Return a body without them as they are; what is cheap enough for a large one. Numbers
+        stay, for JSON would be none any more."""
         for value in sorted(self._values, key=len, reverse=True):
             if not value.isdigit():
                 body = body.replace(value.encode(errors="replace"), HIDDEN.encode())
         return body
 
     def mask_json(self, value: object) -> object:
-        """JSON without them: in texts, names and numbers."""
+        """Return JSON without them: in texts, names and numbers."""
         if not self._values:
             return value
         if isinstance(value, str):
@@ -88,7 +88,8 @@ class Secrets:
         return value
 
     def mask_beginning(self, text: str, most: int) -> str:
-        """The first characters without them: none is cut in two, so that its beginning shows."""
+        """Return the first characters without them: none is cut in two, so that its beginning
+        shows."""
         end = most
         for found in self._pattern.finditer(text[: most + self.longest]) if self._values else ():
             if found.start() < most < found.end():
@@ -129,9 +130,8 @@ def _login(text: str) -> Iterable[str]:
 
 
 def _forms(value: str) -> Iterable[str]:
-    """Patterns of all that a value may look like; of a long one its beginning is looked for, and
-    what follows it without a gap goes with it.
-    """
+    """Return patterns of all that a value may look like; of a long one its beginning is looked for,
+    and what follows it without a gap goes with it."""
     head, rest = value[:LOOKED_FOR], len(value[LOOKED_FOR:])
     behind = f"[^\\s\"'<>]{{0,{rest * LONGEST_FORM}}}" if rest else ""
     yield "(?i:" + "".join(map(_character, head)) + ")" + behind
@@ -147,7 +147,8 @@ def _forms(value: str) -> Iterable[str]:
 
 
 def _character(character: str) -> str:
-    """A character as it is, and as URLs, JSON, HTML and programs write it; also twice over."""
+    """Return a character as it is, and as URLs, JSON, HTML and programs write it; also twice
+    over."""
     code = ord(character)
     percent = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode(errors="replace"))
     forms = [
@@ -164,7 +165,7 @@ def _character(character: str) -> str:
 
 
 def _digit(digit: str) -> str:
-    """A digit of base64, of both alphabets, and as URLs and JSON write it."""
+    """Return a digit of base64, of both alphabets, and as URLs and JSON write it."""
     match digit:
         case "+":
             return "(?:[+-]|%2[Bb])"

@@ -31,7 +31,7 @@ class PathInRoot(NamedTuple):
 
     @property
     def absolute(self) -> str:
-        """The path from `/`."""
+        """Return the path from `/`."""
         return f"{self.root.rstrip('/')}/{self.path}" if self.path else self.root
 
 
@@ -89,13 +89,14 @@ class Roots:
         return f"{', '.join(self._names.values())}; a path begins with one of these names"
 
     def shown(self, place: "PathInRoot") -> str:
-        """A place as a client is told it, and may ask for it."""
+        """Return a place as a client is told it, and may ask for it."""
         if len(self._roots) == 1:
             return printable(place.path or ".")
         return printable(f"{self._names[place.root]}/{place.path}".rstrip("/"))
 
     def directory(self, asked: str) -> PathInRoot:
-        """The directory a client means: as it is told, relative to the first root, or absolute.
+        """Return the directory a client means: as it is told, relative to the first root, or
+        absolute.
 
         Raises:
             ToolError: It is not below a root, closed, missing, or not a directory.
@@ -124,7 +125,7 @@ class Roots:
         return place
 
     def locate(self, real: str) -> PathInRoot | None:
-        """Where a resolved path lies, or None when it is not to be touched."""
+        """Return where a resolved path lies, or None when it is not to be touched."""
         place = self._below(real)
         if place is None or self.is_private(real):
             return None
@@ -171,7 +172,7 @@ class Roots:
         return real in self._own
 
     def own_files(self) -> set[tuple[int, int]]:
-        """The server's own files as the system knows them, whatever name leads to them."""
+        """Return the server's own files as the system knows them, whatever name leads to them."""
         found: set[tuple[int, int]] = set()
         for file in self._own:
             with suppress(OSError):
@@ -201,7 +202,7 @@ class Roots:
 
 
 def database_files(file: Path) -> list[Path]:
-    """All files of an SQLite database, also those that are not there at the moment."""
+    """Return all files of an SQLite database, also those that are not there at the moment."""
     return [file.with_name(file.name + end) for end in BESIDE_DATABASES]
 
 
@@ -239,7 +240,8 @@ def open_beneath(place: PathInRoot, flags: int) -> int:
 
 
 def printable(name: str) -> str:
-    r"""A file name as valid Unicode: bytes that are not UTF-8 become `\udcff`, spelled out."""
+    r"""Return a file name as valid Unicode: bytes that are not UTF-8 become `\udcff`, spelled
+    out."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -251,7 +253,7 @@ _CAUSES: dict[type[OSError], str] = {
 
 
 def cause(error: OSError) -> str:
-    """Why the system refused, without the path in it."""
+    """Return why the system refused, without the path in it."""
     return _CAUSES.get(type(error)) or (error.strerror or type(error).__name__).lower()
 
 
@@ -266,7 +268,8 @@ def _real_directory(root: Path) -> str:
 
 
 def _names_of(roots: Sequence[str]) -> dict[str, str]:
-    """A name for each root: the last part of its path, and a number where two have the same."""
+    """Return a name for each root: the last part of its path, and a number where two have the
+    same."""
     names: dict[str, str] = {}
     for root in roots:
         name = base = os.path.basename(root) or "root"  # noqa: PTH119 - a text, and no path to make

@@ -48,7 +48,7 @@ def _expanded(text: Any) -> Any:
 
 
 def _checked(check: Callable[[str], None]) -> BeforeValidator:
-    """A look at a text as it is written, its environment variables aside."""
+    """Return a look at a text as it is written, its environment variables aside."""
 
     def validate(text: Any) -> Any:
         if isinstance(text, str):
@@ -300,7 +300,7 @@ SECTION_TYPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
 
 
 def keys_at(place: tuple[str | int, ...]) -> list[str]:
-    """The keys that the section at a place has."""
+    """Return the keys that the section at a place has."""
     for pattern, section in SECTION_TYPES:
         if len(pattern) == len(place) and all(
             here in ("*", there) for here, there in zip(pattern, place, strict=True)

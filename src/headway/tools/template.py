@@ -101,7 +101,7 @@ class RequestTemplate(BaseModel):
 
     @property
     def content_type(self) -> str | None:
-        """The Content-Type that the caller gives."""
+        """Return the Content-Type that the caller gives."""
         given = (text for name, text in self.headers.items() if name.lower() == "content-type")
         return next(given, None)
 
@@ -121,12 +121,13 @@ class RequestTemplate(BaseModel):
         return status in self.expect if self.expect is not None else 200 <= status < 300
 
     def find_fault(self, items: list[Any]) -> str | None:
-        """Why nothing is to be sent for these items, and what to write; None: all is well."""
+        """Return why nothing is to be sent for these items, and what to write; None: all is
+        well."""
         fields = _fields(items)
         return self._mistaken(fields) or self._wrong_body() or self._unvarying(items, fields)
 
     def _texts(self) -> Iterator[tuple[str, Where, str]]:
-        """Each text with places: what it is called, what kind it is, and the text."""
+        """Yield each text with places: what it is called, what kind it is, and the text."""
         yield "url", "url", self.url
         for name, text in self.headers.items():
             yield f"header {name[:80]}", "header", text
@@ -176,7 +177,7 @@ class RequestTemplate(BaseModel):
 
 
 def fill(template: RequestTemplate, item: Any, room: int) -> Ask:
-    """The request for one item, of at most `room` characters of URL, headers and body.
+    """Return the request for one item, of at most `room` characters of URL, headers and body.
 
     Raises:
         BadItem: The item lacks a field, a header cannot hold it, or it takes more room.
@@ -208,7 +209,7 @@ def _content(template: RequestTemplate, filler: "Filler") -> bytes:
 
 
 def fixed_url(text: str) -> httpx2.URL | None:
-    """The URL, if it says which host is asked whatever the item is."""
+    """Return the URL, if it says which host is asked whatever the item is."""
     authority = re.match(r"\w+://([^/?#]*)", text)
     if authority is None or PLACEHOLDER.search(authority[0]):
         return None
@@ -228,7 +229,7 @@ class Filler:
         self._room = self._left = room
 
     def put(self, text: str, encode: Callable[[str], str] = str) -> str:
-        """A text with the item in its places."""
+        """Return a text with the item in its places."""
         self._take(len(text))
 
         def found(place: re.Match[str]) -> str:
@@ -237,7 +238,7 @@ class Filler:
         return PLACEHOLDER.sub(found, text)
 
     def value(self, template: Any) -> Any:
-        """A JSON value with the item in its places."""
+        """Return a JSON value with the item in its places."""
         if isinstance(template, str):
             alone = PLACEHOLDER.fullmatch(template)
             if alone is None:
@@ -263,7 +264,7 @@ class Filler:
             raise BadItem(f"the item has no {path.removeprefix('.')!r}") from None
 
     def _taken(self, value: Any) -> str:
-        """A value as text, its room taken."""
+        """Return a value as text, its room taken."""
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         self._take(len(text))
         return text
@@ -308,7 +309,7 @@ def _are_alike(items: list[Any], paths: Iterable[str]) -> bool:
 
 
 def _fields(items: list[Any]) -> list[str]:
-    """The names of fields that the first items have, in their order."""
+    """Return the names of fields that the first items have, in their order."""
     found: dict[str, None] = {}
     for item in items[:LOOKED_AT]:
         if isinstance(item, dict):
@@ -317,7 +318,7 @@ def _fields(items: list[Any]) -> list[str]:
 
 
 def _right(name: str, fields: list[str]) -> str:
-    """The place that is meant by the name in a mistaken one, or those that there are."""
+    """Return the place that is meant by the name in a mistaken one, or those that there are."""
     words = name.split(".")
     if words[0].lower() in ("item", "items"):
         words = words[1:]
@@ -335,7 +336,7 @@ def _right(name: str, fields: list[str]) -> str:
 
 
 def _strings(body: Any) -> Iterator[str]:
-    """All texts in JSON, names too."""
+    """Yield all texts in JSON, names too."""
     pending = [body]
     while pending:
         value = pending.pop()

@@ -35,7 +35,7 @@ def check_asked_url(text: str) -> None:
 
 
 def check_asked_body(body: Any) -> Any:
-    """JSON in whose texts they are."""
+    """Return JSON in whose texts they are."""
     for text in _texts(body):
         check_asked(text)
     return body
@@ -50,7 +50,7 @@ def check_fixed(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def check_link(text: str) -> str:
-    """A link with the names of columns in braces."""
+    """Return a link with the names of columns in braces."""
     where: Where = "url" if "://" in text else "text"
     mistakes = list(find_mistakes(text, FIELD, Names(frozenset()), where))
     if mistakes:
@@ -65,7 +65,7 @@ def check_link(text: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Where something is in an answer: names and positions with dots between."""
+    """Return where something is in an answer: names and positions with dots between."""
     if re.search(r"[\[\]*]|^[/.$]|\.\.|\.$", path) and not re.fullmatch(r"\$\w+(\.\w+)*", path):
         raise ValueError("is no path; write names and positions with dots, as in data.items.0.url")
     return path

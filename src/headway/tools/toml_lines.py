@@ -18,7 +18,8 @@ _QUOTES = ('"' * 3, "'" * 3)
 
 
 def line_of(text: str, keys: Sequence[Key]) -> int:
-    """The line, from 1, where `keys` lead to; of the nearest thing around when it is not there."""
+    """Return the line, from 1, where `keys` lead to; of the nearest thing around when it is not
+    there."""
     best, depth = 1, 0
     for line, place in places(text):
         common = 0
@@ -30,7 +31,7 @@ def line_of(text: str, keys: Sequence[Key]) -> int:
 
 
 def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
-    """Every line that begins a table or a value, and the keys of what it begins."""
+    """Yield every line that begins a table or a value, and the keys of what it begins."""
     table: tuple[Key, ...] = ()
     counts: Counter[tuple[Key, ...]] = Counter()
     inside: str | None = None
@@ -59,13 +60,13 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
 
 
 def _opened(line: str) -> int:
-    """How many brackets stay open behind a line, those in strings and comments left out."""
+    """Return how many brackets stay open behind a line, those in strings and comments left out."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'|#.*", "", line)
     return bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
 
 
 def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Key, ...]:
-    """The keys of a table, with the place in the list for each list of tables on the way."""
+    """Return the keys of a table, with the place in the list for each list of tables on the way."""
     place: tuple[Key, ...] = ()
     for position, key in enumerate(keys):
         place = (*place, key)
@@ -76,7 +77,7 @@ def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Ke
 
 
 def _split(dotted: str) -> tuple[str, ...]:
-    """The names of a dotted key; the parser knows all about quotes."""
+    """Return the names of a dotted key; the parser knows all about quotes."""
     value: object = tomllib.loads(f"{dotted} = 0")
     names: list[str] = []
     while isinstance(value, dict):

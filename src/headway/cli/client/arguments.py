@@ -23,7 +23,7 @@ _TEXT: frozenset[str] = frozenset({"string"})
 
 
 def collect_arguments(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[str, Any]:
-    """The arguments that `key=value` pairs or a JSON `document` give for `schema`.
+    """Return the arguments that `key=value` pairs or a JSON `document` give for `schema`.
 
     A value is JSON where it parses and its type is one that the schema allows, else a string:
     `steps=5` is a number for an integer, and the text "5" for a string.
@@ -112,7 +112,8 @@ def _json_types(value: object) -> frozenset[str]:
 
 
 def types_of(schema: Any, root: Schema, depth: int = 8) -> frozenset[str]:
-    """The JSON types that `schema`, a part of `root`, allows; empty where it does not say."""
+    """Return the JSON types that `schema`, a part of `root`, allows; empty where it does not
+    say."""
     if not isinstance(schema, dict) or depth == 0:
         return _ANY
     part = cast("dict[str, Any]", schema)

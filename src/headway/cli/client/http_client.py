@@ -36,7 +36,7 @@ class ProxyRoute(NamedTuple):
 
     @property
     def proxy_shown(self) -> str:
-        """The proxy for people: without the password in it."""
+        """Return the proxy for people: without the password in it."""
         url = httpx2.URL(self.proxy)
         port = "" if url.port is None else f":{url.port}"
         return f"the proxy {url.scheme}://{url.host}{port} of {self.variable}"
@@ -70,7 +70,7 @@ def route_to(text: str) -> ProxyRoute:
 
 
 def _variable(name: str) -> str:
-    """The name as it is written in the environment; the system's settings have none."""
+    """Return the name as it is written in the environment; the system's settings have none."""
     return next((each for each in (name, name.upper()) if each in os.environ), "the system")
 
 

@@ -210,7 +210,7 @@ def _from_protocol(error: MCPError, url: ProxyRoute, answers: _Answers) -> Headw
 
 
 async def list_tools(client: Client) -> Sequence[mcp_types.Tool]:
-    """Every tool of the server, over all pages."""
+    """Return every tool of the server, over all pages."""
     tools: list[mcp_types.Tool] = []
     cursor: str | None = None
     for _ in range(MOST_PAGES):

@@ -172,7 +172,7 @@ def _print(result: "CallToolResult", output: Literal["text", "json"]) -> None:
 
 
 def _shown(text: str, on_terminal: bool) -> str:
-    """A terminal obeys control characters; a file or a pipe gets them as they are."""
+    """Return a terminal obeys control characters; a file or a pipe gets them as they are."""
     from headway.cli.display.printable import plain
 
     return plain(text) if on_terminal else text

@@ -108,7 +108,7 @@ def _is_meant(stream: str, wanted: str) -> bool:
 
 
 def _places(url: str | None) -> list[str]:
-    """The journals to look into.
+    """Return the journals to look into.
 
     Raises:
         SetupError: There is none.

@@ -119,7 +119,7 @@ def tools(
 
 
 def _arguments(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Each argument's name, what it takes, and its description."""
+    """Yield each argument's name, what it takes, and its description."""
     from headway.cli.client.arguments import types_of
 
     required = schema.get("required") or ()
@@ -135,7 +135,7 @@ def _arguments(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _description(tool: "Tool") -> str:
-    """A docstring comes with the indentation of its function."""
+    """Return a docstring comes with the indentation of its function."""
     from headway.cli.display.printable import plain
 
     return inspect.cleandoc(plain(tool.description or "")).strip()

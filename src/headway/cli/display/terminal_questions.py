@@ -25,7 +25,7 @@ class Questions:
     async def __call__(
         self, context: ClientRequestContext, params: ElicitRequestParams
     ) -> ElicitResult:
-        """The answer to one question."""
+        """Return the answer to one question."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             self._screen.line(f"declined, no terminal to ask on: {plain(params.message)}")
             return ElicitResult(action="decline")
@@ -118,7 +118,7 @@ def _say(text: str) -> None:
 
 
 def _read(prompt: str) -> str:
-    """A line from the terminal, asked for on stderr: stdout belongs to the result."""
+    """Return a line from the terminal, asked for on stderr: stdout belongs to the result."""
     print(prompt, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:

@@ -24,12 +24,12 @@ class LineFormatter(logging.Formatter):
         self._folds = folds
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The first line."""
+        """Return the first line."""
         record.message = one_line(record.message)
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: _ExcInfo) -> str:
-        """The lines of a traceback."""
+        """Return the lines of a traceback."""
         error = ei[1]
         text = (
             folded_traceback(error)
@@ -39,7 +39,7 @@ class LineFormatter(logging.Formatter):
         return self._indented(text)
 
     def formatStack(self, stack_info: str) -> str:
-        """The lines of a stack."""
+        """Return the lines of a stack."""
         return self._indented(stack_info)
 
     def _indented(self, text: str) -> str:

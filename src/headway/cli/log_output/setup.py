@@ -46,7 +46,7 @@ class _Formatter(LineFormatter):
     """Names the run that a record was made in, where it does not say so itself."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The first line."""
+        """Return the first line."""
         line = super().formatMessage(record)
         run = current_run.get()
         reference = getattr(run, "reference", None)

@@ -61,7 +61,7 @@ class Queue(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor; children of this process may be given it."""
+        """Return the descriptor; children of this process may be given it."""
         return self._descriptor
 
     def isatty(self) -> bool:

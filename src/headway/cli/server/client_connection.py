@@ -185,7 +185,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _headers_so_far(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the request that is arriving, as far as they are there."""
+        """Return the headers of the request that is arriving, as far as they are there."""
         return self.scope["headers"] if self.scope else []  # pyright: ignore[reportReturnType]
 
     def _end_arrival(self) -> None:

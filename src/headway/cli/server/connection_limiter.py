@@ -67,7 +67,7 @@ def refusal(status: str, text: str, headers: str = "") -> bytes:
 
 
 def _descriptors() -> int:
-    """How many files and sockets this process may have open."""
+    """Return how many files and sockets this process may have open."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

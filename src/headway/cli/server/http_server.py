@@ -127,7 +127,7 @@ class _Lifespan:
 
 
 def _lifespan_failure(error: BaseException, phase: str, *, is_told: bool) -> HeadwayError:
-    """The reason why the server cannot start, did not stop cleanly, or cannot go on."""
+    """Return the reason why the server cannot start, did not stop cleanly, or cannot go on."""
     if phase == "startup":
         return start_failure(error)
     if is_told:

@@ -41,7 +41,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port of all of them."""
+        """Return the port of all of them."""
         return self.sockets[0].getsockname()[1]
 
     @property
@@ -73,7 +73,7 @@ class Listener:
                 raise SetupError(self.refusal(error)) from error
 
     def refusal(self, error: OSError) -> str:
-        """Why nobody can listen there, as a sentence."""
+        """Return why nobody can listen there, as a sentence."""
         host, port = self.sockets[0].getsockname()[:2]
         return _refusal(self._host or host, port, error)
 

@@ -28,7 +28,8 @@ class Process(NamedTuple):
 
 
 def children() -> list[int]:
-    """The processes started by this one, by those and so on; also who shares our own group."""
+    """Return the processes started by this one, by those and so on; also who shares our own
+    group."""
     me = os.getpid()
     table = _table()
     ours = {me}
@@ -83,7 +84,7 @@ def _row(file: Path) -> Process | None:
 
 
 def _listed() -> list[Process]:
-    """Where there is no `/proc`, as on macOS."""
+    """Return where there is no `/proc`, as on macOS."""
     command = ["ps", "-A", "-o", "pid=,ppid=,pgid="]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=1, check=True)

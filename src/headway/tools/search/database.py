@@ -102,9 +102,8 @@ class Database(Source):
     def _rows(
         self, connection: sa.Connection, dialect: Dialect, table: Table, asked: Asked
     ) -> Sequence[Row]:
-        """The rows of a table: by full text, or where one of them is more than that can take, as
-        part of the text.
-        """
+        """Return the rows of a table: by full text, or where one of them is more than that can
+        take, as part of the text."""
         by_parts = like(table, asked, dialect)
         match dialect.name:
             case "sqlite":
@@ -144,7 +143,7 @@ def _hit(table: Table, row: Row, terms: Iterable[str]) -> Hit:
 
 
 def _as_text(value: object) -> str:
-    """A value of a column as text, whatever a driver makes of it."""
+    """Return a value of a column as text, whatever a driver makes of it."""
     if isinstance(value, bytes | bytearray):
         return value.decode(errors="replace")
     return "" if value is None else str(value)
@@ -155,7 +154,7 @@ def _quoted(value: str) -> str:
 
 
 def excerpt(text: str, terms: Iterable[str]) -> str:
-    """The text around the first term in it."""
+    """Return the text around the first term in it."""
     plain = folded(text)
     places = [place for term in terms if (place := plain.find(folded(term))) >= 0]
     start = max(0, min(places, default=0) - SNIPPET_LENGTH // 4)
@@ -163,7 +162,7 @@ def excerpt(text: str, terms: Iterable[str]) -> str:
 
 
 def _full_text(connection: sa.Connection, name: str) -> str | None:
-    """How an FTS5 table of SQLite was made; None for another one."""
+    """Return how an FTS5 table of SQLite was made; None for another one."""
     made = connection.execute(
         sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name"),
         {"name": name},
@@ -173,9 +172,8 @@ def _full_text(connection: sa.Connection, name: str) -> str | None:
 
 
 def _mysql_limit(connection: sa.Connection, seconds: float) -> str:
-    """The two have grown apart: MariaDB counts seconds for every statement, MySQL thousandths
-    for SELECT.
-    """
+    """Return the two have grown apart: MariaDB counts seconds for every statement, MySQL
+    thousandths for SELECT."""
     if getattr(connection.dialect, "is_mariadb", False):
         return f"SET SESSION max_statement_time = {seconds:f}"
     return f"SET SESSION max_execution_time = {int(seconds * 1000):d}"
@@ -225,7 +223,8 @@ _SAID = (
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a database refused, without its own words: these name hosts, users and statements."""
+    """Return why a database refused, without its own words: these name hosts, users and
+    statements."""
     original = getattr(error, "orig", None) or error
     if isinstance(original, sqlite3.Error | OSError):
         return index_trouble(original)
@@ -242,12 +241,13 @@ def reason_of(error: BaseException) -> str:
 
 
 def _state(error: BaseException) -> str:
-    """The SQLSTATE of an error, where it has one."""
+    """Return the SQLSTATE of an error, where it has one."""
     original = getattr(error, "orig", None) or error
     return str(getattr(original, "sqlstate", None) or "")
 
 
 def _words_of(error: BaseException) -> str:
-    """The database's own words on one line, without the statement and its values; for the log."""
+    """Return the database's own words on one line, without the statement and its values; for the
+    log."""
     original = getattr(error, "orig", None) or error
     return " ".join(str(original).split())[:500]

@@ -170,7 +170,7 @@ class Documents(Source):
 
 
 def terms_of(query: str) -> tuple[str, ...]:
-    """Words and quoted phrases; a quote that nothing closes is not there."""
+    """Return words and quoted phrases; a quote that nothing closes is not there."""
     return terms_in(query, MAX_TERMS)
 
 

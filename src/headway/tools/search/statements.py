@@ -69,19 +69,18 @@ class Table:
 
     @property
     def link_columns(self) -> list[str]:
-        """The columns in the link."""
+        """Return the columns in the link."""
         return FIELD.findall(self.link)
 
     @property
     def read_columns(self) -> list[str]:
-        """The columns that make a hit: of the title, of the snippet, of the link."""
+        """Return the columns that make a hit: of the title, of the snippet, of the link."""
         return [self.title, self.snippet or self.columns[-1], *self.link_columns]
 
     @property
     def clause(self) -> sa.TableClause:
-        """The table with its columns. They are named with it: alone, a name that is no column is a
-        text to SQLite, and would be found or shown as it stands.
-        """
+        """Return the table with its columns. They are named with it: alone, a name that is no
+        column is a text to SQLite, and would be found or shown as it stands."""
         names = dict.fromkeys([*self.columns, *self.read_columns])
         schema = None if self.schema is None else sa.quoted_name(self.schema, quote=True)
         columns: list[sa.ColumnClause[Any]] = [
@@ -108,7 +107,7 @@ class Dialect:
     """Whether it can take accents off."""
 
     def text(self, column: _Text, most: int) -> _Text:
-        """The beginning of a column as text."""
+        """Return the beginning of a column as text."""
         kind = mysql.CHAR(charset="utf8mb4") if self.name == "mysql" else sa.Text()
         return sa.func.substr(sa.cast(column, kind), 1, most)
 
@@ -127,7 +126,8 @@ class Dialect:
                 return text.icontains(term, autoescape=True)
 
     def plain(self, text: _Text) -> _Text:
-        """A text of PostgreSQL for comparing; of a long one the beginning only is without accents.
+        """Return a text of PostgreSQL for comparing; of a long one the beginning only is without
+        accents.
 
         Texts of ASCII are quick. Long runs of accents stay as they are: `normalize` sorts them in
         quadratic time, and nothing can interrupt it, no time limit and no cancel.
@@ -145,7 +145,7 @@ class Dialect:
         return sa.case((sa.or_(is_plain, is_wild), lower), else_=folded)
 
     def plain_term(self, term: str) -> str:
-        """A term as `plain` makes the same text."""
+        """Return a term as `plain` makes the same text."""
         if not self.normalizes:
             return term.lower()
         decomposed = unicodedata.normalize("NFKD", term)
@@ -157,7 +157,7 @@ class Dialect:
 
 
 def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
-    """Rows that have each term in some column, as part of the text."""
+    """Return rows that have each term in some column, as part of the text."""
     clause = table.clause
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     found = [sa.or_(*(dialect.has(text, term) for text in texts)) for term in asked.terms]
@@ -172,7 +172,7 @@ def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
 
 
 def full_text_sqlite(table: Table, asked: Asked, dialect: Dialect, made: str) -> sa.Select[Any]:
-    """Rows of an FTS5 table that was `made` so, by its own rank."""
+    """Return rows of an FTS5 table that was `made` so, by its own rank."""
     clause = table.clause
     cuts_in_three = re.search(r"tokenize\s*=\s*[\"']?\s*trigram", made, re.IGNORECASE) is not None
     known = [term for term in asked.terms if _is_known(term, cuts_in_three=cuts_in_three)]
@@ -196,7 +196,7 @@ def _is_known(term: str, *, cuts_in_three: bool) -> bool:
 
 
 def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
-    """Rows by PostgreSQL's own rank; its reading of a phrase takes any text."""
+    """Return rows by PostgreSQL's own rank; its reading of a phrase takes any text."""
     clause = table.clause
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     together = sa.func.left(sa.func.concat_ws(" ", *texts), SEARCHED)
@@ -216,7 +216,7 @@ def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Selec
 
 
 def _kept(statement: sa.Select[Any]) -> sa.Subquery:
-    """A query inside of another one, which PostgreSQL does not make one with it."""
+    """Return a query inside of another one, which PostgreSQL does not make one with it."""
     return statement.offset(sa.literal_column("0")).subquery()
 
 
@@ -247,7 +247,8 @@ def _read(table: Table, clause: sa.TableClause, dialect: Dialect) -> Sequence[sa
 
 @lru_cache(maxsize=1)
 def _marks() -> str:
-    """A class, in a regular expression, of all characters that Unicode sorts behind another one."""
+    """Return a class, in a regular expression, of all characters that Unicode sorts behind another
+    one."""
     marks = [code for code in range(0x110000) if unicodedata.combining(chr(code))]
     starts = [code for code, before in zip(marks, [-1, *marks], strict=False) if code != before + 1]
     ends = [code for code, after in zip(marks, [*marks[1:], -1], strict=False) if code + 1 != after]

@@ -136,7 +136,7 @@ class SearchTool:
         return [self._sources[name] for name in dict.fromkeys(names)]
 
     async def _ask_all(self, sources: list[Source], asked: Asked) -> list[Answered]:
-        """The answers of those who had one in time."""
+        """Return the answers of those who had one in time."""
         report(0, len(sources), f"Asking {', '.join(asked.sources)}")
         answers: list[Answered] = []
         asking = [asyncio.create_task(self._ask(source, asked)) for source in sources]
@@ -239,7 +239,7 @@ def operators_in(query: str) -> list[str]:
 
 
 def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
-    """The hits by source; of a cache only what those have found who give no answer now."""
+    """Return the hits by source; of a cache only what those have found who give no answer now."""
     present = {answer.source.name for answer in answers if answer.reason is None}
     return {
         answer.source.name: [hit for hit in answer.hits if hit.origin not in present]
@@ -248,7 +248,7 @@ def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
 
 
 def _shown(hit: Hit) -> dict[str, object]:
-    """A hit in a part, with its age where it has one."""
+    """Return a hit in a part, with its age where it has one."""
     shown: dict[str, object] = {"title": hit.title, "link": hit.link, "snippet": hit.snippet}
     if hit.age is not None:
         shown |= {"source": hit.origin, "age": round(hit.age)}

@@ -55,17 +55,17 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """The name of the one host that is asked, also after a redirect."""
+        """Return the name of the one host that is asked, also after a redirect."""
         return host_of(httpx2.URL(PLACEHOLDER.sub("1", self.url)))
 
     def hosts(self, egress: Egress) -> Hosts:
-        """That host as the only one that may be asked; http may lead to https."""
+        """Return that host as the only one that may be asked; http may lead to https."""
         url = httpx2.URL(PLACEHOLDER.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
         return Hosts({host_of(url): Host(ports=ports, private=self.private)}, egress)
 
     def ask(self, query: str, limit: int) -> Ask:
-        """The request for a query."""
+        """Return the request for a query."""
         values: dict[str, str | int] = {"query": query, "limit": limit}
 
         def encoded(place: re.Match[str]) -> str:
@@ -122,7 +122,7 @@ class Api(Source):
         return self._read(answer)[: asked.limit]
 
     def _told(self, failed: FetchFailed) -> str:
-        """Why there is no answer, without names of hosts: these are the operator's."""
+        """Return why there is no answer, without names of hosts: these are the operator's."""
         if isinstance(failed.__cause__, Forbidden):
             return "it leads to where it is not allowed to, or to no http or https URL"
         return self._secrets.mask(str(failed)).replace(repr(self._endpoint.host), "its host")
@@ -153,7 +153,7 @@ class Api(Source):
 
 
 def filled(template: object, values: Mapping[str, str | int]) -> object:
-    """JSON with the values in its places."""
+    """Return JSON with the values in its places."""
     if isinstance(template, str):
         alone = PLACEHOLDER.fullmatch(template)
         if alone is not None:
@@ -182,7 +182,7 @@ def at(value: object, path: str) -> object:
 
 
 def _whole(digits: str) -> int | str:
-    """A whole number, or its digits where Python would refuse to read so many."""
+    """Return a whole number, or its digits where Python would refuse to read so many."""
     return int(digits) if len(digits) <= LONGEST_NUMBER else digits
 
 

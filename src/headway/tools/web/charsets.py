@@ -80,7 +80,7 @@ _NAMES = {
 
 
 def _squeezed(name: str) -> str:
-    """A name without what is between its letters and digits, which nobody writes alike."""
+    """Return a name without what is between its letters and digits, which nobody writes alike."""
     return re.sub(r"[^a-z0-9]", "", name)
 
 
@@ -110,7 +110,7 @@ class Text(NamedTuple):
 
 
 def declared(content_type: str | None) -> str | None:
-    """The charset that a Content-Type names, in lower case (RFC 9110, 8.3.1)."""
+    """Return the charset that a Content-Type names, in lower case (RFC 9110, 8.3.1)."""
     if not content_type or "charset" not in content_type.lower():
         return None
     message = Message()
@@ -125,12 +125,13 @@ def declared(content_type: str | None) -> str | None:
 
 
 def codec_of(content_type: str | None) -> str | None:
-    """Python's name of the charset that a Content-Type declares; None where none is known."""
+    """Return Python's name of the charset that a Content-Type declares; None where none is
+    known."""
     return _CODECS.get(_squeezed(declared(content_type) or ""))
 
 
 def decode(body: bytes, content_type: str | None, *, is_whole: bool = True) -> Text:
-    """A body as text: by its byte order mark, else by what is declared, else as UTF-8.
+    """Return a body as text: by its byte order mark, else by what is declared, else as UTF-8.
 
     JSON is UTF-8 where it can be read so, whatever is declared (RFC 8259, 8.1 and 11). Where it is
     not whole, a character that is cut at the end is left out.

@@ -80,7 +80,7 @@ class Fetcher:
         await self._transport.aclose()
 
     async def fetch(self, ask: Ask) -> Answer:
-        """The answer, after up to five redirects.
+        """Return the answer, after up to five redirects.
 
         Raises:
             FetchFailed: There is none, or it is too large.

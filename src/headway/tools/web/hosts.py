@@ -94,7 +94,7 @@ class Hosts:
         return next((self._hosts[each] for each in wildcards if each in self._hosts), None)
 
     def allow(self, url: httpx2.URL) -> Host:
-        """The host of a URL.
+        """Return the host of a URL.
 
         Raises:
             Forbidden: It, its port or its scheme is not allowed.
@@ -116,12 +116,12 @@ class Hosts:
 
 
 def host_of(url: httpx2.URL) -> str:
-    """The host of a URL as it is sent. `URL.host` would be decoded, and raises for some."""
+    """Return the host of a URL as it is sent. `URL.host` would be decoded, and raises for some."""
     return url.raw_host.decode("ascii").strip("[]")
 
 
 def name_of(host: str) -> str:
-    """A host's one name among its spellings: ASCII, lower case, without the dot at the end.
+    """Return a host's one name among its spellings: ASCII, lower case, without the dot at the end.
 
     Raises:
         httpx2.InvalidURL: It can be no name.
@@ -153,7 +153,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 async def resolve(name: str, port: int) -> list[str]:
-    """The addresses of a name, as the system knows them.
+    """Return the addresses of a name, as the system knows them.
 
     Raises:
         OSError: There are none.
