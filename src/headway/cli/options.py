@@ -44,7 +44,7 @@ def window(text: str | float) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-def _endpoint(text: str) -> str:
+def _endpoint_option(text: str) -> str:
     if not re.fullmatch(r"/[^\s?#]*", text):
         raise typer.BadParameter(f"{text!r} is not a path; write /mcp")
     return text
@@ -75,7 +75,10 @@ Port = Annotated[
 Endpoint = Annotated[
     str,
     typer.Option(
-        "--path", envvar="HEADWAY_PATH", callback=_endpoint, help="The path of the MCP endpoint."
+        "--path",
+        envvar="HEADWAY_PATH",
+        callback=_endpoint_option,
+        help="The path of the MCP endpoint.",
     ),
 ]
 JournalUrl = Annotated[

@@ -60,7 +60,7 @@ def build(
         hidden=limits.hidden,
     )
     files = FileTools(allowed, data, limits)
-    sources = _sources(allowed, data, config)
+    sources = _make_sources(allowed, data, config)
     names = ", ".join(source.name for source in sources)
     mcp = Headway("headway-tools", instructions=INSTRUCTIONS.format(roots=allowed, sources=names))
     mcp.tool(
@@ -95,7 +95,7 @@ def build(
     return mcp
 
 
-def _sources(roots: Roots, data: Path, config: Config) -> list[Source]:
+def _make_sources(roots: Roots, data: Path, config: Config) -> list[Source]:
     clock = SystemClock()
     sources: list[Source] = [Documents(roots, data / INDEX_FILE)]
     sources += [Database(name, databank) for name, databank in config.databases]

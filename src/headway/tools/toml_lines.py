@@ -41,11 +41,11 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
             inside = None if line.count(inside) % 2 else inside
             continue
         if nesting > 0:
-            nesting += _opened(line)
+            nesting += _open_brackets(line)
             continue
         header = _HEADER.match(line)
         if header is not None:
-            table = _resolved(_split(header[2]), counts)
+            table = _resolve_keys(_split_key(header[2]), counts)
             if header[1] == "[[":
                 counts[table] += 1
                 table = (*table, counts[table] - 1)
@@ -53,19 +53,19 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
             continue
         assignment = _ASSIGNMENT.match(line)
         if assignment is not None:
-            yield number, (*table, *_split(assignment[1]))
+            yield number, (*table, *_split_key(assignment[1]))
             rest = assignment[2]
             inside = next((each for each in _QUOTES if rest.count(each) % 2), None)
-            nesting = max(0, _opened(rest)) if inside is None else 0
+            nesting = max(0, _open_brackets(rest)) if inside is None else 0
 
 
-def _opened(line: str) -> int:
+def _open_brackets(line: str) -> int:
     """Return how many brackets stay open behind a line, those in strings and comments left out."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'|#.*", "", line)
     return bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
 
 
-def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Key, ...]:
+def _resolve_keys(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Key, ...]:
     """Return the keys of a table, with the place in the list for each list of tables on the way."""
     place: tuple[Key, ...] = ()
     for position, key in enumerate(keys):
@@ -76,7 +76,7 @@ def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Ke
     return place
 
 
-def _split(dotted: str) -> tuple[str, ...]:
+def _split_key(dotted: str) -> tuple[str, ...]:
     """Return the names of a dotted key; the parser knows all about quotes."""
     value: object = tomllib.loads(f"{dotted} = 0")
     names: list[str] = []

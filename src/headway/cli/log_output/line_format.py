@@ -36,11 +36,11 @@ class LineFormatter(logging.Formatter):
             if self._folds and error is not None
             else super().formatException(ei)
         )
-        return self._indented(text)
+        return self._indent_lines(text)
 
     def formatStack(self, stack_info: str) -> str:
         """Return the lines of a stack."""
-        return self._indented(stack_info)
+        return self._indent_lines(stack_info)
 
-    def _indented(self, text: str) -> str:
+    def _indent_lines(self, text: str) -> str:
         return "\n".join(self.INDENT + one_line(line) for line in text.split("\n"))

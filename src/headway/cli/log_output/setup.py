@@ -31,7 +31,9 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, unless somebody else takes it."""
-        if any(_takes(handler) for handler in _handlers_of(record.name) if handler is not self):
+        if any(
+            _takes_records(handler) for handler in _handlers_of(record.name) if handler is not self
+        ):
             return
         try:
             sys.stderr.write(self.format(record) + "\n")
@@ -116,7 +118,7 @@ def _handlers_of(name: str) -> Iterator[logging.Handler]:
         logger = logger.parent if logger.propagate else None
 
 
-def _takes(handler: logging.Handler) -> bool:
+def _takes_records(handler: logging.Handler) -> bool:
     """Return whether a handler is where records go, and not one that only listens."""
     is_listener = getattr(handler, "only_listens", False)
     return not is_listener and not isinstance(handler, logging.NullHandler)

@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
         self._patience = max(STOP_MOMENT, settings.notice)
-        self._watched = _Lifespan(app, self._end)
+        self._watched = _Lifespan(app, self._end_serving)
         counted = app if isinstance(app, Counting) else None
         self._limiter = (
             ConnectionLimiter(settings)
@@ -180,7 +180,7 @@ class _Server(uvicorn.Server):
             )
         )
 
-    def _end(self) -> None:
+    def _end_serving(self) -> None:
         self.should_exit = True
 
     @contextmanager
@@ -274,7 +274,7 @@ def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
     stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
 
 
-async def _serve(
+async def _serve_until_stopped(
     app: App,
     listener: Listener,
     announce: Callable[[str], object],
@@ -319,7 +319,10 @@ def serve_until_stopped(
     _quiet_uvicorn()
     chosen = settings or Settings()
     with listener:
-        run_until_done(lambda: _serve(app, listener, announce, grace, chosen, is_alone), loop=loop)
+        run_until_done(
+            lambda: _serve_until_stopped(app, listener, announce, grace, chosen, is_alone),
+            loop=loop,
+        )
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from headway.tools.index import phrase
+from headway.tools.index import fts_phrase
 from headway.tools.search.sources import Asked
 from headway.tools.words import folded, has_unspaced, is_word
 
@@ -140,7 +140,7 @@ class Dialect:
         decomposed = sa.func.normalize(beginning, sa.literal_column("NFKD"))
         without = sa.func.lower(sa.func.regexp_replace(decomposed, _ACCENTS, "", "g"))
         is_plain = sa.func.octet_length(text) == sa.func.char_length(text)
-        is_wild = beginning.op("~")(f"{_marks()}{{31}}")
+        is_wild = beginning.op("~")(f"{_mark_class()}{{31}}")
         folded = sa.func.concat(sa.func.replace(without, "ς", "σ"), rest)
         return sa.case((sa.or_(is_plain, is_wild), lower), else_=folded)
 
@@ -164,7 +164,7 @@ def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
     title = dialect.text(clause.c[table.title], READ_LENGTH)
     in_title = sa.or_(*(dialect.has(title, term) for term in asked.terms))
     return (
-        sa.select(*_read(table, clause, dialect))
+        sa.select(*_read_columns(table, clause, dialect))
         .where(*found)
         .order_by(sa.case((in_title, 0), else_=1))
         .limit(asked.limit)
@@ -179,11 +179,11 @@ def full_text_sqlite(table: Table, asked: Asked, dialect: Dialect, made: str) ->
     others = [term for term in asked.terms if term not in known]
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     found = [sa.or_(*(dialect.has(text, term) for text in texts)) for term in others]
-    statement = sa.select(*_read(table, clause, dialect)).where(*found).limit(asked.limit)
+    statement = sa.select(*_read_columns(table, clause, dialect)).where(*found).limit(asked.limit)
     if not known:
         return statement
-    columns = " ".join(map(phrase, table.columns))
-    expression = f"{{{columns}}} : ({' AND '.join(map(phrase, known))})"
+    columns = " ".join(map(fts_phrase, table.columns))
+    expression = f"{{{columns}}} : ({' AND '.join(map(fts_phrase, known))})"
     matching = sa.column(sa.quoted_name(table.name, quote=True)).op("MATCH")(expression)
     return statement.where(matching).order_by(sa.literal_column("rank"))
 
@@ -200,11 +200,13 @@ def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Selec
     clause = table.clause
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     together = sa.func.left(sa.func.concat_ws(" ", *texts), SEARCHED)
-    read = _read(table, clause, dialect)
+    read = _read_columns(table, clause, dialect)
     # One query inside of the other, and each stays so: what is made of a text is made once.
-    rows = _kept(sa.select(*read, together.label("whole")))
-    rows = _kept(sa.select(*rows.c, dialect.plain(rows.c.whole).label("plain")))
-    rows = _kept(sa.select(*rows.c, sa.func.to_tsvector(_short(rows.c.plain)).label("vector")))
+    rows = _keep_subquery(sa.select(*read, together.label("whole")))
+    rows = _keep_subquery(sa.select(*rows.c, dialect.plain(rows.c.whole).label("plain")))
+    rows = _keep_subquery(
+        sa.select(*rows.c, sa.func.to_tsvector(_short_text(rows.c.plain)).label("vector"))
+    )
     queries = {term: sa.func.phraseto_tsquery(dialect.plain_term(term)) for term in asked.terms}
     found = [_found_by(dialect, rows, term, query) for term, query in queries.items()]
     statement = sa.select(*list(rows.c)[: len(read)]).where(*found).limit(asked.limit)
@@ -215,7 +217,7 @@ def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Selec
     return statement.order_by(sa.func.ts_rank(rows.c.vector, all_of_them).desc())
 
 
-def _kept(statement: sa.Select[Any]) -> sa.Subquery:
+def _keep_subquery(statement: sa.Select[Any]) -> sa.Subquery:
     """Return a query inside of another one, which PostgreSQL does not make one with it."""
     return statement.offset(sa.literal_column("0")).subquery()
 
@@ -231,14 +233,16 @@ def _found_by(
     return sa.or_(row.c.vector.op("@@")(query), sa.and_(is_nothing, is_part))
 
 
-def _short(text: _Text) -> _Text:
+def _short_text(text: _Text) -> _Text:
     """As much of a text as fits into a `tsvector` whatever is in it."""
     most = sa.func.left(text, SEARCHED)
     fits = sa.func.octet_length(most) <= SEARCHED
     return sa.case((fits, most), else_=sa.func.left(text, SEARCHED // WIDEST))
 
 
-def _read(table: Table, clause: sa.TableClause, dialect: Dialect) -> Sequence[sa.Label[Any]]:
+def _read_columns(
+    table: Table, clause: sa.TableClause, dialect: Dialect
+) -> Sequence[sa.Label[Any]]:
     return [
         dialect.text(clause.c[name], READ_LENGTH).label(f"c{place}")
         for place, name in enumerate(table.read_columns)
@@ -246,7 +250,7 @@ def _read(table: Table, clause: sa.TableClause, dialect: Dialect) -> Sequence[sa
 
 
 @lru_cache(maxsize=1)
-def _marks() -> str:
+def _mark_class() -> str:
     """Return a class, in a regular expression, of all characters that Unicode sorts behind another
     one."""
     marks = [code for code in range(0x110000) if unicodedata.combining(chr(code))]
