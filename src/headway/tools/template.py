@@ -174,8 +174,8 @@ class RequestTemplate(BaseModel):
             return None
         return (
             f"The request {what}: it would be sent {len(items):,} times just the same. Write "
-            f"{_right_placeholder('', fields)} where the item belongs, or same_for_all=true if that "
-            "is meant"
+            f"{_right_placeholder('', fields)} where the item belongs, or same_for_all=true if "
+            "that is meant"
         )
 
 
