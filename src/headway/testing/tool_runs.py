@@ -81,7 +81,7 @@ async def run_tool(
     served = inspect_server(server)
     low = serve_object(served)
     journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
-    options = EngineOptions(served.options_of if settings is not None else _unpaced_settings(served))
+    options = EngineOptions(served.options_of if settings is not None else _unpaced_options(served))
     engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
     async with asyncio.timeout(timeout), journal, lifespan_of(low.lifespan(low)) as state:
         await engine.start()
@@ -110,7 +110,7 @@ def record() -> Generator[Said]:
     recorder.finish(success=False)
 
 
-def _unpaced_settings(served: Served) -> Callable[[str], ToolOptions]:
+def _unpaced_options(served: Served) -> Callable[[str], ToolOptions]:
     return lambda tool: replace(served.options_of(tool), rate=0)
 
 
