@@ -140,7 +140,7 @@ class RunCancelled(BaseException):
 
 
 def journal_away() -> ProtocolError:
-    """The refusal of what needs a journal that cannot be read or written at the moment."""
+    """Return the refusal of what needs a journal that cannot be read or written at the moment."""
     return ProtocolError(
         -32603,  # JSON-RPC: internal error
         "The journal cannot be used at the moment; try again in a few seconds",

@@ -126,7 +126,7 @@ def limited_logger(logger: logging.Logger) -> logging.Logger:
 
 
 def _place_of(record: logging.LogRecord) -> object:
-    """Where the exception of a record was raised; None where there is none."""
+    """Return where the exception of a record was raised; None where there is none."""
     trace = record.exc_info[2] if record.exc_info else None
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

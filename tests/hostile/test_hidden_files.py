@@ -123,7 +123,9 @@ async def test_what_an_older_index_has_of_them_is_not_found_and_forgotten(root: 
     for name in (".env", ".ssh/id_rsa", "readme.md"):
         status = (root / name).stat()
         path = str(root / name)
-        index.add(Document(path, status.st_size, status.st_mtime_ns, f"hunter2 in {name}\n"))
+        index.add_document(
+            Document(path, status.st_size, status.st_mtime_ns, f"hunter2 in {name}\n")
+        )
     index.close()
     server = build([root], data)
     for _ in range(2):

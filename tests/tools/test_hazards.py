@@ -255,14 +255,14 @@ def test_every_file_of_a_directory_shares_one_handle(
     workplace: Any, heard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    enter = Reader._enter
+    enter = Reader._enter_folder
 
     def counted(self: Reader, folder: str) -> None:
         if folder != self._folder:
             opened.append(folder)
         enter(self, folder)
 
-    monkeypatch.setattr(Reader, "_enter", counted)
+    monkeypatch.setattr(Reader, "_enter_folder", counted)
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
         workplace.write(name)
     workplace.process()

@@ -142,7 +142,7 @@ async def test_a_cancel_stops_the_thread_within_a_file(
 ) -> None:
     """Reading the file to its end would take minutes."""
     ended = threading.Event()
-    leave = Reader._leave
+    leave = Reader._leave_folder
 
     def leaving(self: Reader) -> None:
         leave(self)
@@ -150,7 +150,7 @@ async def test_a_cancel_stops_the_thread_within_a_file(
             ended.set()
 
     # The thread is past telling anybody that it ends, so listen where it lets go.
-    monkeypatch.setattr(Reader, "_leave", leaving)
+    monkeypatch.setattr(Reader, "_leave_folder", leaving)
     os.truncate(workplace.write("endless"), 16 * 1024**3)
     inside = anyio.Event()
 

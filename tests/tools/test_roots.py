@@ -69,19 +69,19 @@ def test_a_root_that_is_a_link_can_be_named_either_way(workplace: Any, tmp_path:
     workplace.write("sub/a.txt")
     roots = Roots([tmp_path / "alias"])
     for asked in (tmp_path / "alias" / "sub", workplace.root / "sub", "sub"):
-        assert roots.directory(str(asked)).absolute == str(workplace.root / "sub")
+        assert roots.find_directory(str(asked)).absolute == str(workplace.root / "sub")
 
 
 def test_all_roots_are_allowed_and_relative_means_the_first(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "sub").mkdir(parents=True)
     roots = Roots([tmp_path / "one", tmp_path / "two"])
-    assert roots.directory("sub").absolute == str(tmp_path / "one" / "sub")
-    assert roots.directory(str(tmp_path / "two" / "sub")).root == str(tmp_path / "two")
+    assert roots.find_directory("sub").absolute == str(tmp_path / "one" / "sub")
+    assert roots.find_directory(str(tmp_path / "two" / "sub")).root == str(tmp_path / "two")
 
 
 def test_the_root_of_the_file_system_can_be_a_root(tmp_path: Path) -> None:
-    place = Roots([Path("/")]).directory(str(tmp_path))
+    place = Roots([Path("/")]).find_directory(str(tmp_path))
     assert place == ("/", str(tmp_path)[1:])
     assert place.absolute == str(tmp_path)
 
@@ -90,9 +90,9 @@ def test_the_data_directory_is_closed_unless_a_root_lies_in_it(workplace: Any) -
     data = workplace.root / "data"
     (data / "inner").mkdir(parents=True)
     with pytest.raises(ToolError, match="outside"):
-        Roots([workplace.root], private=data).directory("data/inner")
-    assert Roots([data / "inner"], private=data).directory(".").path == ""
-    assert Roots([workplace.root], private=workplace.root).directory(".").path == ""
+        Roots([workplace.root], private=data).find_directory("data/inner")
+    assert Roots([data / "inner"], private=data).find_directory(".").path == ""
+    assert Roots([workplace.root], private=workplace.root).find_directory(".").path == ""
 
 
 @pytest.mark.parametrize("roots", [[], ["missing"], ["file"]])

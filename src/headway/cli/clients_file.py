@@ -23,7 +23,7 @@ _TEXTS = ("name", "since", "source")
 
 
 def read_profiles(path: Path) -> tuple[Profile, ...]:
-    """The rows of a file, in their order.
+    """Return the rows of a file, in their order.
 
     Raises:
         SetupError: Naming the file, the row and what is wrong with it.
@@ -40,13 +40,13 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     found: list[Profile] = []
     for number, row in enumerate(cast("list[object]", rows), 1):
         try:
-            found.append(_profile(row))
+            found.append(_read_profile(row))
         except SetupError as error:
             raise SetupError(f"--clients {path}, client {number}: {error}") from None
     return tuple(found)
 
 
-def _profile(row: object) -> Profile:
+def _read_profile(row: object) -> Profile:
     values = dict(cast("dict[str, Any]", row)) if isinstance(row, dict) else {}
     known = [field.name for field in fields(Profile)]
     for name, value in values.items():

@@ -74,17 +74,17 @@ CODES: dict[type[BaseException], int] = {
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code for `error`: that of its class, or of the nearest base that has one."""
+    """Return the exit code for `error`: that of its class, or of the nearest base that has one."""
     return next((CODES[base] for base in type(error).__mro__ if base in CODES), 1)
 
 
 def root_of(error: BaseException) -> BaseException:
-    """The exception itself where `error` is only groups of one around it."""
-    inner = _members(error)
+    """Return the exception itself where `error` is only groups of one around it."""
+    inner = _group_members(error)
     return root_of(inner[0]) if len(inner) == 1 else error
 
 
-def _members(error: BaseException) -> tuple[BaseException, ...]:
+def _group_members(error: BaseException) -> tuple[BaseException, ...]:
     if isinstance(error, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", error).exceptions
     return ()
@@ -121,7 +121,7 @@ def _own_frames(trace: TracebackType | None) -> TracebackType | None:
     return frame or trace
 
 
-def _explain(error: BaseException) -> None:
+def _explain_error(error: BaseException) -> None:
     if isinstance(error, Broken) and error.__cause__ is not None:
         cause = error.__cause__
         frames = _own_frames(cause.__traceback__)
@@ -135,7 +135,7 @@ def _explain(error: BaseException) -> None:
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """The exit code of `command`, which may return one or raise what has one."""
+    """Return the exit code of `command`, which may return one or raise what has one."""
     try:
         code = command()
     except TyperException as error:
@@ -146,7 +146,7 @@ def run_command(command: Callable[[], object]) -> int:
     except BrokenPipeError:
         return _lost_reader()
     except (HeadwayError, KeyboardInterrupt, Abort) as error:
-        _explain(error)
+        _explain_error(error)
         return code_of(error)
     return code if isinstance(code, int) else 0
 

@@ -44,7 +44,7 @@ def window(text: str | float) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-def _endpoint(text: str) -> str:
+def _endpoint_option(text: str) -> str:
     if not re.fullmatch(r"/[^\s?#]*", text):
         raise typer.BadParameter(f"{text!r} is not a path; write /mcp")
     return text
@@ -75,7 +75,10 @@ Port = Annotated[
 Endpoint = Annotated[
     str,
     typer.Option(
-        "--path", envvar="HEADWAY_PATH", callback=_endpoint, help="The path of the MCP endpoint."
+        "--path",
+        envvar="HEADWAY_PATH",
+        callback=_endpoint_option,
+        help="The path of the MCP endpoint.",
     ),
 ]
 JournalUrl = Annotated[
@@ -319,7 +322,7 @@ def with_serve_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def own_directory(identity: str) -> Path:
-    """Where the server `identity` keeps what is its own, in the user's data directory.
+    """Return where the server `identity` keeps what is its own, in the user's data directory.
 
     Two servers never share one by accident: its name has a hash of the whole identity.
     """
@@ -331,7 +334,8 @@ def own_directory(identity: str) -> Path:
 
 
 def own_journal(identity: str, *, stdio: bool = False) -> str:
-    """The URL of the server's own SQLite journal, whose directory is made where it is missing.
+    """Return the URL of the server's own SQLite journal, whose directory is made where it is
+    missing.
 
     Over a pipe it is `memory:`. There a client and its server end together: nobody could come
     back for a session or a result. And one desktop client may start any number of copies, in

@@ -107,7 +107,7 @@ async def run_http(
     origin = await serve.__aenter__()
     try:
         report_line(f"serving {app.name} at {origin}{path} (Ctrl+C to stop)")
-        async with _signals() as told:
+        async with _stop_signals() as told:
             await told.wait()
     finally:
         with anyio.CancelScope(shield=True):
@@ -115,7 +115,7 @@ async def run_http(
 
 
 @asynccontextmanager
-async def _signals() -> AsyncGenerator[asyncio.Event]:
+async def _stop_signals() -> AsyncGenerator[asyncio.Event]:
     """An event that the first SIGINT or SIGTERM sets; only the main thread hears them."""
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -44,21 +44,21 @@ def is_server(value: object) -> bool:
 
 
 def load_target(text: str) -> Target:
-    """The server that `text` names.
+    """Return the server that `text` names.
 
     Raises:
         SetupError: There is none; the text says what is there instead.
         Broken: The module raised while it was imported.
     """
-    place, name = _split(text)
+    place, name = _split_target(text)
     is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
     module = _from_file(place) if is_file else _from_name(place)
-    found, server = _pick(module, place, name)
+    found, server = _pick_server(module, place, name)
     where = str(Path(place).resolve()) if is_file else place
     return Target(server, f"{where}:{found}")
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split_target(text: str) -> tuple[str, str]:
     place, colon, name = text.rpartition(":")
     if not colon or not all(part.isidentifier() for part in name.split(".")):
         return text.removesuffix(":"), ""
@@ -79,12 +79,12 @@ def _from_file(place: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the target's own code
-        raise _broken(place, error) from error
+        raise _broken_target(place, error) from error
     return module
 
 
 def _module_name(path: Path) -> str:
-    """The name that a file is loaded under; what is beside it can be imported from then on.
+    """Return the name that a file is loaded under; what is beside it can be imported from then on.
 
     Its own where that can be: a sibling's `import server` finds this very module then, and so does
     a process of a pool that is told a function by the name of its module. A dash is no obstacle
@@ -129,9 +129,9 @@ def _from_name(place: str) -> ModuleType:
                 f"there is no module {error.name!r} here or installed; "
                 "a file is named with its path, as in path/to/file.py:name"
             ) from error
-        raise _broken(place, error) from error
+        raise _broken_target(place, error) from error
     except (Exception, SystemExit) as error:  # the target's own code
-        raise _broken(place, error) from error
+        raise _broken_target(place, error) from error
 
 
 def _add_current_directory(package: str) -> None:
@@ -141,7 +141,7 @@ def _add_current_directory(package: str) -> None:
         sys.path.insert(0, here)
 
 
-def _broken(place: str, error: BaseException) -> SetupError:
+def _broken_target(place: str, error: BaseException) -> SetupError:
     if isinstance(error, SystemExit):
         return SetupError(
             f"{place} exits while it is imported; put what starts it under "
@@ -150,10 +150,10 @@ def _broken(place: str, error: BaseException) -> SetupError:
     return Broken(f"{place} cannot be imported: {type(error).__name__}: {error}")
 
 
-def _pick(module: ModuleType, place: str, name: str) -> tuple[str, object]:
+def _pick_server(module: ModuleType, place: str, name: str) -> tuple[str, object]:
     servers = {key: value for key, value in vars(module).items() if is_server(value)}
     if name:
-        return name, _named(module, place, name, servers)
+        return name, _named_server(module, place, name, servers)
     if len({id(value) for value in servers.values()}) == 1:
         return next(iter(servers.items()))
     for usual in USUAL:
@@ -161,23 +161,25 @@ def _pick(module: ModuleType, place: str, name: str) -> tuple[str, object]:
             return usual, servers[usual]
     if not servers:
         raise SetupError(f"{place} has no MCP server at its top level; name one, as in {place}:mcp")
-    raise SetupError(f"{place} has several servers; name one: {_listed(place, servers)}")
+    raise SetupError(f"{place} has several servers; name one: {_list_names(place, servers)}")
 
 
-def _named(module: ModuleType, place: str, name: str, servers: dict[str, object]) -> object:
+def _named_server(module: ModuleType, place: str, name: str, servers: dict[str, object]) -> object:
     value: object = module
     for part in name.split("."):
         if not hasattr(value, part):
-            there = f"it has {_listed(place, servers)}" if servers else "it has no server at all"
+            there = (
+                f"it has {_list_names(place, servers)}" if servers else "it has no server at all"
+            )
             raise SetupError(f"{place} has no {name!r}; {there}")
         value = getattr(value, part)
     try:
         inspect_server(value)
     except SetupError as error:
-        also = f"; {place} has {_listed(place, servers)}" if servers else ""
+        also = f"; {place} has {_list_names(place, servers)}" if servers else ""
         raise SetupError(f"{place}:{name} cannot be served: {error}{also}") from error
     return value
 
 
-def _listed(place: str, servers: dict[str, object]) -> str:
+def _list_names(place: str, servers: dict[str, object]) -> str:
     return ", ".join(f"{place}:{name}" for name in servers)

@@ -113,7 +113,7 @@ class GroupCommit:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be stored."""
+        """Return bytes that wait to be stored."""
         waiting = (entry for buffer in self._dirty.values() for entry in buffer.pending or ())
         return sum(size_of(entry.event) for entry in waiting)
 

@@ -118,7 +118,7 @@ class Journal:
 
     @property
     def usage(self) -> Usage:
-        """How many bytes and streams the journal holds, and how much it has dropped."""
+        """Return how many bytes and streams the journal holds, and how much it has dropped."""
         pending = 0 if self._group_commit is None else self._group_commit.pending_bytes
         in_memory, store = self._buffers.size, self._store
         held = in_memory if store is None else store.held

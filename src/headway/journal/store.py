@@ -101,7 +101,7 @@ class Store(Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes of all streams, as of the last count."""
+        """Return bytes of all streams, as of the last count."""
         ...
 
     @property

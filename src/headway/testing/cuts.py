@@ -92,7 +92,8 @@ class CutPoint:
         return self._is_found and not self._messages
 
     def reached(self, data: bytes, marks: list[Mark]) -> int | None:
-        """How many bytes of the next piece are before the place; None: it is not in there."""
+        """Return how many bytes of the next piece are before the place; None: it is not in
+        there."""
         at = 0
         if not self._is_found:
             known = self._tail + data

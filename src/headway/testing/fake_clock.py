@@ -33,11 +33,11 @@ class FakeClock(Clock):
         self._timers: list[tuple[float, int, _FakeTimer]] = []
 
     def now(self) -> float:
-        """Seconds advanced so far."""
+        """Return seconds advanced so far."""
         return self._now
 
     def time(self) -> float:
-        """Seconds since 1970: `start` and what was advanced."""
+        """Return seconds since 1970: `start` and what was advanced."""
         return self._start + self._now
 
     def set(self, seconds: float) -> None:

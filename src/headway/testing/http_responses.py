@@ -45,23 +45,23 @@ class AnswerScanner:
         self._has_data = False
 
     def feed(self, data: bytes) -> list[Mark]:
-        """The marks in the next piece, in order."""
+        """Return the marks in the next piece, in order."""
         marks: list[Mark] = []
         at = 0
         while at < len(data):
             match self._state:
                 case _In.HEAD:
-                    at = self._head(data, at, marks)
+                    at = self._scan_head(data, at, marks)
                 case _In.BODY:
-                    at = self._body(data, at, marks)
+                    at = self._scan_body(data, at, marks)
                 case _In.REST:
-                    self._events(data, at, len(data), marks)
+                    self._scan_events(data, at, len(data), marks)
                     at = len(data)
                 case _:
                     at = self._chunk_line(data, at, marks)
         return marks
 
-    def _head(self, data: bytes, at: int, marks: list[Mark]) -> int:
+    def _scan_head(self, data: bytes, at: int, marks: list[Mark]) -> int:
         known = len(self._line)
         self._line += data[at:]
         end = self._line.find(b"\r\n\r\n")
@@ -71,10 +71,10 @@ class AnswerScanner:
             return len(data)
         head, self._line = self._line[:end], b""
         at += end + 4 - known
-        self._begin(head, at, marks)
+        self._begin_body(head, at, marks)
         return at
 
-    def _begin(self, head: bytes, at: int, marks: list[Mark]) -> None:
+    def _begin_body(self, head: bytes, at: int, marks: list[Mark]) -> None:
         first, *lines = head.split(b"\r\n")
         status = first.split(b" ")[1:2]
         fields = {
@@ -89,7 +89,7 @@ class AnswerScanner:
         self._has_data, self._field = False, b""
         length = fields.get(b"content-length", b"")
         if status in ([b"204"], [b"304"]) or length == b"0":
-            self._over(at, marks)
+            self._end_answer(at, marks)
         elif self._is_chunked:
             self._state = _In.SIZE
         elif length.isdigit():
@@ -110,7 +110,7 @@ class AnswerScanner:
                 marks.append(Mark("message", end + 1))
         elif self._state is _In.TRAILER:
             if not line:
-                self._over(end + 1, marks)
+                self._end_answer(end + 1, marks)
         else:
             try:
                 self._left = int(line.partition(b";")[0], 16)
@@ -120,10 +120,10 @@ class AnswerScanner:
                 self._state = _In.BODY if self._left else _In.TRAILER
         return end + 1
 
-    def _body(self, data: bytes, at: int, marks: list[Mark]) -> int:
+    def _scan_body(self, data: bytes, at: int, marks: list[Mark]) -> int:
         end = min(len(data), at + self._left)
         self._left -= end - at
-        self._events(data, at, end, marks)
+        self._scan_events(data, at, end, marks)
         if not self._left:
             if self._is_chunked:
                 self._state = _In.BEHIND
@@ -132,14 +132,14 @@ class AnswerScanner:
                 if self._ends_with_message:
                     marks.pop()
             else:
-                self._over(end, marks)
+                self._end_answer(end, marks)
         return end
 
-    def _over(self, at: int, marks: list[Mark]) -> None:
+    def _end_answer(self, at: int, marks: list[Mark]) -> None:
         marks.append(Mark("end", at))
         self._state, self._line = _In.HEAD, b""
 
-    def _events(self, data: bytes, at: int, end: int, marks: list[Mark]) -> None:
+    def _scan_events(self, data: bytes, at: int, end: int, marks: list[Mark]) -> None:
         while self._is_stream and at < end:
             stop = data.find(b"\n", at, end)
             if stop < 0:

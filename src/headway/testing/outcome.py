@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def checkpoint(self) -> Any:
-        """The value of the last `checkpoint`; None where there was none."""
+        """Return the value of the last `checkpoint`; None where there was none."""
         value = None if self.memory is None else self.memory.value
         return None if value is None else decode_json(value)
 
@@ -102,13 +102,13 @@ def outcome(entries: Iterable[Entry]) -> Outcome:
     for entry in entries:
         said.add(entry.event)
     view = fold(entries)
-    answer = _answer(view.end)
+    answer = _answer_of(view.end)
     content = cast("list[dict[str, Any]]", answer.get("content", []))
     structured = cast("dict[str, Any] | None", answer.get("structuredContent"))
-    error = _error(view.end)
+    error = _error_text(view.end)
     if answer.get("isError") is True:
-        error = _text(content) or "the tool failed and said nothing"
-    result = None if error is not None else _plain(content, structured)
+        error = _content_text(content) or "the tool failed and said nothing"
+    result = None if error is not None else _plain_value(content, structured)
     return Outcome(
         view.state,
         said.progress,
@@ -122,11 +122,11 @@ def outcome(entries: Iterable[Entry]) -> Outcome:
     )
 
 
-def _answer(end: Event | None) -> dict[str, Any]:
+def _answer_of(end: Event | None) -> dict[str, Any]:
     return decode_json(end.result) if isinstance(end, Completed) else {}
 
 
-def _error(end: Event | None) -> str | None:
+def _error_text(end: Event | None) -> str | None:
     match end:
         case Failed():
             return end.message
@@ -138,14 +138,14 @@ def _error(end: Event | None) -> str | None:
             return None
 
 
-def _text(content: list[dict[str, Any]]) -> str:
+def _content_text(content: list[dict[str, Any]]) -> str:
     return "\n".join(block["text"] for block in content if block.get("type") == "text")
 
 
-def _plain(content: list[dict[str, Any]], structured: dict[str, Any] | None) -> Any:
-    """The value that a tool returned: what is no object travels as `{"result": value}`."""
+def _plain_value(content: list[dict[str, Any]], structured: dict[str, Any] | None) -> Any:
+    """Return the value that a tool returned: what is no object travels as `{"result": value}`."""
     if structured is not None:
         return structured["result"] if structured.keys() == {"result"} else structured
     if all(block.get("type") == "text" for block in content):
-        return _text(content) if content else None
+        return _content_text(content) if content else None
     return content

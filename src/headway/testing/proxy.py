@@ -120,7 +120,10 @@ class ProxyConnection:
 
     async def carry(self) -> None:
         """Pass on until both directions are over, or it is cut and everybody has noticed."""
-        ways = [asyncio.create_task(self._way(way)) for way in (self._up, self._down)]
+        ways = [
+            asyncio.create_task(self._pass_one_way(way))
+            for way in (self._pass_to_server, self._pass_to_client)
+        ]
         try:
             await self._over.wait()
         finally:
@@ -130,7 +133,7 @@ class ProxyConnection:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _way(self, pass_on: Callable[[], Awaitable[None]]) -> None:
+    async def _pass_one_way(self, pass_on: Callable[[], Awaitable[None]]) -> None:
         try:
             await pass_on()
         except BaseException as error:
@@ -143,35 +146,35 @@ class ProxyConnection:
             if not self._open_ways:
                 self._over.set()
 
-    async def _up(self) -> None:
+    async def _pass_to_server(self) -> None:
         while (data := await self._client.read()) and not self._is_cut:
             self.request = (self.request + data)[:CHUNK]
             self._proxy.asks(data)
             await self._server.write(data)
         if self._is_cut:
-            return await self._vanish()
+            return await self._discard_all()
         return self._server.half_close()
 
-    async def _down(self) -> None:
-        while (data := await self._said()) and not self._is_cut:
+    async def _pass_to_client(self) -> None:
+        while (data := await self._read_server()) and not self._is_cut:
             marks = self._scanner.feed(data)
             end = self._place_in(data, marks)
-            self._note(marks)
+            self._note_marks(marks)
             self._proxy.tells(data, marks)
             await self._hand_on(data[:end], at_once=end is not None)
             if end is not None:
-                await self._arrive()
+                await self._carry_out_plan()
                 await self._hand_on(data[end:], at_once=True)
         if self._is_cut:
-            return await self._vanish()
+            return await self._discard_all()
         await self._hand_on(b"", at_once=True)
         return self._client.half_close()
 
-    async def _vanish(self) -> None:
+    async def _discard_all(self) -> None:
         """Take nothing more of what comes: for who says it, it is under way for ever."""
         await self._over.wait()
 
-    async def _said(self) -> bytes:
+    async def _read_server(self) -> bytes:
         """Return the next bytes of the server; none at its end."""
         idle = self._proxy.manner.idle if self.request else None
         try:
@@ -183,7 +186,8 @@ class ProxyConnection:
             return b""
 
     def _place_in(self, data: bytes, marks: list[Mark]) -> int | None:
-        """How much of this piece is before the place of a cut; None: no such place is in it."""
+        """Return how much of this piece is before the place of a cut; None: no such place is in
+        it."""
         place, planned = self._place, self._proxy.planned
         if place is None or (place.cut is not planned and not place.is_begun):
             self._place = place = CutPoint(planned) if planned else None
@@ -194,7 +198,7 @@ class ProxyConnection:
             self._proxy.claim(place.cut)
         return end
 
-    async def _arrive(self) -> None:
+    async def _carry_out_plan(self) -> None:
         """Do what is planned for the place that was reached."""
         place, self._place = self._place, None
         assert place is not None
@@ -206,7 +210,7 @@ class ProxyConnection:
         else:
             self.cut(cut.how, cut.side, cut.notice)
 
-    def _note(self, marks: list[Mark]) -> None:
+    def _note_marks(self, marks: list[Mark]) -> None:
         for mark in marks:
             match mark.kind:
                 case "head":
@@ -260,7 +264,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients reach the server: the target's own URL, at the proxy."""
+        """Return where clients reach the server: the target's own URL, at the proxy."""
         parts = urlsplit(_as_url(self.target))
         return parts._replace(netloc=f"127.0.0.1:{self._port}").geturl()
 
@@ -271,7 +275,7 @@ class Proxy:
 
     @property
     def connections(self) -> list[ProxyConnection]:
-        """The open ones, oldest first, each of which can be cut."""
+        """Return the open ones, oldest first, each of which can be cut."""
         return list(self._connections)
 
     def plan(self, *cuts: Cut) -> None:
@@ -284,7 +288,7 @@ class Proxy:
 
     @property
     def planned(self) -> Cut | None:
-        """The cut whose place is looked for."""
+        """Return the cut whose place is looked for."""
         return self._plan[0] if self._plan else None
 
     def cut(
@@ -313,7 +317,7 @@ class Proxy:
         return [value.strip() for name, _, value in named if name.lower() == header.lower()]
 
     async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._serve_client, "127.0.0.1", 0)
         self._port = self._listener.sockets[0].getsockname()[1]
         return self
 
@@ -329,13 +333,15 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         client = _End(reader, writer)
         try:
-            server = None if self.down else await self._connect()
+            server = None if self.down else await self._connect_server()
             if server is None:
                 self.counts.refused += 1
                 client.close("reset")
@@ -353,7 +359,7 @@ class Proxy:
             self._tasks.discard(task)
             self.notify()
 
-    async def _connect(self) -> _End | None:
+    async def _connect_server(self) -> _End | None:
         parts = urlsplit(_as_url(self.target))
         try:
             return _End(*await asyncio.open_connection(parts.hostname, parts.port))
@@ -374,7 +380,7 @@ class Proxy:
     def asks(self, data: bytes) -> None:
         """A client said this."""
         self.counts.asked += len(data)
-        _keep(self.asked, data)
+        _keep_last(self.asked, data)
         self.notify()
 
     def tells(self, data: bytes, marks: list[Mark]) -> None:
@@ -382,11 +388,11 @@ class Proxy:
         self.counts.told += len(data)
         self.counts.answers += sum(mark.kind == "head" for mark in marks)
         self.counts.messages += sum(mark.kind == "message" for mark in marks)
-        _keep(self.told, data)
+        _keep_last(self.told, data)
         self.notify()
 
 
-def _keep(record: bytearray, data: bytes) -> None:
+def _keep_last(record: bytearray, data: bytes) -> None:
     record += data
     if len(record) > KEPT:
         del record[: len(record) - KEPT]

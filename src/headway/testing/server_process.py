@@ -58,7 +58,7 @@ class Held:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that no connection is given by itself.
+    """Return a port of 127.0.0.1 that nobody listens on, and that no connection is given by itself.
 
     A port of the range from which the system serves clients will not do for a server that is
     started again: while it is away, another connection may be given it, even the one that is
@@ -127,7 +127,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The id of the process, also of one that has ended."""
+        """Return the id of the process, also of one that has ended."""
         assert self._process is not None, "it was not started"
         return self._process.pid
 
@@ -168,7 +168,7 @@ class ServerProcess:
         self._groups.append(self._process.pid)
         pipe = self._process.stderr
         assert pipe is not None
-        self._reader = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+        self._reader = threading.Thread(target=self._read_output, args=(pipe,), daemon=True)
         self._reader.start()
 
     async def wait_ready(self) -> None:
@@ -178,9 +178,9 @@ class ServerProcess:
             NotReady: It ended instead, or took longer than `patience`.
         """
         until = time.monotonic() + self._patience
-        while not await self._answers():
+        while not await self._is_answering():
             if not self.is_running:
-                raise NotReady(f"the server ended with {self._code()}: {self._last_words()}")
+                raise NotReady(f"the server ended with {self._exit_code()}: {self._last_words()}")
             if time.monotonic() > until:
                 raise NotReady(f"not ready after {self._patience:g} s: {self._last_words()}")
             await asyncio.sleep(POLL)
@@ -190,7 +190,7 @@ class ServerProcess:
 
         Its children are not touched.
         """
-        self._signal(signal.SIGKILL)
+        self._signal_group(signal.SIGKILL)
         await self.ended()
 
     async def terminate(self) -> int:
@@ -199,7 +199,7 @@ class ServerProcess:
         Raises:
             NotReady: It did not end within `patience`.
         """
-        self._signal(signal.SIGTERM)
+        self._signal_group(signal.SIGTERM)
         return await self.ended()
 
     async def restart(self) -> int:
@@ -210,7 +210,7 @@ class ServerProcess:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, and do not wait."""
-        self._signal(number)
+        self._signal_group(number)
 
     async def ended(self) -> int:
         """Wait until the process has ended by itself, and return its exit code.
@@ -242,7 +242,7 @@ class ServerProcess:
         return Held(
             descriptors=sum(1 for _ in (place / "fd").iterdir()),
             threads=int(status["Threads"]),
-            children=len(_descendants(self.pid)),
+            children=len(_find_descendants(self.pid)),
             memory=int(status["VmRSS"].split()[0]) * 1024,
         )
 
@@ -272,11 +272,11 @@ class ServerProcess:
             self._process.wait()
             self._heard_out()
 
-    def _signal(self, number: int) -> None:
+    def _signal_group(self, number: int) -> None:
         assert self._process is not None, "it was not started"
         self._process.send_signal(number)
 
-    async def _answers(self) -> bool:
+    async def _is_answering(self) -> bool:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -293,7 +293,7 @@ class ServerProcess:
         finally:
             writer.transport.abort()
 
-    def _read(self, pipe: IO[str]) -> None:
+    def _read_output(self, pipe: IO[str]) -> None:
         with pipe:
             for line in pipe:
                 self._lines.append(line)
@@ -304,7 +304,7 @@ class ServerProcess:
         if self._reader is not None:
             self._reader.join(LAST_OUTPUT_TIMEOUT)
 
-    def _code(self) -> int | None:
+    def _exit_code(self) -> int | None:
         return self._process.poll() if self._process is not None else None
 
     def _last_words(self) -> str:
@@ -319,8 +319,8 @@ def _has_members(group: int) -> bool:
     return True
 
 
-def _descendants(pid: int) -> list[int]:
-    """The living children of a process, and theirs."""
+def _find_descendants(pid: int) -> list[int]:
+    """Return the living children of a process, and theirs."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):

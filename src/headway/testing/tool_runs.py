@@ -82,17 +82,17 @@ async def run_tool(
     served = inspect_server(server)
     low = serve_object(served)
     journal = open_journal("memory:", clock=clock, retention=EVERYTHING)
-    options = EngineOptions(served.options_of if settings is not None else _unpaced(served))
+    options = EngineOptions(served.options_of if settings is not None else _unpaced_options(served))
     engine = Engine(journal, settings or Settings(progress_rate=0), clock=clock, options=options)
     async with asyncio.timeout(timeout), journal, lifespan_of(low.lifespan(low)) as state:
         await engine.start()
         try:
-            runner = ServerRunner(low, _connection(), state)
-            request = _request(runner, name, arguments)
+            runner = ServerRunner(low, _make_connection(), state)
+            request = _make_request(runner, name, arguments)
             run = engine.start_run(request)
             if after is not None:
                 _go_on(run, after)
-            return await _followed(run, answers)
+            return await _follow_run(run, answers)
         finally:
             await engine.stop()
 
@@ -111,11 +111,13 @@ def record() -> Generator[Said]:
     output.finish(success=False)
 
 
-def _unpaced(served: Served) -> Callable[[str], ToolOptions]:
+def _unpaced_options(served: Served) -> Callable[[str], ToolOptions]:
     return lambda tool: replace(served.options_of(tool), rate=0)
 
 
-def _request(runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] | None) -> Request:
+def _make_request(
+    runner: ServerRunner[Any], name: str, arguments: Mapping[str, Any] | None
+) -> Request:
     params = {
         "name": name,
         # As they come off the wire.
@@ -142,12 +144,12 @@ def _go_on(run: Run, after: Outcome) -> None:
     run.checkpoints.memory, run.checkpoints.parts = memory, after.kept
 
 
-async def _followed(run: Run, answers: Answers | None) -> Outcome:
+async def _follow_run(run: Run, answers: Answers | None) -> Outcome:
     entries: list[Entry] = []
     async for entry in run.journal.follow(run.stream):
         entries.append(entry)
         if isinstance(entry.event, InputRequested):
-            _answer(run, entry.event, answers)
+            _answer_question(run, entry.event, answers)
     if run.checkpoints is None:
         return outcome(entries)
     memory, earlier = run.checkpoints.memory, run.checkpoints.parts
@@ -155,7 +157,7 @@ async def _followed(run: Run, answers: Answers | None) -> Outcome:
     return replace(outcome(entries), memory=memory, kept=[*earlier, *parts_of(kept)])
 
 
-def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None:
+def _answer_question(run: Run, question: InputRequested, answers: Answers | None) -> None:
     params: dict[str, Any] = {} if question.params is None else decode_json(question.params)
     try:
         if callable(answers):
@@ -168,7 +170,7 @@ def _answer(run: Run, question: InputRequested, answers: Answers | None) -> None
         run.answer_question(question.key, None, refusal)
 
 
-def _connection() -> Connection:
+def _make_connection() -> Connection:
     connection = Connection.for_loop(_Client(), session_id="test")
     connection.client_params = InitializeRequestParams(
         protocol_version=LATEST_HANDSHAKE_VERSION,

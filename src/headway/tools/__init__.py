@@ -40,7 +40,8 @@ def build(
     config: Config | None = None,
     own: Iterable[Path] = (),
 ) -> Headway:
-    """The server with all the tools, reading below `roots` and keeping its own files in `data`.
+    """Return the server with all the tools, reading below `roots` and keeping its own files in
+    `data`.
 
     `process_batch` is among them when the configuration allows a host. What is in `data`, the
     configuration, the databases that it names and the server's `own` other files, such as its
@@ -59,7 +60,7 @@ def build(
         hidden=limits.hidden,
     )
     files = FileTools(allowed, data, limits)
-    sources = _sources(allowed, data, config)
+    sources = _make_sources(allowed, data, config)
     names = ", ".join(source.name for source in sources)
     mcp = Headway("headway-tools", instructions=INSTRUCTIONS.format(roots=allowed, sources=names))
     mcp.tool(
@@ -94,7 +95,7 @@ def build(
     return mcp
 
 
-def _sources(roots: Roots, data: Path, config: Config) -> list[Source]:
+def _make_sources(roots: Roots, data: Path, config: Config) -> list[Source]:
     clock = SystemClock()
     sources: list[Source] = [Documents(roots, data / INDEX_FILE)]
     sources += [Database(name, databank) for name, databank in config.databases]
@@ -108,7 +109,7 @@ def _sources(roots: Roots, data: Path, config: Config) -> list[Source]:
 
 
 def files_of(url: str) -> list[Path]:
-    """The files of an SQLite database or journal, by its URL; none for others."""
+    """Return the files of an SQLite database or journal, by its URL; none for others."""
     scheme, _, path = url.partition(":///")
     if not scheme.startswith("sqlite") or not path:
         return []

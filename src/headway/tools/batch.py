@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from headway import log, part, report
 from headway.tools.redaction import Secrets
-from headway.tools.roots import printable
+from headway.tools.roots import printable_name
 from headway.tools.template import BadItem, RequestTemplate, fill, fixed_url
 from headway.tools.timing import Clock, SystemClock
 from headway.tools.web.charsets import decode
@@ -90,11 +90,13 @@ class Outcome(NamedTuple):
     answer: Answer | None
     reason: str | None
 
-    def told(self, secrets: Secrets) -> "Outcome":
+    def mask_reason(self, secrets: Secrets) -> "Outcome":
         """With a reason that may be shown."""
         if self.reason is None:
             return self
-        return self._replace(reason=secrets.mask_beginning(printable(self.reason), REASON_SHOWN))
+        return self._replace(
+            reason=secrets.mask_beginning(printable_name(self.reason), REASON_SHOWN)
+        )
 
 
 class BatchTool:
@@ -127,8 +129,8 @@ class BatchTool:
         POST and PATCH only when the request is `idempotent`. An item that fails does not stop the
         others.
         """
-        self._check(items, request)
-        tally = Tally(len(items))
+        self._check_request(items, request)
+        tally = BatchTotals(len(items))
         queue = iter(enumerate(items))
         fetcher = Fetcher(
             self._hosts,
@@ -140,10 +142,10 @@ class BatchTool:
         report(0, len(items), f"Sending {len(items)} requests")
         async with fetcher, asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(items))):
-                group.create_task(self._work(queue, request, fetcher, tally))
+                group.create_task(self._work_on_items(queue, request, fetcher, tally))
         return tally.summary()
 
-    def _check(self, items: list[Any], request: RequestTemplate) -> None:
+    def _check_request(self, items: list[Any], request: RequestTemplate) -> None:
         """Refuse what can be known to fail before anything is sent."""
         if len(items) > self._limits.items:
             raise ToolError(
@@ -161,39 +163,39 @@ class BatchTool:
                 reason = self._secrets.mask(str(error))[:REASON_SHOWN]
                 raise ToolError(f"Nothing was sent. The request cannot be: {reason}") from error
 
-    async def _work(
+    async def _work_on_items(
         self,
         queue: Iterator[tuple[int, Any]],
         request: RequestTemplate,
         fetcher: Fetcher,
-        tally: "Tally",
+        tally: "BatchTotals",
     ) -> None:
         for index, item in queue:
             begin = self._clock.now()
             try:
-                outcome = await self._process(request, item, fetcher)
+                outcome = await self._process_item(request, item, fetcher)
             except Exception:  # noqa: BLE001 - whatever an item makes of a library, the others go on
                 # Not with `exception`: what a library says may have a header in it.
                 told = self._secrets.mask(traceback.format_exc())
                 logger.error("item %d raised: %s", index, told)
                 outcome = Outcome(0, None, "it failed for a reason that is in the server's log")
             seconds = self._clock.now() - begin
-            outcome = outcome.told(self._secrets)
-            self._tell(index, item, outcome, seconds)
-            tally.add(index, outcome)
+            outcome = outcome.mask_reason(self._secrets)
+            self._report_outcome(index, item, outcome, seconds)
+            tally.add_outcome(index, outcome)
             report(tally.done, tally.items, f"{tally.ok} ok, {tally.failed} failed")
 
-    def _tell(self, index: int, item: Any, outcome: "Outcome", seconds: float) -> None:
+    def _report_outcome(self, index: int, item: Any, outcome: "Outcome", seconds: float) -> None:
         """Say what came of one item; one that cannot be said must not end the others."""
         try:
-            part(described(index, item, outcome, seconds, self._secrets))
+            part(describe_outcome(index, item, outcome, seconds, self._secrets))
         except ValueError as error:
             log(f"item {index}: its part cannot be told ({error})"[:REASON_SHOWN], "warning")
 
-    async def _process(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
-        """The outcome of one item, however often it has to be tried."""
+    async def _process_item(self, request: RequestTemplate, item: Any, fetcher: Fetcher) -> Outcome:
+        """Return the outcome of one item, however often it has to be tried."""
         try:
-            ready = self._prepared(request, item)
+            ready = self._prepare_request(request, item)
         except (BadItem, Forbidden) as error:
             return Outcome(0, None, str(error))
         attempt = 0
@@ -211,7 +213,7 @@ class BatchTool:
                 problem = f"status {answer.status}"
                 again = answer.status == 429 or (answer.status in RETRIED and ready.may_repeat)
             asked = None if answer is None else retry_after(answer.headers, datetime.now(UTC))
-            wait = pause(attempt) if asked is None else asked
+            wait = retry_pause(attempt) if asked is None else asked
             if not again or attempt == ATTEMPTS:
                 return Outcome(attempt, answer, problem)
             if wait > LONGEST_WAIT:
@@ -221,7 +223,7 @@ class BatchTool:
                 ready.gate.close(wait)  # the host wants a rest from everybody, not from this item
             await self._clock.sleep(wait)
 
-    def _prepared(self, request: RequestTemplate, item: Any) -> "Ready":
+    def _prepare_request(self, request: RequestTemplate, item: Any) -> "Ready":
         ask = fill(request, item, self._limits.request_chars)
         if request.idempotent and not request.has_key:
             ask = replace(ask, headers={**ask.headers, "Idempotency-Key": str(uuid4())})
@@ -242,7 +244,7 @@ class Ready(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class BatchTotals:
     """The outcomes so far, added up."""
 
     items: int
@@ -253,10 +255,10 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Items with an outcome."""
+        """Return items with an outcome."""
         return self.ok + self.failed
 
-    def add(self, index: int, outcome: Outcome) -> None:
+    def add_outcome(self, index: int, outcome: Outcome) -> None:
         """Count one item."""
         self.attempts += outcome.attempts
         if outcome.reason is None:
@@ -267,7 +269,7 @@ class Tally:
             self.failures.append(BatchFailure(index=index, reason=outcome.reason))
 
     def summary(self) -> BatchSummary:
-        """The result of the call."""
+        """Return the result of the call."""
         return BatchSummary(
             items=self.items,
             ok=self.ok,
@@ -277,10 +279,9 @@ class Tally:
         )
 
 
-def pause(attempt: int) -> float:
-    """Seconds until the next attempt: longer and longer, with some chance in it, so that many
-    clients do not come back together.
-    """
+def retry_pause(attempt: int) -> float:
+    """Return seconds until the next attempt: longer and longer, with some chance in it, so that
+    many clients do not come back together."""
     return BACKOFF * 2 ** (attempt - 1) * (0.5 + random.random() / 2)
 
 
@@ -298,34 +299,35 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-def described(
+def describe_outcome(
     index: int, item: Any, outcome: Outcome, seconds: float, secrets: Secrets
 ) -> dict[str, Any]:
-    """The outcome of an item as a part."""
+    """Return the outcome of an item as a part."""
     answer = outcome.answer
     return {
         "index": index,
-        "item": shortened(item),
+        "item": shorten_item(item),
         "status": "ok" if outcome.reason is None else "failed",
         **({} if answer is None else {"http_status": answer.status}),
         "attempts": outcome.attempts,
         "seconds": round(seconds, 3),
         **({} if outcome.reason is None else {"error": outcome.reason}),
-        **({} if answer is None else shown(answer, secrets)),
+        **({} if answer is None else shown_body(answer, secrets)),
     }
 
 
-def shortened(item: Any) -> Any:
-    """An item as it is, or the beginning of its JSON."""
+def shorten_item(item: Any) -> Any:
+    """Return an item as it is, or the beginning of its JSON."""
     try:
         text = json.dumps(item, ensure_ascii=False)
     except ValueError:  # a number with more digits than Python writes
         return "…"
-    return item if len(text) <= ITEM_SHOWN else printable(text[:ITEM_SHOWN]) + "…"
+    return item if len(text) <= ITEM_SHOWN else printable_name(text[:ITEM_SHOWN]) + "…"
 
 
-def shown(answer: Answer, secrets: Secrets) -> dict[str, Any]:
-    """An answer's `body` as JSON or text, or its beginning; a `note` where some cannot be read."""
+def shown_body(answer: Answer, secrets: Secrets) -> dict[str, Any]:
+    """Return an answer's `body` as JSON or text, or its beginning; a `note` where some cannot be
+    read."""
     kept = (BODY_SHOWN + secrets.longest) * 4  # bytes of the longest characters
     is_whole = len(answer.body) <= kept
     content_type = answer.headers.get("content-type")
@@ -339,7 +341,7 @@ def shown(answer: Answer, secrets: Secrets) -> dict[str, Any]:
         else:
             if not is_deeper(value, BODY_DEPTH):
                 return {"body": secrets.mask_json(value), **note}
-    return {"body": secrets.mask_beginning(printable(text), BODY_SHOWN), **note}
+    return {"body": secrets.mask_beginning(printable_name(text), BODY_SHOWN), **note}
 
 
 def is_deeper(value: object, levels: int) -> bool:

@@ -71,7 +71,7 @@ class Config:
 
     @property
     def egress(self) -> Egress:
-        """How requests leave, those of sources too."""
+        """Return how requests leave, those of sources too."""
         return self.hosts.egress
 
     @property
@@ -93,24 +93,24 @@ def load(file: Path) -> Config:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_no_toml(file, str(error))) from error
-    mistakes = list(_named(raw))
+        raise ConfigError(_explain_parse_error(file, str(error))) from error
+    mistakes = list(_name_mistakes(raw))
     try:
         parsed = FileSection.model_validate(raw)
     except ValidationError as error:
-        mistakes += [_mistake(each) for each in error.errors()]
+        mistakes += [_schema_mistake(each) for each in error.errors()]
         parsed = None
     if mistakes or parsed is None:
-        raise ConfigError(_told(file, text, raw, mistakes))
-    return _config(parsed, raw, file.absolute())
+        raise ConfigError(_list_mistakes(file, text, raw, mistakes))
+    return _make_config(parsed, raw, file.absolute())
 
 
 Mistake = tuple[tuple[str | int, ...], str]
 """Where, as the keys that lead there, and what."""
 
 
-def _named(raw: dict[str, Any]) -> Iterator[Mistake]:
-    """Mistakes in the names of things."""
+def _name_mistakes(raw: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield mistakes in the names of things."""
     sources, hosts = raw.get("sources", {}), raw.get("hosts", {})
     for name in cast("dict[str, Any]", sources) if isinstance(sources, dict) else ():
         if name in RESERVED:
@@ -130,11 +130,14 @@ def _named(raw: dict[str, Any]) -> Iterator[Mistake]:
         seen.add(name_of(name))
 
 
-def _mistake(error: Any) -> Mistake:
+def _schema_mistake(error: Any) -> Mistake:
     place: tuple[str | int, ...] = error["loc"]
     match error["type"]:
         case "extra_forbidden":
-            return place, f"there is no such key{_hint(str(place[-1]), keys_at(place[:-1]))}"
+            return (
+                place,
+                f"there is no such key{_spelling_hint(str(place[-1]), keys_at(place[:-1]))}",
+            )
         case "missing":
             return place, "is missing"
         case "union_tag_not_found":
@@ -149,14 +152,14 @@ def _mistake(error: Any) -> Mistake:
             return place, str(error["msg"]).removeprefix("Input should be ")
 
 
-def _hint(key: str, keys: list[str]) -> str:
+def _spelling_hint(key: str, keys: list[str]) -> str:
     close = get_close_matches(key, keys, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; there are {', '.join(keys)}" if keys else ""
 
 
-def _no_toml(file: Path, error: str) -> str:
+def _explain_parse_error(file: Path, error: str) -> str:
     """Return the parser's message, with the line where all other mistakes have it."""
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
     if found is None:
@@ -164,18 +167,18 @@ def _no_toml(file: Path, error: str) -> str:
     return f"{file}:{found[2]}: {found[1]} (column {found[3]})"
 
 
-def _told(file: Path, text: str, raw: dict[str, Any], mistakes: list[Mistake]) -> str:
+def _list_mistakes(file: Path, text: str, raw: dict[str, Any], mistakes: list[Mistake]) -> str:
     lines: list[tuple[int, str]] = []
     for place, what in mistakes:
-        keys = _keys(raw, place)
+        keys = _plain_keys(raw, place)
         lines.append((line_of(text, keys), f"{'.'.join(map(str, keys))}: {what}"))
     told = "\n".join(f"  {file}:{line}: {what}" for line, what in sorted(lines))
     count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
     return f"{file} has {count}:\n{told}"
 
 
-def _keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
-    """The keys of a place without what the schema alone knows, such as a union's branch."""
+def _plain_keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
+    """Return the keys of a place without what the schema alone knows, such as a union's branch."""
     keys: list[str | int] = []
     value = raw
     for position, key in enumerate(place):
@@ -189,33 +192,37 @@ def _keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
     return keys
 
 
-def _config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config:
+def _make_config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config:
     base, sources = file.parent, parsed.sources.items()
     egress = Egress(tuple(map(network_of, parsed.deny)), parsed.proxy)
     return Config(
         file=file,
-        roots=None if parsed.roots is None else tuple(_path(base, root) for root in parsed.roots),
-        data=None if parsed.data is None else _path(base, parsed.data),
-        journal=None if parsed.journal is None else _beside(parsed.journal, base),
+        roots=None
+        if parsed.roots is None
+        else tuple(_resolve_path(base, root) for root in parsed.roots),
+        data=None if parsed.data is None else _resolve_path(base, parsed.data),
+        journal=None if parsed.journal is None else _resolve_sqlite(parsed.journal, base),
         deadline=parsed.search.deadline,
         cache_ttl=None if parsed.cache is None else parsed.cache.ttl,
         databases=tuple(
-            (name, _databank(source, base))
+            (name, _make_databank(source, base))
             for name, source in sources
             if isinstance(source, DatabaseSection)
         ),
         endpoints=tuple(
-            (name, _endpoint(source)) for name, source in sources if isinstance(source, ApiSection)
+            (name, _make_endpoint(source))
+            for name, source in sources
+            if isinstance(source, ApiSection)
         ),
-        hosts=Hosts({name: _host(section) for name, section in parsed.hosts.items()}, egress),
-        secrets=_secrets(parsed, raw),
-        files=Limits(**_given(parsed.files), **_given(parsed.index)),
-        batch=BatchLimits(**_given(parsed.batch)),
+        hosts=Hosts({name: _make_host(section) for name, section in parsed.hosts.items()}, egress),
+        secrets=_collect_secrets(parsed, raw),
+        files=Limits(**_given_limits(parsed.files), **_given_limits(parsed.index)),
+        batch=BatchLimits(**_given_limits(parsed.batch)),
     )
 
 
-def _path(base: Path, text: str) -> Path:
-    """A path of the file: relative to it, or with `~` for the user's own directory.
+def _resolve_path(base: Path, text: str) -> Path:
+    """Return a path of the file: relative to it, or with `~` for the user's own directory.
 
     Raises:
         ConfigError: There is no such user.
@@ -226,15 +233,15 @@ def _path(base: Path, text: str) -> Path:
         raise ConfigError(f"the path {text!r} cannot be used: {error}") from error
 
 
-def _secrets(parsed: FileSection, raw: dict[str, Any]) -> Secrets:
-    """All in the file and in the environment variables it names that is nobody's to see."""
+def _collect_secrets(parsed: FileSection, raw: dict[str, Any]) -> Secrets:
+    """Return all in the file and in the environment variables it names that is nobody's to see."""
     secrets = Secrets()
     for section in (*parsed.hosts.values(), *parsed.sources.values()):
         if not isinstance(section, DatabaseSection):
             secrets |= Secrets.of_headers(section.headers)
     for url in (parsed.proxy, parsed.journal, *_database_urls(parsed)):
         if url is not None:
-            secrets |= Secrets(_passwords(url))
+            secrets |= Secrets(_passwords_of(url))
     return secrets | Secrets(_named_in_requests(raw))
 
 
@@ -243,8 +250,8 @@ def _database_urls(parsed: FileSection) -> Iterator[str]:
     return (each.url for each in sections if isinstance(each, DatabaseSection))
 
 
-def _passwords(url: str) -> Iterator[str]:
-    """The password of a URL, as it stands there and as it is meant."""
+def _passwords_of(url: str) -> Iterator[str]:
+    """Yield the password of a URL, as it stands there and as it is meant."""
     with suppress(ValueError):
         parts = urlsplit(url)
         hidden = [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
@@ -253,7 +260,7 @@ def _passwords(url: str) -> Iterator[str]:
 
 
 def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
-    """The environment variables in what `api` sources send; those in a host are no secret."""
+    """Yield the environment variables in what `api` sources send; those in a host are no secret."""
     for source in raw.get("sources", {}).values():
         asked = [str(source.get("url", "")).partition("://")[2].partition("/")[2]]
         asked += map(str, source.get("params", {}).values())
@@ -262,20 +269,20 @@ def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
                 yield os.environ.get(name, "")
 
 
-def _given(section: FilesSection | IndexSection | BatchSection) -> Mapping[str, Any]:
-    """The limits that are in the file; what is not keeps the tool's own default."""
+def _given_limits(section: FilesSection | IndexSection | BatchSection) -> Mapping[str, Any]:
+    """Return the limits that are in the file; what is not keeps the tool's own default."""
     return section.model_dump(exclude_none=True)
 
 
-def _beside(url: str, base: Path) -> str:
-    """A URL of SQLAlchemy's form whose relative SQLite file is beside the configuration."""
+def _resolve_sqlite(url: str, base: Path) -> str:
+    """Return a URL of SQLAlchemy's form whose relative SQLite file is beside the configuration."""
     relative = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:?][^?]*)(\?.*)?", url)
     if relative is None:
         return url
     return f"{relative[1]}{base / relative[2]}{relative[3] or ''}"
 
 
-def _databank(section: DatabaseSection, base: Path) -> Databank:
+def _make_databank(section: DatabaseSection, base: Path) -> Databank:
     tables = tuple(
         Table(
             name=table.name,
@@ -287,10 +294,10 @@ def _databank(section: DatabaseSection, base: Path) -> Databank:
         )
         for table in section.tables
     )
-    return Databank(_beside(section.url, base), tables, section.timeout)
+    return Databank(_resolve_sqlite(section.url, base), tables, section.timeout)
 
 
-def _endpoint(section: ApiSection) -> Endpoint:
+def _make_endpoint(section: ApiSection) -> Endpoint:
     return Endpoint(
         url=section.url,
         method=section.method,
@@ -307,7 +314,7 @@ def _endpoint(section: ApiSection) -> Endpoint:
     )
 
 
-def _host(section: HostSection) -> Host:
+def _make_host(section: HostSection) -> Host:
     return Host(
         ports=tuple(section.ports),
         private=section.private,

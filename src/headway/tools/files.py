@@ -16,7 +16,7 @@ from headway.tools.listing import MAX_PATH, Found, Listing
 from headway.tools.operations import Checksum, Index, Operation, Stats, Totals
 from headway.tools.patterns import MAX_PATTERN, Pattern
 from headway.tools.reading import Failed, Reader, Skipped
-from headway.tools.roots import PRIVATE_NAMES, Roots, cause, printable
+from headway.tools.roots import PRIVATE_NAMES, Roots, printable_name, refusal_cause
 
 INDEX_FILE = "index.sqlite"
 """The full-text index, under the server's data directory."""
@@ -120,26 +120,29 @@ class FileTools:
         allowed directories. Hidden files and those with keys are left out. Directories named
         node_modules or __pycache__ are entered only when the pattern names them.
         """
-        place = self._roots.directory(directory)
+        place = self._roots.find_directory(directory)
         glob = Pattern(pattern)
         self._roots.check_names(glob.names)
-        report(0, message=f"Listing {printable(directory)}")
+        report(0, message=f"Listing {printable_name(directory)}")
         listing = Listing(self._roots, place, glob, limit=self._limits.files, notice=_count_found)
-        tally = Tally(self._limits.failures)
+        tally = FileTotals(self._limits.failures)
 
         def message(found: Found) -> str:
             return f"{operation} {found.shown}"
 
-        with self._operation(operation) as work, Reader(self._roots, place.root, _within) as reader:
+        with (
+            self._make_operation(operation) as work,
+            Reader(self._roots, place.root, _report_share) as reader,
+        ):
             for found in track(listing, message=message):
-                outcome = examine(reader, found, work)
+                outcome = examine_file(reader, found, work)
                 tally.add(found.shown, outcome)
                 part({"file": found.shown, **outcome})
             totals = work.totals(listing)
-        shown = self._roots.shown(place)
+        shown = self._roots.shown_path(place)
         return tally.summary(totals, shown, pattern, operation, left_out=listing.left_out)
 
-    def _operation(self, name: OperationName) -> Operation:
+    def _make_operation(self, name: OperationName) -> Operation:
         match name:
             case "checksum":
                 return Checksum(self._limits.checksum_bytes)
@@ -152,7 +155,7 @@ class FileTools:
                 )
 
 
-def examine(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
+def examine_file(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
     """Return the outcome of one file: its status, and the facts or the reason."""
     if found.obstacle is not None:
         return {"status": found.obstacle.status, "reason": found.obstacle.reason}
@@ -163,11 +166,11 @@ def examine(reader: Reader, found: Found, work: Operation) -> dict[str, object]:
     except Failed as failed:
         return {"status": "failed", "reason": str(failed)}
     except OSError as error:
-        return {"status": "failed", "reason": cause(error)}
+        return {"status": "failed", "reason": refusal_cause(error)}
 
 
 @dataclass(slots=True)
-class Tally:
+class FileTotals:
     """The outcomes so far, added up."""
 
     listed: int
@@ -195,10 +198,10 @@ class Tally:
     def summary(
         self, totals: Totals, directory: str, pattern: str, operation: str, *, left_out: int
     ) -> Summary:
-        """The result of the call."""
+        """Return the result of the call."""
         return Summary(
             directory=directory,
-            pattern=printable(pattern),
+            pattern=printable_name(pattern),
             operation=operation,
             files=self.files,
             ok=self.statuses["ok"],
@@ -212,7 +215,7 @@ class Tally:
         )
 
 
-def _within(_found: Found, share: float) -> None:
+def _report_share(_found: Found, share: float) -> None:
     """How much of a large file is done: a part of the one item that `track` is at."""
     report(share, 1)
 

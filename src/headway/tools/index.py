@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from headway.private_files import create_private, warn_if_exposed
 from headway.sqlite_wal import use_write_ahead_log
-from headway.tools.roots import cause
+from headway.tools.roots import refusal_cause
 from headway.tools.words import folded_besides, split
 
 VERSION = 2
@@ -85,7 +85,7 @@ class Document(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The first line with a letter or digit in it, without a heading's marks."""
+        """Return the first line with a letter or digit in it, without a heading's marks."""
         for line in self.body[:4096].splitlines():
             if any(map(str.isalnum, line)):
                 return line.strip(" \t#=*/-<!>\"'")[:TITLE_LENGTH]
@@ -112,7 +112,7 @@ class TextIndex:
         try:
             if seconds is not None:
                 stop_after(self._db, seconds)
-            self._prepare()
+            self._prepare_file()
         except sqlite3.Error:
             self._db.close()
             raise
@@ -129,26 +129,26 @@ class TextIndex:
 
         Where they may not, what is gone from the disk is forgotten first.
         """
-        if self._fits(size, total):
+        if self._has_bytes_left(size, total):
             return True
         if not self._was_swept:
             self._was_swept = True
             for path in find_gone(self.paths_below("/")):
-                self.remove(path)
+                self.remove_path(path)
             self.flush()
-        return self._fits(size, total)
+        return self._has_bytes_left(size, total)
 
-    def add(self, document: Document) -> None:
+    def add_document(self, document: Document) -> None:
         """Put a file into the index; what was there under its path is replaced."""
         self._bytes += len(document.body)
-        self._collect(document.path, document)
+        self._collect_change(document.path, document)
 
-    def remove(self, path: str) -> None:
+    def remove_path(self, path: str) -> None:
         """Take a file out of the index, if it is there."""
-        self._collect(path, None)
+        self._collect_change(path, None)
 
     def paths_below(self, directory: str) -> list[str]:
-        """The indexed paths in a directory and its subdirectories."""
+        """Return the indexed paths in a directory and its subdirectories."""
         prefix = directory.rstrip("/")
         # '0' follows '/', so this range is the prefix and uses the index of the column.
         found = self._db.execute(
@@ -163,9 +163,9 @@ class TextIndex:
             return
         with self._transaction():
             for path, document in pending.items():
-                self._delete(path)
+                self._delete_row(path)
                 if document is not None:
-                    self._insert(document)
+                    self._insert_row(document)
 
     def close(self) -> None:
         """Write what was collected and let go of the file."""
@@ -174,23 +174,23 @@ class TextIndex:
         finally:
             self._db.close()
 
-    def _fits(self, size: int, total: int) -> bool:
+    def _has_bytes_left(self, size: int, total: int) -> bool:
         pages, free, bytes_each = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * bytes_each + ROOM * (self._bytes + size) <= total
 
-    def _prepare(self) -> None:
+    def _prepare_file(self) -> None:
         use_write_ahead_log(self._db, self._timeout)
         # What a power cut may lose can be indexed again.
         self._db.execute("PRAGMA synchronous = NORMAL")
         # What is forgotten is not to be found in the file either.
         self._db.execute("PRAGMA secure_delete = ON")
-        if self._version() != VERSION:
+        if self._read_version() != VERSION:
             with self._transaction():
                 # Another process may have made it while this one waited for the lock.
-                match self._version():
+                match self._read_version():
                     case version if version == VERSION:
                         pass
                     case version if version == WHOLE:
@@ -208,30 +208,30 @@ class TextIndex:
             found = self._db.execute("SELECT path, title, body FROM whole WHERE rowid = ?", (row,))
             whole = found.fetchone()
             if whole is not None:
-                values = (row, *_columns(*whole))
+                values = (row, *_text_row(*whole))
                 self._db.execute(_INSERT, values)
         self._db.execute("DROP TABLE whole")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _version(self) -> int:
+    def _read_version(self) -> int:
         return self._db.execute("PRAGMA user_version").fetchone()[0]
 
-    def _collect(self, path: str, document: Document | None) -> None:
+    def _collect_change(self, path: str, document: Document | None) -> None:
         self._pending[path] = document
         if len(self._pending) >= BATCH_DOCUMENTS or self._bytes >= BATCH_BYTES:
             self.flush()
 
-    def _delete(self, path: str) -> None:
+    def _delete_row(self, path: str) -> None:
         row = self._db.execute("DELETE FROM file WHERE path = ? RETURNING id", (path,)).fetchone()
         if row is not None:
             self._db.execute("DELETE FROM text WHERE rowid = ?", row)
 
-    def _insert(self, document: Document) -> None:
+    def _insert_row(self, document: Document) -> None:
         path, size, mtime_ns, body = document
         row = self._db.execute(
             "INSERT INTO file (path, size, mtime_ns) VALUES (?, ?, ?)", (path, size, mtime_ns)
         )
-        self._db.execute(_INSERT, (row.lastrowid, *_columns(path, document.title, body)))
+        self._db.execute(_INSERT, (row.lastrowid, *_text_row(path, document.title, body)))
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
@@ -244,7 +244,7 @@ class TextIndex:
         self._db.execute("COMMIT")
 
 
-def forget(file: Path, paths: Iterable[str], *, seconds: float) -> None:
+def forget_paths(file: Path, paths: Iterable[str], *, seconds: float) -> None:
     """Take files out of an index, if that can be done within so many seconds.
 
     Raises:
@@ -253,13 +253,13 @@ def forget(file: Path, paths: Iterable[str], *, seconds: float) -> None:
     index = TextIndex(file, seconds=seconds)
     try:
         for path in paths:
-            index.remove(path)
+            index.remove_path(path)
     finally:
         index.close()
 
 
 def find_gone(paths: Iterable[str]) -> Iterator[str]:
-    """Those that are no longer a readable file, or reached only through a new link."""
+    """Yield those that are no longer a readable file, or reached only through a new link."""
     resolve = lru_cache(maxsize=1000)(os.path.realpath)
     for path in paths:
         directory = path.rpartition("/")[0] or "/"
@@ -271,14 +271,14 @@ def find_gone(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def _columns(path: str, title: str, body: str) -> tuple[str, str, str, str]:
-    """A row of `text`, as the tokenizer is to see it."""
+def _text_row(path: str, title: str, body: str) -> tuple[str, str, str, str]:
+    """Return a row of `text`, as the tokenizer is to see it."""
     other = "\n".join(filter(None, map(folded_besides, (path, title, body))))
     return split(path), split(title), split(body), split(other)
 
 
-def phrase(term: str) -> str:
-    """A term as a phrase of FTS5, in which nothing has a meaning of its own."""
+def fts_phrase(term: str) -> str:
+    """Return a term as a phrase of FTS5, in which nothing has a meaning of its own."""
     doubled = term.replace("\0", " ").replace('"', '""')
     return f'"{doubled}"'
 
@@ -303,8 +303,8 @@ _TROUBLES = (
 
 
 def index_trouble(error: BaseException) -> str:
-    """Why SQLite or the system refused, in words that name no path."""
+    """Return why SQLite or the system refused, in words that name no path."""
     if isinstance(error, OSError):
-        return cause(error)
+        return refusal_cause(error)
     text = str(error)
     return next((says for part, says in _TROUBLES if part in text), "SQLite refuses")

@@ -14,7 +14,14 @@ from typing import NamedTuple
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.tools.patterns import Pattern, State
-from headway.tools.roots import DIRECTORY, PathInRoot, Roots, cause, open_beneath, printable
+from headway.tools.roots import (
+    DIRECTORY,
+    PathInRoot,
+    Roots,
+    open_beneath,
+    printable_name,
+    refusal_cause,
+)
 
 MAX_PATH = 4096
 """Longer paths are reported and not entered; the limit most systems have for one path."""
@@ -86,7 +93,7 @@ class Listing:
         self._count = 0
         self._seen = 0
         self._folders: list[_Folder] = []
-        self._walk()
+        self._walk_root()
 
     def __len__(self) -> int:
         return self._count
@@ -94,19 +101,19 @@ class Listing:
     def __iter__(self) -> Iterator[Found]:
         prefix = len(self.place.path) + 1 if self.place.path else 0
         for folder in self._folders:
-            below = printable(folder.path[prefix:])
+            below = printable_name(folder.path[prefix:])
             below = below + "/" if below else ""
             obstacles = folder.obstacles
             for name in folder.names:
-                shown = below + printable(name)
+                shown = below + printable_name(name)
                 yield Found(folder.path, name, shown, obstacles.get(name))
 
-    def _walk(self) -> None:
+    def _walk_root(self) -> None:
         pending: list[tuple[str, State]] = [(self.place.path, self._pattern.start)]
         while pending:
             path, state = pending.pop()
             folder = _Folder(path)
-            below = self._enter(folder, state)
+            below = self._enter_folder(folder, state)
             if folder.names:
                 folder.names.sort()
                 self._folders.append(folder)
@@ -114,7 +121,7 @@ class Listing:
             pending.extend(below)
         self._notice(self._count)
 
-    def _enter(self, folder: _Folder, state: State) -> list[tuple[str, State]]:
+    def _enter_folder(self, folder: _Folder, state: State) -> list[tuple[str, State]]:
         """Fill in a folder; what comes back are the subdirectories to enter."""
         place = PathInRoot(self.place.root, folder.path)
         obstacle = PRIVATE if self._roots.is_private(place.absolute) else None
@@ -124,15 +131,17 @@ class Listing:
             try:
                 handle = open_beneath(place, DIRECTORY)
                 try:
-                    return self._scan(handle, folder, state)
+                    return self._scan_folder(handle, folder, state)
                 finally:
                     os.close(handle)
             except OSError as error:
-                obstacle = Obstacle("failed", f"the directory cannot be read: {cause(error)}")
-        self._add(folder, "", obstacle)
+                obstacle = Obstacle(
+                    "failed", f"the directory cannot be read: {refusal_cause(error)}"
+                )
+        self._add_found(folder, "", obstacle)
         return []
 
-    def _scan(self, handle: int, folder: _Folder, state: State) -> list[tuple[str, State]]:
+    def _scan_folder(self, handle: int, folder: _Folder, state: State) -> list[tuple[str, State]]:
         below: list[tuple[str, State]] = []
         place = PathInRoot(self.place.root, folder.path)
         matches = self._pattern.file_matcher(state)
@@ -152,9 +161,9 @@ class Listing:
                         below.append((f"{folder.path}/{name}" if folder.path else name, inside))
                 elif entry.is_file(follow_symlinks=False):
                     if is_meant:
-                        self._add(folder, name)
+                        self._add_found(folder, name)
                 elif is_meant or (entry.is_symlink() and inside):
-                    self._add(folder, name, self._obstacle(entry, folder))
+                    self._add_found(folder, name, self._find_obstacle(entry, folder))
         return below
 
     def _is_closed(self, place: PathInRoot, name: str) -> bool:
@@ -163,7 +172,7 @@ class Listing:
             return True
         return self._roots.is_own(f"{place.absolute.rstrip('/')}/{name}")
 
-    def _obstacle(self, entry: os.DirEntry[str], folder: _Folder) -> Obstacle | None:
+    def _find_obstacle(self, entry: os.DirEntry[str], folder: _Folder) -> Obstacle | None:
         """Return why an entry that is neither file nor directory is skipped."""
         if not entry.is_symlink():
             return SPECIAL
@@ -179,7 +188,7 @@ class Listing:
             return LINK_TO_DIRECTORY
         return None if stat.S_ISREG(mode) else SPECIAL
 
-    def _add(self, folder: _Folder, name: str, obstacle: Obstacle | None = None) -> None:
+    def _add_found(self, folder: _Folder, name: str, obstacle: Obstacle | None = None) -> None:
         self._count += 1
         if self._count > self._limit:
             raise ToolError(

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
-from headway.tools.index import VERSION, WHOLE, find_gone, phrase, stop_after
+from headway.tools.index import VERSION, WHOLE, find_gone, fts_phrase, stop_after
 from headway.tools.words import folded_besides, has_unspaced, is_word, join, pairs, split
 
 SNIPPET_TOKENS = 32
@@ -69,12 +69,12 @@ class Search:
 
     @property
     def version(self) -> int:
-        """The version of the index."""
+        """Return the version of the index."""
         return self._db.execute("PRAGMA user_version").fetchone()[0]
 
     def find(self, terms: Iterable[str], limit: int) -> list[Match]:
-        """The best files with all the terms; where there are none, those with any; where there are
-        none either, those with two characters of a term that has no spaces.
+        """Return the best files with all the terms; where there are none, those with any; where
+        there are none either, those with two characters of a term that has no spaces.
 
         Raises:
             NotIndexed: The index is of another version.
@@ -86,15 +86,15 @@ class Search:
             raise NotIndexed
         if version == WHOLE and any(map(has_unspaced, terms)):
             raise Outdated
-        words = [_either(term) for term in terms if is_word(term)]
+        words = [_either_form(term) for term in terms if is_word(term)]
         signs = [term for term in terms if not is_word(term)]
-        halves = [phrase(split(pair)) for term in terms for pair in pairs(term)]
+        halves = [fts_phrase(split(pair)) for term in terms for pair in pairs(term)]
         tries = dict.fromkeys(filter(None, (" AND ".join(words), " OR ".join([*words, *halves]))))
         if not tries:
-            return self._find("", signs, limit)
+            return self._find_matches("", signs, limit)
         found: list[Match] = []
         for expression in tries:
-            found = found or self._find(expression, signs, limit)
+            found = found or self._find_matches(expression, signs, limit)
         return found
 
     def look_after(self, start: int, allowed: Callable[[str], bool]) -> int:
@@ -108,8 +108,9 @@ class Search:
         self.gone += (path for _, path in rows if not allowed(path))
         return rows[-1][0] if len(rows) == LOOKED_AFTER else 0
 
-    def _find(self, expression: str, signs: list[str], limit: int) -> list[Match]:
-        """The best files for an expression of FTS5 that have the signs; an empty one is for all."""
+    def _find_matches(self, expression: str, signs: list[str], limit: int) -> list[Match]:
+        """Return the best files for an expression of FTS5 that have the signs; an empty one is for
+        all."""
         conditions = ["text MATCH ?"] if expression else []
         conditions += ["text.body LIKE ? ESCAPE '\\'"] * len(signs)
         # A word in the title says more than one in the text.
@@ -119,16 +120,16 @@ class Search:
             SELECT text.rowid, file.path FROM text JOIN file ON file.id = text.rowid
             WHERE {" AND ".join([*conditions, "allowed(file.path)"])} ORDER BY {order}
             """,
-            [*filter(None, [expression]), *map(_containing, signs)],
+            [*filter(None, [expression]), *map(_like_pattern, signs)],
         )
-        there = self._there(rows, limit)
+        there = self._first_readable(rows, limit)
         return [
-            Match(path, *self._told(row, expression), rank)
+            Match(path, *self._title_and_excerpt(row, expression), rank)
             for rank, (row, path) in enumerate(there, start=1)
         ]
 
-    def _there(self, rows: Iterable[tuple[int, str]], limit: int) -> list[tuple[int, str]]:
-        """The first of these whose files are there."""
+    def _first_readable(self, rows: Iterable[tuple[int, str]], limit: int) -> list[tuple[int, str]]:
+        """Return the first of these whose files are there."""
         found: list[tuple[int, str]] = []
         for row, path in rows:
             if next(find_gone([path]), None) is not None:
@@ -139,8 +140,8 @@ class Search:
                     break
         return found
 
-    def _told(self, row: int, expression: str) -> tuple[str, str]:
-        """The title of a row, and some of its text where the expression is found."""
+    def _title_and_excerpt(self, row: int, expression: str) -> tuple[str, str]:
+        """Return the title of a row, and some of its text where the expression is found."""
         if not expression:
             title, body = self._db.execute(
                 "SELECT title, substr(body, 1, 300) FROM text WHERE rowid = ?", (row,)
@@ -155,15 +156,15 @@ class Search:
         return join(title), join(snippet)
 
 
-def _either(term: str) -> str:
-    """A term as it is, or folded, where that is another one to the tokenizer."""
+def _either_form(term: str) -> str:
+    """Return a term as it is, or folded, where that is another one to the tokenizer."""
     other = folded_besides(term)
-    here = phrase(split(term))
-    return f"({here} OR {phrase(split(other))})" if other else here
+    here = fts_phrase(split(term))
+    return f"({here} OR {fts_phrase(split(other))})" if other else here
 
 
-def _containing(text: str) -> str:
-    """A pattern of LIKE for what has a text in it."""
+def _like_pattern(text: str) -> str:
+    """Return a pattern of LIKE for what has a text in it."""
     for sign in "\\%_":
         text = text.replace(sign, f"\\{sign}")
     return f"%{text}%"

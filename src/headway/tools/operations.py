@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from headway.tools.index import Document, TextIndex, find_gone, index_trouble
 from headway.tools.listing import Listing
 from headway.tools.reading import OpenFile, Skipped
-from headway.tools.roots import printable
+from headway.tools.roots import printable_name
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Operation(ABC):
 
     @abstractmethod
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The facts about one file.
+        """Return the facts about one file.
 
         Raises:
             Skipped: The operation is not for such files.
@@ -95,7 +95,7 @@ class Checksum(Operation):
         self._digest = hashlib.sha256()
 
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The digest of one file."""
+        """Return the digest of one file."""
         _refuse_larger(file, self._largest)
         digest = hashlib.sha256()
         for chunk in file.chunks():
@@ -104,7 +104,7 @@ class Checksum(Operation):
         return {"bytes": file.size, "sha256": digest.hexdigest()}
 
     def totals(self, listing: Listing) -> Totals:
-        """One digest over all, to compare two trees at a glance."""
+        """Return one digest over all, to compare two trees at a glance."""
         return Totals(digest=self._digest.hexdigest())
 
 
@@ -116,10 +116,10 @@ class Stats(Operation):
         self._types: dict[str, TypeTotals] = {}
 
     def examine(self, file: OpenFile) -> dict[str, object]:
-        """The counts of one file; a binary one has no lines or words."""
+        """Return the counts of one file; a binary one has no lines or words."""
         _refuse_larger(file, self._largest)
         kind = file_type(file.found.name)
-        counts = _count(file)
+        counts = _count_words(file)
         totals = self._types.setdefault(kind, TypeTotals())
         totals.files += 1
         totals.bytes += file.size
@@ -155,12 +155,12 @@ class Index(Operation):
     def examine(self, file: OpenFile) -> dict[str, object]:
         """Index one file, or forget it when it has become something that is not indexed."""
         path = file.place.absolute
-        if printable(path) != path:
+        if printable_name(path) != path:
             raise Skipped("its name is not valid UTF-8")
         with _index_errors():
             if self._index.is_current(path, file.size, file.mtime_ns):
                 raise Skipped("unchanged since it was indexed")
-            self._index.remove(path)
+            self._index.remove_path(path)
         _refuse_larger(file, self._largest)
         with _index_errors():
             if not self._index.has_room(file.size, self._total):
@@ -168,17 +168,17 @@ class Index(Operation):
                     f"the index has all of its {self._total:,} bytes; the operator may give it "
                     "more, with bytes in [index]"
                 )
-        document = Document(path, file.size, file.mtime_ns, _text(file.content()))
+        document = Document(path, file.size, file.mtime_ns, _decode_text(file.content()))
         with _index_errors():
-            self._index.add(document)
+            self._index.add_document(document)
         return {"bytes": file.size}
 
     def totals(self, listing: Listing) -> Totals:
-        """How many rows went because their file did."""
+        """Return how many rows went because their file did."""
         with _index_errors():
             gone = list(find_gone(self._index.paths_below(listing.place.absolute)))
             for path in gone:
-                self._index.remove(path)
+                self._index.remove_path(path)
             self._index.flush()
         return Totals(removed=len(gone))
 
@@ -202,7 +202,7 @@ def _index_errors() -> Generator[None]:
 
 
 def file_type(name: str) -> str:
-    """The suffix of a name, in lower case and without its dot; `none` when there is none."""
+    """Return the suffix of a name, in lower case and without its dot; `none` when there is none."""
     suffix = PurePosixPath(name).suffix[1:].lower()
     return suffix if suffix.isascii() and suffix.isalnum() and len(suffix) <= 16 else "none"
 
@@ -212,8 +212,8 @@ def _refuse_larger(file: OpenFile, limit: int) -> None:
         raise Skipped(f"larger than {limit:,} bytes")
 
 
-def _count(file: OpenFile) -> tuple[int, int] | None:
-    """Lines and words; None for a binary file, which is not read to its end."""
+def _count_words(file: OpenFile) -> tuple[int, int] | None:
+    """Return lines and words; None for a binary file, which is not read to its end."""
     lines = words = 0
     inside_word = False
     for position, chunk in enumerate(file.chunks()):
@@ -226,8 +226,8 @@ def _count(file: OpenFile) -> tuple[int, int] | None:
     return lines, words
 
 
-def _text(content: bytes) -> str:
-    """The content as text; a byte order mark is not part of it."""
+def _decode_text(content: bytes) -> str:
+    """Return the content as text; a byte order mark is not part of it."""
     if b"\0" not in content:
         with suppress(UnicodeDecodeError):
             return content.decode("utf-8-sig")

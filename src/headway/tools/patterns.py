@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-from headway.tools.roots import printable
+from headway.tools.roots import printable_name
 
 UNVISITED = frozenset({"node_modules", ".venv", "__pycache__"})
 """Directories that a wildcard does not enter: many files, and seldom what was meant."""
@@ -54,18 +54,18 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
-        self._segments = [_segment(name) for name in _names(text)]
+        self._segments = [_parse_segment(name) for name in _split_names(text)]
         self.names = [segment.text for segment in self._segments]
         """Its parts, one for each level."""
         self._last = len(self._segments) - 1
-        self.start: State = self._closed({0})
+        self.start: State = self._with_optional({0})
 
     def file_matcher(self, state: State) -> Callable[[str], object] | None:
         """Return a predicate for names in a directory of this state; None where no name matches."""
         return self._segments[self._last].matches if self._last in state else None
 
     def descend(self, state: State, name: str) -> State:
-        """The state inside the subdirectory `name`."""
+        """Return the state inside the subdirectory `name`."""
         following: set[int] = set()
         for position in state:
             text, matches = self._segments[position]
@@ -75,9 +75,9 @@ class Pattern:
                 following.add(position)
             elif position < self._last and matches(name):
                 following.add(position + 1)
-        return self._closed(following)
+        return self._with_optional(following)
 
-    def _closed(self, positions: set[int]) -> State:
+    def _with_optional(self, positions: set[int]) -> State:
         """With what follows a `**`, which may stand for no directory at all."""
         for position in range(self._last):
             if position in positions and self._segments[position].matches is None:
@@ -85,27 +85,27 @@ class Pattern:
         return tuple(sorted(positions))
 
 
-def _segment(text: str) -> _Segment:
+def _parse_segment(text: str) -> _Segment:
     if text == "**":
         return _Segment(text, None)
     plain = text
-    for start, _ in _brackets(text):
+    for start, _ in _bracket_spans(text):
         if text[start + 1] == "^":  # shells know both signs for "not", `fnmatch` only one
             plain = f"{plain[: start + 1]}!{plain[start + 2 :]}"
     return _Segment(text, re.compile(fnmatch.translate(plain)).match)
 
 
-def _names(text: str) -> list[str]:
+def _split_names(text: str) -> list[str]:
     names = (
         []
         if len(text) > MAX_PATTERN
         else [name for name in text.split("/") if name not in ("", ".")]
     )
-    problem = _problem(text, names)
+    problem = _worst_fault(text, names)
     if problem:
         raise ToolError(
-            f"The pattern {printable(text[:200])!r} {problem}; give one relative to the directory, "
-            "such as '*.txt', 'src/**/*.py' or '**/*'"
+            f"The pattern {printable_name(text[:200])!r} {problem}; give one relative to the "
+            "directory, such as '*.txt', 'src/**/*.py' or '**/*'"
         )
     if names[-1] == "**":
         names.append("*")
@@ -116,13 +116,13 @@ def _names(text: str) -> list[str]:
     ]
 
 
-def _problem(text: str, names: list[str]) -> str | None:
+def _worst_fault(text: str, names: list[str]) -> str | None:
     """Return the worst fault of a pattern, or None."""
-    found = (says for is_so, says in _faults(text, names) if is_so)
+    found = (says for is_so, says in _find_faults(text, names) if is_so)
     return next(found, None)
 
 
-def _faults(text: str, names: list[str]) -> Iterator[tuple[bool, str]]:
+def _find_faults(text: str, names: list[str]) -> Iterator[tuple[bool, str]]:
     yield len(text) > MAX_PATTERN, f"has more than {MAX_PATTERN:,} characters"
     yield re.match(r"\w+://|file:", text) is not None, "is a URL"
     yield re.match(r"[A-Za-z]:/", text) is not None, "begins with a drive"
@@ -139,15 +139,15 @@ def _faults(text: str, names: list[str]) -> Iterator[tuple[bool, str]]:
     wildcards = len(_WILDCARD.findall(text))
     yield wildcards > MAX_WILDCARDS, f"has more than {MAX_WILDCARDS} wildcards"
     yield (
-        any(end < 0 for name in names for _, end in _brackets(name)),
+        any(end < 0 for name in names for _, end in _bracket_spans(name)),
         ("has a '[' that no ']' closes; a bracket in a name is written '[[]'"),
     )
     for pattern, says in _OTHER_FORMS:
         yield re.search(pattern, text) is not None, says
 
 
-def _brackets(name: str) -> Iterator[tuple[int, int]]:
-    """Where each bracket expression of a name begins and ends; -1 where nothing closes it."""
+def _bracket_spans(name: str) -> Iterator[tuple[int, int]]:
+    """Yield where each bracket expression of a name begins and ends; -1 where nothing closes it."""
     start = name.find("[")
     while start >= 0:
         first = start + 1 + name.startswith(("!", "^"), start + 1)

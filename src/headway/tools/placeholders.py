@@ -39,12 +39,12 @@ class Names:
 
     def has_root(self, name: str) -> bool:
         """Return whether a name begins with a root, in whatever case or number."""
-        first = _first(name).lower()
+        first = _first_word(name).lower()
         return first in self.roots or first.removesuffix("s") in self.roots
 
     def has_word(self, name: str) -> bool:
         """Return whether a name begins with a word of the template's own."""
-        return self.has_root(name) or _first(name) in self.fields
+        return self.has_root(name) or _first_word(name) in self.fields
 
 
 def find_mistakes(
@@ -61,13 +61,13 @@ def find_mistakes(
             if looked.is_free(found) and form.is_meant(found, looked):
                 whole = text[found.start() : found.end()]
                 looked.taken.append(found.span())
-                yield Mistake(whole, _named(whole))
+                yield Mistake(whole, _meant_name(whole))
                 if len(looked.taken) == MOST:
                     return
 
 
-def advise(mistakes: Collection[Mistake], right: Callable[[str], str]) -> str:
-    """The first three mistakes, and what to write instead, which `right` makes of a name."""
+def advise_names(mistakes: Collection[Mistake], right: Callable[[str], str]) -> str:
+    """Return the first three mistakes, and what to write instead, which `right` makes of a name."""
     listed = list(mistakes)
     shown = [f"{each.found[:80]!r} (write {right(each.name)})" for each in listed[:3]]
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
@@ -87,8 +87,8 @@ class _Text:
         """Return whether no mistake before this one has any of its characters."""
         return all(found.end() <= start or end <= found.start() for start, end in self.taken)
 
-    def before(self, found: re.Match[str]) -> str:
-        """The character before a match; a space where it begins the text."""
+    def char_before(self, found: re.Match[str]) -> str:
+        """Return the character before a match; a space where it begins the text."""
         return self.rest[found.start() - 1] if found.start() else " "
 
     @cached_property
@@ -102,8 +102,8 @@ class _Text:
         return re.search(r'["();=\[\]\\]', self.rest) is not None
 
     @cached_property
-    def closed(self) -> set[str]:
-        """The names of tags that it closes."""
+    def closed_tags(self) -> set[str]:
+        """Return the names of tags that it closes."""
         return set(re.findall(r"</\s?(\w{1,80})", self.rest))
 
 
@@ -114,7 +114,7 @@ class _Form(NamedTuple):
     is_meant: Callable[[re.Match[str], _Text], bool]
 
 
-def _always(_found: re.Match[str], _text: _Text) -> bool:
+def _is_always(_found: re.Match[str], _text: _Text) -> bool:
     return True
 
 
@@ -127,10 +127,11 @@ def _has_word(found: re.Match[str], text: _Text) -> bool:
 
 
 def _is_alone(found: re.Match[str], text: _Text) -> bool:
-    """A word in braces. In GraphQL, LaTeX and code it follows a word or a bracket directly."""
+    """Return a word in braces. In GraphQL, LaTeX and code it follows a word or a bracket
+    directly."""
     if text.where == "url" or text.names.has_root(found[1]):
         return True
-    before = text.before(found)
+    before = text.char_before(found)
     if text.names.has_word(found[1]):
         return before not in ")}"
     return not (before.isalnum() or before in ")]}\\^_")
@@ -140,12 +141,12 @@ def _is_no_tag(found: re.Match[str], text: _Text) -> bool:
     """Angle brackets. HTML and XML close what they open."""
     if text.where != "text":
         return True
-    return text.names.has_word(found[1]) and _first(found[1]) not in text.closed
+    return text.names.has_word(found[1]) and _first_word(found[1]) not in text.closed_tags
 
 
 def _is_no_subscript(found: re.Match[str], text: _Text) -> bool:
     """Square brackets, but not those of `cart[item]`."""
-    before = text.before(found)
+    before = text.char_before(found)
     return text.names.has_root(found[1]) and not (before.isalnum() or before in "]_")
 
 
@@ -166,12 +167,12 @@ _WORD = r"[^\W\d]\w{0,80}"
 
 _FORMS = (
     # {{item.id}}, { {item.id} } and ${item.id}, in which a right place stands
-    _Form(re.compile(rf"\{{{_SPACE}{_FILLED}+{_SPACE}\}}"), _always),
-    _Form(re.compile(rf"\${_FILLED}+"), _always),
+    _Form(re.compile(rf"\{{{_SPACE}{_FILLED}+{_SPACE}\}}"), _is_always),
+    _Form(re.compile(rf"\${_FILLED}+"), _is_always),
     # {{ id | upper }}, ${id}, #{id}, %{id}, <%= item.id %>
-    _Form(re.compile(rf"\{{\{{{_INSIDE}\}}\}}"), _always),
-    _Form(re.compile(rf"[$#@%]\{{{_INSIDE}\}}"), _always),
-    _Form(re.compile(r"<%[^<>]{0,200}%>"), _always),
+    _Form(re.compile(rf"\{{\{{{_INSIDE}\}}\}}"), _is_always),
+    _Form(re.compile(rf"[$#@%]\{{{_INSIDE}\}}"), _is_always),
+    _Form(re.compile(r"<%[^<>]{0,200}%>"), _is_always),
     # { item.id }, {item['id']}, {item.id:>5}, {ITEM}, {items}, {'item'}, {item.id without an end
     _Form(re.compile(rf"\{{{_SPACE}({_WORD}){_INSIDE}\}}"), _has_root),
     _Form(re.compile(rf"\{{['\"]({_WORD}[\w.]{{0,80}})['\"]\}}"), _has_root),
@@ -185,7 +186,7 @@ _FORMS = (
     # [item.id], [[item]]
     _Form(re.compile(rf"\[{{1,2}}({_WORD})[\w.]{{0,80}}\]{{1,2}}"), _is_no_subscript),
     # %(id)s, %s, %d, %item%
-    _Form(re.compile(r"%\((\w{1,80})\)[a-z]"), _always),
+    _Form(re.compile(r"%\((\w{1,80})\)[a-z]"), _is_always),
     _Form(re.compile(r"%[sd](?![\w%])"), _is_no_date),
     _Form(re.compile(rf"%({_WORD})%"), _has_word),
     # $item, and a text that is nothing but item.id or item['id']
@@ -196,25 +197,26 @@ _FORMS = (
 _MORE: dict[Where, tuple[_Form, ...]] = {
     "url": (
         # /:id, what is encoded already, and % where nothing encoded follows
-        _Form(re.compile(rf"(?<=/):({_WORD})"), _always),
+        _Form(re.compile(rf"(?<=/):({_WORD})"), _is_always),
         _Form(
-            re.compile(rf"(?:%7[Bb]){{1,2}}(?:%20)?({_WORD}[\w.]{{0,80}})(?:%20)?%7[Dd]"), _always
+            re.compile(rf"(?:%7[Bb]){{1,2}}(?:%20)?({_WORD}[\w.]{{0,80}})(?:%20)?%7[Dd]"),
+            _is_always,
         ),
-        _Form(re.compile(r"%(?![0-9A-Fa-f]{2})\w{0,20}"), _always),
+        _Form(re.compile(r"%(?![0-9A-Fa-f]{2})\w{0,20}"), _is_always),
     ),
     # $TOKEN: no variable of anybody's environment is put in
-    "header": (_Form(re.compile(r"\$([A-Z_][A-Z0-9_]{2,80})"), _always),),
+    "header": (_Form(re.compile(r"\$([A-Z_][A-Z0-9_]{2,80})"), _is_always),),
     "text": (),
 }
 
 
-def _first(name: str) -> str:
-    """The first word of a name."""
+def _first_word(name: str) -> str:
+    """Return the first word of a name."""
     return re.split(r"\W", name, maxsplit=1)[0]
 
 
-def _named(text: str) -> str:
-    """The name in what was found: `item.id` of `{{ item['id'] | upper }}`."""
+def _meant_name(text: str) -> str:
+    """Return the name in what was found: `item.id` of `{{ item['id'] | upper }}`."""
     bare = re.sub(r"%7[BbDd]|%20|^<\w+:", " ", text)
     found = re.search(rf"{_WORD}(?:(?:\??\.|\[['\"]?)[\w-]{{1,80}}['\"]?\]?){{0,9}}", bare)
     if found is None or re.fullmatch(r"%\w*", text):

@@ -49,7 +49,7 @@ class OpenFile:
         self.mtime_ns = status.st_mtime_ns
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, piece by piece.
+        """Yield the content, piece by piece.
 
         Raises:
             Failed: At the end, when the file changed on the way: what was read may never
@@ -69,7 +69,7 @@ class OpenFile:
             raise Failed("it changed while it was being read")
 
     def content(self) -> bytes:
-        """The whole content; ask for `size` first."""
+        """Return the whole content; ask for `size` first."""
         return b"".join(self.chunks())
 
 
@@ -96,7 +96,7 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._leave_folder()
 
     def read(
         self, found: Found, work: Callable[[OpenFile], dict[str, object]]
@@ -108,7 +108,7 @@ class Reader:
             Failed: It changed.
             OSError: It cannot be opened or read.
         """
-        handle, place = self._open(found)
+        handle, place = self._open_file(found)
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
@@ -119,10 +119,10 @@ class Reader:
         finally:
             os.close(handle)
 
-    def _open(self, found: Found) -> tuple[int, PathInRoot]:
+    def _open_file(self, found: Found) -> tuple[int, PathInRoot]:
         path = f"{found.folder}/{found.name}" if found.folder else found.name
         place = PathInRoot(self._root, path)
-        self._enter(found.folder)
+        self._enter_folder(found.folder)
         try:
             return os.open(found.name, FILE, dir_fd=self._folder_handle), place
         except OSError:
@@ -135,13 +135,13 @@ class Reader:
             raise Skipped(LINK_OUT.reason)
         return open_beneath(resolved, FILE), resolved
 
-    def _enter(self, folder: str) -> None:
+    def _enter_folder(self, folder: str) -> None:
         if folder != self._folder:
-            self._leave()
+            self._leave_folder()
             self._folder_handle = open_beneath(PathInRoot(self._root, folder), DIRECTORY)
             self._folder = folder
 
-    def _leave(self) -> None:
+    def _leave_folder(self) -> None:
         if self._folder is not None:
             os.close(self._folder_handle)
             self._folder = None

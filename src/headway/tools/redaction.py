@@ -41,10 +41,10 @@ class Secrets:
 
     @classmethod
     def of_headers(cls, headers: Mapping[str, str]) -> "Secrets":
-        """The values of headers, and what can be taken out of them: tokens, passwords."""
+        """Return the values of headers, and what can be taken out of them: tokens, passwords."""
         values = {text for name, text in headers.items() if name.lower() not in OPEN_HEADERS}
         parts = {part for text in values for part in re.split(r"[\s,;=\"']+", text)}
-        logins = {login for text in values for login in _login(text)}
+        logins = {login for text in values for login in _login_parts(text)}
         found = {each for each in parts | logins if len(each) >= SHORTEST_PART}
         return cls(values | found)
 
@@ -56,24 +56,24 @@ class Secrets:
 
     @property
     def longest(self) -> int:
-        """Characters that the longest one may take, in the longest form that is looked for."""
+        """Return characters that the longest one may take, in the longest form that is looked
+        for."""
         return max(map(len, self._values), default=0) * LONGEST_FORM
 
     def mask(self, text: str) -> str:
-        """The text without them."""
+        """Return the text without them."""
         return self._pattern.sub(HIDDEN, text) if self._values else text
 
     def mask_bytes(self, body: bytes) -> bytes:
-        """A body without them as they are; what is cheap enough for a large one. Numbers stay, for
-        JSON would be none any more.
-        """
+        """Return a body without them as they are; what is cheap enough for a large one. Numbers
+        stay, for JSON would be none any more."""
         for value in sorted(self._values, key=len, reverse=True):
             if not value.isdigit():
                 body = body.replace(value.encode(errors="replace"), HIDDEN.encode())
         return body
 
     def mask_json(self, value: object) -> object:
-        """JSON without them: in texts, names and numbers."""
+        """Return JSON without them: in texts, names and numbers."""
         if not self._values:
             return value
         if isinstance(value, str):
@@ -88,7 +88,8 @@ class Secrets:
         return value
 
     def mask_beginning(self, text: str, most: int) -> str:
-        """The first characters without them: none is cut in two, so that its beginning shows."""
+        """Return the first characters without them: none is cut in two, so that its beginning
+        shows."""
         end = most
         for found in self._pattern.finditer(text[: most + self.longest]) if self._values else ():
             if found.start() < most < found.end():
@@ -100,9 +101,9 @@ class Secrets:
         """Keep them out of what these handlers write, whoever logs it."""
         if self._values:
             for handler in handlers:
-                handler.addFilter(self._censor)
+                handler.addFilter(self._mask_record)
 
-    def _censor(self, record: logging.LogRecord) -> bool:
+    def _mask_record(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self.mask(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -113,10 +114,10 @@ class Secrets:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         ordered = sorted(self._values, key=lambda value: (-len(value), value))
-        return re.compile("|".join(form for value in ordered for form in _forms(value)))
+        return re.compile("|".join(form for value in ordered for form in _form_patterns(value)))
 
 
-def _login(text: str) -> Iterable[str]:
+def _login_parts(text: str) -> Iterable[str]:
     """Return the user and the password of a Basic authorization (RFC 7617)."""
     scheme, _, credentials = text.partition(" ")
     if scheme.lower() != "basic":
@@ -128,13 +129,12 @@ def _login(text: str) -> Iterable[str]:
     return (login, login.partition(":")[2])
 
 
-def _forms(value: str) -> Iterable[str]:
-    """Patterns of all that a value may look like; of a long one its beginning is looked for, and
-    what follows it without a gap goes with it.
-    """
+def _form_patterns(value: str) -> Iterable[str]:
+    """Return patterns of all that a value may look like; of a long one its beginning is looked for,
+    and what follows it without a gap goes with it."""
     head, rest = value[:LOOKED_FOR], len(value[LOOKED_FOR:])
     behind = f"[^\\s\"'<>]{{0,{rest * LONGEST_FORM}}}" if rest else ""
-    yield "(?i:" + "".join(map(_character, head)) + ")" + behind
+    yield "(?i:" + "".join(map(_character_pattern, head)) + ")" + behind
     data = head.encode(errors="replace")
     yield "(?i:" + data.hex() + ")" + behind
     for before in range(3):
@@ -143,11 +143,12 @@ def _forms(value: str) -> Iterable[str]:
         encoded = base64.b64encode(bytes(before) + data).decode()
         core = encoded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
         if len(core) >= SHORTEST:
-            yield "".join(map(_digit, core)) + behind
+            yield "".join(map(_digit_pattern, core)) + behind
 
 
-def _character(character: str) -> str:
-    """A character as it is, and as URLs, JSON, HTML and programs write it; also twice over."""
+def _character_pattern(character: str) -> str:
+    """Return a character as it is, and as URLs, JSON, HTML and programs write it; also twice
+    over."""
     code = ord(character)
     percent = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode(errors="replace"))
     forms = [
@@ -163,8 +164,8 @@ def _character(character: str) -> str:
     return f"(?:{'|'.join(forms)})"
 
 
-def _digit(digit: str) -> str:
-    """A digit of base64, of both alphabets, and as URLs and JSON write it."""
+def _digit_pattern(digit: str) -> str:
+    """Return a digit of base64, of both alphabets, and as URLs and JSON write it."""
     match digit:
         case "+":
             return "(?:[+-]|%2[Bb])"

@@ -31,7 +31,7 @@ class PathInRoot(NamedTuple):
 
     @property
     def absolute(self) -> str:
-        """The path from `/`."""
+        """Return the path from `/`."""
         return f"{self.root.rstrip('/')}/{self.path}" if self.path else self.root
 
 
@@ -88,29 +88,36 @@ class Roots:
             return "the root directory, which is '.'; other paths are relative to it"
         return f"{', '.join(self._names.values())}; a path begins with one of these names"
 
-    def shown(self, place: "PathInRoot") -> str:
-        """A place as a client is told it, and may ask for it."""
+    def shown_path(self, place: "PathInRoot") -> str:
+        """Return a place as a client is told it, and may ask for it."""
         if len(self._roots) == 1:
-            return printable(place.path or ".")
-        return printable(f"{self._names[place.root]}/{place.path}".rstrip("/"))
+            return printable_name(place.path or ".")
+        return printable_name(f"{self._names[place.root]}/{place.path}".rstrip("/"))
 
-    def directory(self, asked: str) -> PathInRoot:
-        """The directory a client means: as it is told, relative to the first root, or absolute.
+    def find_directory(self, asked: str) -> PathInRoot:
+        """Return the directory a client means: as it is told, relative to the first root, or
+        absolute.
 
         Raises:
             ToolError: It is not below a root, closed, missing, or not a directory.
         """
-        shown = repr(printable(asked[:200]))
+        shown = repr(printable_name(asked[:200]))
         if "\0" in asked or ".." in asked.split("/"):
-            raise ToolError(f"The directory {shown} may not contain '..' or NUL; {self._advice()}")
+            raise ToolError(
+                f"The directory {shown} may not contain '..' or NUL; {self._path_advice()}"
+            )
         try:
-            real = os.path.realpath(self._path(asked))
+            real = os.path.realpath(self._absolute_path(asked))
         except (OSError, ValueError) as error:  # ValueError: not encodable as a file name
-            raise ToolError(f"The directory {shown} cannot be a path; {self._advice()}") from error
+            raise ToolError(
+                f"The directory {shown} cannot be a path; {self._path_advice()}"
+            ) from error
         # Whether a path outside exists is not the caller's business, so this comes first.
-        place = self._below(real)
+        place = self._path_below(real)
         if place is None or self.is_private(real):
-            raise ToolError(f"The directory {shown} is outside what is allowed; {self._advice()}")
+            raise ToolError(
+                f"The directory {shown} is outside what is allowed; {self._path_advice()}"
+            )
         self.check_names(place.path.split("/"))
         try:
             os.close(open_beneath(place, DIRECTORY))
@@ -118,21 +125,21 @@ class Roots:
             text = f"{shown} is not a directory; give one, and a pattern for the files in it"
             raise ToolError(text) from error
         except OSError as error:
-            why = "; ".join([cause(error), *literal_signs(asked)])
-            text = f"The directory {shown} cannot be opened ({why}); {self._advice()}"
+            why = "; ".join([refusal_cause(error), *literal_signs(asked)])
+            text = f"The directory {shown} cannot be opened ({why}); {self._path_advice()}"
             raise ToolError(text) from error
         return place
 
     def locate(self, real: str) -> PathInRoot | None:
-        """Where a resolved path lies, or None when it is not to be touched."""
-        place = self._below(real)
+        """Return where a resolved path lies, or None when it is not to be touched."""
+        place = self._path_below(real)
         if place is None or self.is_private(real):
             return None
         return None if any(map(self.is_closed, place.path.split("/"))) else place
 
-    def has(self, real: str) -> bool:
+    def is_below(self, real: str) -> bool:
         """Return whether a resolved path lies below a root, closed or not."""
-        return self._below(real) is not None
+        return self._path_below(real) is not None
 
     def check_names(self, names: Iterable[str]) -> None:
         """Refuse names, or patterns of names, that are closed.
@@ -143,12 +150,12 @@ class Roots:
         for name in names:
             if self._private_name(name):
                 raise ToolError(
-                    f"{printable(name)[:200]!r} is private here: it is never read or listed"
+                    f"{printable_name(name)[:200]!r} is private here: it is never read or listed"
                 )
             if self.is_closed(name):
                 raise ToolError(
-                    f"{printable(name)[:200]!r} is hidden: names that begin with a dot are not "
-                    "read here, unless the operator sets hidden = true in [files]"
+                    f"{printable_name(name)[:200]!r} is hidden: names that begin with a dot are "
+                    "not read here, unless the operator sets hidden = true in [files]"
                 )
 
     def is_closed(self, name: str) -> bool:
@@ -171,7 +178,7 @@ class Roots:
         return real in self._own
 
     def own_files(self) -> set[tuple[int, int]]:
-        """The server's own files as the system knows them, whatever name leads to them."""
+        """Return the server's own files as the system knows them, whatever name leads to them."""
         found: set[tuple[int, int]] = set()
         for file in self._own:
             with suppress(OSError):
@@ -179,15 +186,15 @@ class Roots:
                 found.add((status.st_dev, status.st_ino))
         return found
 
-    def _path(self, asked: str) -> Path:
+    def _absolute_path(self, asked: str) -> Path:
         """Return a client's path as an absolute one."""
         first, _, rest = asked.partition("/")
         for root, name in self._names.items():
-            if len(self._roots) > 1 and first == printable(name):
+            if len(self._roots) > 1 and first == printable_name(name):
                 return Path(root, rest)
         return Path(self._roots[0], asked)
 
-    def _below(self, real: str) -> PathInRoot | None:
+    def _path_below(self, real: str) -> PathInRoot | None:
         for root in self._roots:
             if real == root:
                 return PathInRoot(root, "")
@@ -196,12 +203,12 @@ class Roots:
                 return PathInRoot(root, real[len(prefix) :])
         return None
 
-    def _advice(self) -> str:
+    def _path_advice(self) -> str:
         return f"give an existing directory below {self}"
 
 
 def database_files(file: Path) -> list[Path]:
-    """All files of an SQLite database, also those that are not there at the moment."""
+    """Return all files of an SQLite database, also those that are not there at the moment."""
     return [file.with_name(file.name + end) for end in BESIDE_DATABASES]
 
 
@@ -238,8 +245,9 @@ def open_beneath(place: PathInRoot, flags: int) -> int:
     return handle
 
 
-def printable(name: str) -> str:
-    r"""A file name as valid Unicode: bytes that are not UTF-8 become `\udcff`, spelled out."""
+def printable_name(name: str) -> str:
+    r"""Return a file name as valid Unicode: bytes that are not UTF-8 become `\udcff`, spelled
+    out."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -250,8 +258,8 @@ _CAUSES: dict[type[OSError], str] = {
 }
 
 
-def cause(error: OSError) -> str:
-    """Why the system refused, without the path in it."""
+def refusal_cause(error: OSError) -> str:
+    """Return why the system refused, without the path in it."""
     return _CAUSES.get(type(error)) or (error.strerror or type(error).__name__).lower()
 
 
@@ -259,14 +267,17 @@ def _real_directory(root: Path) -> str:
     try:
         real = os.path.realpath(root, strict=True)
     except OSError as error:
-        raise SetupError(f"the root {str(root)!r} cannot be opened: {cause(error)}") from error
+        raise SetupError(
+            f"the root {str(root)!r} cannot be opened: {refusal_cause(error)}"
+        ) from error
     if not Path(real).is_dir():
         raise SetupError(f"the root {str(root)!r} is not a directory")
     return real
 
 
 def _names_of(roots: Sequence[str]) -> dict[str, str]:
-    """A name for each root: the last part of its path, and a number where two have the same."""
+    """Return a name for each root: the last part of its path, and a number where two have the
+    same."""
     names: dict[str, str] = {}
     for root in roots:
         name = base = os.path.basename(root) or "root"  # noqa: PTH119 - a text, and no path to make

@@ -37,7 +37,7 @@ LONGEST = 365 * 24 * 3600.0
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-def _expanded(text: Any) -> Any:
+def _expand_variables(text: Any) -> Any:
     """`text` with the environment variables that it names."""
     if not isinstance(text, str):
         return text
@@ -47,8 +47,8 @@ def _expanded(text: Any) -> Any:
     return VARIABLE.sub(lambda found: os.environ[found[1]], text)
 
 
-def _checked(check: Callable[[str], None]) -> BeforeValidator:
-    """A look at a text as it is written, its environment variables aside."""
+def _checked_by(check: Callable[[str], None]) -> BeforeValidator:
+    """Return a look at a text as it is written, its environment variables aside."""
 
     def validate(text: Any) -> Any:
         if isinstance(text, str):
@@ -58,7 +58,7 @@ def _checked(check: Callable[[str], None]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _seconds(text: Any) -> Any:
+def _parse_seconds(text: Any) -> Any:
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError("write a duration such as 500ms, 45s or 30m")
     try:
@@ -78,7 +78,7 @@ def _header_name(text: str) -> str:
     return text
 
 
-def _header(text: str) -> str:
+def _check_header(text: str) -> str:
     if not text.isprintable() or not text.isascii():
         raise ValueError("a header holds visible ASCII characters only")
     return text
@@ -129,7 +129,7 @@ def _journal_url(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
+def _check_network(text: str) -> str:
     network_of(text)
     return text
 
@@ -140,12 +140,12 @@ def _name_pattern(text: str) -> str:
     return text
 
 
-Secret = Annotated[str, BeforeValidator(_expanded)]
-AskedText = Annotated[Secret, _checked(templates.check_asked)]
+Secret = Annotated[str, BeforeValidator(_expand_variables)]
+AskedText = Annotated[Secret, _checked_by(templates.check_asked)]
 HitPath = Annotated[str, AfterValidator(templates.check_path)]
-Duration = Annotated[float, BeforeValidator(_seconds)]
+Duration = Annotated[float, BeforeValidator(_parse_seconds)]
 Headers = dict[
-    Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_header)]
+    Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_check_header)]
 ]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 
@@ -180,7 +180,7 @@ class ApiSection(Section):
     """`[sources.NAME]` with `kind = "api"`: an HTTP endpoint that answers with JSON."""
 
     kind: Literal["api"]
-    url: Annotated[Secret, _checked(templates.check_asked_url), AfterValidator(_search_url)]
+    url: Annotated[Secret, _checked_by(templates.check_asked_url), AfterValidator(_search_url)]
     method: Literal["GET", "POST"] = "GET"
     params: dict[str, AskedText] = {}
     body: Annotated[
@@ -261,7 +261,7 @@ class FileSection(Section):
     roots: list[Secret] | None = Field(default=None, min_length=1)
     data: Secret | None = None
     journal: Annotated[Secret, AfterValidator(_journal_url)] | None = None
-    deny: list[Annotated[str, AfterValidator(_network)]] = []
+    deny: list[Annotated[str, AfterValidator(_check_network)]] = []
     proxy: Annotated[Secret, AfterValidator(_proxy_url)] | None = None
     search: SearchSection = SearchSection()
     files: FilesSection = FilesSection()
@@ -300,7 +300,7 @@ SECTION_TYPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
 
 
 def keys_at(place: tuple[str | int, ...]) -> list[str]:
-    """The keys that the section at a place has."""
+    """Return the keys that the section at a place has."""
     for pattern, section in SECTION_TYPES:
         if len(pattern) == len(place) and all(
             here in ("*", there) for here, there in zip(pattern, place, strict=True)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from headway.tools.placeholders import Names, Where, advise, find_mistakes
+from headway.tools.placeholders import Names, Where, advise_names, find_mistakes
 from headway.tools.web.charsets import codec_of
 from headway.tools.web.fetching import Ask
 
@@ -101,7 +101,7 @@ class RequestTemplate(BaseModel):
 
     @property
     def content_type(self) -> str | None:
-        """The Content-Type that the caller gives."""
+        """Return the Content-Type that the caller gives."""
         given = (text for name, text in self.headers.items() if name.lower() == "content-type")
         return next(given, None)
 
@@ -121,27 +121,30 @@ class RequestTemplate(BaseModel):
         return status in self.expect if self.expect is not None else 200 <= status < 300
 
     def find_fault(self, items: list[Any]) -> str | None:
-        """Why nothing is to be sent for these items, and what to write; None: all is well."""
-        fields = _fields(items)
-        return self._mistaken(fields) or self._wrong_body() or self._unvarying(items, fields)
+        """Return why nothing is to be sent for these items, and what to write; None: all is
+        well."""
+        fields = _field_names(items)
+        return (
+            self._find_mistake(fields) or self._wrong_body() or self._find_unvarying(items, fields)
+        )
 
-    def _texts(self) -> Iterator[tuple[str, Where, str]]:
-        """Each text with places: what it is called, what kind it is, and the text."""
+    def _all_texts(self) -> Iterator[tuple[str, Where, str]]:
+        """Yield each text with places: what it is called, what kind it is, and the text."""
         yield "url", "url", self.url
         for name, text in self.headers.items():
             yield f"header {name[:80]}", "header", text
-        for text in _strings(self.body):
+        for text in _all_strings(self.body):
             yield "body", "text", text
 
-    def _mistaken(self, fields: list[str]) -> str | None:
+    def _find_mistake(self, fields: list[str]) -> str | None:
         names = Names(frozenset({"item"}), frozenset(fields))
-        for called, where, text in self._texts():
+        for called, where, text in self._all_texts():
             found = find_mistakes(text, PLACEHOLDER, names, where)
             mistakes = [each for each in found if each.found not in self.as_written]
             if mistakes:
                 return (
                     f"The {called} has what is no place for an item and would be sent as it is: "
-                    f"{advise(mistakes, lambda name: _right(name, fields))}. "
+                    f"{advise_names(mistakes, lambda name: _right_placeholder(name, fields))}. "
                     "What is meant as it is written goes into as_written"
                 )
         return None
@@ -158,11 +161,11 @@ class RequestTemplate(BaseModel):
             return "The body is a text with JSON in it, and would be quoted; give the JSON itself"
         return None
 
-    def _unvarying(self, items: list[Any], fields: list[str]) -> str | None:
+    def _find_unvarying(self, items: list[Any], fields: list[str]) -> str | None:
         """Return whether nothing of the request differs from item to item."""
         if self.same_for_all:
             return None
-        paths = {path for _, _, text in self._texts() for path in PLACEHOLDER.findall(text)}
+        paths = {path for _, _, text in self._all_texts() for path in PLACEHOLDER.findall(text)}
         if not paths and (len(items) > 1 or self.method not in HARMLESS):
             what = "has no place for the item"
         elif len(items) > 1 and _are_alike(items, paths):
@@ -171,31 +174,32 @@ class RequestTemplate(BaseModel):
             return None
         return (
             f"The request {what}: it would be sent {len(items):,} times just the same. Write "
-            f"{_right('', fields)} where the item belongs, or same_for_all=true if that is meant"
+            f"{_right_placeholder('', fields)} where the item belongs, or same_for_all=true if "
+            "that is meant"
         )
 
 
 def fill(template: RequestTemplate, item: Any, room: int) -> Ask:
-    """The request for one item, of at most `room` characters of URL, headers and body.
+    """Return the request for one item, of at most `room` characters of URL, headers and body.
 
     Raises:
         BadItem: The item lacks a field, a header cannot hold it, or it takes more room.
     """
     filler = Filler(item, room)
-    headers = {name: _header(filler.put(text)) for name, text in template.headers.items()}
+    headers = {name: _check_value(filler.put(text)) for name, text in template.headers.items()}
     content = b""
     if template.body is not None:
-        content = _content(template, filler)
+        content = _fill_content(template, filler)
         if template.content_type is None:
             headers["Content-Type"] = "application/json"
-    return Ask(template.method, _url(template.url, filler), headers, content)
+    return Ask(template.method, _check_url(template.url, filler), headers, content)
 
 
-def _content(template: RequestTemplate, filler: "Filler") -> bytes:
+def _fill_content(template: RequestTemplate, filler: "Filler") -> bytes:
     kind = template.content_type or "application/json"
     if isinstance(template.body, str) and not _is_json(kind):
         is_form = _media_type(kind) == FORM
-        text = filler.put(template.body, _quoted if is_form else str)
+        text = filler.put(template.body, _quote_value if is_form else str)
     else:
         text = json.dumps(filler.value(template.body), ensure_ascii=False)
     codec = codec_of(kind)
@@ -208,7 +212,7 @@ def _content(template: RequestTemplate, filler: "Filler") -> bytes:
 
 
 def fixed_url(text: str) -> httpx2.URL | None:
-    """The URL, if it says which host is asked whatever the item is."""
+    """Return the URL, if it says which host is asked whatever the item is."""
     authority = re.match(r"\w+://([^/?#]*)", text)
     if authority is None or PLACEHOLDER.search(authority[0]):
         return None
@@ -228,22 +232,22 @@ class Filler:
         self._room = self._left = room
 
     def put(self, text: str, encode: Callable[[str], str] = str) -> str:
-        """A text with the item in its places."""
-        self._take(len(text))
+        """Return a text with the item in its places."""
+        self._take_room(len(text))
 
         def found(place: re.Match[str]) -> str:
-            return encode(self._taken(self._at(place[1])))
+            return encode(self._take_text(self._item_value(place[1])))
 
         return PLACEHOLDER.sub(found, text)
 
     def value(self, template: Any) -> Any:
-        """A JSON value with the item in its places."""
+        """Return a JSON value with the item in its places."""
         if isinstance(template, str):
             alone = PLACEHOLDER.fullmatch(template)
             if alone is None:
                 return self.put(template)
-            value = self._at(alone[1])
-            self._taken(value)
+            value = self._item_value(alone[1])
+            self._take_text(value)
             return value
         if isinstance(template, dict):
             pairs = cast("dict[str, Any]", template).items()
@@ -255,26 +259,26 @@ class Filler:
             return [self.value(value) for value in cast("list[Any]", template)]
         return template
 
-    def _at(self, path: str) -> Any:
+    def _item_value(self, path: str) -> Any:
         """Return the value at `.field.field` of the item; a number indexes a list, from 0."""
         try:
-            return _at(self._item, path)
+            return _value_at(self._item, path)
         except LookupError:
             raise BadItem(f"the item has no {path.removeprefix('.')!r}") from None
 
-    def _taken(self, value: Any) -> str:
-        """A value as text, its room taken."""
+    def _take_text(self, value: Any) -> str:
+        """Return a value as text, its room taken."""
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        self._take(len(text))
+        self._take_room(len(text))
         return text
 
-    def _take(self, length: int) -> None:
+    def _take_room(self, length: int) -> None:
         self._left -= length
         if self._left < 0:
             raise BadItem(f"its request would be larger than {self._room:,} characters")
 
 
-def _at(item: Any, path: str) -> Any:
+def _value_at(item: Any, path: str) -> Any:
     """Return the value at a path of an item.
 
     Raises:
@@ -298,7 +302,7 @@ def _are_alike(items: list[Any], paths: Iterable[str]) -> bool:
         found: list[Any] = []
         for path in paths:
             try:
-                found.append([_at(item, path)])
+                found.append([_value_at(item, path)])
             except LookupError:
                 found.append(None)
         return found
@@ -307,8 +311,8 @@ def _are_alike(items: list[Any], paths: Iterable[str]) -> bool:
     return all(places(item) == first for item in items[1:])
 
 
-def _fields(items: list[Any]) -> list[str]:
-    """The names of fields that the first items have, in their order."""
+def _field_names(items: list[Any]) -> list[str]:
+    """Return the names of fields that the first items have, in their order."""
     found: dict[str, None] = {}
     for item in items[:LOOKED_AT]:
         if isinstance(item, dict):
@@ -316,8 +320,8 @@ def _fields(items: list[Any]) -> list[str]:
     return list(found)[:MOST_FIELDS]
 
 
-def _right(name: str, fields: list[str]) -> str:
-    """The place that is meant by the name in a mistaken one, or those that there are."""
+def _right_placeholder(name: str, fields: list[str]) -> str:
+    """Return the place that is meant by the name in a mistaken one, or those that there are."""
     words = name.split(".")
     if words[0].lower() in ("item", "items"):
         words = words[1:]
@@ -334,8 +338,8 @@ def _right(name: str, fields: list[str]) -> str:
     return " or ".join(there_are[:5]) or "{item}"
 
 
-def _strings(body: Any) -> Iterator[str]:
-    """All texts in JSON, names too."""
+def _all_strings(body: Any) -> Iterator[str]:
+    """Yield all texts in JSON, names too."""
     pending = [body]
     while pending:
         value = pending.pop()
@@ -368,17 +372,17 @@ def _holds_json(text: str) -> bool:
     return False
 
 
-def _url(text: str, filler: Filler) -> str:
+def _check_url(text: str, filler: Filler) -> str:
     if PLACEHOLDER.fullmatch(text):
         return filler.put(text)
-    return filler.put(text, _quoted)
+    return filler.put(text, _quote_value)
 
 
-def _quoted(value: str) -> str:
+def _quote_value(value: str) -> str:
     return quote(value, safe="", errors="replace")
 
 
-def _header(value: str) -> str:
+def _check_value(value: str) -> str:
     if not value.isprintable() or not value.isascii():
         raise BadItem("a header would have characters in it that headers cannot hold")
     return value

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from headway.tools.placeholders import Names, Where, advise, find_mistakes
+from headway.tools.placeholders import Names, Where, advise_names, find_mistakes
 from headway.tools.search.database import FIELD
 from headway.tools.search.web_api import PLACEHOLDER
 
@@ -26,7 +26,7 @@ def check_asked(text: str, where: Where = "text") -> None:
     """A text in which `{query}` and `{limit}` are replaced."""
     mistakes = list(find_mistakes(text, PLACEHOLDER, _ASKED, where))
     if mistakes:
-        raise ValueError(f"has what is no place: {advise(mistakes, _right)}")
+        raise ValueError(f"has what is no place: {advise_names(mistakes, _right_placeholder)}")
 
 
 def check_asked_url(text: str) -> None:
@@ -35,8 +35,8 @@ def check_asked_url(text: str) -> None:
 
 
 def check_asked_body(body: Any) -> Any:
-    """JSON in whose texts they are."""
-    for text in _texts(body):
+    """Return JSON in whose texts they are."""
+    for text in _all_texts(body):
         check_asked(text)
     return body
 
@@ -50,11 +50,13 @@ def check_fixed(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def check_link(text: str) -> str:
-    """A link with the names of columns in braces."""
+    """Return a link with the names of columns in braces."""
     where: Where = "url" if "://" in text else "text"
     mistakes = list(find_mistakes(text, FIELD, Names(frozenset()), where))
     if mistakes:
-        raise ValueError(f"has what is no place: {advise(mistakes, lambda name: f'{{{name}}}')}")
+        raise ValueError(
+            f"has what is no place: {advise_names(mistakes, lambda name: f'{{{name}}}')}"
+        )
     names = FIELD.findall(text)
     strange = [name for name in names if not _COLUMN.fullmatch(name)]
     if strange:
@@ -65,25 +67,25 @@ def check_link(text: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Where something is in an answer: names and positions with dots between."""
+    """Return where something is in an answer: names and positions with dots between."""
     if re.search(r"[\[\]*]|^[/.$]|\.\.|\.$", path) and not re.fullmatch(r"\$\w+(\.\w+)*", path):
         raise ValueError("is no path; write names and positions with dots, as in data.items.0.url")
     return path
 
 
-def _right(name: str) -> str:
+def _right_placeholder(name: str) -> str:
     if not name:
         return "{query} or {limit}"
     return "{limit}" if name.lower() in _COUNTS else "{query}"
 
 
-def _texts(body: Any) -> Iterator[str]:
+def _all_texts(body: Any) -> Iterator[str]:
     if isinstance(body, str):
         yield body
     elif isinstance(body, dict):
         for name, value in cast("dict[str, Any]", body).items():
             yield name
-            yield from _texts(value)
+            yield from _all_texts(value)
     elif isinstance(body, list):
         for value in cast("list[Any]", body):
-            yield from _texts(value)
+            yield from _all_texts(value)

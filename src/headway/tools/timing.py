@@ -11,11 +11,11 @@ class Clock(Protocol):
     """The clock that the tools use."""
 
     def now(self) -> float:
-        """Seconds that only grow; for intervals."""
+        """Return seconds that only grow; for intervals."""
         ...
 
     def time(self) -> float:
-        """Seconds since 1970, UTC; for what is kept."""
+        """Return seconds since 1970, UTC; for what is kept."""
         ...
 
     async def sleep(self, delay: float) -> None:
@@ -27,11 +27,11 @@ class SystemClock:
     """The time of the machine."""
 
     def now(self) -> float:
-        """Seconds that only grow."""
+        """Return seconds that only grow."""
         return time.monotonic()
 
     def time(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time()
 
     async def sleep(self, delay: float) -> None:

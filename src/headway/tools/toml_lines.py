@@ -18,7 +18,8 @@ _QUOTES = ('"' * 3, "'" * 3)
 
 
 def line_of(text: str, keys: Sequence[Key]) -> int:
-    """The line, from 1, where `keys` lead to; of the nearest thing around when it is not there."""
+    """Return the line, from 1, where `keys` lead to; of the nearest thing around when it is not
+    there."""
     best, depth = 1, 0
     for line, place in places(text):
         common = 0
@@ -30,7 +31,7 @@ def line_of(text: str, keys: Sequence[Key]) -> int:
 
 
 def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
-    """Every line that begins a table or a value, and the keys of what it begins."""
+    """Yield every line that begins a table or a value, and the keys of what it begins."""
     table: tuple[Key, ...] = ()
     counts: Counter[tuple[Key, ...]] = Counter()
     inside: str | None = None
@@ -40,11 +41,11 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
             inside = None if line.count(inside) % 2 else inside
             continue
         if nesting > 0:
-            nesting += _opened(line)
+            nesting += _open_brackets(line)
             continue
         header = _HEADER.match(line)
         if header is not None:
-            table = _resolved(_split(header[2]), counts)
+            table = _resolve_keys(_split_key(header[2]), counts)
             if header[1] == "[[":
                 counts[table] += 1
                 table = (*table, counts[table] - 1)
@@ -52,20 +53,20 @@ def places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
             continue
         assignment = _ASSIGNMENT.match(line)
         if assignment is not None:
-            yield number, (*table, *_split(assignment[1]))
+            yield number, (*table, *_split_key(assignment[1]))
             rest = assignment[2]
             inside = next((each for each in _QUOTES if rest.count(each) % 2), None)
-            nesting = max(0, _opened(rest)) if inside is None else 0
+            nesting = max(0, _open_brackets(rest)) if inside is None else 0
 
 
-def _opened(line: str) -> int:
-    """How many brackets stay open behind a line, those in strings and comments left out."""
+def _open_brackets(line: str) -> int:
+    """Return how many brackets stay open behind a line, those in strings and comments left out."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'|#.*", "", line)
     return bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
 
 
-def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Key, ...]:
-    """The keys of a table, with the place in the list for each list of tables on the way."""
+def _resolve_keys(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Key, ...]:
+    """Return the keys of a table, with the place in the list for each list of tables on the way."""
     place: tuple[Key, ...] = ()
     for position, key in enumerate(keys):
         place = (*place, key)
@@ -75,8 +76,8 @@ def _resolved(keys: Sequence[str], counts: Counter[tuple[Key, ...]]) -> tuple[Ke
     return place
 
 
-def _split(dotted: str) -> tuple[str, ...]:
-    """The names of a dotted key; the parser knows all about quotes."""
+def _split_key(dotted: str) -> tuple[str, ...]:
+    """Return the names of a dotted key; the parser knows all about quotes."""
     value: object = tomllib.loads(f"{dotted} = 0")
     names: list[str] = []
     while isinstance(value, dict):

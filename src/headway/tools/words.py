@@ -52,13 +52,13 @@ _INVISIBLE = str.maketrans(dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff")
 
 def has_unspaced(text: str) -> bool:
     """Return whether a text has characters of a script without spaces."""
-    return not text.isascii() and _RUN.search(_uniform(text)) is not None
+    return not text.isascii() and _RUN.search(_uniform_width(text)) is not None
 
 
 def split(text: str) -> str:
-    """A text with a separator beside each character of a script without spaces."""
+    """Return a text with a separator beside each character of a script without spaces."""
     text = text.replace(SEPARATOR, " ")
-    return text if text.isascii() else "".join(map(_split, _pieces(text)))
+    return text if text.isascii() else "".join(map(_split_piece, _split_pieces(text)))
 
 
 def join(text: str) -> str:
@@ -67,24 +67,24 @@ def join(text: str) -> str:
 
 
 def pairs(term: str) -> list[str]:
-    """Each two characters of a term that stand side by side in a script without spaces."""
-    runs = _RUN.findall(_uniform(term))
+    """Return each two characters of a term that stand side by side in a script without spaces."""
+    runs = _RUN.findall(_uniform_width(term))
     return list(dict.fromkeys(run[at : at + 2] for run in runs for at in range(len(run) - 1)))
 
 
 def folded(text: str) -> str:
-    """A text for comparing: case, accents and width do not count."""
+    """Return a text for comparing: case, accents and width do not count."""
     if text.isascii():
         return text.lower()
-    plain = _uniform(text.translate(_INVISIBLE)).casefold()
-    return _ACCENTED.sub(lambda found: found[0].translate(_bases()), plain)
+    plain = _uniform_width(text.translate(_INVISIBLE)).casefold()
+    return _ACCENTED.sub(lambda found: found[0].translate(_base_letters()), plain)
 
 
 def folded_besides(text: str) -> str:
-    """A text for comparing where a tokenizer would not fold all of it; else nothing."""
+    """Return a text for comparing where a tokenizer would not fold all of it; else nothing."""
     if text.isascii() or _UNFOLDED.search(text) is None:
         return ""
-    return "".join(map(folded, _pieces(text)))
+    return "".join(map(folded, _split_pieces(text)))
 
 
 def is_word(term: str) -> bool:
@@ -93,15 +93,15 @@ def is_word(term: str) -> bool:
 
 
 def terms_in(query: str, most: int) -> tuple[str, ...]:
-    """Words and quoted phrases; a quote that nothing closes is not there."""
+    """Return words and quoted phrases; a quote that nothing closes is not there."""
     plain = query.replace("\0", " ").translate(_QUOTES).translate(_INVISIBLE)
     found: list[tuple[str, str]] = re.findall(r'"([^"]*)"|([^\s"]+)', plain)
     terms = (" ".join((phrase or word).split()) for phrase, word in found)
     return tuple(dict.fromkeys(term for term in terms if term))[:most]
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """A text in pieces, cut where there is a space if that is near."""
+def _split_pieces(text: str) -> Iterator[str]:
+    """Yield a text in pieces, cut where there is a space if that is near."""
     start = 0
     while start < len(text):
         end = start + PIECE
@@ -110,21 +110,21 @@ def _pieces(text: str) -> Iterator[str]:
         start = space + 1 or end
 
 
-def _split(piece: str) -> str:
+def _split_piece(piece: str) -> str:
     def apart(run: re.Match[str]) -> str:
         return f"{SEPARATOR}{SEPARATOR.join(run[0])}{SEPARATOR}"
 
-    return piece if piece.isascii() else _RUN.sub(apart, _uniform(piece))
+    return piece if piece.isascii() else _RUN.sub(apart, _uniform_width(piece))
 
 
-def _uniform(text: str) -> str:
-    """Letters in one width and one piece."""
+def _uniform_width(text: str) -> str:
+    """Return letters in one width and one piece."""
     return _VARIANTS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
 @lru_cache(maxsize=1)
-def _bases() -> dict[int, str | None]:
-    """Letters with accents, and what they are without; accents by themselves are nothing."""
+def _base_letters() -> dict[int, str | None]:
+    """Return letters with accents, and what they are without; accents by themselves are nothing."""
     bases: dict[int, str | None] = dict.fromkeys(range(768, 880))
     for code in (*range(0xC0, 0x250), *range(0x370, 0x3D0), *range(0x1E00, 0x2000), 0x451, 0x450):
         base, *accents = unicodedata.normalize("NFD", chr(code))

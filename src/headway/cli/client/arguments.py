@@ -23,7 +23,7 @@ _TEXT: frozenset[str] = frozenset({"string"})
 
 
 def collect_arguments(pairs: Sequence[str], document: str | None, schema: Schema) -> dict[str, Any]:
-    """The arguments that `key=value` pairs or a JSON `document` give for `schema`.
+    """Return the arguments that `key=value` pairs or a JSON `document` give for `schema`.
 
     A value is JSON where it parses and its type is one that the schema allows, else a string:
     `steps=5` is a number for an integer, and the text "5" for a string.
@@ -34,7 +34,7 @@ def collect_arguments(pairs: Sequence[str], document: str | None, schema: Schema
     if document is not None:
         if pairs:
             raise Refused("give either key=value or --json, not both")
-        return _object(document)
+        return _parse_object(document)
     properties = cast("Mapping[str, Schema]", schema.get("properties") or {})
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -47,7 +47,7 @@ def collect_arguments(pairs: Sequence[str], document: str | None, schema: Schema
             # Many servers drop what they do not know: a misspelt option would be lost in silence.
             takes = ", ".join(properties) or "none"
             raise Refused(f"there is no argument {key!r}, only {takes}; --json sends it anyway")
-        arguments[key] = _value(text, types_of(properties.get(key, {}), schema))
+        arguments[key] = _parse_value(text, types_of(properties.get(key, {}), schema))
     return arguments
 
 
@@ -71,7 +71,7 @@ def open_schema(schema: Any) -> Any:
     )
 
 
-def _object(document: str) -> dict[str, Any]:
+def _parse_object(document: str) -> dict[str, Any]:
     try:
         value = json.loads(document)
     except ValueError as error:
@@ -81,7 +81,7 @@ def _object(document: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _value(text: str, allowed: frozenset[str]) -> Any:
+def _parse_value(text: str, allowed: frozenset[str]) -> Any:
     if allowed == _TEXT:
         return text
     try:
@@ -112,12 +112,13 @@ def _json_types(value: object) -> frozenset[str]:
 
 
 def types_of(schema: Any, root: Schema, depth: int = 8) -> frozenset[str]:
-    """The JSON types that `schema`, a part of `root`, allows; empty where it does not say."""
+    """Return the JSON types that `schema`, a part of `root`, allows; empty where it does not
+    say."""
     if not isinstance(schema, dict) or depth == 0:
         return _ANY
     part = cast("dict[str, Any]", schema)
     if isinstance(part.get("$ref"), str):
-        return types_of(_resolve(part["$ref"], root), root, depth - 1)
+        return types_of(_resolve_ref(part["$ref"], root), root, depth - 1)
     named = part.get("type")
     if isinstance(named, str):
         return frozenset({named})
@@ -132,7 +133,7 @@ def types_of(schema: Any, root: Schema, depth: int = 8) -> frozenset[str]:
     return _ANY if _ANY in found else _ANY.union(*found)
 
 
-def _resolve(reference: str, root: Schema) -> Any:
+def _resolve_ref(reference: str, root: Schema) -> Any:
     """Return the schema that a `$ref` within `root` points at, or None."""
     value: Any = root
     for step in reference.removeprefix("#/").split("/"):
@@ -155,10 +156,10 @@ def check_arguments(tool: str, arguments: Mapping[str, Any], schema: Schema) -> 
 
     mistakes = mistakes_in(arguments, schema)
     if mistakes:
-        reasons = "; ".join(map(_sentence, mistakes[:SHOWN]))
+        reasons = "; ".join(map(_as_sentence, mistakes[:SHOWN]))
         raise Refused(f"{tool} does not take these arguments: {reasons}")
 
 
-def _sentence(mistake: "Mistake") -> str:
+def _as_sentence(mistake: "Mistake") -> str:
     where = ".".join(map(str, mistake.path))
     return f"{where}: {mistake.reason}" if where else mistake.reason

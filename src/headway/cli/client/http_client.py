@@ -36,7 +36,7 @@ class ProxyRoute(NamedTuple):
 
     @property
     def proxy_shown(self) -> str:
-        """The proxy for people: without the password in it."""
+        """Return the proxy for people: without the password in it."""
         url = httpx2.URL(self.proxy)
         port = "" if url.port is None else f":{url.port}"
         return f"the proxy {url.scheme}://{url.host}{port} of {self.variable}"
@@ -63,18 +63,18 @@ def route_to(text: str) -> ProxyRoute:
     if not proxy or proxy_bypass(host if url.port is None else f"{host}:{url.port}"):
         return ProxyRoute(text)
     way = ProxyRoute(
-        text, proxy if "://" in proxy else f"http://{proxy}", _variable(f"{kind}_proxy")
+        text, proxy if "://" in proxy else f"http://{proxy}", _variable_name(f"{kind}_proxy")
     )
-    _check(way)
+    _check_proxy(way)
     return way
 
 
-def _variable(name: str) -> str:
-    """The name as it is written in the environment; the system's settings have none."""
+def _variable_name(name: str) -> str:
+    """Return the name as it is written in the environment; the system's settings have none."""
     return next((each for each in (name, name.upper()) if each in os.environ), "the system")
 
 
-def _check(way: ProxyRoute) -> None:
+def _check_proxy(way: ProxyRoute) -> None:
     instead = "unset it, or add the host to NO_PROXY"
     try:
         scheme = httpx2.URL(way.proxy).scheme

@@ -98,16 +98,16 @@ async def connect_peer(
         Unreachable: Nothing answers, or it is no MCP server that this client can talk to.
     """
     async with AsyncExitStack() as stack:
-        served = _served(place, debug=debug)
+        served = _served_client(place, debug=debug)
         way = route_to(place if is_url(place) else await stack.enter_async_context(served))
         client = await stack.enter_async_context(
-            _connected(way, headers or {}, era=era, on_log=on_log, on_question=on_question)
+            _connected_client(way, headers or {}, era=era, on_log=on_log, on_question=on_question)
         )
         yield client
 
 
 @asynccontextmanager
-async def _served(target: str, *, debug: bool) -> AsyncGenerator[str]:
+async def _served_client(target: str, *, debug: bool) -> AsyncGenerator[str]:
     from headway.cli.server.http_server import serving
     from headway.cli.target import load_target
     from headway.server import asgi
@@ -124,7 +124,7 @@ async def _served(target: str, *, debug: bool) -> AsyncGenerator[str]:
 
 
 @asynccontextmanager
-async def _connected(
+async def _connected_client(
     way: ProxyRoute,
     headers: dict[str, str],
     *,
@@ -163,7 +163,7 @@ async def _connected(
     except BaseException as error:
         if carrier.refusal is not None and isinstance(error, Exception):
             raise carrier.refusal from error
-        raise _translated(root_of(error), way, answers) from error
+        raise _translate_errors(root_of(error), way, answers) from error
 
 
 async def _ask_for_logs(client: Client) -> None:
@@ -174,7 +174,7 @@ async def _ask_for_logs(client: Client) -> None:
         await client.session.send_request(request, mcp_types.EmptyResult)
 
 
-def _translated(error: BaseException, way: ProxyRoute, answers: _Answers) -> BaseException:
+def _translate_errors(error: BaseException, way: ProxyRoute, answers: _Answers) -> BaseException:
     if isinstance(error, HeadwayError) or not isinstance(error, Exception):
         return error
     if isinstance(error, MCPError):
@@ -210,7 +210,7 @@ def _from_protocol(error: MCPError, url: ProxyRoute, answers: _Answers) -> Headw
 
 
 async def list_tools(client: Client) -> Sequence[mcp_types.Tool]:
-    """Every tool of the server, over all pages."""
+    """Return every tool of the server, over all pages."""
     tools: list[mcp_types.Tool] = []
     cursor: str | None = None
     for _ in range(MOST_PAGES):

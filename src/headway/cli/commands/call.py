@@ -68,13 +68,13 @@ def call(
         place, tool, pairs or [], document, era, timeout, headers_of(header), debug=debug
     )
     try:
-        result = run_until_done(lambda: _call(request), loop="asyncio")
+        result = run_until_done(lambda: _call_tool(request), loop="asyncio")
     except KeyboardInterrupt as error:
         raise Cancelled("cancelled") from error
-    _print(result, output)
+    _print_result(result, output)
     if result.is_error:
-        text = "\n".join(_texts(result.content)) or "the tool reported an error"
-        raise ToolFailed(_shown(text, sys.stderr.isatty()))
+        text = "\n".join(_result_texts(result.content)) or "the tool reported an error"
+        raise ToolFailed(_shown_result(text, sys.stderr.isatty()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _Request:
     debug: bool
 
 
-async def _call(request: _Request) -> "CallToolResult":
+async def _call_tool(request: _Request) -> "CallToolResult":
     from headway.cli.client.peer import connect_peer
     from headway.cli.display.call_display import display, log_line
     from headway.cli.display.terminal_questions import Questions
@@ -109,7 +109,7 @@ async def _call(request: _Request) -> "CallToolResult":
     ) as client:
         arguments = await _checked_arguments(client, request)
         with screen:
-            return await _limited(client, request, arguments, screen)
+            return await _within_limit(client, request, arguments, screen)
 
 
 async def _checked_arguments(client: "Client", request: _Request) -> dict[str, Any]:
@@ -129,7 +129,7 @@ async def _checked_arguments(client: "Client", request: _Request) -> dict[str, A
     return arguments
 
 
-async def _limited(
+async def _within_limit(
     client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
 ) -> "CallToolResult":
     from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_in
@@ -159,26 +159,26 @@ async def _limited(
         ) from error
 
 
-def _print(result: "CallToolResult", output: Literal["text", "json"]) -> None:
+def _print_result(result: "CallToolResult", output: Literal["text", "json"]) -> None:
     if output == "json":
         body = result.model_dump(by_alias=True, exclude_none=True, mode="json")
         kept = "structuredContent" if "structuredContent" in body else "content"
         print(json_text({"isError": result.is_error, kept: body[kept]}, sys.stdout))
     elif not result.is_error:
-        texts = list(_texts(result.content))
+        texts = list(_result_texts(result.content))
         if not texts and result.structured_content is not None:
             texts = [json_text(result.structured_content, sys.stdout, indent=2)]
-        print(_shown("\n".join(texts), sys.stdout.isatty()))
+        print(_shown_result("\n".join(texts), sys.stdout.isatty()))
 
 
-def _shown(text: str, on_terminal: bool) -> str:
-    """A terminal obeys control characters; a file or a pipe gets them as they are."""
+def _shown_result(text: str, on_terminal: bool) -> str:
+    """Return a terminal obeys control characters; a file or a pipe gets them as they are."""
     from headway.cli.display.printable import plain
 
     return plain(text) if on_terminal else text
 
 
-def _texts(content: "list[ContentBlock]") -> Iterator[str]:
+def _result_texts(content: "list[ContentBlock]") -> Iterator[str]:
     """Return the content of a result as text; content that is not text is named."""
     for block in content:
         match block.type:

@@ -49,7 +49,7 @@ def runs(
     output: Output = "text",
 ) -> None:
     """List the tool calls that go on, whichever process executes them."""
-    rows = asyncio.run(_listed(journal, every=every))
+    rows = asyncio.run(_list_runs(journal, every=every))
     if output == "json":
         print(json.dumps(rows))
     elif rows:
@@ -62,19 +62,19 @@ def cancel(
     run: RunId, journal: JournalUrl = None, reason: Reason = "cancelled by the operator"
 ) -> None:
     """Stop a run, whichever process executes it; its client is told."""
-    asyncio.run(_cancel(journal, run, reason))
+    asyncio.run(_cancel_run(journal, run, reason))
     print(f"{run}: asked to stop")
 
 
-async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
+async def _list_runs(url: str | None, *, every: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for place in _places(url):
-        async with _opened(place) as journal:
+    for place in _journal_urls(url):
+        async with _opened_journal(place) as journal:
             for stream in await journal.streams(RUN_STREAMS, unfinished=not every):
                 try:
-                    entries = await _entries(journal, stream)
+                    entries = await _entries_of(journal, stream)
                     if entries and not _is_a_workers(entries):
-                        rows.append(_row(stream, entries))
+                        rows.append(_make_row(stream, entries))
                 except JournalUnavailable:
                     raise
                 except HeadwayError as error:  # of one run: the others are listed all the same
@@ -82,13 +82,13 @@ async def _listed(url: str | None, *, every: bool) -> list[dict[str, Any]]:
     return rows
 
 
-async def _cancel(url: str | None, wanted: str, reason: str) -> None:
+async def _cancel_run(url: str | None, wanted: str, reason: str) -> None:
     from headway.engine import send_control
     from headway.events import CancelRequested
 
     found: list[tuple[str, str]] = []
-    for place in _places(url):
-        async with _opened(place) as journal:
+    for place in _journal_urls(url):
+        async with _opened_journal(place) as journal:
             streams = await journal.streams(RUN_STREAMS, unfinished=True)
         meant = [stream for stream in streams if _is_meant(stream, wanted)]
         # Of the two runs of a call for a worker the other one only repeats the worker's.
@@ -98,7 +98,7 @@ async def _cancel(url: str | None, wanted: str, reason: str) -> None:
         what = "no run that goes on" if not found else f"{len(found)} runs"
         raise Refused(f"{wanted!r} names {what}; see headway runs")
     ((place, stream),) = found
-    async with _opened(place) as journal:
+    async with _opened_journal(place) as journal:
         await send_control(journal, stream, CancelRequested("operator", reason))
 
 
@@ -107,8 +107,8 @@ def _is_meant(stream: str, wanted: str) -> bool:
     return len(wanted) >= 4 and (run.startswith(wanted) or run[8:16] == wanted)
 
 
-def _places(url: str | None) -> list[str]:
-    """The journals to look into.
+def _journal_urls(url: str | None) -> list[str]:
+    """Return the journals to look into.
 
     Raises:
         SetupError: There is none.
@@ -125,14 +125,14 @@ def _places(url: str | None) -> list[str]:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> "AsyncGenerator[Journal]":
+async def _opened_journal(url: str) -> "AsyncGenerator[Journal]":
     from headway.journal import open_journal
 
     async with open_journal(url) as journal:
         yield journal
 
 
-async def _entries(journal: "Journal", stream: str) -> "list[Entry]":
+async def _entries_of(journal: "Journal", stream: str) -> "list[Entry]":
     from headway.errors import StreamNotFound
 
     try:
@@ -149,7 +149,7 @@ def _is_a_workers(entries: "list[Entry]") -> bool:
     return isinstance(first, Accepted) and is_for_workers(first.follows)
 
 
-def _row(stream: str, entries: "list[Entry]") -> dict[str, Any]:
+def _make_row(stream: str, entries: "list[Entry]") -> dict[str, Any]:
     from headway.run_state import view_of
 
     view, run = view_of(entries), run_id_of(stream)

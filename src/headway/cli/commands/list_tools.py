@@ -56,17 +56,17 @@ def headers_of(given: Sequence[str] | None) -> dict[str, str]:
         if text.startswith("@"):
             for number, line in enumerate(_lines_of(text[1:]), 1):
                 if line.strip() and not line.startswith("#"):
-                    headers.update([_header(line, f"line {number} of {text[1:]}")])
+                    headers.update([_parse_header(line, f"line {number} of {text[1:]}")])
         else:
-            headers.update([_header(text, repr(text))])
+            headers.update([_parse_header(text, repr(text))])
     token = environment.token()
     if token and "authorization" not in {name.lower() for name in headers}:
-        headers.update([_header(f"Authorization: Bearer {token.strip()}", environment.TOKEN)])
+        headers.update([_parse_header(f"Authorization: Bearer {token.strip()}", environment.TOKEN)])
     environment.take_secrets()
     return headers
 
 
-def _header(text: str, shown: str) -> tuple[str, str]:
+def _parse_header(text: str, shown: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     is_whole = bool(_NAME.fullmatch(name.strip())) and bool(_VALUE.fullmatch(value.strip()))
     if not colon or not is_whole:
@@ -113,13 +113,13 @@ def tools(
     if output == "json":
         print(json.dumps([t.model_dump(by_alias=True, exclude_none=True) for t in found]))
     elif sys.stdout.isatty():
-        _draw(found)
+        _draw_table(found)
     else:
         print("\n\n".join("\n".join(_lines(tool)) for tool in found) or "no tools")
 
 
-def _arguments(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Each argument's name, what it takes, and its description."""
+def _argument_names(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each argument's name, what it takes, and its description."""
     from headway.cli.client.arguments import types_of
 
     required = schema.get("required") or ()
@@ -134,8 +134,8 @@ def _arguments(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield name, takes, str(part.get("description") or "")
 
 
-def _description(tool: "Tool") -> str:
-    """A docstring comes with the indentation of its function."""
+def _tool_description(tool: "Tool") -> str:
+    """Return a docstring comes with the indentation of its function."""
     from headway.cli.display.printable import plain
 
     return inspect.cleandoc(plain(tool.description or "")).strip()
@@ -145,14 +145,14 @@ def _lines(tool: "Tool") -> Iterator[str]:
     from headway.cli.display.printable import one_line, plain
 
     yield one_line(tool.name)
-    for line in _description(tool).splitlines():
+    for line in _tool_description(tool).splitlines():
         yield f"  {line}".rstrip()
-    for name, takes, description in _arguments(tool.input_schema):
+    for name, takes, description in _argument_names(tool.input_schema):
         told = plain(f"  {description}").replace("\n", "\n      ") if description else ""
         yield f"    {one_line(f'{name}: {takes}')}{told}"
 
 
-def _draw(found: Sequence["Tool"]) -> None:
+def _draw_table(found: Sequence["Tool"]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -162,14 +162,14 @@ def _draw(found: Sequence["Tool"]) -> None:
     table = Table("Tool", "What it does", "Arguments", show_lines=True)
     for tool in found:
         arguments = Text()
-        for name, takes, description in _arguments(tool.input_schema):
+        for name, takes, description in _argument_names(tool.input_schema):
             arguments.append(one_line(name), style="bold")
             arguments.append(f"{one_line(f': {takes}')}\n")
             arguments.append(plain(f"  {description}\n" if description else ""), style="dim")
         arguments.rstrip()
         table.add_row(
             Text(one_line(tool.name), style="cyan bold"),
-            Text(_description(tool)),
+            Text(_tool_description(tool)),
             arguments,
         )
     Console().print(table if found else "no tools")

@@ -87,7 +87,7 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._print()
+        self._print_line()
         if not self._progress.tasks[0].fields["seen"]:
             # A bar that never moved says nothing worth keeping on the screen.
             self._progress.live.transient = True
@@ -108,9 +108,9 @@ class Bar:
         self._lines.append(text)
         if self._printing is None:
             loop = asyncio.get_running_loop()
-            self._printing = loop.call_later(1 / REDRAWS, self._print)
+            self._printing = loop.call_later(1 / REDRAWS, self._print_line)
 
-    def _print(self) -> None:
+    def _print_line(self) -> None:
         if self._printing is not None:
             self._printing.cancel()
             self._printing = None
@@ -122,7 +122,7 @@ class Bar:
     @contextmanager
     def aside(self) -> Generator[None]:
         """Take the bar off the screen while somebody else uses it."""
-        self._print()
+        self._print_line()
         self._progress.stop()
         try:
             yield

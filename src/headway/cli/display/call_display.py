@@ -20,12 +20,12 @@ PART = "headway.part"
 
 
 def count(value: float) -> str:
-    """A progress value as people write it: `37`, `37.5`."""
+    """Return a progress value as people write it: `37`, `37.5`."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def log_line(logger: str | None, level: str, data: Any) -> str:
-    """One log message or part as a line: `+ {…}` for a part, `warning: …` for a log."""
+    """Return one log message or part as a line: `+ {…}` for a part, `warning: …` for a log."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     # What follows a line end of its own is not to look like another message.
     text = plain(text).replace("\n", "\n  ")
@@ -95,7 +95,7 @@ class Lines:
 
 
 def display(title: str) -> Display:
-    """The display that fits stderr: a bar on a terminal, lines elsewhere."""
+    """Return the display that fits stderr: a bar on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         return Lines(sys.stderr)
     from headway.cli.display.bar import Bar

@@ -20,10 +20,10 @@ def plain(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a text as one line: what would end it, or drive a terminal, is an escape."""
-    return _NOT_IN_A_ROW.sub(_escape, text)
+    return _NOT_IN_A_ROW.sub(_escape_character, text)
 
 
-def _escape(found: re.Match[str]) -> str:
+def _escape_character(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 

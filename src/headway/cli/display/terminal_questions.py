@@ -25,24 +25,24 @@ class Questions:
     async def __call__(
         self, context: ClientRequestContext, params: ElicitRequestParams
     ) -> ElicitResult:
-        """The answer to one question."""
+        """Return the answer to one question."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             self._screen.line(f"declined, no terminal to ask on: {plain(params.message)}")
             return ElicitResult(action="decline")
         async with self._one_at_a_time:
             with self._screen.aside():
                 # Abandoned on Ctrl+C: a thread that reads a terminal cannot be interrupted.
-                return await anyio.to_thread.run_sync(_ask, params, abandon_on_cancel=True)
+                return await anyio.to_thread.run_sync(_ask_person, params, abandon_on_cancel=True)
 
 
-def _ask(params: ElicitRequestParams) -> ElicitResult:
-    _say(f"\n{plain(params.message)}")
+def _ask_person(params: ElicitRequestParams) -> ElicitResult:
+    _say_line(f"\n{plain(params.message)}")
     try:
         if not isinstance(params, ElicitRequestFormParams):
-            _say(f"  {plain(params.url)}")
-            agreed = _read("Open this address yourself; done? [y/N] ").lower() in ("y", "yes")
+            _say_line(f"  {plain(params.url)}")
+            agreed = _read_line("Open this address yourself; done? [y/N] ").lower() in ("y", "yes")
             return ElicitResult(action="accept" if agreed else "decline")
-        content = _form(params.requested_schema)
+        content = _ask_form(params.requested_schema)
     except EOFError:
         return ElicitResult(action="cancel")
     if content is None:
@@ -50,16 +50,16 @@ def _ask(params: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept", content=content)
 
 
-def _form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+def _ask_form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Ask the person for each property; return what they enter, or None when they decline."""
     properties: dict[str, Any] = schema.get("properties") or {}
     if not properties:
-        return {} if _read("Accept? [y/N] ").lower() in ("y", "yes") else None
-    _say("(Enter alone takes the default; ! declines, Ctrl+D cancels)")
+        return {} if _read_line("Accept? [y/N] ").lower() in ("y", "yes") else None
+    _say_line("(Enter alone takes the default; ! declines, Ctrl+D cancels)")
     content: dict[str, Any] = {}
     for name, part in properties.items():
         required = name in (schema.get("required") or ())
-        value = _field(name, part, required)
+        value = _ask_field(name, part, required)
         if value is _DECLINED:
             return None
         if value is not None:
@@ -70,10 +70,10 @@ def _form(schema: Mapping[str, Any]) -> dict[str, Any] | None:
 _DECLINED = object()
 
 
-def _field(name: str, part: Mapping[str, Any], required: bool) -> Any:
-    prompt = f"{_label(name, part)}: "
+def _ask_field(name: str, part: Mapping[str, Any], required: bool) -> Any:
+    prompt = f"{_field_label(name, part)}: "
     while True:
-        text = _read(prompt)
+        text = _read_line(prompt)
         if text == "!":
             return _DECLINED
         if not text:
@@ -83,15 +83,15 @@ def _field(name: str, part: Mapping[str, Any], required: bool) -> Any:
                 return None
             continue
         try:
-            value = _parsed(name, text, part)
+            value = _parse_entry(name, text, part)
             check_arguments(name, {name: value}, {"properties": {name: part}})
         except Refused as refusal:
-            _say(f"  {refusal}")
+            _say_line(f"  {refusal}")
             continue
         return value
 
 
-def _parsed(name: str, text: str, part: Mapping[str, Any]) -> Any:
+def _parse_entry(name: str, text: str, part: Mapping[str, Any]) -> Any:
     if part.get("type") == "boolean" and text.lower() in ("y", "yes", "n", "no"):
         return text.lower().startswith("y")
     if part.get("type") == "array" and not text.startswith("["):
@@ -99,7 +99,7 @@ def _parsed(name: str, text: str, part: Mapping[str, Any]) -> Any:
     return collect_arguments([f"{name}={text}"], None, {"properties": {name: part}})[name]
 
 
-def _label(name: str, part: Mapping[str, Any]) -> str:
+def _field_label(name: str, part: Mapping[str, Any]) -> str:
     label = plain(str(part.get("title") or name))
     if part.get("description"):
         label += f" ({plain(str(part['description']))})"
@@ -113,12 +113,12 @@ def _label(name: str, part: Mapping[str, Any]) -> str:
     return label
 
 
-def _say(text: str) -> None:
+def _say_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _read(prompt: str) -> str:
-    """A line from the terminal, asked for on stderr: stdout belongs to the result."""
+def _read_line(prompt: str) -> str:
+    """Return a line from the terminal, asked for on stderr: stdout belongs to the result."""
     print(prompt, end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:

@@ -24,23 +24,23 @@ class LineFormatter(logging.Formatter):
         self._folds = folds
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The first line."""
+        """Return the first line."""
         record.message = one_line(record.message)
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: _ExcInfo) -> str:
-        """The lines of a traceback."""
+        """Return the lines of a traceback."""
         error = ei[1]
         text = (
             folded_traceback(error)
             if self._folds and error is not None
             else super().formatException(ei)
         )
-        return self._indented(text)
+        return self._indent_lines(text)
 
     def formatStack(self, stack_info: str) -> str:
-        """The lines of a stack."""
-        return self._indented(stack_info)
+        """Return the lines of a stack."""
+        return self._indent_lines(stack_info)
 
-    def _indented(self, text: str) -> str:
+    def _indent_lines(self, text: str) -> str:
         return "\n".join(self.INDENT + one_line(line) for line in text.split("\n"))

@@ -31,7 +31,9 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, unless somebody else takes it."""
-        if any(_takes(handler) for handler in _handlers_of(record.name) if handler is not self):
+        if any(
+            _takes_records(handler) for handler in _handlers_of(record.name) if handler is not self
+        ):
             return
         try:
             sys.stderr.write(self.format(record) + "\n")
@@ -46,7 +48,7 @@ class _Formatter(LineFormatter):
     """Names the run that a record was made in, where it does not say so itself."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The first line."""
+        """Return the first line."""
         line = super().formatMessage(record)
         run = executing_run()
         if run is None or run.reference in record.message:
@@ -115,7 +117,7 @@ def _handlers_of(name: str) -> Iterator[logging.Handler]:
         logger = logger.parent if logger.propagate else None
 
 
-def _takes(handler: logging.Handler) -> bool:
+def _takes_records(handler: logging.Handler) -> bool:
     """Return whether a handler is where records go, and not one that only listens."""
     is_listener = getattr(handler, "only_listens", False)
     return not is_listener and not isinstance(handler, logging.NullHandler)

@@ -29,7 +29,7 @@ def folded_traceback(error: BaseException) -> str:
     """
     shown = _within_carriers(error)
     told = traceback.TracebackException.from_exception(shown, compact=True)
-    left_out = _fold(told, 0)
+    left_out = _fold_lines(told, 0)
     text = "".join(told.format()).rstrip()
     if shown is error and not left_out:
         return text
@@ -47,7 +47,7 @@ def _within_carriers(error: BaseException) -> BaseException:
     return error
 
 
-def _fold(told: traceback.TracebackException, depth: int) -> bool:
+def _fold_lines(told: traceback.TracebackException, depth: int) -> bool:
     """Take the carriers' frames out of an exception and those it came of; whether any were."""
     before = list(told.stack)
     own = [index for index, frame in enumerate(before) if _is_own(frame)]
@@ -62,7 +62,7 @@ def _fold(told: traceback.TracebackException, depth: int) -> bool:
     )
     for each in inner:
         if each is not None and depth < _DEEPEST:
-            left_out = _fold(each, depth + 1) or left_out
+            left_out = _fold_lines(each, depth + 1) or left_out
     return left_out
 
 

@@ -61,7 +61,7 @@ class Queue(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor; children of this process may be given it."""
+        """Return the descriptor; children of this process may be given it."""
         return self._descriptor
 
     def isatty(self) -> bool:
@@ -81,7 +81,7 @@ class Queue(io.RawIOBase):
             if self._size + len(rest) > MOST:
                 self._dropped += max(1, rest.count(b"\n"))
                 return len(chunk)
-            self._add(rest)
+            self._add_text(rest)
         return len(chunk)
 
     def _write_at_once(self, chunk: bytes) -> bytes:
@@ -96,7 +96,7 @@ class Queue(io.RawIOBase):
             self._is_broken = True
             return b""
 
-    def _add(self, chunk: bytes) -> None:
+    def _add_text(self, chunk: bytes) -> None:
         self._pending.append(chunk)
         self._size += len(chunk)
         if self._writer is None:
@@ -144,7 +144,7 @@ class Queue(io.RawIOBase):
             if self._dropped:
                 text = f"headway: {self._dropped} lines were dropped here: nobody read them\n"
                 self._dropped = 0
-                self._add(text.encode())
+                self._add_text(text.encode())
             self._state.notify_all()
 
     def _drop_all(self) -> None:

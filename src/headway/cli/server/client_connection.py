@@ -185,7 +185,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _headers_so_far(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the request that is arriving, as far as they are there."""
+        """Return the headers of the request that is arriving, as far as they are there."""
         return self.scope["headers"] if self.scope else []  # pyright: ignore[reportReturnType]
 
     def _end_arrival(self) -> None:
@@ -199,7 +199,7 @@ class Connection(HttpToolsProtocol):
             self._stop_reading()
         else:
             reason = self._limiter.arrivals.reason
-            self._refuse("503 Service Unavailable", reason, MAX_ARRIVING, LATER)
+            self._refuse_request("503 Service Unavailable", reason, MAX_ARRIVING, LATER)
 
     def _refuse_invalid(self, data: bytes) -> None:
         """Refuse bytes that are no HTTP, unless the client was refused already."""
@@ -210,7 +210,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request, unless another answer is being given."""
-        self._refuse("400 Bad Request", msg)
+        self._refuse_request("400 Bad Request", msg)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which no request has come for long."""
@@ -260,7 +260,7 @@ class Connection(HttpToolsProtocol):
         except BadTarget:
             self.send_400_response("The target of the request is no path and no URL; send one")
         if self.parser.get_http_version() not in _VERSIONS:
-            self._refuse("505 HTTP Version Not Supported", "Send HTTP/1.1")
+            self._refuse_request("505 HTTP Version Not Supported", "Send HTTP/1.1")
         return not self._is_refused
 
     def on_body(self, body: bytes) -> None:
@@ -278,7 +278,9 @@ class Connection(HttpToolsProtocol):
             return
         codings = [value.strip().lower() for name, value in self._headers_so_far if name == _CODING]
         if codings != [b"chunked"]:
-            self._refuse("501 Not Implemented", "Send Transfer-Encoding: chunked, and no other")
+            self._refuse_request(
+                "501 Not Implemented", "Send Transfer-Encoding: chunked, and no other"
+            )
         elif self.parser.get_http_version() != "1.1":  # RFC 9112, 6.1
             self.send_400_response("HTTP/1.0 has no Transfer-Encoding; send Content-Length")
 
@@ -351,7 +353,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             text = f"The request's {self._waits_for} did not arrive in time; send it again"
-            self._refuse("408 Request Timeout", text, limit)
+            self._refuse_request("408 Request Timeout", text, limit)
 
     @property
     def _is_answering(self) -> bool:
@@ -388,14 +390,16 @@ class Connection(HttpToolsProtocol):
             self._disconnect_apps()
             self.transport.close()
         else:
-            self._refuse(_TOO_LARGE, text, "max_head")
+            self._refuse_request(_TOO_LARGE, text, "max_head")
 
     def _refuse_trailers(self) -> None:
         most = self._limiter.settings.max_head
         text = f"What comes with the body is more than {most} bytes; send it without trailers"
-        self._refuse(_TOO_LARGE, text, "max_head")
+        self._refuse_request(_TOO_LARGE, text, "max_head")
 
-    def _refuse(self, status: str, text: str, limit: str | None = None, headers: str = "") -> None:
+    def _refuse_request(
+        self, status: str, text: str, limit: str | None = None, headers: str = ""
+    ) -> None:
         """Answer with the reason, and close a moment later.
 
         To close at once while the client still sends would reset the connection, and the answer

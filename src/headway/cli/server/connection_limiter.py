@@ -34,7 +34,7 @@ class ConnectionLimiter:
         self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.tally)
         self.log = limited_logger(logger)
         self._origins = Origins(settings.allowed_origins)
-        self.most = min(settings.max_connections, max(1, _descriptors() - RESERVED))
+        self.most = min(settings.max_connections, max(1, _max_descriptors() - RESERVED))
         self.tally.connections = self.tally.connections or 0
         self.tally.most_connections += self.most
         self.is_leaving = False
@@ -66,8 +66,8 @@ def refusal(status: str, text: str, headers: str = "") -> bytes:
     return f"{head}content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}".encode()
 
 
-def _descriptors() -> int:
-    """How many files and sockets this process may have open."""
+def _max_descriptors() -> int:
+    """Return how many files and sockets this process may have open."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -49,7 +49,7 @@ def run_until_done(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName
     finally:
         deadline = Deadline((LAST_TASKS_TIMEOUT, partial(exit_at_once, 1)))
         deadline.begin()
-        _close(runner, others)
+        _close_loop(runner, others)
         deadline.cancel()
 
 
@@ -59,7 +59,7 @@ def _run_to_its_end(runner: asyncio.Runner, main: Callable[[], Coroutine[Any, An
     task = loop.create_task(main())
     while True:
         try:
-            return runner.run(_join(task))
+            return runner.run(_join_threads(task))
         except BaseException as error:
             if task.done() or loop.is_closed() or _is_ctrl_c(error):
                 raise
@@ -76,7 +76,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and is_free
 
 
-async def _join(task: "asyncio.Task[T]") -> T:
+async def _join_threads(task: "asyncio.Task[T]") -> T:
     return await task
 
 
@@ -93,7 +93,7 @@ def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
     setattr(loop, "stop", told)  # noqa: B010 - a method of this one loop
 
 
-def _close(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
+def _close_loop(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
     """Cancel what is left, and let go of the loop unless somebody would be waited for."""
     loop = runner.get_loop()
     left = asyncio.all_tasks(loop)

@@ -127,7 +127,7 @@ class _Lifespan:
 
 
 def _lifespan_failure(error: BaseException, phase: str, *, is_told: bool) -> HeadwayError:
-    """The reason why the server cannot start, did not stop cleanly, or cannot go on."""
+    """Return the reason why the server cannot start, did not stop cleanly, or cannot go on."""
     if phase == "startup":
         return start_failure(error)
     if is_told:
@@ -180,7 +180,7 @@ class _Server(uvicorn.Server):
             )
         )
 
-    def _end(self) -> None:
+    def _end_serving(self) -> None:
         self.should_exit = True
 
     @contextmanager
@@ -274,7 +274,7 @@ def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
     stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
 
 
-async def _serve(
+async def _serve_until_stopped(
     app: App,
     listener: Listener,
     announce: Callable[[str], object],
@@ -319,7 +319,10 @@ def serve_until_stopped(
     _quiet_uvicorn()
     chosen = settings or Settings()
     with listener:
-        run_until_done(lambda: _serve(app, listener, announce, grace, chosen, is_alone), loop=loop)
+        run_until_done(
+            lambda: _serve_until_stopped(app, listener, announce, grace, chosen, is_alone),
+            loop=loop,
+        )
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port of all of them."""
+        """Return the port of all of them."""
         return self.sockets[0].getsockname()[1]
 
     @property
@@ -73,9 +73,9 @@ class Listener:
                 raise SetupError(self.refusal(error)) from error
 
     def refusal(self, error: OSError) -> str:
-        """Why nobody can listen there, as a sentence."""
+        """Return why nobody can listen there, as a sentence."""
         host, port = self.sockets[0].getsockname()[:2]
-        return _refusal(self._host or host, port, error)
+        return _bind_refusal(self._host or host, port, error)
 
     def close(self) -> None:
         """Close them all."""
@@ -132,10 +132,10 @@ def _bind_all(host: str, port: int, addresses: Sequence[Address]) -> Listener:
             Listener(sockets).close()
             where = address[1][0]
             shown = host if host == where else f"{host} ({where})"
-            raise SetupError(_refusal(shown, port, error)) from error
+            raise SetupError(_bind_refusal(shown, port, error)) from error
         port = sockets[-1].getsockname()[1]
     if not sockets:
-        raise SetupError(_refusal(host, port, absent or OSError())) from absent
+        raise SetupError(_bind_refusal(host, port, absent or OSError())) from absent
     return Listener(sockets, host)
 
 
@@ -155,7 +155,7 @@ def _bind_one(address: Address, port: int, *, is_alone: bool) -> socket.socket:
     return one
 
 
-def _refusal(host: str, port: int, error: OSError) -> str:
+def _bind_refusal(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; choose another with --port"
     if error.errno in (errno.EACCES, errno.EPERM):

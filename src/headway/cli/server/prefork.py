@@ -154,41 +154,43 @@ class Prefork:
         """Keep the workers at work until a signal ends it; returns the exit code."""
         loop = asyncio.get_running_loop()
 
-        stop_on_signals(self._stop, lambda number: loop.call_soon_threadsafe(self._stop, number))
+        stop_on_signals(
+            self._stop_all, lambda number: loop.call_soon_threadsafe(self._stop_all, number)
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
-                    group.create_task(self._keep())
+                    group.create_task(self._keep_workers())
         finally:
             os.close(self._life)
             os.close(self._kept)
         return next((code for code in self._codes if code), 0)
 
-    def _stop(self, number: int) -> None:
+    def _stop_all(self, number: int) -> None:
         loop = asyncio.get_running_loop()
         if self._stopping.is_set():
-            loop.call_later(BEAT_INTERVAL, self._kill)
+            loop.call_later(BEAT_INTERVAL, self._kill_all)
         else:
             report_line("finishing what runs; Ctrl+C again stops at once")
             self._stopping.set()
             self._listener.close()  # the workers' copies are open until each has drained
-            loop.call_later(self._stop_timeout, self._kill)
+            loop.call_later(self._stop_timeout, self._kill_all)
         for member in self._members:
             member.tell(number)
 
-    def _kill(self) -> None:
+    def _kill_all(self) -> None:
         """End the workers that do not end by themselves."""
         for member in self._members:
             report_line(f"worker {member.process.pid} did not end and is killed")
             member.tell(signal.SIGKILL)
 
-    async def _keep(self) -> None:
+    async def _keep_workers(self) -> None:
         """Have one worker, and another one when it dies."""
         loop, failures = asyncio.get_running_loop(), 0
         while not self._stopping.is_set():
             begun = loop.time()
-            member = await self._start()
-            code = await self._watch(member)
+            member = await self._start_worker()
+            code = await self._watch_workers(member)
             self._members.discard(member)
             if self._stopping.is_set() or self._cannot_start(code):
                 # One that was not ready knew no signal yet, and had nothing to finish.
@@ -196,13 +198,15 @@ class Prefork:
                 self._codes.append(ended)
                 return
             failures = 0 if loop.time() - begun >= SETTLED_AFTER else failures + 1
-            report_line(f"worker {member.process.pid} ended ({_how(code)}); another one is started")
+            report_line(
+                f"worker {member.process.pid} ended ({_how_it_ended(code)}); another one is started"
+            )
             wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
-    async def _watch(self, member: _Member) -> int:
+    async def _watch_workers(self, member: _Member) -> int:
         """Wait for a worker's end, and end it when it is stuck; gives its exit code."""
         while True:
             with suppress(TimeoutError):
@@ -222,7 +226,7 @@ class Prefork:
             member.tell(signal.SIGTERM)
         return True
 
-    async def _start(self) -> _Member:
+    async def _start_worker(self) -> _Member:
         reads, writes = os.pipe()
         sockets = [one.fileno() for one in self._listener.sockets]
         inherited = (writes, self._life, *sockets)
@@ -237,10 +241,10 @@ class Prefork:
             os.close(writes)
         member = _Member(process, reads)
         self._members.add(member)
-        asyncio.get_running_loop().add_reader(reads, self._hear, member, reads)
+        asyncio.get_running_loop().add_reader(reads, self._hear_worker, member, reads)
         return member
 
-    def _hear(self, member: _Member, pipe: int) -> None:
+    def _hear_worker(self, member: _Member, pipe: int) -> None:
         was_ready = member.is_ready
         if not member.hear():
             asyncio.get_running_loop().remove_reader(pipe)
@@ -251,5 +255,5 @@ class Prefork:
                 self._announce()
 
 
-def _how(code: int) -> str:
+def _how_it_ended(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

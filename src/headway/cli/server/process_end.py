@@ -40,13 +40,15 @@ class Deadline:
         with self._lock:
             if not self._is_running:
                 self._is_running = True
-                threading.Thread(target=self._run, name="headway-deadline", daemon=True).start()
+                threading.Thread(
+                    target=self._end_at_deadline, name="headway-deadline", daemon=True
+                ).start()
 
     def cancel(self) -> None:
         """Cancel the deadline: what it is for has ended in time."""
         self._is_over.set()
 
-    def _run(self) -> None:
+    def _end_at_deadline(self) -> None:
         begun = time.monotonic()
         for after, step in self._steps:
             if self._is_over.wait(max(0.0, begun + after - time.monotonic())):
@@ -73,17 +75,17 @@ def leave_process(code: int) -> NoReturn:
     now. Nor does the interpreter take itself apart, object by object: that needs a quarter of a
     second of a processor, no deadline ends it, and `__del__` of somebody's object may hang in it.
     """
-    _flush()
+    _flush_output()
     Deadline((EXIT_FUNCTIONS, partial(os._exit, code))).begin()
     run_exit_functions = getattr(atexit, "_run_exitfuncs", None)
     if run_exit_functions is not None:
         with suppress(BaseException):  # it has written to stderr what they raise
             run_exit_functions()
-    _flush()
+    _flush_output()
     exit_at_once(code)
 
 
-def _flush() -> None:
+def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         # Gone, or closed from the beginning.
         with suppress(OSError, ValueError, AttributeError):

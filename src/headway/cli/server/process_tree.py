@@ -28,9 +28,10 @@ class Process(NamedTuple):
 
 
 def children() -> list[int]:
-    """The processes started by this one, by those and so on; also who shares our own group."""
+    """Return the processes started by this one, by those and so on; also who shares our own
+    group."""
     me = os.getpid()
-    table = _table()
+    table = _process_table()
     ours = {me}
     grows = True
     while grows:
@@ -66,13 +67,13 @@ def end_children_within(seconds: float) -> None:
         kill_children()
 
 
-def _table() -> list[Process]:
+def _process_table() -> list[Process]:
     if Path("/proc/self/stat").exists():
-        return list(filter(None, map(_row, Path("/proc").glob("[0-9]*/stat"))))
-    return _listed()
+        return list(filter(None, map(_process_row, Path("/proc").glob("[0-9]*/stat"))))
+    return _list_processes()
 
 
-def _row(file: Path) -> Process | None:
+def _process_row(file: Path) -> Process | None:
     try:
         # The name, in parentheses, may hold anything.
         fields = file.read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -82,8 +83,8 @@ def _row(file: Path) -> Process | None:
     return None if is_dead else Process(int(file.parent.name), int(fields[1]), int(fields[2]))
 
 
-def _listed() -> list[Process]:
-    """Where there is no `/proc`, as on macOS."""
+def _list_processes() -> list[Process]:
+    """Return where there is no `/proc`, as on macOS."""
     command = ["ps", "-A", "-o", "pid=,ppid=,pgid="]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=1, check=True)

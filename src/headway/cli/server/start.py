@@ -80,7 +80,7 @@ def _serve(
 
     def announce(origin: str) -> None:
         if post is None:
-            where = f"{origin}{listen.path}{_reach(listener)}"
+            where = f"{origin}{listen.path}{_describe_reach(listener)}"
             report_line(f"serving {app.name} at {where} (Ctrl+C to stop)")
         else:
             post.announce()
@@ -102,7 +102,7 @@ def _start_crew(server: object, listen: ListenOptions, settings: Settings) -> in
     from headway.cli.server.prefork import Prefork
 
     name, listener = inspect_server(server).name, listening(listen.host, listen.port)
-    where = f"{listener.origin}{listen.path}{_reach(listener)}"
+    where = f"{listener.origin}{listen.path}{_describe_reach(listener)}"
 
     def announce() -> None:
         report_line(f"serving {name} at {where} with {listen.workers} processes (Ctrl+C to stop)")
@@ -121,6 +121,6 @@ def _start_crew(server: object, listen: ListenOptions, settings: Settings) -> in
     return asyncio.run(serve())
 
 
-def _reach(listener: "Listener") -> str:
+def _describe_reach(listener: "Listener") -> str:
     """Return what the announced address does not tell: from where it can be reached."""
     return " on all addresses" if listener.is_everywhere else ""

@@ -74,7 +74,7 @@ def serve_pipe(
         (LEAVE, partial(leave_at_once, 0)),
     )
     try:
-        run_until_done(lambda: _serve(app, streams, deadline), loop=loop)
+        run_until_done(lambda: _serve_streams(app, streams, deadline), loop=loop)
     finally:
         deadline.begin()
         end_children_within(CHILDREN_GRACE)
@@ -82,7 +82,7 @@ def serve_pipe(
             deadline.cancel()
 
 
-async def _serve(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
+async def _serve_streams(app: HeadwayApp, streams: Streams, deadline: Deadline) -> None:
     longest = app.engine.settings.max_body
     pipe = Pipe(streams.source, streams.sink, longest=longest, on_end=deadline.begin)
     is_ready = False

@@ -40,21 +40,21 @@ def work_until_stopped(
         SetupError: It could not start.
         HeadwayError: A queue cannot be served.
     """
-    run_until_done(lambda: _work(worker, grace, announce, probe), loop=loop)
+    run_until_done(lambda: _work_in_loop(worker, grace, announce, probe), loop=loop)
 
 
-async def _work(
+async def _work_in_loop(
     worker: Worker, grace: float, announce: Callable[[], object], probe: int | None
 ) -> None:
     stopped = _stopped_by_signals(grace + STOP_MARGIN)
     has_started = False
     try:
-        async with _probed(worker, probe), worker.running():
+        async with _with_probe(worker, probe), worker.running():
             has_started = True
             freeze_what_is_there()
             announce()
-            await _until(stopped, worker)
-            await _drain(worker, grace)
+            await _wait_until(stopped, worker)
+            await _drain_worker(worker, grace)
     except HeadwayError:
         raise
     except Exception as error:
@@ -64,7 +64,7 @@ async def _work(
         raise HeadwayError(f"the worker stopped working: {error}") from error
 
 
-async def _until(stopped: asyncio.Event, worker: Worker) -> None:
+async def _wait_until(stopped: asyncio.Event, worker: Worker) -> None:
     waiting = [asyncio.create_task(stopped.wait()), asyncio.create_task(worker.failed())]
     try:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -75,7 +75,7 @@ async def _until(stopped: asyncio.Event, worker: Worker) -> None:
             task.cancel()
 
 
-async def _drain(worker: Worker, grace: float) -> None:
+async def _drain_worker(worker: Worker, grace: float) -> None:
     try:
         async with asyncio.timeout(grace):
             await worker.drain()
@@ -97,7 +97,7 @@ def _stopped_by_signals(limit: float) -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _probed(worker: Worker, port: int | None) -> AsyncGenerator[None]:
+async def _with_probe(worker: Worker, port: int | None) -> AsyncGenerator[None]:
     """Answers whether the worker lives (`/healthz`) and takes runs (`/readyz`)."""
     if port is None:
         yield

@@ -46,7 +46,7 @@ class Cache(Source):
 
     async def search(self, asked: Asked) -> list[Hit]:
         """Return earlier hits of the sources that are asked; of all if only the cache is asked."""
-        return await self.in_thread(lambda: self._search(asked))
+        return await self.in_thread(lambda: self._search_rows(asked))
 
     async def keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
         """Remember answers, by source. What goes wrong is logged, for the answers are good.
@@ -54,26 +54,26 @@ class Cache(Source):
         Who is cancelled here stops waiting; a thread may still write them.
         """
         try:
-            await self.in_thread(lambda: self._keep(asked, found))
+            await self.in_thread(lambda: self._keep_answers(asked, found))
         except (sqlite3.Error, OSError, ValueError):
             logger.warning("the search cache %s cannot be written", self._file, exc_info=True)
 
-    def _search(self, asked: Asked) -> list[Hit]:
+    def _search_rows(self, asked: Asked) -> list[Hit]:
         if not self._file.exists():
             return []
         now = self._clock.time()
         try:
-            with self._open() as database:
+            with self._open_database() as database:
                 rows = database.execute(
                     "SELECT source, ? - time, hits FROM answer WHERE query = ? AND time > ? "
                     "ORDER BY source",
-                    (now, _folded(asked.query), now - self._ttl),
+                    (now, _fold_query(asked.query), now - self._ttl),
                 ).fetchall()
-            return list(self._hits(rows, asked))
+            return list(self._hits_of(rows, asked))
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             raise SourceFailed(f"the cache cannot be read ({error})") from error
 
-    def _hits(self, rows: list[tuple[str, float, str]], asked: Asked) -> Generator[Hit]:
+    def _hits_of(self, rows: list[tuple[str, float, str]], asked: Asked) -> Generator[Hit]:
         others = set(asked.sources) - {self.name}
         answers = [
             [
@@ -88,8 +88,8 @@ class Cache(Source):
             for answer in answers:
                 yield from answer[place : place + 1]
 
-    def _keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
-        now, query = self._clock.time(), _folded(asked.query)
+    def _keep_answers(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
+        now, query = self._clock.time(), _fold_query(asked.query)
         rows = [
             (source, query, now, json.dumps([hit[:3] for hit in hits]))
             for source, hits in found.items()
@@ -97,7 +97,7 @@ class Cache(Source):
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_private(self._file)
         warn_if_exposed(self._file, "the search cache")
-        with self._open() as database:
+        with self._open_database() as database:
             database.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", rows)
             database.execute("DELETE FROM answer WHERE time <= ?", (now - self._ttl,))
             database.execute(
@@ -107,21 +107,21 @@ class Cache(Source):
             )
 
     @contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
+    def _open_database(self) -> Generator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._file, timeout=5)) as database:
-            if _version(database) != VERSION:
+            if _read_version(database) != VERSION:
                 with database:
                     database.execute("BEGIN IMMEDIATE")
                     # Somebody else may have been quicker, and must not lose what he kept.
-                    for statement in _SCHEMA if _version(database) != VERSION else ():
+                    for statement in _SCHEMA if _read_version(database) != VERSION else ():
                         database.execute(statement)
             with database:
                 yield database
 
 
-def _version(database: sqlite3.Connection) -> int:
+def _read_version(database: sqlite3.Connection) -> int:
     return database.execute("PRAGMA user_version").fetchone()[0]
 
 
-def _folded(query: str) -> str:
+def _fold_query(query: str) -> str:
     return " ".join(query.casefold().split())

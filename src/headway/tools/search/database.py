@@ -64,23 +64,23 @@ class Database(Source):
         """The rows that have every word, those with one in the title first."""
         if not asked.terms:
             return []
-        return await self.in_thread(lambda: self._search(asked))
+        return await self.in_thread(lambda: self._search_blocking(asked))
 
-    def _search(self, asked: Asked) -> list[Hit]:
+    def _search_blocking(self, asked: Asked) -> list[Hit]:
         hits: list[Hit] = []
         try:
-            with self._reading() as connection:
-                dialect = _dialect(connection)
+            with self._read_transaction() as connection:
+                dialect = _dialect_of(connection)
                 for table in self._tables:
-                    rows = self._rows(connection, dialect, table, asked)
-                    hits += [_hit(table, row, asked.terms) for row in rows]
+                    rows = self._find_rows(connection, dialect, table, asked)
+                    hits += [_make_hit(table, row, asked.terms) for row in rows]
         except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
             logger.warning("the source %r: %s", self.name, self._secrets.mask(_words_of(error)))
             raise SourceFailed(f"the database cannot be searched: {reason_of(error)}") from error
         return hits[: asked.limit]
 
     @contextmanager
-    def _reading(self) -> Generator[sa.Connection]:
+    def _read_transaction(self) -> Generator[sa.Connection]:
         """A transaction that cannot write and, where the database helps, ends in time."""
         with self._engine.connect() as connection:
             match self._engine.dialect.name:
@@ -99,12 +99,11 @@ class Database(Source):
                     pass  # nothing but SELECT is ever sent
             yield connection
 
-    def _rows(
+    def _find_rows(
         self, connection: sa.Connection, dialect: Dialect, table: Table, asked: Asked
     ) -> Sequence[Row]:
-        """The rows of a table: by full text, or where one of them is more than that can take, as
-        part of the text.
-        """
+        """Return the rows of a table: by full text, or where one of them is more than that can
+        take, as part of the text."""
         by_parts = like(table, asked, dialect)
         match dialect.name:
             case "sqlite":
@@ -117,14 +116,14 @@ class Database(Source):
                         words = full_text_postgres(table, asked, dialect)
                         return connection.execute(words).fetchmany(asked.limit)
                 except DBAPIError as error:
-                    if _state(error)[:2] not in PASSED_OVER:
+                    if _sql_state(error)[:2] not in PASSED_OVER:
                         raise
             case _:
                 pass
         return connection.execute(by_parts).fetchmany(asked.limit)
 
 
-def _dialect(connection: sa.Connection) -> Dialect:
+def _dialect_of(connection: sa.Connection) -> Dialect:
     """Return the database's dialect, and how it can compare texts."""
     name = connection.dialect.name
     if name != "postgresql":
@@ -134,28 +133,28 @@ def _dialect(connection: sa.Connection) -> Dialect:
     return Dialect(name, normalizes=encoding == "UTF8" and int(version) >= 13)
 
 
-def _hit(table: Table, row: Row, terms: Iterable[str]) -> Hit:
+def _make_hit(table: Table, row: Row, terms: Iterable[str]) -> Hit:
     title, snippet, *links = map(_as_text, row)
     values = dict(zip(table.link_columns, links, strict=True))
     # In a URL a value is a part of the path; elsewhere it stands as it is.
-    encode: Callable[[str], str] = _quoted if "://" in table.link else str
+    encode: Callable[[str], str] = _quote_value if "://" in table.link else str
     link = FIELD.sub(lambda found: encode(values[found[1]]), table.link)
-    return Hit(title or link, link, excerpt(snippet, terms))
+    return Hit(title or link, link, excerpt_around(snippet, terms))
 
 
 def _as_text(value: object) -> str:
-    """A value of a column as text, whatever a driver makes of it."""
+    """Return a value of a column as text, whatever a driver makes of it."""
     if isinstance(value, bytes | bytearray):
         return value.decode(errors="replace")
     return "" if value is None else str(value)
 
 
-def _quoted(value: str) -> str:
+def _quote_value(value: str) -> str:
     return quote(value, safe="", errors="replace")
 
 
-def excerpt(text: str, terms: Iterable[str]) -> str:
-    """The text around the first term in it."""
+def excerpt_around(text: str, terms: Iterable[str]) -> str:
+    """Return the text around the first term in it."""
     plain = folded(text)
     places = [place for term in terms if (place := plain.find(folded(term))) >= 0]
     start = max(0, min(places, default=0) - SNIPPET_LENGTH // 4)
@@ -163,7 +162,7 @@ def excerpt(text: str, terms: Iterable[str]) -> str:
 
 
 def _full_text(connection: sa.Connection, name: str) -> str | None:
-    """How an FTS5 table of SQLite was made; None for another one."""
+    """Return how an FTS5 table of SQLite was made; None for another one."""
     made = connection.execute(
         sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name"),
         {"name": name},
@@ -173,9 +172,8 @@ def _full_text(connection: sa.Connection, name: str) -> str | None:
 
 
 def _mysql_limit(connection: sa.Connection, seconds: float) -> str:
-    """The two have grown apart: MariaDB counts seconds for every statement, MySQL thousandths
-    for SELECT.
-    """
+    """Return the two have grown apart: MariaDB counts seconds for every statement, MySQL
+    thousandths for SELECT."""
     if getattr(connection.dialect, "is_mariadb", False):
         return f"SET SESSION max_statement_time = {seconds:f}"
     return f"SET SESSION max_execution_time = {int(seconds * 1000):d}"
@@ -225,11 +223,12 @@ _SAID = (
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a database refused, without its own words: these name hosts, users and statements."""
+    """Return why a database refused, without its own words: these name hosts, users and
+    statements."""
     original = getattr(error, "orig", None) or error
     if isinstance(original, sqlite3.Error | OSError):
         return index_trouble(original)
-    state = _state(error)
+    state = _sql_state(error)
     for begins, says in _STATES.items():
         if state.startswith(begins):
             return says
@@ -241,13 +240,14 @@ def reason_of(error: BaseException) -> str:
     return next(found, "for a reason that is in the server's log")
 
 
-def _state(error: BaseException) -> str:
-    """The SQLSTATE of an error, where it has one."""
+def _sql_state(error: BaseException) -> str:
+    """Return the SQLSTATE of an error, where it has one."""
     original = getattr(error, "orig", None) or error
     return str(getattr(original, "sqlstate", None) or "")
 
 
 def _words_of(error: BaseException) -> str:
-    """The database's own words on one line, without the statement and its values; for the log."""
+    """Return the database's own words on one line, without the statement and its values; for the
+    log."""
     original = getattr(error, "orig", None) or error
     return " ".join(str(original).split())[:500]

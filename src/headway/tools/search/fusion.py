@@ -23,9 +23,8 @@ class Merged:
 
 
 def fuse(rankings: Mapping[str, Iterable[Hit]], limit: int) -> list[Merged]:
-    """The best of all rankings; two hits with the same link are one, told in the words of the
-    source that ranks it higher, before those of an earlier answer.
-    """
+    """Return the best of all rankings; two hits with the same link are one, told in the words of
+    the source that ranks it higher, before those of an earlier answer."""
     merged: dict[str, Merged] = {}
     best: dict[str, tuple[bool, int]] = {}
     for source, hits in rankings.items():

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from headway.tools import index, lookup
-from headway.tools.roots import Roots, printable
+from headway.tools.roots import Roots, printable_name
 from headway.tools.words import terms_in
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ class Hit(NamedTuple):
     def tidy(self) -> "Hit":
         """Bounded, and valid Unicode on lines of its own, whatever a source made of it."""
         return Hit(
-            _line(self.title, TITLE_LENGTH),
-            _CONTROLS.sub("", printable(self.link[: LINK_LENGTH * 2]))[:LINK_LENGTH],
-            _line(self.snippet, SNIPPET_LENGTH),
+            _one_line(self.title, TITLE_LENGTH),
+            _CONTROLS.sub("", printable_name(self.link[: LINK_LENGTH * 2]))[:LINK_LENGTH],
+            _one_line(self.snippet, SNIPPET_LENGTH),
             self.origin,
             self.age,
         )
@@ -116,16 +116,16 @@ class Documents(Source):
 
     async def search(self, asked: Asked) -> list[Hit]:
         """The files below the roots that have the words, or where none has all, any of them."""
-        return await self.in_thread(lambda: self._search(asked))
+        return await self.in_thread(lambda: self._search_blocking(asked))
 
-    def _search(self, asked: Asked) -> list[Hit]:
+    def _search_blocking(self, asked: Asked) -> list[Hit]:
         try:
             if self._file.exists():
                 self._bring_up_to_date()
             with lookup.Search(self._file, self._is_allowed, seconds=self._seconds) as documents:
                 found = documents.find(asked.terms, asked.limit)
                 self._looked_at = documents.look_after(self._looked_at, self._may_stay)
-            self._forget(documents.gone)
+            self._forget_gone(documents.gone)
         except lookup.NotIndexed as error:
             raise SourceFailed(
                 "nothing has been indexed yet; call process_files with operation='index'"
@@ -140,11 +140,11 @@ class Documents(Source):
             logger.warning("the full-text index cannot be used: %s", error)
             reason = index.index_trouble(error)
             raise SourceFailed(f"the full-text index cannot be used ({reason})") from error
-        return [self._hit(match) for match in found]
+        return [self._make_hit(match) for match in found]
 
-    def _hit(self, match: lookup.Match) -> Hit:
+    def _make_hit(self, match: lookup.Match) -> Hit:
         place = self._roots.locate(match.path)
-        shown = "" if place is None else self._roots.shown(place)
+        shown = "" if place is None else self._roots.shown_path(place)
         return Hit(match.title or shown, shown, match.snippet)
 
     def _bring_up_to_date(self) -> None:
@@ -155,25 +155,25 @@ class Documents(Source):
             with suppress(sqlite3.Error):
                 index.TextIndex(self._file, seconds=UPDATING).close()
 
-    def _forget(self, gone: list[str]) -> None:
+    def _forget_gone(self, gone: list[str]) -> None:
         """Take out of the index what is not there any more; if it is busy, another time."""
         if gone:
             with suppress(sqlite3.Error):
-                index.forget(self._file, gone, seconds=FORGETTING)
+                index.forget_paths(self._file, gone, seconds=FORGETTING)
 
     def _is_allowed(self, path: str) -> bool:
         return self._roots.locate(path) is not None
 
     def _may_stay(self, path: str) -> bool:
         """Return whether a file may stay in the index; others may be of another server's roots."""
-        return self._is_allowed(path) or not self._roots.has(path)
+        return self._is_allowed(path) or not self._roots.is_below(path)
 
 
 def terms_of(query: str) -> tuple[str, ...]:
-    """Words and quoted phrases; a quote that nothing closes is not there."""
+    """Return words and quoted phrases; a quote that nothing closes is not there."""
     return terms_in(query, MAX_TERMS)
 
 
-def _line(text: str, length: int) -> str:
-    line = " ".join(_CONTROLS.sub(" ", printable(text[: length * 4])).split())
+def _one_line(text: str, length: int) -> str:
+    line = " ".join(_CONTROLS.sub(" ", printable_name(text[: length * 4])).split())
     return line if len(line) <= length else f"{line[: length - 1]}…"

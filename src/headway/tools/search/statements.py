@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from headway.tools.index import phrase
+from headway.tools.index import fts_phrase
 from headway.tools.search.sources import Asked
 from headway.tools.words import folded, has_unspaced, is_word
 
@@ -69,19 +69,18 @@ class Table:
 
     @property
     def link_columns(self) -> list[str]:
-        """The columns in the link."""
+        """Return the columns in the link."""
         return FIELD.findall(self.link)
 
     @property
     def read_columns(self) -> list[str]:
-        """The columns that make a hit: of the title, of the snippet, of the link."""
+        """Return the columns that make a hit: of the title, of the snippet, of the link."""
         return [self.title, self.snippet or self.columns[-1], *self.link_columns]
 
     @property
     def clause(self) -> sa.TableClause:
-        """The table with its columns. They are named with it: alone, a name that is no column is a
-        text to SQLite, and would be found or shown as it stands.
-        """
+        """Return the table with its columns. They are named with it: alone, a name that is no
+        column is a text to SQLite, and would be found or shown as it stands."""
         names = dict.fromkeys([*self.columns, *self.read_columns])
         schema = None if self.schema is None else sa.quoted_name(self.schema, quote=True)
         columns: list[sa.ColumnClause[Any]] = [
@@ -108,7 +107,7 @@ class Dialect:
     """Whether it can take accents off."""
 
     def text(self, column: _Text, most: int) -> _Text:
-        """The beginning of a column as text."""
+        """Return the beginning of a column as text."""
         kind = mysql.CHAR(charset="utf8mb4") if self.name == "mysql" else sa.Text()
         return sa.func.substr(sa.cast(column, kind), 1, most)
 
@@ -127,7 +126,8 @@ class Dialect:
                 return text.icontains(term, autoescape=True)
 
     def plain(self, text: _Text) -> _Text:
-        """A text of PostgreSQL for comparing; of a long one the beginning only is without accents.
+        """Return a text of PostgreSQL for comparing; of a long one the beginning only is without
+        accents.
 
         Texts of ASCII are quick. Long runs of accents stay as they are: `normalize` sorts them in
         quadratic time, and nothing can interrupt it, no time limit and no cancel.
@@ -140,12 +140,12 @@ class Dialect:
         decomposed = sa.func.normalize(beginning, sa.literal_column("NFKD"))
         without = sa.func.lower(sa.func.regexp_replace(decomposed, _ACCENTS, "", "g"))
         is_plain = sa.func.octet_length(text) == sa.func.char_length(text)
-        is_wild = beginning.op("~")(f"{_marks()}{{31}}")
+        is_wild = beginning.op("~")(f"{_mark_class()}{{31}}")
         folded = sa.func.concat(sa.func.replace(without, "ς", "σ"), rest)
         return sa.case((sa.or_(is_plain, is_wild), lower), else_=folded)
 
     def plain_term(self, term: str) -> str:
-        """A term as `plain` makes the same text."""
+        """Return a term as `plain` makes the same text."""
         if not self.normalizes:
             return term.lower()
         decomposed = unicodedata.normalize("NFKD", term)
@@ -157,14 +157,14 @@ class Dialect:
 
 
 def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
-    """Rows that have each term in some column, as part of the text."""
+    """Return rows that have each term in some column, as part of the text."""
     clause = table.clause
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     found = [sa.or_(*(dialect.has(text, term) for text in texts)) for term in asked.terms]
     title = dialect.text(clause.c[table.title], READ_LENGTH)
     in_title = sa.or_(*(dialect.has(title, term) for term in asked.terms))
     return (
-        sa.select(*_read(table, clause, dialect))
+        sa.select(*_read_columns(table, clause, dialect))
         .where(*found)
         .order_by(sa.case((in_title, 0), else_=1))
         .limit(asked.limit)
@@ -172,18 +172,18 @@ def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
 
 
 def full_text_sqlite(table: Table, asked: Asked, dialect: Dialect, made: str) -> sa.Select[Any]:
-    """Rows of an FTS5 table that was `made` so, by its own rank."""
+    """Return rows of an FTS5 table that was `made` so, by its own rank."""
     clause = table.clause
     cuts_in_three = re.search(r"tokenize\s*=\s*[\"']?\s*trigram", made, re.IGNORECASE) is not None
     known = [term for term in asked.terms if _is_known(term, cuts_in_three=cuts_in_three)]
     others = [term for term in asked.terms if term not in known]
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     found = [sa.or_(*(dialect.has(text, term) for text in texts)) for term in others]
-    statement = sa.select(*_read(table, clause, dialect)).where(*found).limit(asked.limit)
+    statement = sa.select(*_read_columns(table, clause, dialect)).where(*found).limit(asked.limit)
     if not known:
         return statement
-    columns = " ".join(map(phrase, table.columns))
-    expression = f"{{{columns}}} : ({' AND '.join(map(phrase, known))})"
+    columns = " ".join(map(fts_phrase, table.columns))
+    expression = f"{{{columns}}} : ({' AND '.join(map(fts_phrase, known))})"
     matching = sa.column(sa.quoted_name(table.name, quote=True)).op("MATCH")(expression)
     return statement.where(matching).order_by(sa.literal_column("rank"))
 
@@ -196,15 +196,17 @@ def _is_known(term: str, *, cuts_in_three: bool) -> bool:
 
 
 def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
-    """Rows by PostgreSQL's own rank; its reading of a phrase takes any text."""
+    """Return rows by PostgreSQL's own rank; its reading of a phrase takes any text."""
     clause = table.clause
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     together = sa.func.left(sa.func.concat_ws(" ", *texts), SEARCHED)
-    read = _read(table, clause, dialect)
+    read = _read_columns(table, clause, dialect)
     # One query inside of the other, and each stays so: what is made of a text is made once.
-    rows = _kept(sa.select(*read, together.label("whole")))
-    rows = _kept(sa.select(*rows.c, dialect.plain(rows.c.whole).label("plain")))
-    rows = _kept(sa.select(*rows.c, sa.func.to_tsvector(_short(rows.c.plain)).label("vector")))
+    rows = _keep_subquery(sa.select(*read, together.label("whole")))
+    rows = _keep_subquery(sa.select(*rows.c, dialect.plain(rows.c.whole).label("plain")))
+    rows = _keep_subquery(
+        sa.select(*rows.c, sa.func.to_tsvector(_short_text(rows.c.plain)).label("vector"))
+    )
     queries = {term: sa.func.phraseto_tsquery(dialect.plain_term(term)) for term in asked.terms}
     found = [_found_by(dialect, rows, term, query) for term, query in queries.items()]
     statement = sa.select(*list(rows.c)[: len(read)]).where(*found).limit(asked.limit)
@@ -215,8 +217,8 @@ def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Selec
     return statement.order_by(sa.func.ts_rank(rows.c.vector, all_of_them).desc())
 
 
-def _kept(statement: sa.Select[Any]) -> sa.Subquery:
-    """A query inside of another one, which PostgreSQL does not make one with it."""
+def _keep_subquery(statement: sa.Select[Any]) -> sa.Subquery:
+    """Return a query inside of another one, which PostgreSQL does not make one with it."""
     return statement.offset(sa.literal_column("0")).subquery()
 
 
@@ -231,14 +233,16 @@ def _found_by(
     return sa.or_(row.c.vector.op("@@")(query), sa.and_(is_nothing, is_part))
 
 
-def _short(text: _Text) -> _Text:
+def _short_text(text: _Text) -> _Text:
     """As much of a text as fits into a `tsvector` whatever is in it."""
     most = sa.func.left(text, SEARCHED)
     fits = sa.func.octet_length(most) <= SEARCHED
     return sa.case((fits, most), else_=sa.func.left(text, SEARCHED // WIDEST))
 
 
-def _read(table: Table, clause: sa.TableClause, dialect: Dialect) -> Sequence[sa.Label[Any]]:
+def _read_columns(
+    table: Table, clause: sa.TableClause, dialect: Dialect
+) -> Sequence[sa.Label[Any]]:
     return [
         dialect.text(clause.c[name], READ_LENGTH).label(f"c{place}")
         for place, name in enumerate(table.read_columns)
@@ -246,8 +250,9 @@ def _read(table: Table, clause: sa.TableClause, dialect: Dialect) -> Sequence[sa
 
 
 @lru_cache(maxsize=1)
-def _marks() -> str:
-    """A class, in a regular expression, of all characters that Unicode sorts behind another one."""
+def _mark_class() -> str:
+    """Return a class, in a regular expression, of all characters that Unicode sorts behind another
+    one."""
     marks = [code for code in range(0x110000) if unicodedata.combining(chr(code))]
     starts = [code for code, before in zip(marks, [-1, *marks], strict=False) if code != before + 1]
     ends = [code for code, after in zip(marks, [*marks[1:], -1], strict=False) if code + 1 != after]

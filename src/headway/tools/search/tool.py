@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from headway import log, part, report
 from headway.tools.redaction import Secrets
-from headway.tools.roots import printable
+from headway.tools.roots import printable_name
 from headway.tools.search.cache import Cache
 from headway.tools.search.fusion import Merged, fuse
 from headway.tools.search.sources import Asked, Hit, Source, SourceFailed, terms_of
@@ -116,19 +116,19 @@ class SearchTool:
         A source that fails or does not answer in time is named in the result and does not keep
         the others from theirs. Ranks are merged: what several sources find comes first.
         """
-        chosen = self._chosen(sources)
+        chosen = self._choose_sources(sources)
         terms = terms_of(query)
         if not terms:
             raise ToolError("The query has no words; say what to look for")
         asked = Asked(query, terms, limit, tuple(source.name for source in chosen))
         answers = await self._ask_all(chosen, asked)
-        await self._keep(asked, answers)
-        return self._result(asked, chosen, answers)
+        await self._keep_in_caches(asked, answers)
+        return self._make_result(asked, chosen, answers)
 
-    def _chosen(self, names: list[str] | None) -> list[Source]:
+    def _choose_sources(self, names: list[str] | None) -> list[Source]:
         if names is None:
             return list(self._sources.values())
-        unknown = [printable(name)[:60] for name in names if name not in self._sources]
+        unknown = [printable_name(name)[:60] for name in names if name not in self._sources]
         if unknown or not names:
             there_are = ", ".join(self._sources)
             what = f"no source {', '.join(unknown)}" if unknown else "no source to ask"
@@ -136,7 +136,7 @@ class SearchTool:
         return [self._sources[name] for name in dict.fromkeys(names)]
 
     async def _ask_all(self, sources: list[Source], asked: Asked) -> list[Answered]:
-        """The answers of those who had one in time."""
+        """Return the answers of those who had one in time."""
         report(0, len(sources), f"Asking {', '.join(asked.sources)}")
         answers: list[Answered] = []
         asking = [asyncio.create_task(self._ask(source, asked)) for source in sources]
@@ -144,7 +144,7 @@ class SearchTool:
             async with within(self._clock, self._deadline):
                 for next_answer in asyncio.as_completed(asking):
                     answers.append(await next_answer)
-                    self._tell(answers, len(sources))
+                    self._report_answers(answers, len(sources))
         except TimeoutError:
             pass  # whoever has not answered is missing
         finally:
@@ -168,7 +168,7 @@ class SearchTool:
             reason = "it failed for a reason that is in the server's log"
         return Answered(source, hits, self._clock.now() - begin, reason)
 
-    async def _keep(self, asked: Asked, answers: list[Answered]) -> None:
+    async def _keep_in_caches(self, asked: Asked, answers: list[Answered]) -> None:
         """Give the caches what was found now, once everybody has been heard."""
         found = {
             answer.source.name: answer.hits
@@ -180,11 +180,11 @@ class SearchTool:
                 async with within(self._clock, KEEPING):
                     await asyncio.gather(*(cache.keep(asked, found) for cache in self._caches))
 
-    def _tell(self, answers: list[Answered], total: int) -> None:
+    def _report_answers(self, answers: list[Answered], total: int) -> None:
         newest = answers[-1]
         name, seconds = newest.source.name, round(newest.seconds, 3)
         if newest.reason is None:
-            hits = [_shown(hit) for hit in newest.hits]
+            hits = [_shown_hit(hit) for hit in newest.hits]
             self._say(name, {"source": name, "hits": hits, "seconds": seconds})
             said = f"{name}: {len(hits)} hits"
         else:
@@ -200,8 +200,10 @@ class SearchTool:
         except ValueError as error:
             log(f"{name}: its hits are in the result only ({error})"[:300], "warning")
 
-    def _result(self, asked: Asked, sources: list[Source], answers: list[Answered]) -> SearchResult:
-        reports = {answer.source.name: _report(answer) for answer in answers}
+    def _make_result(
+        self, asked: Asked, sources: list[Source], answers: list[Answered]
+    ) -> SearchResult:
+        reports = {answer.source.name: _report_of(answer) for answer in answers}
         for source in sources:
             if source.name not in reports:
                 reason = f"no answer within {self._deadline:g} s"
@@ -211,7 +213,7 @@ class SearchTool:
                 log(f"{source.name}: {reason}", "warning")
         return SearchResult(
             query=asked.query,
-            hits=[_found(one) for one in fuse(_rankings(answers), asked.limit)],
+            hits=[_found_hit(one) for one in fuse(_rank_by_source(answers), asked.limit)],
             complete=all(each.status == "complete" for each in reports.values()),
             sources=[reports[source.name] for source in sources],
             notes=operators_in(asked.query),
@@ -235,11 +237,11 @@ def operators_in(query: str) -> list[str]:
     """Return the parts of a query that look like operators, and how each is treated."""
     bare = re.sub(r'"[^"]*"', " ", query)
     found = ((each[0], says) for pattern, says in _OPERATORS for each in re.finditer(pattern, bare))
-    return [f"{printable(text[:60])!r} {says}" for text, says in dict(found).items()][:5]
+    return [f"{printable_name(text[:60])!r} {says}" for text, says in dict(found).items()][:5]
 
 
-def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
-    """The hits by source; of a cache only what those have found who give no answer now."""
+def _rank_by_source(answers: list[Answered]) -> dict[str, list[Hit]]:
+    """Return the hits by source; of a cache only what those have found who give no answer now."""
     present = {answer.source.name for answer in answers if answer.reason is None}
     return {
         answer.source.name: [hit for hit in answer.hits if hit.origin not in present]
@@ -247,15 +249,15 @@ def _rankings(answers: list[Answered]) -> dict[str, list[Hit]]:
     }
 
 
-def _shown(hit: Hit) -> dict[str, object]:
-    """A hit in a part, with its age where it has one."""
+def _shown_hit(hit: Hit) -> dict[str, object]:
+    """Return a hit in a part, with its age where it has one."""
     shown: dict[str, object] = {"title": hit.title, "link": hit.link, "snippet": hit.snippet}
     if hit.age is not None:
         shown |= {"source": hit.origin, "age": round(hit.age)}
     return shown
 
 
-def _report(answer: Answered) -> SourceReport:
+def _report_of(answer: Answered) -> SourceReport:
     return SourceReport(
         source=answer.source.name,
         status="complete" if answer.reason is None else "failed",
@@ -265,7 +267,7 @@ def _report(answer: Answered) -> SourceReport:
     )
 
 
-def _found(one: Merged) -> FoundHit:
+def _found_hit(one: Merged) -> FoundHit:
     return FoundHit(
         title=one.hit.title,
         link=one.hit.link,

@@ -55,17 +55,17 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """The name of the one host that is asked, also after a redirect."""
+        """Return the name of the one host that is asked, also after a redirect."""
         return host_of(httpx2.URL(PLACEHOLDER.sub("1", self.url)))
 
     def hosts(self, egress: Egress) -> Hosts:
-        """That host as the only one that may be asked; http may lead to https."""
+        """Return that host as the only one that may be asked; http may lead to https."""
         url = httpx2.URL(PLACEHOLDER.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
         return Hosts({host_of(url): Host(ports=ports, private=self.private)}, egress)
 
     def ask(self, query: str, limit: int) -> Ask:
-        """The request for a query."""
+        """Return the request for a query."""
         values: dict[str, str | int] = {"query": query, "limit": limit}
 
         def encoded(place: re.Match[str]) -> str:
@@ -116,21 +116,21 @@ class Api(Source):
                 answer = await fetcher.fetch(endpoint.ask(asked.query, asked.limit))
         except FetchFailed as failed:
             logger.warning("the source %r: %s", self.name, self._secrets.mask(str(failed)))
-            raise SourceFailed(self._told(failed)) from failed
+            raise SourceFailed(self._explain_failure(failed)) from failed
         if not 200 <= answer.status < 300:
             raise SourceFailed(f"it answered with status {answer.status}")
-        return self._read(answer)[: asked.limit]
+        return self._read_hits(answer)[: asked.limit]
 
-    def _told(self, failed: FetchFailed) -> str:
-        """Why there is no answer, without names of hosts: these are the operator's."""
+    def _explain_failure(self, failed: FetchFailed) -> str:
+        """Return why there is no answer, without names of hosts: these are the operator's."""
         if isinstance(failed.__cause__, Forbidden):
             return "it leads to where it is not allowed to, or to no http or https URL"
         return self._secrets.mask(str(failed)).replace(repr(self._endpoint.host), "its host")
 
-    def _read(self, answer: Answer) -> list[Hit]:
+    def _read_hits(self, answer: Answer) -> list[Hit]:
         text, problem = decode(answer.body, answer.headers.get("content-type"))
         try:
-            found = at(json.loads(text, parse_int=_whole), self._endpoint.hits)
+            found = at(json.loads(text, parse_int=_whole_number), self._endpoint.hits)
         except (ValueError, RecursionError) as error:
             raise SourceFailed(
                 f"its answer is no JSON{f': {problem}' if problem else ''}"
@@ -138,22 +138,22 @@ class Api(Source):
         if not isinstance(found, list):
             raise SourceFailed(f"its answer has no list at {self._endpoint.hits or 'its top'!r}")
         listed = cast("list[object]", found)
-        hits = [hit for each in listed if (hit := self._hit(each)) is not None]
+        hits = [hit for each in listed if (hit := self._make_hit(each)) is not None]
         if listed and not hits:
             raise SourceFailed(f"none of its hits has text at {self._endpoint.link!r}")
         return hits
 
-    def _hit(self, found: object) -> Hit | None:
+    def _make_hit(self, found: object) -> Hit | None:
         paths = (self._endpoint.link, self._endpoint.title, self._endpoint.snippet)
         link, title, snippet = (
-            self._secrets.mask(_text(at(found, path))[:READ_LENGTH]) if path else ""
+            self._secrets.mask(_as_text(at(found, path))[:READ_LENGTH]) if path else ""
             for path in paths
         )
         return Hit(title or link, link, snippet) if link else None
 
 
 def filled(template: object, values: Mapping[str, str | int]) -> object:
-    """JSON with the values in its places."""
+    """Return JSON with the values in its places."""
     if isinstance(template, str):
         alone = PLACEHOLDER.fullmatch(template)
         if alone is not None:
@@ -181,12 +181,12 @@ def at(value: object, path: str) -> object:
     return value
 
 
-def _whole(digits: str) -> int | str:
-    """A whole number, or its digits where Python would refuse to read so many."""
+def _whole_number(digits: str) -> int | str:
+    """Return a whole number, or its digits where Python would refuse to read so many."""
     return int(digits) if len(digits) <= LONGEST_NUMBER else digits
 
 
-def _text(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""

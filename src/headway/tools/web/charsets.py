@@ -79,12 +79,12 @@ _NAMES = {
 }
 
 
-def _squeezed(name: str) -> str:
-    """A name without what is between its letters and digits, which nobody writes alike."""
+def _squeeze_name(name: str) -> str:
+    """Return a name without what is between its letters and digits, which nobody writes alike."""
     return re.sub(r"[^a-z0-9]", "", name)
 
 
-_CODECS = {_squeezed(name): codec for codec, names in _NAMES.items() for name in names.split()}
+_CODECS = {_squeeze_name(name): codec for codec, names in _NAMES.items() for name in names.split()}
 
 _SEVEN_BITS = {
     "utf-16-le",
@@ -110,7 +110,7 @@ class Text(NamedTuple):
 
 
 def declared(content_type: str | None) -> str | None:
-    """The charset that a Content-Type names, in lower case (RFC 9110, 8.3.1)."""
+    """Return the charset that a Content-Type names, in lower case (RFC 9110, 8.3.1)."""
     if not content_type or "charset" not in content_type.lower():
         return None
     message = Message()
@@ -125,56 +125,59 @@ def declared(content_type: str | None) -> str | None:
 
 
 def codec_of(content_type: str | None) -> str | None:
-    """Python's name of the charset that a Content-Type declares; None where none is known."""
-    return _CODECS.get(_squeezed(declared(content_type) or ""))
+    """Return Python's name of the charset that a Content-Type declares; None where none is
+    known."""
+    return _CODECS.get(_squeeze_name(declared(content_type) or ""))
 
 
 def decode(body: bytes, content_type: str | None, *, is_whole: bool = True) -> Text:
-    """A body as text: by its byte order mark, else by what is declared, else as UTF-8.
+    """Return a body as text: by its byte order mark, else by what is declared, else as UTF-8.
 
     JSON is UTF-8 where it can be read so, whatever is declared (RFC 8259, 8.1 and 11). Where it is
     not whole, a character that is cut at the end is left out.
     """
     for mark, codec in _BOMS:
         if body.startswith(mark):
-            return _read(body[len(mark) :], codec, codec, is_whole)
+            return _decode_with(body[len(mark) :], codec, codec, is_whole)
     name = declared(content_type)
-    codec = _CODECS.get(_squeezed(name or ""))
+    codec = _CODECS.get(_squeeze_name(name or ""))
     if codec is None:
         return _read_unknown(body, name, is_whole)
     if codec not in _SEVEN_BITS and codec != "utf-8" and _is_json(content_type or ""):
-        text = _strict(body, "utf-8", is_whole)
+        text = _decode_strictly(body, "utf-8", is_whole)
         if text is not None:
             return Text(text)
-    return _read(body, codec, name or codec, is_whole)
+    return _decode_with(body, codec, name or codec, is_whole)
 
 
 def _read_unknown(body: bytes, name: str | None, is_whole: bool) -> Text:
-    text = _strict(body, "utf-8", is_whole)
+    text = _decode_strictly(body, "utf-8", is_whole)
     if text is not None:
         return Text(text)
-    lost = Text(_replaced(body, "utf-8", is_whole), "it is not UTF-8, and declares no charset")
+    lost = Text(
+        _decode_replacing(body, "utf-8", is_whole), "it is not UTF-8, and declares no charset"
+    )
     if name is None:
         return lost
     shown = name[:40].encode("ascii", "backslashreplace").decode()
     return lost._replace(problem=f"it is not UTF-8, and its charset {shown!r} is not known")
 
 
-def _read(body: bytes, codec: str, name: str, is_whole: bool) -> Text:
-    text = _strict(body, codec, is_whole)
+def _decode_with(body: bytes, codec: str, name: str, is_whole: bool) -> Text:
+    text = _decode_strictly(body, codec, is_whole)
     if text is None:
-        return Text(_replaced(body, codec, is_whole), f"it is not {name} throughout")
+        return Text(_decode_replacing(body, codec, is_whole), f"it is not {name} throughout")
     return Text(text)
 
 
-def _strict(body: bytes, codec: str, is_whole: bool) -> str | None:
+def _decode_strictly(body: bytes, codec: str, is_whole: bool) -> str | None:
     try:
         return codecs.getincrementaldecoder(codec)().decode(body, final=is_whole)
     except UnicodeDecodeError:
         return None
 
 
-def _replaced(body: bytes, codec: str, is_whole: bool) -> str:
+def _decode_replacing(body: bytes, codec: str, is_whole: bool) -> str:
     return codecs.getincrementaldecoder(codec)("replace").decode(body, final=is_whole)
 
 

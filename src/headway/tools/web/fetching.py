@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import httpx2
 
-from headway.tools.roots import printable
+from headway.tools.roots import printable_name
 from headway.tools.timing import Clock, within
 from headway.tools.web.hosts import CheckedTransport, Forbidden, Hosts, Resolver, resolve
 
@@ -80,14 +80,14 @@ class Fetcher:
         await self._transport.aclose()
 
     async def fetch(self, ask: Ask) -> Answer:
-        """The answer, after up to five redirects.
+        """Return the answer, after up to five redirects.
 
         Raises:
             FetchFailed: There is none, or it is too large.
         """
         try:
             async with within(self._clock, self._seconds):
-                return await self._follow(self._request(ask))
+                return await self._follow_redirects(self._make_request(ask))
         except TimeoutError as error:
             raise FetchFailed(f"no answer within {self._seconds:g} s", transient=True) from error
         except Forbidden as error:
@@ -97,14 +97,14 @@ class Fetcher:
         except (httpx2.LocalProtocolError, UnicodeError) as error:
             raise FetchFailed(f"it cannot be sent ({error})") from error
         except httpx2.ProxyError as error:
-            reason = printable(str(error))[:200]
+            reason = printable_name(str(error))[:200]
             again = not reason.startswith("4")  # its status, where it has answered
             raise FetchFailed(f"the proxy: {reason}", transient=again) from error
         except httpx2.TransportError as error:
-            reason = printable(str(error))[:200] or type(error).__name__
+            reason = printable_name(str(error))[:200] or type(error).__name__
             raise FetchFailed(f"the connection failed: {reason}", transient=True) from error
 
-    def _request(self, ask: Ask) -> httpx2.Request:
+    def _make_request(self, ask: Ask) -> httpx2.Request:
         url = httpx2.URL(ask.url)
         host = self._hosts.allow(url)
         headers = httpx2.Headers({"User-Agent": AGENT, "Accept": "*/*"})
@@ -114,19 +114,21 @@ class Fetcher:
         headers["Accept-Encoding"] = "identity"
         return httpx2.Request(ask.method, url, headers=headers, content=ask.content or None)
 
-    async def _follow(self, request: httpx2.Request) -> Answer:
+    async def _follow_redirects(self, request: httpx2.Request) -> Answer:
         for _ in range(REDIRECTS + 1):
             response = await self._transport.handle_async_request(request)
             try:
                 target = response.headers.get("location")
                 if response.status_code not in _REDIRECTING or target is None:
-                    return await self._read(request, response)
+                    return await self._read_answer(request, response)
             finally:
                 await response.aclose()
-            request = self._redirected(request, response.status_code, target)
+            request = self._redirect_request(request, response.status_code, target)
         raise FetchFailed(f"it redirects more than {REDIRECTS} times")
 
-    def _redirected(self, request: httpx2.Request, status: int, target: str) -> httpx2.Request:
+    def _redirect_request(
+        self, request: httpx2.Request, status: int, target: str
+    ) -> httpx2.Request:
         url = request.url.join(target)
         host = self._hosts.allow(url)
         headers = request.headers.copy()
@@ -146,7 +148,7 @@ class Fetcher:
             return httpx2.Request(method, url, headers=headers)
         return httpx2.Request(method, url, headers=headers, stream=stream)
 
-    async def _read(self, request: httpx2.Request, response: httpx2.Response) -> Answer:
+    async def _read_answer(self, request: httpx2.Request, response: httpx2.Response) -> Answer:
         if request.method == "HEAD":
             return Answer(response.status_code, response.headers, b"")
         packed = response.headers.get("content-encoding", "identity")

@@ -94,7 +94,7 @@ class Hosts:
         return next((self._hosts[each] for each in wildcards if each in self._hosts), None)
 
     def allow(self, url: httpx2.URL) -> Host:
-        """The host of a URL.
+        """Return the host of a URL.
 
         Raises:
             Forbidden: It, its port or its scheme is not allowed.
@@ -116,12 +116,12 @@ class Hosts:
 
 
 def host_of(url: httpx2.URL) -> str:
-    """The host of a URL as it is sent. `URL.host` would be decoded, and raises for some."""
+    """Return the host of a URL as it is sent. `URL.host` would be decoded, and raises for some."""
     return url.raw_host.decode("ascii").strip("[]")
 
 
 def name_of(host: str) -> str:
-    """A host's one name among its spellings: ASCII, lower case, without the dot at the end.
+    """Return a host's one name among its spellings: ASCII, lower case, without the dot at the end.
 
     Raises:
         httpx2.InvalidURL: It can be no name.
@@ -153,7 +153,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 async def resolve(name: str, port: int) -> list[str]:
-    """The addresses of a name, as the system knows them.
+    """Return the addresses of a name, as the system knows them.
 
     Raises:
         OSError: There are none.
@@ -187,13 +187,13 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         name = host_of(request.url)
         if self._egress.takes(name):
             if is_address(name):
-                self._check(name, host, [name])
-            return await self._forward(request)
-        addresses = await self._addresses(request.url, host)
+                self._check_addresses(name, host, [name])
+            return await self._send_by_proxy(request)
+        addresses = await self._resolve_host(request.url, host)
         problem: httpx2.TransportError = httpx2.ConnectError("the name has no address")
         for address in addresses:
             try:
-                return await self._send(request, address)
+                return await self._send_to(request, address)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 problem = error
         raise problem
@@ -203,16 +203,16 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         for transport in self._transports.values():
             await transport.aclose()
 
-    async def _addresses(self, url: httpx2.URL, host: Host) -> Sequence[str]:
+    async def _resolve_host(self, url: httpx2.URL, host: Host) -> Sequence[str]:
         name = host_of(url)
         try:
             addresses = await self._resolve(name, url.port or PORTS[url.scheme])
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"the name {name!r} cannot be resolved") from error
-        self._check(name, host, addresses)
+        self._check_addresses(name, host, addresses)
         return addresses
 
-    def _check(self, name: str, host: Host, addresses: Sequence[str]) -> None:
+    def _check_addresses(self, name: str, host: Host, addresses: Sequence[str]) -> None:
         """Refuse a name if one of its addresses is: its owner chooses which of them answers.
 
         Raises:
@@ -223,12 +223,12 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         if any(is_in(address, self._egress.deny) for address in addresses):
             raise Forbidden(f"{name!r} is at an address that is denied")
 
-    async def _forward(self, request: httpx2.Request) -> httpx2.Response:
+    async def _send_by_proxy(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request through the proxy."""
         timeout = {"connect": CONNECT_SECONDS, **request.extensions.get("timeout", {})}
         request.extensions = {**request.extensions, "timeout": timeout}
         try:
-            return await self._transport("proxy", "").handle_async_request(request)
+            return await self._transport_for("proxy", "").handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             # What the proxy cannot reach it says itself, in an answer or in that to CONNECT. TLS is
             # spoken with the host behind it, so that what fails there is not the proxy's.
@@ -236,10 +236,10 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
                 raise
             raise httpx2.ProxyError("it cannot be reached") from error
 
-    async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
+    async def _send_to(self, request: httpx2.Request, address: str) -> httpx2.Response:
         name = host_of(request.url)
         timeout = {"connect": CONNECT_SECONDS, **request.extensions.get("timeout", {})}
-        return await self._transport(request.url.scheme, name).handle_async_request(
+        return await self._transport_for(request.url.scheme, name).handle_async_request(
             httpx2.Request(
                 request.method,
                 request.url.copy_with(host=address.partition("%")[0]),
@@ -249,7 +249,7 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
             )
         )
 
-    def _transport(self, scheme: str, name: str) -> httpx2.AsyncHTTPTransport:
+    def _transport_for(self, scheme: str, name: str) -> httpx2.AsyncHTTPTransport:
         key = (scheme, name)
         if key not in self._transports:
             self._transports[key] = httpx2.AsyncHTTPTransport(

@@ -44,7 +44,7 @@ class Rates:
         self._gates: dict[str, HostRate] = {}
 
     def rate_of(self, name: str, host: Host) -> HostRate:
-        """The one gate of a host, whatever port, path or spelling it is asked by."""
+        """Return the one gate of a host, whatever port, path or spelling it is asked by."""
         if len(self._gates) >= KEPT:
             self._gates = {name: gate for name, gate in self._gates.items() if not gate.is_idle}
         return self._gates.setdefault(name_of(name), HostRate(host.rate, self._clock))
