@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
         self._grace = grace
         self._is_shared = is_shared  # whether others accept at the same socket
         self._patience = max(STOP_MOMENT, settings.shutdown_delay)
-        self._watched = _Lifespan(app, self._end)
+        self._watched = _Lifespan(app, self._end_serving)
         counted = app if isinstance(app, Counting) else None
         self._limiter = (
             ConnectionLimiter(settings)

@@ -37,7 +37,7 @@ async def close_if_unused(
     """
     with suppress(JournalError):  # then it is closed when it is found abandoned
         await read_on(session)
-        if session.is_open and not session.is_elsewhere and session.id not in known:
+        if session.facts.is_open and not session.facts.is_elsewhere and session.id not in known:
             await session.sessions.journal.append_shared(session.stream, SessionClosed(reason))
 
 

@@ -227,7 +227,7 @@ class Session:
             if run is not None and key.startswith(run.id):
                 error = client_error(value) if is_error else None
                 return run.answer_question(key, None if is_error else value, error)
-        if key not in self._asked:
+        if key not in self.facts.asked:
             return False
         self.facts.asked.discard(key)
         await self.store_event(InputAnswered(key, result, is_error))

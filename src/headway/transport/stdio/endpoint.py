@@ -215,8 +215,10 @@ class StdioTransport:
         self._session = session
         session.usage.holders += 1  # for as long as there is the pipe
         self._pipe.put(render.escape_lines(render.response_bytes(message.id, encode_json(result))))
-        reader = render.Reader("", None, session.era, lambda: session.level_rank)
-        response = PipeResponse(self._pipe, SessionOutbox(session, session.heard), reader)
+        reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
+        response = PipeResponse(
+            self._pipe, SessionOutbox(session, session.deliveries.position), reader
+        )
         self._own_tasks.start(response.write_all())
 
     async def _run_2025(self, message: Message, session: Session) -> None:
