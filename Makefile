@@ -61,7 +61,7 @@ coverage: $(STAMP) ## run all tests and count the lines and branches that they r
 test-map: $(STAMP) ## run all tests, and write in tests/README.md which are about which module (ARGS=--reuse: from the last coverage)
 	$(RUN)python scripts/test_map.py $(ARGS)
 
-check: $(STAMP) ## format, lint, types, import contracts, file shape, retired words, the map of tests
+check: $(STAMP) ## format, lint, types, import contracts, file shape, retired words, the map of tests, the API reference
 	$(RUN)ruff format --check
 	$(RUN)ruff check
 	$(RUN)pyright
@@ -69,6 +69,7 @@ check: $(STAMP) ## format, lint, types, import contracts, file shape, retired wo
 	$(RUN)python scripts/shape.py
 	$(RUN)python scripts/words.py
 	$(RUN)python scripts/test_map.py --check
+	$(RUN)python scripts/api_reference.py --check
 
 conformance: $(STAMP) ## run the official suite (ARGS="--revision 2025-11-25 --scenario tools-list")
 	$(RUN)python scripts/conformance.py $(ARGS)

@@ -156,6 +156,19 @@ def fields_of(node: ast.ClassDef) -> Iterator[str]:
         yield line
 
 
+def _parameters_like(owner: ast.ClassDef, method: Function) -> Function:
+    """Return a method with the parameters of the one whose parameters it is declared to have."""
+    for one in method.decorator_list:
+        if isinstance(one, ast.Call) and ast.unparse(one.func) == "_with_parameters_of":
+            like = method_named(owner, ast.unparse(one.args[0]))
+            assert like is not None
+            arguments = ast.parse(ast.unparse(like)).body[0]
+            assert isinstance(arguments, Function)
+            del arguments.args.args[1]  # the function that it registers
+            method.args = arguments.args
+    return method
+
+
 def _members(name: str, node: ast.ClassDef) -> Iterator[str]:
     for method in node.body:
         if not isinstance(method, Function) or method.name.startswith("_"):
@@ -163,15 +176,17 @@ def _members(name: str, node: ast.ClassDef) -> Iterator[str]:
         yield f"#### `{name}.{method.name}`"
         if not is_property(method):
             is_awaited = isinstance(method, ast.AsyncFunctionDef)
-            shown = signature_of(method, method.name, is_method=True)
+            shown = signature_of(_parameters_like(node, method), method.name, is_method=True)
             yield f"```python\n{'async def' if is_awaited else 'def'} {shown}\n```"
         yield text_of(method)
 
 
 def names_in(path: Path) -> list[str]:
-    """Return `__all__` of a module; of a lazy face, the names in its table."""
+    """Return `__all__` of a module."""
     value = _assigned(path, "__all__")
-    return list(ast.literal_eval(value)) if isinstance(value, ast.List) else sorted(homes_in(path))
+    if value is None:
+        raise SystemExit(f"{path} has no __all__")
+    return list(ast.literal_eval(value))
 
 
 def _assigned(path: Path, name: str) -> ast.expr | None:
@@ -185,10 +200,12 @@ def _assigned(path: Path, name: str) -> ast.expr | None:
 
 
 def homes_in(path: Path) -> dict[str, Path]:
-    """Return where the names of a lazy face are defined: its table `_HOMES`."""
-    value = _assigned(path, "_HOMES")
-    table: dict[str, tuple[str, ...]] = {} if value is None else ast.literal_eval(value)
-    return {name: file_of(f"headway.{module}") for module, names in table.items() for name in names}
+    """Return where the names of a lazy face are defined: its table `_MODULES`, else `api`."""
+    table = _assigned(path, "_MODULES")
+    if table is None:
+        return {}
+    modules: dict[str, str] = ast.literal_eval(table)
+    return {name: file_of(f"headway.{modules.get(name, 'api')}") for name in names_in(path)}
 
 
 def page() -> str:

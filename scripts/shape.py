@@ -39,13 +39,12 @@ SHARED_NAMES = {
 LARGE_CLASSES = {
     "Settings": "one field for each setting: it is the table itself",
     "ServeOptions": "one field for each option that two commands share: likewise a table",
-    "Session": "not yet carved",
     "ResponseStream": "not yet carved",
     "Engine": "not yet carved",
     "Sessions": "not yet carved",
     "Lease": "not yet carved",
     "Pipe": "not yet carved",
-    "Connection": "37 methods: most are callbacks of asyncio, of the parser and of uvicorn",
+    "Connection": "40 methods: most are callbacks of asyncio, of the parser and of uvicorn",
 }
 """Classes that may pass the limits, each with the reason."""
 

@@ -92,8 +92,7 @@ async def test_a_call_cut_before_its_first_message_is_resumed_from_the_priming_e
 async def test_a_result_can_be_replayed_as_often_as_wanted_until_it_expires() -> None:
     tools = GatedTools("step")
     clock = FakeClock()
-    journal = open_journal("memory:", clock=clock)
-    journal.retention = Retention(ttl=100)
+    journal = open_journal("memory:", retention=Retention(ttl=100), clock=clock)
     async with served(tools.mcp, clock=clock, journal=journal, settings=EVERY_REPORT) as wire:
         session = await Session.open(wire)
         tools.gate.let_pass(3)
