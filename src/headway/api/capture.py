@@ -274,11 +274,11 @@ class _Bar(Items):
         return self.size is not None and self.done >= self.size
 
     def own_message(self) -> str | None:
-        """What the bar would show, but for its description: that is the name."""
+        """Return what the bar would show, without its description, which is the name."""
         return self.words or None
 
     def take_state(self, bar: Any) -> None:
-        """What the bar says now; never raises, since tqdm holds a lock for all bars."""
+        """Take over the state of the bar; never raise, since tqdm holds a lock for all bars."""
         with suppress(Exception, RunCancelled):
             self.size = as_finite(bar.total)
             done = as_finite(bar.n) or 0

@@ -99,7 +99,7 @@ def earlier_parts() -> list[Any]:
 
 
 def has_skipped() -> bool:
-    """Whether a track has left out items that an earlier attempt has finished."""
+    """Return whether a track has left out items that an earlier attempt has finished."""
     checkpoints = _current_checkpoints()
     return checkpoints is not None and checkpoints.has_skipped
 
@@ -146,7 +146,7 @@ class TrackCheckpoints:
 
 
 def item_checkpoints_for(run: ToolRun, name: bool | Name) -> TrackCheckpoints | None:
-    """What remembers the items of a track that begins; None where nothing does."""
+    """Return the checkpoints of a track that begins; None where it keeps none."""
     if name is False or run.checkpoints is None:
         return None
     return TrackCheckpoints(run, run.checkpoints, None if name is True else name)

@@ -127,7 +127,7 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
 
 
 async def _settle_value(value: Any, outcome: Outcome) -> Any:
-    """What a value stands for: awaited, and gone through, as often as that can be done."""
+    """Return what a value stands for: await it and go through it as often as that can be done."""
     for _ in range(MOST_LAYERS):
         if inspect.isawaitable(value):
             value = await value
@@ -176,7 +176,7 @@ async def _go_through_async(values: AsyncIterator[object]) -> Any:
 
 
 def _all_parts(given: list[object]) -> list[object]:
-    """What the generator yielded; behind what it did before a restart, where it left that out."""
+    """Return what the generator yielded, after what it had yielded before a restart."""
     return [*earlier_parts(), *given] if has_skipped() else given
 
 

@@ -301,7 +301,7 @@ def _read_option(option: str, parse: Callable[[str | float], float], value: str 
 
 
 def _find_faults(options: ToolOptions) -> Iterator[str]:
-    """What is wrong with options that are each of the right kind."""
+    """Yield what is wrong with options that are each of the right kind."""
     window, limit = options.hand_over, options.timeout
     if options.concurrency is not None and not _is_count(options.concurrency):
         yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"

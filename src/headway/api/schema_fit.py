@@ -184,7 +184,7 @@ class _Compiler:
         return fits
 
     def _compile_reference(self, reference: str) -> Fits:
-        """What a reference within the schema points at; it may point at what it is part of."""
+        """Return the check for a reference, which may point at what it is part of."""
         name = reference.removeprefix("#/$defs/")
         target = cast("dict[str, Any]", self._root.get("$defs") or {}).get(name)
         if target is None or name == reference:

@@ -109,7 +109,7 @@ class InProcess:
 
     @asynccontextmanager
     async def _hold_shared(self) -> AsyncGenerator["_Shared"]:
-        """What the requests of this loop share, until the last one lets go of it."""
+        """Give what the requests of this loop share, until the last one lets go of it."""
         loop = asyncio.get_running_loop()
         for gone in [other for other in self._engines if other.is_closed()]:
             del self._engines[gone]

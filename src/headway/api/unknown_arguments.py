@@ -118,7 +118,7 @@ def _in_list(
 
 
 def _may_be(value: object, branch: object, root: Schema) -> bool:
-    """Whether a branch is about values of this kind at all."""
+    """Return whether a branch is about values of this kind at all."""
     part = _resolve_reference(branch, root)
     if part is None:
         return False

@@ -49,7 +49,7 @@ class ToolOptions:
 
 
 class RequestInfo(NamedTuple):
-    """What is asked for, by whom: the part of a request that a run keeps until its end."""
+    """The facts of a request, and its caller: the part that a run keeps until its end."""
 
     method: str
     target: str | None

@@ -2,13 +2,13 @@
 
 | module | what is in it |
 |---|---|
-| `tools` | `run_tool`: call a tool without a server; `record`: hear what a function says |
+| `tool_runs` | `run_tool`: call a tool without a server; `record`: hear what a function says |
 | `outcome` | what came of a call, as plain values |
-| `clock` | `FakeClock`: time to turn by hand |
-| `contract` | `check_journal`: what every journal backend keeps |
+| `fake_clock` | `FakeClock`: time to turn by hand |
+| `journal_contract` | `check_journal`: what every journal backend keeps |
 | `proxy` | `Proxy`: a connection to any server that is cut, late, buffered or slow when told so |
 | `cuts` | where a `Proxy` cuts, how, and in what manner it passes on |
-| `process` | `ServerProcess`: a server to be killed, told to stop and started again |
+| `server_process` | `ServerProcess`: a server to be killed, told to stop and started again |
 
 Nothing here knows a test framework: what does not hold raises `AssertionError`.
 """

@@ -197,7 +197,7 @@ def _not_started(program: str, error: OSError | ValueError) -> CommandFailed:
 
 
 def _program_environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
-    """What a program is told: its lines are wanted as they come."""
+    """Return the environment of a program, which asks for lines as they come."""
     given = dict(os.environ if env is None else env)
     # Python writes to a pipe in blocks of 8 KiB: a line a second would be heard after minutes.
     given.setdefault("PYTHONUNBUFFERED", "1")
@@ -287,8 +287,9 @@ def _is_there(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _has_living_member(group: int) -> bool:
-    """Whether the group has more than dead processes that nobody reaps: many containers have no
-    `init` that would.
+    """Return whether the group has more than dead processes that nobody reaps.
+
+    Many containers have no `init` that would reap them.
     """
     table = list(Path("/proc").glob("[0-9]*/stat"))
     return not table or any(_is_member(stat, group) for stat in table)
@@ -370,7 +371,7 @@ class _Pipe:
         self.arrived += len(chunk)
 
     def kept_text(self, encoding: str) -> str:
-        """What was said, or the end of it."""
+        """Return what was written, or the end of it."""
         first = max(0, len(self._kept) - self._largest)
         return bytes(self._kept[first:]).decode(encoding, errors="replace")
 

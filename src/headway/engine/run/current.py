@@ -69,7 +69,7 @@ class ToolRun(Protocol):
 
     @property
     def checkpoints(self) -> "Checkpoints | None":
-        """What earlier attempts left, and where this one writes; None: it cannot restart."""
+        """The checkpoints of earlier attempts, to which it adds; None if it cannot restart."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class ToolRun(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether its output is no longer accepted."""
+        """True when its output is no longer accepted."""
         ...
 
     @property

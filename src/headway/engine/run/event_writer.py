@@ -29,7 +29,7 @@ class EventWriter:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether the state allows further events."""
+        """True while the state allows further events."""
         return bool(TRANSITIONS[self.state])
 
     def append(self, event: Event) -> None:

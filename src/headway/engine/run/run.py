@@ -118,12 +118,12 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has its end, or has none here because another process goes on with it."""
+        """True when the run has its end, or when another process goes on with it."""
         return self.output.is_closed
 
     @property
     def is_released(self) -> bool:
-        """Whether the run was released: it goes on, but not in this process."""
+        """True when the run was released: it goes on, but not in this process."""
         return self.ended and self.events.can_go_on
 
     async def wait_until_stored(self) -> None:

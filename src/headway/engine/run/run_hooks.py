@@ -9,7 +9,7 @@ from math import inf
 
 
 class RunHooks:
-    """What the engine and the transport want to be called for; on the event loop only."""
+    """Callbacks of the engine and the transport for one run; on the event loop only."""
 
     __slots__ = (
         "detached", "give_up", "has_handle", "on_end", "on_function_begins", "on_handed_over",
