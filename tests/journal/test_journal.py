@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.kit.waits import PATIENCE
+from tests.kit.waits import PATIENCE, within
 
 from headway.clock import Clock
 from headway.errors import (
@@ -462,3 +462,17 @@ async def test_a_stream_that_begins_during_a_count_is_counted() -> None:
             return []
 
     assert await Journal(Late()).global_count.count_unfinished("run/", lambda: here, 1) == 2
+
+
+async def test_a_shared_append_whose_task_is_cancelled_before_its_first_step_is_given_up(
+    journal: Journal,
+) -> None:
+    """As by a loop that ends, and cancels all tasks at once."""
+    adding = asyncio.create_task(journal.append_shared("a/b", Progress(1.0)))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task(), adding}:
+        if "_write_all" in repr(task):
+            task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within(adding)
+    assert await within(journal.append_shared("a/b", Progress(2.0))) == 1

@@ -9,6 +9,7 @@ process was quicker, it is refused, and tries again with the next number.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count, repeat
 
 from headway.clock import Clock
@@ -67,12 +68,20 @@ class SharedAppend:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(stream, deque()).append((event, done))
         if stream not in self._tasks:
-            self._tasks[stream] = asyncio.create_task(self._write_all(stream))
+            self._tasks[stream] = task = asyncio.create_task(self._write_all(stream))
+            task.add_done_callback(partial(self._on_task_end, stream))
         return await done
 
     async def close(self) -> None:
         """Wait until all that was added is written, or has failed."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _on_task_end(self, stream: str, task: asyncio.Task[None]) -> None:
+        """Give up the entries of a task that was cancelled before its first step."""
+        if self._tasks.get(stream) is task:
+            del self._tasks[stream]
+            for _, done in self._waiting.pop(stream):
+                done.cancel()
 
     async def _write_all(self, stream: str) -> None:
         waiting = self._waiting[stream]

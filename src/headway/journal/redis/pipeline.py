@@ -86,6 +86,7 @@ class Pipeline:
         self._queue.append(call)
         if self._task is None:
             self._task = asyncio.create_task(self._run_queue())
+            self._task.add_done_callback(self._on_task_end)
         return call.done
 
     async def close(self) -> None:
@@ -116,6 +117,18 @@ class Pipeline:
                     self._queue.clear()
         finally:
             self._task = None
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """Fail the calls of a task that was cancelled before its first step.
+
+        None of its code runs then, so that nothing in it can do this.
+        """
+        if self._task is not task:
+            return
+        self._task = None
+        for call in self._queue:
+            _fail_call(call, JournalUnavailable(f"journal {self._shown} was left"))
+        self._queue.clear()
 
     def _take_batch(self) -> list[_Call]:
         batch: list[_Call] = []

@@ -1,0 +1,35 @@
+"""The pipeline of calls to a Redis, without one."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from tests.kit.waits import within
+
+from headway.errors import JournalUnavailable
+from headway.journal.redis.pipeline import Pipeline
+from headway.journal.redis.scripts import READ
+
+pytestmark = pytest.mark.anyio
+
+
+class Answering:
+    """A connection whose server answers each call with its number of words."""
+
+    async def execute(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        return [len(command) for command in commands]
+
+    async def reset(self) -> None:
+        pass
+
+
+async def test_calls_whose_task_is_cancelled_before_its_first_step_fail_and_later_ones_are_made():
+    """As by a loop that ends, and cancels all tasks at once."""
+    pipeline = Pipeline(cast("Any", Answering()), "redis://x")
+    first = pipeline.submit(READ, "0", "a", 0, 1)
+    assert pipeline._task is not None
+    pipeline._task.cancel()
+    with pytest.raises(JournalUnavailable):
+        await within(first)
+    assert await within(asyncio.shield(pipeline.submit(READ, "0", "a", 0, 1))) > 0
+    await within(pipeline.close())
