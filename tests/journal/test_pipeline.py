@@ -33,3 +33,13 @@ async def test_calls_whose_task_is_cancelled_before_its_first_step_fail_and_late
         await within(first)
     assert await within(asyncio.shield(pipeline.submit(READ, "0", "a", 0, 1))) > 0
     await within(pipeline.close())
+
+
+async def test_a_pipeline_whose_task_was_cancelled_can_be_closed():
+    pipeline = Pipeline(cast("Any", Answering()), "redis://x")
+    call = pipeline.submit(READ, "0", "a", 0, 1)
+    assert pipeline._task is not None
+    pipeline._task.cancel()
+    await within(pipeline.close())
+    with pytest.raises(JournalUnavailable):
+        await within(call)

@@ -84,7 +84,7 @@ class Pipeline:
             call.done.set_exception(JournalUnavailable(f"journal {self._shown} is closed"))
             return call.done
         self._queue.append(call)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run_queue())
             self._task.add_done_callback(self._on_task_end)
         return call.done
@@ -93,42 +93,33 @@ class Pipeline:
         """Finish the calls begun, then close the connection."""
         self._closed = True
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])  # it may have been cancelled
         await self._connection.reset()
 
     async def _run_queue(self) -> None:
-        try:
-            while self._queue:
-                batch = self._take_batch()
-                try:
-                    await self._execute_batch(batch)
-                except asyncio.CancelledError:  # the loop ends; nobody may wait for ever
-                    for call in (*batch, *self._queue):
-                        _fail_call(call, JournalUnavailable(f"journal {self._shown} was left"))
-                    self._queue.clear()
-                    raise
-                except Exception as error:
-                    if not isinstance(error, JournalError):
-                        logger.exception("journal %s failed unexpectedly", self._shown)
-                        error = JournalUnavailable(f"journal {self._shown} fails: {error}")
-                    # The calls that wait would fail in the same way, each after as long.
-                    for call in (*batch, *self._queue):
-                        _fail_call(call, error)
-                    self._queue.clear()
-        finally:
-            self._task = None
+        while self._queue:
+            batch = self._take_batch()
+            try:
+                await self._execute_batch(batch)
+            except asyncio.CancelledError:
+                self._fail_all(batch, JournalUnavailable(f"journal {self._shown} was left"))
+                raise
+            except Exception as error:
+                if not isinstance(error, JournalError):
+                    logger.exception("journal %s failed unexpectedly", self._shown)
+                    error = JournalUnavailable(f"journal {self._shown} fails: {error}")
+                # The calls that wait would fail in the same way, each after as long.
+                self._fail_all(batch, error)
+
+    def _fail_all(self, batch: Sequence[_Call], error: Exception) -> None:
+        for call in (*batch, *self._queue):
+            _fail_call(call, error)
+        self._queue.clear()
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
-        """Fail the calls of a task that was cancelled before its first step.
-
-        None of its code runs then, so that nothing in it can do this.
-        """
-        if self._task is not task:
-            return
-        self._task = None
-        for call in self._queue:
-            _fail_call(call, JournalUnavailable(f"journal {self._shown} was left"))
-        self._queue.clear()
+        """Fail the calls of a task that was cancelled before its first step, as none of it ran."""
+        if self._task is task:
+            self._fail_all((), JournalUnavailable(f"journal {self._shown} was left"))
 
     def _take_batch(self) -> list[_Call]:
         batch: list[_Call] = []
