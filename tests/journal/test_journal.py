@@ -476,3 +476,21 @@ async def test_a_shared_append_whose_task_is_cancelled_before_its_first_step_is_
     with pytest.raises(asyncio.CancelledError):
         await within(adding)
     assert await within(journal.append_shared("a/b", Progress(2.0))) == 1
+
+
+async def test_looking_goes_on_after_a_look_that_was_cancelled_before_its_first_step() -> None:
+    clock, looks, news = FakeClock(), list[None](), list[str | None]()
+
+    async def look() -> bool:
+        looks.append(None)
+        return True
+
+    polling = Polling(look, news.append, clock)
+    polling.add("a/b")
+    polling._start_poll()
+    assert polling._task is not None
+    polling._task.cancel()
+    await clock.advance(1)
+    assert looks
+    assert news
+    polling.close()

@@ -52,6 +52,12 @@ class Polling:
 
     def _start_poll(self) -> None:
         self._task = asyncio.create_task(self._poll_once())
+        self._task.add_done_callback(self._on_poll_end)
+
+    def _on_poll_end(self, _task: asyncio.Task[None]) -> None:
+        """Go on, also after a task that was cancelled before its first step."""
+        self._timer = None
+        self._start_timer()
 
     async def _poll_once(self) -> None:
         changed = True
@@ -59,11 +65,8 @@ class Polling:
             changed = await self._look()
         except JournalError as error:
             logger.warning("other processes' entries cannot be seen: %s", error)
-        finally:
-            self._timer = None
         if changed:
             self._notice(None)
-        self._start_timer()
 
 
 async def always_changed() -> bool:
