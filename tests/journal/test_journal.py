@@ -481,15 +481,19 @@ async def test_a_shared_append_whose_task_is_cancelled_before_its_first_step_is_
 async def test_looking_goes_on_after_a_look_that_was_cancelled_before_its_first_step() -> None:
     clock, looks, news = FakeClock(), list[None](), list[str | None]()
 
+    class Cancelled(Polling):
+        def _start_poll(self) -> None:
+            is_first = self._task is None
+            super()._start_poll()
+            if is_first and self._task is not None:
+                self._task.cancel()
+
     async def look() -> bool:
         looks.append(None)
         return True
 
-    polling = Polling(look, news.append, clock)
+    polling = Cancelled(look, news.append, clock)
     polling.add("a/b")
-    polling._start_poll()
-    assert polling._task is not None
-    polling._task.cancel()
     await clock.advance(1)
     assert looks
     assert news
