@@ -71,7 +71,7 @@ class HeadwayApp(Starlette):
         self.name = served.name
         self.path = path
         self.settings = settings
-        self.tally = Counters()
+        self.counters = Counters()
         self._is_worker = is_worker
         self._served = served
         self._clock = clock
@@ -92,7 +92,7 @@ class HeadwayApp(Starlette):
             self.settings,
             clock=self._clock,
             guard=self._guard,
-            counters=self.tally,
+            counters=self.counters,
             is_worker=self._is_worker,
         )
 

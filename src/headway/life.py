@@ -120,7 +120,7 @@ class Life:
             if self._served.options is not None:
                 self._sdk.options = self._served.options()
             await self.engine.start(queues)
-            self.engine.tally.register_tools(await self._served.tool_names())
+            self.engine.counters.register_tools(await self._served.tool_names())
             await self.sessions.start()
             self._bridge.open()
             self.lifecycle.move_to(Phase.SERVING)

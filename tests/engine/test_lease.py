@@ -213,8 +213,8 @@ async def test_a_run_is_begun_anew_by_one_process_after_another_and_not_for_ever
     assert begun == ["1: slow {'name': 'slow'}", "2: slow {'name': 'slow'}"]
     assert [e.event.attempt for e in told if isinstance(e.event, Restarted)] == [2, 3]
     assert isinstance(told[-1].event, Interrupted)
-    assert [engine.tally.restarted for engine in engines] == [0, 1, 1, 0]
-    assert engines[-1].tally.reached["max_attempts"] == 1
+    assert [engine.counters.restarted for engine in engines] == [0, 1, 1, 0]
+    assert engines[-1].counters.reached["max_attempts"] == 1
 
 
 class Restarting:

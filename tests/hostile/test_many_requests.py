@@ -74,7 +74,7 @@ async def test_all_that_is_arriving_together_is_bounded_and_the_oldest_gives_way
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert "max_arriving" in (await answer.body()).decode()
         assert arrivals.held <= 100_000
-        assert wire.app.tally.reached["max_arriving"] == 1
+        assert wire.app.counters.reached["max_arriving"] == 1
         for one in waiting[1:]:
             assert not one.reader.at_eof()
 

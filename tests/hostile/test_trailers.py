@@ -192,7 +192,7 @@ async def test_a_body_that_goes_on_behind_its_answer_is_not_read_for_ever() -> N
         connection.write(head.encode() + b"x")
         assert (await connection.answer()).status == 401
         assert await flood(connection, b"x" * 20_000, 40 * READ) < 20 * READ
-        assert wire.app.tally.reached["max_body"] == 1
+        assert wire.app.counters.reached["max_body"] == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 7])

@@ -162,7 +162,7 @@ async def test_a_call_is_counted_under_its_tools_name_before_anybody_has_listed_
         async with served(build([])) as wire:
             await Modern(wire).call("count", {"shelf": "maps"})
             await Modern(wire).call("nothing of the kind", {"shelf": "maps"})
-            counted = {name for name, _ in wire.app.tally.ends}
+            counted = {name for name, _ in wire.app.counters.ends}
         assert counted == {"count", "(other)"}
 
 

@@ -250,7 +250,7 @@ async def test_a_limit_that_is_reached_is_counted_under_its_name(setting: str) -
     async with served(tools.mcp, settings=Settings(**values)) as wire:
         session = await Session.open(wire)
         # An idle connection of the handshake may have reached its limit already.
-        before = wire.app.tally.reached[setting]
+        before = wire.app.counters.reached[setting]
         assert before == 0 or setting == "keep_alive"
 
         def is_counted(numbers: Numbers) -> bool:

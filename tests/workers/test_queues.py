@@ -86,7 +86,7 @@ async def test_a_call_that_no_worker_takes_ends_with_a_clear_error(site: Floor) 
     outcome = (await (await session.call("count", {"upto": 1}, token=1)).rest())[-1]
     assert "No worker took count out of the queue 'default'" in outcome["error"]["message"]
     assert await waiting_runs(site.url) == []
-    assert wire.app.tally.reached["worker_wait"] == 1
+    assert wire.app.counters.reached["worker_wait"] == 1
 
 
 async def test_only_so_many_calls_wait(site: Floor) -> None:

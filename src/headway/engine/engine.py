@@ -88,9 +88,9 @@ class Engine:
         self.settings = settings
         self.clock = clock = clock or Clock()
         self.options = options or EngineOptions()
-        self.tally = counters or Counters()
+        self.counters = counters or Counters()
         self.lifecycle = Lifecycle()
-        services = Services(journal, settings, clock, self.options, self.tally, self.lifecycle)
+        services = Services(journal, settings, clock, self.options, self.counters, self.lifecycle)
         self.services = services
         self.runs: dict[str, Run] = {}
         """The runs that are accepted and have no end yet, by id."""
@@ -343,7 +343,7 @@ class Engine:
         if gate.is_open:
             await gate.enter(_announce_nothing)
             return
-        self.tally.limit_hit(gate.setting)
+        self.counters.limit_hit(gate.setting)
         run.output.heartbeat.start()
         self.admission.announce_positions_regularly()
         with anyio.CancelScope() as run.scope:
@@ -396,7 +396,7 @@ class Engine:
     def _end_run(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
         """Write the terminal entry, unless there is one, and count the run."""
         if not run.ended:
-            count_end(self.tally, run, event, result)
+            count_end(self.counters, run, event, result)
             self._write_end(run, event, success=result is not None and is_success(result))
 
     def _write_end(self, run: Run, event: Event, *, success: bool = False) -> None:

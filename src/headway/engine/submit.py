@@ -97,7 +97,7 @@ def _mirror_named(engine: Engine, request: Request, key: CallKey, named: NamedRu
         raise result_gone()
     execute = engine.dispatch.mirror_again(named.stream, owns=False)
     run = engine.start_run(structs.replace(request, execute=execute, follows=named.stream))
-    engine.tally.repeated += 1
+    engine.counters.repeated += 1
     return run
 
 

@@ -52,7 +52,7 @@ def list_tools(
     if engine.offers_handles and is_last and not (_has_own_tool(low) or CONTINUE_RUN in names):
         names.append(CONTINUE_RUN)
         tools.append(TOOL)
-    engine.tally.register_tools(names)
+    engine.counters.register_tools(names)
     return {**page, "tools": tools}
 
 

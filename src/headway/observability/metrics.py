@@ -1,7 +1,7 @@
 """Prometheus metrics of an app.
 
 Everything is looked up when somebody asks: what goes on is read where it is, what is over was
-counted in the tally. There are no arguments, callers, sessions or ids of runs in it; the only names
+counted in the counters. There are no arguments, callers, sessions or ids of runs in it; the only names
 are those of tools and settings, so that the number of lines is bounded whatever clients send.
 """
 
@@ -158,8 +158,8 @@ def _read_in_use(metrics: Metrics) -> Values:
         "max_keys_each": engine.idempotency.most_of_one,
         "keep.max_bytes": engine.journal.usage.held,
     }
-    if engine.tally.connections is not None:
-        taken["max_connections"] = engine.tally.connections
+    if engine.counters.connections is not None:
+        taken["max_connections"] = engine.counters.connections
     return _by_name(taken)
 
 
@@ -168,8 +168,8 @@ def _read_limits(metrics: Metrics) -> Values:
     for name in BOUNDS:
         where = engine.journal.retention if name.startswith("keep.") else engine.settings
         limits[name] = getattr(where, name.removeprefix("keep."))
-    if engine.tally.most_connections:
-        limits["max_connections"] = engine.tally.most_connections
+    if engine.counters.most_connections:
+        limits["max_connections"] = engine.counters.most_connections
     return _by_name(limits)
 
 
@@ -189,7 +189,7 @@ def _of_tools(read: Callable[[FairSemaphore], float]) -> Callable[[Metrics], Val
 
 def _count_stuck(metrics: Metrics) -> Values:
     """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
-    return _by_name(metrics.engine.tally.by_tool(metrics.engine.admission.stuck))
+    return _by_name(metrics.engine.counters.by_tool(metrics.engine.admission.stuck))
 
 
 def _count_streams(metrics: Metrics) -> Values:
@@ -295,7 +295,7 @@ def _count_limits_reached(metrics: Metrics) -> Values:
     """Return how often each limit was reached, also by runs that go on."""
     engine = metrics.engine
     times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
-    times.update(engine.tally.reached)
+    times.update(engine.counters.reached)
     times.update(engine.journal.usage.dropped)
     times["session_ttl"] += metrics.sessions.expired
     times.update(metrics.sessions.made_room)
@@ -315,43 +315,43 @@ COUNTERS: Final = (
         "headway_refusals",
         "Requests and connections refused, for a limit or for another reason.",
         ("status",),
-        lambda metrics: _by_name({str(k): v for k, v in metrics.engine.tally.refused.items()}),
+        lambda metrics: _by_name({str(k): v for k, v in metrics.engine.counters.refused.items()}),
     ),
     Family(
         "headway_calls",
         "Tool calls executed here that have ended.",
         ("tool", "end"),
-        lambda metrics: metrics.engine.tally.ends,
+        lambda metrics: metrics.engine.counters.ends,
     ),
     Family(
         "headway_repeated_calls",
         "Calls that followed an earlier one with the same idempotency key.",
         (),
-        lambda metrics: _one_value(metrics.engine.tally.repeated),
+        lambda metrics: _one_value(metrics.engine.counters.repeated),
     ),
     Family(
         "headway_handed_over_calls",
         "Calls answered with a handle while they went on.",
         (),
-        lambda metrics: _one_value(metrics.engine.tally.handed_over),
+        lambda metrics: _one_value(metrics.engine.counters.handed_over),
     ),
     Family(
         "headway_restarted_runs",
         "Runs of other processes begun anew here.",
         (),
-        lambda metrics: _one_value(metrics.engine.tally.restarted),
+        lambda metrics: _one_value(metrics.engine.counters.restarted),
     ),
     Family(
         "headway_resumed_streams",
         "Streams read on from an event id.",
         (),
-        lambda metrics: _one_value(metrics.engine.tally.resumed),
+        lambda metrics: _one_value(metrics.engine.counters.resumed),
     ),
     Family(
         "headway_merged_reports",
         "Progress reports that a newer one replaced before they were sent, of runs that ended.",
         (),
-        lambda metrics: _one_value(metrics.engine.tally.merged),
+        lambda metrics: _one_value(metrics.engine.counters.merged),
     ),
 )
 
@@ -360,12 +360,12 @@ HISTOGRAMS: Final = (
         "headway_call_seconds",
         "From when a tool call was accepted to its end, its time in the queue included.",
         ("tool",),
-        lambda metrics: {(k,): v for k, v in metrics.engine.tally.call_seconds.items()},
+        lambda metrics: {(k,): v for k, v in metrics.engine.counters.call_seconds.items()},
     ),
     Shape(
         "headway_first_byte_seconds",
         "From when a request was understood to the first byte of its answer.",
         (),
-        lambda metrics: {(): metrics.engine.tally.answer_seconds},
+        lambda metrics: {(): metrics.engine.counters.answer_seconds},
     ),
 )

@@ -229,7 +229,7 @@ class HandOver:
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._sdk.server.server_info_stamp
         run.hooks.on_handed_over()
-        self._engine.tally.handed_over += 1
+        self._engine.counters.handed_over += 1
         return render.escape_lines(render.response_bytes(message.id, encode_json(result)))
 
     async def _store_hand_over(self, run: Run, stream: str) -> HandedOver:

@@ -115,7 +115,7 @@ class OpenResponses:
         journal: Journal,
         settings: Settings,
         clock: Clock,
-        tally: Counters,
+        counters: Counters,
         is_alive: Callable[[str], Awaitable[bool]],
     ) -> None:
         """`is_alive` tells of a process, by its tag, whether its readers may still be there."""
@@ -126,7 +126,7 @@ class OpenResponses:
         self._posts = count()
         self._journal = journal
         self._clock = clock
-        self._heard = tally.answer_seconds.observe
+        self._heard = counters.answer_seconds.observe
         self._open: dict[str, list[_Reader]] = {}
         self._elsewhere: dict[str, dict[int, str]] = {}
         """Of streams that are read here: readers in other processes that came later, by the number

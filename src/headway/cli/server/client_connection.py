@@ -116,8 +116,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _count_connection(self, more: int) -> None:
-        tally = self._limiter.tally
-        tally.connections = (tally.connections or 0) + more
+        counters = self._limiter.counters
+        counters.connections = (counters.connections or 0) + more
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and check what has arrived against the limits."""
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
 
     def _end_for_others(self) -> None:
         if self._is_answering:
-            self._limiter.tally.limit_hit(MAX_ARRIVING)
+            self._limiter.counters.limit_hit(MAX_ARRIVING)
             self._stop_reading()
         else:
             reason = self._limiter.arrivals.reason
@@ -215,7 +215,7 @@ class Connection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which no request has come for long."""
         if not self.transport.is_closing():
-            self._limiter.tally.limit_hit("keep_alive")
+            self._limiter.counters.limit_hit("keep_alive")
         super().timeout_keep_alive_handler()
 
     # Called by the parser
@@ -349,7 +349,7 @@ class Connection(HttpToolsProtocol):
         is_answered = self._waits_for is _BODY and not self._is_unanswered
         limit = f"{self._waits_for}_timeout"
         if is_silent or is_answered:
-            self._limiter.tally.limit_hit(limit)
+            self._limiter.counters.limit_hit(limit)
             self.transport.close()
         else:
             text = f"The request's {self._waits_for} did not arrive in time; send it again"
@@ -386,7 +386,7 @@ class Connection(HttpToolsProtocol):
         text = f"The head of the request is larger than {most} bytes; send fewer or shorter headers"
         if self._is_answering:  # the one before
             self._is_refused = True
-            self._limiter.tally.limit_hit("max_head")
+            self._limiter.counters.limit_hit("max_head")
             self._disconnect_apps()
             self.transport.close()
         else:
@@ -413,10 +413,10 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         self._disconnect_apps()
         if not can_answer:
-            self._limiter.tally.limit_hit(limit)
+            self._limiter.counters.limit_hit(limit)
             self.transport.close()
             return
-        self._limiter.tally.count_refusal(int(status[:3]), limit)
+        self._limiter.counters.count_refusal(int(status[:3]), limit)
         headers += self._limiter.cors(self._headers_so_far)
         self.transport.write(refusal(status, text, headers))
         self._close_later()
@@ -439,7 +439,7 @@ class Connection(HttpToolsProtocol):
     def _close_after_answer(self) -> None:
         """Close after an answer whose client goes on to send the request's body."""
         self._is_refused = True
-        self._limiter.tally.limit_hit("max_body")
+        self._limiter.counters.limit_hit("max_body")
         if not self.transport.is_closing():
             self._close_later()
 

@@ -26,17 +26,17 @@ class ConnectionLimiter:
     def __init__(
         self,
         settings: Settings,
-        tally: Counters | None = None,
+        counters: Counters | None = None,
         arrivals: UnfinishedRequests | None = None,
     ) -> None:
         self.settings = settings
-        self.tally = tally or Counters()
-        self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.tally)
+        self.counters = counters or Counters()
+        self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.counters)
         self.log = limited_logger(logger)
         self._origins = Origins(settings.allowed_origins)
         self.most = min(settings.max_connections, max(1, _max_descriptors() - RESERVED))
-        self.tally.connections = self.tally.connections or 0
-        self.tally.most_connections += self.most
+        self.counters.connections = self.counters.connections or 0
+        self.counters.most_connections += self.most
         self.is_leaving = False
         """Whether each answer asks its client to come back on another connection."""
         self._warned = float("-inf")
@@ -55,7 +55,7 @@ class ConnectionLimiter:
         if now - self._warned >= WARN_EVERY:
             self._warned = now
             logger.warning("%d connections are open; more are turned away", self.most)
-        self.tally.count_refusal(503, "max_connections")
+        self.counters.count_refusal(503, "max_connections")
         text = f"The server has as many connections as it takes ({self.most}); try again later"
         return refusal("503 Service Unavailable", text, LATER)
 

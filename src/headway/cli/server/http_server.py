@@ -76,7 +76,7 @@ class App(Protocol):
 class Counting(Protocol):
     """An app that counts: its connections, and what arrives on them, are counted there too."""
 
-    tally: Counters
+    counters: Counters
     arrivals: UnfinishedRequests
 
 
@@ -162,7 +162,7 @@ class _Server(uvicorn.Server):
         self._limiter = (
             ConnectionLimiter(settings)
             if counted is None
-            else ConnectionLimiter(settings, counted.tally, counted.arrivals)
+            else ConnectionLimiter(settings, counted.counters, counted.arrivals)
         )
         self.ready = asyncio.get_running_loop().create_future()
         super().__init__(

@@ -25,15 +25,15 @@ def lost_outputs(run: "Run") -> dict[str, int]:
     return {"log_rate": limits.left_out, "max_part": limits.too_large, "max_text": pacer.cut}
 
 
-def count_end(tally: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
+def count_end(counters: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
     """Count a run that ends with `event`; `result` is what its handler returned, if it did."""
-    tally.merged += run.output.pacer.merged
+    counters.merged += run.output.pacer.merged
     for setting, times in lost_outputs(run).items():
-        tally.limit_hit(setting, times)
+        counters.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
-        tally.limit_hit("timeout")  # nothing else stops a run with a failure
+        counters.limit_hit("timeout")  # nothing else stops a run with a failure
     if kind_of(run.request.method).is_counted and run.request.follows is None:
-        tally.end_call(run.request.target, outcome_of(event, result), run.clock.now() - run.born)
+        counters.end_call(run.request.target, outcome_of(event, result), run.clock.now() - run.born)
 
 
 def outcome_of(event: Event, result: dict[str, Any] | None) -> str:

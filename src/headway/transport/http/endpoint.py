@@ -52,9 +52,9 @@ class HttpTransport:
     def __init__(self, endpoint: Endpoint, guard: Guard) -> None:
         engine, settings = endpoint.engine, endpoint.engine.settings
         self.responses = OpenResponses(
-            engine.journal, settings, engine.clock, engine.tally, engine.lease.is_alive
+            engine.journal, settings, engine.clock, engine.counters, engine.lease.is_alive
         )
-        self.arrivals = UnfinishedRequests(settings.max_arriving, engine.tally)
+        self.arrivals = UnfinishedRequests(settings.max_arriving, engine.counters)
         self._log = limited_logger(logger)
         self._engine = engine
         self._settings = settings
@@ -101,7 +101,7 @@ class HttpTransport:
 
     async def refuse(self, send: Send, error: ProtocolError) -> None:
         """Answer with a refusal, and count it."""
-        self._engine.tally.count_refusal(error.status, error.limit)
+        self._engine.counters.count_refusal(error.status, error.limit)
         await send_refusal(send, error)
 
     def end_idle_streams(self) -> None:

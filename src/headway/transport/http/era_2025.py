@@ -313,7 +313,7 @@ class Http2025:
             raise unknown_event()
         rendering = self._make_rendering(session, place.id, place.token, place.run, after)
         limit = self._messages.reconnect_after(session, place.token)
-        self._engine.tally.resumed += 1
+        self._engine.counters.resumed += 1
         cursor = self._responses.cursor(stream, after)
         await self._stream_response(exchange, session, stream, cursor, rendering, limit)
 

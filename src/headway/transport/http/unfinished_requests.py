@@ -20,16 +20,16 @@ _BUSY: Final = -32000
 class UnfinishedRequests:
     """The requests of one app that are arriving, and how many bytes are held of them."""
 
-    def __init__(self, most: int, tally: Counters) -> None:
+    def __init__(self, most: int, counters: Counters) -> None:
         self._most = most
-        self._tally = tally
+        self._counters = counters
         self._open: dict[UnfinishedRequest, None] = {}  # in the order in which they began
         self.held = 0
 
     @property
     def is_timed_elsewhere(self) -> bool:
         """True when Headway's own server listens: it limits how long a body may take."""
-        return self._tally.connections is not None
+        return self._counters.connections is not None
 
     def begin(self, give_way: Callable[[], object]) -> "UnfinishedRequest":
         """Return the account of one more request; `give_way` is called when it has to make room."""

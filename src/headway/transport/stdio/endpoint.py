@@ -280,7 +280,7 @@ class StdioTransport:
         )
 
     def _write_refusal(self, identity: str | int | None, error: ProtocolError) -> None:
-        self._engine.tally.count_refusal(error.status, error.limit)
+        self._engine.counters.count_refusal(error.status, error.limit)
         self._pipe.put(render.error_bytes(identity, error.code, error.message, error.data))
 
     # The end
