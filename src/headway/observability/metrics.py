@@ -1,8 +1,8 @@
 """Prometheus metrics of an app.
 
-Everything is looked up when somebody asks: what goes on is read where it is, what is over was
-counted in the counters. There are no arguments, callers, sessions or ids of runs in it; the only names
-are those of tools and settings, so that the number of lines is bounded whatever clients send.
+Everything is looked up when somebody asks: what goes on is read where it is, what is over is in the
+counters. There are no arguments, callers, sessions or ids of runs in it; the only names are those
+of tools and settings, so that the number of lines is bounded whatever clients send.
 """
 
 from collections import Counter
