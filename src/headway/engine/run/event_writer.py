@@ -30,7 +30,7 @@ class EventWriter:
     @property
     def can_go_on(self) -> bool:
         """True while the state allows further events."""
-        return bool(TRANSITIONS[self.state])
+        return bool(self._allowed)
 
     def append(self, event: Event) -> None:
         """Add an event.
