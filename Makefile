@@ -5,22 +5,25 @@ PYTHON ?= python3
 UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
-PYTEST := $(RUN)pytest -q -n $(or $(JOBS),4) --ignore=tests/deploy
-STARTS_NOTHING := not (processes or redis or faults or docs or clients)
+# COUNTED=1 counts what the tests reach; `make coverage-rest` goes on from there.
+PYTEST := $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
+IN_TEST := not (processes or redis or faults or docs or clients) or smoke
 
 # Else every program that a test starts compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all test-redis test-clients test-faults test-docs test-loaded test-pythons coverage test-map check conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+.PHONY: audit sbom help install demo test test-all test-redis test-clients test-faults test-docs test-loaded test-pythons test-oldest coverage coverage-rest test-map check docs conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # uv itself comes from the registry, so that only Python has to be there.
-$(UV):
+$(UV): requirements-uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headway needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .tools/.venv
-	.tools/.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	.tools/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements-uv.txt
+	@touch $@
 
 $(STAMP): $(UV) pyproject.toml uv.lock
 	$(UV) sync --frozen --quiet --python $(PYTHON)
@@ -32,7 +35,7 @@ demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
 test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute
-	$(PYTEST) -m "$(STARTS_NOTHING) or smoke" $(ARGS)
+	$(PYTEST) -m "$(IN_TEST)" $(ARGS)
 
 test-all: $(STAMP) ## run all tests (but those of deploy-test)
 	$(PYTEST) $(ARGS)
@@ -55,13 +58,19 @@ test-loaded: $(STAMP) ## run all tests beside two busy processes a core, N=3 tim
 test-pythons: $(STAMP) ## run make test on every other Python from 3.11 to 3.14 that is here
 	$(RUN)python scripts/pythons.py $(ARGS)
 
+test-oldest: $(STAMP) ## run make test with the oldest dependencies that pyproject.toml allows
+	$(RUN)python scripts/oldest.py $(ARGS)
+
 coverage: $(STAMP) ## run all tests and count the lines and branches that they reach, in all processes
 	$(RUN)python scripts/coverage_gate.py $(ARGS)
+
+coverage-rest: $(STAMP) ## after `make test COUNTED=1`: run and count all other tests, and judge both
+	$(RUN)python scripts/coverage_gate.py --add "not ($(IN_TEST))" $(ARGS)
 
 test-map: $(STAMP) ## run all tests, and write in tests/README.md which are about which module (ARGS=--reuse: from the last coverage)
 	$(RUN)python scripts/test_map.py $(ARGS)
 
-check: $(STAMP) ## format, lint, types, import contracts, file shape, retired words, the map of tests, the API reference
+check: $(STAMP) ## format, lint, types, import contracts, file shape, words of names, the map of tests, the reference
 	$(RUN)ruff format --check
 	$(RUN)ruff check
 	$(RUN)pyright
@@ -70,6 +79,17 @@ check: $(STAMP) ## format, lint, types, import contracts, file shape, retired wo
 	$(RUN)python scripts/words.py
 	$(RUN)python scripts/test_map.py --check
 	$(RUN)python scripts/api_reference.py --check
+	$(RUN)python scripts/reference_pages.py --check
+
+sbom: $(STAMP) ## write what the package needs, as CycloneDX, to out/sbom.json
+	@mkdir -p out
+	$(UV) export --frozen --quiet --all-extras --no-dev --format cyclonedx1.5 --output-file out/sbom.json
+
+audit: $(STAMP) ## ask the advisories of the registry about each locked dependency
+	$(RUN)python scripts/audit.py
+
+docs: $(STAMP) ## build the documentation as a site in out/site; a broken link fails (ARGS=--serve: show it)
+	$(RUN)python scripts/docs_site.py $(ARGS)
 
 conformance: $(STAMP) ## run the official suite (ARGS="--revision 2025-11-25 --scenario tools-list")
 	$(RUN)python scripts/conformance.py $(ARGS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from bench.simulation import NETWORK
 from bench.units import Units, calibrate, load
-from headway.engine.recovery.lease import LISTING_SHARE
+from headway.engine.recovery.lost_runs import LISTING_SHARE
 from headway.journal.group_commit import COMMIT_INTERVAL
 
 SIGNS = 0.3

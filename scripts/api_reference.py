@@ -142,18 +142,24 @@ def entries_of(name: str, node: Definition) -> Iterator[str]:
 
 def fields_of(node: ast.ClassDef) -> Iterator[str]:
     """Yield an item of a list for each public field of a class, with the text after it."""
+    for name, field, said in documented_fields(node):
+        default = "" if field.value is None else f" = {ast.unparse(field.value)}"
+        line = f"- `{name}: {ast.unparse(field.annotation)}{default}`"
+        yield f"{line}: {said}" if said else line
+
+
+def documented_fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.AnnAssign, str]]:
+    """Yield each public field of a class: its name, its definition and the text after it."""
     following = [*node.body[1:], None]
     for field, after in zip(node.body, following, strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
         if field.target.id.startswith("_"):
             continue
-        default = "" if field.value is None else f" = {ast.unparse(field.value)}"
-        line = f"- `{field.target.id}: {ast.unparse(field.annotation)}{default}`"
         said = after.value if isinstance(after, ast.Expr) else None
-        if isinstance(said, ast.Constant) and isinstance(said.value, str):
-            line += ": " + " ".join(inspect.cleandoc(said.value).split())
-        yield line
+        value = said.value if isinstance(said, ast.Constant) else None
+        text = inspect.cleandoc(value) if isinstance(value, str) else ""
+        yield field.target.id, field, " ".join(text.split())
 
 
 def _parameters_like(owner: ast.ClassDef, method: Function) -> Function:

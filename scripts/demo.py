@@ -1,7 +1,7 @@
 """The main job on real input: serve this checkout, hash and index it through HTTP, search it.
 
-Runs the same commands a person would, `headway serve` and `headway call`, and ends with how to
-connect a client. The search has three sources: what was indexed, a small database, and a web
+Runs the same commands a person would, `headway serve` and `headway call`, and ends with how to go
+on. The search has three sources: what was indexed, a small database, and a web
 service that takes its time. Exits non-zero if anything fails.
 """
 
@@ -17,41 +17,28 @@ import time
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-HEADWAY = [sys.executable, "-m", "headway.cli"]
+HEADWAY = [sys.executable, "-m", "headway"]
 
-CONNECT = """
-Connect a client to a server of your own. Start it:
+WIDTH = 90
+"""Characters of a line that are shown."""
 
-  headway serve --root .                       # or: headway run server.py:mcp
+NEXT = """
+All of it went through HTTP, as any client gets it. To go on from here:
 
-Claude Code:
-
-  claude mcp add --transport http headway http://127.0.0.1:8000/mcp
-
-A desktop client, in its configuration:
-
-  {"mcpServers": {"headway": {"url": "http://127.0.0.1:8000/mcp"}}}
-
-curl, which shows the stream as it is:
-
-  curl -sN http://127.0.0.1:8000/mcp \\
-    -H 'Content-Type: application/json' \\
-    -H 'Accept: application/json, text/event-stream' \\
-    -H 'MCP-Protocol-Version: 2026-07-28' \\
-    -H 'Mcp-Method: tools/call' -H 'Mcp-Name: long_task' \\
-    -d '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-          "name": "long_task", "arguments": {"steps": 3},
-          "_meta": {"progressToken": "p",
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {}}}}'
-"""
+  {headway} serve --root .                    # this server, at http://127.0.0.1:8000/mcp
+  {headway} call http://127.0.0.1:8000/mcp long_task steps=5
+  {headway} run examples/long_task.py         # a server of your own; docs/tutorial.md writes one
+  claude mcp add --transport http headway http://127.0.0.1:8000/mcp     # docs/connect.md: others"""
 
 
 CONFIGURATION = """\
 roots = ["{root}"]
 data = "data"
+
+[server]
 journal = "sqlite:///journal.db"
 
 [sources.glossary]              # a table of a database
@@ -131,55 +118,68 @@ def server(folder: Path, web: str) -> Generator[str]:
             found = re.search(r"http://\S+", line)
             if found is None:
                 sys.exit(f"the server did not start: {line}{process.stderr.read()}")
-            print(line, end="", flush=True)
+            print(f"$ headway serve --root .\n{line}", end="", flush=True)
             yield found[0]
         finally:
             process.terminate()
             process.stderr.read()
 
 
-def show(*arguments: str) -> None:
-    """Run a command of Headway as a person sees it."""
-    print(f"\n$ headway {' '.join(arguments)}", flush=True)
-    subprocess.run([*HEADWAY, *arguments], check=True)
+def call(url: str, tool: str, *arguments: str) -> Any:
+    """Call a tool as a person does, show what its progress says, and return the result."""
+    command = ["call", url, tool, *arguments, "--parts", "none"]
+    print(f"\n$ headway {' '.join(command).replace(url, 'URL')}", flush=True)
+    done = subprocess.Popen(
+        [*HEADWAY, *command, "--output", "json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with done as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [line.rstrip()[:WIDTH] for line in process.stderr]
+        result = json.loads(process.stdout.read() or "{}")
+    # The first report, one on the way, and the last one.
+    shown = dict.fromkeys([*lines[:1], *lines[len(lines) // 2 :][:1], *lines[-1:]])
+    print("\n".join(f"  {line}" for line in shown))
+    if process.returncode or result.get("isError") is not False:
+        raise subprocess.CalledProcessError(process.returncode or 1, command, "\n".join(lines))
+    return result["structuredContent"]
+
+
+def show_files(url: str) -> None:
+    """Hash this checkout, and index its documentation."""
+    hashed = call(url, "process_files", "directory=.", "operation=checksum")
+    print(f"  {hashed['ok']} files, {hashed['bytes'] / 1e6:.1f} MB")
+    indexed = call(url, "process_files", "directory=docs", "operation=index")
+    print(f"  {indexed['ok']} files in the full-text index")
 
 
 def show_search(url: str) -> None:
-    """Search, and sum up: the parts that come meanwhile are long."""
-    arguments = ["call", url, "search", "query=cursor", "limit=5"]
-    print(f"\n$ headway {' '.join(arguments)}", flush=True)
-    with subprocess.Popen(
-        [*HEADWAY, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        begin = time.monotonic()
-        for line in process.stderr:
-            print(f"{time.monotonic() - begin:4.1f} s  {line[:110].rstrip()}", flush=True)
-        result = json.loads(process.stdout.read() or "{}")
-    if process.returncode or not result.get("complete") or not result["hits"]:
-        raise subprocess.CalledProcessError(process.returncode or 1, arguments)
-    for hit in result["hits"]:
-        print(f"  {hit['score']:.4f}  {hit['title'][:40]:40}  {', '.join(hit['sources'])}")
+    """Ask three sources at once, of which one takes its time."""
+    found = call(url, "search", "query=cursor", "limit=4")
+    if not found["complete"] or not found["hits"]:
+        raise subprocess.CalledProcessError(1, "search", str(found))
+    for hit in found["hits"]:
+        print(f"  {hit['title'][:40]:40}  {', '.join(hit['sources'])}")
 
 
 def main() -> int:
-    """Serve, list the tools, process the checkout, search it, show a slow task."""
+    """Serve, process the checkout, search it, show a slow task, say how to go on."""
     with (
         tempfile.TemporaryDirectory() as folder,
         slow_web() as web,
         server(Path(folder), web) as url,
     ):
         try:
-            show("tools", url)
-            show("call", url, "process_files", "directory=.", "operation=checksum")
-            show("call", url, "process_files", "directory=docs", "operation=index")
+            show_files(url)
             show_search(url)
-            show("call", url, "long_task", "steps=4", "seconds_per_step=0.5")
+            call(url, "long_task", "steps=4", "seconds_per_step=0.5")
         except subprocess.CalledProcessError as error:
-            print(f"\nthe demo failed: {error}", file=sys.stderr)
+            print(f"\nthe demo failed: {error}\n{error.output or ''}", file=sys.stderr)
             return 1
-    print(CONNECT)
+    program = Path(sys.executable).with_name("headway")
+    inside = program.is_relative_to(Path.cwd())
+    print(NEXT.format(headway=program.relative_to(Path.cwd()) if inside else program))
     return 0
 
 

@@ -18,7 +18,7 @@ def served(log: Path, *arguments: str) -> Generator[str]:
     """`headway ARGUMENTS` on a free port with a journal file of its own; its URL."""
     with tempfile.TemporaryDirectory() as folder, log.open("w") as said:
         command = [
-            sys.executable, "-m", "headway.cli", *arguments, "--port", "0",
+            sys.executable, "-m", "headway", *arguments, "--port", "0",
             "--journal", f"sqlite:///{folder}/journal.db",
         ]  # fmt: skip
         with subprocess.Popen(command, stderr=said) as process:

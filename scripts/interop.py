@@ -232,7 +232,7 @@ def fastmcp_tasks(url: str) -> Iterator[tuple[str, bool, str]]:
 def inspector(url: str, node: Path) -> Iterator[tuple[str, bool, str]]:
     """The Inspector's command line, over HTTP and over stdio."""
     program = [node, node.parent / "mcp-inspector", "--cli"]
-    pipe = [sys.executable, "-m", "headway.cli", "run", TARGET, "--stdio"]
+    pipe = [sys.executable, "-m", "headway", "run", TARGET, "--stdio"]
     for way, target in (("HTTP", [url, "--transport", "http"]), ("stdio", pipe)):
         came = said([*program, *target, "--method", "tools/list"])
         yield f"lists the tools over {way}", '"quick"' in came, came[-2000:]

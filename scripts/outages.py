@@ -104,7 +104,7 @@ async def attempt(clients: dict[str, Call], seconds: float, place: Path) -> dict
     (place / "away.py").write_text(SERVER)
     journal = f"sqlite:///{place / 'journal.db'}"
     options = ("--port", "{port}", "--journal", journal)
-    command = [sys.executable, "-m", "headway.cli", "run", "away.py:mcp", *options]
+    command = [sys.executable, "-m", "headway", "run", "away.py:mcp", *options]
     begin = time.monotonic()
     async with ServerProcess(command, cwd=place) as server:
         takes = time.monotonic() - begin  # to start: it begins so much earlier to be back in time

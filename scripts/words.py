@@ -1,7 +1,9 @@
-"""Fail when a retired word comes back as the name of a class, a module or a constant.
+"""Fail when the name of a class or a file has a word that a newcomer cannot know.
 
-Headway once had a dialect of its own. Its names are the field's standard terms now; this check
-says which one to write instead. Only names are looked at, not sentences.
+Headway once had a dialect of its own. Its names are the field's standard terms now. So each word in
+the name of a class, a module or a package has a row in the glossary, or is in the list of words
+that mean the same everywhere (`common_words.txt`). For words that were given up, this check says
+which one to write instead. Only names are looked at, not sentences.
 """
 
 import ast
@@ -11,6 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path("src/headway")
+
+GLOSSARY = Path("docs/glossary.md")
+
+COMMON_WORDS = Path("scripts/common_words.txt")
 
 RETIRED_WORDS = {
     "voice": "OutputLimits or SseRendering",
@@ -113,22 +119,62 @@ def names_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, target.id
 
 
+def unknown_faults(path: Path, text: str, known: set[str]) -> Iterator[str]:
+    """Yield the words in names of classes and files that are not `known`, each with its place."""
+    inside = path.relative_to(PACKAGE)
+    names = [(1, part) for part in (*inside.parent.parts, inside.stem) if not part.startswith("__")]
+    classes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))
+    names += [(node.lineno, node.name) for node in classes]
+    for line, name in names:
+        for word in words_of(name):
+            if word not in known and not _singulars(word) & known:
+                yield (
+                    f"{path}:{line}: {name} has the word {word!r}, which is not in {GLOSSARY}; "
+                    "write a word that is, or give it a row. A word that means the same "
+                    f"everywhere goes into {COMMON_WORDS}"
+                )
+
+
+def known_words() -> set[str]:
+    """Return the words of the glossary's rows, and the common words."""
+    rows = re.findall(r"^\| \*\*(.+?)\*\*", GLOSSARY.read_text(), re.MULTILINE)
+    terms = {word for row in rows for word in words_of(row) + words_of(row.replace("-", ""))}
+    lines = COMMON_WORDS.read_text().splitlines()
+    return terms.union(*(line.split() for line in lines if not line.startswith("#")))
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name, in lower case: `SseRendering` has `sse` and `rendering`."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+
+
+def _singulars(word: str) -> set[str]:
+    """Return what the word may be the plural of."""
+    return {
+        word.removesuffix(plural) + singular
+        for plural, singular in (("s", ""), ("es", ""), ("ies", "y"))
+        if word.endswith(plural)
+    }
+
+
 def _name_faults(path: Path, line: int, name: str, retired: dict[str, str]) -> Iterator[str]:
     bare = name.strip("_")
     if bare in retired:
         yield f"{path}:{line}: {name} is a retired name; write {retired[bare]}"
         return
-    for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", bare):
-        instead = RETIRED_WORDS.get(word.lower())
+    for word in words_of(bare):
+        instead = RETIRED_WORDS.get(word)
         if instead:
             yield f"{path}:{line}: {name} has the retired word {word!r} in it; write {instead}"
 
 
 def main() -> int:
-    """Look at every module of the package; return 1 where one has a retired word for a name."""
-    found = [
-        fault for path in sorted(PACKAGE.rglob("*.py")) for fault in faults(path, path.read_text())
-    ]
+    """Look at every module of the package; return 1 where a name has a retired or unknown word."""
+    known = known_words()
+    found: list[str] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        found += [*faults(path, text), *unknown_faults(path, text, known)]
     for fault in found:
         print(fault)
     return 1 if found else 0

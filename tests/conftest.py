@@ -9,6 +9,7 @@ import pytest
 from tests.kit.contexts import count_for
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
+from tests.kit.loops import name_makers
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -17,8 +18,19 @@ _ZYGOTE = pytest.StashKey[Zygote]()
 pytest_plugins = ["tests.kit.fixtures"]
 
 
+def heed_signals() -> None:
+    """End at every signal that ends a process: under `nohup`, or in the background of a script, the
+    programs that the tests start would inherit that some are ignored."""
+    for number in ENDING:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the groups, and fork what the tests start from now on."""
+    heed_signals()
+    name_makers()
     for group, meaning in GROUPS.items():
         config.addinivalue_line("markers", f"{group}: {meaning}")
     forked = ExitStack()

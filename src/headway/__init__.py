@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mcp.server.mcpserver.exceptions import ToolError
+
     from headway.api import (
         CommandFailed,
         CommandOutput,
@@ -35,14 +37,17 @@ if TYPE_CHECKING:
         track,
     )
     from headway.app import HeadwayApp, well_known
+    from headway.audit import AuditConfig
     from headway.cli.run_from_python import run, run_http, run_stdio
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import asgi
     from headway.settings import Settings
+    from headway.tokens import read_auth
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditConfig",
     "CommandFailed",
     "CommandOutput",
     "Headway",
@@ -52,6 +57,7 @@ __all__ = [
     "RunCancelled",
     "Settings",
     "SetupError",
+    "ToolError",
     "asgi",
     "attempt",
     "capture_logging",
@@ -63,6 +69,7 @@ __all__ = [
     "log",
     "on_cancel",
     "part",
+    "read_auth",
     "report",
     "run",
     "run_http",
@@ -75,12 +82,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AuditConfig": "audit",
     "HeadwayApp": "app",
     "HeadwayError": "errors",
     "RunCancelled": "errors",
     "Settings": "settings",
     "SetupError": "errors",
     "asgi": "server",
+    "read_auth": "tokens",
     "run": "cli.run_from_python",
     "run_http": "cli.run_from_python",
     "run_stdio": "cli.run_from_python",
@@ -94,3 +103,8 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
     return getattr(import_module(f"headway.{_MODULES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that nobody has asked for yet."""
+    return [*__all__, "__version__"]

@@ -1,35 +1,43 @@
 """A served MCP server as an ASGI app, alone or mounted in another one, from start to end."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 
 from headway.asgi_host import Host, find_host
+from headway.auth import note_pipe, noting_peer
 from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
 from headway.life import Life, Lives
-from headway.log_rates import CLIENT_DRIVEN_LOGGERS, limit_lines
+from headway.log_lines import quiet_logger
 from headway.observability.metrics import Metrics
 from headway.observability.probes import Probes
+from headway.protocol.methods import kind_of
+from headway.repeated_log_lines import CLIENT_DRIVEN_LOGGERS, RefusalLog, limit_lines
 from headway.served import Served
 from headway.settings import Retention, Settings
+from headway.transport.http.bearer_challenge import BearerChallenge
+from headway.transport.http.browser_page import BrowserRedirect
 from headway.transport.http.common_headers import CommonHeaders
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Advice, Guard, Message, Receive, Scope, Send
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.stdio.pipe import Pipe
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+
+logger = quiet_logger(__name__)
 
 APP_STOP_TIMEOUT = 1.5
 """Seconds that an app without its client waits for threads of tools and the server's own code."""
@@ -61,8 +69,9 @@ class HeadwayApp(Starlette):
         settings: Settings,
         clock: Clock,
         advice: Advice,
-        is_guarded: Callable[[Starlette, str], bool],
+        find_challenge: Callable[[Starlette, str], BearerChallenge | None],
         is_worker: bool = False,
+        audit: "AuditConfig | None" = None,
     ) -> None:
         built = served.build(path, self.answer)
         super().__init__()
@@ -76,27 +85,37 @@ class HeadwayApp(Starlette):
         self._served = served
         self._clock = clock
         self._guard = Guard(settings, host, advice)
+        self._challenge = find_challenge(self, path)
         self._journal_of_life = _journal_opener(journal, clock, settings.retention)
-        self._lives = Lives(self._new_life, self._run_life)
+        self._lives = Lives(partial(self._new_life, audit), self._run_life)
         self.metrics = Metrics(lambda: self.life)
         """Its metrics, for another registry of `prometheus_client`; see `/metrics`."""
         self._probes = Probes(self.metrics, settings, host, advice)
         self._edge = CommonHeaders(settings, path, self._refuse_request)
         limit_lines(*CLIENT_DRIVEN_LOGGERS)
-        self._is_guarded = is_guarded(self, path)
+        self.caller_note: Callable[[], str] | None = None
+        """Returns what each caller of a tool is to know of this process; mostly nothing."""
 
-    def _new_life(self) -> Life:
+    def _new_life(self, audit: "AuditConfig | None") -> Life:
         return Life(
             self._served,
             self._journal_of_life(),
             self.settings,
             clock=self._clock,
             guard=self._guard,
+            bearer=self._challenge or BearerChallenge(),
             counters=self.counters,
             is_worker=self._is_worker,
+            audit=audit,
+            caller_note=lambda: "" if self.caller_note is None else self.caller_note(),
         )
 
-    # What is there while it lives
+    @property
+    def _is_guarded(self) -> bool:
+        """True when the endpoint is behind an auth."""
+        return self._challenge is not None
+
+    # The parts of its life
 
     @property
     def life(self) -> Life:
@@ -119,6 +138,12 @@ class HeadwayApp(Starlette):
         return self.life.transport
 
     @property
+    def calls_going(self) -> int:
+        """The number of tool calls that have not ended."""
+        runs = self.life.engine.runs.values()
+        return sum(kind_of(run.request.method).is_counted for run in runs)
+
+    @property
     def arrivals(self) -> UnfinishedRequests:
         """The requests of its life that have not been read completely."""
         return self.life.transport.arrivals
@@ -136,6 +161,13 @@ class HeadwayApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         life = self._lives.here() or await self._lives.start_by_itself()
+        if life.is_recording:
+            with noting_peer(scope):
+                await self._answer_http(life, scope, receive, send)
+        else:
+            await self._answer_http(life, scope, receive, send)
+
+    async def _answer_http(self, life: Life, scope: Scope, receive: Receive, send: Send) -> None:
         if not life.takes_calls and scope.get("http_version", "").startswith("1"):
             send = _with_closing(send)
         scope = self._edge.read_as_endpoint(scope)
@@ -143,6 +175,12 @@ class HeadwayApp(Starlette):
             await self._route_request(life, scope, receive, send)
         else:
             await self._edge.serve(partial(self._route_request, life), scope, receive, send)
+
+    def record_refusal(self, status: int, limit: str | None, why: str, address: str | None) -> None:
+        """Write a refusal that came before its request was read into the audit log, if any."""
+        records = self.life.engine.services.options.records
+        if records is not None:
+            records.refuse(status, limit, why, address)
 
     async def _refuse_request(self, send: Send, error: ProtocolError) -> None:
         await self.life.transport.refuse(send, error)
@@ -156,16 +194,50 @@ class HeadwayApp(Starlette):
         elif path == self.path and not self.user_middleware and not self._is_guarded:
             await life.transport(scope, receive, send)
         else:
+            if path == self.path and self._is_guarded:
+                mark = _ServedMark()
+                scope = {**scope, _MARK: mark}
+                send = _with_refusals_told(send, life.transport.refusals, mark)
             await super().__call__(scope, receive, send)
+
+    def answer_metrics(self, scope: Scope) -> Response | None:
+        """Return the answer to a request for `/metrics` that came another way; None: it is off."""
+        probe = self._probes.get("/metrics")
+        return None if probe is None else probe(Request(scope), self.life.takes_calls)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to the MCP endpoint, wherever a router has found it."""
         life = self._lives.here() or await self._lives.start_by_itself()
+        mark = scope.get(_MARK)
+        if isinstance(mark, _ServedMark):
+            mark.is_through = True
         await life.transport(scope, receive, send)
 
     def _has_own_route(self, path: str) -> bool:
         """Return whether the served object has a route at this path itself."""
         return any(getattr(route, "path", None) == path for route in self.routes)
+
+    @property
+    def has_auth(self) -> bool:
+        """True when its endpoint is behind tokens: those of `[auth]`, or the object's own."""
+        return self._is_guarded
+
+    def redirect_browsers(self) -> None:
+        """Send browsers that open `/` to the endpoint, if nothing else is there.
+
+        For an app that has its host for itself. One that asks for tokens shows nobody the way.
+        """
+        root: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "root_path": "",
+            "headers": [],
+        }
+        is_taken = any(route.matches(root)[0] is not Match.NONE for route in self.routes)
+        if not is_taken and not self._is_guarded:
+            app = BrowserRedirect(self._guard, self.path, self.router.not_found)
+            self.router.routes.append(Route("/", app))
 
     # Starting and stopping
 
@@ -264,6 +336,8 @@ class HeadwayApp(Starlette):
             async with limit, self.lifespan():
                 if ready is not None:
                     ready()
+                if self.life.is_recording:
+                    note_pipe()
                 await self.life.serve_pipe(pipe).serve()
                 limit.reschedule(asyncio.get_running_loop().time() + APP_STOP_TIMEOUT)
         except TimeoutError:
@@ -325,6 +399,39 @@ def _path_below(scope: Scope) -> str:
     """Return the path of a request below the path at which the app is mounted."""
     path, root = scope["path"], scope.get("root_path", "")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+_MARK: Final = "headway.served_mark"
+
+
+class _ServedMark:
+    """A request on its way through auth to the endpoint."""
+
+    is_through = False
+    """Whether the endpoint has it, which tells of its own refusals."""
+
+
+def _with_refusals_told(send: Send, refusals: RefusalLog, mark: _ServedMark) -> Send:
+    """Return a `send` that tells of what auth refuses, before the request comes to the endpoint."""
+
+    async def tell(message: Message) -> None:
+        status = message.get("status", 0)
+        if not mark.is_through and status in _AUTH_REFUSALS:
+            names = [name for name, _ in message["headers"]]
+            if b"www-authenticate" in names or status == _UNCHECKED:
+                refusals.tell(status, None, _AUTH_REFUSALS[status])
+        await send(message)
+
+    return tell
+
+
+_UNCHECKED: Final = 503
+
+_AUTH_REFUSALS: Final = {
+    401: "it has no valid token",
+    403: "its token does not have the scope",
+    _UNCHECKED: "its token cannot be checked at the moment",
+}
 
 
 def _with_closing(send: Send) -> Send:

@@ -1,10 +1,10 @@
 """The ASGI server that an app runs in: whether it is stopping, and how many processes it has.
 
 ASGI announces the end with `lifespan.shutdown`, which servers send when all answers are complete. A
-stream that waits for news never is, so the app has to know earlier. Each server knows, in an object
-of its own, which is found where the server waits: on the stack of the thread, or in the coroutine
-of one of the loop's tasks. `_KINDS` has a row for each server; where a server is not known, or has
-changed, there is just the lifespan.
+stream that waits for news never is, so the app has to know earlier. Each server has an object that
+knows. It is found where the server waits: on the stack of the thread, or in the coroutine of one of
+the loop's tasks. `_KINDS` has a row for each server; where a server is not known, or has changed,
+there is just the lifespan.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ class Host:
 
 
 def find_host() -> Host | None:
-    """Return the server that drives the running loop, or None where it is none that is known."""
+    """Return the server that drives the running loop, or None for an unknown one."""
     found: Host | None = None
     processes, patience = _processes_asked_for(), None
     for frame, read in _waiting_frames():
         kind = _KINDS.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
         if kind is None:
             continue
-        with suppress(Exception):  # another version of it: what is not there is not known
+        with suppress(Exception):  # another version of the server, without this attribute
             host = kind(read)
             found = found or (host if host.name else None)
             processes = max(processes, host.processes)
@@ -77,7 +77,7 @@ def _locals_of(frame: FrameType) -> Locals:
     return lambda: frame.f_locals
 
 
-# What is read of each server
+# The readers of each server's state
 
 
 def _read_uvicorn(read: Locals) -> Host:
@@ -120,7 +120,7 @@ def _read_granian(read: Locals) -> Host:
     """Read Granian's worker, whose loop is woken by the signal and passes it on to Rust."""
     known = read()
     event = known["shutdown_event"]
-    if event not in _HEARD:  # else by another app in this process
+    if event not in _HEARD:  # otherwise another app in this process made it
         told, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def stop() -> None:
@@ -154,4 +154,4 @@ _KINDS: Final[Mapping[tuple[str, str], Callable[[Locals], Host]]] = {
     ("granian.server.mp", "_spawn_asgi_worker"): _read_granian,
     ("granian.server.common", "_spawn_workers"): _read_granian_parent,
 }
-"""By the module and the function in which each server waits while its apps run."""
+"""The reader for each module and function in which a server waits while its apps run."""

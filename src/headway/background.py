@@ -1,15 +1,17 @@
-"""Background tasks: coroutines that are started and that nobody waits for.
+"""Background tasks: coroutines that are started and that nothing awaits.
 
-The event loop keeps only weak references to its tasks, so whoever starts one has to keep it, and a
-task that fails says nothing until it is collected. `BackgroundTasks` does both, and stops them.
+The event loop keeps only weak references to its tasks, so the code that starts one has to keep it.
+And the exception of such a task is not logged until the task is collected. `BackgroundTasks` keeps
+tasks, logs their exceptions, and stops them.
 """
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from headway.log_lines import quiet_logger
+
+logger = quiet_logger(__name__)
 
 
 class BackgroundTasks:
@@ -33,7 +35,7 @@ class BackgroundTasks:
         return iter(tuple(self._tasks))
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start `work` on the running loop, and return its task for those who may cancel it."""
+        """Start `work` on the running loop, and return its task, which may be cancelled."""
         task: asyncio.Task[Any] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end_task)

@@ -1,7 +1,7 @@
 """Known clients, as data: it decides when a call is handed over, and nothing else.
 
-A client is what it says it is in `clientInfo`. Nothing here decides what a client may do: a wrong
-row costs a hand-over too early or too late. An operator's own rows go before these
+A client is taken for what its `clientInfo` says. Nothing here decides what a client may do: a wrong
+row costs a hand-over that comes too early or too late. An operator's own rows go before these
 (`Settings.profiles`, `--clients`).
 """
 
@@ -31,7 +31,7 @@ class Profile:
     tasks: bool | None = None
     """It declares the tasks extension (2026-07-28) or asks for tasks (2025-11-25)."""
     source: str = ""
-    """Where that can be read."""
+    """The source of these facts."""
 
 
 UNKNOWN: Final = Profile("*")
@@ -62,6 +62,13 @@ PROFILES: Final = (
         source="google-gemini/gemini-cli#19046, google-gemini/gemini-cli#7324",
     ),
     Profile(
+        "codex-mcp-client", "0.144", deadline=300.0, tasks=False, source="openai/codex#28234",
+    ),
+    Profile(
+        "codex-mcp-client", deadline=60.0, tasks=False,
+        source="openai/codex#5315, orbiqd/orbiqd-briefkit#13",
+    ),
+    Profile(
         "opencode", sends_token=True, resets=True, tasks=False, source="anomalyco/opencode#32477"
     ),
     Profile(
@@ -69,11 +76,11 @@ PROFILES: Final = (
         source="QwenLM/qwen-code#6061",
     ),
     Profile(
-        "headway", sends_token=True, resumes=True, tasks=False, source="headway.cli.client.peer"
+        "headway", sends_token=True, resumes=True, tasks=True, source="headway.cli.client.tool_call"
     ),
     Profile(
-        # Named so unless its user says otherwise; no deadline unless its user sets one.
-        # FastMCP's is called so too.
+        # The default name, which its user may change; no deadline unless its user sets one.
+        # FastMCP's client has the same name.
         "mcp", resets=False, resumes=True, source="mcp.client.session, make interop",
     ),
     Profile("inspector-cli", sends_token=False, source="make interop"),

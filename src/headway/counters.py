@@ -1,7 +1,7 @@
 """The counts of a process since it started: plain numbers, read by `observability/metrics.py`.
 
-Whoever does something worth counting adds one here, on the event loop; `metrics` says it in
-Prometheus' words. Nothing is counted for each event of a run.
+Code that does something worth counting adds one here, on the event loop; `metrics` puts it into
+Prometheus' format. Nothing is counted for each event of a run.
 """
 
 from bisect import bisect_left
@@ -54,17 +54,23 @@ class Counters:
         self.repeated = 0  # calls that followed one with the same key
         self.restarted = 0  # runs begun anew here
         self.handed_over = 0  # calls answered with a handle
-        self.connections: int | None = None  # None: somebody else listens
+        self.audit_lost = 0  # records that the audit log does not have
+        self.connections: int | None = None  # None: another server listens
         self.most_connections = 0
         self._tools: set[str] = set()
         self.is_tool: Callable[[str], bool] = _is_no_tool
-        """Tells whether a name that nobody has listed is a tool's."""
+        """Returns whether a name that was not listed yet is a tool's."""
 
     def register_tools(self, tools: Iterable[str]) -> None:
         """Add names of tools; calls of other names are counted together."""
         for tool in tools:
             if len(self._tools) < MOST_TOOLS:
                 self._tools.add(tool)
+
+    @property
+    def tool_count(self) -> int:
+        """The number of tools that are known, up to `MOST_TOOLS`."""
+        return len(self._tools)
 
     def limit_hit(self, setting: str | None, times: int = 1) -> None:
         """Count that something was refused, cut, dropped or delayed for the limit of a setting."""
@@ -75,6 +81,10 @@ class Counters:
         """Count a refused request, for the limit with this setting if it was for one."""
         self.refused[status] += 1
         self.limit_hit(setting)
+
+    def lose_audit_records(self, number: int) -> None:
+        """Count records that are not written into the audit log."""
+        self.audit_lost += number
 
     def by_tool(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Return counts by tool, those of names that no tool has together."""

@@ -79,7 +79,7 @@ def _kind_of(value: Any) -> type[Any]:
 
 
 def _of_missing(value: Any) -> Any:
-    """Return None for the marks of data frames for a missing value, which cannot be compared."""
+    """Return None for the marks of missing values in data frames, which cannot be compared."""
     return None if _kind_of(value).__name__ in ("NAType", "NaTType") else _NOT_MINE
 
 
@@ -426,7 +426,7 @@ def reason_for(value: object, error: Exception) -> str:
 def _find_culprit(value: object, error: Exception) -> tuple[str, Exception]:
     """Return the path to the innermost value that cannot be encoded, and the exception for it."""
     path = ""
-    for _ in range(100):  # deeper than anybody reads
+    for _ in range(100):  # deeper than a reader would follow
         for name, child in _children_of(value):
             try:
                 to_json(child, Hook())

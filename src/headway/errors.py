@@ -19,6 +19,16 @@ RunCancelled              not an error: raised inside a tool whose run was cance
 ```
 """
 
+from typing import NamedTuple
+
+
+class Challenge(NamedTuple):
+    """The error of a bearer token, as RFC 6750 names it, and what a better one must have."""
+
+    error: str
+    scopes: tuple[str, ...] = ()
+    """The scopes that the request needs besides those of every request."""
+
 
 class HeadwayError(Exception):
     """The root of what Headway raises on purpose."""
@@ -33,6 +43,7 @@ class ProtocolError(HeadwayError):
 
     `retry_after`, in seconds, becomes the `Retry-After` header where it is set. `limit` is the
     setting of the limit that it is refused for; the client finds it in the error's data.
+    `challenge` is what its token does not have, for the `WWW-Authenticate` header.
     """
 
     def __init__(
@@ -44,6 +55,7 @@ class ProtocolError(HeadwayError):
         data: object = None,
         retry_after: int | None = None,
         limit: str | None = None,
+        challenge: Challenge | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -52,6 +64,7 @@ class ProtocolError(HeadwayError):
         self.data = {"limit": limit} if data is None and limit is not None else data
         self.retry_after = retry_after
         self.limit = limit
+        self.challenge = challenge
 
 
 class ToolTimeout(HeadwayError):
@@ -75,7 +88,7 @@ class StreamNotFound(JournalError):
 
 
 class ResultDropped(StreamNotFound):
-    """The run was executed and has ended, and what it said was dropped for want of room."""
+    """The run was executed and has ended, and its entries were dropped for want of room."""
 
 
 class StreamEnded(JournalError):
@@ -87,7 +100,7 @@ class StreamEnded(JournalError):
 
 
 class Conflict(JournalError):
-    """An append named a `seq` that is not the stream's last: somebody else wrote."""
+    """An append named a `seq` that is not the stream's last: another process wrote."""
 
     def __init__(self, stream: str, *, after: int, last: int) -> None:
         super().__init__(f"append to {stream!r} after {after}, but its last entry is {last}")
@@ -106,9 +119,9 @@ class EntriesTrimmed(JournalError):
 
 
 class EntriesUnreadable(EntriesTrimmed):
-    """Entries above the cursor are there and cannot be read: somebody else's, or a later version's.
+    """Entries above the cursor exist and cannot be read: another program's, or a later version's.
 
-    They are passed over as those that are gone; `first` is the next one.
+    They are passed over like trimmed ones; `first` is the next readable one.
     """
 
     def __init__(self, stream: str, *, first: int) -> None:
@@ -125,9 +138,9 @@ class JournalUnavailable(JournalError):
 
 
 class CodeEnded(Exception):
-    """An author's code ended with what ends processes or tasks; `__cause__` is that.
+    """An author's code raised an exception that ends processes or tasks; `__cause__` is that one.
 
-    Raised in the place of an exception that must not go through an event loop.
+    Raised in its place, because it must not go through an event loop.
     """
 
 

@@ -1,21 +1,16 @@
 """All events that a stream can hold, as types.
 
 Rules of this file:
-- An event states a fact. It knows no JSON-RPC id, no progress token and no era: those belong
-  to one reader and are added when an entry is rendered.
+- An event states a fact, and knows no JSON-RPC id, progress token or era: they are one reader's.
 - Journals outlive releases: a new field needs a default, and a tag is never given twice.
-- JSON that only passes through (`data`, `value`, `result`, `params`) is kept as the bytes it
-  will have on the wire, so it is encoded once, however many readers it has.
+- JSON that only passes through (`data`, `value`, `result`) is kept as the bytes of the wire.
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
 
-Nine kinds of stream share these types: a run's (`Accepted` to one of `TERMINAL`), its inbox
-(`HandedOver` to `InboxClosed`) and its questions (`InputRequested` to `InboxClosed`), what it can
-be executed again with (`RequestStored` to `Forgotten`), that of a key by which one is found
-(`Claimed` to `Released`), a 2025 session's (`SessionOpened` to `SessionClosed`), a process's and
-that of what it is asked (`Alive` to `ProcessLeft`), and broadcast streams, which all processes read
-(`Alive`, and `notices`). `streams.py` has their names.
+Several kinds of stream share these types (`streams.py`): a run's (`Accepted` to one of `TERMINAL`),
+what it is begun anew with (`RequestStored` to `Forgotten`), a process's (`Alive` to `ProcessLeft`).
 """
 
+import re
 from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
@@ -37,14 +32,33 @@ class Accepted(Struct, frozen=True, tag="accepted", omit_defaults=True, gc=False
 
     method: str
     target: str | None = None
-    """What the method is about: the tool, prompt or resource named by the request."""
+    """The object of the method: the tool, prompt or resource named by the request."""
     owner: str = ""
     """The session and principal that may read, answer and cancel the run."""
     follows: str = ""
+    caller: str = ""
+    """The name of the principal, for people; no process decides anything by this and the next."""
+    client: str = ""
+    """Name and version of the client, as it says them."""
+    server: str = ""
+    """The name of the server."""
+    arguments: list[str] = []
+    """The names of the arguments of a tool call, without their values."""
+    scopes: list[str] = []
+    """The scopes that a token must have for what the run says, where no policy names its tool."""
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
     """The handler began to execute."""
+
+
+class RunDescription(Struct, frozen=True, omit_defaults=True, gc=False):
+    """The description of a run: no event, but a part of one, so that every release can read it."""
+
+    accepted: Accepted
+    time: float
+    """When the run was accepted, in seconds since 1970; likewise when it was started."""
+    started: float | None = None
 
 
 class Restarted(Struct, frozen=True, tag="restarted", omit_defaults=True, gc=False):
@@ -74,6 +88,8 @@ class Progress(Struct, frozen=True, tag="progress", omit_defaults=True, gc=False
     progress: int | float
     total: int | float | None = None
     message: str | None = None
+    about: RunDescription | None = None
+    """The run is described again in the middle of a long stream, whose beginning may go."""
 
 
 class Log(Struct, frozen=True, tag="log", omit_defaults=True, gc=False):
@@ -197,6 +213,7 @@ class Alive(Struct, frozen=True, tag="alive", omit_defaults=True, gc=False):
     """A process is there: it may write its runs until its lease is over. Or a session is in use."""
 
     by: str = ""  # the process in which a session is
+    is_worker: bool = False  # the process accepts no calls
 
 
 class ProcessLeft(Struct, frozen=True, tag="process_left", omit_defaults=True, gc=False):
@@ -214,10 +231,8 @@ class SessionClosed(Struct, frozen=True, tag="session_closed", omit_defaults=Tru
 class HandedOver(Struct, frozen=True, tag="handed_over", gc=False):
     """A run can go on without its request: its client has a handle. First entry of its inbox."""
 
-    created: float
-    """When the run began, in seconds since 1970."""
-    ttl: float
-    """How long after that the handle may be of use, in seconds."""
+    created: float  # when the run began, in seconds since 1970
+    ttl: float  # for how many seconds after that the handle may be of use
 
 
 class CancelRequested(Struct, frozen=True, tag="cancel_requested", omit_defaults=True, gc=False):
@@ -243,6 +258,13 @@ class ControlMessage(Struct, frozen=True, tag="ordered", gc=False):
     what: CancelRequested | InputAnswered
 
 
+class RetryRequested(Struct, frozen=True, tag="retry_requested", gc=False):
+    """An operator wants the request of the run in `stream` executed once more, as a new run."""
+
+    stream: str
+    call: str  # the part of the new run's id that nobody can guess
+
+
 class InboxClosed(Struct, frozen=True, tag="inbox_closed", gc=False):
     """Terminal: the run has ended; nobody reads its inbox any more."""
 
@@ -253,7 +275,7 @@ class Claimed(Struct, frozen=True, tag="claimed", omit_defaults=True, gc=False):
     stream: str
     """The run's stream."""
     fingerprint: str = ""
-    """What was asked with the key; who repeats it has to ask the same."""
+    """A digest of the request with the key; a repetition has to ask for the same."""
     is_void: bool = False
     """The run is not begun after all: its claim before this one is taken back."""
 
@@ -271,20 +293,25 @@ class RequestStored(Struct, frozen=True, tag="restartable", omit_defaults=True, 
     version: str
     """The protocol revision of the request."""
     params: Raw
-    """What was asked."""
+    """The params of the request."""
     principal: str = ""
     follows: str = ""
     """The stream of the run that it only repeats."""
     owns: bool = False
-    """What it repeats is a worker's, for it alone; then whether its client can come back for it."""
+    """True when a worker executes the run that it repeats, for this request alone."""
     is_found: bool = False
+    """True when its client can come back for it."""
     queue: str = ""
-    """Where it waits for a worker, if it does; then the key that names it."""
+    """The queue in which it waits for a worker, if it does."""
     key: str = ""
+    """The key that names it, if one does."""
     client: MaybeRaw = None
-    """The `initialize` params of its client, and what its access token says, never the token."""
+    """The `initialize` params of its client."""
     access: MaybeRaw = None
+    """The claims of its access token, never the token."""
     can_ask: bool = False
+    source: MaybeRaw = None
+    """Where it came from, for the audit log of the process that executes it."""
 
 
 class ItemDone(Struct, frozen=True, tag="item_done", omit_defaults=True, gc=False):
@@ -361,6 +388,7 @@ Event = (
     | CancelRequested
     | InputAnswered
     | ControlMessage
+    | RetryRequested
     | Claimed
     | RequestStored
     | TakenByWorker
@@ -404,9 +432,31 @@ def decode_entries(data: bytes) -> list[Entry]:
     return _entries.decode(data)
 
 
+class _Outcome(Struct):
+    isError: bool = False
+
+
+_outcomes = msgspec.json.Decoder(_Outcome)
+_SAYS_ERROR = re.compile(rb'"isError"\s*:\s*true')
+
+
+def is_failure(event: Event) -> bool:
+    """Return whether a terminal event says that a run failed: a tool's own error included."""
+    if type(event) is not Completed:
+        return type(event) in (Failed, Interrupted)
+    data = cast("bytes", event.result)
+    # Most results say that they are none, and some are large. A text in one may say it as well.
+    if _SAYS_ERROR.search(data) is None:
+        return False
+    try:
+        return _outcomes.decode(data).isError
+    except msgspec.DecodeError:  # of a server's own making
+        return False
+
+
 def size_of(event: Event) -> int:
     """Return about how many bytes the event takes, for limits; exact where it matters."""
-    if type(event) is Progress:
+    if type(event) is Progress and event.about is None:
         return 96 if event.message is None else 96 + len(event.message)
     total = 64
     for name in event.__struct_fields__:
@@ -415,14 +465,35 @@ def size_of(event: Event) -> int:
             total += len(cast("bytes", value))
         elif isinstance(value, str):
             total += len(value)
+        elif isinstance(value, list | dict | Struct):
+            total += _size_within(cast("object", value))
     return total
 
 
+def _size_within(value: object) -> int:
+    """Return the bytes of what is in a field: names of arguments, items that are done, an event."""
+    if isinstance(value, str):
+        return len(value) + 3  # quotes, and what stands between
+    if isinstance(value, list):
+        return sum(map(_size_within, cast("list[object]", value)))
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value).items()
+        return sum(_size_within(name) + _size_within(each) for name, each in pairs)
+    return size_of(cast("Event", value)) if isinstance(value, Struct) else 8
+
+
 def as_encodable(event: Event) -> Event:
-    """Return the same event with U+FFFD for each lone surrogate in its texts."""
-    fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
-    texts = {name: without_surrogates(value) for name, value in fields if isinstance(value, str)}
-    return msgspec.structs.replace(event, **texts)
+    """Return the same event with U+FFFD for each lone surrogate in its texts, however deep."""
+    fields = {name: _as_encodable(getattr(event, name)) for name in event.__struct_fields__}
+    return msgspec.structs.replace(event, **fields)
+
+
+def _as_encodable(value: object) -> object:
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list):
+        return [_as_encodable(each) for each in cast("list[object]", value)]
+    return as_encodable(cast("Event", value)) if isinstance(value, Struct) else value
 
 
 def _clean_entry(entry: Entry) -> Entry:

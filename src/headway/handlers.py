@@ -1,7 +1,7 @@
 """The handlers of a served object: its author's own, and those that Headway adds or wraps.
 
-One object may be served more than once, and by its own transport besides. So each change to it is
-made once, and marks Headway's handlers to tell them from the author's.
+One object may be served several times, and by its own transport too. So each change is made once,
+and Headway's handlers are marked to tell them from the author's.
 """
 
 from collections.abc import Awaitable, Callable

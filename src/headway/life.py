@@ -8,11 +8,12 @@ Its states are those of `engine/lifecycle.py`. A life that is over is never star
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from headway.clock import Clock
 from headway.counters import Counters
@@ -21,17 +22,23 @@ from headway.engine import (
     EngineOptions,
     Execute,
     Phase,
+    ScopePolicy,
     Watchdog,
+    contain_failures,
     lifespan_of,
+    retry_run,
     variables_set_since,
 )
 from headway.events import RequestStored
 from headway.features import install
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
 from headway.settings import Settings
 from headway.transport.hand_over import HandOver
+from headway.transport.http.bearer_challenge import BearerChallenge
+from headway.transport.http.browser_page import BrowserPage
 from headway.transport.http.endpoint import HttpTransport
 from headway.transport.http.guard import Guard
 from headway.transport.sdk import Sdk
@@ -43,13 +50,17 @@ from headway.transport.stream_reader import End
 from headway.transport.subscriptions.run_updates import RunSubscriptions
 from headway.transport.subscriptions.server_changes import ServerChanges
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+    from headway.engine.run.call_records import CallRecords
+
+logger = quiet_logger(__name__)
 
 
 class Life:
     """One journal, one engine and one endpoint, from a start to the stop that follows.
 
-    With `is_worker` nobody is answered: it executes runs that others have put into queues.
+    With `is_worker` it answers no client: it executes runs that servers have put into queues.
     """
 
     def __init__(
@@ -60,30 +71,40 @@ class Life:
         *,
         clock: Clock,
         guard: Guard,
+        bearer: BearerChallenge,
         counters: Counters,
         is_worker: bool = False,
+        audit: "AuditConfig | None" = None,
+        caller_note: Callable[[], str] = str,
     ) -> None:
         self._served = served
         self._is_worker = is_worker
         self.journal = journal
         has_resources = served.low.get_request_handler("resources/read") is not None
+        self._records = None if audit is None else _records_of(audit, served.name, counters)
         options = EngineOptions(
             tool_options=served.options_of,
             has_windows=served.has_windows,
             max_result=settings.max_result if has_resources else inf,
             executor_for=self._executor_for,
             on_run_released=self._close_response,
+            server_name=served.name,
+            records=self._records,
             is_worker=is_worker,
+            caller_note=caller_note,
+            policy=ScopePolicy(served.scopes, served.tools, served.own_check, served.is_alias),
         )
         self.engine = Engine(journal, settings, clock=clock, options=options, counters=counters)
-        self.lifecycle = self.engine.lifecycle
+        self.lifecycle = self.engine.services.lifecycle
+        if not is_worker:
+            self.engine.take_retries(partial(retry_run, self.engine))
         added = install.to_results(
             served.low, self.engine, publishes=served.bus is not None, lists_runs=served.is_ours
         )
         self._sdk = Sdk(served.low, added, may_list=served.may_list)
         counters.is_tool = served.is_tool
         self.sessions = Sessions(journal, settings, clock)
-        self.sessions.tag = lambda: self.engine.lease.tag
+        self.sessions.broadcasts.tag = lambda: self.engine.lease.tag
         self._bridge = ServerChanges(served.bus, self.sessions)
         self._endpoint = Endpoint(
             sdk=self._sdk,
@@ -92,13 +113,20 @@ class Life:
             subscriptions=RunSubscriptions(journal, clock, self._bridge.notify_of_run),
             hand_over=HandOver(self.engine, self._sdk),
         )
-        self.transport = HttpTransport(self._endpoint, guard)
+        list_tools = served.tool_names if served.may_list else None
+        page = BrowserPage(served.name, served.low.version or "", list_tools)
+        self.transport = HttpTransport(self._endpoint, guard, page, bearer)
 
     def _executor_for(self, request: RequestStored) -> Execute:
         return self._sdk.executor_of(request)
 
     def _close_response(self, stream: str) -> None:
         self.transport.responses.close_stream(stream, End.LEAVING)
+
+    @property
+    def is_recording(self) -> bool:
+        """True when an audit log is kept."""
+        return self._records is not None
 
     @property
     def takes_calls(self) -> bool:
@@ -110,17 +138,21 @@ class Life:
         """Run journal, server lifespan and engine, from start to stop.
 
         Raises:
-            SetupError: The journal cannot be opened.
+            SetupError: The journal or the audit log cannot be opened.
         """
         low, before = self._served.low, copy_context()
         lifespan = lifespan_of(low.lifespan(low))
-        async with self._open_queues() as queues, self.journal, lifespan as state:
+        recording = _recording(self._records)
+        async with recording, self._open_queues() as queues, self.journal, lifespan as state:
             self._sdk.inherited = variables_set_since(before)
             self._sdk.state = state
             if self._served.options is not None:
                 self._sdk.options = self._served.options()
+            # The engine first: it recovers runs, whose readers the sessions may already ask for.
+            # The life serves only when all of this is done.
             await self.engine.start(queues)
             self.engine.counters.register_tools(await self._served.tool_names())
+            await self._check_scopes()
             await self.sessions.start()
             self._bridge.open()
             self.lifecycle.move_to(Phase.SERVING)
@@ -134,9 +166,31 @@ class Life:
                 watchdog.stop()
                 await self._stop_all()
 
+    async def _check_scopes(self) -> None:
+        """Check that there are the tools that the operator has written scopes for.
+
+        Raises:
+            SetupError: There is one that does not exist.
+        """
+        served = self._served
+        if served.check_scopes is None or not served.scopes:
+            return
+        known: set[str] | None = None
+        with contain_failures("the list of tools"), suppress(Exception):  # its author's own code
+            if served.every_tool is not None:
+                known = {tool.name for tool in await served.every_tool()}
+            else:
+                known = {str(tool.get("name")) for tool in await self._sdk.list_for_start()}
+        if known is None:
+            logger.warning("the tools cannot be listed, so [auth.tools] is not checked")
+        else:
+            served.check_scopes(served.name, known)
+
     async def _stop_all(self) -> None:
         self.lifecycle.move_to(Phase.OVER)
         self._bridge.close()
+        # Streams without an end of their own go first; then runs end, while their readers can still
+        # be sent the ends; sessions and the journal last.
         self.transport.end_idle_streams()
         await self._endpoint.subscriptions.stop()
         await self.engine.stop()
@@ -182,6 +236,32 @@ class Life:
             self.transport.responses.end_resumable()
 
 
+def _records_of(audit: "AuditConfig", server: str, counters: Counters) -> "CallRecords":
+    from headway.audit import AuditLog
+    from headway.engine.run.call_records import CallRecords
+
+    return CallRecords(AuditLog(audit, counters.lose_audit_records), server)
+
+
+@asynccontextmanager
+async def _recording(records: "CallRecords | None") -> AsyncGenerator[None]:
+    """Keep an audit log open while inside.
+
+    Raises:
+        SetupError: It cannot be opened.
+    """
+    if records is None:
+        yield
+        return
+    records.open()
+    try:
+        yield
+    finally:
+        records.end_log()
+        await asyncio.to_thread(records.log.wait_until_written)
+        records.log.close()
+
+
 class Lives:
     """The lives of one app: at most one in each event loop, shared by all who enter it there.
 
@@ -220,7 +300,7 @@ class Lives:
         """
         loop = asyncio.get_running_loop()
         for gone in [other for other in self._held if other.is_closed()]:
-            del self._held[gone]  # its loop has ended without a stop, and took everything along
+            del self._held[gone]  # its loop has ended without a stop, and all of it with the loop
         while (held := self._held.get(loop)) is not None and held.closing.is_set():
             await asyncio.wait([held.task])
         held = self._held.get(loop) or self._begin_life(loop)
@@ -233,9 +313,9 @@ class Lives:
         return held
 
     async def leave(self, held: "Held") -> None:
-        """Release a life; the last one to leave stops it, and gets what the stop raises.
+        """Release a life; the last one to leave stops it, and the stop's exception is raised there.
 
-        Cancellation: what is still to be stopped is cancelled.
+        Cancellation: the parts that are not stopped yet are cancelled.
         """
         held.holders -= 1
         if held.holders:
@@ -261,7 +341,7 @@ class Lives:
         """
         held = await self.enter()
         if held in self._own:
-            await self.leave(held)  # another request was as quick
+            await self.leave(held)  # another request has started it meanwhile
         self._own.add(held)
         return held.life
 

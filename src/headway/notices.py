@@ -8,12 +8,12 @@ from msgspec import Raw, Struct
 
 
 class Changed(Struct, frozen=True, tag="changed", omit_defaults=True, gc=False):
-    """A list of the server has changed, or the resource `uri`: whoever wants to know is told."""
+    """A list of the server has changed, or the resource `uri`: subscribers are notified."""
 
     method: str
     uri: str = ""
     by: str = ""
-    """The process that said so."""
+    """The process that published it."""
 
 
 class SessionTold(Struct, frozen=True, tag="session_told", gc=False):

@@ -1,4 +1,4 @@
-"""Files for their owner alone: what callers asked and were answered is in them."""
+"""Files for their owner alone: they hold the requests of callers and their answers."""
 
 import contextlib
 import logging
@@ -16,8 +16,8 @@ def create_private(path: Path) -> None:
     """Create an empty file that only its owner may read and write, unless there is a file.
 
     SQLite gives `-wal`, `-shm` and `-journal` the mode of the file that they belong to. A file that
-    exists is not touched: to open and close it here would take away the locks that SQLite holds
-    on it. What is in the way of a new one is left for whoever opens it to explain.
+    exists is not touched: to open and close it here would take away the locks that SQLite holds on
+    it. If no file can be created, the code that opens it reports why.
     """
     with contextlib.suppress(OSError):
         # Behind a link there may be nothing yet, and O_EXCL takes the link for a file.
@@ -37,7 +37,7 @@ def _warn_once(text: str) -> None:
 
 
 def find_exposures(path: Path) -> list[str]:
-    """Return what makes a file readable or replaceable for other users; nothing on Windows."""
+    """Return the reasons why other users can read or replace a file; none on Windows."""
     if os.name != "posix":
         return []
     found: list[str] = []

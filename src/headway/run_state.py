@@ -1,10 +1,10 @@
-"""The states of a run: which event leads where, and the state that entries add up to."""
+"""The states of a run: the transition table, and the fold of entries to a state."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from headway.errors import HeadwayError
 from headway.events import (
@@ -23,6 +23,7 @@ from headway.events import (
     Part,
     Progress,
     Restarted,
+    RunDescription,
     Started,
 )
 
@@ -81,7 +82,7 @@ TRANSITIONS: dict[State, dict[type, State]] = {
     State.CANCELLED: {},
     State.INTERRUPTED: {},
 }
-"""The transition table. What is not in it cannot happen."""
+"""The transition table. A step that is not in it cannot happen."""
 
 
 class IllegalTransition(HeadwayError):
@@ -116,6 +117,8 @@ class RunView:
     last: int = 0
     end: Event | None = None
     """The terminal event, once there is one."""
+    about: RunDescription | None = field(default=None, compare=False)
+    """The newest description of the run, where these entries have one."""
 
 
 def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
@@ -123,7 +126,7 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
     view = view or RunView()
     state, progress, total, message = view.state, view.progress, view.total, view.message
     method, target, parts, last, end = view.method, view.target, view.parts, view.last, view.end
-    attempt = view.attempt
+    attempt, about = view.attempt, view.about
     waiting = 1 if state is State.INPUT_REQUIRED else 0
     for entry in entries:
         event, last = entry.event, entry.seq
@@ -131,7 +134,11 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
         match event:
             case Accepted():
                 method, target = event.method, event.target
+                about = describe(event, entry.time, about)
+            case Started():
+                about = describe(event, entry.time, about)
             case Progress():
+                about = event.about or about
                 progress, total = event.progress, event.total
                 message = event.message if event.message is not None else message
             case Part():
@@ -141,7 +148,7 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
             case Restarted():
                 waiting, attempt = 0, event.attempt
             case GivenBack():
-                waiting = 0  # whoever asked is gone
+                waiting = 0  # the attempt that asked is gone
             case InputReceived():
                 waiting = max(0, waiting - 1)
                 state = State.INPUT_REQUIRED if waiting else state
@@ -149,7 +156,22 @@ def fold(entries: Iterable[Entry], view: RunView | None = None) -> RunView:
                 end = event
             case _:
                 pass
-    return RunView(state, method, target, progress, total, message, parts, attempt, last, end)
+    return RunView(
+        state, method, target, progress, total, message, parts, attempt, last, end, about
+    )
+
+
+def describe(
+    event: Accepted | Started, time: float, about: RunDescription | None
+) -> RunDescription | None:
+    """Return the description of a run after one of the events that it is made of."""
+    match event:
+        case Accepted():
+            return RunDescription(event, time)
+        case Started() if about is not None and about.started is None:
+            return structs.replace(about, started=time)
+        case Started():
+            return about
 
 
 def view_of(entries: Sequence[Entry]) -> RunView:

@@ -1,8 +1,8 @@
 """Server objects as one shape, whatever their kind."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -15,6 +15,10 @@ from starlette.types import ASGIApp
 from headway.engine import ToolOptions, contain_failures
 
 
+def _has_no_aliases(_name: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """All that Headway needs of a server object, whatever its kind."""
@@ -23,7 +27,7 @@ class Served:
     low: Server[Any]
     options: Callable[[], InitializationOptions] | None
     bus: SubscriptionBus | None
-    """Where its change events are published; None when others cannot subscribe to them."""
+    """The bus of its change events; None when nothing can subscribe to them."""
     build: Callable[[str, ASGIApp], Starlette]
     """Its own HTTP app, with auth, metadata and custom routes, around our endpoint."""
     tools: dict[str, ToolOptions]
@@ -32,9 +36,19 @@ class Served:
     is_ours: bool = False
     """Whether it is a `Headway`, whose lists may show what Headway adds."""
     is_bare: bool = False
-    """Whether the SDK wrote its handlers, and the words of their errors."""
+    """Whether the SDK wrote its handlers, and their errors."""
     may_list: bool = True
-    """Whether its handlers can list without its middleware, which may count what clients ask."""
+    """Whether its handlers can list without its middleware, which may count requests."""
+    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """The scopes that the operator wants of callers, by tool."""
+    check_scopes: Callable[[str, Collection[str]], None] | None = None
+    """Raises where they are for a tool that is not among those of the server with this name."""
+    every_tool: Callable[[], Awaitable[Iterable[Any]]] | None = None
+    """Lists its tools for the server itself, also those that not every caller may see."""
+    own_check: Callable[[str], Awaitable[bool]] | None = None
+    """Returns whether its own rules give the current caller a tool; None: it has none."""
+    is_alias: Callable[[str], bool] = _has_no_aliases
+    """Returns whether a name may be another name of any of its tools."""
 
     async def tool_names(self) -> list[str]:
         """Return the names of its tools, as far as they are known before a client asks."""
@@ -57,7 +71,7 @@ class Served:
         return self.tools.get(tool, _NO_OPTIONS)
 
     def for_workers(self, where: str) -> str:
-        """Return the names of the tools for workers, as text. `where`: of tools that do not say."""
+        """Return the names of the tools for workers, as text. `where`: the default of all tools."""
         named = (name for name, own in self.tools.items() if (own.where or where) == "worker")
         return ", ".join(named) or ("all tools" if where == "worker" else "")
 

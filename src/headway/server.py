@@ -1,17 +1,20 @@
 """One MCP server, one journal and one engine put together: the only place that builds an app.
 
-Also the only place that knows the insides of what can be served: where the SDK or FastMCP
-offers no public way, the private name is touched here, and a test fails loudly when it moves.
+It is also the only place that knows the insides of servers: where the SDK or FastMCP offers no
+public way, their private name is used here, and a test fails loudly when it moves.
 """
 
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server import MCPServer
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import SubscriptionBus
 from starlette.applications import Starlette
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headway.api import Headway
 from headway.app import HeadwayApp
@@ -22,9 +25,23 @@ from headway.journal import Journal
 from headway.protocol.methods import LISTEN
 from headway.served import Served
 from headway.settings import Settings
+from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.guard import IN_AN_APP, Advice
 
-__all__ = ["HeadwayApp", "Served", "asgi", "inspect_server", "serve_object", "worker_app"]
+if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+    from headway.tokens import AuthConfig
+    from headway.transport.http.caller_endpoint import FindCaller
+
+__all__ = [
+    "HeadwayApp",
+    "Served",
+    "asgi",
+    "has_own_auth",
+    "inspect_server",
+    "serve_object",
+    "worker_app",
+]
 
 
 def asgi(
@@ -36,19 +53,27 @@ def asgi(
     settings: Settings | None = None,
     clock: Clock | None = None,
     advice: Advice = IN_AN_APP,
+    auth: "AuthConfig | None" = None,
+    audit: "AuditConfig | None" = None,
+    principal: "FindCaller | None" = None,
 ) -> HeadwayApp:
     """Return an ASGI app that serves `server` at `path`.
 
     `server` is an `MCPServer` (a `Headway` among them), a lowlevel `Server` or a FastMCP 4
     server; its auth, metadata routes, custom routes and lifespan keep working. `host` is the
     address that will be listened on, for the Host check. The journal is opened and closed with
-    the app. `advice` is how refusals name the settings that admit a request.
+    the app. `advice` is how refusals name the settings that admit a request. With `auth` only
+    requests with its tokens come to the endpoint; what the server has at other paths stays open.
+    With `audit` each call, refusal and cancel is written into an audit log. `principal` returns who
+    sends an ASGI request (its scope), for an app that has found that out itself: a name, an
+    `AccessToken` of the SDK, which may have scopes and an end, or None for an anonymous caller.
 
     Mounted in another app it starts with its first request; to start and stop it with that
     app, enter `lifespan` in the other app's own.
 
     Raises:
-        SetupError: `server` cannot be served, or the journal's URL is malformed.
+        SetupError: `server` cannot be served, the journal's URL is malformed, or callers are found
+            in two ways: by `auth`, by `principal`, by an auth of the server's own.
     """
     return _make_app(
         server,
@@ -58,16 +83,21 @@ def asgi(
         settings=settings or Settings(),
         clock=clock,
         advice=advice,
+        auth=auth,
+        audit=audit,
+        principal=principal,
     )
 
 
-def worker_app(server: object, *, journal: str, settings: Settings) -> HeadwayApp:
+def worker_app(
+    server: object, *, journal: str, settings: Settings, audit: "AuditConfig | None" = None
+) -> HeadwayApp:
     """Return an app that answers nobody, for a process that executes queued runs with `server`.
 
     Raises:
         SetupError: `server` cannot be served, or the journal's URL is malformed.
     """
-    return _make_app(server, journal, settings=settings, is_worker=True)
+    return _make_app(server, journal, settings=settings, audit=audit, is_worker=True)
 
 
 def _make_app(
@@ -79,20 +109,35 @@ def _make_app(
     host: str = "127.0.0.1",
     clock: Clock | None = None,
     advice: Advice = IN_AN_APP,
+    auth: "AuthConfig | None" = None,
+    audit: "AuditConfig | None" = None,
+    principal: "FindCaller | None" = None,
     is_worker: bool = False,
 ) -> HeadwayApp:
-    served = inspect_server(server)
+    if auth is not None and principal is not None:
+        raise SetupError("auth and principal both say who calls; leave out one of them")
+    served, clock = inspect_server(server), clock or Clock()
     serve_object(served)
+    if auth is not None:
+        served = replace(
+            served,
+            build=_behind_tokens(served, auth, clock.time),
+            scopes=auth.tools,
+            check_scopes=auth.check_tools,
+        )
+    elif principal is not None:
+        served = replace(served, build=_with_callers(served, principal))
     return HeadwayApp(
         served,
         journal=journal,
         path=path,
         host=host,
         settings=settings,
-        clock=clock or Clock(),
+        clock=clock,
         advice=advice,
-        is_guarded=_is_guarded,
+        find_challenge=_find_challenge,
         is_worker=is_worker,
+        audit=audit,
     )
 
 
@@ -137,6 +182,7 @@ def _mcp_server(server: MCPServer[Any]) -> Served:
         build=build,
         tools=server.tool_options if isinstance(server, Headway) else {},
         listed=server.list_tools,
+        every_tool=server.list_tools,
         is_ours=isinstance(server, Headway),
         is_bare=True,
     )
@@ -174,8 +220,43 @@ def _fastmcp_server(server: Any) -> Served:
         _find_endpoint(app, path).session_manager = _Manager(endpoint)
         return app
 
-    options = low.create_initialization_options
-    return Served(low.name, low, options, None, build, {}, may_list=False)
+    async def list_every() -> list[Any]:
+        from fastmcp.server.context import Context, _current_transport  # pyright: ignore[reportPrivateUsage]
+
+        # Over stdio its components are for everybody, and nobody asks for them here.
+        reset = _current_transport.set("stdio")
+        try:
+            async with Context(fastmcp=server):
+                return list(await server.list_tools(run_middleware=False))
+        finally:
+            _current_transport.reset(reset)
+
+    async def is_for_caller(name: str) -> bool:
+        from fastmcp.server.context import Context
+
+        async with Context(fastmcp=server):
+            if await server.get_tool(name) is not None:
+                return True
+        return all(tool.name != name for tool in await list_every())  # it has no rules any more
+
+    def is_alias(name: str) -> bool:
+        # The second name of each tool, made of a hash; its form is another one in 4.1 and 4.2.
+        from fastmcp.server.providers.addressing import parse_hashed_backend_name
+
+        return parse_hashed_backend_name(name) is not None
+
+    return Served(
+        low.name,
+        low,
+        low.create_initialization_options,
+        None,
+        build,
+        {},
+        may_list=False,
+        every_tool=list_every,
+        own_check=is_for_caller,
+        is_alias=is_alias,
+    )
 
 
 def _find_endpoint(app: Starlette, path: str) -> Any:
@@ -189,17 +270,82 @@ def _find_endpoint(app: Starlette, path: str) -> Any:
     raise SetupError(f"the server's own HTTP app has no route at {path}")
 
 
-def _is_guarded(app: Starlette, path: str) -> bool:
-    """Return whether the endpoint is wrapped, as auth does."""
-    return not any(
-        isinstance(route, Route)
-        and route.path == path
-        and hasattr(route.endpoint, "session_manager")
-        for route in app.routes
-    )
+def _find_challenge(app: Starlette, path: str) -> BearerChallenge | None:
+    """Return what the endpoint asks of tokens; None where it is not wrapped, as auth does."""
+    for route in app.routes:
+        if isinstance(route, Route) and route.path == path:
+            outer: Any = route.endpoint
+            if hasattr(outer, "session_manager"):
+                return None
+            if isinstance(outer, RequireAuthMiddleware):
+                metadata = outer.resource_metadata_url
+                return BearerChallenge(tuple(outer.required_scopes), str(metadata or ""))
+            return getattr(outer, "challenge", BearerChallenge())
+    return BearerChallenge()
 
 
-# What the SDK leaves to each server
+def has_own_auth(server: object, path: str) -> bool:
+    """Return whether a server asks for tokens itself; call it where the server is not served.
+
+    Raises:
+        SetupError: It cannot be served.
+    """
+
+    async def answer_nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        return
+
+    app = inspect_server(server).build(path, answer_nothing)
+    return _find_challenge(app, path) is not None
+
+
+def _behind_tokens(
+    served: Served, auth: "AuthConfig", now: Callable[[], float]
+) -> Callable[[str, ASGIApp], Starlette]:
+    """Return what builds the server's app with its endpoint behind tokens; `now` is since 1970."""
+    from headway.tokens import TokenCheck
+    from headway.transport.http.token_endpoint import TokenEndpoint, metadata_routes
+
+    def gate(endpoint: ASGIApp) -> ASGIApp:
+        return TokenEndpoint(endpoint, auth, TokenCheck(auth, now=now))
+
+    instead = "leave out [auth] and --local-token, or take auth from the server"
+    return _behind(served, gate, metadata_routes(auth, served.name), instead)
+
+
+def _with_callers(served: Served, find_caller: "FindCaller") -> Callable[[str, ASGIApp], Starlette]:
+    """Return what builds the server's app with an endpoint that is told who calls."""
+    from headway.transport.http.caller_endpoint import CallerEndpoint
+
+    def gate(endpoint: ASGIApp) -> ASGIApp:
+        return CallerEndpoint(endpoint, find_caller)
+
+    return _behind(served, gate, (), "leave out that, or principal")
+
+
+def _behind(
+    served: Served,
+    gate: Callable[[ASGIApp], ASGIApp],
+    routes: Sequence[BaseRoute],
+    instead: str,
+) -> Callable[[str, ASGIApp], Starlette]:
+    """Return what builds the server's app with its endpoint behind a gate, and more routes.
+
+    Raises:
+        SetupError: When it builds: the server has an auth of its own. `instead` is what to do.
+    """
+
+    def build(path: str, endpoint: ASGIApp) -> Starlette:
+        app = served.build(path, endpoint)
+        if _find_challenge(app, path) is not None:
+            raise SetupError(f"{served.name} has its own auth; {instead}")
+        others = [each for each in app.routes if getattr(each, "path", None) != path]
+        app.router.routes[:] = [Route(path, gate(endpoint)), *routes, *others]
+        return app
+
+    return build
+
+
+# The installation of Headway's methods
 
 
 def serve_object(served: Served) -> Server[Any]:

@@ -30,6 +30,14 @@ def parse_duration(text: str | float) -> float:
     return seconds
 
 
+def duration_text(seconds: float) -> str:
+    """Return a duration as `parse_duration` takes it: `500ms`, `45s`, `30m`, `1h`."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:g}{unit}"
+    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
 def parse_window(text: str | float) -> float:
     """Return the seconds until a hand-over: a duration, `at once` (0) or `never` (inf).
 
@@ -47,6 +55,11 @@ def parse_window(text: str | float) -> float:
         raise SetupError(f"{text!r} is no window; write 45s, 30m, 'at once' or 'never'") from None
 
 
+def is_scope(value: object) -> bool:
+    """Return whether this is a scope of an access token (RFC 6749, 3.3)."""
+    return isinstance(value, str) and re.fullmatch(r"[!#-\[\]-~]+", value) is not None
+
+
 def is_name(text: object) -> bool:
     """Return whether this may be the name of a queue."""
     return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
@@ -61,14 +74,14 @@ _COUNTS = (
 )  # fmt: skip
 
 BOUNDS: Final = (
-    *_COUNTS, "max_queue", "log_rate", "timeout", "session_ttl", "head_timeout", "body_timeout",
-    "keep_alive", "worker_wait", "keep.ttl", "keep.max_bytes", "keep.stream_entries",
-    "keep.stream_bytes",
+    *_COUNTS, "max_queue", "requests_each", "log_rate", "timeout", "session_ttl", "head_timeout",
+    "body_timeout", "keep_alive", "worker_wait", "keep.ttl", "keep.max_bytes",
+    "keep.stream_entries", "keep.stream_bytes",
 )  # fmt: skip
 """The settings that bound something. How often each was reached is counted under its name."""
 
 METRICS: Final = ("local", "all", "off")
-"""Who may read `/metrics`: whoever is on this machine, everybody, nobody."""
+"""Readers of `/metrics`: programs on this machine, everybody, nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,11 @@ class Retention:
     ttl: float = 3600.0
     """An ended stream can be read this long. An hour covers a client that was closed over
     lunch; results are not an archive."""
+
+    failed: float = 7 * 86400.0
+    """The run of a call that failed is kept this long, where that is longer than `ttl`: yesterday's
+    failure is asked about today. Where there is no room they go by when they ended, as others do;
+    its key, and what it could be executed again with, are kept for `ttl`."""
 
     max_bytes: int = 256 * 1024 * 1024
     """All streams together; over it the callers that hold most lose what ended first. Not what goes
@@ -92,6 +110,15 @@ class Retention:
     unfinished: float = 7 * 86400.0
     """In Redis a stream without an end is forgotten when nothing was added for this long: there,
     nothing may stay for ever. Longer than any run may take (`timeout`)."""
+
+    @property
+    def extra_of_failed(self) -> float:
+        """Seconds that a failed run is kept for longer than others."""
+        return max(0.0, self.failed - self.ttl)
+
+    def seconds_kept(self, *, is_failure: bool) -> float:
+        """Return for how many seconds a stream is kept after its end."""
+        return self.ttl + (self.extra_of_failed if is_failure else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +142,12 @@ class Settings:
     byte is out within a second. Before that it can still be plain JSON with its own status."""
 
     retry: float = 6.0
-    """What 2025-11-25 clients are told to wait before they reconnect a stream that is lost. The
+    """Seconds that 2025-11-25 clients are told to wait before they resume a lost stream. The
     official ones try it twice, so a server may be away for twice as long: a crash with a restart
     of 10 s, and some room."""
 
     retry_closed: float = 1.0
-    """What they are told where the server closes a stream early and goes on: nobody is away."""
+    """The same, where the server closes a stream early and goes on: nobody is away."""
 
     timeout: float = 86400.0
     """A run may take this long, unless its tool says otherwise. A day is more than any call
@@ -132,7 +159,7 @@ class Settings:
     get one: the tool `continue_run` is listed then."""
 
     profiles: tuple[Profile, ...] = ()
-    """What the operator knows of clients, asked before what Headway knows."""
+    """The operator's own rows about clients, read before those of Headway."""
 
     lease: float = 10.0
     """A process that gave no sign of life for this long has lost its runs: others that share
@@ -178,6 +205,11 @@ class Settings:
     """Of these, for one authenticated caller or one anonymous 2025 session, in one process: half of
     what may run and wait, so that no client takes every place, also with requests that are no calls
     and with answers that it does not wait for."""
+
+    requests_each: float = 0.0
+    """HTTP requests a second of one authenticated caller, or of one address that nobody is known
+    by, in one process; five seconds' worth may come at once. 0: any number. It is for those who
+    serve strangers: what is right depends on the tools."""
 
     threads: int = 64
     """Sync tools executing at once: each holds a thread."""
@@ -249,7 +281,7 @@ class Settings:
     """Bytes of a part or a log message: clients hold each in memory, or in a model's context."""
 
     on_delete: Literal["cancel", "finish"] = "cancel"
-    """What becomes of the runs of a 2025 session that its client closes with DELETE."""
+    """The fate of the runs of a 2025 session that its client closes with DELETE."""
 
     stateless: bool = False
     """Serve 2025 clients without sessions: each POST by itself, nothing to resume, no GET. For
@@ -299,12 +331,12 @@ class Settings:
     """Refuse requests whose Host or Origin is not allowed (DNS rebinding)."""
 
     metrics: str = "local"
-    """Who may read `/metrics`: `local`, whoever is on this machine and not behind a proxy; `all`,
+    """The readers of `/metrics`: `local`, whoever is on this machine and not behind a proxy; `all`,
     who may also call tools; `off`, nobody. It names tools and counts, and says nothing of
     anybody's calls, but what a server does is not everybody's business."""
 
     retention: Retention = Retention()
-    """What a journal keeps that is opened for this server."""
+    """The bounds of a journal that is opened for this server."""
 
     notice: InitVar[float | None] = None
     """The old name of `shutdown_delay`. It may be given until the next release, and not be read."""
@@ -332,7 +364,7 @@ class Settings:
         if self.on_delete not in ("cancel", "finish"):
             raise SetupError("on_delete is cancel or finish")
         times = ("progress_rate", "commit_after", "shutdown_delay", "grace", "hold_warning")
-        for name in (*times, "max_queue"):
+        for name in (*times, "max_queue", "requests_each"):
             if getattr(self, name) < 0:
                 raise SetupError(f"{name} cannot be negative")
 
@@ -372,7 +404,8 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
             or field not in known
             or not isinstance(known[field], int | float | str | bool)
         ):
-            raise SetupError(f"{text!r}: write NAME=VALUE, where NAME is one of {_setting_names()}")
+            names = ", ".join(setting_names())
+            raise SetupError(f"{text!r}: write NAME=VALUE, where NAME is one of {names}")
         changed = replace(target, **{field: _parse_value(name, value, known[field])})
         if isinstance(changed, Retention):
             kept = changed
@@ -397,11 +430,13 @@ def _parse_value(name: str, text: str, like: object) -> object:
     elif isinstance(like, float):
         with suppress(SetupError):
             return 0.0 if text in ("0", "0.0") else parse_duration(text)
-    raise SetupError(
-        f"{name}: {text!r} is no value for it; it is {like!r} unless you say otherwise"
-    )
+    is_time = isinstance(like, float)
+    usual = duration_text(like) if isinstance(like, float) else repr(like)
+    also = "; write a duration: 500ms, 45s, 30m, 2h" if is_time else ""
+    raise SetupError(f"{name}: {text!r} is no value for it{also}. Its default is {usual}")
 
 
-def _setting_names() -> str:
+def setting_names() -> list[str]:
+    """Return the names that `with_values` takes."""
     own = [f.name for f in fields(Settings) if isinstance(f.default, _SIMPLE)]
-    return ", ".join([*own, *(f"keep.{f.name}" for f in fields(Retention))])
+    return [*own, *(f"keep.{f.name}" for f in fields(Retention))]

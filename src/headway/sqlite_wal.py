@@ -23,7 +23,7 @@ def use_write_ahead_log(db: sqlite3.Connection, timeout: float) -> bool:
         try:
             return db.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal"
         except sqlite3.OperationalError as error:
-            # The low byte is the code, what is above it says more of it.
+            # The low byte is the code; the higher ones only extend it.
             is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not is_busy or time.monotonic() > deadline:
                 raise

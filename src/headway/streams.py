@@ -39,10 +39,10 @@ SESSION_STREAMS: Final = "session/"
 PROCESS_STREAMS: Final = "process/"
 
 CHANGES: Final = "changes"
-"""The broadcast stream of what clients hear of: a list or a resource that is another now."""
+"""The broadcast stream of changes that clients are notified of: of a list or a resource."""
 
 NOTICES: Final = "notices"
-"""The broadcast stream of what only processes need."""
+"""The broadcast stream of notices that only processes need."""
 
 PROCESS_ID_LENGTH: Final = 8
 
@@ -56,27 +56,27 @@ _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{40}")
 
 
 def tag_of(secret: str) -> str:
-    """Return a name for a session or principal that gives nothing of its secret away."""
+    """Return a name for a session or principal that does not reveal its secret."""
     digest = hashlib.blake2b(secret.encode(), digest_size=12).digest()
     return base64.urlsafe_b64encode(digest).decode()
 
 
 def principal_tag(principal: str) -> str:
-    """Return the owner that a principal is; all anonymous callers are one."""
+    """Return the owner for the streams of a principal; all anonymous callers share one."""
     return tag_of(f"principal {principal}")
 
 
 ANONYMOUS: Final = principal_tag("")
-"""The owner that all callers are whom nobody has authenticated."""
+"""The owner of the streams of all callers that are not authenticated."""
 
 
 def session_tag(principal: str, session_id: str) -> str:
-    """Return the owner that a session is; it begins with that of its principal."""
+    """Return the owner for the streams of a session; it begins with that of its principal."""
     return f"{principal_tag(principal)}.{tag_of(session_id)}"
 
 
 def session_name(tag: str) -> str:
-    """Return the session's own part of its tag: what its client and the logs are given."""
+    """Return the session's own part of its tag, for its client and the logs."""
     return tag.rpartition(".")[2]
 
 
@@ -118,13 +118,18 @@ def run_id_of(stream: str) -> str:
     return stream.rpartition("/")[2]
 
 
+def reference_of(stream: str) -> str:
+    """Return a short name of a run for logs, lists and messages; it gives no access."""
+    return run_id_of(stream)[PROCESS_ID_LENGTH : PROCESS_ID_LENGTH + 8]
+
+
 def process_of(stream: str) -> str:
     """Return the id of the process that accepted the run, from its stream or its id."""
     return run_id_of(stream)[:PROCESS_ID_LENGTH]
 
 
 def call_of(stream: str) -> str:
-    """Return what the two runs of a call for a worker have in common, and no other run."""
+    """Return the part of a run's id that only the two runs of a call for a worker share."""
     return run_id_of(stream)[PROCESS_ID_LENGTH:]
 
 
@@ -142,7 +147,7 @@ def run_stream(owner: str, run_id: str) -> str:
 
 
 def runs_prefix(owner: str) -> str:
-    """Return what the streams of an owner's runs begin with; a principal's sessions included."""
+    """Return the prefix of the streams of an owner's runs; a principal's sessions included."""
     return f"run/{owner}"
 
 
@@ -157,7 +162,7 @@ def inbox_stream(run: str) -> str:
 
 
 def inboxes_prefix(owner: str) -> str:
-    """Return what the inboxes of an owner's runs begin with."""
+    """Return the prefix of the inboxes of an owner's runs."""
     return f"inbox/{owner}"
 
 
@@ -172,10 +177,9 @@ def result_stream(run: str) -> str:
 
 
 def questions_stream(run: str, question_id: str) -> str:
-    """Return the stream that says whether the question is open, of the run with this stream.
+    """Return the stream of open questions that this question of a run is in.
 
-    It is named after the run that asked: a run that only repeats another's events passes that
-    one's questions on.
+    It is named after the run that asked: a mirror passes the other run's questions on.
     """
     owner = run.removeprefix(RUN_STREAMS).rpartition("/")[0]
     return f"questions/{owner}/{question_id.rpartition('.')[0]}"
@@ -206,7 +210,7 @@ def key_stream(principal: str, name: str) -> str:
 
 
 def keys_prefix(key: str) -> str:
-    """Return what the streams of all keys begin with that belong to this one's principal."""
+    """Return the prefix of the streams of all keys of this key's principal."""
     return key.rpartition("/")[0] + "/"
 
 
@@ -246,5 +250,5 @@ def pulse_stream(process_id: str) -> str:
 
 
 def process_inbox_stream(process_id: str) -> str:
-    """Return the stream of what a process is asked."""
+    """Return the stream of the requests to a process."""
     return f"orders/{process_id}"

@@ -1,16 +1,23 @@
 """A worker: a process that executes runs which servers accepted, and serves no client."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
 
 from headway.engine import Phase
+from headway.log_lines import quiet_logger
 from headway.queues import Queues
 from headway.server import worker_app
 from headway.settings import Settings
+from headway.transport.http.guard import Scope
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+
+logger = quiet_logger(__name__)
 
 
 class Worker:
@@ -31,12 +38,22 @@ class Worker:
         settings: Settings,
         queues: Sequence[str] | None,
         concurrency: int,
+        audit: "AuditConfig | None" = None,
     ) -> None:
-        self._app = worker_app(server, journal=journal, settings=settings)
+        self._app = worker_app(server, journal=journal, settings=settings, audit=audit)
         self.name = self._app.name
         self.queues = list(queues or self._app.queues)
         self._concurrency = concurrency
         self._serving: list[asyncio.Task[None]] = []
+
+    @property
+    def calls_going(self) -> int:
+        """The number of runs that it executes."""
+        return self._app.calls_going
+
+    def answer_metrics(self, scope: Scope) -> Response | None:
+        """Return the answer to a request for `/metrics`; None where there are none."""
+        return self._app.answer_metrics(scope)
 
     @property
     def is_ready(self) -> bool:
@@ -65,7 +82,7 @@ class Worker:
         return asyncio.create_task(work)
 
     async def failed(self) -> None:
-        """Wait until a queue cannot be served any more, and raise why."""
+        """Wait until a queue cannot be served any more, and raise its error."""
         done, _ = await asyncio.wait(self._serving, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -77,7 +94,7 @@ class Worker:
         others end as interrupted. Shielded parts get up to 5 s more.
         """
         engine = self._app.engine
-        engine.lifecycle.move_to(Phase.LEAVING)
+        engine.services.lifecycle.move_to(Phase.LEAVING)
         await self._stop_serving()
         try:
             await engine.drain.finish_calls()

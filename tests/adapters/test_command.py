@@ -31,7 +31,7 @@ async def call(code: str, **options: Any) -> Outcome:
         result = await stream_command(python(code), **options)
         return {"code": result.returncode, "out": result.stdout, "err": result.stderr}
 
-    return await run_tool(mcp, "tool")
+    return await run_tool(mcp, "tool", raise_on_error=False)
 
 
 async def test_lines_are_logs_percentages_progress_and_all_of_it_the_result() -> None:
@@ -248,7 +248,8 @@ async def test_many_lines_as_parts_are_all_given_out_in_fewer_parts() -> None:
 async def test_all_that_a_program_wrote_is_read_though_reading_takes_longer_than_its_end(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "PIPE_LINGER", 0.0)
+    if not terminal:  # there the kernel itself takes its time, and says nothing of what it has
+        monkeypatch.setattr(command, "PIPE_LINGER", 0.0)
     code = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nfor n in range(20_000): print(n)"
     output = await stream_command(python(code), terminal=terminal, output="log")
     assert output.stdout.split()[-1] == "19999"
@@ -296,7 +297,7 @@ async def test_the_timeout_of_a_tool_ends_its_program(tmp_path: Path) -> None:
     async def tool() -> None:
         await stream_command(python(code))
 
-    outcome = await run_tool(mcp, "tool")
+    outcome = await run_tool(mcp, "tool", raise_on_error=False)
     assert "limit" in (outcome.error or "")
     await gone(int(file.read_text()))
 

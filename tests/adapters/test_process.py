@@ -37,7 +37,7 @@ async def call(function: Callable[..., Any], *args: Any) -> Outcome:
     async def tool() -> Any:
         return await in_process(function, *args)
 
-    return await run_tool(mcp, "tool")
+    return await run_tool(mcp, "tool", raise_on_error=False)
 
 
 @both_loops

@@ -74,10 +74,10 @@ class TrackingTools:
             yield item
 
     async def to_the_end(self, tool: str) -> Outcome:
-        outcome = await run_tool(self.mcp, tool)
+        outcome = await run_tool(self.mcp, tool, raise_on_error=False)
         while outcome.is_error:
             assert "the process died" in (outcome.error or "")
-            outcome = await run_tool(self.mcp, tool, after=outcome)
+            outcome = await run_tool(self.mcp, tool, after=outcome, raise_on_error=False)
         return outcome
 
 
@@ -101,7 +101,7 @@ async def test_an_item_that_was_finished_is_not_done_again(tool: str, items: lis
 
 async def test_items_may_come_in_another_order_and_new_ones_between_them() -> None:
     tools = TrackingTools(["a", "c", "e"], ["e"])
-    first = await run_tool(tools.mcp, "sync")
+    first = await run_tool(tools.mcp, "sync", raise_on_error=False)
     tools.items = ["e", "d", "c", "b", "a"]
     await run_tool(tools.mcp, "sync", after=first)
     assert tools.done == ["a", "c", "e", "d", "b"]
@@ -111,7 +111,7 @@ async def test_a_function_names_items_that_nothing_else_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     items = [Opaque(), Opaque()]
-    assert (await run_tool(TrackingTools(items, []).mcp, "sync")).is_error
+    assert (await run_tool(TrackingTools(items, []).mcp, "sync", raise_on_error=False)).is_error
     assert "checkpoint=lambda item" in caplog.text
     tools = TrackingTools(items, [items[1]], items.index)
     await tools.to_the_end("sync")
@@ -125,7 +125,7 @@ async def test_what_was_yielded_for_skipped_items_is_in_the_result_once(tool: st
 
 
 async def test_the_tool_that_may_not_restart_keeps_nothing() -> None:
-    outcome = await run_tool(TrackingTools([1, 2], [2]).mcp, "once")
+    outcome = await run_tool(TrackingTools([1, 2], [2]).mcp, "once", raise_on_error=False)
     assert outcome.memory is None
     with pytest.raises(ValueError, match="restart=True"):
         await run_tool(TrackingTools([1, 2], []).mcp, "once", after=outcome)
@@ -146,9 +146,9 @@ async def test_the_newest_checkpoint_is_what_counts_and_parts_go_with_it() -> No
             checkpoint({"next": number + 1, "sum": total})
         return {"sum": total, "parts": parts}
 
-    first = await run_tool(mcp, "sums")
+    first = await run_tool(mcp, "sums", raise_on_error=False)
     assert first.checkpoint == {"next": 2, "sum": 1}
-    second = await run_tool(mcp, "sums", after=first)
+    second = await run_tool(mcp, "sums", after=first, raise_on_error=False)
     assert second.checkpoint == {"next": 4, "sum": 6}
     third = await run_tool(mcp, "sums", after=second)
     assert third.result == {"sum": 15, "parts": [0, 1, 2, 3]}

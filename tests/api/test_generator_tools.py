@@ -181,7 +181,7 @@ async def test_what_a_generator_raises_is_the_tool_s_error_and_its_parts_stay(ki
             yield value
 
     mcp.tool("broken")(broken if kind == "sync" else broken_async)
-    outcome = await run_tool(mcp, "broken")
+    outcome = await run_tool(mcp, "broken", raise_on_error=False)
     assert outcome.is_error
     assert outcome.parts == ["one"]
     assert closed == [True]
@@ -204,7 +204,7 @@ async def test_a_part_that_cannot_be_sent_closes_the_generator(kind: str):
             closed.append(True)
 
     mcp.tool("work", structured_output=False)(work if kind == "sync" else work_async)
-    assert (await run_tool(mcp, "work")).is_error
+    assert (await run_tool(mcp, "work", raise_on_error=False)).is_error
     assert closed == [True]
 
 
@@ -230,7 +230,7 @@ async def test_a_cancelled_generator_is_closed(kind: str, value: str | None):
 
     mcp.tool("endless")(endless if kind == "sync" else endless_async)
     async with asyncio.timeout(PATIENCE):
-        call = asyncio.create_task(run_tool(mcp, "endless"))
+        call = asyncio.create_task(run_tool(mcp, "endless", raise_on_error=False))
         run = await begun.get()
         assert run is not None
         run.cancel("client", "enough")

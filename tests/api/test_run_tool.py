@@ -19,7 +19,7 @@ from tests.kit.waits import PATIENCE
 
 from headway import Headway, Settings, SetupError, log, part, report, track
 from headway.run_state import State
-from headway.testing import FakeClock, Logged, Reported, record, run_tool
+from headway.testing import FakeClock, Logged, Reported, ToolRunFailed, record, run_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -165,7 +165,42 @@ async def test_without_structured_content_the_result_is_the_text_or_the_blocks()
     assert (await run_tool(mcp, "silent")).result is None
 
 
-async def test_an_error_of_a_tool_is_the_outcome_and_not_an_exception() -> None:
+@pytest.mark.parametrize("error", [KeyError("customer_id"), ToolError("not today")])
+async def test_a_call_that_fails_raises_with_what_the_tool_raised(error: Exception) -> None:
+    mcp = Headway()
+
+    @mcp.tool()
+    def look_up() -> str:
+        part("one")
+        raise error
+
+    with pytest.raises(ToolRunFailed, match="look_up: Error executing tool look_up") as failed:
+        await run_tool(mcp, "look_up")
+    assert failed.value.__cause__ is error
+    assert failed.value.outcome.parts == ["one"]
+
+
+async def test_a_tool_that_is_not_there_and_wrong_arguments_raise_too() -> None:
+    with pytest.raises(ToolRunFailed, match="Unknown tool: nowhere"):
+        await run_tool(headway(), "nowhere")
+    with pytest.raises(ToolRunFailed, match="steps"):
+        await run_tool(headway(), "work", {"steps": "many"})
+
+
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+async def test_a_failed_call_of_a_server_that_is_no_headway_raises_without_a_cause() -> None:
+    mcp = MCPServer("m")
+
+    @mcp.tool()
+    async def fail() -> str:
+        raise ToolError("not today")
+
+    with pytest.raises(ToolRunFailed, match="not today") as failed:
+        await run_tool(mcp, "fail")
+    assert failed.value.__cause__ is None
+
+
+async def test_an_error_of_a_tool_is_the_outcome_where_it_is_expected() -> None:
     mcp = Headway()
 
     @mcp.tool()
@@ -177,13 +212,13 @@ async def test_an_error_of_a_tool_is_the_outcome_and_not_an_exception() -> None:
     def protest() -> str:
         raise MCPError(-32002, "no such thing")
 
-    refused = await run_tool(mcp, "refuse")
+    refused = await run_tool(mcp, "refuse", raise_on_error=False)
     assert (refused.error, refused.result) == ("Error executing tool refuse: not today", None)
     assert refused.parts == ["one"]
     assert refused.state is State.COMPLETED
-    protested = await run_tool(mcp, "protest")
+    protested = await run_tool(mcp, "protest", raise_on_error=False)
     assert (protested.error, protested.state) == ("no such thing", State.FAILED)
-    assert (await run_tool(mcp, "nowhere")).error == "Unknown tool: nowhere"
+    assert (await run_tool(mcp, "nowhere", raise_on_error=False)).error == "Unknown tool: nowhere"
 
 
 async def test_arguments_arrive_as_off_the_wire() -> None:
@@ -268,7 +303,7 @@ async def test_a_fake_clock_turns_a_timeout_while_the_call_goes_on() -> None:
         return "never"
 
     async with asyncio.timeout(PATIENCE):
-        call = asyncio.create_task(run_tool(mcp, "hang", clock=clock))
+        call = asyncio.create_task(run_tool(mcp, "hang", clock=clock, raise_on_error=False))
         await begun.wait()
         await clock.advance(601)
         outcome = await call

@@ -174,7 +174,9 @@ async def test_between_two_items_the_one_that_is_done_counts_once() -> None:
         return "ok"
 
     async with asyncio.timeout(PATIENCE):
-        call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=clock))
+        call = asyncio.create_task(
+            run_tool(mcp, "work", raise_on_error=False, settings=Settings(), clock=clock)
+        )
         await reached.wait()
         await clock.advance(0.3)
         goes_on.set()
@@ -200,7 +202,9 @@ async def test_a_slow_item_is_told_when_its_time_comes_and_a_fast_one_costs_noth
         return "ok"
 
     async with asyncio.timeout(PATIENCE):
-        call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=clock))
+        call = asyncio.create_task(
+            run_tool(mcp, "work", raise_on_error=False, settings=Settings(), clock=clock)
+        )
         await reached.wait()
         await clock.advance(0.3)  # the interval is a quarter of a second
         goes_on.set()
@@ -229,7 +233,9 @@ async def test_a_cancelled_thread_stops_at_its_next_item_also_when_nothing_is_du
         return "never"
 
     async with asyncio.timeout(PATIENCE):
-        call = asyncio.create_task(run_tool(mcp, "work", settings=Settings(), clock=FakeClock()))
+        call = asyncio.create_task(
+            run_tool(mcp, "work", raise_on_error=False, settings=Settings(), clock=FakeClock())
+        )
         run = await begun.get()
         assert run is not None
         run.cancel("client", "enough")

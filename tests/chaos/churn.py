@@ -164,9 +164,14 @@ def _chosen(chance: Random, ways: dict[Way, int]) -> Way:
 
 def command(journal: str) -> list[str]:
     """A real `headway run` that forgets soon."""
-    times = (f"session_ttl={IDLE}", f"keep.ttl={IDLE}", f"max_body={MAX_BODY}")
+    times = (
+        f"session_ttl={IDLE}",
+        f"keep.ttl={IDLE}",
+        f"keep.failed={IDLE}",
+        f"max_body={MAX_BODY}",
+    )
     options = [word for setting in times for word in ("--set", setting)]
-    serve = ["headway.cli", "run", "tests.chaos.work:mcp", "--port", "{port}"]
+    serve = ["headway", "run", "tests.chaos.work:mcp", "--port", "{port}"]
     return [sys.executable, "-m", *serve, "--journal", journal, *options]
 
 

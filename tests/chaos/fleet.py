@@ -60,7 +60,7 @@ def command(kind: str, kept: int, *options: str) -> list[str]:
     times = ("--set", f"lease={LEASE}", "--grace", GRACE)
     room = [f"keep.max_bytes={kept}", *(f"{name}=10000" for name in MANY)]
     settings = [word for setting in room for word in ("--set", setting)]
-    run = [sys.executable, "-m", "headway.cli", kind, "tests.chaos.work:mcp"]
+    run = [sys.executable, "-m", "headway", kind, "tests.chaos.work:mcp"]
     return [*run, *options, *times, *settings]
 
 

@@ -51,7 +51,7 @@ def headway_command(place: Path, kept: int) -> list[str]:
     options = ("--port", "{port}", "--journal", f"sqlite:///{place / 'journal.db'}")
     times = ("--set", f"lease={LEASE}", "--grace", GRACE)
     room = ("--set", f"keep.max_bytes={kept}", "--set", "max_sessions_each=10000")
-    run = [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp"]
+    run = [sys.executable, "-m", "headway", "run", "tests.chaos.work:mcp"]
     return [*run, *options, *times, *room]
 
 

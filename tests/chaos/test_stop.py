@@ -72,7 +72,7 @@ class Target:
 
 def server_on(journal: str) -> ServerProcess:
     options = ("--port", "{port}", "--journal", journal, "--grace", "200ms")
-    command = [sys.executable, "-m", "headway.cli", "run", TARGET, *options]
+    command = [sys.executable, "-m", "headway", "run", TARGET, *options]
     return ServerProcess(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
@@ -170,7 +170,7 @@ async def by_the_operator(to: Target, tool: str) -> Heard:
     answer = await Modern(to.line).call(tool, to.notes.arguments, token="t")
     await to.notes.has("began")
     stream = await _only_run(to)
-    command = ("-m", "headway.cli", "cancel", stream.rpartition("/")[2], "--journal", to.journal)
+    command = ("-m", "headway", "cancel", stream.rpartition("/")[2], "--journal", to.journal)
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.DEVNULL
     )

@@ -43,6 +43,34 @@ async def fail() -> str:
 
 
 @mcp.tool()
+async def broken() -> str:
+    """Fail in the middle."""
+    report(3, 8, "Row 3")
+    raise ValueError("it broke")
+
+
+@mcp.tool()
+async def chatty() -> str:
+    """Say much at once."""
+    report(1, 2, "word " * 100)
+    return "said"
+
+
+@mcp.tool()
+async def rows(number: int, texts: bool = False) -> list[Any]:
+    """Give back some rows."""
+    return [f"row {n}" if texts else {"row": n} for n in range(number)]
+
+
+@mcp.tool()
+async def umlauts() -> str:
+    """Say what not every terminal can write."""
+    report(1, 2, "Prüfe ✓ データ")
+    part({"größe": "…"})
+    return "größer ✓"
+
+
+@mcp.tool()
 async def key(ctx: Context[Any, Any]) -> str:
     """Give back the key that this call came with."""
     return str((ctx.request_context.meta or {}).get("headway/idempotency-key"))
@@ -84,9 +112,34 @@ async def wait(mark: str) -> str:
     return "never"
 
 
+@mcp.tool(restart=True)
+async def again(secret: str) -> str:
+    """Be one that another process may go on with."""
+    return f"{len(secret)} characters"
+
+
+@mcp.tool()
+async def steps(gate: str) -> str:
+    """Take one step, and another one when somebody has written into a named pipe."""
+    report(1, 2, "first")
+    log("one")
+    await asyncio.to_thread(Path(gate).read_text)
+    report(2, 2, "second")
+    log("two")
+    return "all of it"
+
+
+@mcp.tool()
+async def much() -> str:
+    """Give more than an answer may have."""
+    return "x" * 50_000
+
+
 @mcp.tool()
 async def was_cancelled(mark: str) -> str:
     """Wait until a `wait` has left `mark`."""
+    if mark not in marks:
+        return "never begun"
     await marks.setdefault(mark, asyncio.Event()).wait()
     return "yes"
 

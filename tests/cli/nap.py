@@ -1,4 +1,4 @@
-"""A call of the example's `nap`, made in a thread."""
+"""Calls of the example's tools, and one of `nap` in a thread."""
 
 import threading
 
@@ -12,6 +12,16 @@ ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
 }
+
+
+def call_tool(url: str, tool: str, **arguments: object) -> str:
+    """Call a tool, and give back what the server answers."""
+    body = {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": tool, "arguments": arguments, "_meta": ENVELOPE},
+    }  # fmt: skip
+    headers = {**HEADERS, "mcp-method": "tools/call", "mcp-name": tool}
+    return httpx2.post(url, json=body, headers=headers, timeout=PATIENCE).text
 
 
 class NapCall(threading.Thread):

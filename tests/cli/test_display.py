@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from headway.cli.display.bar import Bar
-from headway.cli.display.call_display import Lines, count, log_line, plain
+from headway.cli.display.call_display import Lines, log_line, plain
+from headway.cli.display.quantities import count
 
 
 @pytest.mark.parametrize(

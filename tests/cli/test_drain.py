@@ -18,7 +18,7 @@ def test_a_call_may_finish_after_a_signal(programs: Programs, number: int) -> No
     call.start()
     call.until_it_naps()
     program.interrupt(number)
-    program.wait_for("finishing what runs")
+    program.wait_for("finishing what runs (1 call, 30 s at most); Ctrl+C again stops at once")
     ready = httpx2.get(url.replace("/mcp", "/readyz"))
     assert ready.status_code == 503
     call.join(PATIENCE)

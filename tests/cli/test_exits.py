@@ -1,8 +1,10 @@
 """Every error of Headway has an exit code and a sentence."""
 
 import inspect
+from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Command
 
 from headway import errors
 from headway.cli import exit_codes
@@ -56,3 +58,32 @@ def test_a_group_of_one_is_what_is_in_it():
 def test_a_group_of_several_stays_a_group():
     group = ExceptionGroup("both", [ValueError(), TypeError()])
     assert exit_codes.root_of(group) is group
+
+
+@pytest.mark.parametrize(("given", "says"), [("option", "'--port'"), ("variable", "HEADWAY_PORT")])
+def test_a_usage_error_names_what_was_given(
+    command: Command, monkeypatch: pytest.MonkeyPatch, given: str, says: str
+):
+    if given == "variable":
+        monkeypatch.setenv("HEADWAY_PORT", "80000")
+    finished = command("run", "x.py", *(["--port", "80000"] if given == "option" else []))
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err.startswith(f"headway: Invalid value for {says}: ")
+
+
+def test_a_setting_that_is_no_duration_says_how_its_default_is_written(
+    command: Command, tmp_path: Path
+):
+    (tmp_path / "server.py").write_text("from headway import Headway\nmcp = Headway('x')\n")
+    finished = command("run", "server.py", "--set", "keep.ttl=2parsecs")
+    assert "keep.ttl: '2parsecs' is no value for it" in finished.err
+    assert "Its default is 1h" in finished.err
+
+
+def test_a_syntax_error_shows_the_authors_line_and_none_of_ours(command: Command, tmp_path: Path):
+    (tmp_path / "broken.py").write_text("def tool(:\n    pass\n")
+    finished = command("call", "broken.py", "tool")
+    assert finished.code == 3
+    assert "def tool(:" in finished.err
+    assert finished.err.count("File ") == 1
+    assert "importlib" not in finished.err

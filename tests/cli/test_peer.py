@@ -43,7 +43,7 @@ class Says:
 @pytest.mark.parametrize(
     ("app", "says"),
     [
-        (Says(401), "HTTP 401 Unauthorized: it wants authorization; pass --header"),
+        (Says(401), "HTTP 401 Unauthorized: it wants authorization; set HEADWAY_TOKEN"),
         (Says(403), "HTTP 403 Forbidden: this caller is not allowed"),
         (Says(404), "HTTP 404 Not Found: no MCP endpoint there"),
         (Says(405), "HTTP 405 Method Not Allowed: no MCP endpoint there"),

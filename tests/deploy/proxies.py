@@ -113,6 +113,6 @@ def proxy(name: str, replicas: Sequence[int], place: Path) -> ServerProcess:
 def replica(journal: Path, *options: str) -> ServerProcess:
     """A replica, not started."""
     target = f"{CHECKOUT / 'tests' / 'deploy' / 'server.py'}:mcp"
-    command = [sys.executable, "-m", "headway.cli", "run", target, "--port", "{port}"]
+    command = [sys.executable, "-m", "headway", "run", target, "--port", "{port}"]
     told = ("--journal", f"sqlite:///{journal}", "--allow-host", HOST)
     return ServerProcess([*command, *told, *options])

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,17 @@ def test_a_proxy_waits_for_three_pings_and_more(file: str, pattern: str) -> None
     found = re.findall(pattern, (DEPLOY / file).read_text())
     assert found
     assert all(int(text) >= 3 * Settings().ping for text in found)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+@pytest.mark.parametrize("unit", ["headway.service", "headway.socket"])
+def test_the_units_of_systemd_are_right(unit: str, tmp_path: Path) -> None:
+    for file in (DEPLOY / "systemd").iterdir():
+        text = file.read_text().replace("/srv/headway/.venv/bin/headway", sys.executable)
+        (tmp_path / file.name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    about_it = [line for line in done.stderr.splitlines() if "headway" in line]
+    assert (done.returncode, about_it) == (0, [])

@@ -33,3 +33,16 @@ def test_each_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert target.exists(), f"{page.name} links to {link}, which is not there"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{page.name} links to {link}, a heading that is not"
+
+
+def test_the_index_names_each_page_once_in_its_lists_by_kind() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    by_kind = index.partition("## By what you want")[2]
+    linked = [(ROOT / "docs" / link).resolve() for link in LINK.findall(by_kind)]
+    docs = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    of_a_folder = {"decisions", "upstream"}
+    wanted = {
+        page for page in docs if page.name == "README.md" or page.parent.name not in of_a_folder
+    } - {ROOT / "docs" / "README.md"}
+    assert wanted - set(linked) == set()
+    assert len(linked) == len(set(linked))

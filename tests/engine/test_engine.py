@@ -10,11 +10,11 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from msgspec import structs
-from tests.kit.waits import PATIENCE
+from tests.kit.waits import PATIENCE, until
 
 from headway.engine import Engine, EngineOptions, Request, RunContext, ToolOptions
 from headway.engine.remote.mirror import mirror_request
-from headway.engine.run.cancellation import SERVER_STOPPED
+from headway.engine.run.cancellation import SERVER_STOPPED, _hook_tasks
 from headway.errors import JournalUnavailable, ProtocolError
 from headway.events import (
     Accepted,
@@ -294,3 +294,18 @@ async def test_a_run_that_repeats_another_one_is_stopped_also_where_the_journal_
         told = await entries(made, run)
     assert told[-1].event == SERVER_STOPPED
     assert "raised" not in caplog.text
+
+
+async def test_a_hook_that_a_thread_adds_in_the_moment_of_the_stop_is_called_once():
+    async def forever(_context: RunContext) -> NoReturn:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    calls: list[str] = []
+    async with engine() as made:
+        run = made.start_run(request(forever))
+        run.stop_event = Cancelled("client", None)  # the first line of `Run.stop`
+        run.cancellation.add_hook(lambda: calls.append("called"))  # a thread, in between
+        run.cancellation.tell_hooks()  # its last line
+        await until(lambda: calls and not _hook_tasks)
+    assert calls == ["called"]

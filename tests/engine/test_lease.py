@@ -326,7 +326,7 @@ async def test_a_process_that_is_about_to_stop_takes_over_nothing(tmp_path: Path
         processes = Restarting(tmp_path / "j.db", stack)
         clock = FakeClock(start=1_700_000_030.0)
         stopping = await processes.start("stopping", clock)
-        stopping.lifecycle.move_to(Phase.DRAINING)
+        stopping.services.lifecycle.move_to(Phase.DRAINING)
         dead = await processes.start("dead", FakeClock())
         run = await launch(dead, forever, {"params": {"name": "slow"}})
         await clock.advance(60, step=1)

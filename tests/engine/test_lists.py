@@ -23,7 +23,7 @@ async def test_one_process_lists_the_runs_at_each_sign_of_life_and_the_others_se
 ):
     """A list of all runs, asked for by every process, would be what limits a fleet first."""
     monkeypatch.setattr(
-        "headway.engine.recovery.lease.LISTING_SHARE", 1.0
+        "headway.engine.recovery.lost_runs.LISTING_SHARE", 1.0
     )  # the disk does not know this clock
     clock, lists = FakeClock(), list[Engine]()
     path = tmp_path / "j.db"

@@ -40,7 +40,7 @@ class Called:
 def call(target: str, *arguments: str) -> Called:
     """`headway call` as a user would type it, in the project's directory."""
     done = subprocess.run(
-        [sys.executable, "-m", "headway.cli", "call", target, *arguments],
+        [sys.executable, "-m", "headway", "call", target, *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -129,7 +129,7 @@ def target(folder: Path) -> str:
 def test_what_is_announced_is_an_address_that_a_client_can_use(
     programs: Programs, tmp_path: Path
 ) -> None:
-    options = ["--host", "0.0.0.0", "--port", "0", "--journal", "memory:"]
+    options = ["--host", "0.0.0.0", "--anonymous", "--port", "0", "--journal", "memory:"]
     program = programs.start("run", target(tmp_path), *options)
     said = program.wait_for("serving own at ")
     assert " at http://127.0.0.1:" in said

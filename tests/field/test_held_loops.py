@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -77,25 +78,30 @@ def named(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if "the event loop" in each.getMessage()]
 
 
+def runs_named(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Without what else the system held up: on a busy machine that is anything."""
+    return [said for said in named(caplog) if "(run " in said]
+
+
 async def test_a_tool_that_holds_the_loop_is_named_with_its_run_and_its_line(
     caplog: pytest.LogCaptureFixture,
 ):
     async with served(holding(), settings=NAMED) as wire:
         assert text_of(await (await Modern(wire).call("resize")).outcome()) == "done"
-        await until(lambda: named(caplog))
-    [said] = named(caplog)
+        await until(lambda: runs_named(caplog))
+    [said] = runs_named(caplog)
     assert said.startswith("tool 'resize' (run ")
-    assert ") held the event loop for 0." in said
+    assert re.search(r"\) held the event loop for \d+\.\d+ s at ", said)
     assert said.endswith(f"at {line_that_holds()}")
 
 
 async def test_a_task_of_a_tool_and_a_resource_are_named_as_well(caplog: pytest.LogCaptureFixture):
     async with served(holding(), settings=NAMED) as wire:
         await (await Modern(wire).call("in_a_task")).outcome()
-        await until(lambda: len(named(caplog)) == 1)
+        await until(lambda: len(runs_named(caplog)) == 1)
         await (await Modern(wire).request("resources/read", {"uri": "note://one"})).outcome()
-        await until(lambda: len(named(caplog)) == 2)
-    task, resource = named(caplog)
+        await until(lambda: len(runs_named(caplog)) == 2)
+    task, resource = runs_named(caplog)
     assert task.startswith("tool 'in_a_task' (run ")
     assert resource.startswith("resources/read (run ")
 
@@ -107,7 +113,7 @@ async def test_the_same_line_is_named_once_in_a_while(caplog: pytest.LogCaptureF
         compute(0.3)
         await asyncio.sleep(0.05)
     watchdog.stop()
-    [said] = named(caplog)
+    [said] = [each for each in named(caplog) if each.endswith(line_that_holds())]
     assert said.startswith("something held the event loop")
 
 
@@ -115,7 +121,7 @@ async def test_who_waits_or_works_in_a_thread_is_not_named(caplog: pytest.LogCap
     async with served(holding(), settings=NAMED) as wire:
         await (await Modern(wire).call("in_a_thread")).outcome()
         await asyncio.sleep(0.3)
-    assert not [said for said in named(caplog) if "run " in said]
+    assert not runs_named(caplog)
 
 
 async def test_a_test_that_records_and_holds_the_loop_is_no_run(caplog: pytest.LogCaptureFixture):
@@ -276,10 +282,12 @@ async def test_one_that_is_held_for_too_long_is(url: str):
             assert await other.lease.is_alive(tag)
             await until(lambda: held.signs and not held.is_signing)
             # Each of its two streams is looked at for half a lease before it is believed.
-            for _ in range(3):
-                await other.lease.is_alive(tag)
+            for _ in range(20):
+                if not await other.lease.is_alive(tag):
+                    break
                 await clock.advance(LEASE)
-            assert not await other.lease.is_alive(tag)
+            else:
+                raise AssertionError("the process counts as alive twenty leases later")
             await until_ended(other, held.stream, clock)
             kept = await other.journal.read_all_kept(held.stream)
             assert isinstance(kept[-1].event, Interrupted)

@@ -14,7 +14,8 @@ from tests.tools.raw_servers import Start, allowed, batch, raw_servers, reply
 from headway import Headway, Settings
 from headway.testing import run_tool
 from headway.tools.batch import BatchTool
-from headway.tools.search import Api, Databank, Database, Endpoint, SearchTool, Source, Table
+from headway.tools.search import Api, Databank, Endpoint, SearchTool, Source, Table
+from headway.tools.search.database import Database
 from headway.tools.search.sources import Asked, Hit
 from headway.tools.timing import SystemClock
 from headway.tools.web.hosts import Hosts

@@ -75,7 +75,7 @@ async def in_memory(_request: Any) -> AsyncGenerator[Server]:
 async def over_stdio(_request: Any) -> AsyncGenerator[Server]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     target = str(Path(one_object.__file__))
-    arguments = ["-m", "headway.cli", "run", f"{target}:mcp", "--stdio"]
+    arguments = ["-m", "headway", "run", f"{target}:mcp", "--stdio"]
     yield StdioServerParameters(command=sys.executable, args=arguments, env=env)
 
 

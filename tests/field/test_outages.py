@@ -61,7 +61,7 @@ async def test_who_is_closed_by_a_server_that_stops_is_told_to_come_back_later(
         streams = [await session.call("slow", token="t"), await session.get()]
         await streams[0].message()
         draining = asyncio.create_task(wire.app.drain())
-        await until(lambda: wire.app.engine.lifecycle.is_draining)
+        await until(lambda: wire.app.engine.services.lifecycle.is_draining)
         draining.cancel()
         for stream in streams:
             told: list[int] = []

@@ -15,7 +15,8 @@ from headway import Headway
 from headway.testing import run_tool
 from headway.tools.batch import BatchTool
 from headway.tools.config import ConfigError, load
-from headway.tools.search import Databank, Database, SearchTool, Table
+from headway.tools.search import Databank, SearchTool, Table
+from headway.tools.search.database import Database
 from headway.tools.web.hosts import Hosts
 
 pytestmark = pytest.mark.anyio

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -90,6 +91,21 @@ def test_a_loop_that_is_stopped_goes_on_where_it_was(
     assert seen == ["left with 3", "goes on", "goes on", "goes on"]
     assert caplog.text.count("which stopped the event loop; it goes on") == 3
     assert caplog.text.count("was stopped from inside") == 2
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_result_is_not_lost_when_the_loop_is_stopped_in_the_same_moment(
+    kind: event_loop.LoopName,
+):
+    async def end_after(stop: Callable[[asyncio.AbstractEventLoop], object]) -> str:
+        stop(asyncio.get_running_loop())
+        return "done"
+
+    def leave_soon(loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon(sys.exit, 4)
+
+    for stop in (lambda loop: loop.stop(), leave_soon):
+        assert event_loop.run_until_done(partial(end_after, stop), loop=kind) == "done"
 
 
 def test_what_the_main_task_raises_ends_it():

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -248,6 +249,24 @@ async def test_a_thread_that_works_for_all_is_told_of_in_the_log_and_in_nobodys_
     told = [each for each in caplog.records if "is not heard" in each.getMessage()]
     assert [each.getMessage().split(" at ")[0] for each in told] == ["log()", "part()", "report()"]
     worker.join()
+
+
+async def test_a_stage_and_a_track_that_nobody_uses_are_named_with_their_line(
+    caplog: pytest.LogCaptureFixture,
+):
+    def forget() -> None:
+        for _ in range(2):
+            stage("Fetch")
+            track([1, 2])
+        with stage("Store"):
+            list(track([1, 2]))
+
+    await run_tool(tool_of(forget), "batch")
+    first, second = [
+        each.getMessage() for each in caplog.records if "not used" in each.getMessage()
+    ]
+    assert re.match(r"stage\(\) at test_threads_of_tools.py:\d+ .* `with stage\(", first)
+    assert re.match(r"track\(\) at test_threads_of_tools.py:\d+ .* `for item in track\(", second)
 
 
 def test_without_any_run_each_function_says_once_that_nobody_hears_it(

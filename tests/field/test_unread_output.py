@@ -170,7 +170,7 @@ async def test_over_stdio_a_client_that_never_reads_stderr_is_answered(tmp_path:
     (tmp_path / "talker.py").write_text(TARGET)
     reader, writer = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headway.cli", "run", str(tmp_path / "talker.py"), "--stdio",
+        sys.executable, "-m", "headway", "run", str(tmp_path / "talker.py"), "--stdio",
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer,
     )  # fmt: skip
     os.close(writer)

@@ -113,7 +113,7 @@ async def test_over_stdio_as_well(era: str):
 
 @each_trouble
 async def test_in_a_test_of_its_author_as_well(trouble: str):
-    outcome = await run_tool(server_of(Headway), "fail", {"trouble": trouble})
+    outcome = await run_tool(server_of(Headway), "fail", {"trouble": trouble}, raise_on_error=False)
     assert WORDS[trouble] in (outcome.error or "")
 
 
@@ -207,7 +207,9 @@ def together(*errors: Exception) -> Headway:
 
 
 async def test_what_tasks_raise_for_the_model_reaches_it():
-    outcome = await run_tool(together(ToolError("no such city"), ToolError("no key")), "ask_all")
+    outcome = await run_tool(
+        together(ToolError("no such city"), ToolError("no key")), "ask_all", raise_on_error=False
+    )
     assert outcome.error == "Error executing tool ask_all: no such city; no key"
 
 
@@ -220,13 +222,17 @@ async def test_a_protocol_error_of_a_task_is_the_answer():
 async def test_a_crash_among_them_is_logged_and_its_text_is_not_told(
     caplog: pytest.LogCaptureFixture,
 ):
-    outcome = await run_tool(together(ToolError("no key"), ValueError("customer 7")), "ask_all")
+    outcome = await run_tool(
+        together(ToolError("no key"), ValueError("customer 7")), "ask_all", raise_on_error=False
+    )
     assert outcome.error == "Error executing tool ask_all: no key; and 1 unexpected error"
     assert "ValueError: customer 7" in caplog.text
 
 
 async def test_crashes_alone_are_told_as_one_is():
-    outcome = await run_tool(together(ValueError("customer 7"), KeyError("x")), "ask_all")
+    outcome = await run_tool(
+        together(ValueError("customer 7"), KeyError("x")), "ask_all", raise_on_error=False
+    )
     assert outcome.error == "Error executing tool ask_all"
 
 
@@ -357,5 +363,5 @@ async def test_a_process_of_a_tool_that_exits_is_a_tool_error():
     async def work() -> None:
         await in_process(leave)
 
-    outcome = await run_tool(mcp, "work")
+    outcome = await run_tool(mcp, "work", raise_on_error=False)
     assert outcome.error == "Error executing tool work: leave ended with SystemExit(2)"

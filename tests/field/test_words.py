@@ -15,7 +15,8 @@ from tests.kit.peers import connect, each_era, served
 from headway import Headway
 from headway.testing import run_tool
 from headway.tools import build, words
-from headway.tools.search import Databank, Database, SearchTool, Table
+from headway.tools.search import Databank, SearchTool, Table
+from headway.tools.search.database import Database
 from headway.tools.search.tool import operators_in
 
 pytestmark = pytest.mark.anyio

@@ -253,7 +253,7 @@ class PipeServer:
         self._log = _Log()
         command = ["run", "tests/fuzz/target.py:mcp", "--stdio"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "headway.cli", *command],
+            [sys.executable, "-m", "headway", *command],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log.file,
             env={**os.environ, "PYTHONPATH": str(ROOT)},  # the target has something of the kit
         )  # fmt: skip

@@ -187,7 +187,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, force=True)
     # Ended runs are what the memory of a journal is for; here they go soon, to tell it from growth.
     journals.SWEEP_INTERVAL = 0.5
-    journal = open_journal("memory:", retention=Retention(ttl=1.0))
+    journal = open_journal("memory:", retention=Retention(ttl=1.0, failed=1.0))
     settings = Settings(**chosen)
     app = asgi(mcp, journal=journal, settings=settings)
     listener = bind("127.0.0.1", 0)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import json
 import logging
 import sys
@@ -15,6 +16,10 @@ from tests.kit.peers import connect, each_era, served
 from tests.tools.raw_servers import RawServer, Start, allowed, batch, raw_servers, reply
 
 from headway import Headway
+from headway.cli.log_output.json_format import JsonFormatter
+from headway.cli.log_output.line_format import LineFormatter
+from headway.cli.log_output.log_config import apply_log_config
+from headway.log_lines import every_handler
 from headway.testing import run_tool
 from headway.tools import build
 from headway.tools.batch import BatchTool
@@ -190,6 +195,23 @@ async def test_no_answer_of_a_configured_server_has_a_key_in_it(
     assert "***" in shown
 
 
+LOG_CONFIG = """
+[handlers.file]
+class = "logging.FileHandler"
+filename = "{place}"
+[loggers."tests.hostile.deep.inside"]
+handlers = ["file"]
+propagate = false
+"""
+
+
+class Unshowable:
+    """An argument of a log line whose own code fails."""
+
+    def __str__(self) -> str:
+        raise RuntimeError(KEY)
+
+
 def test_nothing_that_is_logged_has_a_key_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     secrets = Secrets.of_headers({"Authorization": KEY})
     handler = logging.StreamHandler(sys.stderr)
@@ -207,6 +229,56 @@ def test_nothing_that_is_logged_has_a_key_in_it(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().err
     assert is_clean(shown)
     assert shown.count("***") >= 3
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), LineFormatter("%(message)s %(extra)s")])
+def test_no_field_of_a_record_has_a_key_in_it(formatter: logging.Formatter) -> None:
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    handler.setFormatter(formatter)
+    Secrets.of_headers({"Authorization": KEY}).hide_in_logs([handler])
+    facts = {"error": f"sent {KEY}", "seconds": 1, 7: (TOKEN,)}
+    record = logging.makeLogRecord({"msg": "a call", "headway_call": facts, "extra": KEY})
+    try:
+        raise ValueError(f"with {TOKEN}\nheadway: forged")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    record.stack_info = f"Stack:\n  send({KEY!r})"
+    handler.handle(record)
+    assert is_clean(shown.getvalue())
+    assert "***" in shown.getvalue()
+    if isinstance(formatter, JsonFormatter):
+        line = json.loads(shown.getvalue())
+        assert (line["call"]["error"], line["stack"]) == ("sent ***", "Stack:\n  send('***')")
+        assert "ValueError: with ***" in line["exception"]
+    else:  # what a tool raises is still no line of its own
+        assert "\n    headway: forged" in shown.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [("too", "many"), (Unshowable(),)])
+def test_a_line_that_cannot_be_made_breaks_nothing_and_shows_no_key(
+    arguments: tuple[object, ...],
+) -> None:
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    Secrets.of_headers({"Authorization": KEY}).hide_in_logs([handler])
+    handler.handle(logging.makeLogRecord({"msg": f"{KEY} %s", "args": arguments}))
+    assert shown.getvalue() == "*** %s (with arguments that do not fit)\n"
+
+
+def test_handlers_that_a_file_puts_on_any_logger_are_masked(tmp_path: Path) -> None:
+    config, place = tmp_path / "log.toml", tmp_path / "out.log"
+    config.write_text(LOG_CONFIG.format(place=place))
+    logger = logging.getLogger("tests.hostile.deep.inside")
+    try:
+        apply_log_config(config)
+        Secrets.of_headers({"Authorization": KEY}).hide_in_logs(every_handler())
+        logger.warning("sent %s", KEY)
+    finally:
+        for handler in logger.handlers[:]:
+            logger.removeHandler(handler)
+            handler.close()
+    assert place.read_text() == "sent ***\n"
 
 
 async def test_one_key_does_not_show_in_answers_of_another_host(start: Start) -> None:

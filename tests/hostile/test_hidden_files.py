@@ -38,7 +38,9 @@ def root(tmp_path: Path) -> Path:
 
 
 async def process(server: Headway, **arguments: Any) -> Outcome:
-    return await run_tool(server, "process_files", {"directory": ".", **arguments})
+    return await run_tool(
+        server, "process_files", {"directory": ".", **arguments}, raise_on_error=False
+    )
 
 
 def listed(outcome: Outcome) -> list[str]:
@@ -177,13 +179,22 @@ def test_serve_closes_its_own_journal_and_configuration(tmp_path: Path) -> None:
     (root / "plain.txt").write_text("plain\n")
     (root / "headway.toml").write_text('roots = ["."]\n')
     (root / "clients.toml").write_text("")
-    options = ("--config", "headway.toml", "--clients", "clients.toml")
+    options = (
+        "--config", "headway.toml", "--clients", "clients.toml", "--auth", "auth.toml",
+        "--audit", "audit.jsonl",
+    )  # fmt: skip
     with programs_in(tmp_path) as programs:
+        token = programs.run("token", "me", "--into", "auth.toml", cwd=root).out.strip()
         journal = ("--journal", "sqlite:///journal.db")
         _, url = programs.serve("serve", *options, *journal, "--port", "0", cwd=root)
-        done = programs.run("call", url, "process_files", "directory=.", "--output", "json")
+        env = {"HEADWAY_TOKEN": token}
+        words = ("call", url, "process_files", "directory=.", "--output", "json")
+        programs.run(*words, env=env)
+        done = programs.run(*words, env=env)  # the first one has its record by now
     assert '"files": 1' in done.out, done
     assert "journal" not in done.out + done.err
+    assert "auth.toml" not in done.out + done.err
+    assert "audit" not in done.out + done.err
     assert "headway.toml" not in done.out + done.err
 
 

@@ -71,7 +71,7 @@ def test_started_with_m_alone_it_imports_nothing_from_the_current_directory(
     note = tmp_path / "json.imported"
     (tmp_path / "json.py").write_text(f"open({str(note)!r}, 'w').close()\n")
     ended = subprocess.run(
-        [sys.executable, "-m", "headway.cli", "runs"], cwd=tmp_path, capture_output=True,
+        [sys.executable, "-m", "headway", "runs"], cwd=tmp_path, capture_output=True,
         env=os.environ | {"XDG_DATA_HOME": str(tmp_path)}, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -13,8 +13,8 @@ import pytest
 from tests.kit.peers import Modern, Session, Wire, served
 from tests.kit.waits import until
 
-from headway import Headway, log_rates
-from headway.log_rates import LINE_INTERVAL, LineLimit
+from headway import Headway, repeated_log_lines
+from headway.repeated_log_lines import LINE_INTERVAL, LineLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -127,8 +127,8 @@ def test_two_lines_of_a_kind_are_a_second_apart_and_none_is_lost(
     every: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, limit, said = Stage(), LineLimit(), list[tuple[float, str]]()
-    monkeypatch.setattr(log_rates.time, "monotonic", lambda: stage.now)
-    monkeypatch.setattr(log_rates.asyncio, "get_running_loop", lambda: stage)
+    monkeypatch.setattr(repeated_log_lines.time, "monotonic", lambda: stage.now)
+    monkeypatch.setattr(repeated_log_lines.asyncio, "get_running_loop", lambda: stage)
     monkeypatch.setattr(
         logging.Logger,
         "callHandlers",

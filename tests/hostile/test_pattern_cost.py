@@ -70,7 +70,7 @@ async def test_a_pattern_of_brackets_or_stars_is_refused(
 async def test_every_text_and_list_has_a_bound(
     server: Headway, tool: str, arguments: dict[str, Any]
 ) -> None:
-    outcome = await run_tool(server, tool, arguments)
+    outcome = await run_tool(server, tool, arguments, raise_on_error=False)
     assert outcome.is_error
     assert len(outcome.error or "") < 1500
 

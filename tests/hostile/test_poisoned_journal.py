@@ -157,7 +157,7 @@ async def test_replicas_hear_each_other_behind_a_notice_that_cannot_be_read(
             seq = await stranger.append_shared(board, Part(encode_json("somebody's")))
             await poison(journal, board, seq, garbage)
         own = await session.get()
-        fleet[1].app.life.sessions.publish_change("notifications/tools/list_changed")
+        fleet[1].app.life.sessions.broadcasts.publish_change("notifications/tools/list_changed")
         assert (await own.message())["method"] == "notifications/tools/list_changed"
         session.wire = fleet[1]
         newer = await session.get(own.ids[-1])
@@ -273,7 +273,7 @@ async def test_a_result_that_cannot_be_read_is_told_as_one_that_is_gone(
 async def test_a_damaged_session_keeps_no_other_one_from_being_used(journal: str) -> None:
     async with two_replicas(journal) as (_, fleet):
         one, other = await Session.open(fleet[0]), await Session.open(fleet[0])
-        inside = fleet[0].app.life.sessions._known[one.id]
+        inside = fleet[0].app.life.sessions.known[one.id]
         await damage(journal, inside.stream)
         for replica in fleet.replicas:
             other.wire = one.wire = replica

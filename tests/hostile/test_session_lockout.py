@@ -119,7 +119,7 @@ async def closed(wire: Wire, session_tag: str) -> bool:
 async def test_one_that_makes_room_is_closed_for_all_replicas(journal: str) -> None:
     async with fleet_of([GatedTools("wait", "quick").mcp] * 2, journal, FEW) as fleet:
         victim = await open_only(fleet[0])
-        tag = fleet[0].app.life.sessions._known[victim.id].tag
+        tag = fleet[0].app.life.sessions.known[victim.id].tag
         for _ in range(3):
             await open_only(fleet[0])
 
@@ -134,7 +134,7 @@ async def test_one_that_makes_room_is_closed_for_all_replicas(journal: str) -> N
 async def test_one_that_another_replica_serves_is_only_let_go_of(journal: str) -> None:
     async with fleet_of([GatedTools("wait", "quick").mcp] * 2, journal, FEW) as fleet:
         session = await open_only(fleet[0])
-        inside = fleet[0].app.life.sessions._known[session.id]
+        inside = fleet[0].app.life.sessions.known[session.id]
         session.wire = fleet[1]
         assert await is_answered(session)
 
@@ -145,7 +145,7 @@ async def test_one_that_another_replica_serves_is_only_let_go_of(journal: str) -
         await until_told(is_known)
         for _ in range(5):
             await open_only(fleet[0])
-        assert session.id not in fleet[0].app.life.sessions._known
+        assert session.id not in fleet[0].app.life.sessions.known
         await run_loop_turns()
         for replica in (fleet[1], fleet[0], fleet[1]):
             session.wire = replica

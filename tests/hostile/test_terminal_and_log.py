@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from headway.cli.commands.list_runs import _line
 from headway.cli.commands.list_tools import _lines
 from headway.cli.display.call_display import Lines, log_line
 from headway.cli.display.printable import json_text, one_line, plain
 from headway.cli.exit_codes import report_line
+from headway.cli.journal_access.run_table import ListedRun, table_lines
 from headway.cli.log_output.line_format import LineFormatter
+from headway.protocol.run_summary import RunSummary, RunTimes
+from headway.run_state import State
 
 EVIL = (
     "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202egpj.exe\u2066\r\n"
@@ -25,14 +27,16 @@ def is_harmless(text: str) -> bool:
 
 
 def test_a_row_of_runs_is_one_row_whatever_the_tool_is_called() -> None:
-    row = {
-        "run": "abc", "state": "completed", "tool": EVIL, "seconds": 1.0,
-        "progress": 1.0, "total": None, "message": EVIL,
-    }  # fmt: skip
-    line = _line(row)
-    assert is_harmless(line)
-    assert len(line.splitlines()) == 1
-    assert "\\x1b]0;PWNED" in line  # it is told, and not left out
+    run = RunSummary(
+        stream="run/o/x", state=State.FAILED, method="tools/call", tool=EVIL, caller=EVIL,
+        client=EVIL, server=EVIL, times=RunTimes(1.0, 1.0, 2.0), progress=1.0, total=None,
+        message=EVIL, attempt=1, arguments=[], follows="", error=EVIL,
+    )  # fmt: skip
+    for width in (None, 80, 10_000):
+        _header, line = table_lines([ListedRun(run, "j")], 2.0, width)
+        assert is_harmless(line)
+        assert len(line.splitlines()) == 1
+        assert "\\x1b]0;PWNED" in line  # it is told, and not left out
 
 
 def test_a_record_of_the_log_is_one_line_and_its_traceback_cannot_pass_for_another() -> None:

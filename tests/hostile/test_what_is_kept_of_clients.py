@@ -86,7 +86,7 @@ async def test_what_a_client_says_of_itself_is_cut(params: dict[str, Any]) -> No
         _, answer = await initialize(wire, **params)
         assert answer.status == 200, await answer.body()
         assert held(wire) - before < 30_000
-        (session,) = wire.app.life.sessions._known.values()
+        (session,) = wire.app.life.sessions.known
         kept = session.connection.client_params
         assert kept is not None
         assert len(kept.model_dump_json()) < 30_000

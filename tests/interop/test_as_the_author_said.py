@@ -5,6 +5,7 @@ Each object is served by its framework's own app and by Headway, and the same cl
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
@@ -260,22 +261,24 @@ class OwnTasks(Extension):
 
 
 LOGGING: dict[str, Any] = {"logging": {}}
+KEYS: dict[str, Any] = {"durable": False, "longestSilence": 10.0}
+WITH_TOOLS: dict[str, Any] = {**LOGGING, "experimental": {"headway/idempotency-key": KEYS}}
 ADDED: list[tuple[Callable[[], Any], str, dict[str, Any]]] = [
     (lambda: Server("minimal"), "2025", {}),
     (lambda: Server("minimal"), "2026", {}),
-    (with_tools, "2025", LOGGING),
-    (with_tools, "2026", {**LOGGING, "extensions": TASKS}),
+    (with_tools, "2025", WITH_TOOLS),
+    (with_tools, "2026", {**WITH_TOOLS, "extensions": TASKS}),
     (with_resources, "2025", LOGGING),
     (with_resources, "2026", LOGGING),
     (with_subscriptions, "2025", LOGGING),
-    (switched_off, "2025", LOGGING),
-    (switched_off, "2026", {**LOGGING, "extensions": TASKS}),
+    (switched_off, "2025", WITH_TOOLS),
+    (switched_off, "2026", {**WITH_TOOLS, "extensions": TASKS}),
     (
         lambda: MCPServer("extended", extensions=[Catalogue()]),
         "2026",
-        {**LOGGING, "extensions": {"com.example/catalogue": {"suggest": True}, **TASKS}},
+        {**WITH_TOOLS, "extensions": {"com.example/catalogue": {"suggest": True}, **TASKS}},
     ),
-    (lambda: MCPServer("tasks", extensions=[OwnTasks()]), "2026", LOGGING),
+    (lambda: MCPServer("tasks", extensions=[OwnTasks()]), "2026", WITH_TOOLS),
 ]
 
 
@@ -291,6 +294,32 @@ async def test_a_server_can_what_its_author_says_and_what_headway_makes_work(
                 said.append(client.server_capabilities.model_dump(exclude_none=True))
     said[1].pop("tasks", None)  # of 2025-11-25: what every tool may be
     assert said[1] == {**said[0], **added}
+
+
+class SaysMore(Server[Any]):
+    """A server that declares what Headway declares too."""
+
+    def get_capabilities(self, *args: Any, **options: Any) -> types.ServerCapabilities:
+        found = super().get_capabilities(*args, **options)
+        own = {"headway/idempotency-key": {"mine": True}, "x": {"y": 1}}
+        return found.model_copy(update={"experimental": own})
+
+
+async def test_an_authors_own_experimental_values_stay() -> None:
+    server = SaysMore("more", on_list_tools=nothing, on_call_tool=nothing)
+    async with served(server) as wire:
+        found = await (await Modern(wire).request("server/discover")).json()
+    said = found["result"]["capabilities"]["experimental"]
+    assert said == {"headway/idempotency-key": {"mine": True}, "x": {"y": 1}}
+
+
+async def test_keys_outlive_the_server_where_its_journal_does(tmp_path: Path) -> None:
+    settings = Settings(ping=120)
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+    async with served(with_tools(), settings=settings, journal=journal) as wire:
+        found = await (await Modern(wire).request("server/discover")).json()
+    said = found["result"]["capabilities"]["experimental"]["headway/idempotency-key"]
+    assert said == {"durable": True, "longestSilence": 120}
 
 
 async def test_no_tasks_are_offered_where_the_operator_wants_none() -> None:

@@ -107,4 +107,5 @@ async def test_headway_answers_as_the_frameworks_own_server(
     assert can[1] >= can[0]
     tasks = {"tasks", "tasks.list", "tasks.cancel", "tasks.requests"}
     published = {"resources.subscribe", *LIST_CHANGED} if kind in PUBLISHING else set[str]()
-    assert not can[1] - can[0] - {"logging", "extensions", *tasks, *published}
+    keys = {"experimental", "experimental.headway/idempotency-key"}
+    assert not can[1] - can[0] - {"logging", "extensions", *keys, *tasks, *published}

@@ -94,6 +94,9 @@ class GatedStore:
             if stream.startswith(prefix) and not (unfinished and kept[-1].event == END)
         ]
 
+    async def count_bytes(self) -> int:
+        return self.held
+
     async def count(self, prefix: str, *, every: bool = False) -> int:
         await self.may_read.wait()
         if self.failing:

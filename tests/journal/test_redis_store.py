@@ -21,6 +21,7 @@ from headway.errors import (
 )
 from headway.events import Event, Progress, Released, Started
 from headway.journal import Head, open_journal
+from headway.journal.redis import store as redis_store
 from headway.journal.redis.connections import Command
 from headway.journal.redis.store import RedisStore
 from headway.journal.redis.url import parse_redis_url
@@ -114,6 +115,40 @@ async def test_no_key_is_left_without_an_expiry(url: str, redis: Redis) -> None:
         kinds = {key.split("}")[1].split(":")[1] for key in found}
         assert {"s", "e", "names", "live", "sizes", "format", "counted"} <= kinds
         assert [key for key, left in found.items() if left < 0] == []
+
+
+async def test_whoever_keeps_less_shortens_no_life(url: str, redis: Redis) -> None:
+    day = 24 * HOUR
+    long = Retention(failed=30 * 86400, unfinished=30 * 86400)
+    async with open_journal(url, retention=long) as server, asyncio.timeout(PATIENCE):
+        await server.append("run/o/1", [Started()], after=0)
+        await server.append_shared("inbox/o/1", Progress(1))
+        async with open_journal(url) as reader:  # `headway cancel`, which knows no settings
+            await reader.append_shared("inbox/o/1", Progress(2))
+            await reader.prune()
+        left = await keys(redis, url)
+        assert {
+            key: ms for key, ms in left.items() if 0 <= ms < 29 * day and "counted" not in key
+        } == {}
+        await server.append("run/o/1", [END], after=1)  # at its end a life is another
+        short = [ms for key, ms in (await keys(redis, url)).items() if key.endswith(":s:run/o/1")]
+        assert 0 < short[0] <= HOUR + 1
+
+
+async def test_the_oldest_of_an_owner_are_found_among_many_of_others(
+    url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "STREAMS_PER_STEP", 3)
+    async with opened(url, Retention()) as store:
+        for number in range(60):
+            owner = "wanted" if number % 10 == 9 else "other"
+            await store.write([write(f"run/{owner}/{number}", 0, 1, time=1e9 + number, end=True)])
+        for key in await keys(redis, url):  # some are gone in Redis, and not in the lists
+            if key.endswith(("run/other/0", "run/wanted/9", "run/other/30")):
+                await redis.delete(key)
+        found = await store._oldest_of(["wanted"], 2**40)
+        names = [name.decode() for name, *_ in found]
+        assert names == [f"run/wanted/{number}" for number in range(19, 60, 10)]
 
 
 async def test_redis_itself_forgets_a_stream_its_ttl_after_the_end(

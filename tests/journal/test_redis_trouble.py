@@ -12,6 +12,7 @@ from tests.kit.fixtures import StartRedis
 from tests.kit.redis_servers import free_port
 from tests.kit.waits import PATIENCE
 
+import headway.journal.redis
 from headway.errors import JournalUnavailable, SetupError
 from headway.events import Completed, Entry, Event, Part, Progress, Started, encode_json
 from headway.journal import Write, open_journal
@@ -232,6 +233,8 @@ def test_an_unknown_error_is_reported_in_its_own_words() -> None:
 def test_without_redis_py_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
         monkeypatch.delitem(sys.modules, name)
+    # The package above keeps what is imported here, and is to have its own again afterwards.
+    monkeypatch.setattr(headway.journal, "redis", headway.journal.redis)
     for name in [name for name in sys.modules if name.startswith("headway.journal.redis")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)

@@ -9,6 +9,7 @@ from tests.kit.peers import Wire, served
 from tests.workers.target import mcp
 
 from headway import Settings
+from headway.audit import AuditConfig
 from headway.clock import Clock
 from headway.worker_app import Worker
 
@@ -22,13 +23,20 @@ class Floor:
         self.url = url
         self._stack = stack
 
-    async def replica(self, server: object = mcp, **settings: Any) -> Wire:
+    async def replica(
+        self, server: object = mcp, *, audit: AuditConfig | None = None, **settings: Any
+    ) -> Wire:
         chosen = replace(Settings(lease=LEASE), **settings)
-        app = served(server, journal=self.url, clock=Clock(), settings=chosen)
+        app = served(server, journal=self.url, clock=Clock(), settings=chosen, audit=audit)
         return await self._stack.enter_async_context(app)
 
     async def worker(
-        self, *queues: str, server: object = mcp, concurrency: int = 10, **settings: Any
+        self,
+        *queues: str,
+        server: object = mcp,
+        concurrency: int = 10,
+        audit: AuditConfig | None = None,
+        **settings: Any,
     ) -> Worker:
         worker = Worker(
             server,
@@ -36,6 +44,7 @@ class Floor:
             settings=replace(Settings(lease=LEASE), **settings),
             queues=queues or None,
             concurrency=concurrency,
+            audit=audit,
         )
         await self._stack.enter_async_context(worker.running())
         return worker

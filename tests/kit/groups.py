@@ -28,11 +28,13 @@ STARTING = ("processes", "redis", "faults", "docs")
 
 PLACES = {
     "tests/chaos": "faults",
+    "tests/cli/test_call_outlasts": "faults",
     "tests/deploy": "faults",
     "tests/replicas/test_deploys": "faults",
     "tests/journal/test_redis_trouble": "faults",
     "tests/workers/test_failures": "faults",
     "tests/docs/test_pages": "docs",
+    "tests/docs/test_readme": "docs",
     "tests/examples": "docs",
     "tests/field/test_one_object": "processes",
     "tests/fuzz": "processes",
@@ -42,6 +44,7 @@ PLACES = {
 FIXTURES = {
     "programs": "processes",
     "served_example": "processes",
+    "served_lasting": "processes",
     "certificates": "redis",
     "cluster_url": "redis",
     "redis": "redis",

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 GARBAGE = b"\x80\x04garbage"
 FUTURE = b'[%d,1.0,{"type":"dreamt"}]'
@@ -22,14 +23,28 @@ async def poison(url: str, stream: str, seq: int, data: bytes = GARBAGE) -> None
     base, prefix = _parts(url)
     async with Redis.from_url(base) as redis:
         (key,) = [key async for key in redis.scan_iter(f"{prefix}*:e:{stream}")]
-        chunks: Any = await redis.xrange(key)
-        left = await redis.pttl(key)
-        await redis.delete(key)
-        assert any(identity == f"{seq}-0".encode() for identity, _ in chunks), chunks
+        while not await _poison_key(redis, key, seq, data):
+            pass  # its writer has come between
+
+
+async def _poison_key(redis: Redis, key: bytes, seq: int, data: bytes) -> bool:
+    """Replace a chunk while nobody writes; False: somebody did."""
+    async with redis.pipeline(transaction=True) as pipe:
+        await pipe.watch(key)
+        chunks: Any = await pipe.xrange(key)
+        left = await pipe.pttl(key)
+        assert any(identity == b"%d-0" % seq for identity, _ in chunks), chunks
+        pipe.multi()
+        pipe.delete(key)
         for identity, fields in chunks:
             planted: dict[Any, Any] = {"d": data} if identity == b"%d-0" % seq else fields
-            await redis.xadd(key, planted, id=identity)
-        await redis.pexpire(key, left)
+            pipe.xadd(key, planted, id=identity)
+        pipe.pexpire(key, left)
+        try:
+            await pipe.execute()
+        except WatchError:
+            return False
+        return True
 
 
 def _poison_file(path: Path, stream: str, seq: int, data: bytes) -> None:

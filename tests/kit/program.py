@@ -27,7 +27,7 @@ class Program:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
         self._process = subprocess.Popen(
             # -P: as the command `headway`, which imports nothing from where it is started.
-            [sys.executable, "-P", "-m", "headway.cli", *args],
+            [sys.executable, "-P", "-m", "headway", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -38,7 +38,9 @@ class Program:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._seen: dict[str, list[str]] = {"out": [], "err": []}
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._lines: dict[str, queue.Queue[str | None]] = {
+            "out": queue.Queue(), "err": queue.Queue()
+        }  # fmt: skip
         self._readers = [
             threading.Thread(target=self._read, args=(name, pipe), daemon=True)
             for name, pipe in (("out", self._process.stdout), ("err", self._process.stderr))
@@ -54,14 +56,19 @@ class Program:
         with pipe:
             for line in pipe:
                 self._seen[name].append(line)
-                if name == "err":
-                    self._lines.put(line)
-        if name == "err":
-            self._lines.put(None)
+                self._lines[name].put(line)
+        self._lines[name].put(None)
 
     def wait_for(self, text: str) -> str:
         """The first unread line of stderr that has `text`."""
-        while (line := self._lines.get(timeout=PATIENCE)) is not None:
+        return self._wait_for(text, "err")
+
+    def wait_for_output(self, text: str) -> str:
+        """The first unread line of stdout that has `text`."""
+        return self._wait_for(text, "out")
+
+    def _wait_for(self, text: str, name: str) -> str:
+        while (line := self._lines[name].get(timeout=PATIENCE)) is not None:
             if text in line:
                 return line.rstrip("\n")
         raise AssertionError(f"ended without {text!r}: {self._seen}")

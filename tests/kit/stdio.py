@@ -162,11 +162,13 @@ async def ends_of(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.
 
 
 @asynccontextmanager
-async def piped(server: object, settings: Settings | None = None) -> AsyncGenerator[Client]:
+async def piped(
+    server: object, settings: Settings | None = None, **options: Any
+) -> AsyncGenerator[Client]:
     """`server` behind a real pipe, in this loop; leaving closes the client's end."""
     source, to_server = os.pipe()
     from_server, sink = os.pipe()
-    app = asgi(server, settings=settings)
+    app = asgi(server, settings=settings, **options)
     pipe = Pipe(source, sink, longest=app.engine.settings.max_body)
     serving = asyncio.create_task(app.serve_pipe(pipe))
     client = Client(*await ends_of(from_server, to_server))
@@ -225,7 +227,7 @@ async def program(
 ) -> AsyncGenerator[Program]:
     """`headway ARGUMENTS` as a process, with our pipes; ended at the end in any case."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headway.cli", *arguments,
+        sys.executable, "-m", "headway", *arguments,
         stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**26, cwd=cwd or ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}), **options,
     )  # fmt: skip

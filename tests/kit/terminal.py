@@ -1,10 +1,13 @@
 """A `headway` process on a terminal of its own, seen and typed at as a person does."""
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,16 +18,21 @@ PROGRAM = str(Path(__file__).with_name("on_a_terminal.py"))
 
 
 class Terminal:
-    def __init__(self, *args: str, home: Path) -> None:
+    def __init__(
+        self, *args: str, home: Path, columns: int = 120, env: dict[str, str] | None = None
+    ) -> None:
         self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
         self._process = subprocess.Popen(
-            [sys.executable, PROGRAM, *args],
+            [sys.executable, "-P", PROGRAM, *args],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env=kept | {"XDG_DATA_HOME": str(home), "TERM": "xterm", "COLUMNS": "120"},
+            env=kept
+            | {"XDG_DATA_HOME": str(home), "TERM": "xterm", "COLUMNS": str(columns)}
+            | (env or {}),
         )
         os.close(slave)
         self.shown = ""

@@ -54,7 +54,7 @@ class Turns(Line):
 
 
 def command(journal: str) -> list[str]:
-    run = [sys.executable, "-m", "headway.cli", "run", "tests.chaos.work:mcp"]
+    run = [sys.executable, "-m", "headway", "run", "tests.chaos.work:mcp"]
     return [*run, "--port", "{port}", "--journal", journal, "--grace", "1s", "--set", "lease=4s"]
 
 

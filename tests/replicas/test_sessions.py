@@ -118,7 +118,7 @@ async def test_a_question_outside_of_any_request_is_asked_and_answered_on_other_
     some = replica_tools(2)
     async with fleet_of([tools.mcp for tools in some], journal) as fleet:
         session = await Session.open(fleet[0])
-        inside = fleet[0].app.life.sessions._known[session.id]
+        inside = fleet[0].app.life.sessions.known[session.id]
         asked = asyncio.create_task(inside.ask_client("roots/list", None, None))
         session.wire = fleet[1]
         own = await session.get()
@@ -157,7 +157,7 @@ async def test_a_log_level_counts_on_all_replicas_and_for_what_runs(journal: str
         session.wire = fleet[1]
         answer = await session.request("logging/setLevel", {"level": "error"})
         assert (await answer.json())["result"] == {}
-        inside = fleet[0].app.life.sessions._known[session.id]
+        inside = fleet[0].app.life.sessions.known[session.id]
         await until(lambda: inside.facts.level_rank > 0)
         some[0].gate.let_pass()
         rest = [m["params"]["data"] for m in (await running.rest())[:-1]]
@@ -173,7 +173,7 @@ async def test_changes_published_on_one_replica_are_heard_on_the_get_stream_of_a
         session.wire = fleet[1]
         own = await session.get()
         session.wire = fleet[2]
-        changes = fleet[2].app.life.sessions.changes
+        changes = fleet[2].app.life.sessions.broadcasts.changes
         before = changes.last
         await some[2].bus.publish(ResourceUpdated("x://1"))  # nobody subscribed yet
         await until(lambda: changes.last > before)  # it is told behind the publisher's back
@@ -206,7 +206,7 @@ async def test_a_notification_is_not_repeated_by_a_replica_that_is_behind(
         own = await session.get()
         session.wire = fleet[1]
         assert (await session.request("ping")).status == 200
-        behind = fleet[1].app.life.sessions.changes
+        behind = fleet[1].app.life.sessions.broadcasts.changes
         await behind.close()
         await some[0].bus.publish(ToolsListChanged())
         await read(own, 1)
@@ -255,7 +255,7 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
         await read(own, 1)
         own.cut()
         journals = fleet[1].app.journal
-        stream = fleet[0].app.life.sessions._known[session.id].stream
+        stream = fleet[0].app.life.sessions.known[session.id].stream
         async with asyncio.timeout(PATIENCE):
             async for entry in journals.follow(stream):
                 if type(entry.event).__name__ == "StreamPositionSent":
@@ -268,7 +268,7 @@ async def test_a_get_without_an_id_goes_on_where_another_replica_stopped(journal
 
 async def all_informed(fleet: Fleet) -> None:
     """Return when each replica has read what the others have told so far."""
-    notices = [replica.app.life.sessions.notices for replica in fleet.replicas]
+    notices = [replica.app.life.sessions.broadcasts.notices for replica in fleet.replicas]
     head = await fleet[0].app.journal.head(notices[0].name)
     assert head is not None
     await until(lambda: all(one.last >= head.last for one in notices))
@@ -361,7 +361,7 @@ async def test_a_session_outlives_all_replicas(journal: str) -> None:
         session.wire = fleet.wire
         for _ in range(2):
             assert text_of(await (await session.call("quick")).outcome()) == "at once"
-        assert fleet[0].app.life.sessions._known[session.id].facts.level_rank > 0
+        assert fleet[0].app.life.sessions.known[session.id].facts.level_rank > 0
     async with fleet_of([tools.mcp for tools in replica_tools(1)], "memory:") as fleet:
         session.wire = fleet.wire
         assert (await session.call("quick")).status == 404
@@ -375,13 +375,13 @@ async def test_a_session_that_says_much_is_still_taken_up(journal: str) -> None:
         await session.request("resources/subscribe", {"uri": "x://1"})
         for level in ["debug", "error"] * 60:
             await session.request("logging/setLevel", {"level": level})
-        stream = fleet[0].app.life.sessions._known[session.id].stream
+        stream = fleet[0].app.life.sessions.known[session.id].stream
         head = await fleet[0].app.journal.head(stream)
         assert head is not None
         assert head.first > 1
         session.wire = fleet[1]
         assert text_of(await (await session.call("quick")).outcome()) == "at once"
-        taken_up = fleet[1].app.life.sessions._known[session.id]
+        taken_up = fleet[1].app.life.sessions.known[session.id]
         assert (taken_up.facts.level_rank > 0, list(taken_up.facts.subscriptions)) == (
             True,
             ["x://1"],
@@ -400,7 +400,7 @@ async def test_who_repeats_a_call_hears_its_result_when_only_its_own_replica_sto
         some[0].gate.let_pass()
         heard = await read(second, 1)
         draining = asyncio.create_task(fleet[1].app.drain())
-        await until(lambda: fleet[1].app.engine.lifecycle.is_draining)
+        await until(lambda: fleet[1].app.engine.services.lifecycle.is_draining)
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         heard += await second.rest()

@@ -31,7 +31,7 @@ def journal_in(place: Path) -> str:
 
 def command(place: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "headway.cli", "run", f"{Path(__file__).parent / 'pids.py'}:mcp",
+        sys.executable, "-m", "headway", "run", f"{Path(__file__).parent / 'pids.py'}:mcp",
         "--port", "{port}", "--journal", journal_in(place), "--workers", "2",
         "--set", "lease=2s", *more,
     ]  # fmt: skip
@@ -127,7 +127,7 @@ async def test_a_run_of_a_killed_worker_is_begun_anew_by_another_one(tmp_path: P
 async def test_a_rolling_deploy_ends_no_call(tmp_path: Path) -> None:
     """Scenario 19: replicas are told to stop one after the other while their calls go on."""
     alone = [
-        sys.executable, "-m", "headway.cli", "run", f"{Path(__file__).parent / 'pids.py'}:mcp",
+        sys.executable, "-m", "headway", "run", f"{Path(__file__).parent / 'pids.py'}:mcp",
         "--port", "{port}", "--journal", journal_in(tmp_path),
     ]  # fmt: skip
     async with ServerProcess(alone) as first, ServerProcess(alone) as second:

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MANIFEST = Path(__file__).with_name("manifest.toml")
 
-TRANSPORTS = {"wire": "http", "interop": "http", "cli": "http", "stdio": "stdio"}
+TRANSPORTS = {"auth": "http", "wire": "http", "interop": "http", "cli": "http", "stdio": "stdio"}
 """The transport of the tests in a directory."""
 
 CELLS = ("2025/http", "2026/http", "2025/stdio", "2026/stdio")

@@ -27,7 +27,15 @@ def test_every_sentence_has_its_tests_and_every_mark_its_sentence() -> None:
 
 def test_the_manifest_lists_what_it_should() -> None:
     pages = {one.page.partition("#")[0] for one in requirements()}
-    for word in ("transports", "progress", "cancellation", "logging", "tasks", "subscriptions"):
+    for word in (
+        "transports",
+        "progress",
+        "cancellation",
+        "logging",
+        "tasks",
+        "subscriptions",
+        "authorization",
+    ):
         assert any(word in page for page in pages), word
 
 

@@ -51,7 +51,7 @@ async def connected(
     kind: PeerKind, house: str, ears: Ears, nowhere: TextIO, file: Path = HOUSES
 ) -> AsyncGenerator[Peer]:
     """A client that started its own server."""
-    args = ["-m", "headway.cli", "run", f"{file}:{house}", "--stdio", "--progress-rate", "0"]
+    args = ["-m", "headway", "run", f"{file}:{house}", "--stdio", "--progress-rate", "0"]
     env = {"PYTHONPATH": str(ROOT)}
     with anyio.fail_after(PATIENCE):
         if kind.client == "official":

@@ -1,5 +1,6 @@
 """`--stdio` on the command line: what goes with it, and what is said when it cannot start."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,11 +14,11 @@ TARGET = str(Path(__file__).with_name("target.py"))
 
 
 def headway(
-    *arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None
+    *arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None, given: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "headway.cli", *arguments],
-        cwd=cwd, text=True, capture_output=True, timeout=PATIENCE, check=False, input="",
+        [sys.executable, "-m", "headway", *arguments],
+        cwd=cwd, text=True, capture_output=True, timeout=PATIENCE, check=False, input=given,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
     )  # fmt: skip
 
@@ -102,7 +103,7 @@ def test_nothing_is_left_in_the_home_of_the_user(tmp_path: Path):
 
 @pytest.mark.parametrize(("closed", "name"), [("<&-", "stdin"), (">&-", "stdout")])
 def test_a_closed_standard_stream_is_reported(tmp_path: Path, closed: str, name: str):
-    command = f"exec {sys.executable} -m headway.cli run {TARGET} --stdio {closed}"
+    command = f"exec {sys.executable} -m headway run {TARGET} --stdio {closed}"
     finished = subprocess.run(
         ["sh", "-c", command],
         cwd=ROOT,
@@ -116,9 +117,34 @@ def test_a_closed_standard_stream_is_reported(tmp_path: Path, closed: str, name:
 
 
 def test_without_stderr_it_serves_all_the_same():
-    command = f"exec {sys.executable} -m headway.cli run {TARGET} --stdio 2>&-"
+    command = f"exec {sys.executable} -m headway run {TARGET} --stdio 2>&-"
     process = subprocess.run(
         ["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False,
         input=b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
     )  # fmt: skip
     assert process.stdout == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
+
+
+@pytest.mark.requirement("auth.stdio", era="2025 2026")
+def test_nobody_is_asked_for_a_token_over_stdio(tmp_path: Path) -> None:
+    file = tmp_path / "auth.toml"
+    file.write_text(f'[auth.tokens.ci]\nsha256 = "{"0" * 64}"\n[auth.tools]\nadd = ["net"]\n')
+    envelope = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {},
+             "clientInfo": {"name": "t", "version": "1"}}  # fmt: skip
+    call = {"name": "add", "arguments": {"a": 1, "b": 2}}
+    for before, meta in (([("initialize", hello)], {}), ([], {"_meta": envelope})):
+        asked = [*before, ("tools/call", call | meta)]
+        messages = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            for number, (method, params) in enumerate(asked)
+        ]
+        said = headway(
+            "run", TARGET, "--stdio", "--config", str(file),
+            given="".join(f"{json.dumps(message)}\n" for message in messages),
+        )  # fmt: skip
+        assert said.returncode == 0, said.stderr
+        assert '"text":"3"' in said.stdout.splitlines()[-1].replace(" ", "")

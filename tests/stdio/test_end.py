@@ -135,7 +135,7 @@ for line in sys.stdin:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path: Path):
     mark = tmp_path / "mark"
-    command = [sys.executable, "-m", "headway.cli", "run", TARGET, "--stdio"]
+    command = [sys.executable, "-m", "headway", "run", TARGET, "--stdio"]
     harness = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HARNESS, *command, cwd=ROOT,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -155,7 +155,7 @@ async def test_a_client_that_stops_reading_ends_the_server():
     """Its stdin stays open; only an answer can tell."""
     read, write = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headway.cli", "run", TARGET, "--stdio", cwd=ROOT,
+        sys.executable, "-m", "headway", "run", TARGET, "--stdio", cwd=ROOT,
         stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(write)

@@ -9,7 +9,8 @@ import pytest
 from tests.kit.stdio import ends_of, transport_of
 from tests.kit.waits import PATIENCE, until
 
-from headway.transport.stdio.pipe import ROOM, Pipe
+from headway.transport.stdio.pipe import Pipe
+from headway.transport.stdio.pipe_writer import ROOM
 
 pytestmark = pytest.mark.anyio
 
@@ -50,8 +51,8 @@ async def test_megabytes_go_both_ways_on_blocking_and_non_blocking_pipes(blockin
         lines = ends.pipe.lines()
         assert await anext(lines) == text
         assert await anext(lines) == b"short"
-        ends.pipe.put(text)
-        ends.pipe.put(b"last")
+        ends.pipe.writer.put(text)
+        ends.pipe.writer.put(b"last")
         assert await reader.readline() == text + b"\n"
         assert await reader.readline() == b"last\n"
         writer.close()
@@ -62,25 +63,25 @@ async def test_megabytes_go_both_ways_on_blocking_and_non_blocking_pipes(blockin
 
 async def test_a_writer_waits_while_the_pipe_is_full():
     ends = Ends()
-    ends.pipe.put(b"x" * (ROOM + 100_000))  # more than a pipe holds
-    waiting = asyncio.create_task(ends.pipe.wait_for_room())
+    ends.pipe.writer.put(b"x" * (ROOM + 100_000))  # more than a pipe holds
+    waiting = asyncio.create_task(ends.pipe.writer.wait_for_room())
     await asyncio.sleep(0)
     assert not waiting.done()
     async with ends.client() as (reader, _):
         await reader.readline()
         await waiting
-        await ends.pipe.flush()
+        await ends.pipe.writer.flush()
 
 
 async def test_writers_go_on_when_the_client_has_left():
     ends = Ends()
     os.close(ends.from_server)
-    ends.pipe.put(b"x" * (ROOM + 1))
+    ends.pipe.writer.put(b"x" * (ROOM + 1))
     async with asyncio.timeout(PATIENCE):
-        await ends.pipe.wait_for_room()
-        await ends.pipe.flush()
+        await ends.pipe.writer.wait_for_room()
+        await ends.pipe.writer.flush()
         await ends.pipe.ended.wait()
-    ends.pipe.put(b"into nothing")
+    ends.pipe.writer.put(b"into nothing")
     assert ends.pipe.client_left
     assert "lost" in ends.lost
     os.close(ends.to_server)

@@ -113,7 +113,9 @@ async def batch(
     tool = BatchTool(Hosts(hosts), limits=limits, clock=clock or Turned(), resolver=resolver)
     mcp = Headway("s")
     mcp.add_tool(tool.process_batch)
-    return await run_tool(mcp, "process_batch", {"items": items, "request": request, **more})
+    return await run_tool(
+        mcp, "process_batch", {"items": items, "request": request, **more}, raise_on_error=False
+    )
 
 
 def allowed(*ports: int, rate: float = 10_000, **more: Any) -> Host:

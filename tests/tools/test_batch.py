@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from headway import Headway
+from headway.protocol.header_lines import retry_after
 from headway.testing import Outcome, run_tool
-from headway.tools.batch import BatchLimits, BatchTool, retry_after
+from headway.tools.batch import BatchLimits, BatchTool
 from headway.tools.timing import SystemClock
 from headway.tools.web.hosts import Host, Hosts, is_public
 
@@ -292,7 +293,7 @@ async def test_bad_arguments_get_a_sentence(arguments: dict[str, Any], complaint
     mcp = Headway("s")
     mcp.add_tool(tool.process_batch)
     full = {"items": [1], "request": {"url": "http://api.test/{item}"}, **arguments}
-    outcome = await run_tool(mcp, "process_batch", full)
+    outcome = await run_tool(mcp, "process_batch", full, raise_on_error=False)
     assert outcome.is_error
     assert complaint in (outcome.error or "")
 
@@ -338,6 +339,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     now = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
     cases: dict[str, float | None] = {
         "5": 5, "0": 0, "": None, "soon": None, "-3": None,
+        "Mon, 23 Nov 99999999999999999999 12:00:00 GMT": None,
         "Mon, 23 Nov 2026 12:00:30 GMT": 30, "Mon, 23 Nov 2026 11:00:00 GMT": 0,
     }  # fmt: skip
     for text, seconds in cases.items():

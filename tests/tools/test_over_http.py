@@ -133,8 +133,11 @@ async def test_a_long_task_reports_its_steps(workplace: Any, mode: str) -> None:
         )
     assert result.structured_content == {"result": "Done: 3 steps of 0 s"}
     messages = [message for _, _, message in ears.progress]
-    assert messages[:3] == ["Step 1 of 3", "Step 2 of 3", "Step 3 of 3"]
-    assert ears.progress[-1][:2] == (3, 3)
+    assert [message for message in messages if message and "Step" in message] == [
+        f"Work · Step {n} of 3" for n in (1, 2, 3)
+    ]
+    assert ears.progress[-1][0] == ears.progress[-1][1]
+    assert ears.parts == [{"step": n, "of": 3} for n in (1, 2, 3)]
 
 
 async def test_a_cancel_stops_the_thread_within_a_file(

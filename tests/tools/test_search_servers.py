@@ -11,7 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from headway import Headway
 from headway.testing import run_tool
-from headway.tools.search import Databank, Database, SearchTool, Table
+from headway.tools.search import Databank, SearchTool, Table
+from headway.tools.search.database import Database
 
 pytestmark = pytest.mark.anyio
 

@@ -17,6 +17,10 @@ from headway.events import (
     Log,
     Part,
     Progress,
+    RequestStored,
+    Restarted,
+    RestartSummary,
+    SessionOpened,
     Terminal,
     decode_entries,
     decode_json,
@@ -24,6 +28,8 @@ from headway.events import (
     encode_json,
     size_of,
 )
+
+STORED = RequestStored("tools/call", "work", "owner", "v", encode_json({"a": "x" * 500}))
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
@@ -140,3 +146,16 @@ def test_a_size_grows_with_what_is_in_the_event() -> None:
     small, large = Part(encode_json("x")), Part(encode_json("x" * 1000))
     assert size_of(large) - size_of(small) == 999
     assert size_of(Progress(1, message="x" * 50)) - size_of(Progress(1)) == 50
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Accepted("tools/call", "work", arguments=["x" * 100] * 32),
+        SessionOpened("v", encode_json({}), subscriptions={"x" * 2000: 1, "y" * 2000: 2}),
+        RestartSummary(STORED, [Restarted("p", 2)] * 10, 0, {"t": ["x" * 22] * 100}),
+    ],
+)
+def test_a_size_counts_what_is_in_lists_and_names(event: Event) -> None:
+    stored = len(encode_entries([Entry(1, 1.0, event)]))
+    assert stored / 2 < size_of(event) < stored * 2

@@ -64,6 +64,16 @@ def test_bound_to_all_addresses_any_host_passes_until_names_are_given():
     assert status(named, host="anything.example") == 421
 
 
+@pytest.mark.parametrize("allowed", [(), ("*",), ("*.*",), ("mcp.example", "*")])
+def test_a_host_that_anybody_may_choose_vouches_for_no_page(allowed):
+    guard = Guard(Settings(allowed_hosts=allowed, allowed_origins=("https://app.example",)), "::")
+    for origin in ("http://evil.example", "http://evil.example:80", "https://EVIL.example"):
+        assert status(guard, host="evil.example:80", origin=origin) == 403
+    for origin in ("https://app.example", "http://localhost:3000"):
+        assert status(guard, host="evil.example", origin=origin) == 200
+    assert status(guard, host="evil.example") == 200
+
+
 def test_the_check_can_be_switched_off():
     assert status(Guard(Settings(check_host=False), "127.0.0.1"), host="evil.example") == 200
 

@@ -39,6 +39,7 @@ from headway.events import (
     RequestStored,
     Restarted,
     RestartSummary,
+    RetryRequested,
     SessionClosed,
     SessionOpened,
     SessionReady,
@@ -47,6 +48,8 @@ from headway.events import (
     Subscribed,
     TakenByWorker,
     Unsubscribed,
+    decode_entries,
+    encode_entries,
     encode_json,
 )
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
@@ -72,9 +75,9 @@ EXAMPLES: list[Event] = [
 OF_OTHERS = {
     SessionOpened, SessionReady, LevelSet, Subscribed, Unsubscribed, SessionClosed,
     Alive, ProcessLeft, HandedOver, CancelRequested, InputAnswered, InboxClosed,
-    Claimed, Released, ControlMessage, RequestStored, TakenByWorker, ItemDone, Checkpointed,
-    RestartSummary, Forgotten, StreamPositionSent, Changed, SessionTold, RequestCancelled,
-    ReaderCame,
+    Claimed, Released, ControlMessage, RetryRequested, RequestStored, TakenByWorker, ItemDone,
+    Checkpointed, RestartSummary, Forgotten, StreamPositionSent, Changed, SessionTold,
+    RequestCancelled, ReaderCame,
 }  # fmt: skip
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
 
@@ -135,6 +138,16 @@ def test_a_whole_life_adds_up() -> None:
     assert view == RunView(
         State.COMPLETED, "tools/call", "hash", 2, 3, "a", parts=2, last=7, end=end
     )
+
+
+def test_a_description_says_what_the_first_entries_did_and_can_be_stored() -> None:
+    about = fold(entries([Accepted("tools/call", "a\ud800b"), Started()])).about
+    assert about is not None
+    (stored,) = decode_entries(encode_entries([Entry(1000, 2.0, Progress(1, about=about))]))
+    view = fold([stored], RunView(State.WORKING))
+    assert view.about is not None
+    assert view.about.accepted.target == "a\ufffdb"
+    assert (about.time, about.started) == (1.0, 1.0)
 
 
 def test_a_run_waits_until_its_last_question_is_answered() -> None:

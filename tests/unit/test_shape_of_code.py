@@ -126,3 +126,30 @@ def test_a_retired_name_may_be_a_part_of_a_longer_one():
 def test_names_inside_of_functions_and_sentences_are_free():
     text = '"""A Voice on the Board."""\n\ndef run():\n    PATIENCE = 1\n    return PATIENCE\n'
     assert list(words.faults(MODULE, text)) == []
+
+
+KNOWN = {"clock", "journal", "run", "query", "stream", "buffer"}
+
+
+def unknown_in(text: str, path: Path = MODULE) -> list[str]:
+    return list(words.unknown_faults(path, text, KNOWN))
+
+
+def test_a_class_has_only_words_that_a_newcomer_knows():
+    assert unknown_in("class StreamBuffer: ...\nclass _Runs: ...\nclass Queries: ...\n") == []
+    (fault,) = unknown_in("\nclass RunGizmo: ...\n")
+    assert fault.startswith("src/headway/clock.py:2: RunGizmo has the word 'gizmo'")
+    assert "docs/glossary.md" in fault
+
+
+def test_so_has_a_file_and_so_has_its_folder():
+    (fault,) = unknown_in("", Path("src/headway/journal/gizmos.py"))
+    assert "'gizmos'" in fault
+    (fault,) = unknown_in("", Path("src/headway/gizmo/__init__.py"))
+    assert "'gizmo'" in fault
+
+
+def test_the_glossary_and_the_common_words_have_no_retired_word():
+    known = words.known_words()
+    assert {"lease", "wakeup", "http"} <= known
+    assert not known & words.RETIRED_WORDS.keys()

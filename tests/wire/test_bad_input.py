@@ -339,10 +339,10 @@ async def test_origins_that_are_ours_pass(origin: str) -> None:
         assert (await session.request("ping")).status == 200
 
 
-async def test_a_wildcard_address_checks_no_host_but_still_the_origin() -> None:
+async def test_a_wildcard_address_checks_no_host_and_believes_no_origin_for_it() -> None:
     async with served(server(), host="0.0.0.0") as wire:
         session = await Session.open(wire, extra={"Host": "any.example:80"})
-        for origin, status in {"http://any.example": 200, "http://evil.example": 403}.items():
+        for origin, status in {"http://any.example": 403, "http://localhost": 200}.items():
             headers = session.headers(Origin=origin, Accept=JSON_AND_SSE)
             answer = await wire.ask("POST", headers, json.dumps(ping()).encode())
             assert answer.status == status

@@ -1,6 +1,7 @@
 """A server that is told to stop: calls may finish, and what may is left to the next process."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -28,7 +29,7 @@ from headway import Headway, Settings, asgi, attempt, part, report
 from headway.cli.server.http_server import serving
 from headway.clock import Clock
 from headway.events import Event
-from headway.transport.sessions.registry import Sessions
+from headway.transport.sessions.session_broadcasts import SessionBroadcasts
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ async def test_a_request_without_an_answer_at_the_end_of_the_grace_is_told_to_co
         has_come.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Sessions, "announce_reader", waits)
+    monkeypatch.setattr(SessionBroadcasts, "announce_reader", waits)
     monkeypatch.setattr("headway.cli.server.http_server.LAST_ANSWERS_TIMEOUT", 1)
     app = asgi(GatedTools("wait").mcp)
     async with asyncio.timeout(PATIENCE):
@@ -106,7 +107,8 @@ async def test_balancers_have_notice_before_anything_is_refused(era: str) -> Non
         assert text_of((await answer.rest())[-1]) == "run 1"
         await within(task)
         assert tools.runs == 1
-        wire.app.engine.settings = Settings()  # the end of the test needs no delay
+        services = wire.app.engine.services  # the end of the test needs no delay
+        wire.app.engine.services = replace(services, settings=Settings())
 
 
 @each_era

@@ -41,6 +41,7 @@ NO_BOUNDS: Final = {
     "where": "a choice",
     "stateless": "a choice",
     "retention": "its own settings are below `keep.`",
+    "keep.failed": "what is over it is counted as over keep.ttl",
     "keep.unfinished": "Redis forgets such streams by itself and tells nobody",
 }
 """The other settings, and why nothing is counted for them."""
@@ -185,12 +186,21 @@ def _initialize(params: dict[str, Any]) -> bytes:
     return json.dumps(message).encode()
 
 
+def asked_often(times: int) -> Scenario:
+    async def scenario(_wire: Wire, session: Session) -> None:
+        for _ in range(times):
+            await session.request("ping")
+
+    return scenario
+
+
 REACHED: Final[dict[str, tuple[dict[str, Any], Scenario]]] = {
     "max_runs": ({"max_runs": 1}, two("wait")),
     "threads": ({"threads": 1}, two("block")),
     "max_queue": ({"max_runs": 1, "max_queue": 0}, two("wait")),
     "max_open": ({"max_open": 1}, two("wait")),
     "max_open_each": ({"max_open_each": 1}, two("wait")),
+    "requests_each": ({"requests_each": 1.0}, asked_often(6)),
     "max_body": ({"max_body": 1000}, posted(b'"' + b"x" * 1000 + b'"')),
     "max_depth": ({"max_depth": 20}, posted(b"[" * 30 + b"]" * 30)),
     "max_values": ({"max_values": 20}, posted(b"[" + b"[]," * 30 + b"[]]")),

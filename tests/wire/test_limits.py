@@ -115,7 +115,7 @@ async def said_by(settings: Settings, *words: Any) -> Any:
         for word in words:
             word()
 
-    return await run_tool(mcp, "work", settings=settings)
+    return await run_tool(mcp, "work", settings=settings, raise_on_error=False)
 
 
 async def test_a_flood_of_logs_is_left_out_and_counted() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from tests.kit.http import Answer
 from tests.kit.peers import Client, Modern, Session, begin, connect, each_era, served
 from tests.kit.waits import until, within
@@ -26,6 +27,7 @@ class Halfway:
         self.mcp = Headway("halfway")
         self.mcp.add_tool(self.work, name="work")
         self.mcp.add_tool(self.much, name="much")
+        self.mcp.add_tool(self.break_down, name="break")
 
     async def work(self) -> str:
         report(1, 2, "half")
@@ -33,6 +35,10 @@ class Halfway:
         await self.go.wait()
         part("b")
         return "all of it"
+
+    async def break_down(self) -> str:
+        part("before")
+        raise ToolError("disk full\nsince noon")
 
     async def much(self) -> str:
         for number in range(40):
@@ -72,7 +78,9 @@ async def test_a_run_can_be_read_while_it_works_and_when_it_is_done(era: str) ->
         client = await connect(wire, era)
         answer = await call(client, "work")
         uri = await uri_of(answer)
-        assert await read(client, uri) == {
+        going = await read(client, uri)
+        assert going.pop("accepted") <= going.pop("started")
+        assert going == {
             "uri": uri, "state": "working", "method": "tools/call", "tool": "work",
             "progress": {"progress": 1, "total": 2, "message": "half"}, "parts": [{"file": "a"}],
         }  # fmt: skip
@@ -80,6 +88,19 @@ async def test_a_run_can_be_read_while_it_works_and_when_it_is_done(era: str) ->
         await answer.rest()
         after = await read(client, uri)
         assert (after["state"], after["parts"]) == ("completed", [{"file": "a"}, "b"])
+        assert after["started"] <= after["ended"]
+
+
+@each_era
+async def test_a_run_whose_tool_fails_is_failed_and_says_why(era: str) -> None:
+    halfway = Halfway()
+    async with served(halfway.mcp) as wire:
+        client = await connect(wire, era)
+        answer = await call(client, "break")
+        uri = await uri_of(answer)
+        assert (await answer.rest())[-1]["result"]["isError"] is True
+        told = await read(client, uri)
+        assert (told["state"], told["error"]) == ("failed", "Error executing tool break: disk full")
 
 
 @each_era

@@ -366,7 +366,7 @@ async def test_a_client_that_leaves_the_routing_header_out_is_served() -> None:
 
 async def test_a_task_whose_client_vanished_ends_by_its_time_and_leaves_nothing() -> None:
     tools = gated_tools()
-    settings = Settings(timeout=600.0)
+    settings = Settings(timeout=600.0, retention=Retention(failed=0))
     async with served(tools.mcp, settings=settings) as wire:
         client = Client(wire)
         task = await client.task("ask")

@@ -60,6 +60,8 @@ def test_an_orchestrator_is_told_whether_it_works(
     worker = programs.start("worker", TARGET, *options)
     worker.wait_for("working for works: default, slow, 10 at once")
     assert [status(port, path) for path in ("/healthz", "/readyz", "/other")] == [200, 200, 404]
+    page = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE).read().decode()
+    assert 'headway_limit{setting="max_runs"}' in page
     worker.interrupt(signal.SIGTERM)
     assert worker.finish().code == 0
 
@@ -76,8 +78,33 @@ async def test_an_operator_sees_the_run_of_a_worker_once_and_stops_it(
         await until((tmp_path / "begun").exists)
         listed = ("runs", "--journal", site.url, "--output", "json")
         shown = json.loads((await asyncio.to_thread(programs.run, *listed)).out)
-        assert [row["tool"] for row in shown] == ["sleep"]
+        assert [(row["tool"], row["client"]) for row in shown] == [("sleep", "wire 1")]
+        one = ("show", shown[0][name], "--journal", site.url, "--output", "json")
+        told = json.loads((await asyncio.to_thread(programs.run, *one)).out)
+        assert (told["run"], told["arguments"]) == (shown[0]["run"], ["place"])
         stop = ("cancel", shown[0][name], "--journal", site.url, "--reason", "too loud")
         assert (await asyncio.to_thread(programs.run, *stop)).code == 0
         await until((tmp_path / "stopped").exists)
         assert "too loud" in (await answer.rest())[-1]["error"]["message"]
+
+
+async def test_an_operator_has_a_call_for_workers_executed_again(
+    programs: Programs, new_redis_url: Callable[[], str]
+) -> None:
+    async with floor(new_redis_url()) as site:
+        await site.worker()
+        session = await Session.open(await site.replica())
+        await (await session.post(session.call_message("fail", {"why": "no luck"}))).outcome()
+        journal = ("--journal", site.url, "--output", "json")
+        listed = await asyncio.to_thread(programs.run, "runs", "--failed", *journal)
+        [failed] = json.loads(listed.out)
+        again = await asyncio.to_thread(programs.run, "retry", failed["run"], "--journal", site.url)
+        assert again.code == 0, again.err
+        await asyncio.to_thread(
+            programs.run, "watch", again.out.partition(":")[0], "--journal", site.url
+        )
+        listed = await asyncio.to_thread(programs.run, "runs", "--failed", *journal)
+        newest, oldest = json.loads(listed.out)
+        assert oldest == failed
+        same = ("tool", "client", "arguments", "error")
+        assert [newest[name] for name in same] == [failed[name] for name in same]

@@ -9,7 +9,7 @@ and `in_process`, which are awaited.
 |---|---|
 | `progress` | `report`, `track`, `stage`: how far a tool is |
 | `output` | `part`, `log`: partial results and log messages |
-| `checkpoint` | `checkpoint`, `last_checkpoint`, `attempt`: going on after a crash |
+| `checkpointing` | `checkpoint`, `last_checkpoint`, `attempt`: going on after a crash |
 | `cancellation_hooks` | `shield`, `on_cancel`: what a cancel has to wait for, and what it calls |
 | `subprocesses` | `stream_command`: other programs; `lines`, `scan`: their output |
 | `pool` | `in_process`: work in another process (`child`: the code that runs there) |
@@ -17,9 +17,11 @@ and `in_process`, which are awaited.
 | `headway_server` | `Headway`: the server that tools are registered on |
 """
 
+from mcp.server.mcpserver.exceptions import ToolError
+
 from headway.api.cancellation_hooks import on_cancel, shield
 from headway.api.capture import capture_logging, capture_tqdm
-from headway.api.checkpoint import attempt, checkpoint, earlier_parts, last_checkpoint
+from headway.api.checkpointing import attempt, checkpoint, earlier_parts, last_checkpoint
 from headway.api.headway_server import Headway
 from headway.api.output import log, part
 from headway.api.pool.pool import ProcessFailed, in_process
@@ -31,6 +33,7 @@ __all__ = [
     "CommandOutput",
     "Headway",
     "ProcessFailed",
+    "ToolError",
     "attempt",
     "capture_logging",
     "capture_tqdm",

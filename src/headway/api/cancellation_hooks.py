@@ -1,4 +1,4 @@
-"""Code that a cancel concerns: `shield` for what has to be finished, `on_cancel` for hooks."""
+"""Code around a cancel: `shield` for work that has to be finished, `on_cancel` for hooks."""
 
 import asyncio
 from collections.abc import Generator
@@ -14,13 +14,13 @@ from headway.engine.run.cancellation import Cancellation, Hook, is_shielded
 
 
 class shield:
-    """A part that is finished even when the run is cancelled: `with shield():`, in async code too.
+    """A context whose body is finished even when the run is cancelled: `with shield():`.
 
-    For what must not be left half done: a commit, a payment and the note that it was made. A
-    cancel that comes meanwhile takes effect after it, in async code at the next await and in a
-    thread at the next call into Headway, and the caller waits for that. Keep it short: nothing
-    limits it but the end of the process, which waits 5 s beyond its grace period. It does not
-    protect from a crash.
+    It works in async code too. Use it for work that must not be left half done: a commit, a payment
+    and the note that it was made. A cancel that comes meanwhile takes effect after it, in async
+    code at the next await and in a thread at the next call into Headway, and the caller waits for
+    that. Keep it short: nothing limits it but the end of the process, which waits 5 s beyond its
+    grace period. It does not protect from a crash.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,11 @@ class shield:
 
 @contextmanager
 def on_cancel(hook: Hook) -> Generator[None]:
-    """While inside, call `hook` when the run is asked to stop, whoever asks.
+    """Return a context in which `hook` is called when the run is asked to stop, whoever asks.
 
-    For what blocks a thread and can be told to end, such as a query:
-    `with on_cancel(connection.interrupt): ...`. It is called without arguments, at most once, in
-    another thread, or on the event loop if it is an async function; what it raises is logged. A
+    Use it for calls that block a thread and can be interrupted, such as a query:
+    `with on_cancel(connection.interrupt): ...`. The hook is called without arguments, at most once,
+    in another thread, or on the event loop if it is an async function; what it raises is logged. A
     run that was stopped already calls it at once.
     """
     stops = _current_cancellation()

@@ -20,6 +20,7 @@ from headway.engine import ToolRun, current_run
 from headway.engine.run.pacing import as_finite
 from headway.engine.run.stages import Items, Node, current_node, innermost_node
 from headway.errors import RunCancelled
+from headway.log_lines import every_handler
 
 # Records
 
@@ -51,13 +52,12 @@ def capture_logging(
 ) -> Generator[None]:
     """Turn records of `logging` into log messages of the run, while inside.
 
-    Of the loggers given and those below them; of all when none is given, but for those of the
-    server itself. Records below `level` are left alone. What the code of other runs logs is not
-    captured, nor is a thread that was started without the context (`asyncio.to_thread` copies it,
-    `threading.Thread` does not). A traceback is not sent.
-
-    Handlers that are there get what they got before, and no more: a logger that would not make
-    records of `level` has its own level lowered meanwhile, but only this capture sees them.
+    Captured are the loggers given and those below them; without any, all but those of the server
+    itself. Records below `level` are left alone. Records of other runs are not captured, nor those
+    of a thread that was started without the context (`asyncio.to_thread` copies it,
+    `threading.Thread` does not). A traceback is not sent. Other handlers get the same records as
+    before: a logger that would not make records of `level` has its own level lowered meanwhile, but
+    only this capture sees the additional ones.
 
     Raises:
         ValueError: `level` is no level of `logging`.
@@ -78,7 +78,7 @@ def capture_logging(
 
 
 class _ToRun(logging.Handler):
-    """Passes a record to the run that it was made for, if that captures it."""
+    """Passes a record to the run that it was made for, if that run captures it."""
 
     only_listens = True
     """Read by code that checks whether a record is written anywhere."""
@@ -129,7 +129,7 @@ def _level_of(number: int) -> str:
 
 
 def _loggers_of(name: str) -> Iterator[logging.Logger]:
-    """The loggers that hear a record of `name`."""
+    """Return the loggers whose handlers get a record of `name`."""
     logger = logging.getLogger(name)
     while logger is not None:
         yield logger
@@ -151,7 +151,7 @@ class _Handlers:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._levels: dict[str, tuple[int, int]] = {}
-        """Of a logger: its level before, and the one it was given."""
+        """For each logger, its level before and the one that it was given."""
         self._handler = _ToRun()
 
     def add_capture(self, capture: _Capture) -> None:
@@ -165,7 +165,7 @@ class _Handlers:
                     logger.addHandler(self._handler)
                 if logger.getEffectiveLevel() > capture.level:
                     before, _ = self._levels.get(logger.name, (logger.level, 0))
-                    given = max(capture.level, 1)  # 0 would mean: as the one above
+                    given = max(capture.level, 1)  # level 0 would mean: as the logger above
                     self._levels[logger.name] = before, given
                     logger.setLevel(given)
 
@@ -178,7 +178,7 @@ class _Handlers:
                     logger = logging.getLogger(name)
                     logger.removeHandler(self._handler)
                     before, given = self._levels.pop(logger.name, (0, -1))
-                    if logger.level == given:  # else somebody has set it meanwhile
+                    if logger.level == given:  # otherwise other code has set it meanwhile
                         logger.setLevel(before)
             if not self._counts:
                 for handler in _all_handlers():
@@ -198,11 +198,7 @@ class _Handlers:
 
 def _all_handlers() -> list[logging.Handler]:
     """Return all handlers of all loggers, except our own."""
-    root = logging.getLogger()
-    named = list(root.manager.loggerDict.values())
-    loggers = [root, *(each for each in named if isinstance(each, logging.Logger))]
-    found = [handler for each in loggers for handler in each.handlers]
-    return [handler for handler in found if not isinstance(handler, _ToRun)]
+    return [handler for handler in every_handler() if not isinstance(handler, _ToRun)]
 
 
 _HANDLERS = _Handlers()
@@ -217,7 +213,7 @@ class _Bars:
     def __init__(self, run: ToolRun) -> None:
         self.run = run
         self.nodes: dict[int, _Bar] = {}
-        """Those that are open."""
+        """The bars that are open."""
         self.is_over = False
 
 
@@ -228,10 +224,10 @@ _bars: ContextVar[_Bars | None] = ContextVar("headway_bars", default=None)
 def capture_tqdm() -> Generator[None]:
     """Turn bars of `tqdm` into progress of the run, while inside; nothing is drawn.
 
-    A bar is a track like any other: bars one after the other add up, one inside another shares
-    its item, and stages around them count. Its description is the message. Bars that are switched
-    off (`disable=True`), that others make, or that a thread makes without the context are as
-    ever. Without tqdm, and outside a run, nothing happens.
+    A bar is a track like any other: bars one after the other add up, one inside another shares its
+    item, and stages around them count. Its description is the message. Bars that are switched off
+    (`disable=True`), bars of other runs, and bars that a thread makes without the context are drawn
+    as ever. Without tqdm, and outside a run, nothing happens.
 
     A sync tool that was cancelled stops at the next step of a bar.
     """
@@ -266,7 +262,7 @@ class _Bar(Items):
         super().__init__(parent, None, None, as_finite(size))
         self.bars = bars
         self.words = ""
-        # Not the bar itself: that closes when nobody has it any more.
+        # Not the bar itself: it closes when nothing refers to it any more.
 
     @property
     def is_full(self) -> bool:
@@ -274,7 +270,7 @@ class _Bar(Items):
         return self.size is not None and self.done >= self.size
 
     def own_message(self) -> str | None:
-        """Return what the bar would show, without its description, which is the name."""
+        """Return the text of the bar without its description, which is the name of the track."""
         return self.words or None
 
     def take_state(self, bar: Any) -> None:

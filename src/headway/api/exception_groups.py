@@ -1,7 +1,7 @@
 """Exception groups of a tool, as the one exception that the SDK understands.
 
-A task group raises a group even of a single exception. The SDK takes any group for a crash, and
-with it what an author raised for the model to read, or as a protocol error.
+A task group raises a group even of a single exception. The SDK takes any group for a crash. So a
+text that an author raised for the model to read would be lost, and so would a protocol error.
 """
 
 from typing import cast
@@ -43,7 +43,7 @@ def as_one_error(tool: str, error: UnexpectedToolError) -> Exception:
 
 
 def _deliberate_text(error: BaseException) -> str | None:
-    """The text of what an author raised for a client to read; None of a crash."""
+    """Return the text that an author raised for a client to read; None for a crash."""
     if isinstance(error, MCPError):
         return error.error.message
     if isinstance(error, ToolError | ResourceError) and not isinstance(error, _CRASHES):

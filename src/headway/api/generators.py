@@ -1,4 +1,4 @@
-"""Functions as tools: awaitables are awaited, and what a generator yields is a part at once.
+"""Functions as tools: awaitables are awaited, and each value that a generator yields is a part.
 
 The result is what the generator returns. If it returns nothing, as asynchronous ones always do, the
 result is the list of all that it yielded: a client that ignores parts loses nothing. After a
@@ -24,7 +24,7 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import anyio.to_thread
 
-from headway.api.checkpoint import earlier_parts, has_skipped
+from headway.api.checkpointing import earlier_parts, has_skipped
 from headway.api.output import part
 from headway.api.tool_results import collect_values, is_lazy
 from headway.engine import current_run
@@ -39,17 +39,17 @@ class Outcome(Enum):
     RETURNED = auto()
     YIELDED = auto()
     EITHER = auto()
-    """What it returns, or if that is None what it yielded: the signature does not say."""
+    """The signature does not say: the value that the generator returns, or if that is None those
+    that it yielded."""
 
 
 def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `fn` as a function whose result is all that it stands for.
+    """Return a function that calls `fn`, and resolves what it returns to the final result.
 
     A sync generator becomes a sync function, everything else an async one: a sync function is
-    called in a thread. What comes back is awaited where it can be, and gone through where it is a
-    generator: a plain decorator around an async function or a generator gives it back as it is.
-    The signature says the type of the result. However the call ends, a generator is closed: its
-    `finally` runs.
+    called in a thread. An awaitable that comes back is awaited, and a generator is iterated: a
+    plain decorator around an async function or a generator returns it as it is. The signature says
+    the type of the result. However the call ends, a generator is closed: its `finally` runs.
     """
     inner = inspect.unwrap(_without_partials(fn))
     is_direct = any(_is_kind(test, fn) for test in _KINDS)
@@ -71,7 +71,7 @@ def as_tool(fn: Callable[..., Any]) -> Callable[..., Any]:
 def works_in_thread(fn: Callable[..., Any]) -> bool:
     """Return whether the work of a function is done in a thread, and not on the event loop.
 
-    A sync decorator around an async function is called in one, which takes no time.
+    A sync decorator around an async function is called in a thread, but that takes no time.
     """
     inner = inspect.unwrap(_without_partials(fn))
     return not any(
@@ -82,7 +82,9 @@ def works_in_thread(fn: Callable[..., Any]) -> bool:
 
 
 def await_result(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a resource's or a prompt's function; an async one in a plain decorator is awaited."""
+    """Return a resource's or a prompt's function such that an async one in a plain decorator is
+    awaited.
+    """
     inner = inspect.unwrap(_without_partials(fn))
     is_hidden = _is_kind(inspect.iscoroutinefunction, inner)
     if not is_hidden or _is_kind(inspect.iscoroutinefunction, fn):
@@ -127,7 +129,7 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
 
 
 async def _settle_value(value: Any, outcome: Outcome) -> Any:
-    """Return what a value stands for: await it and go through it as often as that can be done."""
+    """Return the final value: await and iterate what comes, as often as that is possible."""
     for _ in range(MOST_LAYERS):
         if inspect.isawaitable(value):
             value = await value
@@ -176,7 +178,7 @@ async def _go_through_async(values: AsyncIterator[object]) -> Any:
 
 
 def _all_parts(given: list[object]) -> list[object]:
-    """Return what the generator yielded, after what it had yielded before a restart."""
+    """Return the values that the generator yielded, those before a restart first."""
     return [*earlier_parts(), *given] if has_skipped() else given
 
 
@@ -214,11 +216,11 @@ def _signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(fn, eval_str=True)
     except NameError:
-        return None  # the SDK finds that too, and says so
+        return None  # the SDK finds that too, and reports it
 
 
 def _result_type(annotation: Any) -> tuple[Any, Outcome]:
-    """The type of the result, and what it is, of a generator function with this return type."""
+    """Return the type and the source of the result of a generator function."""
     if annotation is inspect.Signature.empty:
         return annotation, Outcome.EITHER
     arguments = get_args(annotation)

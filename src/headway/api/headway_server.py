@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
@@ -21,12 +21,13 @@ from mcp_types import (
 from headway.api.exception_groups import as_one_error
 from headway.api.generators import as_tool, await_result, works_in_thread
 from headway.api.output import log
+from headway.api.raised_errors import note_raised
 from headway.api.sdk_requests import InProcess, Lifespan
 from headway.api.sdk_ways_in import ServesItself
 from headway.api.tool_results import ToolMetadata, prepare_function
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
-from headway.settings import is_name, parse_duration, parse_window
+from headway.settings import is_name, is_scope, parse_duration, parse_window
 
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
 _ServerT = TypeVar("_ServerT")
@@ -40,7 +41,7 @@ def _with_parameters_of(
 ]:
     """Declare a decorator's parameters as those of the method that it registers functions with.
 
-    They stand once, and are exact for type checkers, editors and `inspect.signature`. The
+    So they are written once, and are exact for type checkers, editors and `inspect.signature`. The
     decorator has all of them but the function.
     """
     own, _function, *others = inspect.signature(add).parameters.values()
@@ -89,7 +90,7 @@ class RunBoundContext(Context[Any, Any]):
 
 
 class Headway(ServesItself):
-    """An `MCPServer` whose tools may say how they want to be run.
+    """An `MCPServer` whose tools have options for how they are run.
 
     Everything else is the SDK's: resources, prompts, auth, lifespan, custom routes. However it is
     served, its tools run in Headway's engine: by its own `run`, as an app, or in memory.
@@ -101,11 +102,11 @@ class Headway(ServesItself):
         self.tool_options: dict[str, ToolOptions] = {}
         in_process = InProcess(self.tool_options)
         super().__init__(name, lifespan=in_process.wrap_lifespan(lifespan), **options)
-        # Outside of all others, as what serves it over HTTP is.
+        # Outside of all other middleware, as the code that serves it over HTTP is.
         self.middleware.insert(0, in_process.middleware)
         self._with_context: set[str] = set()
         for tool in self._tool_manager.list_tools():  # those of `tools=`
-            self._prepare_tool(tool.name, ignore_unknown=False)
+            self._prepare_tool(tool.name, ignore_unknown=False, may_be_authors=True)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -118,8 +119,11 @@ class Headway(ServesItself):
             context = RunBoundContext(context, self._subscriptions)
         try:
             return await super().call_tool(name, arguments, context)
-        except UnexpectedToolError as error:
-            raise as_one_error(name, error) from error.__cause__
+        except Exception as error:
+            note_raised(error)
+            if isinstance(error, UnexpectedToolError):
+                raise as_one_error(name, error) from error.__cause__
+            raise
 
     def add_tool(
         self,
@@ -141,6 +145,7 @@ class Headway(ServesItself):
         needs_task: bool = False,
         where: Literal["here", "worker"] | None = None,
         queue: str = DEFAULT_QUEUE,
+        scopes: Sequence[str] | None = None,
         ignore_unknown: bool = False,
     ) -> None:
         """Register a tool; see `tool`."""
@@ -156,6 +161,7 @@ class Headway(ServesItself):
             needs_task=needs_task,
             where=where,
             queue=queue,
+            scopes=scopes,
             threaded=is_threaded,
         )
         if options.hand_over == 0:
@@ -169,12 +175,19 @@ class Headway(ServesItself):
         if find_context_parameter(fn) is not None:
             self._with_context.add(name)
 
-    def _prepare_tool(self, name: str, *, ignore_unknown: bool) -> None:
+    def _prepare_tool(
+        self, name: str, *, ignore_unknown: bool, may_be_authors: bool = False
+    ) -> None:
         """Give a registered tool Headway's rules for what goes in and out."""
         tool = self._tool_manager.get_tool(name)
         if tool is not None and not isinstance(tool.fn_metadata, ToolMetadata):
             metadata = tool.fn_metadata
-            made = prepare_function(metadata, tool.parameters, ignores_unknown=ignore_unknown)
+            made = prepare_function(
+                metadata,
+                tool.parameters,
+                ignores_unknown=ignore_unknown,
+                may_be_authors=may_be_authors,
+            )
             tool.fn_metadata, tool.parameters = made
 
     @_with_parameters_of(add_tool)
@@ -209,6 +222,9 @@ class Headway(ServesItself):
                 Redis; `here`: by the server that accepts it. As the server's setting says when left
                 out. On a journal that workers cannot share everything is executed here.
             queue: The queue in which its runs wait for a worker: workers serve those they are told.
+            scopes: What the access token of a caller must have, over HTTP, besides the scopes of
+                every request. Others are refused, do not see the tool listed, and do not get its
+                results. `[auth.tools]` of the operator has the last word.
             ignore_unknown: Drop arguments that the tool does not have, as the SDK does, instead of
                 refusing the call with their names. Also of the models that an argument is made of.
 
@@ -264,12 +280,13 @@ def _tool_options(
     needs_task: bool,
     where: Literal["here", "worker"] | None,
     queue: str,
+    scopes: Sequence[str] | None,
     threaded: bool,
 ) -> ToolOptions:
-    """The options of a tool, in seconds.
+    """Return the options of a tool, in seconds.
 
     Raises:
-        SetupError: Naming the tool and the option that makes no sense.
+        SetupError: The text names the tool and the option that makes no sense.
     """
     try:
         options = ToolOptions(
@@ -285,6 +302,7 @@ def _tool_options(
             needs_task=needs_task,
             where=where,
             queue=queue,
+            scopes=None if scopes is None else _read_scopes(scopes),
         )
         for fault in _find_faults(options):
             raise SetupError(fault)
@@ -300,8 +318,17 @@ def _read_option(option: str, parse: Callable[[str | float], float], value: str 
         raise SetupError(f"{option} {error}") from None
 
 
+def _read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(scopes, str):
+        raise SetupError(f"scopes must be a list such as [{scopes!r}], not a text")
+    for each in scopes:
+        if not is_scope(each):
+            raise SetupError(f"scopes has {each!r}, which is no scope: blanks, quotes or no text")
+    return tuple(dict.fromkeys(scopes))
+
+
 def _find_faults(options: ToolOptions) -> Iterator[str]:
-    """Yield what is wrong with options that are each of the right kind."""
+    """Yield the faults of options that are each of the right kind."""
     window, limit = options.hand_over, options.timeout
     if options.concurrency is not None and not _is_count(options.concurrency):
         yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
@@ -329,7 +356,9 @@ def _is_rate(value: object) -> bool:
 
 
 def _announce_begin(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, saying that it begins: what was asked before is no part of the task."""
+    """Return the function such that it announces its beginning: questions before it are no part of
+    the task.
+    """
 
     @functools.wraps(fn)
     async def announced(*args: Any, **kwargs: Any) -> Any:

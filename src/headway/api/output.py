@@ -27,7 +27,7 @@ def log(data: object, level: str = "info", *, logger: str | None = None) -> None
 
 
 def part(value: object) -> None:
-    """Give out a partial result: it is an entry of the run at once, for all that read the run.
+    """Give out a partial result: every reader of the run gets it at once.
 
     `value` is anything that JSON has a form for: text, numbers, dicts, lists and other collections,
     iterators, dataclasses, pydantic models, msgspec structs, dates, paths, enums, numbers and

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from headway.api.checkpoint import Name, TrackCheckpoints, item_checkpoints_for
-from headway.engine import ToolRun, current_run, warn_unheard
+from headway.api.checkpointing import Name, TrackCheckpoints, item_checkpoints_for
+from headway.engine import ToolRun, current_run, warn_unheard, warn_unused
 from headway.engine.run.pacing import LARGEST
 from headway.engine.run.stages import Items, Label, Node, current_node, innermost_node
 
@@ -80,6 +80,11 @@ class Stage:
     def __init__(self, name: str | None, weight: float, total: float | None) -> None:
         self._options = (None if name is None else str(name), _check_weight(weight), total)
         self._entered: list[tuple[ToolRun, Node, Node | None]] = []
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_used", True):
+            warn_unused("stage()", "write `with stage(...):` or `async with stage(...):`")
 
     def report(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -91,6 +96,7 @@ class Stage:
             run.output.write_sample()
 
     def __enter__(self) -> Self:
+        self._is_used = True
         run = current_run.get()
         if run is None:
             warn_unheard("stage()")
@@ -143,11 +149,17 @@ class Track(Generic[T]):
         self._message = message
         self._weight = None if weight is None else _check_weight(weight)
         self._total: float | None = _size_of(items) if total is None else total
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_used", True):
+            warn_unused("track()", "write `for item in track(...):`")
 
     def __iter__(self) -> Iterator[T]:
         if isinstance(self._items, AsyncIterable) and not isinstance(self._items, Iterable):
             raise TypeError("these items are asynchronous: use async for")
-        # What has no `__iter__` may have `__getitem__`.
+        self._is_used = True
+        # Without `__iter__` an object may still have `__getitem__`.
         items, run = iter(cast("Iterable[T]", self._items)), current_run.get()
         if run is None:
             warn_unheard("track()")
@@ -155,6 +167,7 @@ class Track(Generic[T]):
         return self._iterate_items(run, items)
 
     def __aiter__(self) -> AsyncIterator[T]:
+        self._is_used = True
         run = current_run.get()
         if run is None:
             warn_unheard("track()")
@@ -169,7 +182,7 @@ class Track(Generic[T]):
         return node, marks
 
     def _iterate_items(self, run: ToolRun, items: Iterator[T]) -> Iterator[T]:
-        # What is done for each item here costs its author time: nothing that can wait.
+        # This code runs for each item at the author's cost, so it does nothing that can wait.
         (node, marks), outside = self._open_node(run), current_node.get()
         root, begin, touch = node.root, node.begin_item, run.output.write_sample
         current_node.set(node)
@@ -276,7 +289,7 @@ def _check_weight(weight: float) -> float:
 
 
 def _size_of(items: object) -> int | None:
-    """How many items there are, where they know; some have a `__len__` that only raises."""
+    """Return the number of items, or None: some have a `__len__` that only raises."""
     try:
         return len(cast("Sized", items))
     except (TypeError, AttributeError, NotImplementedError):

@@ -29,12 +29,13 @@ class SchemaFit:
         self._fits_for_sure = _Compiler(schema).compile_schema(schema)
 
     def find_mistakes(self, value: object) -> list[Mistake]:
-        """Return where `value` does not fit, the nearest to its beginning first."""
+        """Return the places where `value` does not fit, the nearest to its beginning first."""
         return [] if self._fits_for_sure(value) else mistakes_in(value, self._schema)
 
 
 def mistakes_in(value: object, schema: Schema) -> list[Mistake]:
-    """Return where `value` does not fit `schema`; a schema that is itself broken refuses nothing.
+    """Return the places where `value` does not fit `schema`; none for a schema that is itself
+    broken.
 
     Nothing is fetched for a reference that leads out of the schema.
     """
@@ -59,7 +60,7 @@ _SILENT: Final = frozenset({
     "deprecated", "description", "discriminator", "examples", "format", "readOnly", "title",
     "writeOnly",
 })  # fmt: skip
-"""Words that say nothing of which values fit; `format` only remarks, as most checkers have it."""
+"""Keywords that do not decide which values fit; `format` is only a remark, as for most checkers."""
 
 
 def _is_number(value: Any) -> bool:
@@ -111,7 +112,7 @@ class _Compiler:
         self._targets: dict[str, Fits] = {}
 
     def compile_schema(self, schema: Any) -> Fits:
-        """Return what says of a value that it fits for sure; False is "perhaps not"."""
+        """Return a function that is True for a value that fits for sure; False is "perhaps not"."""
         if schema is True or schema == {}:
             return lambda _value: True
         if not isinstance(schema, Mapping):
@@ -184,7 +185,7 @@ class _Compiler:
         return fits
 
     def _compile_reference(self, reference: str) -> Fits:
-        """Return the check for a reference, which may point at what it is part of."""
+        """Return the check for a reference, which may point at a schema around it."""
         name = reference.removeprefix("#/$defs/")
         target = cast("dict[str, Any]", self._root.get("$defs") or {}).get(name)
         if target is None or name == reference:
@@ -200,5 +201,5 @@ def _fits_any(parts: Sequence[Fits]) -> Fits:
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    """Equal as JSON has it for plain values: 1 is not true."""
+    """Return whether two plain values are equal in JSON, where 1 is not true."""
     return type(value) is type(other) and value == other

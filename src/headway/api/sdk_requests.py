@@ -1,13 +1,12 @@
 """A `Headway` whose requests come in by ways of the SDK: in memory, through its SSE app, a proxy.
 
-There the SDK hands a request to its handlers by itself. This middleware makes it a run first, as
-all others are: what a tool says is paced and numbered, its options hold, and a cursor on the run
-brings it to the client. The engine is one for each event loop, with a journal in memory; it begins
-with the first such request and ends with the server's lifespan.
+In these ways the SDK hands a request to its handlers by itself. This middleware makes it a run
+first, like every other request: its output is paced and numbered, the tool's options hold, and a
+cursor on the run brings the output to the client. The engine is one for each event loop, with a
+journal in memory; it begins with the first such request and ends with the server's lifespan.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from contextvars import copy_context
@@ -25,6 +24,7 @@ from mcp.shared.message import ServerMessageMetadata
 from msgspec import Raw
 from pydantic import BaseModel
 
+from headway.auth import scopes_of_caller
 from headway.background import BackgroundTasks
 from headway.engine import (
     Engine,
@@ -32,6 +32,7 @@ from headway.engine import (
     Request,
     Run,
     RunContext,
+    ScopePolicy,
     SetVariable,
     ToolOptions,
     inherit_variables,
@@ -40,18 +41,19 @@ from headway.engine import (
 from headway.errors import ProtocolError
 from headway.events import TERMINAL, Event, Failed, Progress, decode_json
 from headway.journal.memory import memory_journal
+from headway.log_lines import quiet_logger
 from headway.protocol.eras import ERAS, LOG_LEVELS, MODERN, rank_of
 from headway.protocol.methods import TOOL_CALL
 from headway.protocol.render import Reader, error_code, error_message, render_event
 from headway.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 OWNER: Final = "in-process"
 TOKEN: Final = "in-process"
 
 _METHODS: Final = (TOOL_CALL, "resources/read", "prompts/get")
-"""What executes code of the author that may have something to say."""
+"""Methods that execute an author's code, which may report or log."""
 
 _STOP_TIMEOUT: Final = 2.0
 """Seconds that a call gets to stop when its client has given it up; the engine needs one."""
@@ -68,7 +70,7 @@ class InProcess:
         self._warned_tools: set[str] = set()
 
     def wrap_lifespan(self, lifespan: Lifespan | None) -> Lifespan:
-        """The server's lifespan, with the engine's around it."""
+        """Return the server's lifespan with the engine's around it."""
 
         @asynccontextmanager
         async def living(server: Any) -> AsyncGenerator[Any]:
@@ -91,7 +93,8 @@ class InProcess:
         if isinstance(channel, RunContext) or ctx.request_id is None or ctx.method not in _METHODS:
             return await call_next(ctx)
         async with self._hold_shared() as shared:
-            engine = await shared.get_engine(self._options_of)
+            policy = ScopePolicy(authors=self._options)
+            engine = await shared.get_engine(EngineOptions(self._options_of, policy=policy))
             return await _Call(engine, ctx, call_next, channel, shared.inherited).answer_request()
 
     def _options_of(self, tool: str) -> ToolOptions:
@@ -109,7 +112,9 @@ class InProcess:
 
     @asynccontextmanager
     async def _hold_shared(self) -> AsyncGenerator["_Shared"]:
-        """Give what the requests of this loop share, until the last one lets go of it."""
+        """Yield the parts that the requests of this loop share, until the last request lets go of
+        them.
+        """
         loop = asyncio.get_running_loop()
         for gone in [other for other in self._engines if other.is_closed()]:
             del self._engines[gone]
@@ -147,15 +152,15 @@ class _Shared:
         self._starting: asyncio.Task[Engine] | None = None
         self._stack = AsyncExitStack()
 
-    async def get_engine(self, options: Callable[[str], ToolOptions]) -> Engine:
-        """Return it; the first one to ask starts it."""
+    async def get_engine(self, options: EngineOptions) -> Engine:
+        """Return the engine; the first caller starts it."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._start_engine(options))
         return await asyncio.shield(self._starting)
 
-    async def _start_engine(self, options: Callable[[str], ToolOptions]) -> Engine:
+    async def _start_engine(self, options: EngineOptions) -> Engine:
         journal = await self._stack.enter_async_context(memory_journal())
-        engine = Engine(journal, Settings(), options=EngineOptions(options))
+        engine = Engine(journal, Settings(), options=options)
         await engine.start()
         self._stack.push_async_callback(engine.stop)
         return engine
@@ -193,12 +198,12 @@ class _Call:
         self._asking = BackgroundTasks("questions")
 
     async def answer_request(self) -> HandlerResult:
-        """Execute the request; the client hears on the way what is said.
+        """Execute the request; the client gets its output on the way.
 
         Cancellation: stops the run.
 
         Raises:
-            MCPError: It was stopped, or refused for a limit.
+            MCPError: The request was stopped, or refused for a limit.
             Exception: What the handler raised.
         """
         run = self._start_run()
@@ -232,8 +237,11 @@ class _Call:
             context,
             self._call_handler,
             version=ctx.protocol_version,
+            scopes=scopes_of_caller(),
         )
         try:
+            access = self._engine.services.access
+            access.check_call(request.method, request.target, request.scopes)
             return self._engine.start_run(request)
         except ProtocolError as error:
             raise MCPError(error.code, error.message, error.data) from None
@@ -256,7 +264,7 @@ class _Call:
     # What is sent to the client
 
     async def _relay_events(self, run: Run) -> Event | None:
-        """Bring to the client what the run says, and return its end."""
+        """Bring the run's output to the client, and return its end."""
         end: Event | None = None
         async for entry in run.journal.follow(run.stream):
             end = entry.event
@@ -285,7 +293,7 @@ class _Call:
             run.answer_question(key, None, error)
 
     async def _wait_for_end(self, run: Run) -> None:
-        with suppress(Exception):  # its client has left; what it still says is for nobody
+        with suppress(Exception):  # its client has left, and its output is for nobody
             async for _ in run.journal.follow(run.stream):
                 pass
 

@@ -1,10 +1,9 @@
 """The ways in that an `MCPServer` has of its own, with the SDK's options, as Headway's.
 
 A program that was written for the SDK keeps its last line: `mcp.run("streamable-http", port=9000)`.
-What the SDK's options say is said to Headway; what has no meaning here is named once.
+The SDK's options become Headway's; those that mean nothing here are logged once.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -14,9 +13,10 @@ from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from headway.log_lines import quiet_logger
 from headway.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 _YEAR: Final = 365 * 86400.0
 
@@ -34,7 +34,7 @@ class AppOptions(TypedDict, total=False):
 
 
 def read_options(options: Mapping[str, Any], settings: Settings | None) -> AppOptions:
-    """Return what the SDK's options for Streamable HTTP are here.
+    """Return Headway's options for those of the SDK for Streamable HTTP.
 
     Raises:
         TypeError: There is no such option.
@@ -86,7 +86,7 @@ _SETTINGS: Final[Mapping[str, Callable[[Any], dict[str, Any]]]] = {
     "retry_interval": _retry_setting,
     "transport_security": _security_settings,
 }
-"""What each option of the SDK sets."""
+"""The setting for each option of the SDK."""
 
 
 class _App(Protocol):
@@ -127,7 +127,7 @@ class ServesItself(MCPServer[Any]):
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
-        """Serve it until its client leaves (stdio) or a signal ends it (HTTP).
+        """Serve the server until its client leaves (stdio) or a signal ends it (HTTP).
 
         For the last line of a program; see `headway.run`. `options` are the SDK's for Streamable
         HTTP, such as `stateless_http` and `streamable_http_path`. `sse` is the transport of 2024,
@@ -150,7 +150,7 @@ class ServesItself(MCPServer[Any]):
     async def run_stdio_async(
         self, *, journal: str = "memory:", settings: Settings | None = None
     ) -> None:
-        """Serve it on stdin and stdout in the running loop, until its client leaves.
+        """Serve the server on stdin and stdout in the running loop, until its client leaves.
 
         Raises:
             SetupError: stdin or stdout is closed, or the journal cannot be opened.
@@ -169,7 +169,7 @@ class ServesItself(MCPServer[Any]):
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
-        """Serve it over HTTP in the running loop, until a signal comes or it is cancelled.
+        """Serve the server over HTTP in the running loop, until a signal comes or it is cancelled.
 
         `options` are the SDK's.
 

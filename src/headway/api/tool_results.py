@@ -1,10 +1,9 @@
 """The result that a client gets for the value that a `Headway` tool returns.
 
-The SDK writes a result with pydantic, which stops at what `part` takes without a word: bytes, a
-file name that is not UTF-8, the numbers of libraries. And it goes through an iterator twice. Here
-the value is encoded by the one rule of `encoding`, pydantic gives it the form that the tool
-declares, and what is sent is held against the schema that the tool has published: its client will
-do the same.
+The SDK writes a result with pydantic, which fails for values that `part` takes: bytes, a file name
+that is not UTF-8, the numbers of libraries. And it iterates an iterator twice. Here the value is
+encoded by the one rule of `encoding`, pydantic gives it the form that the tool declares, and the
+result is checked against the schema that the tool has published, as its client will do.
 """
 
 import functools
@@ -61,7 +60,7 @@ class ToolMetadata(FuncMetadata):
         return super().validate_arguments(arguments_to_validate)
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """Make a result of what the tool returned.
+        """Return the result for the value that the tool returned.
 
         Raises:
             ResultFailed: It cannot be sent, or is not what the tool declares.
@@ -86,7 +85,7 @@ class ToolMetadata(FuncMetadata):
         return CallToolResult(content=content, structured_content=structured)
 
     def _check_own_result(self, result: CallToolResult) -> CallToolResult:
-        """A result that the tool has made itself."""
+        """Check a result that the tool has made itself."""
         changes: dict[str, Any] = {}
         if result.structured_content is not None:
             changes["structured_content"] = decode_json(_Returned(result.structured_content).data)
@@ -110,7 +109,7 @@ class _Unfit(Exception):
 
     @classmethod
     def from_mistakes(cls, mistakes: Sequence[Mistake]) -> "_Unfit":
-        """The places where a result does not fit."""
+        """Return the error for the places where a result does not fit."""
         shown = "; ".join(_describe_mistake(each)[:LONGEST] for each in mistakes[:SHOWN])
         more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
         return cls(f"its result does not fit the tool's output schema: {shown}{more}")
@@ -136,7 +135,7 @@ class _Returned:
         try:
             return to_json(value, self._hook)
         except PydanticSerializationError:
-            raise  # an author's serializer: what it says is not for clients, as in the SDK
+            raise  # an author's serializer failed; its text is not for clients, as in the SDK
         except (TypeError, ValueError, RecursionError) as error:
             reason = reason_for(value, error)
             raise _Unfit(
@@ -144,7 +143,7 @@ class _Returned:
             ) from error
 
     def content_blocks(self) -> Iterator[ContentBlock]:
-        """The value as the SDK shows it to a model: each item of a list by itself.
+        """Return the value as the SDK shows it to a model: each item of a list by itself.
 
         Raises:
             _Unfit: JSON cannot hold it.
@@ -167,7 +166,7 @@ class _Returned:
             yield TextContent(type="text", text=text)
 
     def structured_value(self, adapter: TypeAdapter[Any], *, wrap: bool) -> Any:
-        """The value as JSON, in the form that the tool declares.
+        """Return the value as JSON, in the form that the tool declares.
 
         The value itself is tried first, so that models keep their type; then its JSON.
 
@@ -186,7 +185,7 @@ class _Returned:
             raise (first or unfit) from unfit.__cause__
 
     def _as_builtins(self) -> object:
-        """The value with what JSON has in it, but for NaN, which a number may be."""
+        """Return the value with only JSON's types in it, and NaN where a number is NaN."""
         return without_surrogates(msgspec.to_builtins(self._value, enc_hook=self._hook))
 
     def _validate_and_dump(self, adapter: TypeAdapter[Any], value: object, *, wrap: bool) -> Any:
@@ -269,18 +268,23 @@ class Prepared(NamedTuple):
 
 
 def prepare_function(
-    metadata: FuncMetadata, parameters: dict[str, Any], *, ignores_unknown: bool
+    metadata: FuncMetadata,
+    parameters: dict[str, Any],
+    *,
+    ignores_unknown: bool,
+    may_be_authors: bool = False,
 ) -> Prepared:
     """Return the metadata of a tool with Headway's rules, and its input schema.
 
-    A schema that the author wrote stays as it is: `parameters` and `metadata.output_schema` are
-    replaced where they are what the SDK makes of the function.
+    With `may_be_authors` a schema that the author wrote stays as it is: `parameters` and
+    `metadata.output_schema` are replaced where they are what the SDK makes of the function.
     """
-    if parameters == metadata.arg_model.model_json_schema(by_alias=True):
+    if not may_be_authors or parameters == metadata.arg_model.model_json_schema(by_alias=True):
         generator = GenerateJsonSchema if ignores_unknown else ArgumentSchema
         parameters = metadata.arg_model.model_json_schema(by_alias=True, schema_generator=generator)
     model, wrap, schema = metadata.output_model, metadata.wrap_output, metadata.output_schema
-    if model is not None and schema is not None and schema == _schema_of_sdk(metadata):
+    is_written = may_be_authors and schema != _schema_of_sdk(metadata)
+    if model is not None and schema is not None and not is_written:
         if schema.get("type") != "object":  # a RootModel: a result has to be an object
             model, wrap = create_model(f"{metadata.arg_model.__name__}Output", result=model), True
         probe = FuncMetadata(arg_model=metadata.arg_model, output_schema=schema, output_model=model)

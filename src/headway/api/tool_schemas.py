@@ -1,8 +1,8 @@
 """The schemas of a `Headway` tool: strict for its arguments, exact for its results.
 
-The SDK derives both schemas as pydantic reads values. Two things are different here. An object that
-an argument is made of takes no names but its own, unless its author said otherwise. And the schema
-of a result describes what is written: NaN and infinity are null there, and aliases, serializers and
+The SDK derives both schemas as pydantic reads values. Two things are different here. An object
+inside the arguments takes no names but its own, unless its author allows others. And the schema of
+a result describes what is written: NaN and infinity are null there, and aliases, serializers and
 computed fields are those of writing.
 """
 
@@ -24,10 +24,10 @@ _DEFS = "#/$defs/"
 
 
 class ArgumentSchema(GenerateJsonSchema):
-    """Arguments, and the objects in them: without names that they do not have."""
+    """Writes the schemas of arguments, whose objects allow no names but their own."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """Close a model whose config says nothing of other names."""
+        """Close a model whose config does not mention other names."""
         made, model = super().model_schema(schema), schema["cls"]
         if not issubclass(model, BaseModel) or model.model_config.get("extra") is not None:
             return made
@@ -53,7 +53,7 @@ def _says_nothing(kind: object) -> bool:
 
 
 def _close_object(schema: JsonSchemaValue, names: frozenset[str] = frozenset()) -> JsonSchemaValue:
-    """The schema of an object, for which other names than its properties and `names` are wrong."""
+    """Return the schema of an object that allows only its properties and `names`."""
     if schema.get("type") != "object" or "additionalProperties" in schema:
         return schema
     own = frozenset(schema.get("properties", {}))

@@ -1,8 +1,8 @@
 """Arguments of a call that the tool does not have.
 
 pydantic drops them, and a model that guessed a name gets a plausible answer to something else. The
-schema that a tool publishes says which names there are; this holds a call against it. What a value
-may be is left to pydantic, which takes more than the schema says: "5" for a number, say.
+schema that a tool publishes says which names there are; a call is checked against it. Values are
+left to pydantic, which takes more than the schema says: "5" for a number, say.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ def _refusal_error(unknown: Unknown) -> PydanticCustomError:
         if where
         else (f"there is no argument {shown}; the tool has {known}")
     )
-    # Not as a template: a name may have braces.
+    # The text is no template: a name may have braces.
     return PydanticCustomError("unknown_argument", "{reason}", {"reason": text})
 
 
@@ -128,7 +128,7 @@ def _may_be(value: object, branch: object, root: Schema) -> bool:
 
 
 def _resolve_reference(schema: object, root: Schema) -> Schema | None:
-    """A schema, or what it points at; None where it says nothing of names."""
+    """Return a schema, or the one that it refers to; None where it does not limit names."""
     for _ in range(DEEPEST):
         if not isinstance(schema, Mapping):
             return None

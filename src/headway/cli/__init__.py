@@ -1,8 +1,8 @@
 """The command line: arguments in, exit code out.
 
-This package must not do anything that a user of the library could not do. Every command is
-a file; what a command needs is imported when it runs, so that `headway run` starts without
-loading what only `headway call` uses.
+This package must not do anything that a user of the library could not do. Every command is a file.
+Modules that a command needs are imported when it runs, so that `headway run` starts without loading
+the client of `headway call`.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The file of `--clients`: what an operator knows of clients, as TOML.
+"""The file of `--clients`: facts that an operator knows about clients, as TOML.
 
 ```toml
 [[client]]
@@ -26,7 +26,7 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     """Return the rows of a file, in their order.
 
     Raises:
-        SetupError: Naming the file, the row and what is wrong with it.
+        SetupError: The text names the file, the row and what is wrong with it.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -40,13 +40,18 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     found: list[Profile] = []
     for number, row in enumerate(cast("list[object]", rows), 1):
         try:
-            found.append(_read_profile(row))
+            found.append(read_profile(row))
         except SetupError as error:
             raise SetupError(f"--clients {path}, client {number}: {error}") from None
     return tuple(found)
 
 
-def _read_profile(row: object) -> Profile:
+def read_profile(row: object) -> Profile:
+    """Return the profile that one `[[client]]` table says.
+
+    Raises:
+        SetupError: The text says what is wrong with it.
+    """
     values = dict(cast("dict[str, Any]", row)) if isinstance(row, dict) else {}
     known = [field.name for field in fields(Profile)]
     for name, value in values.items():

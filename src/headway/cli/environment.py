@@ -1,8 +1,8 @@
 """The environment of this process, and the secrets in it that its children must not inherit.
 
-A tool starts programs, and those inherit all of it: the password in the URL of a journal would be
-theirs as well. What is a secret is taken out when the command line has been read, before anything
-of the target is loaded. (Who may read `/proc/PID/environ` of this process can read it there.)
+A tool starts programs, and they inherit the whole environment: the password in the URL of a journal
+too. So secrets are taken out when the command line has been read, before anything of the target is
+loaded. (A user who may read `/proc/PID/environ` of this process can still read them there.)
 """
 
 import os
@@ -18,7 +18,9 @@ _taken: dict[str, str] = {}
 
 
 def take_secrets() -> None:
-    """Take Headway's secrets out of the environment, for every program that is started from now."""
+    """Take Headway's secrets out of the environment, so that no program started later inherits
+    them.
+    """
     for name in list(os.environ):
         if _SECRET.fullmatch(name):
             _taken[name] = os.environ.pop(name)

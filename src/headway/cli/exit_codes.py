@@ -3,21 +3,23 @@
 | code | meaning |
 |---|---|
 | 0 | ok |
-| 1 | the tool answered with an error, or did not finish |
+| 1 | the tool answered with an error or did not finish, or a file of `headway call` is not whole |
 | 2 | usage: bad arguments, an unknown tool, arguments that the tool's schema refuses |
 | 3 | cannot start: a busy port, a missing target, a bad or corrupt journal |
-| 4 | cannot reach the server |
-| 130 | cancelled with Ctrl+C |
+| 4 | no answer of the server: it is not there, is busy, refuses the caller, or was lost |
+| 130 | cancelled with Ctrl+C, or left with it while the call goes on |
+| 143 | cancelled with SIGTERM |
 """
 
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import cast
+from typing import Final, cast
 
 from typer import Abort, TyperException
 
@@ -36,7 +38,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class ToolFailed(HeadwayError):
-    """The call ended without a result to use."""
+    """The call ended without a usable result."""
 
 
 class Refused(HeadwayError):
@@ -47,12 +49,32 @@ class Unreachable(HeadwayError):
     """No MCP server answers where it should."""
 
 
+class Busy(Unreachable):
+    """The server is there and takes no more calls at the moment."""
+
+
+class Lost(Unreachable):
+    """The connection was lost, and what was going on cannot be told."""
+
+
+class SessionGone(Lost):
+    """The server does not know the session any more."""
+
+
 class Cancelled(HeadwayError):
-    """The person at the keyboard had enough."""
+    """The person at the keyboard cancelled the command."""
+
+
+class Left(Cancelled):
+    """The person at the keyboard had enough, and the call goes on."""
+
+
+class Terminated(Cancelled):
+    """Another program had enough: SIGTERM."""
 
 
 class Broken(SetupError):
-    """Somebody else's code raised while it was being loaded or started; `__cause__` says what.
+    """Code that is not ours raised while it was loaded or started; `__cause__` is the exception.
 
     The only error that is shown with a traceback: its reader wrote that code.
     """
@@ -67,6 +89,7 @@ CODES: dict[type[BaseException], int] = {
     JournalError: 3,
     Unreachable: 4,
     Cancelled: INTERRUPTED,
+    Terminated: 128 + signal.SIGTERM,
     KeyboardInterrupt: INTERRUPTED,
     Abort: INTERRUPTED,
     HeadwayError: 1,
@@ -106,15 +129,18 @@ def start_failure(error: BaseException) -> SetupError:
 
 
 def report_line(sentence: str) -> None:
-    """Say `sentence` on stderr as the program, if anybody still listens there."""
-    # A closed pipe must not keep a server from stopping; without a stderr nobody is told.
+    """Write `sentence` to stderr, with the program's name, if stderr can still be written."""
+    # A closed pipe must not keep a server from stopping, nor a missing stderr.
     with suppress(OSError, AttributeError):
         sys.stderr.write(f"headway: {plain(sentence)}\n")
         sys.stderr.flush()
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """`trace` from the first frame of the reader's own code; all of it where there is none."""
+    """Return `trace` from the first frame of the reader's own code, or all of it.
+
+    A file that is no Python has none: the error itself says where it is.
+    """
     frame = trace
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ELSEWHERE):
         frame = frame.tb_next
@@ -125,13 +151,30 @@ def _explain_error(error: BaseException) -> None:
     if isinstance(error, Broken) and error.__cause__ is not None:
         cause = error.__cause__
         frames = _own_frames(cause.__traceback__)
+        if isinstance(cause, SyntaxError) and frames is cause.__traceback__:
+            frames = None
         traceback.print_exception(type(cause), cause, frames, chain=cause.__cause__ is not None)
     if isinstance(error, TyperException):
-        report_line(error.format_message())
+        report_line(usage_text(error))
     elif isinstance(error, HeadwayError):
         report_line(str(error))
     else:
         report_line("cancelled")
+
+
+_GIVEN: Final = re.compile(r"'(-[^']*)' \(env var: '([A-Z_]+)'\)")
+"""An option as typer names it where it has a variable, wherever the value came from."""
+
+
+def usage_text(error: TyperException) -> str:
+    """Return the sentence of a usage error; it names the option or the variable that was given."""
+    text = error.format_message()
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None:
+        return text
+    source = context.get_parameter_source(parameter.name)
+    is_variable = getattr(source, "name", "") == "ENVIRONMENT"
+    return _GIVEN.sub(lambda found: found[2] if is_variable else f"'{found[1]}'", text)
 
 
 def run_command(command: Callable[[], object]) -> int:
@@ -139,8 +182,8 @@ def run_command(command: Callable[[], object]) -> int:
     try:
         code = command()
     except TyperException as error:
-        if text := error.format_message():
-            # Typer's own "no command given" shows the help and has nothing more to say.
+        if text := usage_text(error):
+            # Typer has shown the help for "no command given" already.
             report_line(text)
         return error.exit_code
     except BrokenPipeError:
@@ -152,6 +195,6 @@ def run_command(command: Callable[[], object]) -> int:
 
 
 def _lost_reader() -> int:
-    """Whoever read stdout is gone (`| head`): what they wanted, they have."""
+    """End quietly when the reader of stdout is gone (`| head`): it has all that it wanted."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

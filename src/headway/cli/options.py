@@ -1,35 +1,23 @@
-"""The options of the commands that serve, and the settings and paths that are made from them.
+"""The options of the commands: how each is called, what it takes and what it is for.
 
-`run` and `serve` share their options: `ServeOptions` declares each of them once, and
-`with_serve_options` gives them to a command. `worker` takes some of them one by one.
+A command has an option by a parameter of its type; those of `run` and `serve` together are in
+`serve_options`.
 """
 
-import hashlib
-import inspect
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
-from urllib.parse import quote
+from typing import Annotated, Literal
 
 import typer
 
-from headway.cli.clients_file import read_profiles
-from headway.cli.exit_codes import Refused
 from headway.errors import SetupError
-from headway.settings import Settings, parse_duration, parse_window, with_values
-
-if TYPE_CHECKING:
-    from headway.cli.server.standard_streams import Streams
-    from headway.cli.server.start import ListenOptions
+from headway.settings import parse_duration, parse_window
 
 DURATION = "DURATION"
 
 
 def duration(text: str | float) -> float:
-    """`parse_duration`, with its refusal as a usage error."""
+    """Return a duration as `parse_duration` does, with its refusal as a usage error."""
     try:
         return parse_duration(text)
     except SetupError as error:
@@ -37,7 +25,7 @@ def duration(text: str | float) -> float:
 
 
 def window(text: str | float) -> float:
-    """`parse_window`, with its refusal as a usage error."""
+    """Return a window as `parse_window` does, with its refusal as a usage error."""
     try:
         return parse_window(text)
     except SetupError as error:
@@ -55,8 +43,13 @@ Target = Annotated[
     typer.Argument(
         metavar="TARGET",
         help="path/to/file.py:name or package.module:name. The name may be left out when "
-        "there is one server, or one called mcp, server or app.",
+        "there is one server, or one called mcp, server or app. Or the URL of a server, which is "
+        "served through a proxy (needs fastmcp).",
     ),
+]
+OptionalTarget = Annotated[
+    str | None,
+    typer.Argument(metavar="[TARGET]", help="A server, to see also what it offers."),
 ]
 Host = Annotated[
     str,
@@ -70,6 +63,58 @@ Port = Annotated[
     int,
     typer.Option(
         envvar="HEADWAY_PORT", min=0, max=65535, help="The port to listen on; 0 takes a free one."
+    ),
+]
+UnixSocket = Annotated[
+    Path | None,
+    typer.Option(
+        "--uds",
+        envvar="HEADWAY_UDS",
+        metavar="FILE",
+        help="Listen on a socket in the file system instead of a port, for this user alone.",
+    ),
+]
+Descriptor = Annotated[
+    int | None,
+    typer.Option(
+        "--fd",
+        envvar="HEADWAY_FD",
+        min=0,
+        help="Serve on a socket that is open already: systemd's first one is 3.",
+    ),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--ssl-certfile",
+        envvar="HEADWAY_SSL_CERTFILE",
+        metavar="FILE",
+        help="Speak TLS, with the certificates of this file (PEM).",
+    ),
+]
+CertificateKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--ssl-keyfile",
+        envvar="HEADWAY_SSL_KEYFILE",
+        metavar="FILE",
+        help="The certificate's key, where its own file does not have it.",
+    ),
+]
+RootPath = Annotated[
+    str,
+    typer.Option(
+        envvar="HEADWAY_ROOT_PATH",
+        help="The path below which a proxy serves this server, if it strips that: /tools.",
+    ),
+]
+ForwardedAllowIps = Annotated[
+    str | None,
+    typer.Option(
+        envvar="HEADWAY_FORWARDED_ALLOW_IPS",
+        metavar="ADDRESSES",
+        help="Proxies whose X-Forwarded-For and -Proto are believed, separated by commas; networks "
+        "too. Default: 127.0.0.1.",
     ),
 ]
 Endpoint = Annotated[
@@ -177,6 +222,7 @@ Stdio = Annotated[
     bool,
     typer.Option(
         "--stdio",
+        envvar="HEADWAY_STDIO",
         help="Speak on stdin and stdout, to the program that starts this one, and not over HTTP. "
         "Runs are kept in memory then, unless --journal says where.",
     ),
@@ -185,6 +231,7 @@ Values = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
+        envvar="HEADWAY_SET",
         metavar="NAME=VALUE",
         help="Any other setting or limit, as in --set max_runs=50 --set keep.ttl=2h. May be "
         "repeated. A name that does not exist lists those that do.",
@@ -202,157 +249,62 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     typer.Option(envvar="HEADWAY_LOG_LEVEL", help="How much to log on stderr."),
 ]
-
-
-HTTP_ONLY = {
-    "host": "--host",
-    "port": "--port",
-    "path": "--path",
-    "allow_host": "--allow-host",
-    "allow_origin": "--allow-origin",
-    "grace": "--grace",
-    "workers": "--workers",
-    "stateless": "--stateless",
-}
-"""Parameters that only make sense over HTTP, each with its option."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """The options that `run` and `serve` share, in the order in which `--help` lists them.
-
-    A field's type is what typer makes the option from; a field's default is the option's.
-    """
-
-    stdio: Stdio = False
-    host: Host = "127.0.0.1"
-    port: Port = 8000
-    path: Endpoint = "/mcp"
-    journal: JournalUrl = None
-    progress_rate: ProgressRate = 4.0
-    allow_host: AllowHosts = None
-    allow_origin: AllowOrigins = None
-    timeout: Timeout = "24h"  # pyright: ignore[reportAssignmentType] - typer parses it
-    hand_over: HandOver = None
-    clients: Clients = None
-    workers: Workers = 1
-    stateless: Stateless = False
-    grace: Grace = "30s"  # pyright: ignore[reportAssignmentType]
-    loop: Loop = "auto"
-    set_: Values = None
-    log_level: LogLevel = "info"
-
-    def take_streams(self, context: typer.Context) -> "Streams | None":
-        """Take stdin and stdout away from everybody else where `--stdio` asks for it.
-
-        To be called before anything is loaded that might print. Returns None without `--stdio`.
-
-        Raises:
-            Refused: The command line has options that only make sense over HTTP. The environment
-                may hold theirs: it speaks to many servers.
-            SetupError: stdin or stdout is closed.
-        """
-        if not self.stdio:
-            return None
-        given = [
-            option
-            for name, option in HTTP_ONLY.items()
-            if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        ]
-        if given:
-            raise Refused(
-                f"{', '.join(given)} cannot go with --stdio, where nothing is listened on"
-            )
-        from headway.cli.server.standard_streams import take_streams
-
-        return take_streams()
-
-    def make_settings(self) -> Settings:
-        """Return the settings that the options describe.
-
-        Raises:
-            SetupError: The file with clients is missing or wrong, or a value of `--set` is.
-        """
-        chosen = Settings(
-            profiles=() if self.clients is None else read_profiles(self.clients),
-            progress_rate=self.progress_rate,
-            timeout=self.timeout,
-            hand_over=self.hand_over,
-            stateless=self.stateless,
-            allowed_hosts=tuple(self.allow_host or ()),
-            allowed_origins=tuple(self.allow_origin or ()),
-        )
-        return with_values(chosen, self.set_ or ())
-
-    def listen_options(self) -> "ListenOptions":
-        """Return where to listen, and with how many processes."""
-        from headway.cli.server.start import ListenOptions
-
-        return ListenOptions(
-            host=self.host, port=self.port, path=self.path, grace=self.grace, workers=self.workers
-        )
-
-
-def with_serve_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of `ServeOptions` after its own; it takes them as `shared`.
-
-    typer makes a command's options from its signature. The one returned has the parameters of
-    `command`, and the fields of `ServeOptions` in the place of `shared`.
-    """
-
-    def called(**values: Any) -> int:
-        shared = {field.name: values.pop(field.name) for field in fields(ServeOptions)}
-        return command(**values, shared=ServeOptions(**shared))
-
-    own = inspect.signature(command).parameters.values()
-    hints = get_type_hints(ServeOptions, include_extras=True)
-    parameters = [parameter for parameter in own if parameter.name != "shared"] + [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(ServeOptions)
-    ]
-    called.__doc__ = command.__doc__
-    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    setattr(called, "__signature__", inspect.Signature(parameters))  # noqa: B010 - pyright
-    return called
-
-
-def own_directory(identity: str) -> Path:
-    """Return where the server `identity` keeps what is its own, in the user's data directory.
-
-    Two servers never share one by accident: its name has a hash of the whole identity.
-    """
-    base = os.environ.get("XDG_DATA_HOME", "")
-    home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(identity).name).strip("-")[:40]
-    return home / "headway" / f"{readable}-{digest}"
-
-
-def own_journal(identity: str, *, stdio: bool = False) -> str:
-    """Return the URL of the server's own SQLite journal, whose directory is made where it is
-    missing.
-
-    Over a pipe it is `memory:`. There a client and its server end together: nobody could come
-    back for a session or a result. And one desktop client may start any number of copies, in
-    places where nothing can be written.
-
-    Raises:
-        SetupError: The directory cannot be made.
-    """
-    if stdio:
-        return "memory:"
-    directory = own_directory(identity)
-    try:
-        # Results of tools are nobody else's to read.
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(
-            f"cannot make {directory} for the journal ({error.strerror}); "
-            "choose a place with --journal"
-        ) from error
-    return "sqlite:///" + quote(str(directory / "journal.db"))
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        envvar="HEADWAY_LOG_FORMAT", help="How to write it: lines for people, or JSON objects."
+    ),
+]
+AccessLog = Annotated[
+    bool,
+    typer.Option(
+        "--access-log", envvar="HEADWAY_ACCESS_LOG", help="Log a line for each HTTP request."
+    ),
+]
+LogConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-config",
+        envvar="HEADWAY_LOG_CONFIG",
+        metavar="FILE",
+        help="Set up logging with this file instead: .json or .toml as Python's dictConfig has it, "
+        "or .ini.",
+    ),
+]
+Audit = Annotated[
+    str | None,
+    typer.Option(
+        "--audit",
+        envvar="HEADWAY_AUDIT",
+        metavar="FILE|stderr|syslog:",
+        help="Write a line of JSON for each call, refusal and cancel: who, what, and how it ended. "
+        "[audit] in the configuration says more.",
+    ),
+]
+LocalToken = Annotated[
+    bool,
+    typer.Option(
+        "--local-token",
+        envvar="HEADWAY_LOCAL_TOKEN",
+        help="Make a token at the start that calls need, in a file that only this user can read; "
+        "headway call and tools find it there by the server's URL.",
+    ),
+]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous",
+        envvar="HEADWAY_ANONYMOUS",
+        help="Let everybody call who can connect, also from other machines. Without it a server "
+        "that others can reach does not start until something says whose tokens let in.",
+    ),
+]
+AuthFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--auth",
+        envvar="HEADWAY_AUTH",
+        metavar="FILE",
+        help="Whose tokens let a request in: a file with [auth], instead of the configuration's.",
+    ),
+]

@@ -15,6 +15,7 @@ import anyio
 from headway.cli.exit_codes import report_line
 from headway.cli.server import start
 from headway.cli.server.http_server import DEFAULT_GRACE, serving
+from headway.cli.server.known_callers import KnownCallers
 from headway.cli.server.standard_streams import take_streams
 from headway.cli.server.stdio_server import serve_pipe
 from headway.server import asgi
@@ -46,8 +47,8 @@ def run(
     the second one ends the process at once.
 
     Raises:
-        SetupError: It cannot be served, the journal cannot be opened, the port is in use.
-        HeadwayError: It raised while it stopped.
+        SetupError: `server` cannot be served, the journal cannot be opened, the port is in use.
+        HeadwayError: The server raised while it stopped.
         ValueError: There is no such transport.
     """
     check_transport(transport)
@@ -59,7 +60,9 @@ def run(
     start.start_serving(
         server,
         journal=journal,
-        listen=start.ListenOptions(host=host, port=port, path=path, grace=grace),
+        listen=start.ListenOptions(
+            host=host, port=port, path=path, grace=grace, callers=KnownCallers(is_anonymous=None)
+        ),
         settings=settings,
         advice=BY_ITS_RUN,
     )
@@ -103,6 +106,7 @@ async def run_http(
     """
     settings = settings or Settings()
     app = asgi(server, journal=journal, path=path, host=host, settings=settings, advice=BY_ITS_RUN)
+    app.redirect_browsers()
     serve = serving(app, host=host, port=port, grace=grace, settings=settings)
     origin = await serve.__aenter__()
     try:
@@ -116,7 +120,7 @@ async def run_http(
 
 @asynccontextmanager
 async def _stop_signals() -> AsyncGenerator[asyncio.Event]:
-    """An event that the first SIGINT or SIGTERM sets; only the main thread hears them."""
+    """Return an event that the first SIGINT or SIGTERM sets; only the main thread gets signals."""
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     with suppress(NotImplementedError, ValueError, RuntimeError):
@@ -131,7 +135,7 @@ async def _stop_signals() -> AsyncGenerator[asyncio.Event]:
 
 
 def check_transport(transport: str) -> None:
-    """See that there is such a transport.
+    """Check that there is such a transport.
 
     Raises:
         ValueError: There is none; the text names those that there are.

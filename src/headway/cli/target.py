@@ -1,28 +1,36 @@
 """TARGET: from `path/to/file.py:name` or `package.module:name` to the server it names.
 
+The name may also be that of a function without arguments that returns the server. A URL names the
+server that is there, which FastMCP's proxy stands for.
+
 This module must not know what makes an object a server: `headway.server` does.
 """
 
 import atexit
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 from headway.cli.exit_codes import Broken
+from headway.client_config import name_for_url
 from headway.errors import SetupError
 from headway.server import inspect_server
 
 USUAL = ("mcp", "server", "app")
-"""The names that win where a module has several servers and the target says none."""
+"""The names that win where a module has several servers and the target names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,8 @@ class Target:
 
     server: object
     identity: str
-    """The same for the same target on every start, whatever the working directory."""
+    """A text that is the same for the same target on every start, whatever the working directory.
+    """
 
 
 def is_server(value: object) -> bool:
@@ -47,15 +56,50 @@ def load_target(text: str) -> Target:
     """Return the server that `text` names.
 
     Raises:
-        SetupError: There is none; the text says what is there instead.
+        SetupError: There is no such server; the text says what is there instead.
         Broken: The module raised while it was imported.
     """
+    if is_url(text):
+        return Target(_proxy_for(text), text)
     place, name = _split_target(text)
     is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
     module = _from_file(place) if is_file else _from_name(place)
     found, server = _pick_server(module, place, name)
     where = str(Path(place).resolve()) if is_file else place
     return Target(server, f"{where}:{found}")
+
+
+def is_url(text: str) -> bool:
+    """Return whether a target is the URL of a server that runs somewhere."""
+    return text.startswith(("http://", "https://"))
+
+
+def _proxy_for(url: str) -> object:
+    """Return a server that hands everything on to the one at a URL.
+
+    Raises:
+        SetupError: FastMCP, whose proxy it is, is not installed, or that is no URL.
+    """
+    try:
+        if not urlsplit(url).hostname:
+            raise SetupError(f"{url!r} is no URL of a server; write http://host:port/mcp")
+        from fastmcp.server import create_proxy
+    except ModuleNotFoundError as error:
+        text = "serving what is at a URL needs FastMCP: pip install 'headway[fastmcp]'"
+        raise SetupError(text) from error
+    except ValueError as error:
+        raise SetupError(f"{url!r} is no URL of a server: {error}") from error
+    return create_proxy(url, name=name_for_url(url))
+
+
+def directory_of(target: Target) -> Path:
+    """Return the directory with the code of a target: that of its file, or of its package."""
+    place, _ = _split_target(target.identity)
+    if Path(place).is_file():
+        return Path(place).parent
+    package = sys.modules[place.partition(".")[0]]
+    own: list[str] = list(getattr(package, "__path__", []))
+    return Path(own[0]) if own else Path(package.__file__ or ".").parent
 
 
 def _split_target(text: str) -> tuple[str, str]:
@@ -84,18 +128,18 @@ def _from_file(place: str) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """Return the name that a file is loaded under; what is beside it can be imported from then on.
+    """Return the name under which a file is loaded; files beside it can be imported from then on.
 
-    Its own where that can be: a sibling's `import server` finds this very module then, and so does
-    a process of a pool that is told a function by the name of its module. A dash is no obstacle
-    for either.
+    It is the file's own name where possible. Then a sibling's `import server` finds this very
+    module, and so does a process of a pool that gets a function by the name of its module. A dash
+    is no obstacle for either.
     """
     name = path.stem
     if name not in sys.modules and "." not in name:
         sys.path.insert(0, str(path.parent))
         return name
-    # It is called like a package that is in use. Others will import that one, also in processes
-    # which have not loaded it yet: there it must come first.
+    # The file has the name of a package that is in use. Other code will import that package, also
+    # in processes which have not loaded it yet: there the package must come first.
     sys.path.append(str(path.parent))
     name = "headway_target_" + re.sub(r"\W", "_", name)
     _make_importable(name, path)
@@ -103,11 +147,11 @@ def _module_name(path: Path) -> str:
 
 
 def _make_importable(name: str, path: Path) -> None:
-    """Have processes of pools (`spawn`, `forkserver`) find a file by a name that is not its own.
+    """Let processes of pools (`spawn`, `forkserver`) find a file by a name that is not its own.
 
-    They get our `sys.path` and nothing else, so it has to lead to a file of that name.
+    They get our `sys.path` and nothing else, so that path has to lead to a file of that name.
     """
-    with suppress(OSError):  # nowhere to write: then only such pools do without
+    with suppress(OSError):  # no directory can be written: only such pools do not find the file
         directory = tempfile.mkdtemp(prefix="headway-target-")
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         text = "__file__ = {!r}\nexec(compile(open(__file__, 'rb').read(), __file__, 'exec'))\n"
@@ -135,7 +179,7 @@ def _from_name(place: str) -> ModuleType:
 
 
 def _add_current_directory(package: str) -> None:
-    """Import from the current directory where the target lies in it, and else not at all."""
+    """Allow imports from the current directory if the target lies in it, and only then."""
     here = str(Path.cwd())
     if PathFinder.find_spec(package, [here]) is not None:
         sys.path.insert(0, here)
@@ -147,7 +191,21 @@ def _broken_target(place: str, error: BaseException) -> SetupError:
             f"{place} exits while it is imported; put what starts it under "
             'if __name__ == "__main__":'
         )
-    return Broken(f"{place} cannot be imported: {type(error).__name__}: {error}")
+    return Broken(
+        f"{place} cannot be imported: {type(error).__name__}: {error}{_version_hint(error)}"
+    )
+
+
+def _version_hint(error: BaseException) -> str:
+    """Return what to install, where a FastMCP is there that cannot be beside this SDK."""
+    with suppress(PackageNotFoundError):
+        found = version("fastmcp")
+        if isinstance(error, ImportError) and found.split(".")[0] in ("0", "1", "2", "3"):
+            return (
+                f"; fastmcp {found} is installed, which needs another mcp than {version('mcp')}: "
+                "pip install 'headway[fastmcp]'"
+            )
+    return ""
 
 
 def _pick_server(module: ModuleType, place: str, name: str) -> tuple[str, object]:
@@ -173,12 +231,37 @@ def _named_server(module: ModuleType, place: str, name: str, servers: dict[str, 
             )
             raise SetupError(f"{place} has no {name!r}; {there}")
         value = getattr(value, part)
+    if inspect.isroutine(value) and not is_server(value):
+        value = _call_factory(f"{place}:{name}", value)
     try:
         inspect_server(value)
     except SetupError as error:
         also = f"; {place} has {_list_names(place, servers)}" if servers else ""
         raise SetupError(f"{place}:{name} cannot be served: {error}{also}") from error
     return value
+
+
+def _call_factory(target: str, factory: Callable[..., object]) -> object:
+    """Return the server that a function makes.
+
+    Raises:
+        SetupError: It needs arguments, or is async.
+        Broken: It raised.
+    """
+    if inspect.iscoroutinefunction(factory):
+        raise SetupError(f"{target} is async; name a plain function that returns the server")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise SetupError(
+            f"{target} cannot be served: it is called without arguments, and is {error}"
+        ) from None
+    except ValueError:  # a function in C that does not say
+        pass
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # the target's own code
+        raise _broken_target(target, error) from error
 
 
 def _list_names(place: str, servers: dict[str, object]) -> str:

@@ -8,18 +8,20 @@ from headway.engine.limits.admission import BUSY_CODE, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.loop_watchdog import Watchdog
 from headway.engine.remote.mirror import MirrorRun, result_gone_error
-from headway.engine.remote.process_inbox import send_control
-from headway.engine.remote.run_inbox import ask_run, read_inbox
+from headway.engine.remote.process_inbox import send_control, send_retry
+from headway.engine.remote.run_inbox import ask_run, handed_over_event, read_inbox
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
 from headway.engine.run.accounting import lost_outputs
 from headway.engine.run.context import RunContext, as_event, notify_run
 from headway.engine.run.current import ToolRun, current_run
+from headway.engine.run.end_line import log_calls
 from headway.engine.run.large_results import message_of
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run, executing_run
-from headway.engine.run.threads import warn_unheard
+from headway.engine.run.threads import warn_unheard, warn_unused
 from headway.engine.services import EngineOptions
-from headway.engine.submit import check_caller_limit, submit
+from headway.engine.submit import check_caller_limit, retry_run, submit
+from headway.engine.tool_access import ScopePolicy
 
 __all__ = [
     "BUSY_CODE",
@@ -34,6 +36,7 @@ __all__ = [
     "Request",
     "Run",
     "RunContext",
+    "ScopePolicy",
     "SetVariable",
     "ToolOptions",
     "ToolRun",
@@ -46,16 +49,21 @@ __all__ = [
     "contain_failures",
     "current_run",
     "executing_run",
+    "handed_over_event",
     "inherit_variables",
     "lifespan_of",
+    "log_calls",
     "lost_outputs",
     "message_of",
     "notify_run",
     "read_inbox",
     "result_gone_error",
+    "retry_run",
     "send_control",
+    "send_retry",
     "stopping_error",
     "submit",
     "variables_set_since",
     "warn_unheard",
+    "warn_unused",
 ]

@@ -5,9 +5,8 @@ the run's stream; when the caller goes away the run does not.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine.failures import Kind, judge_failure
 from headway.engine.idempotency import NEVER_EXECUTED, RunNames
-from headway.engine.lifecycle import Lifecycle, Phase
+from headway.engine.lifecycle import Phase
 from headway.engine.limits.admission import Admission, busy_error, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.recovery.checkpoints import Checkpoints
@@ -31,12 +30,14 @@ from headway.engine.recovery.recover import Recovery
 from headway.engine.recovery.stored_request import is_found, stored_request
 from headway.engine.remote.process_inbox import ProcessInbox
 from headway.engine.remote.remote_answers import RemoteAnswers
-from headway.engine.remote.run_inbox import RunInboxes, handed_over_event
-from headway.engine.request import Request, ToolOptions
+from headway.engine.remote.run_inbox import RunInboxes
+from headway.engine.request import Request, RequestInfo
 from headway.engine.run.accounting import count_end
 from headway.engine.run.cancellation import SERVER_STOPPED, TAKEN_OVER
 from headway.engine.run.current import current_run
+from headway.engine.run.end_line import log_end
 from headway.engine.run.endings import (
+    add_note,
     end_in_queue,
     end_of_failure,
     end_of_result,
@@ -46,19 +47,20 @@ from headway.engine.run.endings import (
 from headway.engine.run.large_results import is_success
 from headway.engine.run.run import Run
 from headway.engine.run.threads import carry_runs, working_runs
-from headway.engine.services import NO_OPTIONS, EngineOptions, Services
+from headway.engine.services import EngineOptions, Services
+from headway.engine.tool_access import ToolAccess
 from headway.engine.workers.dispatch import Dispatch
 from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
-from headway.events import Event, HandedOver, Started
+from headway.events import Event, RetryRequested, Started
 from headway.journal import Journal
-from headway.protocol.methods import kind_of
+from headway.log_lines import quiet_logger
 from headway.queues import Queues
 from headway.run_state import RunView
 from headway.settings import Settings
-from headway.streams import call_of, new_call_id, process_of, run_stream
+from headway.streams import call_of, new_call_id, run_stream
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 RUNS_STOP_TIMEOUT = 10.0
 """Seconds that runs get to end by themselves when the engine stops."""
@@ -71,8 +73,8 @@ class Engine:
         journal: Opened before `start`, and closed after `stop`.
         settings: Of the server.
         clock: Of the server; tests have one of their own.
-        options: What it has to know of the server whose requests it executes.
-        counters: Counters that outlive the engine.
+        options: Facts about the server whose requests it executes.
+        counters: Counters, which may outlive the engine.
     """
 
     def __init__(
@@ -84,39 +86,57 @@ class Engine:
         options: EngineOptions | None = None,
         counters: Counters | None = None,
     ) -> None:
-        self.journal = journal
-        self.settings = settings
-        self.clock = clock = clock or Clock()
-        self.options = options or EngineOptions()
-        self.counters = counters or Counters()
-        self.lifecycle = Lifecycle()
-        services = Services(journal, settings, clock, self.options, self.counters, self.lifecycle)
-        self.services = services
+        self.services = services = Services(
+            journal,
+            settings,
+            clock or Clock(),
+            options or EngineOptions(),
+            counters or Counters(),
+            RunNames(journal, settings),
+            RunInboxes(journal),
+            RemoteAnswers(journal),
+            ToolAccess(journal, (options or EngineOptions()).policy),
+        )
         self.runs: dict[str, Run] = {}
         """The runs that are accepted and have no end yet, by id."""
-        self.admission = Admission(settings, clock)
-        self.idempotency = names = RunNames(journal, settings)
-        self.inboxes = inboxes = RunInboxes(journal)
-        self.remote_answers = RemoteAnswers(journal)
+        self.admission = Admission(settings, services.clock)
         self._process_inbox = ProcessInbox(journal, self.runs)
         self.lease = lease = Lease(
             journal,
-            clock,
+            services.clock,
             settings.lease,
             self,
             hold_timeout=settings.hold_timeout,
-            recovers=not self.options.is_worker,
+            recovers=not services.options.is_worker,
         )
         self.drain = drain = Drain(services, self.runs)
         self.dispatch = Dispatch(services)
         self._recovery = Recovery(
-            services, self, self.dispatch.mirror_again, lease=lease, inboxes=inboxes, drain=drain
+            services, self, self.dispatch.mirror_again, lease=lease, drain=drain
         )
-        self.queued_work = QueuedWork(
-            services, self._recovery, self.dispatch, lease=lease, names=names, inboxes=inboxes
-        )
+        self.queued_work = QueuedWork(services, self._recovery, self.dispatch, lease)
         self._tasks = BackgroundTasks("runs")
         self._loop_life: asyncio.Task[None] | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The journal that the runs are written to."""
+        return self.services.journal
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the server."""
+        return self.services.settings
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the server."""
+        return self.services.clock
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of the process."""
+        return self.services.counters
 
     async def start(self, queues: Queues | None = None) -> None:
         """Make ready on the running loop; returns when dead processes' runs have been recovered.
@@ -140,7 +160,9 @@ class Engine:
         A thread that does not come back has an end all the same: it is waited for at most
         `RUNS_STOP_TIMEOUT` seconds.
         """
-        self.lifecycle.move_to(Phase.OVER)
+        # Before any run is stopped: a request that comes now is refused, and no run can begin after
+        # the loop below.
+        self.services.lifecycle.move_to(Phase.OVER)
         for run in list(self.runs.values()):
             # A thread finds out when it calls Headway next: a cancelled task would wait for it.
             run.stop(SERVER_STOPPED)
@@ -153,10 +175,12 @@ class Engine:
             # Its task never began, or a thread of it does not come back.
             self._end_run(run, end_in_queue(run))
         await self.dispatch.stop()
-        await self.inboxes.stop()
-        await self.remote_answers.stop()
-        await self.idempotency.stop()
+        await self.services.inboxes.stop()
+        await self.services.remote_answers.stop()
+        await self.services.names.stop()
         await self._process_inbox.close()
+        # Last of all: while the lease is held, no other process takes the runs for lost, however
+        # long their ends take to be stored.
         await self.lease.give_up_lease()
         if self._loop_life is not None:
             self._loop_life.cancel()
@@ -165,33 +189,6 @@ class Engine:
     def _is_loop_ending(self) -> bool:
         """True when all tasks of the loop are being cancelled, and not a run by its own code."""
         return self._loop_life is not None and self._loop_life.cancelling() > 0
-
-    @property
-    def offers_handles(self) -> bool:
-        """True when a call may be answered with a plain handle: author or operator said when."""
-        return self.services.offers_handles
-
-    @property
-    def offers_tasks(self) -> bool:
-        """True when a call may become a task, for a client that knows tasks."""
-        return self.services.offers_tasks
-
-    def handed_over(self, run: Run) -> HandedOver:
-        """Return the event which says that a run has a handle, and for how long."""
-        return handed_over_event(run, self.services)
-
-    async def is_of_another(self, stream: str) -> bool:
-        """Return whether another process, which is alive, accepted the run of a stream.
-
-        Raises:
-            JournalError: The journal cannot be read.
-        """
-        tag = process_of(stream)
-        return tag != self.lease.tag and await self.lease.is_alive(tag)
-
-    def options_of(self, tool: str | None) -> ToolOptions:
-        """Return what the author set for a tool."""
-        return self.services.options_of(tool)
 
     def start_run(self, request: Request) -> Run:
         """Accept a request and execute it in a task of its own, whoever reads the run.
@@ -211,17 +208,27 @@ class Engine:
         Raises:
             ProtocolError: The server has as many runs and as long a queue as it may (503).
         """
-        lifecycle, kind = self.lifecycle, kind_of(request.method)
-        if lifecycle.is_over or (lifecycle.is_draining and kind.is_endless):
+        lifecycle, info = self.services.lifecycle, self.services.info_of(request)
+        if lifecycle.is_over or (lifecycle.is_draining and info.kind.is_endless):
             raise stopping_error()
-        self._check_room(self._gates_of(request))
+        records = self.services.options.records
+        if records is not None and info.kind.is_counted:
+            records.check_writable()
+        self._check_room(self._gates_of(info))
         if len(self.runs) >= self.settings.max_open:
             raise busy_error(f"{len(self.runs)} requests are open", "max_open")
+        # From these checks to `count_run` nothing is awaited, so no other request can take the
+        # place that was found free.
         caller, opener = self.admission.check_caller(request), self.admission.check_open(request)
-        call = call_of(request.follows) if request.owns and request.follows else new_call_id()
+        # The two runs of a call for a worker share this part of their ids: so they count as one
+        # call of their caller (`count_unfinished`).
+        if request.owns and request.follows:
+            call = call_of(request.follows)
+        else:
+            call = request.call or new_call_id()
         run_id = self.lease.tag + call
         stream = run_stream(request.owner, run_id)
-        run = self.make_run(stream, request, recorded=kind_of(request.method).is_recorded)
+        run = self.make_run(stream, request, info)
         self.runs[run.id] = run
         self.admission.count_run(caller, opener, run)
         return run
@@ -231,40 +238,29 @@ class Engine:
         if not run.ended:
             self._write_end(run, NEVER_EXECUTED)
 
-    def _options_for(self, request: Request) -> ToolOptions:
-        """Return the limits of a request; a mirror, which executes nothing, has none."""
-        is_executed = kind_of(request.method).is_limited and request.follows is None
-        return self.options_of(request.target) if is_executed else NO_OPTIONS
-
-    def _may_restart(self, request: Request) -> bool:
-        """Return whether another process may go on with it: a mirror does nothing twice."""
-        is_mirror = request.follows is not None
-        return kind_of(request.method).is_restartable and (
-            is_mirror or self.options_of(request.target).restart
-        )
-
     def make_run(
-        self, stream: str, request: Request, *, recorded: bool = True, view: RunView | None = None
+        self, stream: str, request: Request, info: RequestInfo, *, view: RunView | None = None
     ) -> Run:
         """Make a run of a request in `stream`; with `view` it continues where that says."""
-        options = self._options_for(request)
-        rate = self.settings.progress_rate if options.rate is None else options.rate
+        rate = info.options.rate if info.is_limited else None
+        rate = self.settings.progress_rate if rate is None else rate
         beats = request.context.token is not None or view is not None
         run = Run(
             stream,
             request,
-            engine=self,
+            info,
+            services=self.services,
             rate=0 if request.owns else rate,  # what a worker emits is paced already
             heartbeat=self.settings.heartbeat if beats else None,
-            recorded=recorded,
             view=view,
         )
-        run.hooks.detached = self.options_of(request.target).detached
+        if self.services.options.records is not None:
+            self.services.options.records.begin(run, request)
         return run
 
     def store_request(self, run: Run, request: Request) -> None:
         """Store what another process needs to go on with a run, where one may."""
-        if run.checkpoints is None and self._may_restart(request):
+        if run.checkpoints is None and run.request.may_restart:
             stored = stored_request(request, can_ask=request.owns)
             if request.owns:
                 stored = structs.replace(stored, is_found=is_found(run))
@@ -272,17 +268,20 @@ class Engine:
 
     def execute_accepted(self, run: Run, request: Request) -> None:
         """Execute an accepted run, in a task of its own."""
-        options = self._options_for(request)
         # Not earlier: a run that was only accepted may be discarded, and must not be restarted.
         self.store_request(run, request)
-        gates = self._gates_of(request)
+        gates = self._gates_of(run.request)
         run.hooks.give_up = partial(self._give_up, run)
         request.context.bind(run)
         self.runs[run.id] = run
         self.admission.entering += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
-        limit = (options.timeout or self.settings.timeout) if gates else None
+        limit = (run.request.options.timeout or self.settings.timeout) if gates else None
         run.task = self._tasks.start(self._execute_run(run, request, gates, limit))
+
+    def take_retries(self, begin: Callable[[RetryRequested], Coroutine[Any, Any, None]]) -> None:
+        """Call `begin` in a task for each run that an operator wants executed once more."""
+        self._process_inbox.take_retry = lambda wanted: self._tasks.start(begin(wanted))
 
     # Called by the lease (`LeaseHolder`)
 
@@ -301,8 +300,8 @@ class Engine:
 
     async def sweep_streams(self) -> None:
         """Close the keys, questions and checkpoints of runs that dead processes left."""
-        await self.idempotency.sweep()
-        await self.remote_answers.sweep(self.lease)
+        await self.services.names.sweep()
+        await self.services.remote_answers.sweep(self.lease)
         await sweep_ended(self.journal)
 
     async def check_worker_runs(self, streams: Sequence[str]) -> None:
@@ -310,11 +309,16 @@ class Engine:
         if self.dispatch.queues is not None:
             await self.queued_work.check_runs(streams)
 
-    def _gates_of(self, request: Request) -> Sequence[FairSemaphore]:
+    async def record_lost(self, stream: str, end: Event) -> None:
+        """Record the end of a run that nobody executes any more, in the audit log."""
+        if self.services.options.records is not None:
+            await self.services.options.records.lose(self.journal, stream, end)
+
+    def _gates_of(self, info: RequestInfo) -> Sequence[FairSemaphore]:
         """Return the semaphores that a request has to pass, the narrowest first; or none."""
-        if not kind_of(request.method).is_limited or request.follows is not None:
+        if not info.is_limited:
             return ()
-        return self.admission.semaphores_of(request.target or "", self.options_of(request.target))
+        return self.admission.semaphores_of(info.target or "", info.options)
 
     # Executing
 
@@ -355,6 +359,8 @@ class Engine:
 
     async def _call_handler(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
+        # The end is prepared before anything can fail: the `finally` below writes an end whatever
+        # happens, also when the loop itself is cancelled.
         token = current_run.set(run)
         working_runs.add(run)
         end, result = end_in_queue(run), None
@@ -366,7 +372,9 @@ class Engine:
             run.output.heartbeat.start()
             with run_stoppable(run):
                 result = await request.execute(request.context)
-            end, result = end_of_result(run, result, most=self.options.max_result)
+                if run.request.kind.is_limited:
+                    result = add_note(result, self.services.options.caller_note())
+            end, result = end_of_result(run, result, most=self.services.options.max_result)
         except BaseException as error:
             failure = judge_failure(
                 error, asked=run.stop_event is not None, ending=self._is_loop_ending
@@ -395,9 +403,22 @@ class Engine:
 
     def _end_run(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:
         """Write the terminal entry, unless there is one, and count the run."""
+        # `_give_up` may have ended it already: code that goes on after its grace comes here late,
+        # and its result is dropped.
         if not run.ended:
-            count_end(self.counters, run, event, result)
-            self._write_end(run, event, success=result is not None and is_success(result))
+            try:
+                count_end(self.counters, run, event, result)
+                log_end(run, event, result)
+                self._record_end(run, event, result)
+            finally:
+                # Whatever becomes of the line: without an end nobody would stop waiting.
+                self._write_end(run, event, success=result is not None and is_success(result))
+
+    def _record_end(self, run: Run, event: Event, result: dict[str, Any] | None) -> None:
+        records = self.services.options.records
+        if records is not None:
+            is_waiting = run.request.owns and self.dispatch.is_waiting(run.request.follows or "")
+            records.end(run, event, result, is_waiting=is_waiting)
 
     def _write_end(self, run: Run, event: Event, *, success: bool = False) -> None:
         try:
@@ -411,7 +432,7 @@ class Engine:
     # Limits
 
     def _check_room(self, gates: Sequence[FairSemaphore]) -> None:
-        if gates and self.lifecycle.is_draining:
+        if gates and self.services.lifecycle.is_draining:
             raise stopping_error()
         if gates and self.journal.is_behind:
             raise busy_error("its journal cannot be written", "keep.max_bytes")

@@ -23,7 +23,6 @@ gets the name of the exception and the number of an exit, and no text.
 import argparse
 import asyncio
 import dis
-import logging
 import signal
 import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -39,8 +38,9 @@ from mcp_types import ErrorData
 from pydantic import ValidationError
 
 from headway.errors import CodeEnded, RunCancelled
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 T = TypeVar("T")
 
@@ -272,7 +272,7 @@ def log_failure(failure: Failure, error: BaseException, who: str) -> None:
     """Log an exception of an author's code, with its traceback if that can be formatted."""
     said = f": {failure.said}" if failure.said else ""
     try:
-        logger.error("%s %s%s", who, failure.words, said, exc_info=error)
+        logger.logger.error("%s %s%s", who, failure.words, said, exc_info=error)
     except Exception as trouble:  # noqa: BLE001 - such as a group in groups, too deep for Python
         text = "%s %s%s; its traceback cannot be shown: %s"
         logger.error(text, who, failure.words, said, type(trouble).__name__)

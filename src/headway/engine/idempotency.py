@@ -10,7 +10,6 @@ executed again. To keep a journal from filling up with keys, each caller has a l
 (`max_keys_each`), and so have all together (`max_keys`).
 """
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from headway.errors import (
 )
 from headway.events import Cancelled, Claimed, Entry, Event, Released
 from headway.journal import Head, Journal
+from headway.log_lines import quiet_logger
 from headway.settings import Settings
 from headway.streams import (
     ANONYMOUS,
@@ -40,7 +40,7 @@ from headway.streams import (
     sibling_run,
 )
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 NEVER_EXECUTED = Cancelled("server", "it was not begun", never_executed=True)
 """The end of a run that was accepted and is not executed: another one has its key."""
@@ -128,6 +128,8 @@ class RunNames:
         """
         entries = await self._read_key(key)
         gone = None if _has_first_claim(entries) else NamedRun("", "", is_gone=True)
+        # Claims are in the order in which the journal took them, which all processes see alike: the
+        # first run that was executed has the key, however late this is asked.
         for claimed in _valid_claims(entries):
             head = await self._journal.head(claimed.stream)
             if head is None:
@@ -180,6 +182,8 @@ class RunNames:
             JournalError: The journal cannot be written.
         """
         try:
+            # Appended without a look before: the storage numbers the claims, so of two that come at
+            # once one is first everywhere.
             await self._journal.append_shared(key, mine)
         except StreamEnded:
             # A quick run has started and ended since the key was looked up.
@@ -259,10 +263,10 @@ class RunNames:
         return place.stream
 
     async def streams_of(self, asking: Run, run_ids: Collection[str]) -> dict[str, NamedRun | None]:
-        """Return the runs with these ids, each None unless it belongs to the caller of `asking`.
+        """Return the runs with these ids, each None unless it is for the caller of `asking`.
 
-        However many there are, it takes two round trips, and one more for each run that the caller
-        has a handle to.
+        A run is for its owner, with a token that has the scopes of its tool. However many there
+        are, it takes two round trips, and one or two more for each run that is the caller's.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -281,12 +285,24 @@ class RunNames:
                 found[name] = NamedRun(beside[name], "")
             else:
                 found[name] = await self.find_run(keys[name]) if keys[name] in handles else None
-        return found
+        return await self._visible_of(asking, found)
 
-    async def tasks_of(
-        self, principal: str, after: str | None
-    ) -> tuple[dict[str, str], str | None]:
-        """Return one page of a principal's runs that have a handle, oldest first.
+    async def _visible_of(
+        self, asking: Run, found: dict[str, NamedRun | None]
+    ) -> dict[str, NamedRun | None]:
+        """Return the same runs, None for those whose tools the caller of `asking` may not call."""
+        access, held = asking.services.access, asking.request.scopes
+        kept = [named.stream for named in found.values() if named is not None and not named.is_gone]
+        seen = await access.visible_of(kept, held)
+        return {
+            name: named if named is None or named.is_gone or named.stream in seen else None
+            for name, named in found.items()
+        }
+
+    async def tasks_of(self, asking: Run, after: str | None) -> tuple[dict[str, str], str | None]:
+        """Return one page of the runs that have a handle and are for the caller of `asking`.
+
+        The oldest come first.
 
         Returns the streams by id, of runs that come after the run with the id `after`, and the id
         to continue after, or None at the end. At most `MOST_LISTED` runs are looked at, so a page
@@ -296,6 +312,7 @@ class RunNames:
             LookupError: There is no run `after`.
             JournalError: The journal cannot be read.
         """
+        principal = asking.request.principal
         inboxes = await self._journal.streams(inboxes_prefix(principal))
         ids = [run_id_of(name) for name in inboxes]
         if after is not None and after not in ids:
@@ -307,6 +324,9 @@ class RunNames:
         found = [name for name in some if keys[name] in handles]
         page = {name: run_beside(some[name]) for name in found[:PAGE]}
         last = found[PAGE - 1] if len(found) > PAGE else next(reversed(some), None)
+        access, held = asking.services.access, asking.request.scopes
+        seen = await access.visible_of(page.values(), held)
+        page = {name: stream for name, stream in page.items() if stream in seen}
         return page, None if last is None or last == ids[-1] else last
 
     # How many there are

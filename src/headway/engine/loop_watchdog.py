@@ -7,7 +7,6 @@ the loop's thread: it shows which call it is, and which line of its author.
 
 import asyncio
 import contextvars
-import logging
 import sys
 import threading
 import time
@@ -20,9 +19,10 @@ from typing import Final, NamedTuple
 from headway.engine.author_frames import frames_from, is_headways, line_of
 from headway.engine.run.current import ToolRun, current_run
 from headway.engine.run.run import Run
+from headway.log_lines import quiet_logger
 from headway.protocol.methods import TOOL_CALL
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 HOLD_WARN_AFTER: Final = 0.25
 """The longest interval between two samples, in seconds."""

@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Raw, Struct
 
+from headway.auth import RequestSource
 from headway.engine.run.context import RunContext
+from headway.protocol.methods import MethodKind, kind_of
 
 Execute = Callable[[RunContext], Awaitable[dict[str, Any]]]
 
@@ -39,6 +41,8 @@ class ToolOptions:
     """Which process executes it; None: as the server's setting says."""
     queue: str = DEFAULT_QUEUE
     """Where its runs wait for a worker."""
+    scopes: tuple[str, ...] | None = None
+    """The scopes that the token of a caller must have; None: nothing is said of it."""
 
     @property
     def task_support(self) -> Literal["forbidden", "optional", "required"]:
@@ -62,11 +66,31 @@ class RequestInfo(NamedTuple):
     """The stream of the run that it only mirrors; nothing is executed for it."""
     owns: bool
     """Whether what it mirrors is executed by a worker, for this request alone."""
+    caller: str
+    """The name of its caller, for people; empty where nobody was authenticated."""
+    client_name: str
+    """Name and version of its client, for people."""
+    kind: MethodKind
+    """How requests of the method are treated."""
+    options: ToolOptions
+    """The options that the author set for the tool."""
+    scopes: frozenset[str] | None
+    """The scopes of its caller's token; None where callers are not checked."""
 
     @property
     def name(self) -> str:
         """The tool's name; the method's where there is no tool."""
         return self.target or self.method
+
+    @property
+    def is_limited(self) -> bool:
+        """True when limits hold for it; a mirror, which executes nothing, has none."""
+        return self.kind.is_limited and self.follows is None
+
+    @property
+    def may_restart(self) -> bool:
+        """True when another process may go on with it: a mirror does nothing twice."""
+        return self.kind.is_restartable and (self.follows is not None or self.options.restart)
 
 
 class Request(Struct, frozen=True):
@@ -88,10 +112,30 @@ class Request(Struct, frozen=True):
     """True when the mirrored run is executed by a worker, for this request alone."""
     client: Raw | None = None
     """The `initialize` params of its client; at 2026-07-28 the request itself says them."""
+    caller: str = ""
+    """The name of its caller, for people; empty where nobody was authenticated."""
+    client_name: str = ""
+    """Name and version of its client, for people."""
+    source: RequestSource | None = None
+    """Where it came from, for the audit log; None where none is kept."""
+    call: str = ""
+    """The part of its run's id that nobody can guess, where that was chosen already."""
+    scopes: frozenset[str] | None = None
+    """The scopes of its caller's token. None where callers are not checked: over stdio, and where
+    a process goes on with a request that was checked when it came."""
 
-    @property
-    def info(self) -> RequestInfo:
-        """The facts of it, without its context and its code."""
+    def info_with(self, options: ToolOptions) -> RequestInfo:
+        """Return the facts of it, without its context and its code; `options` are the tool's."""
         return RequestInfo(
-            self.method, self.target, self.version, self.principal, self.follows, self.owns
+            self.method,
+            self.target,
+            self.version,
+            self.principal,
+            self.follows,
+            self.owns,
+            self.caller,
+            self.client_name,
+            kind_of(self.method),
+            options,
+            self.scopes,
         )

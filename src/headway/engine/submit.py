@@ -10,7 +10,6 @@ A call that is for a worker is two runs (`workers/dispatch.py`). Everything that
 either started or discarded, whatever fails in between.
 """
 
-import logging
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -18,14 +17,18 @@ from msgspec import structs
 from headway.engine.engine import Engine
 from headway.engine.idempotency import NamedRun
 from headway.engine.limits.admission import stopping_error
+from headway.engine.recovery.restart_state import load_restart
+from headway.engine.recovery.stored_request import request_from
+from headway.engine.remote.run_inbox import handed_over_event
 from headway.engine.request import Request
 from headway.engine.run.run import Run
-from headway.errors import JournalError, journal_away
-from headway.events import Claimed
+from headway.errors import JournalError, ProtocolError, journal_away
+from headway.events import Claimed, RetryRequested
+from headway.log_lines import quiet_logger
 from headway.protocol.idempotency_key import CallKey, other_call, result_gone
-from headway.streams import key_stream
+from headway.streams import key_stream, reference_of
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 async def check_caller_limit(engine: Engine, request: Request, key: CallKey | None) -> None:
@@ -38,7 +41,7 @@ async def check_caller_limit(engine: Engine, request: Request, key: CallKey | No
         ProtocolError: The caller has as many as it may (503).
     """
     if key is None:
-        await engine.admission.check_everywhere(request, engine.journal)
+        await engine.admission.check_everywhere(request, engine.services.journal)
 
 
 async def submit(engine: Engine, request: Request, key: CallKey | None = None) -> Run:
@@ -52,9 +55,11 @@ async def submit(engine: Engine, request: Request, key: CallKey | None = None) -
     Cancellation: a call that was accepted and not started is discarded.
 
     Raises:
-        ProtocolError: The server has as much to do as it may, is stopping, or cannot write the
-            journal (503); or the key was used for another call.
+        ProtocolError: The caller's token lacks a scope of the tool (403); the server has as much to
+            do as it may, is stopping, or cannot write the journal (503); or the key was used for
+            another call.
     """
+    engine.services.access.check_call(request.method, request.target, request.scopes)
     if key is not None:
         return await _submit_once(engine, request, key)
     if engine.dispatch.is_for_workers(request):
@@ -63,21 +68,30 @@ async def submit(engine: Engine, request: Request, key: CallKey | None = None) -
 
 
 async def _submit_once(engine: Engine, request: Request, key: CallKey) -> Run:
+    # The order is what makes a call execute once: the run is accepted and stored, then it claims
+    # the key, and only the run that the key names is executed. A crash after the claim leaves a key
+    # whose run ends as interrupted. A crash before it leaves a run that nothing names and that
+    # never began.
     name = key_stream(request.principal, key.name)
     try:
-        named = await engine.idempotency.find_run(name)
+        named = await engine.services.names.find_run(name)
         if named is None:
-            await engine.idempotency.check_room(request.principal)
-        await engine.admission.check_everywhere(request, engine.journal)
+            await engine.services.names.check_room(request.principal)
+        await engine.admission.check_everywhere(request, engine.services.journal)
         if named is None:
+            # Another request with this key may have claimed it since the look-up above:
+            # `_claim_key` returns the winner.
             call = await _accept(engine, request, name)
             named = await _claim_key(engine, call, name, key)
             if named.stream == call.stream:
                 run = _start(engine, call)
                 if not call.request.owns:
-                    engine.idempotency.release_with(run, name)
+                    engine.services.names.release_with(run, name)
                 return run
             _discard(engine, call)
+        if not named.is_gone:
+            access, tool = engine.services.access, request.target or ""
+            await access.check_repeated(named.stream, tool, request.scopes)
     except JournalError as error:
         logger.warning("a call with a key was refused: %s", error)
         raise journal_away() from None
@@ -99,6 +113,29 @@ def _mirror_named(engine: Engine, request: Request, key: CallKey, named: NamedRu
     run = engine.start_run(structs.replace(request, execute=execute, follows=named.stream))
     engine.counters.repeated += 1
     return run
+
+
+async def retry_run(engine: Engine, wanted: RetryRequested) -> None:
+    """Execute the request of a run once more, in a new run of the same owner.
+
+    Nobody waits for it as for a call: it goes on in the next process when this one stops, and is
+    found by its id. Where it cannot be begun, the log says why.
+    """
+    reference, executor_for = reference_of(wanted.stream), engine.services.options.executor_for
+    try:
+        known = await load_restart(engine.journal, wanted.stream)
+        if known is None or executor_for is None:
+            logger.warning("%s is not executed again: its arguments are not kept", reference)
+            return
+        stored = structs.replace(known[0].request, follows="", owns=False)
+        request = request_from(stored, executor_for(stored))
+        call = await _accept(engine, structs.replace(request, call=wanted.call))
+        call.run.hooks.has_handle = True
+        run = _start(engine, call)
+    except (JournalError, ProtocolError) as error:
+        logger.warning("%s is not executed again: %s", reference, error)
+    else:
+        logger.info("run %s: %s is executed again, as an operator wants", run.reference, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +187,12 @@ async def _claim_key(engine: Engine, call: _AcceptedCall, name: str, key: CallKe
     call.run.hooks.has_handle = True
     try:
         if not call.request.owns:
-            await engine.inboxes.open(call.run, engine.handed_over(call.run))
-        return await engine.idempotency.claim_name(name, Claimed(call.stream, key.fingerprint))
+            handed = handed_over_event(call.run, engine.services)
+            await engine.services.inboxes.open(call.run, handed)
+        return await engine.services.names.claim_name(name, Claimed(call.stream, key.fingerprint))
     except BaseException:
         _discard(engine, call)
-        engine.idempotency.withdraw_soon(name, call.stream)
+        engine.services.names.withdraw_soon(name, call.stream)
         raise
 
 
@@ -164,7 +202,7 @@ def _start(engine: Engine, call: _AcceptedCall) -> Run:
     Raises:
         ProtocolError: The process has stopped meanwhile, and the call is discarded (503).
     """
-    if engine.lifecycle.is_over:
+    if engine.services.lifecycle.is_over:
         _discard(engine, call)
         raise stopping_error()
     if call.request.owns:

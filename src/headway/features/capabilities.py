@@ -2,13 +2,16 @@
 
 | added | because | where |
 |---|---|---|
-| `logging` | levels are kept to (`levels.py`) | an author's code can log |
+| `logging` | levels are respected (`log_levels.py`) | an author's code can log |
 | `listChanged`, `resources.subscribe` | changes reach 2025 sessions too | changes are published |
 | `extensions`: tasks | long calls become tasks | there are tools, and no tasks of its own |
+| `experimental`: keys | a call with a key may be repeated | there are tools |
 
-What an author switched off stays off, and what he says of his own stays as he says it.
+A capability that an author has switched off stays off, and one that he declares stays as he
+declares it.
 """
 
+from math import isfinite
 from typing import Any, Final, cast
 
 from mcp.server.lowlevel import Server
@@ -17,10 +20,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from headway.engine import Engine
 from headway.features.task_methods import has_own_tasks
 from headway.handlers import has_own
+from headway.protocol.idempotency_key import DURABLE, LONGEST_SILENCE, META_KEY
 from headway.protocol.tasks import EXTENSION
 
 _KINDS: Final = ("tools", "prompts", "resources")
-"""What a server has lists of."""
+"""The kinds of things that a server can list."""
 
 
 def served_capabilities(
@@ -28,16 +32,20 @@ def served_capabilities(
 ) -> dict[str, Any]:
     """Return the result of `initialize` or `server/discover`, with Headway's capabilities.
 
-    `publishes`: what changes is published, where Headway hears of it.
+    `publishes`: the server publishes changes on a bus, which Headway reads.
     """
     found: object = result.get("capabilities")
     if not isinstance(found, dict):  # a middleware's own
         return result
     said = cast("dict[str, Any]", found)
     capabilities = {**said}
+    if "tools" in said:
+        # A client that lost the answer to a call has to know whether it may send it again.
+        own = cast("dict[str, Any]", said.get("experimental") or {})
+        capabilities["experimental"] = {META_KEY: _declared_keys(engine), **own}
     if version in MODERN_PROTOCOL_VERSIONS:
-        if "tools" in said and engine.offers_tasks and not has_own_tasks(low):
-            capabilities["extensions"] = {**said.get("extensions", {}), EXTENSION: {}}
+        if "tools" in said and engine.services.offers_tasks and not has_own_tasks(low):
+            capabilities["extensions"] = {EXTENSION: {}, **(said.get("extensions") or {})}
         return {**result, "capabilities": capabilities}
     for kind in _KINDS:
         if publishes and kind in said:
@@ -46,3 +54,13 @@ def served_capabilities(
         can_subscribe = publishes or has_own(low, "resources/subscribe")
         capabilities["resources"] = {**capabilities["resources"], "subscribe": can_subscribe}
     return {**result, "capabilities": capabilities}
+
+
+def _declared_keys(engine: Engine) -> dict[str, Any]:
+    services = engine.services
+    # Until its answer has become a stream, a request gets no pings.
+    silence = max(services.settings.ping, services.settings.commit_after)
+    return {
+        DURABLE: services.journal.is_durable,
+        LONGEST_SILENCE: silence if isfinite(silence) else None,
+    }

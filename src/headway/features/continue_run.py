@@ -1,6 +1,6 @@
 """Changes in a server's tools for hand-over: `continue_run`, and results that may be a handle.
 
-Only where author or operator set a window; a server that is served unchanged lists what it did.
+Both exist only where author or operator set a window: any other server lists what it listed before.
 """
 
 import asyncio
@@ -41,19 +41,32 @@ def install_continue_run(low: Server[Any]) -> None:
 def list_tools(
     low: Server[Any], engine: Engine, version: str, page: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a page of a server's tools as they are run here, the last with `continue_run`."""
+    """Return a page of a server's tools as they are run here, the last with `continue_run`.
+
+    It has the tools that the caller may call; the counters are told of all.
+    """
     listed: object = page.get("tools")
     if not isinstance(listed, list):  # a middleware's own
         return page
     tools = [_as_run_here(tool, engine, version) for tool in cast("list[object]", listed)]
     names = [tool["name"] for tool in tools if _has_name(tool)]
+    tools = [tool for tool in tools if _is_for_caller(tool)]
     is_last = page.get("nextCursor") is None
-    # A server that has a tool of this name itself is asked for that one.
-    if engine.offers_handles and is_last and not (_has_own_tool(low) or CONTINUE_RUN in names):
+    # A server's own tool of this name takes precedence.
+    has_own = _has_own_tool(low) or CONTINUE_RUN in names
+    if engine.services.offers_handles and is_last and not has_own:
         names.append(CONTINUE_RUN)
         tools.append(TOOL)
     engine.counters.register_tools(names)
     return {**page, "tools": tools}
+
+
+def _is_for_caller(tool: object) -> bool:
+    """Return whether the caller who lists the tools may call this one."""
+    run = executing_run()
+    if run is None or not _has_name(tool):
+        return True
+    return run.services.access.may_call(tool["name"], run.request.scopes)
 
 
 def _has_name(tool: object) -> TypeGuard[Mapping[str, Any]]:
@@ -69,7 +82,7 @@ def _as_run_here(tool: object, engine: Engine, version: str) -> object:
     if not _has_name(tool):
         return tool
     changes: dict[str, Any] = {}
-    options = engine.options_of(tool["name"])
+    options = engine.services.options_of(tool["name"])
     if version == tasks_2025.VERSION and "execution" not in tool:
         changes["execution"] = {"taskSupport": options.task_support}
     window = engine.settings.hand_over if options.hand_over is None else options.hand_over
@@ -88,7 +101,7 @@ def _has_own_tool(low: Server[Any]) -> bool:
 def _answer_continue_run(low: Server[Any], inner: Handler) -> Handler:
     async def call_tool(context: Any, params: Any) -> Any:
         run = executing_run()
-        is_ours = params.name == CONTINUE_RUN and run is not None and run.engine.offers_handles
+        is_ours = params.name == CONTINUE_RUN and run is not None and run.services.offers_handles
         if not is_ours or run is None or _has_own_tool(low):
             return await inner(context, params)
         can_ask = context.session.protocol_version not in MODERN_PROTOCOL_VERSIONS
@@ -109,7 +122,7 @@ async def _continue_run(
                 "there are no other arguments"
             )
     try:
-        stream = await run.engine.idempotency.stream_of(run, run_id)
+        stream = await run.services.names.stream_of(run, run_id)
         if arguments.get("stop"):
             return await _stop_run(run, stream)
         return CallToolResult.model_validate(
@@ -143,7 +156,7 @@ async def _wait_for_result(run: Run, stream: str, after: int, *, can_ask: bool) 
     entries: list[Entry] = []
     with anyio.CancelScope() as scope:
         window = run.hooks.window
-        timer = None if window == inf else run.clock.call_later(window, scope.cancel)
+        timer = None if window == inf else run.services.clock.call_later(window, scope.cancel)
         try:
             following = MirrorRun(run, stream, after=after, ask=run.ask_client if can_ask else None)
             result = await following.result()

@@ -1,7 +1,7 @@
 """Installation of what Headway adds to a served object: methods, and fields in some results.
 
 An addition is made to the result as it goes to the client, after the author's handlers and
-middleware: whatever shape they returned it in, they see what is theirs.
+middleware, which see only their own result.
 """
 
 from functools import partial
@@ -24,8 +24,9 @@ from headway.transport.sdk import Addition
 def install_features(low: Server[Any], *, publishes: bool, may_list: bool, is_bare: bool) -> None:
     """Let a server answer the methods that Headway implements.
 
-    `publishes`: what changes is published, where Headway hears of it. `may_list`: its handlers can
-    list without its middleware. `is_bare`: its prompts' errors are the SDK's words.
+    `publishes`: the server publishes changes on a bus, which Headway reads. `may_list`: its
+    handlers can list without its middleware. `is_bare`: the errors of its prompts are worded by the
+    SDK.
     """
     log_levels.install_log_levels(low, publishes=publishes)
     run_resources.install_run_resources(low)

@@ -16,7 +16,7 @@ from headway.handlers import add_handler
 from headway.protocol.methods import TOOL_CALL
 
 _SPEAKING: Final = (TOOL_CALL, "prompts/get", "resources/read", "completion/complete")
-"""The methods in which an author's code runs that may log something."""
+"""The methods in which an author's code runs, which may log."""
 
 
 async def _accept_request(_context: Any, _params: Any) -> EmptyResult:
@@ -34,9 +34,9 @@ async def _refuse_unsubscribe(_context: Any, _params: Any) -> EmptyResult:
 def install_log_levels(low: Server[Any], *, publishes: bool) -> None:
     """Let a server answer for log levels and subscriptions, where they mean something.
 
-    Levels: where there is something that could log. Subscriptions: where the server has resources
-    and `publishes` what changes; elsewhere nobody would be told, and all but runs are refused as if
-    there were no handler. One that the server brings stays.
+    Levels are answered where code may log. Subscriptions are answered where the server has
+    resources and `publishes` changes; elsewhere no client would ever be notified, so all but those
+    to runs are refused as if there were no handler. A handler of the server itself stays.
     """
     if any(low.get_request_handler(method) is not None for method in _SPEAKING):
         add_handler(low, "logging/setLevel", SetLevelRequestParams, _accept_request)

@@ -1,8 +1,7 @@
-"""Which part of a request for a prompt is wrong, where the server itself only says that it failed.
+"""Errors that say what is wrong with a request for a prompt.
 
-The SDK's server raises the same bare error for a prompt that does not exist, for arguments that
-are missing or that it does not have, and for code that fails; all but the last are the client's to
-mend.
+The SDK's server raises the same bare error for a prompt that does not exist, for missing and
+unknown arguments, and for code that fails. The client can mend all of these but the last.
 """
 
 from functools import partial
@@ -21,8 +20,8 @@ _PAGES: Final = 100
 def install_prompt_errors(low: Server[Any], *, is_bare: bool) -> None:
     """Let a server answer -32602 for a prompt that it does not list, or for wrong arguments.
 
-    `is_bare`: what it says itself is the SDK's. An author's own words reach the clients that are
-    told of errors as they are.
+    `is_bare`: the errors of its prompts are worded by the SDK. An author's own errors go to clients
+    unchanged.
     """
     listing = low.get_request_handler("prompts/list")
     if listing is not None:
@@ -41,7 +40,7 @@ def _explain_errors(listing: Handler, is_bare: bool, inner: Handler) -> Handler:
             era = ERAS.get(context.session.protocol_version, MODERN)
             if era.tells_errors and not is_bare:
                 raise
-            # Only now: a server may render more than it lists.
+            # Only after the handler has failed: a server may render prompts that it does not list.
             fault = await _client_fault(listing, context, params)
             if fault is None:
                 raise

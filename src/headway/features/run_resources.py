@@ -1,8 +1,8 @@
 """Every run as a resource, `headway://runs/<id>`: its state, its progress and its parts so far.
 
-This is how incremental results stay inside the specification: any client can read them, and
-subscribe to hear of more. A caller sees its own runs and nobody else's: reading is a run too, and
-the run that is read has to be in the same place of the journal.
+This keeps incremental results inside the specification: any client can read them, and subscribe to
+be notified of more. A caller sees only its own runs: reading is a run too, and the run that is read
+must have the same owner.
 """
 
 from typing import Any
@@ -20,17 +20,19 @@ from msgspec import Raw, Struct
 
 from headway.engine import executing_run
 from headway.errors import ResultDropped, StreamNotFound
-from headway.events import Cancelled, Completed, Entry, Event, Failed, Interrupted
+from headway.events import Completed, Entry
 from headway.handlers import Handler, wrap_handler
 from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.methods import LISTEN
+from headway.protocol.run_summary import summarize_run
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
-from headway.run_state import parts_of, view_of
-from headway.streams import result_stream, run_id_of
+from headway.protocol.tasks import iso_time
+from headway.run_state import parts_of
+from headway.streams import result_stream
 
 PARTS_BYTES = 1024 * 1024
-"""Of a run's parts the newest are shown, of so many bytes together."""
+"""Bytes of the parts that are shown; the newest parts are."""
 
 JSON = "application/json"
 
@@ -51,37 +53,48 @@ class _Description(Struct, omit_defaults=True):
     parts: list[Raw] = []
     earlier_parts_left_out: bool = False
     error: str | None = None
+    accepted: str | None = None
+    started: str | None = None
+    ended: str | None = None
 
 
 async def describe_run(journal: Journal, stream: str) -> bytes:
-    """Return a run as JSON: `state`, `tool`, `progress`, `parts` (newest last), `error`.
+    """Return a run as JSON: `state`, `tool`, `progress`, `parts` (newest last), `error`, its times.
 
-    And `attempt`, where it is not the first one.
+    A tool's own error is the state `failed`, with its first line as `error`. `attempt` is there
+    where it is not the first one.
 
     Raises:
         StreamNotFound: There is no such run, or it has been forgotten.
     """
     entries = await journal.read_all_kept(stream)
     is_whole = entries[0].seq == 1
-    view = view_of(entries)
+    run = summarize_run(stream, entries)
     parts = parts_of(entries)
     shown = _newest_parts(parts)
     progress = None
-    if view.progress is not None:
-        progress = _Progress(view.progress, view.total, view.message)
+    if run.progress is not None:
+        progress = _Progress(run.progress, run.total, run.message)
     return msgspec.json.encode(
         _Description(
-            uri=uri_of(run_id_of(stream)),
-            state=view.state,
-            method=view.method,
-            tool=view.target,
+            uri=uri_of(run.run),
+            state=run.state,
+            method=run.method,
+            tool=run.tool,
             progress=progress,
-            attempt=view.attempt,
+            attempt=run.attempt or 1,
             parts=shown,
             earlier_parts_left_out=not is_whole or len(shown) < len(parts),
-            error=_error_text(view.end),
+            error=run.error,
+            accepted=_time_text(run.times.accepted),
+            started=_time_text(run.times.started),
+            ended=_time_text(run.times.ended),
         )
     )
+
+
+def _time_text(seconds: float | None) -> str | None:
+    return None if seconds is None else iso_time(seconds)
 
 
 def _newest_parts(parts: list[Raw]) -> list[Raw]:
@@ -92,18 +105,6 @@ def _newest_parts(parts: list[Raw]) -> list[Raw]:
         if room < 0:
             return parts[len(parts) - count :]
     return parts
-
-
-def _error_text(end: Event | None) -> str | None:
-    match end:
-        case Failed():
-            return end.message
-        case Interrupted():
-            return end.reason
-        case Cancelled():
-            return end.reason or f"cancelled by the {end.by}"
-        case _:
-            return None
 
 
 # What a server answers
@@ -139,7 +140,7 @@ async def _read_result(run_id: str, uri: str) -> ReadResourceResult:
     """Return a result that was too large for an answer, as the JSON that the tool gave.
 
     Raises:
-        MCPError: There is none, it has expired, or it is somebody else's.
+        MCPError: There is no such result, it has expired, or it is another caller's.
     """
     try:
         journal, stream = await _find_run(run_id)
@@ -187,7 +188,7 @@ def _unsubscribe_from_runs(inner: Handler) -> Handler:
 
 def _listen_to_runs(inner: Handler) -> Handler:
     async def listen_to_changes(context: Any, params: Any) -> Any:
-        """Of runs that are not the caller's nothing is heard."""
+        """Listen without the URIs of runs that are not the caller's."""
         wanted = params.notifications
         if wanted.resource_subscriptions:
             runs = {uri: run_of(uri) for uri in wanted.resource_subscriptions}
@@ -225,7 +226,7 @@ async def _find_run(run_id: str) -> tuple[Journal, str]:
     asking = executing_run()
     if asking is None:
         raise StreamNotFound(run_id)
-    return asking.journal, await asking.engine.idempotency.stream_of(asking, run_id)
+    return asking.journal, await asking.services.names.stream_of(asking, run_id)
 
 
 async def _known_of(run_ids: set[str]) -> set[str]:
@@ -233,7 +234,7 @@ async def _known_of(run_ids: set[str]) -> set[str]:
     asking = executing_run()
     if asking is None or not run_ids:
         return set()
-    places = await asking.engine.idempotency.streams_of(asking, run_ids)
+    places = await asking.services.names.streams_of(asking, run_ids)
     return {name for name, place in places.items() if place is not None and not place.is_gone}
 
 

@@ -1,4 +1,4 @@
-"""Tasks, of the extension (SEP-2663) and of 2025-11-25: what is told of runs handed over.
+"""Tasks, of the extension (SEP-2663) and of 2025-11-25: the state of runs that were handed over.
 
 `tasks/get` reads the run, `tasks/update` and `tasks/cancel` write to its inbox, `tasks/result`
 follows it: nothing here knows which process executes it. As with resources, a caller finds what is
@@ -85,7 +85,7 @@ async def _get_task(_context: Any, params: TaskParams) -> dict[str, Any]:
     run, stream = await _find_task(params.task_id)
     entries, inbox = await _read_task(run.journal, stream)
     kept = run.journal.retention.ttl
-    task = task_of(params.task_id, entries, inbox, now=run.clock.time(), kept=kept)
+    task = task_of(params.task_id, entries, inbox, now=run.services.clock.time(), kept=kept)
     return {"resultType": "complete", **task}
 
 
@@ -121,7 +121,7 @@ async def _get_task_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
 async def _task_2025(run: Run, stream: str) -> dict[str, Any]:
     entries, inbox = await _read_task(run.journal, stream)
     run_id, kept = run_id_of(stream), run.journal.retention.ttl
-    return tasks_2025.task_of(run_id, entries, inbox, now=run.clock.time(), kept=kept)
+    return tasks_2025.task_of(run_id, entries, inbox, now=run.services.clock.time(), kept=kept)
 
 
 async def _task_result_2025(_context: Any, params: TaskParams) -> dict[str, Any]:
@@ -136,18 +136,18 @@ async def _task_result_2025(_context: Any, params: TaskParams) -> dict[str, Any]
 async def _list_tasks_2025(_context: Any, params: PaginatedRequestParams) -> dict[str, Any]:
     """Return the tasks of a principal, oldest first; a cursor is the last one it has seen.
 
-    Anonymous callers cannot be told apart: they are not shown each other's tasks, nor any.
+    Anonymous callers cannot be told apart, so no tasks are listed for them.
     """
     run = executing_run()
     if run is None or run.request.principal == ANONYMOUS:
         raise MCPError(METHOD_NOT_FOUND, "Tasks are listed only for callers that are known")
     try:
-        page, last = await run.engine.idempotency.tasks_of(run.request.principal, params.cursor)
+        page, last = await run.services.names.tasks_of(run, params.cursor)
     except LookupError:
         raise MCPError(INVALID_PARAMS, "No such page; list from the start") from None
     found: list[dict[str, Any]] = []
     for stream in page.values():
-        with suppress(MCPError, HeadwayError):  # its time was over a moment ago, or it is damaged
+        with suppress(MCPError, HeadwayError):  # the task has just expired, or is damaged
             found.append(await _task_2025(run, stream))
     return {"tasks": found, **({} if last is None else {"nextCursor": last})}
 
@@ -172,7 +172,7 @@ _METHODS: dict[str, tuple[type[RequestParams], Handler | None, Handler | None]] 
     "tasks/result": (TaskParams, None, _task_result_2025),
     "tasks/list": (PaginatedRequestParams, None, _list_tasks_2025),
 }
-"""Each method, what it is asked with, and who answers at 2026-07-28 and at 2025-11-25."""
+"""Each method, the model of its params, and its handlers at 2026-07-28 and at 2025-11-25."""
 
 
 # What both have in common
@@ -209,7 +209,7 @@ async def _find_task(task_id: str) -> tuple[Run, str]:
     if asking is None:
         raise _unknown_error()
     try:
-        return asking, await asking.engine.idempotency.stream_of(asking, task_id)
+        return asking, await asking.services.names.stream_of(asking, task_id)
     except ResultDropped:
         raise result_gone_error() from None
     except StreamNotFound:

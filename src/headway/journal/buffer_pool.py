@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from headway.events import Entry, size_of
+from headway.events import Entry, is_failure, size_of
 from headway.journal.eviction import KeptStreams
 from headway.journal.store import Head
 from headway.journal.stream_buffer import StreamBuffer
@@ -13,9 +13,9 @@ from headway.settings import Retention
 class BufferPool:
     """The buffers of one journal by their streams' names, and how many bytes they take together.
 
-    Whoever appends to a buffer adds to `size` himself, and asks for `trim` and `make_room` where a
-    limit is passed: that happens with every entry, and a call for each would cost more than the
-    rest of an append.
+    The code that appends to a buffer adds to `size` itself, and calls `trim` and `make_room` where
+    a limit is passed. That happens for every entry, and a method call each time would cost more
+    than the rest of an append.
     """
 
     __slots__ = (
@@ -25,7 +25,7 @@ class BufferPool:
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
-        self._kept = KeptStreams()
+        self._kept = KeptStreams(retention.extra_of_failed)
         self.by_name: dict[str, StreamBuffer] = {}
         self.size = 0
         """Bytes of all buffers."""
@@ -51,10 +51,12 @@ class BufferPool:
         self.size += buffer.size
         return buffer
 
-    def keep_ended(self, buffer: StreamBuffer, ended_at: float) -> None:
+    def keep_ended(self, buffer: StreamBuffer, end: Entry) -> None:
         """Keep a stream that has ended, and that no storage has, for the time that is set."""
         size = buffer.size
-        self.size -= self._kept.mark_ended(buffer, ended_at + self._retention.ttl)
+        failed = is_failure(end.event)
+        expires = end.time + self._retention.seconds_kept(is_failure=failed)
+        self.size -= self._kept.mark_ended(buffer, expires, is_failure=failed)
         # Now there is something that could be dropped for room, so it is looked at earlier.
         self.full_at = max(self._retention.max_bytes, self.full_at - size)
 

@@ -3,7 +3,6 @@
 A storage reads and trims whole chunks. So a chunk is kept small against a stream's limits.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -12,9 +11,10 @@ import msgspec
 from headway.errors import EntriesUnreadable
 from headway.events import Entry, decode_entries, encode_entries
 from headway.journal.cursor import PAGE_ENTRIES
+from headway.log_lines import quiet_logger
 from headway.settings import Retention
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 Chunk = tuple[int, int, bytes]
 """The first `seq`, the last, and the entries: a JSON array without its brackets."""

@@ -21,7 +21,6 @@ another one (right):
 """
 
 import asyncio
-import logging
 from functools import lru_cache
 from typing import Protocol
 
@@ -31,8 +30,9 @@ from headway.events import TERMINAL, Entry
 from headway.journal.store import Head
 from headway.journal.stream_buffer import StreamBuffer
 from headway.journal.wakeups import Wakeups
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 PAGE_ENTRIES = 256
 """Entries a cursor hands out at a time, so that one reader holds a bounded batch."""
@@ -101,6 +101,8 @@ class Cursor:
                 entries = buffer.page(self.after, PAGE_ENTRIES)
                 over = buffer.ended and self.after + len(entries) >= buffer.last
             else:
+                # The mark is taken before the read: a notice that comes while the storage is read
+                # then counts as one after it, and the wait below returns at once.
                 seen = self._source.wakeups.mark_seen(self.stream)
                 entries, over = await self._read_stored()
             if entries:
@@ -109,6 +111,8 @@ class Cursor:
                 return entries
             if over:
                 self.done = True
+            # Only when everything here was handed out: entries that readers have seen stay true,
+            # although another process owns the stream now.
             elif buffer is not None and buffer.failure is not None:
                 raise buffer.failure
             elif self._nudged:

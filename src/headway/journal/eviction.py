@@ -1,14 +1,17 @@
-"""Eviction: which streams are dropped when a journal is full, and whose they are.
+"""Eviction: which streams of which owners are dropped when a journal is full.
 
 The idea needed to read it: **the owners that hold most give up first.** A journal has one bound
 for all owners (`keep.max_bytes`). Over it, a level is chosen. Owners above the level give up the
 streams that ended first, until they are down to it. An owner below the level loses nothing,
 whatever the others do.
 
+What ended first goes first, whatever it is kept for: a failed run may stay for days where there is
+room (`keep.failed`), and takes none from results that are newer than it.
+
 Two kinds of stream are never dropped for room:
 
 - Streams that have not ended. Each is work that goes on.
-- Keys (`KEPT_KINDS`). A key outlives the run that it names: it takes some hundred bytes to know
+- Keys (`key/…`). A key outlives the run that it names: it takes some hundred bytes to know
   that a call was executed, and without it the call would be executed again. The number of keys has
   a bound of its own (`max_keys`).
 """
@@ -56,7 +59,8 @@ def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
 class KeptStreams:
     """The streams that a process holds in memory: those that go on, and the ended ones by owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, extra_of_failed: float) -> None:
+        self._extra_of_failed = extra_of_failed
         self._alive: set[StreamBuffer] = set()
         self._ended: dict[str, _EndedOfOwner] = {}
         self._fresh: dict[StreamBuffer, None] = {}  # in the order in which they ended
@@ -65,7 +69,7 @@ class KeptStreams:
         """Add a stream that has not ended."""
         self._alive.add(buffer)
 
-    def mark_ended(self, buffer: StreamBuffer, expires: float) -> int:
+    def mark_ended(self, buffer: StreamBuffer, expires: float, *, is_failure: bool) -> int:
         """Keep a stream that has ended until `expires`; return by how many bytes others shrank.
 
         Others shrink because only the newest ended streams are kept unpacked.
@@ -77,7 +81,8 @@ class KeptStreams:
             share = self._ended[owner] = _EndedOfOwner()
         share.bytes += buffer.size
         is_lasting = buffer.stream.startswith(KEY_STREAMS)
-        (share.lasting if is_lasting else share.streams).append((expires, buffer))
+        kind = share.failed if is_failure else share.lasting if is_lasting else share.streams
+        kind.append((expires, buffer))
         self._fresh[buffer] = None
         return (
             self._pack_buffer(next(iter(self._fresh))) if len(self._fresh) > UNPACKED_STREAMS else 0
@@ -102,10 +107,10 @@ class KeptStreams:
         """Remove the streams whose time is over at `now`, and return them."""
         found: list[StreamBuffer] = []
         for owner, share in list(self._ended.items()):
-            for streams in (share.streams, share.lasting):
+            for streams in share.kinds:
                 while streams and (streams[0][1].is_gone or streams[0][0] <= now):
                     found.append(streams.popleft()[1])
-            if not share.streams and not share.lasting:
+            if not any(share.kinds):
                 del self._ended[owner]
         return [buffer for buffer in found if not buffer.is_gone]
 
@@ -120,9 +125,11 @@ class KeptStreams:
             held[owner] = held.get(owner, 0) + buffer.size
         found: list[StreamBuffer] = []
         for owner, due in bytes_to_free(held, most).items():
-            streams = self._ended[owner].streams if owner in self._ended else ()
-            while streams and due > 0:
-                buffer = streams.popleft()[1]
+            share = self._ended.get(owner)
+            while share is not None and due > 0:
+                buffer = share.take_oldest(self._extra_of_failed)
+                if buffer is None:
+                    break
                 if not buffer.is_gone:
                     due -= buffer.size
                     found.append(buffer)
@@ -132,9 +139,23 @@ class KeptStreams:
 class _EndedOfOwner:
     """The ended streams of one owner, each kind in the order in which it expires."""
 
-    __slots__ = ("bytes", "lasting", "streams")
+    __slots__ = ("bytes", "failed", "lasting", "streams")
 
     def __init__(self) -> None:
         self.bytes = 0
         self.streams = deque[tuple[float, StreamBuffer]]()
+        self.failed = deque[tuple[float, StreamBuffer]]()
         self.lasting = deque[tuple[float, StreamBuffer]]()
+
+    @property
+    def kinds(self) -> tuple[deque[tuple[float, StreamBuffer]], ...]:
+        """All of them, by kind."""
+        return self.streams, self.failed, self.lasting
+
+    def take_oldest(self, extra_of_failed: float) -> StreamBuffer | None:
+        """Remove the stream that ended first, of those that may be dropped for room."""
+        if not self.streams or (
+            self.failed and self.failed[0][0] - extra_of_failed < self.streams[0][0]
+        ):
+            return self.failed.popleft()[1] if self.failed else None
+        return self.streams.popleft()[1]

@@ -4,14 +4,14 @@ This module must not know what is counted, only that the streams' names begin wi
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from headway.errors import JournalError
 from headway.journal.store import Store
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class GlobalCount:
 async def _ask_around(
     here: Callable[[], Collection[str]], asked: Awaitable[T]
 ) -> tuple[T, set[str]]:
-    """Return the storage's answer, and what `here` had before the question or has after it.
+    """Return the storage's answer, and all that `here` returned before the question or after it.
 
     A stream that is stored while the question is under way may be missing in the answer, and in
     `here` afterwards.

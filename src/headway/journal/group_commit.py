@@ -1,4 +1,4 @@
-"""Group commits: what a process wrote since the last commit goes to the store in one step.
+"""Group commits: all entries since the last commit go to the store in one step.
 
 The drawing in `journal` shows where this stands. The task `run` has three ways through its loop:
 
@@ -12,7 +12,6 @@ The drawing in `journal` shows where this stands. The task `run` has three ways 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
@@ -22,8 +21,9 @@ from headway.errors import JournalError, JournalUnavailable
 from headway.events import Accepted, Alive, Entry, Progress, Started, size_of
 from headway.journal.store import Store, Write
 from headway.journal.stream_buffer import StreamBuffer
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 RETRY_DELAYS = (0.1, 0.5, 2.0, 5.0)
 """Seconds until a failed write is tried again; the last one repeats."""
@@ -35,8 +35,8 @@ is in it. Measured by the loop's own clock: nothing but the storage waits for it
 to turn it."""
 
 PATIENT_EVENTS: frozenset[type] = frozenset((Accepted, Started, Progress, Alive))
-"""Events that nobody waits for. Of progress only the newest counts. All others begin a commit at
-once: a crash would take back a result, a part, a question or a checkpoint that was already seen."""
+"""Events that nobody waits for; only the newest progress counts. All others begin a commit at once:
+a crash would take back a result, a part, a question or a checkpoint that was already seen."""
 
 
 class GroupCommit:
@@ -132,6 +132,8 @@ class GroupCommit:
         while True:
             await self._is_due.wait()
             self._begin_commit()
+            # Entries that are appended from here on are in the new dict, and go with the next
+            # commit. The lists are copied below for the same reason.
             dirty, self._dirty = self._dirty, {}
             writes = [
                 Write(buffer.stream, buffer.stored, list(buffer.pending), buffer.ended)
@@ -152,6 +154,8 @@ class GroupCommit:
                     is_known = isinstance(error, JournalUnavailable)
                     trace = None if is_known else error
                     logger.error("the journal cannot be written: %s", error, exc_info=trace)
+                # A write that failed may have been done all the same, if only its reply was lost:
+                # the Redis store knows the retry by its id (`write_ids`).
                 self._keep_for_retry(dirty, JournalUnavailable(str(error)))
                 await self._clock.sleep(RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)])
                 failures += 1
@@ -189,6 +193,7 @@ class GroupCommit:
 
     def _keep_for_retry(self, dirty: dict[str, StreamBuffer], error: JournalUnavailable) -> None:
         """Keep the entries of a failed commit, but let their readers and writers go on."""
+        # A stream may be in both, with the same buffer: its pending list has all of its entries.
         self._dirty = {**dirty, **self._dirty}
         self.is_behind = self.pending_bytes > self._max_pending
         self._is_due.set()
@@ -209,9 +214,12 @@ class GroupCommit:
             buffer.wake_readers()
             buffer.resolve_waits(refusal)
             return
+        # Not cleared: entries that were appended while the commit was under way come after these.
         buffer.pending = (buffer.pending or [])[len(write.entries) :] or None
         buffer.stored = write.entries[-1].seq
         if not buffer.pending:
+            # Only when nothing is pending any more: otherwise the terminal entry may be among the
+            # pending ones, and must not be seen yet.
             buffer.visible = buffer.last
             buffer.wake_readers()
             buffer.resolve_waits(None)

@@ -154,6 +154,8 @@ class Journal:
             await self._group_commit.stop()
         if self._expiring is not None:
             self._expiring.cancel()
+        # Before the readers are woken: a cursor that looks again has to see it, or it waits for
+        # ever.
         self.closed = True
         for buffer in self._buffers:
             buffer.wake_readers()
@@ -187,6 +189,9 @@ class Journal:
             JournalUnavailable: The storage cannot be written now.
         """
         known = stream in self._buffers.by_name
+        # The checks and the appends below run without an await between them, so no other task of
+        # this process can write in between. Other processes are stopped by the fence of the
+        # storage.
         head = await self.attach_stream(stream, recorded=recorded)
         if head.ended:
             raise StreamEnded(stream)
@@ -197,6 +202,7 @@ class Journal:
             raise Conflict(stream, after=after, last=head.last)
         for event in events:
             after = self.append_nowait(stream, event, after=after, recorded=recorded)
+        # All of these entries go with one commit, so a crash loses all of them or none.
         await self.wait_until_stored(stream)
         return after
 
@@ -267,12 +273,17 @@ class Journal:
                 if buffer.ended
                 else Conflict(stream, after=after, last=buffer.last)
             )
+        # This path runs for every event of every run: plain statements, and no call that can be
+        # avoided.
         buffer.last = seq = after + 1
         entry = Entry(seq, self._time(), event)
         buffer.entries.append(entry)
         size = size_of(event)
         buffer.size += size
         buffers.size += size
+        # A terminal entry is shown when it is stored; others are shown before. So after a crash a
+        # reader may have seen progress that is gone, but no result that is (but see
+        # `_keep_for_retry`).
         if type(event) in TERMINAL:
             self._end_stream(buffer, entry)
         else:
@@ -294,7 +305,7 @@ class Journal:
             self._group_commit.add_entry(buffer, entry)
         else:
             buffer.visible = entry.seq
-            self._buffers.keep_ended(buffer, entry.time)
+            self._buffers.keep_ended(buffer, entry)
 
     def _trim_buffer(self, buffer: StreamBuffer) -> None:
         has_storage = self._group_commit is not None and buffer.recorded
@@ -315,6 +326,7 @@ class Journal:
             if buffer is not None and buffer.failure is not None:
                 raise buffer.failure
             return
+        # Each waiter has a future of its own: one that is cancelled must not cancel the others.
         done = asyncio.get_running_loop().create_future()
         buffer.settled = [*(buffer.settled or ()), done]
         if self._group_commit is not None:
@@ -324,6 +336,8 @@ class Journal:
     async def drop(self, stream: str) -> None:
         """Forget a stream. Cursors on it find its end."""
         buffer = self._buffers.by_name.get(stream)
+        # First out of the queue: an entry that is committed after the drop could begin the stream
+        # anew.
         if self._group_commit is not None:
             self._group_commit.discard_stream(stream)
         if buffer is not None:
@@ -419,6 +433,16 @@ class Journal:
             if is_wanted and name.startswith(prefix) and name not in seen:
                 known.append(name)
         return known
+
+    async def count_bytes(self) -> int:
+        """Return how many bytes all streams take, counted now."""
+        return self._buffers.size if self._store is None else await self._store.count_bytes()
+
+    async def prune(self, streams: Sequence[str] = ()) -> None:
+        """Forget what has expired, and these streams, which this process does not write."""
+        if self._store is not None:
+            await self._store.expire(self.clock.time())
+            await self._store.drop(streams)
 
     async def count_streams(self, prefix: str) -> int:
         """Return how many streams there are that start with `prefix`, ended or not."""

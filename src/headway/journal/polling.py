@@ -1,14 +1,14 @@
-"""Notices by looking: for storages that can say cheaply whether anything at all was written."""
+"""Polling: notices for storages that can say cheaply whether anything was written."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from headway.clock import Clock, Timer
 from headway.errors import JournalError
 from headway.journal.store import OnChange, Watch
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 POLL_INTERVAL = 0.05
 """Seconds between two looks at the storage."""

@@ -1,10 +1,9 @@
 """Logging a journal's failure instead of raising it, where nobody waits for the outcome."""
 
-import logging
-
 from headway.errors import JournalError
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class log_journal_errors:

@@ -67,6 +67,7 @@ class SharedAppend:
         """
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(stream, deque()).append((event, done))
+        # One task for each stream, so that this process never competes with itself for a number.
         if stream not in self._tasks:
             self._tasks[stream] = task = asyncio.create_task(self._write_all(stream))
             task.add_done_callback(partial(self._on_task_end, stream))
@@ -117,6 +118,8 @@ class SharedAppend:
         """Add events after whatever is last, and return the last one's `seq`."""
         attempts = 0
         while True:
+            # Between this question and the write another process may append: then the fence refuses
+            # the write, and the loop asks again.
             head = await self._store.head(stream)
             if head is not None and head.ended:
                 raise StreamEnded(stream)
@@ -133,7 +136,7 @@ class SharedAppend:
 
 
 def _take_batch(waiting: deque[_Added]) -> list[_Added]:
-    """Take what goes with the next write: up to a page, and nothing after a terminal event."""
+    """Take the events for the next write: up to a page, and none after a terminal event."""
     some: list[_Added] = []
     while waiting and len(some) < PAGE_ENTRIES:
         some.append(waiting.popleft())

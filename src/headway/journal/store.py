@@ -163,6 +163,10 @@ class Store(Protocol):
         """
         ...
 
+    async def count_bytes(self) -> int:
+        """Return how many bytes all streams take, counted now."""
+        ...
+
     async def drop(self, streams: Sequence[str]) -> None:
         """Forget streams."""
         ...

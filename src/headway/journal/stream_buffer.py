@@ -58,6 +58,8 @@ class StreamBuffer:
 
     def wake_readers(self) -> None:
         """Have waiting cursors read again."""
+        # The list is taken away first: a reader that is woken may wait again at once, and belongs
+        # to the next entry then.
         waiters, self.waiters = self.waiters, None
         for waiter in waiters or ():
             if not waiter.done():

@@ -19,7 +19,7 @@ entry comes back in a moment."""
 
 
 class Wakeups:
-    """Wakes those who wait for entries that another process may write."""
+    """Wakes readers that wait for entries which another process may write."""
 
     def __init__(self, start_watch: StartWatch, clock: Clock) -> None:
         self._clock = clock
@@ -58,7 +58,9 @@ class Wakeups:
             watched.waiters.pop(waiter, None)
 
     def wake_waiting(self, stream: str | None) -> None:
-        """Wake those who wait for a stream that may have grown; None: for any stream."""
+        """Wake the readers of a stream that may have grown; None: of any stream."""
+        # Counted also while nobody waits: a reader between its read and its wait compares its mark
+        # with the number. For a stream that is not watched yet the watch itself gives a notice.
         self._count += 1
         if stream is None:
             self._all_noticed = self._count

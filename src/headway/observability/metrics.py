@@ -1,12 +1,12 @@
 """Prometheus metrics of an app.
 
-Everything is looked up when somebody asks: what goes on is read where it is, what is over is in the
-counters. There are no arguments, callers, sessions or ids of runs in it; the only names are those
-of tools and settings, so that the number of lines is bounded whatever clients send.
+Everything is looked up when `/metrics` is read: values of the moment where they are, and what is
+over in the counters. There are no arguments, callers, sessions or ids of runs in it. The only names
+are those of tools and settings, so the number of lines is bounded whatever clients send.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -26,14 +26,25 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from headway.counters import Histogram
 from headway.engine import Engine, FairSemaphore, lost_outputs
 from headway.life import Life
+from headway.observability.snapshots import (
+    Distribution,
+    Labels,
+    Snapshot,
+    Snapshots,
+    Values,
+    add_distributions,
+    add_values,
+    labelled,
+    listed,
+    take_largest,
+)
 from headway.run_state import State
 from headway.settings import BOUNDS
 from headway.streams import SESSION_STREAMS
+from headway.transport.http.request_rates import RequestRates
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.open_responses import OpenResponses
 from headway.transport.sessions.registry import Sessions
-
-Values = Mapping[tuple[str, ...], float]
 
 LIVE: Final = (State.QUEUED, State.WORKING, State.INPUT_REQUIRED)
 
@@ -45,8 +56,10 @@ class Metrics(Collector):
     """
 
     def __init__(self, life: Callable[[], Life]) -> None:
-        """`life` returns the one to tell of: the newest, where there were several."""
+        """`life` returns the life to measure: the newest, where there were several."""
         self._life = life
+        self.snapshots: Snapshots | None = None
+        """The counts of other processes on the same port; None where there are none."""
 
     @property
     def engine(self) -> Engine:
@@ -68,6 +81,11 @@ class Metrics(Collector):
         """The requests that are still arriving."""
         return self._life().transport.arrivals
 
+    @property
+    def rates(self) -> RequestRates:
+        """How often callers send requests."""
+        return self._life().transport.rates
+
     @cached_property
     def registry(self) -> CollectorRegistry:
         """A registry with nothing but these metrics."""
@@ -81,28 +99,46 @@ class Metrics(Collector):
         return encode(self.registry), kind
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families, as they are at the moment."""
+        """Yield all families, as they are at the moment, of all processes on this port."""
+        others = [] if self.snapshots is None else self.snapshots.read_others()
         for family in GAUGES:
-            yield _fill_family(family, GaugeMetricFamily, self)
+            seen = [family.read(self), *(labelled(each.gauges, family.name) for each in others)]
+            yield _fill_family(family, GaugeMetricFamily, family.combine(seen))
         for family in COUNTERS:
-            yield _fill_family(family, CounterMetricFamily, self)
+            seen = [family.read(self), *(labelled(each.counters, family.name) for each in others)]
+            yield _fill_family(family, CounterMetricFamily, family.combine(seen))
         for shape in HISTOGRAMS:
-            yield _fill_histogram(shape, self)
+            own = _read_distributions(shape, self)
+            rest = (labelled(each.histograms, shape.name) for each in others)
+            yield _fill_histogram(shape, add_distributions([own, *rest]))
+
+    def write_snapshot(self) -> None:
+        """Write what this process has counted, for the others on its port."""
+        if self.snapshots is not None:
+            self.snapshots.write(
+                Snapshot(
+                    {family.name: listed(_as_floats(family.read(self))) for family in GAUGES},
+                    {family.name: listed(_as_floats(family.read(self))) for family in COUNTERS},
+                    {shape.name: listed(_read_distributions(shape, self)) for shape in HISTOGRAMS},
+                )
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A name, what it says, its labels, and how it is read."""
+    """A metric: its name, its help, its labels, and the function that reads it."""
 
     name: str
     says: str
     labels: tuple[str, ...]
     read: Callable[[Metrics], Values]
+    combine: Callable[[Iterable[Values]], Values] = add_values
+    """Makes one of the values of several processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Likewise, of a distribution."""
+    """A metric of a distribution, likewise."""
 
     name: str
     says: str
@@ -110,18 +146,29 @@ class Shape:
     read: Callable[[Metrics], Mapping[tuple[str, ...], Histogram]]
 
 
+def _as_floats(values: Values) -> Values:
+    return {labels: float(value) for labels, value in values.items()}
+
+
+def _read_distributions(shape: Shape, metrics: Metrics) -> dict[Labels, Distribution]:
+    return {
+        labels: Distribution(list(seen.bounds), list(seen.counts), seen.total)
+        for labels, seen in shape.read(metrics).items()
+    }
+
+
 def _fill_family(
-    family: Family, kind: type[GaugeMetricFamily | CounterMetricFamily], metrics: Metrics
+    family: Family, kind: type[GaugeMetricFamily | CounterMetricFamily], values: Values
 ) -> Metric:
     metric = kind(family.name, family.says, labels=family.labels)
-    for labels, value in family.read(metrics).items():
+    for labels, value in values.items():
         metric.add_metric(labels, value)
     return metric
 
 
-def _fill_histogram(shape: Shape, metrics: Metrics) -> Metric:
+def _fill_histogram(shape: Shape, values: Mapping[Labels, Distribution]) -> Metric:
     metric = HistogramMetricFamily(shape.name, shape.says, labels=shape.labels)
-    for labels, seen in shape.read(metrics).items():
+    for labels, seen in values.items():
         bounds = ["+Inf" if bound == inf else str(bound) for bound in seen.bounds]
         buckets = list(zip(bounds, accumulate(seen.counts), strict=True))
         metric.add_metric(labels, buckets, seen.total)
@@ -140,22 +187,23 @@ def _by_name(read_values: Mapping[str, float]) -> Values:
 
 
 def _read_in_use(metrics: Metrics) -> Values:
-    """Return how much is taken of the limits on what goes on at once."""
+    """Return how much of each limit is in use at the moment."""
     engine, places = metrics.engine, metrics.engine.admission
     taken = {
         "max_runs": places.all.taken,
         "threads": places.threads.taken,
         "max_queue": places.waiting,
+        "requests_each": metrics.rates.most_of_one,
         "max_runs_each": max(map(len, places.of_callers.values()), default=0),
         "max_open": len(engine.runs),
         "max_arriving": metrics.arrivals.held,
         "max_open_each": max(places.open_of.values(), default=0),
         "max_sessions": len(metrics.sessions),
-        "max_sessions_each": metrics.sessions.most_of_one,
+        "max_sessions_each": metrics.sessions.known.most_of_one,
         "max_session_bytes": metrics.sessions.room.held,
         "max_session_streams": metrics.responses.most_of_one,
-        "max_keys": engine.idempotency.number,
-        "max_keys_each": engine.idempotency.most_of_one,
+        "max_keys": engine.services.names.number,
+        "max_keys_each": engine.services.names.most_of_one,
         "keep.max_bytes": engine.journal.usage.held,
     }
     if engine.counters.connections is not None:
@@ -188,7 +236,9 @@ def _of_tools(read: Callable[[FairSemaphore], float]) -> Callable[[Metrics], Val
 
 
 def _count_stuck(metrics: Metrics) -> Values:
-    """By tool, also where there are none any more: a gauge that goes away seems to have stayed."""
+    """Count stuck calls by tool, with 0 where there are none any more: a gauge that vanishes seems
+    to keep its value.
+    """
     return _by_name(metrics.engine.counters.by_tool(metrics.engine.admission.stuck))
 
 
@@ -197,25 +247,30 @@ def _count_streams(metrics: Metrics) -> Values:
     return {("session",): of_sessions, ("request",): len(metrics.responses) - of_sessions}
 
 
+_VERSION: Final = version("headway")
+
 GAUGES: Final = (
     Family(
         "headway_build_info",
         "Always 1; its label is the version that runs.",
         ("version",),
-        lambda _: {(version("headway"),): 1},
+        lambda _: {(_VERSION,): 1},
+        take_largest,
     ),
     Family(
         "headway_limit",
         "What the operator set, or the default: a number, bytes or seconds.",
         ("setting",),
         _read_limits,
+        take_largest,
     ),
     Family(
         "headway_in_use",
-        "How much of a limit is taken now in this process; "
+        "How much of a limit is taken now, in the process that takes most of it; "
         "of one for each caller or session, by the largest.",
         ("setting",),
         _read_in_use,
+        take_largest,
     ),
     Family(
         "headway_runs",
@@ -228,6 +283,7 @@ GAUGES: Final = (
         "Calls of a tool that may run at once, where its author said so.",
         ("tool",),
         _of_tools(lambda gate: gate.limit),
+        take_largest,
     ),
     Family(
         "headway_tool_in_use",
@@ -235,6 +291,7 @@ GAUGES: Final = (
         "until it does.",
         ("tool",),
         _of_tools(lambda gate: gate.taken),
+        take_largest,
     ),
     Family(
         "headway_tool_stuck",
@@ -278,12 +335,14 @@ GAUGES: Final = (
         "1 while so much waits for the storage that new calls are refused.",
         (),
         lambda metrics: _one_value(metrics.engine.journal.is_behind),
+        take_largest,
     ),
     Family(
         "headway_draining",
         "1 from when the server was told to stop.",
         (),
-        lambda metrics: _one_value(metrics.engine.lifecycle.is_draining),
+        lambda metrics: _one_value(metrics.engine.services.lifecycle.is_draining),
+        take_largest,
     ),
 )
 
@@ -297,7 +356,7 @@ def _count_limits_reached(metrics: Metrics) -> Values:
     times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
     times.update(engine.counters.reached)
     times.update(engine.journal.usage.dropped)
-    times["session_ttl"] += metrics.sessions.expired
+    times["session_ttl"] += metrics.sessions.sweep.expired
     times.update(metrics.sessions.made_room)
     for run in engine.runs.values():
         times.update(lost_outputs(run))
@@ -346,6 +405,12 @@ COUNTERS: Final = (
         "Streams read on from an event id.",
         (),
         lambda metrics: _one_value(metrics.engine.counters.resumed),
+    ),
+    Family(
+        "headway_audit_lost_records",
+        "Calls, cancels and refusals that the audit log does not have, for want of room.",
+        (),
+        lambda metrics: _one_value(metrics.engine.counters.audit_lost),
     ),
     Family(
         "headway_merged_reports",

@@ -17,7 +17,7 @@ from headway.transport.http.guard import Advice, Guard, Scope
 Probe = Callable[[Request, bool], Response]
 
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""What proxies add to the requests of others."""
+"""Headers that proxies add to requests."""
 
 
 class Probes(dict[str, Probe]):

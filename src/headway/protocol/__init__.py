@@ -1,1 +1,1 @@
-"""MCP as pure functions: eras as a table, what a body is, and entries rendered for the wire."""
+"""MCP as pure functions: eras as a table, bodies read, and entries rendered for the wire."""

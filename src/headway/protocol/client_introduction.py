@@ -1,11 +1,12 @@
 """Bounds for what is kept of a client's description of itself, and of its subscriptions.
 
-A request is read up to `max_body`, which is for arguments. What a session, or a request that lasts
-as long as its reader, keeps of one has to be much less: there are very many of them. Texts that
-only inform are cut, and what cannot be cut without changing its meaning is refused.
+A request is read up to `max_body`, which is meant for arguments. A session, or a request that lasts
+as long as its reader, must keep much less of it: there are very many of them. Texts that only
+inform are cut. A value that cannot be cut without changing its meaning is refused.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
@@ -18,10 +19,13 @@ from headway.protocol.inbound import Message
 from headway.protocol.methods import LISTEN
 
 LONGEST_TEXT: Final = 1024
-"""Characters of each text in `clientInfo`; of the version of the protocol a sixteenth."""
+"""Characters of each text in `clientInfo`; the version of the protocol may have a sixteenth."""
+
+LONGEST_NAME: Final = 100
+"""Characters of a client's name, and of its version, where people are shown them."""
 
 LONGEST_URI: Final = 2048
-"""Characters of what may be subscribed to, a URI or the id of a task, as browsers have URLs."""
+"""Characters of a URI or task id that is subscribed to; as many as browsers allow in a URL."""
 
 LONGEST_NAMES: Final = 256 * 1024
 """Characters of all names in one `subscriptions/listen`."""
@@ -31,7 +35,7 @@ _NAMES: Final = ("taskIds", "resourceSubscriptions")
 
 
 def introduction_of(message: Message, most: int) -> Message:
-    """Return an `initialize` with what is kept of it, and its `_meta`, which is not.
+    """Return an `initialize` with only the parts that are kept, and its `_meta`, which is not kept.
 
     Raises:
         ProtocolError: The capabilities have more than `most` bytes.
@@ -49,18 +53,18 @@ def introduction_of(message: Message, most: int) -> Message:
 
 
 def _cut_version(version: object) -> object:
-    """Return a version of the protocol cut; what is none is refused later, for what it is."""
+    """Return a protocol version, cut; a text that is no version is refused later."""
     if isinstance(version, str):
         return version[: LONGEST_TEXT // 16]
     return [] if isinstance(version, list | dict) else version
 
 
 def introduction_of_envelope(message: Message, most_bytes: int, most_names: int) -> Message:
-    """Return a request of 2026-07-28 with what is kept of it while it is handled.
+    """Return a request of 2026-07-28 with only the parts that are kept while it is handled.
 
     Raises:
-        ProtocolError: Its capabilities have more than `most_bytes` bytes, or it wants to hear of
-            more than `most_names` things.
+        ProtocolError: Its capabilities have more than `most_bytes` bytes, or it subscribes to more
+            than `most_names` names.
     """
     meta = dict(message.meta)
     if CLIENT_CAPABILITIES_META_KEY in meta:
@@ -75,7 +79,7 @@ def introduction_of_envelope(message: Message, most_bytes: int, most_names: int)
 
 
 def check_capabilities(capabilities: object, most: int) -> None:
-    """Refuse capabilities of more than `most` bytes: cut, they would say something else.
+    """Refuse capabilities of more than `most` bytes: cutting them would change their meaning.
 
     Raises:
         ProtocolError: They have more (400).
@@ -95,8 +99,26 @@ def cut_info(info: object, most: int) -> object:
     return {name: known[name] for name in ("name", "version") if name in known}
 
 
+def name_of_client(info: object) -> str:
+    """Return name and version of a `clientInfo` as people write them; empty where it has none."""
+    if not isinstance(info, Mapping):
+        return ""
+    known = cast("Mapping[str, object]", info)
+    texts = (known.get("name"), known.get("version"))
+    return " ".join(text[:LONGEST_NAME] for text in texts if isinstance(text, str) and text)
+
+
+@lru_cache(maxsize=1000)
+def name_of_introduced(params: bytes) -> str:
+    """Return name and version of a client from its `initialize` params, as a session keeps them."""
+    try:
+        return name_of_client(msgspec.json.decode(params, type=dict[str, object]).get("clientInfo"))
+    except msgspec.DecodeError:  # no object: a journal may hold anything
+        return ""
+
+
 def check_names(names: list[object], most: int) -> None:
-    """Refuse more than `most` things to hear of, and names that are longer than `LONGEST_URI`.
+    """Refuse more than `most` names to subscribe to, and names longer than `LONGEST_URI`.
 
     Raises:
         ProtocolError: There are more, or one is longer (400).
@@ -118,7 +140,7 @@ def check_names(names: list[object], most: int) -> None:
 
 
 def check_uri(uri: str) -> None:
-    """Refuse a name of something to hear of that is longer than `LONGEST_URI` characters.
+    """Refuse a name to subscribe to that is longer than `LONGEST_URI` characters.
 
     Raises:
         ProtocolError: It is (400).

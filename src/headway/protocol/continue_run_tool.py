@@ -1,6 +1,6 @@
 """The plain handle, for clients that know no tasks, and the tool that continues it.
 
-A handle is `<run>.<seq>`: the run, and up to where its parts were told.
+A handle is `<run>.<seq>`: the run, and the last entry whose part was sent.
 """
 
 import json
@@ -17,7 +17,7 @@ from headway.run_state import State, parts_of, view_of
 CONTINUE_RUN: Final = "continue_run"
 
 PARTS_BYTES: Final = 256 * 1024
-"""The newest parts are told, of so many bytes together: all of it is for a model to read."""
+"""Bytes of the parts in one answer, the newest ones: a model has to read them all."""
 
 TOOL: Final[Mapping[str, Any]] = {
     "name": CONTINUE_RUN,
@@ -117,8 +117,8 @@ def _value_of_block(block: dict[str, Any]) -> object:
 def with_handle_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the output schema of a tool whose calls may be answered with a handle.
 
-    Clients hold results against it, and a handle is none of the tool's own. None where the schema
-    refers to places in itself that would move: then the tool has none.
+    Clients check results against it, and a handle is no result of the tool's own. None if the
+    schema refers to places in itself that would move: the tool is listed without a schema then.
     """
     text = json.dumps(schema)
     if text.count('"$ref"') != text.count('"$ref": "#/$defs/'):

@@ -88,7 +88,7 @@ ERAS: Final = MappingProxyType(
 """Every revision served, by its version."""
 
 DEFAULT_VERSION: Final = "2025-03-26"
-"""What a client speaks that sends no `MCP-Protocol-Version` (transports, 2025-06-18)."""
+"""The version of a client that sends no `MCP-Protocol-Version` (transports, 2025-06-18)."""
 
 LOG_LEVELS: Final = (
     "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency",
@@ -97,7 +97,7 @@ LOG_LEVELS: Final = (
 
 _RANK: Final = {level: rank for rank, level in enumerate(LOG_LEVELS)}
 NO_LOGS: Final = len(LOG_LEVELS)
-"""The rank above all levels: nothing passes."""
+"""The rank above all levels: no message passes."""
 
 
 def rank_of(level: object) -> int:

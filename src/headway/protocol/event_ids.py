@@ -1,12 +1,12 @@
 """Event ids: a reader's place as text, so that any process can go on where another stopped.
 
-An id of a run's stream is `<run>.<address>.<seq>`. The address holds the request's JSON-RPC id
-and progress token: the journal does not know them, and the client that resumes does not send
-them. It is the client's own data, so nothing is trusted that it could not have said anyway;
-which run it may read is decided by the stream's name, which holds the session's tag.
+An id of a run's stream is `<run>.<address>.<seq>`. The address holds the request's JSON-RPC id and
+progress token: the journal does not know them, and the client that resumes does not send them. The
+address is the client's own data, so a forged one gains nothing. The stream's name, which holds the
+session's tag, decides which run the client may read.
 
-An id of a session's own stream (GET) is `get.<tag>.<seq>-<changes>-<listener>`: the place in what
-was said to this client, the one in what all are told, and which of its streams it is.
+An id of a session's own stream (GET) is `get.<tag>.<seq>-<changes>-<listener>`: the position in the
+session's stream, the position in the changes, and the name of the GET stream.
 """
 
 import base64
@@ -88,7 +88,7 @@ def parse_event_id(text: str) -> RunCursor | SessionCursor:
 
 
 def new_listener() -> str:
-    """Return a name for one GET stream of a session that no other one of it has."""
+    """Return a name for a GET stream that no other one of its session has."""
     return secrets.token_hex(4)
 
 

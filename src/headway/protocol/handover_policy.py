@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from headway.client_profiles import Profile
 
 DEFAULT_WINDOW: Final = 45.0
-"""Seconds until a hand-over where nobody said anything else. Most clients wait 60 s for an answer
-that says nothing."""
+"""Seconds until a hand-over if neither author nor operator set a window. Most clients wait 60 s for
+a silent answer."""
 
 WINDOW_SHARE: Final = 0.75
-"""Of a client's known deadline: it has to get its handle, and perhaps over a slow line."""
+"""The share of a client's known deadline after which it gets a handle; its line may be slow."""
 
 
 class HandOverForm(StrEnum):
@@ -40,12 +40,12 @@ class ClientTraits(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """After how many seconds a call is handed over; None where nobody said anything."""
+    """The seconds after which a call is handed over; None where they are not set."""
 
     tool: float | None
-    """What the author says of the tool."""
+    """The author's, for the tool."""
     server: float | None
-    """What the operator says of all of them."""
+    """The operator's, for all tools."""
 
     @property
     def effective(self) -> float | None:
@@ -66,7 +66,7 @@ def form_for(shown: ClientTraits, windows: Windows) -> tuple[HandOverForm, float
     """Return the form that a call gets, and after how many seconds: 0 at once, inf never."""
     window = DEFAULT_WINDOW if windows.effective is None else windows.effective
     way = next(way for way, fits in _ROWS if fits(shown))
-    # A plain handle needs a word: an existing server must not grow a tool by surprise.
+    # A plain handle must be asked for: an existing server must not grow a tool by surprise.
     is_unwanted = way is HandOverForm.HANDLE and windows.effective is None
     if way is HandOverForm.STAY or window == inf or is_unwanted:
         return HandOverForm.STAY, inf

@@ -1,10 +1,12 @@
-"""Header lines as a client sent them: lists, headers with one value, and the form of a Host.
+"""Header lines: lists, headers with one value, the form of a Host, and a time to wait.
 
 Pure functions.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
@@ -21,11 +23,11 @@ ONE_VALUE: Final[Mapping[bytes, str]] = {
         "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID", "Idempotency-Key",
     )
 }  # fmt: skip
-"""The headers that have one value and decide something. Said twice they mean one thing to who reads
-the first line and another to who reads the last (RFC 9110, 5.3)."""
+"""The headers that have one value and decide something. If there are two lines of one, a program
+that reads the first and one that reads the last disagree (RFC 9110, 5.3)."""
 
 _ROUTING: Final = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
-"""Those that 2026-07-28 has an error of its own for (transports, "Server Validation")."""
+"""The headers for which 2026-07-28 has an error of its own (transports, "Server Validation")."""
 
 _HOST: Final = re.compile(
     r"(?P<name>\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
@@ -36,9 +38,8 @@ _HOST: Final = re.compile(
 def read_headers(lines: Lines) -> dict[str, str]:
     """Return header names, lower case, to values without blanks around them.
 
-    Several lines of one name are one list, in their order (RFC 9110, 5.3), but where one value is
-    all that there can be. Some parsers keep the blanks behind a value; a comparison must not see
-    them.
+    Several lines of one name are one list, in their order (RFC 9110, 5.3), except where only one
+    value is allowed. Some parsers keep the blanks after a value; a comparison must not see them.
     """
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, value in lines
@@ -58,13 +59,13 @@ def _join_lines(lines: Lines) -> dict[str, str]:
 
 
 def check_lines(lines: Lines) -> None:
-    """Refuse a request that says two things at once: two values of a header that has one.
+    """Refuse a request that has two values of a header that takes one.
 
-    The same value twice is what some proxies make of one line, and harmless, but for `Host`: a
-    request with two lines of it has to be refused whatever they say (RFC 9112, 3.2).
+    The same value twice is harmless, and some proxies make it of one line. Two lines of `Host` have
+    to be refused whatever they say (RFC 9112, 3.2).
 
     Raises:
-        ProtocolError: Naming the header.
+        ProtocolError: The text names the header.
     """
     names = [name for name, _ in lines]
     if len(set(names)) == len(names):
@@ -86,3 +87,17 @@ def name_of_host(host: str) -> str | None:
     """Return the name or address in a `Host`, lower case and without brackets; None: it is none."""
     match = _HOST.fullmatch(host.strip(" \t"))
     return None if match is None else match["name"].lower().strip("[]")
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return the seconds from now that `Retry-After` asks for (RFC 9110, 10.2.3)."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())

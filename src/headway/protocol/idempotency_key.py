@@ -19,16 +19,31 @@ from headway.streams import tag_of
 HEADER: Final = "idempotency-key"
 META_KEY: Final = "headway/idempotency-key"
 
+DURABLE: Final = "durable"
+"""In a server's declaration of keys: whether it knows them after it was started again."""
+
+LONGEST_SILENCE: Final = "longestSilence"
+"""In the same: seconds after which something comes on each stream; null where nothing has to."""
+
 LONGEST_KEY: Final = 255
+
+WRONG_KEY: Final = (
+    f"An idempotency key is a text of 1 to {LONGEST_KEY} characters, a UUID for example"
+)
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text can be a key."""
+    return 0 < len(text) <= LONGEST_KEY
 
 
 class CallKey(Struct, frozen=True):
     """The key of one call."""
 
     name: str
-    """Stands for the key and gives nothing of it away."""
+    """A digest of the key, so that the stream's name does not reveal it."""
     fingerprint: str
-    """Stands for the tool and its arguments."""
+    """A digest of the tool and its arguments."""
 
 
 def key_of(message: Message, header: str | None = None) -> CallKey | None:
@@ -53,11 +68,8 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
         said = header
     if said is None:
         return None
-    if not isinstance(said, str) or not 0 < len(said) <= LONGEST_KEY:
-        raise ProtocolError(
-            INVALID_PARAMS,
-            f"An idempotency key is a text of 1 to {LONGEST_KEY} characters, a UUID for example",
-        )
+    if not isinstance(said, str) or not is_key(said):
+        raise ProtocolError(INVALID_PARAMS, WRONG_KEY)
     params = message.params or {}
     step = [params[name] for name in ("requestState", "inputResponses") if params.get(name)]
     asked: list[object] = [message.target, params.get("arguments") or None]
@@ -73,7 +85,7 @@ GONE_DATA: Final = {"executed": True}
 
 
 def result_gone() -> ProtocolError:
-    """Return the refusal of a key whose call was executed, and has no result any more."""
+    """Return the refusal of a key whose call was executed, and whose result is gone."""
     return ProtocolError(INVALID_PARAMS, GONE, data=GONE_DATA)
 
 

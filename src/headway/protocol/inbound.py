@@ -1,4 +1,4 @@
-"""From a request's bytes to messages: what is in a body, or why it is refused.
+"""From a request's bytes to messages, or to the reason why a body is refused.
 
 Pure functions; a refusal is a `ProtocolError` that carries its JSON-RPC code, its HTTP status
 and a sentence that says what to do.
@@ -42,7 +42,7 @@ TARGETS: Final[Mapping[str, str]] = {
     "resources/subscribe": "uri",
     "resources/unsubscribe": "uri",
 }
-"""The parameter that says what a method is about."""
+"""The parameter that names the object of a method."""
 
 
 class Message(Struct, frozen=True):
@@ -100,14 +100,14 @@ def as_id(value: object) -> str | int | None:
 def parse_body(body: bytes, max_depth: int, max_values: int) -> object:
     """Return the JSON value of a body, a byte order mark ignored.
 
-    How much it holds is counted before anything is made of it.
+    Its values are counted before any of them is built.
 
     Raises:
         ProtocolError: It holds more than `max_values` arrays and objects or `SCALARS` times as many
             values (413), nests deeper than `max_depth`, or is no JSON in UTF-8.
     """
     body = body.removeprefix(BOM)
-    # There are no more levels than containers: most bodies end here.
+    # There are no more levels than containers, so most bodies pass here.
     if may_exceed(body, min(max_depth, max_values), max_values * SCALARS):
         found = measure_json(body, max_values)
         if found.containers > max_values or found.values > max_values * SCALARS:
@@ -145,7 +145,7 @@ def read_message(value: object) -> Message:
     """Return a JSON value as one JSON-RPC message.
 
     Raises:
-        ProtocolError: It is none.
+        ProtocolError: It is no message.
     """
     if not isinstance(value, dict):
         raise _no_message("The body must be one JSON-RPC message: an object")
@@ -187,10 +187,11 @@ def check_version(version: str | None) -> None:
     """Refuse a protocol version that no revision has.
 
     Raises:
-        ProtocolError: Naming the versions served.
+        ProtocolError: The text names the versions that are served.
     """
     if version is not None and version not in ERAS:
-        # Some clients look for the first words, and for the code where they know none of the data.
+        # Some clients look for the first words, and some for the code, if they do not know the
+        # data.
         raise ProtocolError(
             INVALID_PARAMS,
             f"Unsupported protocol version: MCP-Protocol-Version {version[:32]!r} is not served; "
@@ -242,7 +243,7 @@ def classify_enveloped(
 def has_envelope(value: object) -> bool:
     """Return whether a message speaks 2026-07-28: its `_meta` names a version.
 
-    An `initialize` does not: those revisions have no handshake, whatever is stamped on it.
+    An `initialize` does not, whatever its `_meta` says: 2026-07-28 has no handshake.
     """
     match value:
         case {"method": str() as method, "params": {"_meta": {}}}:

@@ -1,9 +1,9 @@
 """Facts about a JSON text from its bytes alone: how much it holds, and why it is invalid.
 
 Nothing is built for a text that holds too much. A body of 4 MB can hold a million arrays, or two
-million numbers where a tool wants texts: they take a hundred times as long to decode, to check and
-to throw away as they take to send. What counts them here is done by `bytes` itself, some
-milliseconds for the largest body.
+million numbers where a tool wants texts. To decode, check and free them takes a hundred times as
+long as to send them. Here the methods of `bytes` count them, in some milliseconds for the largest
+body.
 """
 
 import re
@@ -25,14 +25,14 @@ class Measure(NamedTuple):
 
     containers: int
     values: int
-    """All of them, the containers among them, but for the first one in each."""
+    """Number of values, the containers among them, without the first value in each container."""
     depth: int
 
 
 def may_exceed(text: bytes, containers: int, values: int) -> bool:
     """Return whether a text may hold more than so many arrays and objects, or values in all.
 
-    What is inside of strings counts here, so that nothing has to be looked through.
+    Characters inside of strings count too, so the text need not be parsed.
     """
     if text.count(b"[") + text.count(b"{") > containers:
         return True
@@ -42,7 +42,7 @@ def may_exceed(text: bytes, containers: int, values: int) -> bool:
 def measure_json(text: bytes, most: int) -> Measure:
     """Return how much a JSON text holds; beyond `most` containers, or their values, at least.
 
-    Of a text that holds more than that the depth is not told. One that is no JSON gives any
+    The depth of a text that holds more than that is not computed. A text that is no JSON gives any
     numbers.
     """
     marks = _marks_outside_of_strings(text, most)
@@ -57,7 +57,7 @@ def measure_json(text: bytes, most: int) -> Measure:
 
 
 def _marks_outside_of_strings(text: bytes, most: int) -> bytes | None:
-    """Return the brackets and commas of a text that are in no string; None: far too many."""
+    """Return the brackets and commas outside of strings; None if there are far too many."""
     # Without escapes every quote begins or ends a string.
     plain = text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in text else text
     bare = plain.translate(None, _OTHERS)
@@ -83,7 +83,7 @@ _OTHER_THINGS: Final = (
 
 
 def explain_no_json(text: bytes) -> str | None:
-    """Return why a text that could not be decoded is no JSON, where its bytes say it best."""
+    """Return why a text is no JSON, for the cases where its bytes tell more than the decoder."""
     if not text.strip():
         return "it is empty"
     for beginning, reason in _OTHER_THINGS:

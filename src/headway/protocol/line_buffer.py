@@ -3,7 +3,8 @@
 from typing import Final
 
 BOM: Final = b"\xef\xbb\xbf"
-"""The mark that some write before text in UTF-8. Readers of JSON may ignore it (RFC 8259, 8.1)."""
+"""The mark that some programs write before text in UTF-8. Readers of JSON may ignore it (RFC 8259,
+8.1)."""
 
 
 class LineBuffer:

@@ -1,7 +1,8 @@
 """Entries of a run, rendered for one request of one client.
 
-A journal's entry knows no JSON-RPC id, no progress token and no era; a `Reader` does. Same
-entry and same reader, same bytes: a stream read again after a cut is the stream it was.
+A journal's entry knows no JSON-RPC id, no progress token and no era; a `Reader` does. The same
+entry for the same reader gives the same bytes: a stream that is read again after a cut is
+unchanged.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from msgspec import Raw, Struct
 
 from headway.events import (
@@ -42,11 +43,16 @@ PART_LOGGER: Final = "headway.part"
 """The logger name under which parts reach a client: the protocol has no message for them."""
 
 RAISED: Final = 0
-"""The code of an exception that a handler lets out, where its text is told: as the official SDK
-has it. JSON-RPC neither reserves nor defines it."""
+"""The code of an exception that a handler lets out, where its text goes to the client. It is the
+official SDK's; JSON-RPC neither reserves nor defines it."""
 
 RELATED: Final = "io.modelcontextprotocol/related-task"
-"""In `_meta` of what belongs to a task of 2025-11-25."""
+"""The key in `_meta` of messages that belong to a task of 2025-11-25."""
+
+EXPIRED: Final = (
+    "The access token has expired while the call went on, and it goes on; with the idempotency key "
+    "of the call, if it has one, its result can be had with a fresh token"
+)
 
 _INFO: Final = rank_of("info")
 
@@ -101,9 +107,9 @@ class Reader(Struct, frozen=True):
     run: str = ""
     """The id of the run, for a client that wants to read it as a resource."""
     method: str = ""
-    """What the request is; empty for a session's own stream."""
+    """The method of the request; empty for a session's own stream."""
     task: str = ""
-    """The task of 2025-11-25 that is waited for: all that is said on the way belongs to it."""
+    """The task of 2025-11-25 that is waited for: all messages on the way belong to it."""
 
 
 def render_event(event: Event, reader: Reader) -> bytes | None:
@@ -231,7 +237,7 @@ def _with_task_meta(params: Raw | None, reader: Reader) -> Raw | None:
 
 def _render_cancelled(event: Cancelled, reader: Reader) -> bytes:
     """Return the end of a cancelled request, for a reader that is still there."""
-    if reader.method == LISTEN:  # nobody's work was lost: it is over as it would be anyway
+    if reader.method == LISTEN:  # no work was lost: the run ends as it would anyway
         meta = {SUBSCRIPTION_ID_META_KEY: reader.id}
         return response_bytes(reader.id, encode_json({"resultType": "complete", "_meta": meta}))
     return error_bytes(reader.id, REQUEST_CANCELLED, error_message(event))
@@ -265,6 +271,11 @@ _RENDERERS: Final[dict[type, Callable[[Any, Reader], bytes | None]]] = {
 def result_gone(reader: Reader) -> bytes:
     """Return the response for a request whose run ended with an end that cannot be read."""
     return error_bytes(reader.id, INVALID_PARAMS, GONE, GONE_DATA)
+
+
+def render_expired(reader: Reader) -> bytes:
+    """Return the response for a request whose token has expired while it was answered."""
+    return error_bytes(reader.id, INVALID_REQUEST, EXPIRED, {"error": "invalid_token"})
 
 
 def lost_stream_error(count: int, reader: Reader) -> bytes | None:

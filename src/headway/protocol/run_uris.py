@@ -9,7 +9,11 @@ RESULT: Final = "/result"
 TEMPLATE: Final = RUNS + "{id}"
 
 META_KEY: Final = "headway/run"
-"""In `_meta` of a part's notification: the URI of the run it belongs to."""
+"""The key in `_meta` of a part's notification for the URI of its run."""
+
+
+REFERENCE_KEY: Final = "headway/reference"
+"""In `_meta` of a tool's error: the reference of the run, by which an operator finds it."""
 
 
 def uri_of(run_id: str) -> str:

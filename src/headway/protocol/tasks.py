@@ -1,4 +1,4 @@
-"""Runs as tasks: what a run's entries and its inbox add up to for the tasks extension (SEP-2663).
+"""Runs as tasks: the task that a run's entries and its inbox add up to (extension, SEP-2663).
 
 A task is not a thing of its own. Its id is the run's id, its status the run's state, its status
 message the run's progress.
@@ -32,8 +32,8 @@ METHODS: Final = ("tasks/get", "tasks/update", "tasks/cancel")
 POLL_LEAST: Final = 0.5
 POLL_MOST: Final = 10.0
 POLL_SHARE: Final = 20
-"""A client is asked to come back after a twentieth of the task's age, within these seconds: often
-for what is about to end, seldom for what will take hours."""
+"""A client is asked to come back after a twentieth of the task's age, within these bounds in
+seconds: often for a young task, seldom for one that will take hours."""
 
 _STATUS: Final[Mapping[State, str]] = {
     State.NEW: "working",
@@ -62,7 +62,8 @@ def task_handle(
     """Return the `CreateTaskResult`: the task without its outcome."""
     task = _task_fields(run_id, view_of(entries), handed, updated=now, now=now)
     if task["status"] != "working":
-        task["status"] = "working"  # `tasks/get` tells the rest, in the shape that has room for it
+        # `tasks/get` returns the rest, in the shape that has room for it.
+        task["status"] = "working"
     return {"resultType": "task", **task}
 
 
@@ -78,7 +79,7 @@ def task_of(
     task = _task_fields(run_id, view, handed, updated=updated, now=now)
     questions = open_questions(entries, inbox)
     if task["status"] == "input_required" and not questions:
-        task["status"] = "working"  # all is answered; the tool will notice in a moment
+        task["status"] = "working"  # all questions are answered; the tool will notice in a moment
     if task["status"] == "input_required":
         task["inputRequests"] = {
             question.key: {
@@ -91,7 +92,7 @@ def task_of(
 
 
 def handed_over_in(inbox: Iterable[Entry], entries: list[Entry], kept: float) -> HandedOver:
-    """When a run began that has a handle; of an inbox that took much the beginning may be gone."""
+    """Return when a run with a handle began; the beginning of a long inbox may be gone."""
     for entry in inbox:
         if isinstance(entry.event, HandedOver):
             return entry.event
@@ -109,7 +110,7 @@ def open_questions(entries: Iterable[Entry], inbox: Iterable[Entry]) -> list[Inp
             case InputReceived(key):
                 waiting.pop(key, None)
             case Restarted() | GivenBack():
-                waiting.clear()  # whoever asked is gone
+                waiting.clear()  # the attempt that asked is gone
             case _:
                 pass
     return list(waiting.values())
@@ -141,8 +142,8 @@ def _task_fields(
         "taskId": run_id,
         "status": _STATUS[view.state],
         **({} if message is None else {"statusMessage": message}),
-        "createdAt": _iso_time(handed.created),
-        "lastUpdatedAt": _iso_time(max(updated, handed.created)),
+        "createdAt": iso_time(handed.created),
+        "lastUpdatedAt": iso_time(max(updated, handed.created)),
         "ttlMs": max(1, int(handed.ttl * 1000)),
         "pollIntervalMs": int(pause * 1000),
     }
@@ -165,7 +166,8 @@ def _interrupted_text(end: Interrupted) -> str:
     return f"The call was interrupted: {end.reason}"
 
 
-def _iso_time(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
+    """Return a time as ISO 8601 has it, in UTC and to the millisecond."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 

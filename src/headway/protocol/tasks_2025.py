@@ -14,7 +14,7 @@ VERSION: Final = "2025-11-25"
 METHODS: Final = ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel")
 
 CAPABILITY: Final[dict[str, Any]] = {"cancel": {}, "requests": {"tools": {"call": {}}}}
-"""What every client is told; one that can be told from others may list its tasks besides."""
+"""The capability for every client; one that is authenticated may list its tasks besides."""
 
 Support = Literal["forbidden", "optional", "required"]
 
@@ -27,7 +27,7 @@ _NAMES: Final = {
     "ttlMs": "ttl",
     "pollIntervalMs": "pollInterval",
 }
-"""The fields of a task, and what they were called."""
+"""The fields of a task, and their names in 2025-11-25."""
 
 
 def created_task(

@@ -1,6 +1,6 @@
-"""Which field of a request's params is wrong, where the SDK only says that something is.
+"""Errors that name the wrong fields of a request's params, which the SDK's errors do not.
 
-The protocol's models say it, in the words of their library: here it becomes a sentence with the
+The protocol's models find them, in the words of their library. Here they become a sentence with the
 path of each field, as a client would write it. The values themselves are not repeated.
 """
 
@@ -43,7 +43,7 @@ def wrong_params(error: ValidationError, params: object) -> MCPError:
     faults: dict[str, str] = {}
     for fault in islice(error.errors(include_url=False, include_context=False), 10 * MOST):
         path = _path_of(fault["loc"], params, is_missing=fault["type"] == "missing")
-        # Of the kinds that a field may have, each says that it is not of that one.
+        # A field that may have several kinds gets one error for each kind that it is not.
         known = faults.get(path)
         words = _WORDS.get(fault["type"]) or fault["msg"].replace("Input should be", "must be")
         faults[path] = words if known is None or known == words else f"{known}, or {words}"

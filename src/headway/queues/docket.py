@@ -5,7 +5,7 @@ started: from then on the journal says who owns the run, and recovers it when th
 Docket's redelivery is only for a worker that dies before that.
 
 A queue may lose entries at any time, because a run that waits and is in no queue is enqueued again.
-So entries that no worker takes expire, and so does what Redis keeps of workers that were killed.
+So entries that no worker takes expire, and so do the names of workers that were killed.
 """
 
 import asyncio
@@ -26,11 +26,12 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 from headway.errors import JournalUnavailable, SetupError
 from headway.journal.redis.refusals import text_of
 from headway.journal.redis.url import RedisAddress
+from headway.log_lines import quiet_logger
 from headway.queues import ExecuteQueued
 from headway.queues.no_pickle import NoArguments, keep_pickles_out
 from headway.queues.stray_entries import guard_entries
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 TASK = "run"
 """Name of all tasks in Docket."""
@@ -165,13 +166,13 @@ class DocketQueues:
         return await self._enter_docket(_Docket(name, last, execution_ttl=timedelta(0)))
 
     async def _enter_docket(self, docket: Docket) -> Docket:
-        docket.tasks.clear()  # it brings some of its own
+        docket.tasks.clear()  # Docket brings some of its own
         docket.register(_run_elsewhere, names=[TASK])
         return await self._stack.enter_async_context(docket)
 
 
 class _Docket(Docket):
-    """A docket without Docket's cancellations: what stops a run is in the journal.
+    """A docket without Docket's cancellations: the journal says which runs are stopped.
 
     So a user that may subscribe to the journal's channels only is enough, and a worker needs no
     connection for it, which on a Cluster Docket would keep to the first node it saw.
@@ -202,8 +203,8 @@ class _Silence:
 async def _let_expire(docket: Docket, stream: str) -> None:
     """Make a run that was just enqueued expire, for the case that no worker takes it.
 
-    Docket has a hash for it, and an entry in a stream. They go at the same time: what has a hash
-    and no entry would be taken for a run that waits, and given to nobody.
+    Docket has a hash for it, and an entry in a stream. Both expire at the same time: a hash without
+    an entry would be taken for a run that waits, and given to no worker.
     """
     async with docket.redis() as redis:
         key = docket.runs_key(stream)

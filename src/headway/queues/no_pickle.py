@@ -1,22 +1,22 @@
 """A codec for Docket without pickle: nothing is passed, so nothing is ever unpickled.
 
 Docket pickles the arguments, results and errors of its tasks, and the values of its strikes, with
-`cloudpickle`. A pickle is a program: whoever can write to the Redis could have it executed here. Of
-our tasks only the key means something, and all else is in the journal, as JSON. So this module sets
+`cloudpickle`. A pickle is a program: whoever can write to the Redis could have it executed here.
+Only the key of our tasks means something; all else is in the journal, as JSON. So this module sets
 the name `cloudpickle` in Docket's modules to `RefusingCodec`, which reads nothing.
 """
 
-import logging
 import sys
 from types import ModuleType
 from typing import Any
 
 from headway.errors import SetupError
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 MODULES = ("docket.execution", "docket.strikelist", "docket.worker")
-"""Where Docket uses `cloudpickle`. A test holds this against its source."""
+"""The modules in which Docket uses `cloudpickle`. A test checks them against its source."""
 
 EMPTY = b"[]"
 
@@ -36,7 +36,7 @@ class NoArguments(tuple[()]):
 
 
 class UnexpectedArguments(NoArguments):
-    """No arguments, where somebody else had put some."""
+    """No arguments, in place of some that another program had put there."""
 
     is_strange = True
 

@@ -1,12 +1,11 @@
 """Stray entries of a queue: an entry that cannot be decoded is logged and dropped.
 
-Whoever can write to the Redis can put anything into a queue, and so can another program that uses
-the same names. Docket decodes an entry outside of any `try`: a missing field ends the worker, and
-every worker that is started after it. Here such an entry becomes a task of a generation that Docket
-does not know. Docket takes it for superseded, so it acknowledges and deletes the entry.
+Any program that can write to the Redis can put anything into a queue, if only by using the same
+names by accident. Docket decodes an entry outside of any `try`: a missing field ends the worker,
+and every worker that is started after it. Here such an entry becomes a task of a generation that
+Docket does not know. Docket takes it for superseded, so it acknowledges and deletes the entry.
 """
 
-import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -15,8 +14,9 @@ from docket import Docket, Execution
 from redis.exceptions import RedisClusterException, RedisError
 
 from headway.errors import SetupError
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 WORKER: Final = "docket.worker"
 """The module in which Docket decodes entries, by the name `Execution`."""

@@ -11,7 +11,8 @@ on arrives), `reset` as when a machine has forgotten it (RST; what was not read 
 `half` for one direction only: the side hears the end, what it says is still passed on."""
 
 Side = Literal["both", "client", "server"]
-"""Who notices. The other side is left with a connection on which nothing comes any more."""
+"""The side that notices. The other one is left with a connection on which nothing comes any more.
+"""
 
 CHUNK = 65536
 
@@ -20,10 +21,10 @@ CHUNK = 65536
 class Cut:
     """A place in an answer, and what is done to its connection there.
 
-    The place is what is given of: behind the first `text`, then `messages` SSE messages further,
-    then `plus` bytes further, then `seconds` later. Nothing given: before the first byte of the
-    next answer. Counted is what comes after the plan was made, on one connection; where several
-    are open, the first to get there is meant.
+    The place is found by the fields that are given: after the first `text`, then `messages` SSE
+    messages further, then `plus` bytes further, then `seconds` later. Without any it is before the
+    first byte of the next answer. Counting begins when the plan is made, on each connection by
+    itself; the first connection to get there is cut.
     """
 
     text: bytes = b""
@@ -45,8 +46,8 @@ class Manner:
     delay: float = 0.0
     """Seconds by which each piece comes later."""
     hold: int = 0
-    """Bytes of an answer that are held back until there are so many or it has ended, as a proxy
-    does that buffers."""
+    """Bytes of an answer that are collected before they are passed on, as a buffering proxy does;
+    the end of the answer passes on the rest."""
     piece: int = CHUNK
     """At most so many bytes at once."""
     pause: float = 0.0
@@ -69,7 +70,7 @@ class Counts:
     """SSE messages that came from the server."""
     cuts: int = 0
     idle: int = 0
-    """Those of the cuts that an idle limit made."""
+    """Cuts that an idle limit made."""
     asked: int = 0
     """Bytes from clients."""
     told: int = 0
@@ -88,12 +89,13 @@ class CutPoint:
 
     @property
     def is_begun(self) -> bool:
-        """Return whether this is the connection that is meant, and no other one can be."""
+        """Return whether the cut has chosen this connection, so that no other one can be meant."""
         return self._is_found and not self._messages
 
     def reached(self, data: bytes, marks: list[Mark]) -> int | None:
-        """Return how many bytes of the next piece are before the place; None: it is not in
-        there."""
+        """Return how many bytes of the next piece come before the place; None: the place is not in
+        it.
+        """
         at = 0
         if not self._is_found:
             known = self._tail + data

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from headway.clock import Clock, Timer
 
 TURNS = 16
-"""Turns of the event loop that `FakeClock` grants whoever was woken, before time goes on."""
+"""Turns of the event loop that `FakeClock` grants to tasks that were woken, before time goes on."""
 
 TURN_PAUSE = 0.001
 """Real seconds that a step of `FakeClock.advance` leaves to sockets and threads."""
@@ -33,15 +33,15 @@ class FakeClock(Clock):
         self._timers: list[tuple[float, int, _FakeTimer]] = []
 
     def now(self) -> float:
-        """Return seconds advanced so far."""
+        """Return the seconds advanced so far."""
         return self._now
 
     def time(self) -> float:
-        """Return seconds since 1970: `start` and what was advanced."""
+        """Return the seconds since 1970: `start` plus the seconds advanced so far."""
         return self._start + self._now
 
     def set(self, seconds: float) -> None:
-        """Move what the clock on the wall shows, as somebody who sets it does; no time passes."""
+        """Set the wall clock, as an administrator may do; no time passes."""
         self._start += seconds
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
@@ -79,6 +79,6 @@ class FakeClock(Clock):
 
 
 async def run_loop_turns() -> None:
-    """Let everybody who can go on, go on."""
+    """Run turns of the loop, so that every task that can go on does."""
     for _ in range(TURNS):
         await asyncio.sleep(0)

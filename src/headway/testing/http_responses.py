@@ -7,7 +7,7 @@ LONGEST_HEAD = 65536
 """Bytes of a head that are waited for; what is longer is no HTTP."""
 
 _OF_A_LINE = 16
-"""What must be kept of an SSE line to know its field, and whether it is empty."""
+"""Bytes of an SSE line that must be kept to know its field, and whether it is empty."""
 
 
 class Mark(NamedTuple):
@@ -27,11 +27,11 @@ class _In(Enum):
 
 
 class AnswerScanner:
-    """Is fed with what a server sends on one connection, in pieces of any size.
+    """Finds answers and messages in the bytes of one connection, fed in pieces of any size.
 
     A message is an SSE event with data: neither a comment nor the empty event that a stream may
-    begin with. It is complete with the chunk that it ends. What is not HTTP/1.1 has no marks, and
-    is no error.
+    begin with. It is complete with the chunk that it ends. Bytes that are not HTTP/1.1 have no
+    marks, and are no error.
     """
 
     def __init__(self) -> None:

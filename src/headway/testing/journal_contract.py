@@ -399,7 +399,7 @@ async def over_its_size_it_drops_what_the_owner_has_that_holds_most(journal: Jou
         return  # it would take long
     small, piece = Part(encode_json("x" * (limit // 200))), Part(encode_json("x" * (limit // 40)))
     few, many = uuid4().hex, uuid4().hex
-    # Of three kinds, in a session and without: whose they are is what comes first in their names.
+    # Streams of three kinds, with a session and without: their names begin with their owner.
     kept = [
         _new_stream(f"check/{few}/"),
         _new_stream(f"check/{few}.a/"),
@@ -444,7 +444,7 @@ async def _wait_for_sweep(journal: Journal) -> None:
     """Let the journal tidy up, where its clock can be turned, and wait until it has."""
     if isinstance(journal.clock, FakeClock):
         await journal.clock.advance(2 * SWEEP_INTERVAL, step=SWEEP_INTERVAL / 4)
-    # Storages do one thing after the other: behind this append they have tidied up.
+    # A storage does one thing after the other: when this append is stored, it has tidied up.
     await journal.append(_new_stream("sweep:"), [_END], after=0)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from mcp.server.mcpserver.exceptions import ToolError
 from msgspec import Raw
 
 from headway.engine.recovery.restart_state import RestartState
@@ -80,7 +81,7 @@ class Outcome:
     entries: list[Entry]
     """Everything, as it is in the journal."""
     memory: RestartState | None = None
-    """What the next attempt would go on with, of a tool with `restart=True`."""
+    """The checkpoints that the next attempt would go on with, for a tool with `restart=True`."""
     kept: list[Raw] = field(default_factory=list[Raw])
     """The parts up to the last checkpoint, those of earlier attempts too."""
 
@@ -94,6 +95,14 @@ class Outcome:
     def is_error(self) -> bool:
         """Return whether the call failed, in whatever way."""
         return self.error is not None
+
+
+class ToolRunFailed(ToolError):
+    """A tool that `run_tool` called failed; `outcome` is all that came of the call."""
+
+    def __init__(self, tool: str, outcome: Outcome) -> None:
+        super().__init__(f"{tool}: {outcome.error}")
+        self.outcome = outcome
 
 
 def outcome(entries: Iterable[Entry]) -> Outcome:

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do, when it is told to.
+"""A TCP proxy that treats connections as networks do, on demand.
 
 ```python
 async with Proxy("http://127.0.0.1:8000/mcp") as proxy:
@@ -25,7 +25,7 @@ from headway.testing.cuts import CHUNK, Counts, Cut, CutManner, CutPoint, Manner
 from headway.testing.http_responses import AnswerScanner, Mark
 
 KEPT = 4 * 1024 * 1024
-"""Bytes of what was asked and of what was told that are kept, each."""
+"""Bytes that are kept of the requests, and of the answers."""
 
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
@@ -42,13 +42,13 @@ class _End:
         return await self._reader.read(CHUNK)
 
     async def write(self, data: bytes) -> None:
-        """Say it, and wait while the other end is slow; to a side that heard the end, nothing."""
+        """Write bytes, and wait while the other end is slow; nothing after the end was sent."""
         if not self._is_over:
             self._writer.write(data)
             await self._writer.drain()
 
     async def flush(self) -> None:
-        """Wait until what was written is out: an end would throw it away."""
+        """Wait until all written bytes are sent: an end would throw them away."""
         if not self._is_over:
             self._writer.transport.set_write_buffer_limits(high=0)
             await self._writer.drain()
@@ -119,7 +119,9 @@ class ProxyConnection:
         self._proxy.notify()
 
     async def carry(self) -> None:
-        """Pass on until both directions are over, or it is cut and everybody has noticed."""
+        """Pass bytes on until both directions are over, or the connection is cut and both sides
+        know.
+        """
         ways = [
             asyncio.create_task(self._pass_one_way(way))
             for way in (self._pass_to_server, self._pass_to_client)
@@ -171,7 +173,7 @@ class ProxyConnection:
         return self._client.half_close()
 
     async def _discard_all(self) -> None:
-        """Take nothing more of what comes: for who says it, it is under way for ever."""
+        """Read nothing more: for the sender its bytes are under way for ever."""
         await self._over.wait()
 
     async def _read_server(self) -> bytes:
@@ -186,8 +188,7 @@ class ProxyConnection:
             return b""
 
     def _place_in(self, data: bytes, marks: list[Mark]) -> int | None:
-        """Return how much of this piece is before the place of a cut; None: no such place is in
-        it."""
+        """Return how many bytes of this piece come before the place of a cut; None: it has none."""
         place, planned = self._place, self._proxy.planned
         if place is None or (place.cut is not planned and not place.is_begun):
             self._place = place = CutPoint(planned) if planned else None
@@ -238,7 +239,7 @@ class ProxyConnection:
 
 
 class Proxy:
-    """Stands between clients and a server, on a port of its own, and cuts when it is told to.
+    """A proxy between clients and a server, on a port of its own, that cuts on demand.
 
     `target` is the server's URL, or its `host:port`; it may be set to another one at any time,
     as a load balancer does, and is the place of connections made from then on.
@@ -250,11 +251,11 @@ class Proxy:
         """How answers are passed on; may be changed at any time."""
         self.counts = Counts()
         self.down = False
-        """While True, whoever connects is reset."""
+        """While True, every new connection is reset."""
         self.asked = bytearray()
-        """What clients said, the last 4 MiB of it."""
+        """The bytes that clients sent; the last 4 MiB of them."""
         self.told = bytearray()
-        """What the server said, likewise."""
+        """The bytes that the server sent, likewise."""
         self._plan: deque[Cut] = deque()
         self._connections: dict[ProxyConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -264,7 +265,9 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Return where clients reach the server: the target's own URL, at the proxy."""
+        """Return the URL by which clients reach the server: the target's own, with the proxy's
+        origin.
+        """
         parts = urlsplit(_as_url(self.target))
         return parts._replace(netloc=f"127.0.0.1:{self._port}").geturl()
 
@@ -275,7 +278,7 @@ class Proxy:
 
     @property
     def connections(self) -> list[ProxyConnection]:
-        """Return the open ones, oldest first, each of which can be cut."""
+        """Return the open connections, oldest first; each of them can be cut."""
         return list(self._connections)
 
     def plan(self, *cuts: Cut) -> None:
@@ -288,7 +291,7 @@ class Proxy:
 
     @property
     def planned(self) -> Cut | None:
-        """Return the cut whose place is looked for."""
+        """Return the cut that comes next."""
         return self._plan[0] if self._plan else None
 
     def cut(
@@ -366,25 +369,25 @@ class Proxy:
         except OSError:
             return None
 
-    # What connections tell of themselves
+    # Calls of the connections
 
     def notify(self) -> None:
         """Have `until` look again."""
         self._news.set()
 
     def claim(self, cut: Cut) -> None:
-        """This cut has found its connection; the others look for the next one."""
+        """Take a cut that has found its connection out of the plan."""
         if self.planned is cut:
             self._plan.popleft()
 
     def asks(self, data: bytes) -> None:
-        """A client said this."""
+        """Keep bytes that a client sent."""
         self.counts.asked += len(data)
         _keep_last(self.asked, data)
         self.notify()
 
     def tells(self, data: bytes, marks: list[Mark]) -> None:
-        """The server said this."""
+        """Keep bytes that the server sent."""
         self.counts.told += len(data)
         self.counts.answers += sum(mark.kind == "head" for mark in marks)
         self.counts.messages += sum(mark.kind == "message" for mark in marks)

@@ -1,7 +1,7 @@
-"""A server in a process of its own, to be killed, told to stop and started again.
+"""A server in a process of its own, to be killed, stopped and started again.
 
 ```python
-command = [sys.executable, "-m", "headway.cli", "run", "server.py:mcp", "--port", "{port}"]
+command = [sys.executable, "-m", "headway", "run", "server.py:mcp", "--port", "{port}"]
 async with ServerProcess(command) as server:
     ...                 # clients of server.origin
     await server.kill()
@@ -31,8 +31,8 @@ POLL = 0.01
 """Seconds between two looks at whether a server is ready."""
 
 LAST_OUTPUT_TIMEOUT = 2.0
-"""Seconds that stderr is read on behind the end of a process: a daemon that it left behind may
-hold that pipe for ever."""
+"""Seconds that stderr is read after the end of a process: a daemon that it left behind may hold
+that pipe for ever."""
 
 KEPT_LINES = 10_000
 """Lines of a server's stderr that are kept."""
@@ -42,7 +42,7 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class NotReady(Exception):
-    """A server that did not come up, or did not end; the text has its last words."""
+    """A server that did not come up, or did not end; the text has the end of its stderr."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Held:
     descriptors: int
     threads: int
     children: int
-    """Its children, and theirs."""
+    """Its children, and their children."""
     memory: int
     """Bytes of memory that are its own and in use (RSS)."""
 
@@ -88,11 +88,12 @@ class ServerProcess:
     """A server process, and those that follow it on the same port with the same command.
 
     `{port}` in the command and in the values of `env` is replaced by the port: a free one, unless
-    `port` says which. `ready` is the path that answers 200 when the server can be used; None: it
-    can be when it takes connections. `env` is added to the environment of this process.
+    `port` says which. `ready` is the path that answers 200 when the server can be used; with None
+    the server is ready when it takes connections. `env` is added to the environment of this
+    process.
 
-    Leaving the context ends the server and whatever it started and left behind, daemons that
-    began a session of their own excepted.
+    Leaving the context ends the server and every process that it left behind, except daemons that
+    began a session of their own.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class ServerProcess:
         added = {name: text.replace("{port}", str(self.port)) for name, text in (env or {}).items()}
         self.command = tuple(filled)
         self.starts = 0
-        """How many processes there were."""
+        """Number of processes that were started."""
         self._env = {**os.environ, **added}
         self._cwd = cwd
         self._ready = ready
@@ -180,13 +181,14 @@ class ServerProcess:
         until = time.monotonic() + self._patience
         while not await self._is_answering():
             if not self.is_running:
+                await asyncio.to_thread(self._heard_out)
                 raise NotReady(f"the server ended with {self._exit_code()}: {self._last_words()}")
             if time.monotonic() > until:
                 raise NotReady(f"not ready after {self._patience:g} s: {self._last_words()}")
             await asyncio.sleep(POLL)
 
     async def kill(self) -> None:
-        """End the process as the system does when memory is short: at once, without a word.
+        """Kill the process, as the system does when memory is short.
 
         Its children are not touched.
         """
@@ -320,7 +322,7 @@ def _has_members(group: int) -> bool:
 
 
 def _find_descendants(pid: int) -> list[int]:
-    """Return the living children of a process, and theirs."""
+    """Return the living descendants of a process."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):

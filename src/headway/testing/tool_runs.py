@@ -1,4 +1,4 @@
-"""Tools in a test: called through the real engine, without a server, or heard on their own."""
+"""Tools in a test: called through the real engine without a server, or recorded on their own."""
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
@@ -16,6 +16,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import ClientCapabilities, Implementation, InitializeRequestParams
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
+from headway.api.raised_errors import collect_raised
 from headway.clock import Clock
 from headway.engine import (
     Engine,
@@ -35,17 +36,17 @@ from headway.protocol.methods import TOOL_CALL
 from headway.run_state import parts_of
 from headway.server import Served, inspect_server, serve_object
 from headway.settings import Retention, Settings
-from headway.testing.outcome import Outcome, Said, outcome
+from headway.testing.outcome import Outcome, Said, ToolRunFailed, outcome
 
 Answers = Mapping[str, object] | Callable[[str, dict[str, Any]], object]
-"""What the client answers when a tool asks: results by method, or a function of method and
+"""The client's answers to questions of a tool: results by method, or a function of method and
 params, which may raise an `MCPError` to answer with an error."""
 
 TOKEN = "test"
 """The client's progress token."""
 
 EVERYTHING = Retention(max_bytes=2**40, stream_entries=2**40, stream_bytes=2**40)
-"""Nothing that a tool says in a test is forgotten."""
+"""Limits so large that a test loses no output of a tool."""
 
 TIMEOUT = 30.0
 """Seconds of real time after which a tool that does not end is a failed test."""
@@ -56,6 +57,7 @@ async def run_tool(
     name: str,
     arguments: Mapping[str, Any] | None = None,
     *,
+    raise_on_error: bool = True,
     answers: Answers | None = None,
     after: Outcome | None = None,
     settings: Settings | None = None,
@@ -63,6 +65,9 @@ async def run_tool(
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - of a test, which needs no scope of its own
 ) -> Outcome:
     """Call a tool of any server Headway serves, without a socket, and return what it did.
+
+    A call that fails raises, so that no test goes on as if it had worked. With
+    `raise_on_error=False` it returns what came of it: `outcome.error` says why it failed.
 
     It goes through the real engine: limits, threads, cancellation, and pacing where `settings`
     are given; otherwise every report is a message, whatever the tool's own `rate`. The client is
@@ -74,6 +79,8 @@ async def run_tool(
     Cancellation: stops the tool.
 
     Raises:
+        ToolRunFailed: The call failed, in whatever way. It has the `outcome`; its `__cause__` is
+            what the tool of a `Headway` raised.
         SetupError: `server` cannot be served.
         TimeoutError: The tool was not done after `timeout` seconds of real time.
         AssertionError: The tool asked what `answers` does not answer.
@@ -89,20 +96,24 @@ async def run_tool(
         try:
             runner = ServerRunner(low, _make_connection(), state)
             request = _make_request(runner, name, arguments)
-            run = engine.start_run(request)
+            with collect_raised() as raised:
+                run = engine.start_run(request)
             if after is not None:
                 _go_on(run, after)
-            return await _follow_run(run, answers)
+            done = await _follow_run(run, answers)
         finally:
             await engine.stop()
+    if done.is_error and raise_on_error:
+        raise ToolRunFailed(name, done) from (raised[-1] if raised else None)
+    return done
 
 
 @contextmanager
 def record() -> Generator[Said]:
-    """Hear what functions say with `report`, `track`, `stage`, `log` and `part` inside.
+    """Record what functions inside give out by `report`, `track`, `stage`, `log` and `part`.
 
-    For functions that tools are made of; every report is heard, the last one when the context
-    is left.
+    It is for functions that tools are made of. Every report is recorded, the last one when the
+    context is left.
     """
     said = Said()
     output = RecordedOutput(said.add)
@@ -134,7 +145,7 @@ def _make_request(
 
 
 def _go_on(run: Run, after: Outcome) -> None:
-    """Have a run be the next attempt at what `after` did not bring to its end."""
+    """Make a run the next attempt of the call that `after` did not finish."""
     if run.checkpoints is None or after.memory is None:
         tool = run.request.target
         raise ValueError(f"{tool} may not be begun anew: register it with restart=True")

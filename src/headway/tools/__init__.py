@@ -17,7 +17,7 @@ from headway.tools.config import Config
 from headway.tools.demo import long_task
 from headway.tools.files import INDEX_FILE, FileTools, Limits
 from headway.tools.roots import Roots, database_files
-from headway.tools.search import Api, Cache, Database, Documents, SearchTool, Source
+from headway.tools.search import Api, Cache, Documents, SearchTool, Source, open_database
 from headway.tools.timing import SystemClock
 
 __all__ = ["Config", "Limits", "build", "files_of"]
@@ -43,9 +43,9 @@ def build(
     """Return the server with all the tools, reading below `roots` and keeping its own files in
     `data`.
 
-    `process_batch` is among them when the configuration allows a host. What is in `data`, the
-    configuration, the databases that it names and the server's `own` other files, such as its
-    journal, no tool reads or lists, wherever they are.
+    `process_batch` is among them when the configuration allows a host. No tool reads or lists the
+    files in `data`, the configuration, the databases that it names, or the server's `own` other
+    files, such as its journal, wherever they are.
 
     Raises:
         SetupError: A root is missing or not a directory.
@@ -98,7 +98,7 @@ def build(
 def _make_sources(roots: Roots, data: Path, config: Config) -> list[Source]:
     clock = SystemClock()
     sources: list[Source] = [Documents(roots, data / INDEX_FILE)]
-    sources += [Database(name, databank) for name, databank in config.databases]
+    sources += [open_database(name, databank) for name, databank in config.databases]
     sources += [
         Api(name, endpoint, clock, egress=config.egress, secrets=config.secrets)
         for name, endpoint in config.endpoints

@@ -1,8 +1,8 @@
 """`process_batch`: one HTTP request for each item, a few at a time, each outcome as it comes.
 
 The tool reads top to bottom: fill in the request for an item, send it when its host may be asked,
-try again where that can help, tell what came of it. How a request is sent safely is in `web`,
-where the items go into it in `template`.
+try again where that can help, report the outcome. `web` sends a request safely, and `template` puts
+items into it.
 """
 
 import asyncio
@@ -10,10 +10,9 @@ import json
 import logging
 import random
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, NamedTuple, cast
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from headway import log, part, report
+from headway.protocol.header_lines import retry_after
 from headway.tools.redaction import Secrets
 from headway.tools.roots import printable_name
 from headway.tools.template import BadItem, RequestTemplate, fill, fixed_url
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 4
 BACKOFF = 0.5
 LONGEST_WAIT = 60.0
-"""Seconds. A server that asks for more is not waited for: the item fails and says so."""
+"""The longest pause, in seconds, that a server may ask for; after a longer one the item fails."""
 
 RETRIED = {429, 502, 503, 504}
 BODY_SHOWN = 2000
@@ -91,7 +91,7 @@ class Outcome(NamedTuple):
     reason: str | None
 
     def mask_reason(self, secrets: Secrets) -> "Outcome":
-        """With a reason that may be shown."""
+        """Return the failure with a reason that may be shown."""
         if self.reason is None:
             return self
         return self._replace(
@@ -146,7 +146,7 @@ class BatchTool:
         return tally.summary()
 
     def _check_request(self, items: list[Any], request: RequestTemplate) -> None:
-        """Refuse what can be known to fail before anything is sent."""
+        """Refuse a request of which it is known before that it fails."""
         if len(items) > self._limits.items:
             raise ToolError(
                 f"{len(items):,} items are more than one call takes ({self._limits.items:,}); "
@@ -186,7 +186,7 @@ class BatchTool:
             report(tally.done, tally.items, f"{tally.ok} ok, {tally.failed} failed")
 
     def _report_outcome(self, index: int, item: Any, outcome: "Outcome", seconds: float) -> None:
-        """Say what came of one item; one that cannot be said must not end the others."""
+        """Report the outcome of one item; one that cannot be reported must not end the others."""
         try:
             part(describe_outcome(index, item, outcome, seconds, self._secrets))
         except ValueError as error:
@@ -280,23 +280,10 @@ class BatchTotals:
 
 
 def retry_pause(attempt: int) -> float:
-    """Return seconds until the next attempt: longer and longer, with some chance in it, so that
-    many clients do not come back together."""
+    """Return the seconds until the next attempt: longer each time, and random, so that many clients
+    do not come back together.
+    """
     return BACKOFF * 2 ** (attempt - 1) * (0.5 + random.random() / 2)
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the seconds from now that `Retry-After` asks for (RFC 9110, 10.2.3)."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
 
 
 def describe_outcome(
@@ -326,8 +313,9 @@ def shorten_item(item: Any) -> Any:
 
 
 def shown_body(answer: Answer, secrets: Secrets) -> dict[str, Any]:
-    """Return an answer's `body` as JSON or text, or its beginning; a `note` where some cannot be
-    read."""
+    """Return an answer's `body` as JSON or text, or its beginning; with a `note` if some of it
+    cannot be read.
+    """
     kept = (BODY_SHOWN + secrets.longest) * 4  # bytes of the longest characters
     is_whole = len(answer.body) <= kept
     content_type = answer.headers.get("content-type")

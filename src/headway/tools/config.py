@@ -1,29 +1,35 @@
-"""`headway.toml`: what the ready-made tools may read, search and ask.
+"""`headway.toml`: the files, sources and hosts that the ready-made tools may use.
 
-Everything is checked before anything starts, and every mistake is named with its line. What may be
-in the file is in `sections`.
+Everything is checked before anything starts, and every mistake is named with its line. `sections`
+declares what the file may contain.
 """
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import ValidationError
 
-from headway.errors import SetupError
+from headway.toml_file import (
+    VARIABLE,
+    ConfigError,
+    Mistake,
+    TomlFile,
+    read_toml,
+    resolve_sqlite,
+)
+from headway.toml_lines import Key
+from headway.toml_sections import mistake_of
 from headway.tools.batch import BatchLimits
 from headway.tools.files import Limits
 from headway.tools.redaction import Secrets
 from headway.tools.search import Databank, Endpoint, Table
 from headway.tools.sections import (
-    VARIABLE,
     ApiSection,
     BatchSection,
     DatabaseSection,
@@ -34,20 +40,18 @@ from headway.tools.sections import (
     is_host,
     keys_at,
 )
-from headway.tools.toml_lines import line_of
 from headway.tools.web.addresses import network_of
 from headway.tools.web.hosts import Egress, Host, Hosts, name_of
 
 NAMES = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 RESERVED = {"documents", "cache"}
 
+SERVER_SECTIONS = ("server", "worker", "limits", "client", "auth", "audit")
+"""The sections that are not about the tools: the command line reads them."""
+
 
 _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-"""In the name of a URL's option: its value is not to be shown."""
-
-
-class ConfigError(SetupError):
-    """The configuration cannot be used; the text names every mistake."""
+"""Words in the name of a URL's option that mark its value as secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Config:
     """The contents of a configuration; paths are absolute."""
 
     file: Path | None = None
-    """Where it was read; it may hold keys, so that no tool reads it."""
+    """The file that it was read from; it may hold keys, so no tool reads it."""
     roots: tuple[Path, ...] | None = None
     data: Path | None = None
     journal: str | None = None
@@ -65,18 +69,18 @@ class Config:
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
     hosts: Hosts = field(default_factory=lambda: Hosts({}))
     secrets: Secrets = field(default_factory=Secrets)
-    """What no answer, error or log shows."""
+    """Secrets that no answer, error or log shows."""
     files: Limits = field(default_factory=Limits)
     batch: BatchLimits = field(default_factory=BatchLimits)
 
     @property
     def egress(self) -> Egress:
-        """Return how requests leave, those of sources too."""
+        """Return the way that requests take, those of sources too."""
         return self.hosts.egress
 
     @property
     def allows_hosts(self) -> bool:
-        """Return whether `process_batch` may ask anybody."""
+        """Return whether `process_batch` may ask any host."""
         return bool(self.hosts)
 
 
@@ -86,27 +90,20 @@ def load(file: Path) -> Config:
     Raises:
         ConfigError: It cannot be read, or something in it is wrong; every mistake is named.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_explain_parse_error(file, str(error))) from error
+    toml = read_toml(file)
+    parsed, mistakes = parse_sections(toml)
+    toml.check(mistakes)
+    return make_config(cast("FileSection", parsed), toml)
+
+
+def parse_sections(toml: TomlFile) -> tuple[FileSection | None, list[Mistake]]:
+    """Return the sections of the tools, or None, and what is wrong in them."""
+    raw = {key: value for key, value in toml.values.items() if key not in SERVER_SECTIONS}
     mistakes = list(_name_mistakes(raw))
     try:
-        parsed = FileSection.model_validate(raw)
+        return FileSection.model_validate(raw), mistakes
     except ValidationError as error:
-        mistakes += [_schema_mistake(each) for each in error.errors()]
-        parsed = None
-    if mistakes or parsed is None:
-        raise ConfigError(_list_mistakes(file, text, raw, mistakes))
-    return _make_config(parsed, raw, file.absolute())
-
-
-Mistake = tuple[tuple[str | int, ...], str]
-"""Where, as the keys that lead there, and what."""
+        return None, mistakes + [_schema_mistake(each) for each in error.errors()]
 
 
 def _name_mistakes(raw: dict[str, Any]) -> Iterator[Mistake]:
@@ -130,16 +127,14 @@ def _name_mistakes(raw: dict[str, Any]) -> Iterator[Mistake]:
         seen.add(name_of(name))
 
 
+def _keys_there(place: tuple[Key, ...]) -> list[str]:
+    """Return the keys that a section has; at the top also the sections that are the server's."""
+    return [*keys_at(place), *(SERVER_SECTIONS if not place else ())]
+
+
 def _schema_mistake(error: Any) -> Mistake:
     place: tuple[str | int, ...] = error["loc"]
     match error["type"]:
-        case "extra_forbidden":
-            return (
-                place,
-                f"there is no such key{_spelling_hint(str(place[-1]), keys_at(place[:-1]))}",
-            )
-        case "missing":
-            return place, "is missing"
         case "union_tag_not_found":
             return (*place, "kind"), 'is missing; it is "database" or "api"'
         case "union_tag_invalid":
@@ -149,59 +144,24 @@ def _schema_mistake(error: Any) -> Mistake:
             whole = place[0] == "sources" and len(place) == 3
             return place[:2] if whole else place, str(error["ctx"]["error"])
         case _:
-            return place, str(error["msg"]).removeprefix("Input should be ")
+            return mistake_of(error, _keys_there)
 
 
-def _spelling_hint(key: str, keys: list[str]) -> str:
-    close = get_close_matches(key, keys, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are {', '.join(keys)}" if keys else ""
+def make_config(parsed: FileSection, toml: TomlFile) -> Config:
+    """Return the configuration that checked sections say; paths begin where the file is.
 
-
-def _explain_parse_error(file: Path, error: str) -> str:
-    """Return the parser's message, with the line where all other mistakes have it."""
-    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
-    if found is None:
-        return f"{file}: {error}"
-    return f"{file}:{found[2]}: {found[1]} (column {found[3]})"
-
-
-def _list_mistakes(file: Path, text: str, raw: dict[str, Any], mistakes: list[Mistake]) -> str:
-    lines: list[tuple[int, str]] = []
-    for place, what in mistakes:
-        keys = _plain_keys(raw, place)
-        lines.append((line_of(text, keys), f"{'.'.join(map(str, keys))}: {what}"))
-    told = "\n".join(f"  {file}:{line}: {what}" for line, what in sorted(lines))
-    count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    return f"{file} has {count}:\n{told}"
-
-
-def _plain_keys(raw: Any, place: tuple[str | int, ...]) -> list[str | int]:
-    """Return the keys of a place without what the schema alone knows, such as a union's branch."""
-    keys: list[str | int] = []
-    value = raw
-    for position, key in enumerate(place):
-        is_last = position == len(place) - 1
-        if isinstance(value, dict) and (key in value or is_last):
-            keys.append(key)
-            value = cast("dict[Any, Any]", value).get(key)
-        elif isinstance(value, list) and isinstance(key, int):
-            keys.append(key)
-            value = cast("list[Any]", value)[key]
-    return keys
-
-
-def _make_config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config:
-    base, sources = file.parent, parsed.sources.items()
+    Raises:
+        ConfigError: A path names a user that does not exist.
+    """
+    base, sources = toml.directory, parsed.sources.items()
     egress = Egress(tuple(map(network_of, parsed.deny)), parsed.proxy)
     return Config(
-        file=file,
+        file=toml.file.absolute(),
         roots=None
         if parsed.roots is None
         else tuple(_resolve_path(base, root) for root in parsed.roots),
         data=None if parsed.data is None else _resolve_path(base, parsed.data),
-        journal=None if parsed.journal is None else _resolve_sqlite(parsed.journal, base),
+        journal=None if parsed.journal is None else resolve_sqlite(parsed.journal, base),
         deadline=parsed.search.deadline,
         cache_ttl=None if parsed.cache is None else parsed.cache.ttl,
         databases=tuple(
@@ -215,7 +175,7 @@ def _make_config(parsed: FileSection, raw: dict[str, Any], file: Path) -> Config
             if isinstance(source, ApiSection)
         ),
         hosts=Hosts({name: _make_host(section) for name, section in parsed.hosts.items()}, egress),
-        secrets=_collect_secrets(parsed, raw),
+        secrets=_collect_secrets(parsed, toml.values),
         files=Limits(**_given_limits(parsed.files), **_given_limits(parsed.index)),
         batch=BatchLimits(**_given_limits(parsed.batch)),
     )
@@ -234,7 +194,7 @@ def _resolve_path(base: Path, text: str) -> Path:
 
 
 def _collect_secrets(parsed: FileSection, raw: dict[str, Any]) -> Secrets:
-    """Return all in the file and in the environment variables it names that is nobody's to see."""
+    """Return the secrets in the file, and in the environment variables that it names."""
     secrets = Secrets()
     for section in (*parsed.hosts.values(), *parsed.sources.values()):
         if not isinstance(section, DatabaseSection):
@@ -270,16 +230,8 @@ def _named_in_requests(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _given_limits(section: FilesSection | IndexSection | BatchSection) -> Mapping[str, Any]:
-    """Return the limits that are in the file; what is not keeps the tool's own default."""
+    """Return the limits that are in the file; the others keep the tool's own defaults."""
     return section.model_dump(exclude_none=True)
-
-
-def _resolve_sqlite(url: str, base: Path) -> str:
-    """Return a URL of SQLAlchemy's form whose relative SQLite file is beside the configuration."""
-    relative = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:?][^?]*)(\?.*)?", url)
-    if relative is None:
-        return url
-    return f"{relative[1]}{base / relative[2]}{relative[3] or ''}"
 
 
 def _make_databank(section: DatabaseSection, base: Path) -> Databank:
@@ -294,7 +246,7 @@ def _make_databank(section: DatabaseSection, base: Path) -> Databank:
         )
         for table in section.tables
     )
-    return Databank(_resolve_sqlite(section.url, base), tables, section.timeout)
+    return Databank(resolve_sqlite(section.url, base), tables, section.timeout)
 
 
 def _make_endpoint(section: ApiSection) -> Endpoint:

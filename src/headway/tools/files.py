@@ -1,7 +1,7 @@
 """`process_files`: every file of a directory, one at a time, with progress and partial results.
 
-The tool reads top to bottom: find the directory, list the files, look at each, sum up. What
-may be touched is in `roots`, how it is opened safely in `reading`, what is done in `operations`.
+The tool reads top to bottom: find the directory, list the files, look at each, sum up. `roots` says
+which files may be touched, `reading` opens them safely, `operations` processes them.
 """
 
 from collections import Counter
@@ -216,7 +216,7 @@ class FileTotals:
 
 
 def _report_share(_found: Found, share: float) -> None:
-    """How much of a large file is done: a part of the one item that `track` is at."""
+    """Report the share of a large file that is done: a part of the item that `track` is at."""
     report(share, 1)
 
 

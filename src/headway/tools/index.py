@@ -95,8 +95,8 @@ class Document(NamedTuple):
 class TextIndex:
     """The index in `file`, created when missing; for one thread.
 
-    `add` and `remove` collect; `flush` and `close` write. Several processes may write. Who has not
-    got all day gives `seconds`, for all of it.
+    `add` and `remove` collect; `flush` and `close` write. Several processes may write. `seconds`
+    limits the time for all of it.
 
     Raises:
         sqlite3.Error: The file is no index or cannot be written, here or at any call.
@@ -125,9 +125,9 @@ class TextIndex:
         return known.fetchone() == (size, mtime_ns)
 
     def has_room(self, size: int, total: int) -> bool:
-        """Return whether so many bytes of text fit, where all of the index may have `total`.
+        """Return whether so many bytes of text fit into an index of `total` bytes.
 
-        Where they may not, what is gone from the disk is forgotten first.
+        If they do not, files that are gone from the disk are forgotten first.
         """
         if self._has_bytes_left(size, total):
             return True
@@ -157,7 +157,7 @@ class TextIndex:
         return [path for (path,) in found]
 
     def flush(self) -> None:
-        """Write what was collected, in one transaction."""
+        """Write all collected changes, in one transaction."""
         pending, self._pending, self._bytes = self._pending, {}, 0
         if not pending:
             return
@@ -168,7 +168,7 @@ class TextIndex:
                     self._insert_row(document)
 
     def close(self) -> None:
-        """Write what was collected and let go of the file."""
+        """Write all collected changes, and close the file."""
         try:
             self.flush()
         finally:
@@ -259,7 +259,7 @@ def forget_paths(file: Path, paths: Iterable[str], *, seconds: float) -> None:
 
 
 def find_gone(paths: Iterable[str]) -> Iterator[str]:
-    """Yield those that are no longer a readable file, or reached only through a new link."""
+    """Yield the paths that are no readable file any more, or only through a new link."""
     resolve = lru_cache(maxsize=1000)(os.path.realpath)
     for path in paths:
         directory = path.rpartition("/")[0] or "/"
@@ -278,13 +278,13 @@ def _text_row(path: str, title: str, body: str) -> tuple[str, str, str, str]:
 
 
 def fts_phrase(term: str) -> str:
-    """Return a term as a phrase of FTS5, in which nothing has a meaning of its own."""
+    """Return a term as a phrase of FTS5, in which no character is an operator."""
     doubled = term.replace("\0", " ").replace('"', '""')
     return f'"{doubled}"'
 
 
 def stop_after(connection: sqlite3.Connection, seconds: float) -> None:
-    """Interrupt what the connection does once so many seconds are over."""
+    """Interrupt the connection's work once so many seconds are over."""
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 

@@ -1,4 +1,4 @@
-"""The listing pass: what is there to process, in a fixed order, before anything is read.
+"""The listing pass: the files to process, in a fixed order, before any of them is read.
 
 Kept per directory and as bare names, so that a million files fit in memory and the work on
 them starts soon. Nothing is opened here but directories. What is hidden or private is left out, and
@@ -31,7 +31,7 @@ NOTICE_EVERY = 1000
 
 
 class Obstacle(NamedTuple):
-    """Why something found will not be opened."""
+    """The reason why something that was found is not opened."""
 
     status: str
     reason: str
@@ -122,7 +122,7 @@ class Listing:
         self._notice(self._count)
 
     def _enter_folder(self, folder: _Folder, state: State) -> list[tuple[str, State]]:
-        """Fill in a folder; what comes back are the subdirectories to enter."""
+        """Fill in a folder, and return the subdirectories to enter."""
         place = PathInRoot(self.place.root, folder.path)
         obstacle = PRIVATE if self._roots.is_private(place.absolute) else None
         if len(folder.path) > MAX_PATH:

@@ -17,7 +17,7 @@ SNIPPET_CHARACTERS = 64
 """Likewise where each character is one; the most that SQLite gives."""
 
 LOOKED_AFTER = 200
-"""Files of the index that a search looks at, whether they are still there."""
+"""Files of the index that a search checks, whether they still exist."""
 
 
 class NotIndexed(Exception):
@@ -109,8 +109,9 @@ class Search:
         return rows[-1][0] if len(rows) == LOOKED_AFTER else 0
 
     def _find_matches(self, expression: str, signs: list[str], limit: int) -> list[Match]:
-        """Return the best files for an expression of FTS5 that have the signs; an empty one is for
-        all."""
+        """Return the best files for an expression of FTS5 that also contain the signs; an empty one
+        is for all.
+        """
         conditions = ["text MATCH ?"] if expression else []
         conditions += ["text.body LIKE ? ESCAPE '\\'"] * len(signs)
         # A word in the title says more than one in the text.

@@ -83,7 +83,7 @@ class Operation(ABC):
         """Return the totals of all files; called once, after the last one."""
 
     def close(self) -> None:
-        """Let go of what the operation holds; nothing, unless it says otherwise."""
+        """Release the resources of the operation; by default it has none."""
         return
 
 
@@ -130,7 +130,7 @@ class Stats(Operation):
         return {"bytes": file.size, "type": kind, "lines": counts[0], "words": counts[1]}
 
     def totals(self, listing: Listing) -> Totals:
-        """By type, the one with the most files first."""
+        """Return the totals by type, the one with the most files first."""
         ranked = sorted(self._types.items(), key=lambda item: (-item[1].files, item[0]))
         types = dict(ranked[:MAX_TYPES])
         for _, more in ranked[MAX_TYPES:]:
@@ -141,7 +141,7 @@ class Stats(Operation):
 
 
 class Index(Operation):
-    """The text of each file goes into the full-text index; what is there unchanged stays.
+    """The text of each file goes into the full-text index; an unchanged file stays.
 
     No file is taken that is larger than `largest`, and none once the index has `total` bytes.
     """
@@ -174,7 +174,7 @@ class Index(Operation):
         return {"bytes": file.size}
 
     def totals(self, listing: Listing) -> Totals:
-        """Return how many rows went because their file did."""
+        """Return how many rows were removed because their file is gone."""
         with _index_errors():
             gone = list(find_gone(self._index.paths_below(listing.place.absolute)))
             for path in gone:
@@ -183,14 +183,14 @@ class Index(Operation):
         return Totals(removed=len(gone))
 
     def close(self) -> None:
-        """Write what is still to be written; also after a cancel, for its parts said `ok`."""
+        """Write the remaining changes; also after a cancel, since their parts said `ok`."""
         with _index_errors():
             self._index.close()
 
 
 @contextmanager
 def _index_errors() -> Generator[None]:
-    """Say what to do about an index that cannot be used."""
+    """Raise an error that says what to do, for an index that cannot be used."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

@@ -4,8 +4,8 @@ The walk carries a *state* down the tree: which segments of the pattern may come
 directory where none can is never opened, and no pattern costs more than names × segments.
 
 A pattern comes from a client, so its length and its wildcards are bounded before anything is made
-of it. What is written as elsewhere (a regular expression, a list, `{a,b}`) is refused with the form
-that works, for it would find nothing and look as if nothing were there.
+of it. Forms of other languages (a regular expression, a list, `{a,b}`) are refused with the form
+that works: they would find nothing, as if there were no files.
 """
 
 import fnmatch
@@ -78,7 +78,7 @@ class Pattern:
         return self._with_optional(following)
 
     def _with_optional(self, positions: set[int]) -> State:
-        """With what follows a `**`, which may stand for no directory at all."""
+        """Add the positions after a `**`, which may stand for no directory at all."""
         for position in range(self._last):
             if position in positions and self._segments[position].matches is None:
                 positions.add(position + 1)
@@ -169,4 +169,4 @@ _OTHER_FORMS = (
     (r"\A!.*[*?]", "begins with '!', and nothing is taken out of what a pattern finds"),
     (r"\A\s|\s\Z|\A(['\"]).*\1\Z", "has spaces or quotes around it, which would count"),
 )
-"""What is written as elsewhere, and what to say of it."""
+"""Forms of other languages, and the error for each."""

@@ -1,9 +1,9 @@
-r"""Places in a template, and what only looks like one.
+r"""Placeholders in a template, and texts that only look like one.
 
 A place is a name in single braces: `{item.id}`, `{query}`, `{slug}`. People and models write others
 that they know from elsewhere (`{{item.id}}`, `${id}`, `<id>`, `%s`); sent as they stand they would
-be the same wrong request for everybody. `find_mistakes` finds them. It is a table of forms, with
-what else each of them is found in: GraphQL, JSON, HTML, dates, prices, code.
+be the same wrong request for everybody. `find_mistakes` finds them. It is a table of forms, with a
+check for each that it is not something else: GraphQL, JSON, HTML, a date, a price, code.
 """
 
 import re
@@ -22,12 +22,12 @@ _FILLED = "\0"
 
 
 class Mistake(NamedTuple):
-    """Something that looks like a place and is none."""
+    """A text that looks like a placeholder and is none."""
 
     found: str
     """As it stands in the text."""
     name: str
-    """What it seems to name, with dots between: `item.id`, `id`; empty where it names nothing."""
+    """The name that it seems to be, with dots: `item.id`, `id`; empty where it names nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Names:
 def find_mistakes(
     text: str, places: re.Pattern[str], names: Names, where: Where
 ) -> Iterator[Mistake]:
-    """Yield what looks like a placeholder in a text and is none of its `places`; the first ten.
+    """Yield the first ten texts that look like a placeholder and are none of the `places`.
 
     Where such a thing is also something else (a tag, a date, a price), it counts as a place where
     that is likelier. `where` tells what the text is: braces in a URL, for one, are nothing else.
@@ -127,8 +127,9 @@ def _has_word(found: re.Match[str], text: _Text) -> bool:
 
 
 def _is_alone(found: re.Match[str], text: _Text) -> bool:
-    """Return a word in braces. In GraphQL, LaTeX and code it follows a word or a bracket
-    directly."""
+    """Return whether braces stand alone; in GraphQL, LaTeX and code they follow a word or a
+    bracket.
+    """
     if text.where == "url" or text.names.has_root(found[1]):
         return True
     before = text.char_before(found)
@@ -138,14 +139,14 @@ def _is_alone(found: re.Match[str], text: _Text) -> bool:
 
 
 def _is_no_tag(found: re.Match[str], text: _Text) -> bool:
-    """Angle brackets. HTML and XML close what they open."""
+    """Return whether angle brackets are no tag: HTML and XML close what they open."""
     if text.where != "text":
         return True
     return text.names.has_word(found[1]) and _first_word(found[1]) not in text.closed_tags
 
 
 def _is_no_subscript(found: re.Match[str], text: _Text) -> bool:
-    """Square brackets, but not those of `cart[item]`."""
+    """Return whether square brackets are no subscript, as in `cart[item]`."""
     before = text.char_before(found)
     return text.names.has_root(found[1]) and not (before.isalnum() or before in "]_")
 
@@ -155,7 +156,7 @@ def _is_no_date(_found: re.Match[str], text: _Text) -> bool:
 
 
 def _is_in_prose(found: re.Match[str], text: _Text) -> bool:
-    """`{}` and `{0}`, but not in JSON, code or regular expressions, and not an empty object."""
+    """Return whether `{}` or `{0}` is in prose: not in JSON, code or a regular expression."""
     is_all = text.rest.strip() == found[0] and text.where == "text"
     return text.where == "url" or not (is_all or text.is_code)
 

@@ -1,4 +1,4 @@
-"""Opening and reading what was listed, though it may have changed since.
+"""Opening and reading listed files, which may have changed since.
 
 A file is opened by its name in the handle of its directory, and no link is followed unasked.
 Nothing but a regular file is read, and a file that changes under the reader is not trusted.
@@ -76,7 +76,7 @@ class OpenFile:
 class Reader:
     """Opens the files of a listing; keeps the directory of the last one open for the next.
 
-    `notice` hears how much of a large file has been read, as a number between 0 and 1.
+    `notice` is called with the share of a large file that was read, between 0 and 1.
     """
 
     def __init__(self, roots: Roots, root: str, notice: Callable[[Found, float], None]) -> None:
@@ -101,7 +101,7 @@ class Reader:
     def read(
         self, found: Found, work: Callable[[OpenFile], dict[str, object]]
     ) -> dict[str, object]:
-        """Open the file, and return what `work` makes of it.
+        """Open the file, and return the result of `work`.
 
         Raises:
             Skipped: It is not a file to read.

@@ -1,8 +1,8 @@
 """Roots: the directories below which the file tools may read, and nowhere else.
 
-Two steps keep it so. `Roots.directory` resolves what a client asked for and refuses what lies
-outside. `open_beneath` then opens it one name at a time and follows no link on the way, so
-swapping a directory for a link after the check gives an error and not somebody's secrets.
+Two steps keep it so. `Roots.find_directory` resolves the path that a client gave, and refuses one
+that lies outside. `open_beneath` then opens it one name at a time and follows no link on the way,
+so swapping a directory for a link after the check gives an error and not somebody's secrets.
 """
 
 import fnmatch
@@ -44,11 +44,11 @@ PRIVATE_NAMES = (
 """Names under which keys and passwords are kept; in upper or lower case."""
 
 BESIDE_DATABASES = ("", "-wal", "-shm", "-journal")
-"""The files of an SQLite database, by what is behind its name."""
+"""The files of an SQLite database, by the ends of their names."""
 
 
 class Roots:
-    """The directories below which tools may read, and what of it stays closed.
+    """The directories below which tools may read, and the files in them that stay closed.
 
     Closed are `private`, the directory with the server's own data, unless a root lies in it; `own`,
     its other files, whatever name leads to them; names that match one of `private_names`; and,
@@ -89,13 +89,13 @@ class Roots:
         return f"{', '.join(self._names.values())}; a path begins with one of these names"
 
     def shown_path(self, place: "PathInRoot") -> str:
-        """Return a place as a client is told it, and may ask for it."""
+        """Return a place as clients see it, and may ask for it."""
         if len(self._roots) == 1:
             return printable_name(place.path or ".")
         return printable_name(f"{self._names[place.root]}/{place.path}".rstrip("/"))
 
     def find_directory(self, asked: str) -> PathInRoot:
-        """Return the directory a client means: as it is told, relative to the first root, or
+        """Return the directory that a client means: as it was shown, relative to the first root, or
         absolute.
 
         Raises:
@@ -131,7 +131,7 @@ class Roots:
         return place
 
     def locate(self, real: str) -> PathInRoot | None:
-        """Return where a resolved path lies, or None when it is not to be touched."""
+        """Return the place of a resolved path below a root, or None when it must not be touched."""
         place = self._path_below(real)
         if place is None or self.is_private(real):
             return None

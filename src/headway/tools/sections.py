@@ -1,18 +1,16 @@
 """The sections of `headway.toml`: their keys, and the checks of their values.
 
 `${NAME}` in a path, a URL or a header stands for an environment variable, so that no key is in the
-file. For the same reason no complaint about such a value repeats it. Templates are looked at as
-they are written, before that: `templates` has what is wrong with them.
+file. For the same reason no error about such a value repeats it. Templates are checked as they are
+written, before that (`templates`).
 """
 
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
-import sqlalchemy as sa
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,34 +19,29 @@ from pydantic import (
     Field,
     model_validator,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from headway.errors import SetupError
 from headway.settings import parse_duration
+from headway.toml_file import VARIABLE, expand_variables
 from headway.tools import templates
+from headway.tools.search.databank import NEEDS_SQLALCHEMY
 from headway.tools.search.web_api import PLACEHOLDER
 from headway.tools.template import FRAMING, HEADER_NAME
 from headway.tools.web.addresses import network_of
 from headway.tools.web.hosts import PORTS, name_of
 
 LONGEST = 365 * 24 * 3600.0
-"""Seconds. Whoever writes more has mistaken the unit."""
-
-VARIABLE = re.compile(r"\$\{(\w+)\}")
+"""The longest time in seconds: a larger number is probably in another unit."""
 
 
 def _expand_variables(text: Any) -> Any:
-    """`text` with the environment variables that it names."""
-    if not isinstance(text, str):
-        return text
-    for name in VARIABLE.findall(text):
-        if name not in os.environ:
-            raise ValueError(f"the environment variable {name} is not set")
-    return VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    return expand_variables(text) if isinstance(text, str) else text
 
 
 def _checked_by(check: Callable[[str], None]) -> BeforeValidator:
-    """Return a look at a text as it is written, its environment variables aside."""
+    """Return a validator of a text as it is written, before its environment variables are filled
+    in.
+    """
 
     def validate(text: Any) -> Any:
         if isinstance(text, str):
@@ -85,6 +78,11 @@ def _check_header(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
+    try:
+        import sqlalchemy as sa
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    except ModuleNotFoundError:
+        raise ValueError(NEEDS_SQLALCHEMY) from None
     try:
         dialect = sa.make_url(text).get_dialect()
         dialect.import_dbapi()

@@ -1,7 +1,8 @@
-"""A request with places for an item in it, and how an item goes in.
+"""A request with placeholders for an item, and how they are filled.
 
-`RequestTemplate.find_fault` refuses a template before anything is sent: one with places that are
-none (`places`), and one that would send every item the same. `fill` makes one request of one item.
+`RequestTemplate.find_fault` refuses a template before anything is sent: one with mistaken
+placeholders (`placeholders`), and one that would send the same for every item. `fill` makes one
+request of one item.
 """
 
 import json
@@ -24,13 +25,13 @@ HEADERS = 30
 KEY = "idempotency-key"
 
 FRAMING = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
-"""Headers that say how a message is sent, and are set by who sends it."""
+"""Headers that say how a message is sent; the HTTP client sets them."""
 
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~\w]+", re.ASCII)
 """A token of RFC 9110, 5.6.2."""
 
 SAFE = {"GET", "HEAD", "PUT", "DELETE"}
-"""Methods that may be sent again although it is not known what became of them (RFC 9110, 9.2.2)."""
+"""Methods that may be sent again although the first outcome is unknown (RFC 9110, 9.2.2)."""
 
 HARMLESS = {"GET", "HEAD"}
 """Methods that change nothing (RFC 9110, 9.2.1): one item may do without a place."""
@@ -38,7 +39,7 @@ HARMLESS = {"GET", "HEAD"}
 FORM = "application/x-www-form-urlencoded"
 
 LOOKED_AT = 100
-"""Items whose fields are known to who looks for mistaken places."""
+"""Items whose fields are used to find mistaken placeholders."""
 
 MOST_FIELDS = 200
 
@@ -121,15 +122,14 @@ class RequestTemplate(BaseModel):
         return status in self.expect if self.expect is not None else 200 <= status < 300
 
     def find_fault(self, items: list[Any]) -> str | None:
-        """Return why nothing is to be sent for these items, and what to write; None: all is
-        well."""
+        """Return the reason to send nothing for these items, and the remedy; None: all is well."""
         fields = _field_names(items)
         return (
             self._find_mistake(fields) or self._wrong_body() or self._find_unvarying(items, fields)
         )
 
     def _all_texts(self) -> Iterator[tuple[str, Where, str]]:
-        """Yield each text with places: what it is called, what kind it is, and the text."""
+        """Yield each text with placeholders: its name, its kind, and the text."""
         yield "url", "url", self.url
         for name, text in self.headers.items():
             yield f"header {name[:80]}", "header", text
@@ -232,7 +232,7 @@ class Filler:
         self._room = self._left = room
 
     def put(self, text: str, encode: Callable[[str], str] = str) -> str:
-        """Return a text with the item in its places."""
+        """Return a text with the item in its placeholders."""
         self._take_room(len(text))
 
         def found(place: re.Match[str]) -> str:
@@ -241,7 +241,7 @@ class Filler:
         return PLACEHOLDER.sub(found, text)
 
     def value(self, template: Any) -> Any:
-        """Return a JSON value with the item in its places."""
+        """Return a JSON value with the item in its placeholders."""
         if isinstance(template, str):
             alone = PLACEHOLDER.fullmatch(template)
             if alone is None:
@@ -321,7 +321,7 @@ def _field_names(items: list[Any]) -> list[str]:
 
 
 def _right_placeholder(name: str, fields: list[str]) -> str:
-    """Return the place that is meant by the name in a mistaken one, or those that there are."""
+    """Return the placeholder that a mistaken name means, or all that there are."""
     words = name.split(".")
     if words[0].lower() in ("item", "items"):
         words = words[1:]

@@ -1,7 +1,7 @@
 """Checks of the templates and paths of `headway.toml`; each raises a ValueError.
 
-Sources of `search` have places of two kinds: `{query}` and `{limit}` where an `api` is asked, the
-names of columns where a `database` makes a link.
+Sources of `search` have two kinds of placeholders: `{query}` and `{limit}` where an `api` is asked,
+the names of columns where a `database` makes a link.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from headway.tools.placeholders import Names, Where, advise_names, find_mistakes
-from headway.tools.search.database import FIELD
+from headway.tools.search.databank import FIELD
 from headway.tools.search.web_api import PLACEHOLDER
 
 _ASKED = Names(
@@ -23,26 +23,26 @@ _COLUMN = re.compile(r"[^\W\d](?:[\w $#-]*[\w$#-])?")
 
 
 def check_asked(text: str, where: Where = "text") -> None:
-    """A text in which `{query}` and `{limit}` are replaced."""
+    """Return a text in which `{query}` and `{limit}` are replaced."""
     mistakes = list(find_mistakes(text, PLACEHOLDER, _ASKED, where))
     if mistakes:
         raise ValueError(f"has what is no place: {advise_names(mistakes, _right_placeholder)}")
 
 
 def check_asked_url(text: str) -> None:
-    """A URL in which they are."""
+    """Return a URL in which `{query}` and `{limit}` are replaced."""
     check_asked(text, "url")
 
 
 def check_asked_body(body: Any) -> Any:
-    """Return JSON in whose texts they are."""
+    """Return JSON in whose texts `{query}` and `{limit}` are replaced."""
     for text in _all_texts(body):
         check_asked(text)
     return body
 
 
 def check_fixed(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Headers, which are the same for every query."""
+    """Return headers, which must be the same for every query."""
     for name, text in headers.items():
         if PLACEHOLDER.search(text):
             raise ValueError(f"{name} has a place, and headers are sent as they are")
@@ -67,7 +67,7 @@ def check_link(text: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Return where something is in an answer: names and positions with dots between."""
+    """Return a path in an answer: names and positions with dots between."""
     if re.search(r"[\[\]*]|^[/.$]|\.\.|\.$", path) and not re.fullmatch(r"\$\w+(\.\w+)*", path):
         raise ValueError("is no path; write names and positions with dots, as in data.items.0.url")
     return path

@@ -1,4 +1,4 @@
-"""Time for the tools, as an argument: a test turns it by hand and waits for nothing."""
+"""Time for the tools, as an argument: a test sets it and need not wait."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Words as people look for them, whatever they are written in.
+"""Words as people search for them, in whatever script.
 
 Chinese, Japanese, Thai and others put no spaces between words, and Korean puts endings behind them.
 So that a part of such a text is found, `split` takes each of its characters for a word: a phrase of
@@ -62,7 +62,7 @@ def split(text: str) -> str:
 
 
 def join(text: str) -> str:
-    """Return split text joined again, as it was but for the width of characters."""
+    """Return split text joined again; only the width of characters may differ."""
     return text.replace(SEPARATOR, "")
 
 
@@ -124,7 +124,7 @@ def _uniform_width(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _base_letters() -> dict[int, str | None]:
-    """Return letters with accents, and what they are without; accents by themselves are nothing."""
+    """Return letters with accents and the same letters without; lone accents become nothing."""
     bases: dict[int, str | None] = dict.fromkeys(range(768, 880))
     for code in (*range(0xC0, 0x250), *range(0x370, 0x3D0), *range(0x1E00, 0x2000), 0x451, 0x450):
         base, *accents = unicodedata.normalize("NFD", chr(code))

@@ -9,8 +9,8 @@ client reads the run from the journal, with the handle that it got:
                  └──────▶ goes on ──▶ journal ◀─────────┘
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Protocol, cast
 
@@ -27,9 +27,10 @@ from mcp_types import SERVER_INFO_META_KEY as SERVER_INFO
 
 from headway.background import BackgroundTasks
 from headway.client_profiles import Profile, profile_of
-from headway.engine import Engine, Run, RunContext, read_inbox
+from headway.engine import Engine, Run, RunContext, ToolOptions, handed_over_event, read_inbox
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.events import Claimed, Entry, HandedOver, encode_json
+from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_result
 from headway.protocol.handover_policy import (
@@ -48,7 +49,7 @@ from headway.transport.sessions.session import Session
 from headway.transport.stream_reader import End
 from headway.transport.subscriptions.task_updates import subscribed_tasks
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 _NEEDS: Mapping[str, str] = {
     "elicitation/create": "elicitation",
@@ -68,7 +69,15 @@ class EarlyResponse(Protocol):
         ...
 
     def stop(self, end: End) -> None:
-        """End without one."""
+        """End without a message."""
+        ...
+
+    def act_at_expiry(self, act: Callable[[], object]) -> None:
+        """Call `act` when the token of the request expires, if the client cannot resume."""
+        ...
+
+    def expire(self) -> None:
+        """End because the token of the request has expired."""
         ...
 
 
@@ -86,18 +95,19 @@ class HandOver:
         """Return whether this request of 2026-07-28 may be answered with a task.
 
         Raises:
-            ProtocolError: It must be, and its client does not know tasks (-32021).
+            ProtocolError: The tool must become a task, and its client does not know tasks (-32021).
         """
         is_call = kind_of(message.method).can_hand_over
         knows_tasks = declares_tasks(message.meta.get(CLIENT_CAPABILITIES_META_KEY))
-        needs_tasks = is_call and self._engine.options_of(message.target).needs_task
+        options = self._engine.services.options_of(message.target)
+        needs_tasks = is_call and options.needs_task
         if (needs_tasks or subscribed_tasks(message)) and not knows_tasks:
             raise ProtocolError(
                 MISSING_REQUIRED_CLIENT_CAPABILITY,
                 f"This needs the {EXTENSION} extension, which the request does not declare",
                 data={"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
-        return is_call and knows_tasks and self._windows_of(message.target).effective != inf
+        return is_call and knows_tasks and self._windows_of(options).effective != inf
 
     def traits_of_request(self, message: Message) -> ClientTraits:
         """Return what a request of 2026-07-28 shows of its client."""
@@ -136,14 +146,15 @@ class HandOver:
         self, run: Run, answer: EarlyResponse, message: Message, shown: ClientTraits
     ) -> None:
         """Let the answer end when the window is over, or a task's run asks something."""
-        if not kind_of(message.method).can_hand_over:
+        request = run.request
+        if not request.kind.can_hand_over:
             return
-        if message.target == CONTINUE_RUN and self._engine.offers_handles:
+        if request.target == CONTINUE_RUN and self._engine.services.offers_handles:
             # It waits for another run and hands that one over itself.
             server = self._engine.settings.hand_over or DEFAULT_WINDOW
             _, run.hooks.window = form_for(shown._replace(knows_tasks=False), Windows(None, server))
             return
-        way, window = form_for(shown, self._windows_of(message.target))
+        way, window = form_for(shown, self._windows_of(request.options))
         if way is HandOverForm.STAY:
             return
 
@@ -154,12 +165,13 @@ class HandOver:
             else:
                 self._start_hand_over(run, answer, message, way)
 
+        answer.act_at_expiry(partial(self._hand_over_at_expiry, run, answer, message, way))
+
         if way is HandOverForm.TASK:
             run.hooks.on_question = hand_over
-            at_once = self._engine.options_of(message.target).hand_over == 0
-            if at_once and not run.request.follows:
-                # The author's own `at once` begins with the author's function: what a client is
-                # asked for before, it is asked in the answer to this request.
+            if request.options.hand_over == 0 and not request.follows:
+                # The author's own `at once` begins with the author's function. Questions that the
+                # server puts before that are part of the answer to this request.
                 run.hooks.on_function_begins = hand_over
                 return
         timer = self._engine.clock.call_later(window, hand_over)
@@ -188,8 +200,20 @@ class HandOver:
         way, window = form_for(shown, Windows(None, self._engine.settings.hand_over))
         return window if way is HandOverForm.RECONNECT else inf
 
-    def _windows_of(self, tool: str | None) -> Windows:
-        return Windows(self._engine.options_of(tool).hand_over, self._engine.settings.hand_over)
+    def _windows_of(self, options: ToolOptions) -> Windows:
+        return Windows(options.hand_over, self._engine.settings.hand_over)
+
+    def _hand_over_at_expiry(
+        self, run: Run, answer: EarlyResponse, message: Message, way: HandOverForm
+    ) -> None:
+        """Hand a run over whose client has to come back with another token, or end its answer."""
+        run.hooks.drop_offers()
+
+        async def hand_over() -> None:
+            await self._hand_over(run, answer, message, way)
+            answer.expire()  # in case there was no room for a handle
+
+        self._tasks.start(hand_over())
 
     def _start_hand_over(
         self, run: Run, answer: EarlyResponse, message: Message, way: HandOverForm
@@ -220,7 +244,9 @@ class HandOver:
             JournalError: The journal cannot be written.
         """
         stream = run.request.follows or run.stream
-        await self._engine.idempotency.check_room(run.request.principal)
+        await self._engine.services.names.check_room(run.request.principal)
+        # The run and its inbox are durable before the handle names them, and the handle before the
+        # client gets it: a client never holds one that a crash could make unknown.
         handed = await self._store_hand_over(run, stream)
         await self._claim_handle(run.request.principal, stream)
         entries = await run.journal.read_all_kept(stream)
@@ -228,12 +254,13 @@ class HandOver:
         if has_envelope(message.body):
             result.setdefault("resultType", "complete")
             result.setdefault("_meta", {})[SERVER_INFO] = self._sdk.server.server_info_stamp
+        run.hooks.answered = lambda: "handle" if way is HandOverForm.HANDLE else "task"
         run.hooks.on_handed_over()
         self._engine.counters.handed_over += 1
         return render.escape_lines(render.response_bytes(message.id, encode_json(result)))
 
     async def _store_hand_over(self, run: Run, stream: str) -> HandedOver:
-        """Make the run durable and reachable; when that was is told."""
+        """Make the run durable and reachable, and return the event that says since when."""
         if run.request.follows or run.hooks.has_handle:
             run.hooks.has_handle = True
             inbox, entries = (
@@ -242,20 +269,22 @@ class HandOver:
             )
             return handed_over_in(inbox, entries, run.journal.retention.ttl)
         run.hooks.has_handle = True
-        handed = self._engine.handed_over(run)
-        await self._engine.inboxes.open(run, handed)
+        handed = handed_over_event(run, self._engine.services)
+        await self._engine.services.inboxes.open(run, handed)
         return handed
 
     async def _claim_handle(self, principal: str, stream: str) -> None:
         """Make the run's id a key to it: a session may end before the work does."""
         run_id = run_id_of(stream)
         key = handle_stream(principal, run_id)
-        await self._engine.idempotency.claim_name(key, Claimed(stream))
+        await self._engine.services.names.claim_name(key, Claimed(stream))
+        # The run may have ended while its handle was stored: then nothing releases the handle
+        # later, so it is done here.
         local = self._engine.runs.get(run_id)
         if local is not None:
-            self._engine.idempotency.release_with(local, key)
+            self._engine.services.names.release_with(local, key)
         elif (head := await self._engine.journal.head(stream)) is None or head.ended:
-            await self._engine.idempotency.release_name(key)
+            await self._engine.services.names.release_name(key)
 
     def _handle_result(
         self, run_id: str, entries: list[Entry], handed: HandedOver, way: HandOverForm | None

@@ -4,7 +4,6 @@ This module must not know HTTP or pipes. A transport brings each message with th
 handled in; a request becomes a run, and how its stream is read is the transport's own.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import INTERNAL_ERROR
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
+from headway.auth import name_of_caller, source_to_keep
 from headway.engine import (
     Request,
     Run,
@@ -38,10 +38,15 @@ from headway.events import (
 )
 from headway.handlers import has_own
 from headway.journal import next_available
+from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
-from headway.protocol.client_introduction import check_uri, introduction_of
+from headway.protocol.client_introduction import (
+    check_uri,
+    introduction_of,
+    name_of_introduced,
+)
 from headway.protocol.eras import Era, without_promises
-from headway.protocol.idempotency_key import key_of
+from headway.protocol.idempotency_key import CallKey, key_of
 from headway.protocol.inbound import Message, as_id, is_id, read_message
 from headway.protocol.methods import kind_of
 from headway.streams import (
@@ -56,14 +61,14 @@ from headway.transport.hand_over import EarlyResponse
 from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 CATCH_UP_TIMEOUT: Final = 2.0
-"""Seconds in which a question that one process has put has to be stored for the others."""
+"""Seconds in which a question of one process must be stored for the others."""
 
 LOOK_INTERVAL: Final = 0.05
-"""Seconds until it is looked for again; each time twice as many."""
+"""Seconds until the question is looked for again; they double each time."""
 
 
 class Messages2025:
@@ -80,7 +85,7 @@ class Messages2025:
     async def open_session(
         self, session: Session, message: Message, context: RunContext
     ) -> dict[str, Any]:
-        """Open a drafted session with its `initialize`; gives the result for the client.
+        """Open a drafted session with its `initialize`, and return the result for the client.
 
         Raises:
             ProtocolError: The server refuses the client; the session is not kept.
@@ -111,24 +116,34 @@ class Messages2025:
         return result
 
     async def run_request(
-        self, session: Session, message: Message, context: RunContext, key: str | None = None
+        self,
+        session: Session,
+        message: Message,
+        context: RunContext,
+        key: str | None = None,
+        *,
+        scopes: frozenset[str] | None = None,
     ) -> Run:
         """Return the run of a request: a new one, or that of the request it repeats.
 
-        `key` is the idempotency key that the transport has of it, if it has one.
+        `key` is the idempotency key that the transport found, if any. `scopes` are those of the
+        caller's token; None: callers are not checked.
 
         Raises:
-            ProtocolError: Its id is in use for another request, its key was used for another
-                call, or the server is busy (503).
+            ProtocolError: Its tool needs more scopes (403), its id is in use for another request,
+                its key was used for another call, or the server is busy (503).
         """
-        known = find_running(session, message)
+        known = self._find_joined(session, message, scopes)
         if known is not None:
             return known
         self._check_task(session, message)
         self._check_room(session, message)
-        request, call_key = self._make_request(session, message, context), key_of(message, key)
+        call_key = key_of(message, key)
+        request = self._make_request(session, message, context, scopes, call_key)
         await check_caller_limit(self._engine, request, call_key)
-        known = find_running(session, message)
+        # The check above may have waited for the storage, so the look-up is repeated: a client that
+        # sends a request twice gets one run.
+        known = self._find_joined(session, message, scopes)
         if known is not None:  # it was sent again meanwhile
             return known
         if call_key is None:
@@ -139,7 +154,28 @@ class Messages2025:
         run.on_end(partial(_forget_request, session, identity, context))
         return run
 
-    def _make_request(self, session: Session, message: Message, context: RunContext) -> Request:
+    def _find_joined(
+        self, session: Session, message: Message, scopes: frozenset[str] | None
+    ) -> Run | None:
+        """Return the run of a request that its client sends again while it runs, or None.
+
+        Raises:
+            ProtocolError: The id is in use for another request, or the first one came with a token
+                that may see more (403).
+        """
+        known = find_running(session, message)
+        if known is not None:
+            self._engine.services.access.check_joined(known.request, scopes)
+        return known
+
+    def _make_request(
+        self,
+        session: Session,
+        message: Message,
+        context: RunContext,
+        scopes: frozenset[str] | None,
+        key: CallKey | None,
+    ) -> Request:
         call = self._sdk.serve_2025(self._runner_of(session), message)
 
         async def execute(context: RunContext) -> dict[str, Any]:
@@ -160,6 +196,10 @@ class Messages2025:
             session.connection.protocol_version,
             principal_tag(session.facts.owner),
             client=session.facts.client,
+            caller=name_of_caller(),
+            client_name=name_of_introduced(bytes(session.facts.client or b"{}")),
+            source=source_to_keep(message.meta, "" if key is None else key.name),
+            scopes=scopes,
         )
 
     async def make_task(self, session: Session, run: Run, message: Message) -> bytes | None:
@@ -189,7 +229,7 @@ class Messages2025:
     ) -> None:
         """Let the answer end before the run, in the way that its client knows.
 
-        `is_told`: the answer carries what is said on the way.
+        `is_told`: progress and logs are part of the answer.
         """
         request_id = cast("str | int", message.id)
         run.hooks.on_handed_over = partial(_free_request_id, session, request_id, run)
@@ -202,7 +242,7 @@ class Messages2025:
         return self._hand_over.reconnect_after(self._hand_over.profile_of_session(session), token)
 
     def _check_room(self, session: Session, message: Message) -> None:
-        """Refuse what a session would have to keep, where it keeps as much as it may.
+        """Refuse a subscription where the session keeps as much as it may.
 
         Raises:
             ProtocolError: It has as many subscriptions as it may, the URI is too long (400), or
@@ -247,14 +287,14 @@ class Messages2025:
         """Refuse a call that wants a task of a tool that is none, or the other way round.
 
         Raises:
-            ProtocolError: -32601, as tasks, 2025-11-25 has it.
+            ProtocolError: -32601, as the chapter on tasks of 2025-11-25 wants.
         """
         if (
             not kind_of(message.method).can_hand_over
             or session.facts.era.version != tasks_2025.VERSION
         ):
             return
-        support = self._engine.options_of(message.target).task_support
+        support = self._engine.services.options_of(message.target).task_support
         wants = _asks_for_task(session, message)
         if wants and support == "forbidden":
             raise ProtocolError(
@@ -270,10 +310,10 @@ class Messages2025:
         return has_own(self._sdk.server, method)
 
     async def handle_message(self, session: Session, message: Message, context: RunContext) -> None:
-        """Do what a notification or an answer of the client says.
+        """Act on a notification or an answer of the client.
 
         Raises:
-            ProtocolError: It answers a question that nobody asked.
+            ProtocolError: It is an answer to a question that no run asked.
         """
         if message.method is None:
             await self._handle_answer(session, message)
@@ -301,17 +341,17 @@ class Messages2025:
     async def _send_to_owner(self, session: Session, answered: InputAnswered) -> bool:
         """Give an answer to the process that executes the run; False: that question is not open.
 
-        One that was asked a moment ago may not be stored yet.
+        A question of this moment may not be stored yet, so it is looked for more than once.
         """
         # A run's questions are named after it; one of another session is not found.
         run_id = run_of_question(answered.key)
         if not is_run_id(run_id) or not self._engine.journal.is_durable:
             return False
         clock, pause = self._engine.clock, LOOK_INTERVAL
-        # What this process asked itself it has stored, or is done with.
+        # A question of this process's own run is stored already, or is closed.
         own = process_of(run_id) == self._engine.lease.tag
         limit = clock.now() + (0 if own else CATCH_UP_TIMEOUT)
-        while not await self._engine.remote_answers.accept_answer(
+        while not await self._engine.services.remote_answers.accept_answer(
             run_stream(session.tag, run_id), answered
         ):
             if clock.now() >= limit:
@@ -333,7 +373,7 @@ class Messages2025:
 
 
 _KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLevel")
-"""Requests that a session remembers; see `_remember`."""
+"""Requests that a session remembers; see `_record_request`."""
 
 
 def _asks_for_task(session: Session, message: Message) -> bool:
@@ -366,7 +406,7 @@ def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
     """Return the messages of an array.
 
     Raises:
-        ProtocolError: It is no batch, the revision has none, or there are more than `most`.
+        ProtocolError: It is no batch, the revision knows none, or it has more than `most` messages.
     """
     if not era.takes_batches:
         raise ProtocolError(
@@ -395,9 +435,9 @@ def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
 async def _handle_cancel(session: Session, message: Message) -> None:
     identity = as_id((message.params or {}).get("requestId"))
     reason = (message.params or {}).get("reason")
-    # What can be no request's id is told to nobody.
+    # A value that can be no request's id is not passed on.
     if is_id(identity) and not session.cancel_request(identity, reason):
-        await session.sessions.cancel_elsewhere(session, identity, reason)
+        await session.sessions.broadcasts.cancel_elsewhere(session, identity, reason)
 
 
 async def _record_request(session: Session, message: Message) -> None:
@@ -407,7 +447,7 @@ async def _record_request(session: Session, message: Message) -> None:
         case "logging/setLevel":
             await session.store_event(LevelSet(str(params.get("level"))))
         case "resources/subscribe":
-            known = session.sessions.changes.last
+            known = session.sessions.broadcasts.changes.last
             await session.store_event(Subscribed(str(params.get("uri")), known))
         case "resources/unsubscribe":
             await session.store_event(Unsubscribed(str(params.get("uri"))))
@@ -416,7 +456,8 @@ async def _record_request(session: Session, message: Message) -> None:
 
 
 TASK_PROGRESS_INTERVAL: Final = 5.0
-"""Seconds between progress messages of a task on its session's stream, which keeps them all."""
+"""Seconds between progress messages of a task on its session's stream, which keeps them all: a task
+may last for hours."""
 
 
 async def _stream_task_progress(session: Session, run: Run, token: str | int) -> None:
@@ -428,7 +469,7 @@ async def _stream_task_progress(session: Session, run: Run, token: str | int) ->
     with suppress(JournalError):
         while not cursor.done:
             for entry in await next_available(run.journal, cursor):
-                progress, now = entry.event, run.clock.now()
+                progress, now = entry.event, run.services.clock.now()
                 if not session.facts.is_open:
                     return
                 if isinstance(progress, Progress) and (
@@ -459,7 +500,7 @@ def _free_request_id(session: Session, identity: str | int, run: Run) -> None:
 def _forget_request(session: Session, identity: str | int, context: RunContext) -> None:
     if session.requests.get(identity) is context:
         del session.requests[identity]
-    # They hold the context that holds them.
+    # The run and its context hold each other: this breaks the cycle.
     context.message_metadata.close_sse_stream = None
     context.message_metadata.close_standalone_sse_stream = None
 

@@ -1,4 +1,4 @@
-"""2026-07-28 requests, whatever carries them: each says all that is to be known and is a run.
+"""2026-07-28 requests, whatever carries them: each is complete by itself, and is a run.
 
 This module must not know HTTP or pipes. How a run's stream is read is the transport's own.
 """
@@ -9,13 +9,14 @@ from typing import cast
 from mcp.shared.inbound import InboundModernRoute
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import LOG_LEVEL_META_KEY
+from mcp_types import CLIENT_INFO_META_KEY, LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
+from headway.auth import name_of_caller, source_to_keep
 from headway.engine import Request, Run, RunContext, check_caller_limit, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
-from headway.protocol.client_introduction import introduction_of_envelope
+from headway.protocol.client_introduction import introduction_of_envelope, name_of_client
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.idempotency_key import key_of
 from headway.protocol.inbound import Message, subscribed_resources
@@ -39,7 +40,7 @@ class Messages2026:
         """Return the request with only what is kept while it is handled.
 
         Raises:
-            ProtocolError: It says more of its client, or wants to hear of more, than it may.
+            ProtocolError: It describes its client at too great length, or listens to too much.
         """
         settings = self._engine.settings
         return introduction_of_envelope(message, settings.max_client, settings.max_subscriptions)
@@ -81,19 +82,35 @@ class Messages2026:
         context: RunContext,
         owner: str,
         key: str | None = None,
+        *,
+        scopes: frozenset[str] | None = None,
     ) -> Run:
         """Start the run of a request of the principal `owner`, or one that follows its key's run.
 
+        `scopes` are those of its token; None: callers are not checked.
+
         Raises:
-            ProtocolError: The server has as much to do as it may (503), or the idempotency key
-                was used for another call.
+            ProtocolError: Its tool needs more scopes (403), the server has as much to do as it may
+                (503), or the idempotency key was used for another call.
         """
         tag = principal_tag(owner)
         execute = self._sdk.serve_2026(route, message)
         version = route.protocol_version
         method = cast("str", message.method)
-        request = Request(method, message.target, tag, context, execute, version, tag)
         call_key = key_of(message, key)
+        request = Request(
+            method,
+            message.target,
+            tag,
+            context,
+            execute,
+            version,
+            tag,
+            caller=name_of_caller(),
+            client_name=name_of_client(message.meta.get(CLIENT_INFO_META_KEY)),
+            source=source_to_keep(message.meta, "" if call_key is None else call_key.name),
+            scopes=scopes,
+        )
         await check_caller_limit(self._engine, request, call_key)
         run = await submit(self._engine, request, call_key)
         await self._subscriptions.watch_runs(tag, subscribed_resources(message))
@@ -104,7 +121,7 @@ class Messages2026:
     ) -> None:
         """Let the answer become a handle, in the way that its client knows.
 
-        `is_told`: the answer carries what is said on the way.
+        `is_told`: progress and logs are part of the answer.
         """
         if kind_of(message.method).can_hand_over:
             shown = self._hand_over.traits_of_request(message)

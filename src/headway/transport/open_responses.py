@@ -1,4 +1,4 @@
-"""The open answers of this process: who reads each stream, and whose turn it is.
+"""The open answers of this process: the readers of each stream, and which of them has its turn.
 
 Each entry of a stream is sent to one reader only. There are two cases with more than one reader:
 
@@ -20,15 +20,13 @@ from headway.clock import Clock, Timer
 from headway.counters import Counters
 from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
-from headway.journal import Cursor, Journal
 from headway.protocol.eras import Era
-from headway.protocol.methods import kind_of
 from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
+from headway.transport.http.json_or_sse import ResponseStream, SseRendering
 from headway.transport.http.reply import Headers
-from headway.transport.http.sse import ResponseStream, SseRendering
 from headway.transport.stream_reader import End, StreamSource
 
 
@@ -58,7 +56,7 @@ _REFUSALS: Final = {
 
 
 class ReaderSlot:
-    """One of the answers that a session may have open at once, until `leave`."""
+    """One of the answers that a session may have open at once, until `release`."""
 
     __slots__ = ("_is_kept", "_taken", "_whose")
 
@@ -89,7 +87,7 @@ class ReaderSlot:
 
 
 MOST_READERS: Final = 8
-"""Answers that are kept for one stream: of a client that opens more, the oldest ends."""
+"""Answers that are kept for one stream; when a client opens more, the oldest one ends."""
 
 LOOK_AT_PROCESSES_INTERVAL: Final = 10.0
 """Seconds between looks at whether the processes live whose readers others wait for."""
@@ -112,25 +110,23 @@ class OpenResponses:
 
     def __init__(
         self,
-        journal: Journal,
         settings: Settings,
         clock: Clock,
         counters: Counters,
         is_alive: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """`is_alive` tells of a process, by its tag, whether its readers may still be there."""
+        """`is_alive` returns whether the process with a tag, and so its readers, may be there."""
         self.settings = settings
         self._is_alive = is_alive
         self._looking: Timer | None = None
         self._asking: asyncio.Task[None] | None = None
         self._posts = count()
-        self._journal = journal
         self._clock = clock
         self._heard = counters.answer_seconds.observe
         self._open: dict[str, list[_Reader]] = {}
         self._elsewhere: dict[str, dict[int, str]] = {}
-        """Of streams that are read here: readers in other processes that came later, by the number
-        of the notice, with the tags of their processes."""
+        """For each stream that is read here: the readers in other processes that came later, as the
+        number of their notice and the tag of their process."""
         self._taken = Counter[str]()  # places of each session
         self._is_over = False
 
@@ -149,11 +145,11 @@ class OpenResponses:
     def reserve_slot(self, session: str, stream: str | None = None) -> ReaderSlot:
         """Reserve a slot for one more answer of the session with this tag.
 
-        Whoever takes over from the reader of `stream` gets one in any case: `run` gives the
-        reader's back.
+        A reader that takes over from the reader of `stream` gets one in any case: `run_reader`
+        releases the other's slot.
 
         Raises:
-            ProtocolError: It has as many as it may (503); nothing that is read is touched.
+            ProtocolError: The session has as many as it may (503); its open answers go on.
         """
         taken = self._taken[session]
         if taken >= self.settings.max_session_streams and stream not in self._open:
@@ -171,10 +167,6 @@ class OpenResponses:
         """Return whether a client is reading the stream at the moment."""
         return stream in self._open
 
-    def cursor(self, stream: str, after: int = 0) -> Cursor:
-        """Return a cursor on a stream of the journal."""
-        return self._journal.open_cursor(stream, after=after)
-
     def open(
         self,
         place: StreamSource,
@@ -182,8 +174,13 @@ class OpenResponses:
         receive: Receive,
         send: Send,
         headers: Headers = (),
+        *,
+        until: float | None = None,
     ) -> ResponseStream:
-        """Return an answer that reads on from `place`; it does nothing until run."""
+        """Return an answer that reads on from `place`; it does nothing until run.
+
+        It ends when its reader's token does, `until` in seconds since 1970.
+        """
         return ResponseStream(
             place,
             rendering,
@@ -193,6 +190,7 @@ class OpenResponses:
             ping=self.settings.ping,
             heard=self._heard,
             headers=headers,
+            until=until,
         )
 
     async def run_reader(
@@ -206,8 +204,8 @@ class OpenResponses:
     ) -> End:
         """Run an answer as the newest reader of its stream, until it ends or is replaced.
 
-        Without a `listener` it is the only one: who reads the stream already ends. With one, only
-        an answer of the same name does, and others wait until this one is over.
+        Without a `listener` it is the only one, and earlier readers of the stream end. With one,
+        only an earlier answer of the same name ends, and the others wait until this one is over.
         """
         reading = _Reader(answer, place, listener)
         readers = self._open.setdefault(stream, [])
@@ -222,16 +220,18 @@ class OpenResponses:
             self._end_reader(readers, readers[0])
         if self._is_over and _may_come_back(stream, answer):
             answer.stop(End.LEAVING)
+        # The others begin to wait before this one reads, or two of them would send the same entry.
         self._give_turn(stream)
         try:
             end = await work
             if end in _ANSWERED:
                 for known in [known for known in readers if known is not reading]:
-                    self._end_reader(readers, known)  # what they wait for was sent, once
+                    self._end_reader(readers, known)  # the entry that they wait for was sent, once
             return end
         finally:
             if reading in readers:
                 readers.remove(reading)
+            # Another task may have deleted this list, and a new reader begun another one.
             if self._open.get(stream) is readers and not readers:
                 del self._open[stream]
                 self._elsewhere.pop(stream, None)
@@ -263,10 +263,10 @@ class OpenResponses:
         """Answer a request with its run, and do what the era wants when the reader is lost.
 
         Raises:
-            ProtocolError: Nothing was said here, and nothing will be: another reader took over
-                (409), or the journal cannot be read (503).
+            ProtocolError: Nothing was sent, and nothing will be: another reader took over (409), or
+                the journal cannot be read (503).
         """
-        if run.is_released or (self._is_over and not kind_of(run.request.method).is_recorded):
+        if run.is_released or (self._is_over and not run.request.kind.is_recorded):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
             case Form.ANY:
@@ -275,9 +275,12 @@ class OpenResponses:
                 work = answer.answer_with_json()
             case Form.STREAM:
                 work = answer.answer_as_stream()
-        cut_cancels = era.cut_cancels and not run.hooks.detached
+        if run.request.kind.is_endless:
+            answer.act_at_expiry(lambda: run.cancel("server", "its access token has expired"))
+        run.hooks.answered = lambda: "stream" if answer.committed else "json"
+        cut_cancels = era.cut_cancels and not run.request.options.detached
         try:
-            listener = f"post {next(self._posts)}"  # a request may be sent twice by who waits twice
+            listener = f"post {next(self._posts)}"  # a request may be sent twice
             end = await self.run_reader(run.stream, answer, work, place, listener=listener)
         except asyncio.CancelledError:
             if cut_cancels:
@@ -289,7 +292,7 @@ class OpenResponses:
             raise _REFUSALS[end]()
 
     def reader_came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
-        """Let a newer reader in another process take over; it came with this notice."""
+        """Let a newer reader in another process take over; `notice` announced it."""
         readers = self._open.get(stream, [])
         for reading in list(readers):
             is_same = listener is None or reading.listener in (None, listener)
@@ -301,7 +304,7 @@ class OpenResponses:
             self._schedule_process_check()
 
     def reader_left(self, stream: str, notice: int) -> None:
-        """Forget the reader elsewhere that came with this notice; others may go on."""
+        """Forget the reader elsewhere that was announced with this notice; others may go on."""
         elsewhere = self._elsewhere.get(stream, {})
         if elsewhere.pop(notice, None) is not None:
             if not elsewhere:
@@ -309,7 +312,7 @@ class OpenResponses:
             self._give_turn(stream)
 
     def _schedule_process_check(self) -> None:
-        """See now and then that the readers that are waited for have not died."""
+        """Check now and then that the processes live whose readers others wait for."""
         if self._looking is None and self._elsewhere:
             self._looking = self._clock.call_later(
                 LOOK_AT_PROCESSES_INTERVAL, self._check_processes
@@ -325,7 +328,7 @@ class OpenResponses:
             try:
                 is_alive = await self._is_alive(tag)
             except JournalError:
-                is_alive = True  # nobody can say
+                is_alive = True  # unknown: so nothing is forgotten
             if not is_alive:
                 self._forget_process(tag)
         self._schedule_process_check()

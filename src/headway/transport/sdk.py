@@ -13,6 +13,8 @@ from mcp.server.models import InitializationOptions
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.inbound import InboundModernRoute
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -26,6 +28,7 @@ from pydantic import ValidationError
 from headway.auth import acting_for
 from headway.engine import Execute, RunContext, SetVariable, contain_failures, inherit_variables
 from headway.events import RequestStored, decode_json
+from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message
 from headway.protocol.wrong_params import MANY, first_items, wrong_params
 from headway.transport.http.param_headers import ParamHeaders
@@ -33,8 +36,8 @@ from headway.transport.http.param_headers import ParamHeaders
 _LIST_PAGES = 100
 
 Addition = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""Makes the result of a method with what Headway adds, of the revision and the server's own result,
-which its author may hold and which is not to be changed."""
+"""Returns the result of a method with what Headway adds. It is called with the revision and the
+server's own result, which it must not change: the author may hold it."""
 
 
 class Sdk:
@@ -56,7 +59,7 @@ class Sdk:
         self.options: InitializationOptions | None = None
         self.state: Any = None
         self.inherited: Sequence[SetVariable] = ()
-        """What its lifespan has set for the tasks inside."""
+        """Context variables that the lifespan has set for the tasks inside."""
         self._additions = additions or {}
         self.param_headers = ParamHeaders(
             # Servers before mcp 2.3 have no look-up.
@@ -122,10 +125,10 @@ class Sdk:
         try:
             return await runner.on_request(context, method, params)
         except ValidationError as error:
-            # Of a hundred thousand wrong values the first few say it as well.
+            # The first few of a hundred thousand wrong values are enough for a message.
             shown = params if error.error_count() <= MANY else first_items(params)
             fault = self._fault_of(method, runner.connection.protocol_version, shown)
-            if fault is None:  # it was the server's own model, of its own data
+            if fault is None:  # the server's own model refused the server's own data
                 raise
             raise wrong_params(fault, shown) from error
 
@@ -151,6 +154,18 @@ class Sdk:
         method = cast("str", message.method)
         with contain_failures(method[:100]):
             await runner.on_notify(context, method, message.params)
+
+    async def list_for_start(self) -> list[Any]:
+        """Return all tools, of a server that no client has asked.
+
+        Raises:
+            Exception: Whatever the server's own code raises.
+        """
+        route = InboundModernRoute(MODERN.version, None, {})
+        transport = TransportContext(kind="start", can_send_request=False)
+        return await self._list_tools(
+            route, RunContext(0, transport, ServerMessageMetadata(), None, {})
+        )
 
     async def _list_tools(self, route: InboundModernRoute, context: RunContext) -> list[Any]:
         """Return all tools as a client sees them; the server's middleware does not see the call.
@@ -234,7 +249,7 @@ def _connection_of(
 
 
 class _Channel:
-    """The outbound channel where there is only a request: all that is sent goes to its stream."""
+    """The outbound channel of a lone request: all that is sent goes to the request's stream."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context

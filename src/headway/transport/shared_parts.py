@@ -23,6 +23,6 @@ class Endpoint:
     sessions: Sessions
     """The 2025 sessions of this process."""
     subscriptions: RunSubscriptions
-    """Tells subscribers of a run that there is more of it."""
+    """Notifies the subscribers of a run that there is more of it."""
     hand_over: HandOver
     """Answers a request before its run has ended."""

@@ -1,13 +1,13 @@
-"""Reading a stream for somebody on a wire: what comes next, and why there will be no more."""
+"""Reading a stream for a client: the next entries, or the reason why there will be no more."""
 
-import logging
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from headway.errors import EntriesTrimmed, JournalError, StreamNotFound
 from headway.events import TERMINAL, Entry
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class End(StrEnum):
@@ -19,11 +19,12 @@ class End(StrEnum):
     CLOSED = "closed by the server"
     LEAVING = "the server is stopping"
     HANDED_OVER = "answered with a handle"
+    EXPIRED = "the access token has expired"
     FAILED = "the journal cannot be read"
 
 
 class StreamSource(Protocol):
-    """A reader's place: a `Cursor`, or what is asked like one."""
+    """A `Cursor`, or an object with the same methods."""
 
     after: int
     done: bool
@@ -42,11 +43,11 @@ class Page(NamedTuple):
 
     entries: list[Entry]
     missed: int = 0
-    """Entries before these that the reader came too late for."""
+    """Number of entries before these that were trimmed before the reader came."""
     end: End | None = None
     """Why there will be nothing more, when it is not the stream's own end."""
     has_lost_its_end: bool = False
-    """The stream is over, and what it ended with was dropped or cannot be read."""
+    """Whether the stream is over, and its last entry was dropped or cannot be read."""
 
 
 async def read_next_page(cursor: StreamSource) -> Page:

@@ -3,8 +3,8 @@
 It knows its parent only as two pipes: calls come in on the first, frames go out on the second. When
 the first is closed, however the parent ended, the process ends with all that it started.
 
-The first thing that is sent to it is where modules are that it would not find, or find elsewhere.
-A frame is one byte that says what it is, the length of what follows, and that. In the process
+The first message to it lists the files of modules that it would not find, or would find elsewhere.
+A frame is one byte for its kind, the length of its content, and the content. In the process
 `report`, `track`, `stage`, `log` and `part` find a `Recorder` with a `Relay` instead of a run.
 """
 
@@ -39,7 +39,7 @@ RAISED = b"x"
 """The exception of the function, pickled."""
 
 FAILED = b"f"
-"""Why there is neither: a text."""
+"""A text that says why there is neither."""
 
 HEADER = struct.Struct("!c?Q")
 """The kind of frame; whether the process can take another call; the number of bytes that follow."""
@@ -48,8 +48,8 @@ SIZE = struct.Struct("!Q")
 """The bytes of a call."""
 
 REPORT_RATE = 20.0
-"""Progress messages a second that leave the process: more than anybody is shown, and so few that
-a function that reports all the time does not notice."""
+"""Progress messages a second that leave the process: more than a client is sent, and few enough to
+cost a function that reports all the time nothing."""
 
 
 def serve_calls() -> NoReturn:
@@ -63,7 +63,7 @@ def serve_calls() -> NoReturn:
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Return the pipes, and put others in their stead for code that reads stdin or prints."""
+    """Return the pipes that were stdin and stdout; code that reads or prints gets others."""
     calls, frames = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -96,11 +96,11 @@ def _answer_call(call: bytes, frames: BinaryIO) -> None:
     relay = Relay(frames)
     beat = threading.Event()
     threading.Thread(target=_keep_flushing, args=(relay, beat), daemon=True).start()
-    # In a context of its own, so that what one call sets the next one does not find.
+    # In a context of its own, so that one call does not find what another one has set.
     kind, data = contextvars.Context().run(_call_function, call, relay)
     beat.set()
     relay.finish(success=False)
-    # A thread that goes on would go on into the next call.
+    # A thread that is left over would go on during the next call.
     left = [each for each in threading.enumerate() if each not in before and each.name != FLUSHER]
     relay.close(kind, data, again=not left)
 
@@ -134,14 +134,14 @@ def _call_function(call: bytes, relay: "Relay") -> tuple[bytes, bytes]:
 
 
 def _pack_error(error: BaseException) -> tuple[bytes, bytes]:
-    """The error for the parent: itself, or the nearest of its classes that can be sent."""
+    """Return the error for the parent: itself, or the nearest of its classes that can be sent."""
     told = "".join(traceback.format_exception(error)).rstrip()
     if not isinstance(error, Exception):
-        # What ends a process or a task is for this one, not for the server.
+        # An exception that ends a process or a task is meant for this process, not for the server.
         sys.stderr.write(f"{told}\n")
         return FAILED, describe_error(error).encode(errors="replace")
     for likeness in _sendable_forms(error):
-        with suppress(Exception):  # many can be written but not read
+        with suppress(Exception):  # many exceptions can be pickled but not unpickled
             likeness.add_note(f"In the process that worked for it:\n{told}")
             data = pickle.dumps(likeness, pickle.HIGHEST_PROTOCOL)
             if type(pickle.loads(data)) is type(likeness):
@@ -167,7 +167,7 @@ def _error_sentence(error: BaseException) -> str:
 class Relay(RecordedOutput):
     """Writes everything that the function gives out as frames for the parent, in order.
 
-    Progress is sampled, and what is new without being written is when `flush` is called.
+    Progress is sampled; `flush` writes the news that no sample has written yet.
     """
 
     def __init__(self, frames: BinaryIO) -> None:
@@ -210,7 +210,7 @@ class Relay(RecordedOutput):
             while rest:
                 rest = rest[self._frames.write(rest) :]
         except OSError:
-            end_process()  # nobody is there to hear it
+            end_process()  # the parent is gone
 
 
 _encode: Any = msgspec.json.Encoder(enc_hook=as_base_type).encode

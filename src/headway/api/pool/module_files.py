@@ -1,9 +1,9 @@
 """The files of this process's modules, for another process that has to import the same ones.
 
-A function is sent to another process by the names of its module and its own. Whether the module is
-found there by its name is another question: a file may have been loaded under a name that is not
-its own, and beside it may lie a `queue.py` or a `types.py`, which a process that has not loaded the
-module of that name yet would take for it.
+A function is sent to another process as its own name and that of its module. The module may not be
+found there by that name: its file may have been loaded under another name, and a `queue.py` or
+`types.py` beside it would be taken for the standard module by a process that has not loaded that
+one yet.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ class ModuleFile(NamedTuple):
 
 
 def module_files() -> list[ModuleFile]:
-    """Return the modules of this process that another one would not find, or find elsewhere."""
+    """Return the modules that another process would not find, or would find elsewhere."""
     places = [(place.resolve(), _names_in(place)) for place in map(Path, sys.path)]
     return [home for home in _loaded_modules() if _is_misled(home, places)]
 
@@ -35,7 +35,7 @@ def _names_in(place: Path) -> frozenset[str]:
     """Return the names that can be imported from a directory, and some that only look like it."""
     try:
         return frozenset(each.name.removesuffix(".py") for each in place.iterdir())
-    except OSError:  # an archive, or nothing at all
+    except OSError:  # an archive, or a missing directory
         return frozenset()
 
 
@@ -68,7 +68,7 @@ def _is_misled(home: ModuleFile, places: Sequence[tuple[Path, frozenset[str]]]) 
 
 
 def use_module_files(known: Sequence[Sequence[object]]) -> None:
-    """Find modules in this process where `homes` says that another one has them."""
+    """Find modules in this process at the files in `known`, where the other process has them."""
     sys.meta_path.insert(0, _ModuleFileFinder({str(each[0]): ModuleFile(*each) for each in known}))  # pyright: ignore[reportArgumentType]
 
 
@@ -79,7 +79,9 @@ class _ModuleFileFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where the other process has the module; None: it is found as ever."""
+        """Return the file that the other process has for the module; None: the import goes on as
+        ever.
+        """
         home = self._known.get(fullname)
         if home is None:
             return None

@@ -43,7 +43,7 @@ EXIT_LOOK_INTERVAL = 0.25
 """Seconds between checks whether a silent process is still there."""
 
 EXIT_LINGER = 1.0
-"""Seconds for what takes no time: a killed process to go, the last words of one to arrive."""
+"""Seconds for a killed process to end, and for its last output to arrive."""
 
 BUFFER = 256 * 1024
 """Bytes that are read from a process ahead of what was processed."""
@@ -117,7 +117,7 @@ def _unpack_outcome(kind: bytes, data: bytes, name: str) -> Any:
 
 
 def _pack_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """A call as bytes.
+    """Return a call as bytes.
 
     Raises:
         TypeError: The call cannot be sent; the text says why and what to do about it.
@@ -170,13 +170,13 @@ class _Pool:
     def __init__(self) -> None:
         self.slots = anyio.CapacityLimiter(_processor_count())
         self._idle: dict[_Process, asyncio.TimerHandle] = {}
-        # A loop that ends cancels its tasks: that is when these have to go. In an empty context,
-        # or it would keep the run alive that happened to be the first.
+        # A loop that ends cancels its tasks, and this task ends the processes then. It runs in an
+        # empty context, or it would keep the run alive that happened to be the first.
         loop = asyncio.get_running_loop()
         self._keeper = loop.create_task(self._end_with_loop(), context=Context())
 
     async def take_process(self) -> "_Process":
-        """A process that waits for a call: the one that did so last, or a new one."""
+        """Return a process that waits for a call: the one that was used last, or a new one."""
         while self._idle:
             process, timer = self._idle.popitem()
             timer.cancel()
@@ -236,7 +236,7 @@ class _Process:
 
     @classmethod
     async def start_process(cls) -> "_Process":
-        """A new one.
+        """Start a new process.
 
         Raises:
             ProcessFailed: The system cannot start one.
@@ -270,15 +270,15 @@ class _Process:
         return self._process.returncode is None and not self._calls.is_closing()
 
     async def answer_call(self, call: bytes) -> tuple[bytes, bool, bytes]:
-        """Give it a call, hand on what is said meanwhile, and return how it ended.
+        """Give the process a call, hand on its output meanwhile, and return how the call ended.
 
         Raises:
-            ProcessFailed: It died.
+            ProcessFailed: The process died.
         """
         answering = asyncio.ensure_future(self._exchange_frames(call))
         try:
             while not answering.done() and self._process.returncode is None:
-                # Not until the pipe is closed: a process that it left behind may hold it open.
+                # Not until the pipe closes: a process that the child left behind may hold it.
                 await asyncio.wait((answering,), timeout=EXIT_LOOK_INTERVAL)
             await asyncio.wait((answering,), timeout=EXIT_LINGER)
             if answering.done():
@@ -291,7 +291,7 @@ class _Process:
         raise ProcessFailed(_death_text(self._process.returncode), self._process.returncode)
 
     def send_message(self, message: bytes) -> None:
-        """Send it something to read."""
+        """Send the process a message."""
         self._calls.writelines((child.SIZE.pack(len(message)), message))
 
     async def _exchange_frames(self, call: bytes) -> tuple[bytes, bool, bytes]:
@@ -310,7 +310,7 @@ class _Process:
                 await asyncio.sleep(0)
 
     def kill_group(self) -> None:
-        """End it, and all that it started, without waiting."""
+        """Kill the process and all that it started, without waiting."""
         if os.name == "posix":
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -319,12 +319,13 @@ class _Process:
         self._calls.close()
 
     async def kill_and_wait(self) -> None:
-        """End it, and all that it started; returns when it is gone."""
+        """Kill the process and all that it started, and return when it is gone."""
         self.kill_group()
         with anyio.move_on_after(EXIT_LINGER, shield=True):
             while self._process.returncode is None:  # noqa: ASYNC110 - `wait` is for its pipes too
                 await asyncio.sleep(0.01)
-        # Not before: asyncio would ask for the exit code behind its own back, and lose it.
+        # Not before the wait: asyncio would find that its child was reaped already, and lose the
+        # exit code.
         self._transport.close()
 
 

@@ -36,18 +36,18 @@ PIPE_LINGER = 1.0
 """Seconds that a pipe may stay open after its program has ended."""
 
 LOOK_INTERVAL = 0.02
-"""Seconds between checks of something that must be gone soon."""
+"""Seconds between checks whether a process group that must end soon is gone."""
 
 LOOK_INTERVAL_LATER = 0.25
 """Seconds between checks of a program whose pipes are open."""
 
 TAIL_LINES = 10
 TAIL_WIDTH = 500
-"""The lines, and characters of each, of a failed program's output that the error has."""
+"""Number of lines of a failed program's output in the error, and characters of each."""
 
 
 class CommandFailed(HeadwayError, ToolError):
-    """A program could not be started, or did not end well; the text has the end of what it said."""
+    """A program could not be started, or failed; the text has the end of its output."""
 
     def __init__(self, text: str, output: "CommandOutput | None" = None) -> None:
         super().__init__(text)
@@ -81,7 +81,7 @@ async def stream_command(
     max_output: int = 1024 * 1024,
     terminal: bool = False,
 ) -> CommandOutput:
-    """Run a program and give out what it says while it says it; returns all of it.
+    """Run a program, give out its output as it comes, and return all of it.
 
     Its lines become log messages (those of stderr with level `notice`), or those of stdout parts,
     or neither. Of more than 50 lines a second, logs leave out some and parts put several into one;
@@ -177,7 +177,7 @@ def _start_program(
 
 
 def _open_terminals(program: str, theirs: ExitStack) -> tuple[Terminal, Terminal]:
-    """One for stdout and one for stderr."""
+    """Return a terminal for stdout and one for stderr."""
     try:
         first = open_terminal(theirs)
         try:
@@ -197,9 +197,9 @@ def _not_started(program: str, error: OSError | ValueError) -> CommandFailed:
 
 
 def _program_environment(env: Mapping[str, str] | None, *, terminal: bool) -> dict[str, str]:
-    """Return the environment of a program, which asks for lines as they come."""
+    """Return the environment of a program; it makes Python write each line at once."""
     given = dict(os.environ if env is None else env)
-    # Python writes to a pipe in blocks of 8 KiB: a line a second would be heard after minutes.
+    # Python writes to a pipe in blocks of 8 KiB: a line a second would arrive after minutes.
     given.setdefault("PYTHONUNBUFFERED", "1")
     if terminal and given.get("TERM", "dumb") == "dumb":
         given["TERM"] = "xterm-256color"
@@ -207,7 +207,7 @@ def _program_environment(env: Mapping[str, str] | None, *, terminal: bool) -> di
 
 
 def _check_folder(cwd: str | os.PathLike[str] | None, program: str) -> None:
-    # Without this a missing directory would be told as a missing program.
+    # Without this a missing directory would be reported as a missing program.
     if cwd is not None and not Path(cwd).is_dir():
         raise CommandFailed(f"{os.fspath(cwd)!r} is no directory to run {program} in")
 
@@ -217,7 +217,8 @@ async def _read_outputs(
 ) -> None:
     """Read both pipes until the program is gone and all that it wrote is read.
 
-    A program that it left in the background may hold them open and write on: nobody waits for that.
+    A program that it left in the background may hold them open and write on; that is not waited
+    for.
     """
     reading = [asyncio.create_task(pipe.read_lines(follower)) for pipe in pipes]
     try:
@@ -241,7 +242,7 @@ async def _read_outputs(
 
 
 async def _wait_for_readers(reading: "list[asyncio.Task[None]]", patience: float) -> None:
-    """Give the readers some time; what one of them raised is raised here."""
+    """Give the readers some time, and raise what one of them raised."""
     done, _ = await asyncio.wait(reading, timeout=patience, return_when="FIRST_EXCEPTION")
     for task in done:
         task.result()
@@ -254,11 +255,11 @@ def _write_input(stdin: IO[bytes], data: bytes) -> None:
             while rest:
                 rest = rest[stdin.write(rest) :]
     except OSError:
-        pass  # it does not want to read on
+        pass  # the program does not read on
 
 
 async def _end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:
-    """End whatever is left of the program's group, and reap the program."""
+    """End the processes that are left of the program's group, and reap the program."""
     try:
         for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, PIPE_LINGER)):
             if not _send_signal(process.pid, number):
@@ -287,7 +288,7 @@ def _is_there(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _has_living_member(group: int) -> bool:
-    """Return whether the group has more than dead processes that nobody reaps.
+    """Return whether a process of the group lives: others are dead and were never reaped.
 
     Many containers have no `init` that would reap them.
     """
@@ -353,7 +354,7 @@ class _Pipe:
         self.arrived = 0
         """Bytes that this process has taken from the pipe."""
         self.read_bytes = 0
-        """Of these the bytes whose lines were given to the follower."""
+        """Bytes among these whose lines were given to the follower."""
 
     def pending_bytes(self) -> int:
         """Return the number of bytes that wait in the pipe; 0 where the system cannot say."""
@@ -371,7 +372,7 @@ class _Pipe:
         self.arrived += len(chunk)
 
     def kept_text(self, encoding: str) -> str:
-        """Return what was written, or the end of it."""
+        """Return the output, or its end where it was too long."""
         first = max(0, len(self._kept) - self._largest)
         return bytes(self._kept[first:]).decode(encoding, errors="replace")
 

@@ -31,7 +31,7 @@ OUT = "info"
 ERR = "notice"
 
 SOME = 20
-"""Lines there must be room for before the next ones are given out after some were left out."""
+"""Lines for which there must be room before lines are given out again, once some were left out."""
 
 BLOCK = 65_536
 """Characters of a part that is made of several lines."""
@@ -42,7 +42,7 @@ TALLEST = 100
 """Lines that may be drawn over: no screen has more."""
 
 _UP = re.compile(r"\x1b\[(\d{0,3})[AF]")
-"""The cursor goes up (ECMA-48, 8.3.12 and 8.3.22): what follows is drawn over what is there."""
+"""The cursor goes up (ECMA-48, 8.3.12 and 8.3.22): the next lines are drawn over these."""
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -54,7 +54,7 @@ class Kind(Enum):
     OVERWRITTEN = auto()
     """A carriage return follows: a progress bar's last state but one."""
     OPEN = auto()
-    """Nothing follows yet; it comes again, longer."""
+    """Nothing follows yet; the same text comes again, longer."""
 
 
 class Lines:
@@ -108,7 +108,7 @@ class Lines:
 
 
 def without_escapes(text: str) -> str:
-    """Without colours, and not too long."""
+    """Return a text without colours, and not too long."""
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE - 1]}…"
     return _ESCAPES.sub("", text) if "\x1b" in text else text
@@ -126,7 +126,7 @@ class LineFollower:
         self._seen = "", True
 
     def take_line(self, kind: Kind, text: str, level: str) -> None:
-        """Look at what a program said, and give it out where it stands."""
+        """Look for progress in a text of the program, and give out what is a whole line."""
         is_whole = kind is not Kind.OPEN
         if (text, is_whole) != self._seen:
             self._seen = text, is_whole
@@ -179,7 +179,7 @@ class _Rate:
 
 
 class _Logs(_Sink):
-    """Sends lines as log messages; drops some if there are too many, and tells how many."""
+    """Sends lines as log messages; if there are too many it drops some, and logs their number."""
 
     def __init__(self) -> None:
         self._rate = _Rate()

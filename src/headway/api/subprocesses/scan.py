@@ -36,11 +36,11 @@ class Found(NamedTuple):
     share: float
     """From 0 to 1."""
     label: str
-    """The words before it: what it is the share of."""
+    """The words before it, which say what it is a share of."""
 
 
 def scan_fraction(line: str) -> float | None:
-    """Return how much is done, from 0 to 1, if the line says so."""
+    """Return the share that is done, from 0 to 1, or None where the line has none."""
     found = find_progress(line)
     return None if found is None else found.share
 
@@ -103,7 +103,7 @@ class Parts:
         self._gone = 0
 
     def add_share(self, found: Found) -> tuple[float, int]:
-        """How many units are done now, and of how many."""
+        """Add the share of one label, and return how many units are done, of how many."""
         before = self._shares.get(found.label, 0.0)
         if before >= FULL_SHARE and found.share < before / 2:
             self._gone += 1

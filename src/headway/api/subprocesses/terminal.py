@@ -62,8 +62,8 @@ async def chunks_of_terminal(
 
     `count` is called with each chunk when it arrives.
 
-    Not as a stream of asyncio: Linux ends a terminal with an error (EIO), and that would throw away
-    what was read before it and not yet taken.
+    A stream of asyncio would not do: Linux ends a terminal with an error (EIO), and the stream
+    would throw away bytes that were read before it.
     """
     while True:
         try:

@@ -1,1 +1,1 @@
-"""The other end: connecting to a server, and the arguments of a tool."""
+"""The client of `call` and `tools`: connecting to a server, and the arguments of a tool."""

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 Schema = Mapping[str, Any]
 
 SHOWN = 3
-"""Mistakes listed at once: enough to mend a call, little enough to read."""
+"""Mistakes that are listed at once: enough to mend a call, few enough to read."""
 
 _ANY: frozenset[str] = frozenset()
 _OPEN = {"additionalProperties", "patternProperties", "anyOf", "oneOf", "allOf", "$ref"}
-"""Words of a schema that may allow more than its own properties."""
+"""Keywords of a schema that may allow more than its own properties."""
 _CLOSED = {"additionalProperties", "propertyNames", "unevaluatedProperties"}
-"""Words of a schema that may allow no more than its own properties."""
+"""Keywords of a schema that may allow only its own properties."""
 _TEXT: frozenset[str] = frozenset({"string"})
 
 
@@ -56,7 +56,7 @@ def _may_have_more(schema: Schema) -> bool:
 
 
 def open_schema(schema: Any) -> Any:
-    """Return a schema that refuses no names: what is sent as it is, its server judges."""
+    """Return a schema that refuses no names: the server judges a document that is sent as it is."""
     if isinstance(schema, dict):
         items = cast("dict[str, Any]", schema).items()
         return {
@@ -112,8 +112,7 @@ def _json_types(value: object) -> frozenset[str]:
 
 
 def types_of(schema: Any, root: Schema, depth: int = 8) -> frozenset[str]:
-    """Return the JSON types that `schema`, a part of `root`, allows; empty where it does not
-    say."""
+    """Return the JSON types that `schema`, a part of `root`, allows; none where it names none."""
     if not isinstance(schema, dict) or depth == 0:
         return _ANY
     part = cast("dict[str, Any]", schema)

@@ -1,13 +1,14 @@
-"""The HTTP client of `tools` and `call`: what is read of an answer, and by which way it comes.
+"""The HTTP client of `tools` and `call`: bounded answers, and the proxy that requests go through.
 
-An answer is a stranger's. It is counted while it is read, and it may not be packed: what is
-unpacked has no size that anything told. A server on this machine is asked directly: a proxy is
-for what is elsewhere, and does not reach what listens on loopback here.
+An answer is a stranger's. Its bytes are counted while it is read, and it may not be compressed: its
+unpacked size would be unknown. A server on this machine is asked directly: a proxy is for other
+machines, and does not reach the loopback of this one.
 """
 
 import importlib.util
 import ipaddress
 import os
+import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
@@ -23,38 +24,48 @@ LARGEST = 64 * 1024 * 1024
 SOCKS = ("socks4", "socks5", "socks5h")
 
 
+def shown_url(text: str) -> str:
+    """Return a URL for people: without the user and the password in it."""
+    return re.sub(r"(?<=://)[^/?#]*@", "…@", text)
+
+
 class ProxyRoute(NamedTuple):
-    """How a URL is reached: directly where there is no proxy."""
+    """The way to a URL: through a proxy, or directly."""
 
     url: str
     proxy: str = ""
     variable: str = ""
-    """The name of the variable that says so."""
+    """The name of the variable that names the proxy."""
 
     def __str__(self) -> str:
-        return f"{self.url} (through {self.proxy_shown})" if self.proxy else self.url
+        return f"{self.url_shown} (through {self.proxy_shown})" if self.proxy else self.url_shown
+
+    @property
+    def url_shown(self) -> str:
+        """Return the URL for people: without the password in it."""
+        return shown_url(self.url)
 
     @property
     def proxy_shown(self) -> str:
-        """Return the proxy for people: without the password in it."""
+        """Return the proxy's URL for people: without the password in it."""
         url = httpx2.URL(self.proxy)
         port = "" if url.port is None else f":{url.port}"
         return f"the proxy {url.scheme}://{url.host}{port} of {self.variable}"
 
 
 def route_to(text: str) -> ProxyRoute:
-    """Return how `text`, a URL, is reached, by the variables that all programs know.
+    """Return the way to `text`, a URL, by the variables for proxies that all programs know.
 
     Raises:
-        Refused: It is no URL, or the proxy cannot be used here.
+        Refused: `text` is no URL, or the proxy cannot be used here.
     """
     try:
         url = httpx2.URL(text)
         host, scheme = url.host, url.scheme
     except (httpx2.InvalidURL, ValueError, UnicodeError) as error:
-        raise Refused(f"{text} is no URL: {error}") from error
+        raise Refused(f"{shown_url(text)} is no URL: {error}") from error
     if not host:
-        raise Refused(f"{text} is no URL: it names no host")
+        raise Refused(f"{shown_url(text)} is no URL: it names no host")
     if is_here(host):
         return ProxyRoute(text)
     known = getproxies()
@@ -70,7 +81,9 @@ def route_to(text: str) -> ProxyRoute:
 
 
 def _variable_name(name: str) -> str:
-    """Return the name as it is written in the environment; the system's settings have none."""
+    """Return the name as it is written in the environment; a proxy of the system's settings has
+    none.
+    """
     return next((each for each in (name, name.upper()) if each in os.environ), "the system")
 
 
@@ -107,8 +120,13 @@ class TooLarge(Unreachable):
     """A server sends more than is read."""
 
 
+def too_large() -> TooLarge:
+    """Return the error of an answer, or of a message in a stream, that does not end."""
+    return TooLarge(f"the server sends more than the {LARGEST:,} bytes that are read at once")
+
+
 class _Counted(httpx2.AsyncByteStream):
-    """A body of bounded size; of a stream each of its messages is."""
+    """A body of bounded size; in a stream, each message has the bound."""
 
     def __init__(self, wire: "BoundedTransport", body: Any, *, is_stream: bool) -> None:
         self._wire = wire
@@ -123,8 +141,7 @@ class _Counted(httpx2.AsyncByteStream):
             if self._is_stream and (end := piece.rfind(b"\n")) >= 0:
                 size = len(piece) - end
             if size > LARGEST:
-                text = f"the server sends more than the {LARGEST:,} bytes that are read at once"
-                self._wire.refusal = TooLarge(text)
+                self._wire.refusal = too_large()
                 raise self._wire.refusal
             yield piece
 
@@ -133,9 +150,10 @@ class _Counted(httpx2.AsyncByteStream):
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
-    """Asks a server by its way, and counts what it answers.
+    """Sends requests by a server's route, and counts the bytes of answers.
 
-    `refusal` is why an answer was not read to its end: the SDK tries again, and hides it.
+    `refusal` is the reason why an answer was not read to its end: the SDK hides it, and tries
+    again.
     """
 
     def __init__(self, way: ProxyRoute) -> None:
@@ -146,7 +164,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         """Send a request.
 
         Raises:
-            TooLarge: While the answer is read: it has no end.
+            TooLarge: While the answer is read: it is too long.
             httpx2.TransportError: There is no answer.
         """
         request.headers["Accept-Encoding"] = "identity"

@@ -1,29 +1,42 @@
 """`headway call`: run a tool, watch it, get its result."""
 
-import asyncio
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
 
-from headway.cli.commands.list_tools import EraOption, Headers, Output, TargetOrUrl, headers_of
-from headway.cli.display.printable import json_text
-from headway.cli.exit_codes import Cancelled, Refused, ToolFailed
-from headway.cli.options import DURATION, duration
+from headway.cli.commands.list_tools import (
+    Auth,
+    EraOption,
+    Headers,
+    Output,
+    TargetOrUrl,
+    headers_of,
+)
+from headway.cli.commands.watched_call import (
+    RETRY_FOR,
+    Parts,
+    Quiet,
+    RetryFor,
+    Timeout,
+    TraceTo,
+    View,
+    opened_call,
+    run_watching,
+    way_back,
+)
+from headway.cli.display.line_file import open_files
+from headway.cli.display.printable import json_text, one_line
+from headway.cli.display.result_text import print_result
+from headway.cli.exit_codes import Refused, report_line
 
 if TYPE_CHECKING:
-    from mcp.client.client import Client
-    from mcp_types import (
-        CallToolResult,
-        ContentBlock,
-        LoggingMessageNotificationParams,
-        RequestParamsMeta,
-    )
+    from mcp_types import CallToolResult, Tool
 
-    from headway.cli.display.call_display import Display
+    from headway.cli.client.tool_call import CallRequest
 
 
 def call(
@@ -42,15 +55,25 @@ def call(
     ] = None,
     era: EraOption = None,
     output: Output = "text",
-    timeout: Annotated[
-        float | None,
+    timeout: Timeout = None,
+    retry_for: RetryFor = RETRY_FOR,
+    key: Annotated[
+        str | None,
         typer.Option(
-            parser=duration,
-            metavar=DURATION,
-            help="Cancel the run when it takes longer: 45s, 30m, 2h. Default: wait.",
+            metavar="KEY",
+            help="The call's idempotency key: a call that is repeated with its key is not done "
+            "again. Default: a new one.",
         ),
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Start the call, print its id, and leave it running."),
+    ] = False,
+    quiet: Quiet = False,
+    parts: Parts = None,
+    trace: TraceTo = None,
     header: Headers = None,
+    auth: Auth = None,
     debug: Annotated[
         bool,
         typer.Option(
@@ -60,21 +83,32 @@ def call(
 ) -> None:
     """Call a tool and show its progress; the result goes to stdout, everything else to stderr.
 
-    Ctrl+C cancels the run. What a tool of a TARGET raises is shown with its traceback.
+    On a terminal Ctrl+C asks whether the call is to go on without you; elsewhere it cancels the
+    call. What a tool of a TARGET raises is shown with its traceback.
     """
-    from headway.cli.server.event_loop import run_until_done
+    request = _Request(place, tool, pairs or [], document, _checked_key(key))
+    if detach and timeout is not None:
+        raise Refused("--timeout needs somebody who waits, and with --detach nobody does")
+    headers = headers_of(header, place)
+    with open_files(parts, trace) as files:
+        way = (place, era, headers, header or (), timeout, retry_for)
+        view = View(*way, quiet, parts, files, debug, auth is not None)
+        if detach:
+            _print_run(run_watching(lambda: _start(request, view)), output)
+        else:
+            print_result(run_watching(lambda: _call(request, view)), output)
 
-    request = _Request(
-        place, tool, pairs or [], document, era, timeout, headers_of(header), debug=debug
-    )
-    try:
-        result = run_until_done(lambda: _call_tool(request), loop="asyncio")
-    except KeyboardInterrupt as error:
-        raise Cancelled("cancelled") from error
-    _print_result(result, output)
-    if result.is_error:
-        text = "\n".join(_result_texts(result.content)) or "the tool reported an error"
-        raise ToolFailed(_shown_result(text, sys.stderr.isatty()))
+
+def _checked_key(key: str | None) -> str:
+    from headway.protocol.idempotency_key import LONGEST_KEY, is_key
+
+    if key is not None and not is_key(key):
+        raise Refused(f"--key is a text of 1 to {LONGEST_KEY} characters, a UUID for example")
+    return str(uuid4()) if key is None else key
+
+
+def _print_run(task_id: str, output: Literal["text", "json"]) -> None:
+    print(json_text({"run": task_id}, sys.stdout) if output == "json" else one_line(task_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,112 +117,53 @@ class _Request:
     tool: str
     pairs: list[str]
     document: str | None
-    era: Literal["2025", "2026"] | None
-    timeout: float | None
-    headers: Mapping[str, str]
-    debug: bool
+    key: str
 
 
-async def _call_tool(request: _Request) -> "CallToolResult":
-    from headway.cli.client.peer import connect_peer
-    from headway.cli.display.call_display import display, log_line
-    from headway.cli.display.terminal_questions import Questions
-
-    screen = display(f"Calling {request.tool}")
-
-    async def on_log(params: "LoggingMessageNotificationParams") -> None:
-        screen.line(log_line(params.logger, params.level, params.data))
-
-    async with connect_peer(
-        request.place,
-        era=request.era,
-        headers=dict(request.headers),
-        on_log=on_log,
-        on_question=Questions(screen),
-        debug=request.debug,
-    ) as client:
-        arguments = await _checked_arguments(client, request)
-        with screen:
-            return await _within_limit(client, request, arguments, screen)
+async def _call(request: _Request, view: View) -> "CallToolResult":
+    wish = _wish_of(request, view)
+    async with opened_call(view, f"Calling {request.tool}", wish=wish) as call:
+        return await call.result(request.tool)
 
 
-async def _checked_arguments(client: "Client", request: _Request) -> dict[str, Any]:
+async def _start(request: _Request, view: View) -> str:
+    wish = _wish_of(request, view)
+    async with opened_call(view, f"Starting {request.tool}", wish=wish) as call:
+        task_id = await call.start()
+    report_line(f"{request.tool} goes on; come back with: {way_back(task_id, view)}")
+    return task_id
+
+
+def _wish_of(request: _Request, view: View) -> "CallRequest":
+    from headway.cli.client.tool_call import CallRequest
+
+    def check(tools: "Sequence[Tool]") -> dict[str, Any]:
+        return _checked_arguments(tools, request, may_be_hidden=view.is_known)
+
+    return CallRequest(request.tool, check, request.key)
+
+
+def _checked_arguments(
+    tools: "Sequence[Tool]", request: _Request, *, may_be_hidden: bool
+) -> dict[str, Any]:
+    """Return the arguments of a call, checked by the schema of its tool.
+
+    A tool that `may_be_hidden` need not be listed: a server hides what needs another scope, and
+    says so when it is called.
+    """
     from headway.cli.client.arguments import check_arguments, collect_arguments, open_schema
-    from headway.cli.client.peer import list_tools
+    from headway.cli.client.http_client import shown_url
 
-    tools = {tool.name: tool for tool in await list_tools(client)}
-    tool = tools.get(request.tool)
+    named = {tool.name: tool for tool in tools}
+    tool = named.get(request.tool)
+    if tool is None and may_be_hidden:
+        return collect_arguments(request.pairs, request.document, {"additionalProperties": True})
     if tool is None:
-        there = f"it has {', '.join(tools)}" if tools else "it has none"
-        raise Refused(f"{request.place} has no tool {request.tool!r}; {there}")
+        there = f"it has {one_line(', '.join(named))}" if named else "it has none"
+        raise Refused(f"{shown_url(request.place)} has no tool {request.tool!r}; {there}")
     arguments = collect_arguments(request.pairs, request.document, tool.input_schema)
     is_ours = request.document is None
     check_arguments(
         request.tool, arguments, tool.input_schema if is_ours else open_schema(tool.input_schema)
     )
     return arguments
-
-
-async def _within_limit(
-    client: "Client", request: _Request, arguments: dict[str, Any], screen: "Display"
-) -> "CallToolResult":
-    from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_in
-    from headway.protocol.idempotency_key import META_KEY
-
-    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        screen.progress(progress, total, message)
-
-    # What is sent again on the way, by a proxy or by the client itself, is not done again.
-    meta = cast("RequestParamsMeta", {META_KEY: str(uuid4())})
-    limit = asyncio.timeout(request.timeout)
-    try:
-        async with limit:
-            result = await client.call_tool(
-                request.tool, arguments, progress_callback=on_progress, meta=meta
-            )
-            # Its own bar asks for progress, so it is handed a call only where an operator says so.
-            while (handle := handle_in(result.meta, result.structured_content)) is not None:
-                rest = {"run_id": handle}
-                result = await client.call_tool(CONTINUE_RUN, rest, progress_callback=on_progress)
-            return result
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise ToolFailed(
-            f"{request.tool} did not finish within {request.timeout:g} s and was cancelled"
-        ) from error
-
-
-def _print_result(result: "CallToolResult", output: Literal["text", "json"]) -> None:
-    if output == "json":
-        body = result.model_dump(by_alias=True, exclude_none=True, mode="json")
-        kept = "structuredContent" if "structuredContent" in body else "content"
-        print(json_text({"isError": result.is_error, kept: body[kept]}, sys.stdout))
-    elif not result.is_error:
-        texts = list(_result_texts(result.content))
-        if not texts and result.structured_content is not None:
-            texts = [json_text(result.structured_content, sys.stdout, indent=2)]
-        print(_shown_result("\n".join(texts), sys.stdout.isatty()))
-
-
-def _shown_result(text: str, on_terminal: bool) -> str:
-    """Return a terminal obeys control characters; a file or a pipe gets them as they are."""
-    from headway.cli.display.printable import plain
-
-    return plain(text) if on_terminal else text
-
-
-def _result_texts(content: "list[ContentBlock]") -> Iterator[str]:
-    """Return the content of a result as text; content that is not text is named."""
-    for block in content:
-        match block.type:
-            case "text":
-                yield block.text
-            case "image" | "audio":
-                yield f"[{block.type}, {block.mime_type}, {len(block.data) * 3 // 4} bytes]"
-            case "resource_link":
-                yield f"[resource {block.uri}]"
-            case "resource":
-                resource = block.resource
-                text = getattr(resource, "text", None)
-                yield text if isinstance(text, str) else f"[resource {resource.uri}]"

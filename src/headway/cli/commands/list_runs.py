@@ -1,176 +1,152 @@
-"""`headway runs` and `headway cancel`: what goes on in a journal, and stopping it.
-
-Both work on the journal, so they reach the runs of every process that shares it.
-"""
+"""`headway runs`: the tool calls in a journal, whichever process executes or has executed them."""
 
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator
 from time import time
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headway.cli.commands.list_tools import Output
-from headway.cli.display.printable import one_line
-from headway.cli.exit_codes import Refused, report_line
-from headway.cli.options import own_directory
-from headway.errors import HeadwayError, JournalUnavailable, SetupError
-from headway.streams import RUN_STREAMS, call_of, is_for_workers, run_id_of
+from headway.cli.exit_codes import report_line
+from headway.cli.journal_access.read_runs import (
+    RunChanges,
+    RunFilter,
+    newest_runs,
+    with_beginnings,
+)
+from headway.cli.journal_access.run_table import ListedRun, row_of, stdout_width, table_lines
+from headway.cli.journal_access.user_journals import JournalUrl, OpenJournals
+from headway.cli.options import DURATION, duration
 
 if TYPE_CHECKING:
-    from headway.events import Entry
     from headway.journal import Journal
 
-JournalUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--journal",
-        envvar="HEADWAY_JOURNAL",
-        metavar="URL",
-        help="The journal to look into: sqlite:///relative.db, sqlite:////absolute.db or "
-        "redis://host:6379. "
-        "Default: those of all servers in the user's data directory.",
-    ),
-]
-RunId = Annotated[
-    str, typer.Argument(metavar="RUN", help="The id of a run, or its beginning, or its reference.")
-]
-Reason = Annotated[str, typer.Option(help="What the client is told.")]
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks with `--follow`."""
 
 
 def runs(
     journal: JournalUrl = None,
     every: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Those that failed or were interrupted.")
+    ] = False,
+    tool: Annotated[str | None, typer.Option(metavar="NAME", help="Calls of this tool.")] = None,
+    since: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration,
+            metavar=DURATION,
+            help="Those that began within this time, also where they have ended: 90s, 2h, 24h.",
+        ),
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Calls of callers or clients with this in their name."),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(
+            min=1, help="How many, the newest first; with --follow in a pipe, how many at first."
+        ),
+    ] = 50,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            "--watch",
+            "-f",
+            help="Go on until Ctrl+C: on a terminal the list is kept up to date, elsewhere a run "
+            "is printed again whenever its state is another.",
+        ),
+    ] = False,
     output: Output = "text",
 ) -> None:
-    """List the tool calls that go on, whichever process executes them."""
-    rows = asyncio.run(_list_runs(journal, every=every))
-    if output == "json":
-        print(json.dumps(rows))
-    elif rows:
-        print("\n".join(_line(row) for row in rows))
-    else:
-        print("no runs", file=sys.stderr)
+    """List tool calls, newest first: when, how long, how they stand, whose, and why they failed.
 
-
-def cancel(
-    run: RunId, journal: JournalUrl = None, reason: Reason = "cancelled by the operator"
-) -> None:
-    """Stop a run, whichever process executes it; its client is told."""
-    asyncio.run(_cancel_run(journal, run, reason))
-    print(f"{run}: asked to stop")
-
-
-async def _list_runs(url: str | None, *, every: bool) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for place in _journal_urls(url):
-        async with _opened_journal(place) as journal:
-            for stream in await journal.streams(RUN_STREAMS, unfinished=not every):
-                try:
-                    entries = await _entries_of(journal, stream)
-                    if entries and not _is_a_workers(entries):
-                        rows.append(_make_row(stream, entries))
-                except JournalUnavailable:
-                    raise
-                except HeadwayError as error:  # of one run: the others are listed all the same
-                    report_line(f"a run cannot be listed: {error}")
-    return rows
-
-
-async def _cancel_run(url: str | None, wanted: str, reason: str) -> None:
-    from headway.engine import send_control
-    from headway.events import CancelRequested
-
-    found: list[tuple[str, str]] = []
-    for place in _journal_urls(url):
-        async with _opened_journal(place) as journal:
-            streams = await journal.streams(RUN_STREAMS, unfinished=True)
-        meant = [stream for stream in streams if _is_meant(stream, wanted)]
-        # Of the two runs of a call for a worker the other one only repeats the worker's.
-        calls = {call_of(stream): stream for stream in sorted(meant, key=is_for_workers)}
-        found += [(place, stream) for stream in calls.values()]
-    if len(found) != 1:
-        what = "no run that goes on" if not found else f"{len(found)} runs"
-        raise Refused(f"{wanted!r} names {what}; see headway runs")
-    ((place, stream),) = found
-    async with _opened_journal(place) as journal:
-        await send_control(journal, stream, CancelRequested("operator", reason))
-
-
-def _is_meant(stream: str, wanted: str) -> bool:
-    run = run_id_of(stream)
-    return len(wanted) >= 4 and (run.startswith(wanted) or run[8:16] == wanted)
-
-
-def _journal_urls(url: str | None) -> list[str]:
-    """Return the journals to look into.
-
-    Raises:
-        SetupError: There is none.
+    Those that go on, unless --all, --failed or --since asks for more.
     """
-    if url is None:
-        files = sorted(own_directory("").parent.glob("*/journal.db"))
-        return [f"sqlite:///{file}" for file in files]
-    scheme, _, path = url.partition(":///")
-    if url.startswith("memory:"):
-        raise SetupError("what is in a memory: journal only its own process can see")
-    if scheme == "sqlite" and not Path(unquote(path)).exists():
-        raise SetupError(f"there is no journal {path}")
-    return [url]
+    wanted = RunFilter(
+        every=every or failed or since is not None,
+        is_failed=failed,
+        tool=tool,
+        since=None if since is None else time() - since,
+        who=who,
+        limit=limit,
+    )
+    if follow:
+        asyncio.run(_follow(journal, wanted, output))
+        return
+    rows = asyncio.run(_list_once(journal, wanted))
+    if output == "json":
+        print(json.dumps([row_of(row, time()) for row in rows]))
+    elif rows:
+        print("\n".join(table_lines(rows, time(), stdout_width())))
+    else:
+        ended = "" if wanted.every else "; --all lists those that have ended, too"
+        report_line(f"no runs{ended}")
 
 
-@asynccontextmanager
-async def _opened_journal(url: str) -> "AsyncGenerator[Journal]":
-    from headway.journal import open_journal
-
-    async with open_journal(url) as journal:
-        yield journal
+async def _list_once(url: str | None, wanted: RunFilter) -> list[ListedRun]:
+    async with OpenJournals(url) as journals:
+        return await newest_in_all(journals, wanted)
 
 
-async def _entries_of(journal: "Journal", stream: str) -> "list[Entry]":
-    from headway.errors import StreamNotFound
+async def newest_in_all(journals: OpenJournals, wanted: RunFilter) -> list[ListedRun]:
+    """Return the rows of all journals, newest first."""
 
-    try:
-        return await journal.read_all_kept(stream)
-    except StreamNotFound:  # it expired in this moment
-        return []
+    async def look(place: str, journal: "Journal") -> list[tuple[float, ListedRun]]:
+        runs = await newest_runs(journal, wanted)
+        return [(began, ListedRun(run, place)) for began, run in with_beginnings(runs)]
 
-
-def _is_a_workers(entries: "list[Entry]") -> bool:
-    """Return whether it only repeats what a worker does, which is listed itself."""
-    from headway.events import Accepted
-
-    first = entries[0].event
-    return isinstance(first, Accepted) and is_for_workers(first.follows)
+    rows = [row for some in await journals.ask_each(look) for row in some]
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return [row for _, row in rows[: wanted.limit]]
 
 
-def _make_row(stream: str, entries: "list[Entry]") -> dict[str, Any]:
-    from headway.run_state import view_of
-
-    view, run = view_of(entries), run_id_of(stream)
-    return {
-        "run": run,
-        "reference": run[8:16],
-        "state": view.state.value,
-        "tool": view.target,
-        "progress": view.progress,
-        "total": view.total,
-        "message": view.message,
-        "attempt": view.attempt,
-        "seconds": round(time() - entries[0].time, 1),
-    }
+async def _follow(url: str | None, wanted: RunFilter, output: str) -> None:
+    """Show the list again and again, until Ctrl+C."""
+    async with OpenJournals(url) as journals:
+        if output == "text" and sys.stdout.isatty():
+            await _redraw(journals, wanted)
+        else:
+            await _print_changes(journals, wanted, output)
 
 
-def _line(row: dict[str, Any]) -> str:
-    amount = ""
-    if row["progress"] is not None:
-        total = "" if row["total"] is None else f"/{row['total']:g}"
-        amount = f"{row['progress']:g}{total}"
-    words = [row["run"], row["state"], row["tool"] or "-", f"{row['seconds']:.0f} s", amount]
-    # A name of a tool is what a client has asked for, a message what a tool has been told.
-    return "  ".join(map(one_line, filter(None, [*words, row["message"]])))
+async def _print_changes(journals: OpenJournals, wanted: RunFilter, output: str) -> None:
+    """Print each run when it begins, and whenever its state is another."""
+    changes = defaultdict[str, RunChanges](lambda: RunChanges(wanted))
+
+    async def look(place: str, journal: "Journal") -> list[ListedRun]:
+        return [ListedRun(run, place) for run in await changes[place].look(journal)]
+
+    while True:
+        news = [row for some in await journals.ask_each(look) for row in some]
+        for line in _lines_for(news, output):
+            print(line, flush=True)
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
+def _lines_for(rows: list[ListedRun], output: str) -> Iterator[str]:
+    if output == "json":
+        yield from (json.dumps(row_of(row, time())) for row in rows)
+    elif rows:
+        yield from table_lines(rows, time(), None)[1:]
+
+
+async def _redraw(journals: OpenJournals, wanted: RunFilter) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            rows = (await newest_in_all(journals, wanted))[: max(1, console.height - 1)]
+            lines = table_lines(rows, time(), console.width) if rows else ["no runs"]
+            live.update(Text("\n".join(lines), no_wrap=True), refresh=True)
+            await asyncio.sleep(LOOK_INTERVAL)

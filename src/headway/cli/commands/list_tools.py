@@ -6,14 +6,15 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from headway.cli import environment
+from headway.cli.local_token import find_token
 
 if TYPE_CHECKING:
-    from mcp_types import Tool
+    from mcp_types import Prompt, Resource, ResourceTemplate, Tool
 
 TargetOrUrl = Annotated[
     str,
@@ -41,15 +42,27 @@ Headers = Annotated[
     ),
 ]
 
+Auth = Annotated[
+    Literal["oauth"] | None,
+    typer.Option(
+        help="oauth: log in with a browser, where the server wants it. The login is kept in a file "
+        "of yours, and used from then on.",
+    ),
+]
+
 LARGEST_FILE = 64 * 1024
 """Bytes of a file with headers."""
 
 
-def headers_of(given: Sequence[str] | None) -> dict[str, str]:
+def headers_of(given: Sequence[str] | None, place: str = "") -> dict[str, str]:
     """Return the headers that `Name: value` texts and `@file` give, and the token's.
 
+    Where nobody gives a token, the one counts that a server of this user at the URL `place` has
+    left (`--local-token`).
+
     Raises:
-        BadParameter: One of them is none; its value is not repeated where it comes from a file.
+        BadParameter: One of them is no header; its value is not repeated where it comes from a
+            file.
     """
     headers: dict[str, str] = {}
     for text in given or ():
@@ -59,7 +72,7 @@ def headers_of(given: Sequence[str] | None) -> dict[str, str]:
                     headers.update([_parse_header(line, f"line {number} of {text[1:]}")])
         else:
             headers.update([_parse_header(text, repr(text))])
-    token = environment.token()
+    token = environment.token() or find_token(place)
     if token and "authorization" not in {name.lower() for name in headers}:
         headers.update([_parse_header(f"Authorization: Bearer {token.strip()}", environment.TOKEN)])
     environment.take_secrets()
@@ -96,26 +109,73 @@ def _lines_of(name: str) -> list[str]:
 def tools(
     place: TargetOrUrl,
     era: EraOption = None,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="List the resources, and their templates, too.")
+    ] = False,
+    prompts: Annotated[bool, typer.Option("--prompts", help="List the prompts, too.")] = False,
     output: Output = "text",
     header: Headers = None,
+    auth: Auth = None,
 ) -> None:
     """List a server's tools with their descriptions and arguments."""
     from headway.cli.client import peer
     from headway.cli.server.event_loop import run_until_done
 
-    headers = headers_of(header)
+    headers = headers_of(header, place)
 
-    async def listed() -> Sequence["Tool"]:
-        async with peer.connect_peer(place, era=era, headers=headers) as client:
-            return await peer.list_tools(client)
+    async def listed() -> _Lists:
+        async with peer.connect_peer(
+            place, era=era, headers=headers, asks_login=auth is not None
+        ) as client:
+            return _Lists(
+                await peer.list_tools(client),
+                await peer.list_resources(client) if resources else None,
+                await peer.list_prompts(client) if prompts else None,
+            )
 
     found = run_until_done(listed, loop="asyncio")
     if output == "json":
-        print(json.dumps([t.model_dump(by_alias=True, exclude_none=True) for t in found]))
-    elif sys.stdout.isatty():
-        _draw_table(found)
+        print(json.dumps(found.as_json()))
+        return
+    if sys.stdout.isatty():
+        _draw_table(found.tools)
     else:
-        print("\n\n".join("\n".join(_lines(tool)) for tool in found) or "no tools")
+        print("\n\n".join("\n".join(_lines(tool)) for tool in found.tools) or "no tools")
+    for line in found.other_lines():
+        print(line)
+
+
+class _Lists(NamedTuple):
+    """The lists of a server; None for one that nobody asked for."""
+
+    tools: Sequence["Tool"]
+    resources: "Sequence[Resource | ResourceTemplate] | None"
+    prompts: "Sequence[Prompt] | None"
+
+    def as_json(self) -> object:
+        """Return the list of tools, or where more was asked for, an object with each list."""
+        lists = {
+            name: [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in some]
+            for name, some in self._asdict().items()
+            if some is not None
+        }
+        return lists["tools"] if len(lists) == 1 else lists
+
+    def other_lines(self) -> Iterator[str]:
+        """Yield the lines about resources and prompts, below a heading each."""
+        from headway.cli.display.resource_lines import prompt_lines, resource_lines
+
+        for name, some, lines_of in (
+            ("resources", self.resources, resource_lines),
+            ("prompts", self.prompts, prompt_lines),
+        ):
+            if some is None:
+                continue
+            yield ""
+            yield f"{name.capitalize()}:" if some else f"no {name}"
+            for each in some:
+                yield ""
+                yield from lines_of(each)  # pyright: ignore[reportArgumentType] - of its list
 
 
 def _argument_names(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -135,7 +195,7 @@ def _argument_names(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
 
 
 def _tool_description(tool: "Tool") -> str:
-    """Return a docstring comes with the indentation of its function."""
+    """Return the tool's description, without the indentation of a docstring."""
     from headway.cli.display.printable import plain
 
     return inspect.cleandoc(plain(tool.description or "")).strip()

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headway.cli.config_option import config_of
 from headway.cli.environment import take_secrets
 from headway.cli.exit_codes import report_line
-from headway.cli.options import ServeOptions, own_directory, own_journal, with_serve_options
+from headway.cli.journal_access.server_journal import own_directory, own_journal
+from headway.cli.serve_options import ServeOptions, with_serve_options
 from headway.errors import SetupError
+from headway.log_lines import every_handler
 
 if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+    from headway.cli.server.start import ListenOptions
     from headway.tools.config import Config
 
 logger = logging.getLogger(__name__)
@@ -39,22 +44,12 @@ Data = Annotated[
         "Default: a directory of this server's own in the user's data directory.",
     ),
 ]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="HEADWAY_CONFIG",
-        metavar="FILE",
-        help="headway.toml: roots, sources of search, hosts of process_batch. Options win over it.",
-    ),
-]
 
 
 @with_serve_options
 def serve(
     context: typer.Context,
     root: Roots = None,
-    config: ConfigFile = None,
     data: Data = None,
     *,
     shared: ServeOptions,
@@ -67,34 +62,51 @@ def serve(
     from headway.tools.config import Config, load
 
     streams = shared.take_streams(context)
-    settings = shared.make_settings()
+    settings = shared.make_settings(config_of(context))
     unblocked_output.make_output_unblocked()
-    setup.configure_logging(shared.log_level)
+    setup.configure_logging(shared.log_level, shared.log_options())
     take_secrets()
-    chosen = Config() if config is None else load(config)
-    chosen.secrets.hide_in_logs(logging.getLogger().handlers)
+    toml = config_of(context).toml
+    chosen = Config() if toml is None else load(toml.file)
+    chosen.secrets.hide_in_logs(every_handler())
     given = [path.expanduser() for path in root or chosen.roots or ()]
     roots = [path.resolve() for path in given or [_current_directory()]]
     identity = "\n".join(["serve", *sorted(map(str, roots))])
     own = chosen.data or own_directory(identity) / "data"
     url = shared.journal or chosen.journal or own_journal(identity, stdio=shared.stdio)
+    audit = shared.audit_config(context)
     server = build(
         roots,
         own if data is None else data.expanduser(),
         config=chosen,
-        own=[*files_of(url), *filter(None, [shared.clients])],
+        own=[*files_of(url), *_own_files(shared, audit)],
     )
+    if chosen.journal is not None:
+        logger.warning(
+            "%s: write journal in [server]; at the top it will not be read after this release",
+            chosen.file,
+        )
+    listen = shared.listen_options(context)
     if streams is None and not is_worker():
-        _warn_of_default_root(given, roots, shared.host)
+        _warn_of_default_root(given, roots, _whom(listen))
         _warn_of_unused_proxy(chosen)
     return start.start_serving(
         server,
         journal=url,
-        listen=shared.listen_options(),
+        listen=listen,
         settings=settings,
+        audit=audit,
         streams=streams,
         loop=shared.loop,
     )
+
+
+def _own_files(shared: ServeOptions, audit: "AuditConfig | None") -> list[Path]:
+    """Return the files of this server besides its configuration and journal: no tool reads them."""
+    named = [shared.clients, shared.auth, shared.ssl_keyfile]
+    if audit is not None:
+        named.append(Path(audit.to))
+    return [file.absolute() for file in named if file is not None]
 
 
 def _current_directory() -> Path:
@@ -111,17 +123,20 @@ def _current_directory() -> Path:
     return here
 
 
-def _warn_of_default_root(given: Sequence[Path], roots: Sequence[Path], host: str) -> None:
+def _whom(listen: "ListenOptions") -> str:
+    """Return who may call the tools."""
+    if listen.callers.auth is not None:
+        return "everybody with a good token"
+    is_local = listen.host in ("127.0.0.1", "::1", "localhost")
+    return ("any program on this machine" if is_local else "anybody") + " that can connect"
+
+
+def _warn_of_default_root(given: Sequence[Path], roots: Sequence[Path], whom: str) -> None:
     """Report that everything in the current directory can be read, unless somebody chose roots."""
     if not given:
-        who = (
-            "any program on this machine"
-            if host in ("127.0.0.1", "::1", "localhost")
-            else "anybody"
-        )
         report_line(
             f"no --root is given, so that the tools read all that is below {roots[0]}, the current "
-            f"directory, for {who} that can connect; choose what is read with --root DIR"
+            f"directory, for {whom}; choose what is read with --root DIR"
         )
 
 

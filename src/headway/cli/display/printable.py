@@ -1,7 +1,7 @@
-"""Text of somebody else, for a terminal, a log and a row of a list.
+"""Foreign text, made harmless for a terminal, a log and a row of a list.
 
-A terminal obeys control characters, and characters that turn the direction of a text make it read
-as what it is not (Unicode Standard Annex 9; CVE-2021-42574). A line end forges a row.
+A terminal obeys control characters. Characters that turn the direction of a text make it read as
+another one (Unicode Standard Annex 9; CVE-2021-42574). A line end forges a row.
 """
 
 import json
@@ -14,12 +14,14 @@ _NOT_IN_A_ROW = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_TURNS
 
 
 def plain(text: str) -> str:
-    """Return a text of several lines without what drives a terminal or turns its direction."""
+    """Return a text of several lines without characters that drive a terminal or turn its
+    direction.
+    """
     return _HARMFUL.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line: what would end it, or drive a terminal, is an escape."""
+    """Return a text as one line: characters that would end it, or drive a terminal, are escaped."""
     return _NOT_IN_A_ROW.sub(_escape_character, text)
 
 
@@ -38,7 +40,7 @@ def json_text(value: Any, out: TextIO, *, indent: int | None = None) -> str:
 
 
 def write_anything(out: Any) -> None:
-    """Have a stream write an escape for a character that its encoding lacks, and not fail.
+    """Make a stream write an escape for a character that its encoding lacks, and not fail.
 
     A stream that was set up otherwise (`PYTHONIOENCODING=ascii:replace`) is left as it is.
     """

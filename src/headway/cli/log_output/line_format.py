@@ -1,20 +1,18 @@
-"""How a record of the log is written: a line, and below it a traceback that cannot pass for one."""
+"""The form of a log record: one line, and below it a traceback that cannot pass for a record."""
 
 import logging
-from types import TracebackType
 
 from headway.cli.display.printable import one_line
-from headway.cli.log_output.tracebacks import folded_traceback
-
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+from headway.cli.log_output.record_facts import run_of
+from headway.cli.log_output.tracebacks import ExcInfo, folded_traceback
 
 
 class LineFormatter(logging.Formatter):
     """Writes a record as one line, whatever a client or a tool has put into it.
 
-    Control characters are escapes, so that nothing in a message ends its line or drives the
-    terminal of who reads the log. Lines of a traceback are indented. `folds` leaves out frames
-    that are not the author's.
+    Control characters are escaped, so that nothing in a message ends its line or drives the
+    reader's terminal. Lines of a traceback are indented. `folds` leaves out frames that are not the
+    author's. A record that was made in a run names it.
     """
 
     INDENT = "    "
@@ -26,9 +24,11 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the first line."""
         record.message = one_line(record.message)
-        return one_line(super().formatMessage(record))
+        line = one_line(super().formatMessage(record))
+        run = run_of(record)
+        return f"{line} (run {run})" if run and run not in record.message else line
 
-    def formatException(self, ei: _ExcInfo) -> str:
+    def formatException(self, ei: ExcInfo) -> str:
         """Return the lines of a traceback."""
         error = ei[1]
         text = (

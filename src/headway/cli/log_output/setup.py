@@ -1,36 +1,43 @@
 """The logging of a serving process: lines on stderr, unless the server sets up its own.
 
-The target wins. What it sets up (`basicConfig`, `dictConfig`, handlers, levels), when it is
-imported or at any time later, is as if nobody had set up anything before; only what it leaves
-without a handler goes to stderr. Our own handler is there from the beginning all the same, so that
-what is logged before, and by a server that sets up nothing, is seen.
+The target wins. Its set-up (`basicConfig`, `dictConfig`, handlers, levels), when it is imported or
+at any later time, works as if nothing had been set up before. Only records that it leaves without a
+handler go to stderr. Our own handler is there from the beginning all the same, so that earlier
+records are seen, and those of a server that sets up nothing.
 """
 
 import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal
 
+from headway.cli.log_output.json_format import JsonFormatter
 from headway.cli.log_output.line_format import LineFormatter
-from headway.engine.run.run import executing_run
+from headway.cli.log_output.log_config import apply_log_config
+from headway.cli.log_output.record_facts import name_runs_in_records, show_requests
+from headway.engine import log_calls
+
+LogForm = Literal["text", "json"]
 
 QUIET_LOGGERS: Final = ("mcp", "uvicorn", "httpx2", "httpcore2", "asyncio")
-"""Libraries that say at `info` what only their own authors want to know."""
+"""Libraries that log at `info` what only their own authors want to know."""
 
 OWN_LOGGERS: Final = ("headway", *QUIET_LOGGERS, "fastmcp")
-"""Loggers that go on whatever a target switches off: they say what became of its calls."""
+"""Loggers that go on whatever a target switches off: they report the outcome of its calls."""
 
 _SETS_UP_ITSELF: Final = ("mcp", "fastmcp")
-"""Packages that set up logging with every server that is made, without being asked."""
+"""Packages that set up logging unasked, with every server that is made."""
 
 
 class StderrHandler(logging.Handler):
-    """Writes what no other handler takes to stderr, as it is at the moment."""
+    """Writes records that no other handler takes to the present `sys.stderr`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it, unless somebody else takes it."""
+        """Write a record, unless another handler takes it."""
         if any(
             _takes_records(handler) for handler in _handlers_of(record.name) if handler is not self
         ):
@@ -44,32 +51,50 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-class _Formatter(LineFormatter):
-    """Names the run that a record was made in, where it does not say so itself."""
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How the log is written, and what is in it besides."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the first line."""
-        line = super().formatMessage(record)
-        run = executing_run()
-        if run is None or run.reference in record.message:
-            return line
-        return f"{line} (run {run.reference})"
+    form: LogForm = "text"
+    has_access: bool = False
+    """Whether there is a line for each HTTP request."""
+    config: Path | None = None
+    """A file that sets up logging instead."""
 
 
 _FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 _handler: Final = StderrHandler()
-_handler.setFormatter(_Formatter(_FORM))
+_handler.setFormatter(LineFormatter(_FORM))
 
 
-def configure_logging(level: str, *, folds: bool = True) -> None:
-    """Log at `level` and above on stderr; libraries from `warning` on, unless it is `debug`.
+def configure_logging(level: str, options: LogOptions | None = None, *, folds: bool = True) -> None:
+    """Log at `level` and above on stderr; libraries from `warning` on, unless `level` is `debug`.
 
-    Tracebacks leave out what carries a call, unless `folds` is false or the level is `debug`.
-    To be called before the target is loaded, and `reassure` after that.
+    Tracebacks leave out the frames that carry a call, unless `folds` is false or the level is
+    `debug`. Call it before the target is loaded, and `check_log_setup` after that.
+
+    Raises:
+        SetupError: The file that sets up logging cannot be read, or is wrong.
     """
+    options = options or LogOptions()
     number = logging.getLevelNamesMapping()[level.upper()]
-    _handler.setFormatter(_Formatter(_FORM, folds=folds and number > logging.DEBUG))
+    folds = folds and number > logging.DEBUG
+    is_json = options.form == "json"
+    _handler.setFormatter(
+        JsonFormatter(folds=folds) if is_json else LineFormatter(_FORM, folds=folds)
+    )
+    name_runs_in_records()
+    log_calls()
+    _handle_root(number)
+    if options.has_access:
+        show_requests()
+    if options.config is not None:
+        apply_log_config(options.config)
+        check_log_setup()
+
+
+def _handle_root(number: int) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
@@ -83,14 +108,14 @@ def configure_logging(level: str, *, folds: bool = True) -> None:
 
 
 def check_log_setup() -> None:
-    """Have our own loggers go on that the target's `dictConfig` switched off, as it does."""
+    """Switch our own loggers on again after the target's `dictConfig`, which disables them."""
     for name, logger in logging.root.manager.loggerDict.items():
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in OWN_LOGGERS:
             logger.disabled = False
 
 
 def _as_if_alone(basic_config: Callable[..., None]) -> Callable[..., None]:
-    """`basicConfig`, which does nothing where there is a handler, without looking at ours."""
+    """Return a `basicConfig` that ignores our own handler: any other one makes it do nothing."""
 
     @wraps(basic_config)
     def set_up(**options: Any) -> None:
@@ -101,7 +126,7 @@ def _as_if_alone(basic_config: Callable[..., None]) -> Callable[..., None]:
             return
         root.removeHandler(_handler)
         if not root.handlers:
-            root.setLevel(logging.WARNING)  # as Python has it, where `options` say nothing
+            root.setLevel(logging.WARNING)  # Python's default, where `options` do not name it
         try:
             basic_config(**options)
         finally:
@@ -118,6 +143,6 @@ def _handlers_of(name: str) -> Iterator[logging.Handler]:
 
 
 def _takes_records(handler: logging.Handler) -> bool:
-    """Return whether a handler is where records go, and not one that only listens."""
+    """Return whether a handler writes records, and does not only watch them."""
     is_listener = getattr(handler, "only_listens", False)
     return not is_listener and not isinstance(handler, logging.NullHandler)

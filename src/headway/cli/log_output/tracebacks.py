@@ -1,9 +1,13 @@
-"""Tracebacks for the author of a tool: his own frames, and not how the call got to them."""
+"""Tracebacks for the author of a tool: his own frames, without those that carry the call."""
 
 import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+"""An exception as `logging` hands it on."""
 
 _HERE = str(Path(__file__).parents[2])
 _PACKAGES = sysconfig.get_path("purelib")
@@ -12,17 +16,17 @@ CARRIERS = (
     "<frozen",
     *(f"{_PACKAGES}/{name}/" for name in ("anyio", "fastmcp", "mcp", "starlette", "uvicorn")),
 )
-"""Where the code is that carries a call; its frames are nobody's fault."""
+"""Directories of the code that carries a call; no mistake is in its frames."""
 
 ELSEWHERE = (*CARRIERS, sysconfig.get_path("stdlib"), _PACKAGES)
-"""Where the code is that no author of a tool has written."""
+"""Directories of code that no author of a tool has written."""
 
 _DEEPEST = 20
 """Exceptions in a chain that are looked at."""
 
 
 def folded_traceback(error: BaseException) -> str:
-    """Return the traceback of `error` without the frames of what carries a call.
+    """Return the traceback of `error` without the frames of the code that carries a call.
 
     The SDK's own exception around what a tool raised is left out with its frames. Where no frame
     is an author's, all are shown.
@@ -37,7 +41,7 @@ def folded_traceback(error: BaseException) -> str:
 
 
 def _within_carriers(error: BaseException) -> BaseException:
-    """Return the exceptions below `error` with only carriers between: those that it stands for."""
+    """Return the exceptions that `error` stands for: only carriers' exceptions are between them."""
     for _ in range(_DEEPEST):
         cause = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
@@ -48,7 +52,7 @@ def _within_carriers(error: BaseException) -> BaseException:
 
 
 def _fold_lines(told: traceback.TracebackException, depth: int) -> bool:
-    """Take the carriers' frames out of an exception and those it came of; whether any were."""
+    """Remove carriers' frames from an exception and its causes; return whether there were any."""
     before = list(told.stack)
     own = [index for index, frame in enumerate(before) if _is_own(frame)]
     if own:

@@ -1,13 +1,13 @@
-"""Output that never blocks: a serving process does not wait for whatever reads its stderr.
+"""Output that never blocks: a serving process does not wait for the reader of its stderr.
 
 A client may start a server and never read its stderr, a supervisor's pipe may stand still, a
 terminal may be paused or its connection gone. A write to such a descriptor waits, and on the event
-loop's thread all calls wait with it. So `sys.stdout` and `sys.stderr` write what is taken at once,
-and put the rest into a queue for a thread: of `print`, `logging`, `warnings` and tracebacks alike.
-The queue has a limit; what is printed beyond it is dropped, and how much that was is said when
-there is room again.
+loop's thread all calls wait with it. So `sys.stdout` and `sys.stderr` write as much as the reader
+takes at once, and put the rest into a queue for a thread.
 
-Native code and child processes have the descriptors themselves, and wait for themselves.
+That covers `print`, `logging`, `warnings` and tracebacks. The queue has a limit: output beyond it
+is dropped, and its amount is reported when there is room again. Native code and child processes
+have the descriptors themselves, and wait by themselves.
 """
 
 import io
@@ -31,13 +31,14 @@ CHUNK: Final = 64 * 1024
 """Bytes written at once: a pipe takes about as many."""
 
 TERMINAL_MOMENT: Final = 0.05
-"""Seconds that a flush waits where a person looks on, so that a prompt comes behind its text."""
+"""Seconds that a flush waits on a terminal, so that a prompt comes after its text."""
 
 
 class Queue(io.RawIOBase):
-    """A descriptor that takes what it can at once, the rest by a thread. From any thread.
+    """A descriptor that is written at once as far as possible, and by a thread for the rest.
 
-    In a process that is forked from this one there is no such thread: there it writes itself.
+    Its methods may be called from any thread. A process that is forked from this one has no such
+    thread, so there the caller writes.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -50,14 +51,14 @@ class Queue(io.RawIOBase):
         self._size = 0
         self._dropped = 0  # lines
         self._writer: threading.Thread | None = None
-        self._is_late = False  # the last flush was not there in time
+        self._is_late = False  # the last flush took too long
         self._is_broken = False
         self._owner = os.getpid()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin_anew)
 
     def writable(self) -> bool:
-        """As of every stream that can be written."""
+        """Return True, as every stream that can be written."""
         return True
 
     def fileno(self) -> int:
@@ -69,7 +70,7 @@ class Queue(io.RawIOBase):
         return self._is_terminal
 
     def write(self, data: Buffer, /) -> int:
-        """Have it written; what is more than `MOST` bytes then is dropped and counted."""
+        """Queue the text; what exceeds `MOST` bytes is dropped and counted."""
         chunk = bytes(data)
         if self._owner != os.getpid():
             _write(self._descriptor, chunk)
@@ -85,7 +86,7 @@ class Queue(io.RawIOBase):
         return len(chunk)
 
     def _write_at_once(self, chunk: bytes) -> bytes:
-        """Write what can be written without waiting, where nothing waits; gives the rest."""
+        """Write as much as possible without waiting, if nothing is queued; return the rest."""
         if self._size or self._is_broken or self._take is None:
             return chunk
         try:
@@ -106,12 +107,12 @@ class Queue(io.RawIOBase):
         self._state.notify_all()
 
     def flush(self) -> None:
-        """Wait for nobody, or on a terminal for a moment."""
+        """Return at once; on a terminal, wait for a moment."""
         if self._is_terminal and not self._is_late and not self.closed:
             self._is_late = not self.drain(TERMINAL_MOMENT)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is written, but no longer than that; gives whether it is."""
+        """Wait until all is written, but no longer than that; return whether it is."""
         if self._owner != os.getpid():
             return True
         limit = time.monotonic() + seconds
@@ -148,7 +149,7 @@ class Queue(io.RawIOBase):
             self._state.notify_all()
 
     def _drop_all(self) -> None:
-        """Nobody can read it any more."""
+        """Drop all that is queued: nobody can read it any more."""
         with self._state:
             self._is_broken = True
             self._pending.clear()
@@ -156,7 +157,7 @@ class Queue(io.RawIOBase):
             self._state.notify_all()
 
     def _begin_anew(self) -> None:
-        # The lock may have been held, and what waits is the parent's to write.
+        # The lock may have been held at the fork, and the queue is the parent's to write.
         self._state = threading.Condition(threading.RLock())
         self._pending.clear()
         self._size = 0
@@ -165,9 +166,8 @@ class Queue(io.RawIOBase):
 def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
     """Return a function that writes as much as there is room for.
 
-    That a descriptor does not wait is a property of the open file, which others have as well: a
-    terminal would begin to fail for everybody. So the file is opened once more, where the system
-    can do that.
+    To be non-blocking is a property of the open file, which other programs share: a terminal would
+    begin to fail for all of them. So the file is opened once more, where the system can do that.
     """
     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         own = socket.socket(fileno=os.dup(descriptor))
@@ -185,7 +185,7 @@ def _write(descriptor: int, data: bytes) -> None:
     while rest:
         try:
             rest = rest[os.write(descriptor, rest[:CHUNK]) :]
-        except BlockingIOError:  # whoever made the pipe wants it so
+        except BlockingIOError:  # another program made the open file non-blocking
             select.select([], [descriptor], [])
 
 
@@ -193,10 +193,10 @@ _queues: list[Queue] = []
 
 
 def make_output_unblocked() -> None:
-    """Have `sys.stdout` and `sys.stderr` wait for nobody from now on.
+    """Make `sys.stdout` and `sys.stderr` wait for no reader from now on.
 
-    To be called before anything is loaded that might keep them. Files are left as they are: they
-    are always read.
+    Call it before anything is loaded that might keep them. Files are left as they are: a write to
+    them does not wait.
     """
     sys.stdout = queued_bytes(sys.stdout)
     sys.stderr = queued_bytes(sys.stderr)
@@ -210,17 +210,17 @@ def drain_output(seconds: float) -> None:
 
 
 def queued_bytes(stream: TextIO) -> TextIO:
-    """Return a stream that writes to the same descriptor and waits for nobody."""
+    """Return a stream that writes to the same descriptor and waits for no reader."""
     try:
         descriptor = stream.fileno()
         if not _may_wait(descriptor):
             return stream
         stream.flush()
-    except (OSError, ValueError, AttributeError):  # none, closed, or somebody's own object
+    except (OSError, ValueError, AttributeError):  # none, closed, or a program's own object
         return stream
     queue = Queue(descriptor, getattr(stream, "name", ""))
     _queues.append(queue)
-    binary = cast("Any", queue)  # it has all that a text stream asks for
+    binary = cast("Any", queue)  # it has all methods that a text stream needs
     return io.TextIOWrapper(
         binary, stream.encoding, stream.errors, line_buffering=True, write_through=True
     )

@@ -40,8 +40,8 @@ CLOSE_LINGER: Final = 1.0
 """Seconds that a client has to read why it was refused, or its last answer."""
 
 MOST_PIPELINED: Final = 100
-"""Requests of one connection that wait for the answers before theirs; what follows is not read. Its
-client sends it again on another connection, as where any connection ends (RFC 9112, 9.3.2)."""
+"""Requests of one connection that wait for the answers before theirs; no more are read. Their
+client sends them again on another connection, as where any connection ends (RFC 9112, 9.3.2)."""
 
 _HEAD, _BODY, _NOTHING = "head", "body", ""
 
@@ -61,12 +61,17 @@ class _RequestSizes:
     __slots__ = ("body", "chunk", "head", "is_head_shared", "overhead", "read", "trailers")
 
     def __init__(self) -> None:
-        self.head = 0  # of a head that is not complete; at least
-        self.read = 0  # of the read in progress, if a head begins in it and has it for itself
-        self.is_head_shared = False  # the head began in a read that has the end of another request
+        self.head = 0
+        """Bytes of a head that is not complete, at least."""
+        self.read = 0
+        """Bytes of the read in progress, if a head begins in it and it has nothing else."""
+        self.is_head_shared = False
+        """Whether the head began in a read with the end of another request."""
         self.body = 0
-        self.chunk = 0  # of the chunk that is arriving, where the body has chunks
-        self.overhead = 0  # what comes with the body, without what its chunks need; at least
+        self.chunk = 0
+        """Bytes of the chunk that is arriving, where the body has chunks."""
+        self.overhead = 0
+        """Bytes around the chunks of the body that are not needed for them, at least."""
         self.trailers = Trailers()
 
     def begin_body(self) -> None:
@@ -75,7 +80,9 @@ class _RequestSizes:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. Heads and bodies have to arrive in time; all but a body has to stay small."""
+    """One connection. Heads and bodies have to arrive in time, and everything but a body has to
+    stay small.
+    """
 
     def __init__(self, limiter: ConnectionLimiter, **options: Any) -> None:
         super().__init__(**options)
@@ -83,9 +90,9 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._waits_for = _HEAD
         self._sizes = _RequestSizes()
-        self._has_offer = False  # the head that was read offers another protocol
-        self._arrival: UnfinishedRequest | None = None  # of a head that takes more than one read
-        self._active: RequestResponseCycle | None = None  # what is being answered
+        self._has_offer = False  # whether the head that was read offers another protocol
+        self._arrival: UnfinishedRequest | None = None  # a head that takes more than one read
+        self._active: RequestResponseCycle | None = None  # the request that is being answered
         # Counts heads and bodies begun and ended: most requests are one chunk, and no timer is
         # ever set for them.
         self._stage = 0
@@ -100,7 +107,9 @@ class Connection(HttpToolsProtocol):
         self._count_connection(1)
         if len(self.connections) > self._limiter.most:
             self._is_refused = True
-            transport.write(self._limiter.refuse_connection(self.loop.time()))
+            transport.write(
+                self._limiter.refuse_connection(self.loop.time(), _address_of(transport))
+            )
             transport.close()
         else:
             self._start_timer()
@@ -110,7 +119,7 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         self._end_arrival()
         self._disconnect_apps()
-        # Of a connection that was reset, uvicorn's timer would hold everything for `keep_alive`.
+        # uvicorn's timer would keep a connection that was reset in memory for `keep_alive` seconds.
         self._unset_keepalive_if_required()
         self._count_connection(-1)
         super().connection_lost(exc)
@@ -152,7 +161,7 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as end_of_head:
                 if not self._has_offer:
                     return
-                # The parser is past the head, and behind it for good.
+                # The parser is past the head, and will not come back to it.
                 rest = memoryview(rest)[end_of_head.args[0] :]
                 head = self._head_without_offer()
                 self.parser = parser_for(self)
@@ -171,7 +180,7 @@ class Connection(HttpToolsProtocol):
             elif self._sizes.head:
                 self._track_arrival(self._sizes.head)
             return
-        # Of the read in which the head ended it is not known how much was the body's.
+        # The read in which the head ended may have had some of the body: how much is not known.
         self._sizes.overhead = max(0, self._sizes.overhead)
         if self._sizes.overhead > self._limiter.settings.max_head:
             self._refuse_trailers()
@@ -303,15 +312,16 @@ class Connection(HttpToolsProtocol):
     # The end of the server
 
     def leave(self) -> None:
-        """Have an answer that has not begun say `Connection: close`.
+        """Add `Connection: close` to an answer that has not begun.
 
-        One that has begun cannot: its client may send one more request on this connection.
+        An answer that has begun cannot have it, so its client may send one more request on this
+        connection.
         """
         if self._is_unanswered:
             self.cycle.keep_alive = False
 
     def may_be_asked(self, patience: float) -> bool:
-        """Return whether a request may be on its way: the last word is less than `patience` ago.
+        """Return whether a request may be under way: the last bytes came less than `patience` ago.
 
         To close a connection in that moment is to lose the request.
         """
@@ -322,6 +332,11 @@ class Connection(HttpToolsProtocol):
         """Note the end of an answer."""
         self._quiet_since = self.loop.time()
         super().on_response_complete()
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless something is to be answered on it, or is arriving."""
+        if not (self._is_answering or self._is_refused or self._arrival is not None):
+            self.transport.close()
 
     # The end of waiting
 
@@ -343,7 +358,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.flow.read_paused or (self._is_answering and self._waits_for is _HEAD):
-            self._start_timer()  # it is the server that takes its time
+            self._start_timer()  # the server is still at work
             return
         is_silent = self._waits_for is _HEAD and not self._sizes.head
         is_answered = self._waits_for is _BODY and not self._is_unanswered
@@ -384,7 +399,7 @@ class Connection(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         most = self._limiter.settings.max_head
         text = f"The head of the request is larger than {most} bytes; send fewer or shorter headers"
-        if self._is_answering:  # the one before
+        if self._is_answering:  # the request before this one
             self._is_refused = True
             self._limiter.counters.limit_hit("max_head")
             self._disconnect_apps()
@@ -417,6 +432,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         self._limiter.counters.count_refusal(int(status[:3]), limit)
+        self._limiter.refusals.tell(int(status[:3]), limit, text, _address_of(self.transport))
         headers += self._limiter.cors(self._headers_so_far)
         self.transport.write(refusal(status, text, headers))
         self._close_later()
@@ -445,7 +461,8 @@ class Connection(HttpToolsProtocol):
 
     def _close_later(self) -> None:
         self._stop_timer()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
         self._timer = self.loop.call_later(CLOSE_LINGER, self.transport.close)
 
     def _stop_reading(self) -> None:
@@ -455,6 +472,12 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         last = self.pipeline[0][0] if self.pipeline else self.cycle
         last.keep_alive = False
+
+
+def _address_of(transport: asyncio.BaseTransport) -> str | None:
+    """Return the address of a connection's client; None over a socket in the file system."""
+    peer: object = transport.get_extra_info("peername")
+    return str(cast("tuple[object, ...]", peer)[0]) if isinstance(peer, tuple) and peer else None
 
 
 def _describe_invalid(data: bytes) -> str:

@@ -1,15 +1,15 @@
 """The state that all connections of a server share, and the answers to refused ones."""
 
-import logging
 from typing import Final
 
 from headway.counters import Counters
-from headway.log_rates import limited_logger
+from headway.log_lines import quiet_logger
+from headway.repeated_log_lines import RecordRefusal, RefusalLog, limited_logger
 from headway.settings import Settings
 from headway.transport.http.origins import Origins, answer_headers
 from headway.transport.http.unfinished_requests import RETRY_AFTER, UnfinishedRequests
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 RESERVED: Final = 100
 """Descriptors that connections leave to the journal, to tools and to their programs."""
@@ -28,11 +28,13 @@ class ConnectionLimiter:
         settings: Settings,
         counters: Counters | None = None,
         arrivals: UnfinishedRequests | None = None,
+        record_refusal: RecordRefusal | None = None,
     ) -> None:
         self.settings = settings
         self.counters = counters or Counters()
         self.arrivals = arrivals or UnfinishedRequests(settings.max_arriving, self.counters)
-        self.log = limited_logger(logger)
+        self.log = limited_logger(__name__)
+        self.refusals = RefusalLog(record_refusal)
         self._origins = Origins(settings.allowed_origins)
         self.most = min(settings.max_connections, max(1, _max_descriptors() - RESERVED))
         self.counters.connections = self.counters.connections or 0
@@ -42,7 +44,7 @@ class ConnectionLimiter:
         self._warned = float("-inf")
 
     def cors(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Return what a refusal says to the browser of a page that may call, as lines of a head."""
+        """Return the header lines by which the browser of an admitted page may read a refusal."""
         said = dict(reversed(headers))
         origin, host = said.get(b"origin", b""), said.get(b"host", b"")
         if not self._origins.admit(origin.decode("latin-1"), host.decode("latin-1")):
@@ -50,13 +52,14 @@ class ConnectionLimiter:
         lines = answer_headers(origin)
         return "".join(f"{name.decode()}: {value.decode('latin-1')}\r\n" for name, value in lines)
 
-    def refuse_connection(self, now: float) -> bytes:
-        """Return the answer to a connection that is one too many, and count it."""
+    def refuse_connection(self, now: float, address: str | None = None) -> bytes:
+        """Return the answer to a connection from `address` that is one too many, and count it."""
         if now - self._warned >= WARN_EVERY:
             self._warned = now
             logger.warning("%d connections are open; more are turned away", self.most)
         self.counters.count_refusal(503, "max_connections")
         text = f"The server has as many connections as it takes ({self.most}); try again later"
+        self.refusals.record(503, "max_connections", text, address)
         return refusal("503 Service Unavailable", text, LATER)
 
 

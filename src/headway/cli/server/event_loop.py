@@ -1,4 +1,4 @@
-"""The event loop of a process that serves: which one it is, and that it goes on until its end.
+"""The event loop of a process that serves: the choice of one, and how it is kept running.
 
 An author's code runs on this loop, in tasks and callbacks that nobody else sees. `SystemExit` and
 `KeyboardInterrupt` in one of them go through the loop and end it, whoever else is served by it; and
@@ -7,7 +7,6 @@ any code can call its `stop`. Here the loop is started again where it was: what 
 
 import asyncio
 import importlib.util
-import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -19,25 +18,30 @@ from headway.cli.server.process_end import Deadline, exit_at_once
 from headway.engine import executing_run
 from headway.engine.failures import describe_error
 from headway.errors import SetupError
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 T = TypeVar("T")
 
 LoopName = Literal["auto", "uvloop", "asyncio"]
 
 LAST_TASKS_TIMEOUT: Final = 3.0
-"""Seconds that tasks and threads get which are left when all is over."""
+"""Seconds for tasks and threads that are left at the end."""
 
 STOP_MOMENT: Final = 1.0
-"""Seconds of these for tasks to take their cancel."""
+"""Seconds of these in which tasks have to end when they are cancelled."""
+
+
+_left_open: Final[list[asyncio.Runner]] = []
 
 
 def run_until_done(main: Callable[[], Coroutine[Any, Any, T]], *, loop: LoopName = "auto") -> T:
     """Run `main` to its end, whatever stops the loop on the way, and return its result.
 
-    What is left in the loop then is cancelled, and ended with the process when it does not take
-    that within `LAST` seconds. Ctrl+C, where nobody takes it, cancels `main` as `asyncio.run` does.
+    Tasks that are left in the loop then are cancelled. Those that do not end within
+    `LAST_TASKS_TIMEOUT` seconds end with the process. Ctrl+C without a handler cancels `main`, as
+    with `asyncio.run`.
 
     Raises:
         SetupError: There is no such loop here.
@@ -61,8 +65,10 @@ def _run_to_its_end(runner: asyncio.Runner, main: Callable[[], Coroutine[Any, An
         try:
             return runner.run(_join_threads(task))
         except BaseException as error:
-            if task.done() or loop.is_closed() or _is_ctrl_c(error):
+            if loop.is_closed() or _is_ctrl_c(error):
                 raise
+            if task.done():  # it may have ended in the moment in which something stopped the loop
+                return task.result()
             if isinstance(error, RuntimeError):
                 logger.error("the event loop was stopped from inside; it goes on")
                 continue
@@ -81,7 +87,7 @@ async def _join_threads(task: "asyncio.Task[T]") -> T:
 
 
 def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the log name the call whose code stops the loop."""
+    """Log the call whose code stops the loop."""
     stop = loop.stop
 
     def told() -> None:
@@ -94,27 +100,32 @@ def _tell_who_stops(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _close_loop(runner: asyncio.Runner, others: set[threading.Thread]) -> None:
-    """Cancel what is left, and let go of the loop unless somebody would be waited for."""
+    """Cancel the tasks that are left, and close the loop unless that would wait for a thread.
+
+    A loop that stays open is kept as long as the process, because that thread may call into it.
+    """
     loop = runner.get_loop()
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
     if left:
-        with suppress(BaseException):  # what they end with has nobody to tell
+        with suppress(BaseException):  # nobody is there to get their results
             loop.run_until_complete(asyncio.wait(left, timeout=STOP_MOMENT))
     has_threads = any(not each.daemon for each in threading.enumerate() if each not in others)
-    if not asyncio.all_tasks(loop) and not has_threads:
+    if asyncio.all_tasks(loop) or has_threads:
+        _left_open.append(runner)
+    else:
         runner.close()
 
 
-# Which one
+# The choice of the loop
 
 
 def factory_of(name: LoopName) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop of this name; None: asyncio's own.
+    """Return the factory of the event loop of this name; None: asyncio's own.
 
-    `auto` is uvloop where that is installed, unless somebody needs another one: the server that is
-    served has set a policy for event loops, or `nest_asyncio` is here, which cannot patch uvloop.
+    `auto` is uvloop where that is installed, unless something needs another one: the target has set
+    a policy for event loops, or `nest_asyncio` is loaded, which cannot patch uvloop.
 
     Raises:
         SetupError: It is not installed.

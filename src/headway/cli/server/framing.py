@@ -1,9 +1,9 @@
-"""Where a request ends, where uvicorn's parser does not see it: upgrades, trailers, targets.
+"""The ends of requests that uvicorn's parser does not see: upgrades, trailers, targets.
 
 A request that offers another protocol (`Upgrade: h2c`, as Java's and curl's clients do, or what a
-proxy adds for WebSockets) is a request like any other to a server that ignores the offer
-(RFC 9110, 7.8): its body has the length it says (RFC 9112, 6.3). httptools takes the head for all
-of it and reads the body as if it were the next request. Here the head is read again without the
+proxy adds for WebSockets) is a request like any other to a server that ignores the offer (RFC 9110,
+7.8): its body has the length it says (RFC 9112, 6.3). httptools takes the head for the whole
+request, and reads the body as if it were the next one. Here the head is read again without the
 offer, so that one parser with one set of rules decides about both.
 """
 
@@ -23,8 +23,8 @@ FRAMING: Final = 4
 class Trailers(list[tuple[bytes, bytes]]):
     """Stands where a parser would add headers, once the head is there: counts and keeps nothing.
 
-    What comes behind the chunks of a body is no header of its request (RFC 9110, 6.5.1), and none
-    is asked for here. uvicorn adds it to the list that the app has been given.
+    Fields after the chunks of a body are no headers of the request (RFC 9110, 6.5.1), and none are
+    wanted here. Without this, uvicorn would add them to the list that the app has already.
     """
 
     size = 0
@@ -35,18 +35,18 @@ class Trailers(list[tuple[bytes, bytes]]):
 
 
 class BadTarget(Exception):
-    """The target of a request is none that a server can be asked for."""
+    """The target of a request is not one that a server can answer."""
 
 
 def parser_for(protocol: Any) -> httptools.HttpRequestParser:
-    """Return a parser as uvicorn makes it: what follows the last request is looked at, too."""
+    """Return a parser as uvicorn makes it, which also reads what follows the last request."""
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
 
 
 def head_without_upgrade(method: bytes, url: bytes, version: str, headers: Lines) -> bytes:
-    """Return a head as it was parsed, but for the protocols that it offers."""
+    """Return a head as it was parsed, without the protocols that it offers."""
     lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
     lines += [b"%b: %b" % line for line in headers if line[0] != b"upgrade"]
     return b"\r\n".join([*lines, b"", b""])

@@ -1,16 +1,18 @@
-"""Python's garbage collector in a process that serves: it need not look at what never goes.
+"""Python's garbage collector in a process that serves: it need not look at permanent objects.
 
-When a server has started, some hundred thousand objects are there to stay: modules, classes,
-schemas. A full collection looks through them all, on the event loop, and a body with many values is
-what brings one about.
+When a server has started, some hundred thousand objects will stay: modules, classes, schemas. A
+full collection looks through all of them, on the event loop, and a body with many values causes
+one.
 """
 
 import gc
 
 
 def freeze_what_is_there() -> None:
-    """Take what is there now out of all collections to come; for a process that is all ours.
+    """Take the objects of this moment out of all later collections; for a process that is ours
+    alone.
 
-    Nothing is collected before: it takes longer than the rest of a start, for hardly any garbage.
+    There is no collection before: it would take longer than the rest of a start, for hardly any
+    garbage.
     """
     gc.freeze()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
@@ -18,20 +18,24 @@ from typing import Any, Protocol, cast, runtime_checkable
 import uvicorn
 
 from headway.cli.exit_codes import report_line, root_of, start_failure
+from headway.cli.log_output.record_facts import ACCESS_LOGGER
 from headway.cli.server.client_connection import Connection, ConnectionLimiter, protocol
 from headway.cli.server.event_loop import LoopName, run_until_done
 from headway.cli.server.garbage_collector import freeze_what_is_there
 from headway.cli.server.listener import Listener, bind
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
-from headway.cli.server.signals import stop_on_signals
+from headway.cli.server.reload import RETIRE
+from headway.cli.server.service_manager import tell_stopping
+from headway.cli.server.signals import farewell_text, stop_on_signals
 from headway.cli.server.stop_accepting import stop_accepting
 from headway.counters import Counters
 from headway.errors import CodeEnded, HeadwayError, SetupError
-from headway.log_rates import limit_lines
+from headway.log_lines import quiet_logger
+from headway.repeated_log_lines import limit_lines
 from headway.settings import Settings
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,7 +46,7 @@ DEFAULT_GRACE = 30.0
 """Seconds that calls get to finish after the first signal."""
 
 LAST_ANSWERS_TIMEOUT = 3
-"""Seconds after that for last answers to be sent; what goes on by then is stopped."""
+"""Seconds after that in which last answers are sent; calls that still go on are stopped."""
 
 STOP_MARGIN = 9.0
 """Seconds that an end may take beyond `grace` and `shutdown_delay`: shielded parts of tools,
@@ -74,17 +78,23 @@ class App(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """An app that counts: its connections, and what arrives on them, are counted there too."""
+    """An app with counters, in which its connections and their refusals are counted too."""
 
     counters: Counters
     arrivals: UnfinishedRequests
 
+    def record_refusal(
+        self, status: int, limit: str | None, why: str, address: str | None, /
+    ) -> None:
+        """Write a refusal into the audit log, where one is kept."""
+        ...
+
 
 class _Lifespan:
-    """Keeps what the app's lifespan raises, for the caller instead of uvicorn's log.
+    """Keeps the exception of the app's lifespan, for the caller instead of uvicorn's log.
 
-    `on_end` is called when it ends while the app is served: what a task does that the server's
-    own lifespan began may end it at any time, and nobody serves without one.
+    `on_end` is called when the lifespan ends while the app is served. A task that the server's own
+    lifespan began may end it at any time, and an app cannot be served without it.
     """
 
     def __init__(self, app: App, on_end: Callable[[], object]) -> None:
@@ -109,7 +119,8 @@ class _Lifespan:
         async def watched_send(message: Message) -> None:
             nonlocal phase
             if message["type"].endswith(".failed"):
-                # Apps tell first and raise after; the exception says more than the message.
+                # Apps send a message first and raise afterwards; the exception says more than the
+                # message.
                 self.failure = SetupError(f"the server failed: {message.get('message', '')}")
                 return
             phase = "shutdown"
@@ -141,28 +152,30 @@ def _lifespan_failure(error: BaseException, phase: str, *, is_told: bool) -> Hea
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signals, sentences and exits."""
+    """uvicorn without its own signals, messages and exits."""
 
     def __init__(
         self,
         app: App,
         listener: Listener,
-        grace: float,
         settings: Settings,
         *,
         is_shared: bool = False,
+        connection: Mapping[str, Any] | None = None,
     ) -> None:
         self._app = app
         self._listener = listener
-        self._grace = grace
-        self._is_shared = is_shared  # whether others accept at the same socket
+        self._is_retired = False
+        self._is_shared = is_shared  # whether other processes accept on the same socket
         self._patience = max(STOP_MOMENT, settings.shutdown_delay)
         self._watched = _Lifespan(app, self._end_serving)
         counted = app if isinstance(app, Counting) else None
         self._limiter = (
             ConnectionLimiter(settings)
             if counted is None
-            else ConnectionLimiter(settings, counted.counters, counted.arrivals)
+            else ConnectionLimiter(
+                settings, counted.counters, counted.arrivals, counted.record_refusal
+            )
         )
         self.ready = asyncio.get_running_loop().create_future()
         super().__init__(
@@ -173,28 +186,33 @@ class _Server(uvicorn.Server):
                 ws="none",
                 lifespan="on",
                 log_config=None,
-                access_log=False,
+                access_log=logging.getLogger(ACCESS_LOGGER).isEnabledFor(logging.INFO),
                 server_header=False,
-                timeout_keep_alive=cast("int", settings.keep_alive),  # any number will do
+                timeout_keep_alive=cast("int", settings.keep_alive),  # any positive number will do
                 timeout_graceful_shutdown=LAST_ANSWERS_TIMEOUT,
+                **(connection or {}),
             )
         )
+
+    def farewell(self, grace: float) -> str:
+        """Return what is said as the end begins."""
+        return farewell_text(self._app, grace)
 
     def _end_serving(self) -> None:
         self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave the signals to whoever drives this server."""
+        """Leave the signals to the code that drives this server."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, or raise the `SetupError` that says why not."""
         try:
             await super().startup(sockets)
-        except SystemExit:  # uvicorn's word for a lifespan that failed
+        except SystemExit:  # so uvicorn marks a lifespan that failed
             has_started = False
-        except OSError as error:  # another one listens since this one was bound
+        except OSError as error:  # another program listens since this socket was bound
             await self.lifespan.shutdown()
             raise SetupError(self._listener.refusal(error)) from error
         else:
@@ -210,36 +228,55 @@ class _Server(uvicorn.Server):
         if self._watched.failure is not None:
             raise self._watched.failure
 
-    async def stop(self) -> None:
-        """Let runs finish, then have `serve` return."""
+    def expect_successor(self) -> None:
+        """Answer one request on each connection, so that the next one may go to another process.
+
+        A client cannot know that a kept connection leads to a process that is retired.
+        """
+        self._limiter.is_leaving = True
+
+    def retire(self) -> None:
+        """Accept nothing more: other processes accept on the same sockets."""
+        self._close_servers()
+        self._is_retired = True
+        for connection in self._connections:
+            connection.close_if_idle()
+
+    def _close_servers(self) -> None:
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+
+    async def stop(self, grace: float | None) -> None:
+        """Let runs finish for `grace` seconds, or for as long as they take; end `serve` then."""
         self._limiter.is_leaving = True
         for connection in self._connections:
             connection.leave()
         try:
             if self.started:
-                async with asyncio.timeout(self._grace):
+                async with asyncio.timeout(grace):
                     await self._app.drain()
         except TimeoutError:
-            logger.warning("calls were stopped that took longer than %g s to finish", self._grace)
+            logger.warning("calls were stopped that took longer than %g s to finish", grace)
         except Exception:
             logger.exception("draining failed; stopping all the same")
         finally:
             self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take who has come, hear what is on its way, and end."""
-        doors = (stop_accepting(one, is_shared=self._is_shared) for one in self._listener.sockets)
-        await asyncio.gather(*doors)
-        for server in self.servers:
-            server.close()
-        self._listener.close()
+        """Accept the connections that wait, answer requests that are under way, and end."""
+        if not self._is_retired:
+            is_shared = self._is_shared or self._listener.is_shared
+            doors = (stop_accepting(one, is_shared=is_shared) for one in self._listener.sockets)
+            await asyncio.gather(*doors)
+        self._close_servers()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await self._hear_out()
         await super().shutdown(sockets)
 
     async def _hear_out(self) -> None:
-        """Return when nobody is left who may be about to ask something."""
+        """Return when no client is left that may be about to send a request."""
         while any(  # noqa: ASYNC110 - what makes it true is that nothing happens
             one.may_be_asked(self._patience) for one in self._connections
         ):
@@ -259,19 +296,34 @@ def _quiet_uvicorn() -> None:
     limit_lines("uvicorn.error")  # tracebacks of an app
 
 
-def _stop_on_signals(server: _Server, limit: float, *, is_alone: bool) -> None:
-    """First signal: an orderly end, that takes no more than `limit` seconds. Second: now."""
+def _stop_on_signals(server: _Server, grace: float, settings: Settings, *, is_alone: bool) -> None:
+    """End in order at the first signal, within a limit; end at once at the second."""
+    limit = grace + settings.shutdown_delay + STOP_MARGIN
     loop = asyncio.get_running_loop()
     deadline = Deadline((limit, partial(give_up, limit)))
     stopping: list[asyncio.Task[None]] = []
 
     def begin(_number: int) -> None:
         if is_alone:
-            report_line("finishing what runs; Ctrl+C again stops at once")
-        stopping.append(loop.create_task(server.stop()))
+            report_line(server.farewell(grace))
+            tell_stopping()
+        stopping.append(loop.create_task(server.stop(grace)))
 
-    # Whatever hangs cannot be trusted to end; the journal is safe against this.
+    # Code that hangs cannot be trusted to end; the journal is safe against this.
     stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
+
+
+def _retire_on_signal(server: _Server, on_retired: Callable[[], object]) -> None:
+    """Retire the server when its parent says so; it ends when its last call has."""
+    loop, stopping = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+
+    def retire() -> None:
+        server.retire()
+        on_retired()
+        stopping.append(loop.create_task(server.stop(None)))
+
+    server.expect_successor()
+    loop.add_signal_handler(RETIRE, retire)
 
 
 async def _serve_until_stopped(
@@ -281,15 +333,19 @@ async def _serve_until_stopped(
     grace: float,
     settings: Settings,
     is_alone: bool,
+    on_retired: Callable[[], object] | None,
+    connection: Mapping[str, Any] | None,
 ) -> None:
-    server = _Server(app, listener, grace, settings, is_shared=not is_alone)
+    server = _Server(app, listener, settings, is_shared=not is_alone, connection=connection)
 
     def ready(_: object) -> None:
         freeze_what_is_there()
         announce(listener.origin)
 
     server.ready.add_done_callback(ready)
-    _stop_on_signals(server, grace + settings.shutdown_delay + STOP_MARGIN, is_alone=is_alone)
+    _stop_on_signals(server, grace, settings, is_alone=is_alone)
+    if on_retired is not None:
+        _retire_on_signal(server, on_retired)
     await server.serve()
 
 
@@ -301,26 +357,32 @@ def serve_until_stopped(
     grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
     is_alone: bool = True,
+    on_retired: Callable[[], object] | None = None,
+    connection: Mapping[str, Any] | None = None,
     loop: LoopName = "auto",
 ) -> None:
     """Serve `app` on `listener` until a signal ends it; `announce` gets the origin when ready.
 
-    Of `settings` it is what clients may do before there is a request that counts here. Who is not
-    alone leaves what is to be said of its end to its parent.
+    Of `settings` only the limits on clients before a request are used here. A process that is not
+    alone leaves the report of its end to its parent. `connection` is uvicorn's options for TLS and
+    proxies. With `on_retired` the signal `RETIRE` has it
+    accept nothing more and end when its last call has; the function is called at once.
 
     The first SIGINT, SIGTERM, SIGHUP or SIGQUIT drains the app and lets answers be sent, the second
-    ends the process at once. It ends in any case `MARGIN` seconds after what it may take.
+    ends the process at once. It ends in any case `STOP_MARGIN` seconds after what it may take.
 
     Raises:
         SetupError: The app could not start.
-        HeadwayError: It raised while it stopped.
+        HeadwayError: The app raised while it stopped.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     _quiet_uvicorn()
     chosen = settings or Settings()
     with listener:
         run_until_done(
-            lambda: _serve_until_stopped(app, listener, announce, grace, chosen, is_alone),
+            lambda: _serve_until_stopped(
+                app, listener, announce, grace, chosen, is_alone, on_retired, connection
+            ),
             loop=loop,
         )
 
@@ -334,7 +396,8 @@ async def serving(
     grace: float = DEFAULT_GRACE,
     settings: Settings | None = None,
 ) -> AsyncGenerator[str]:
-    """Serve `app` in the running loop, on a free port unless told; gives `http://host:port`.
+    """Serve `app` in the running loop, on a free port unless one is given; yield
+    `http://host:port`.
 
     Leaving drains the app and gives its runs `grace` seconds. Signals stay the caller's.
 
@@ -344,7 +407,7 @@ async def serving(
     """
     _quiet_uvicorn()
     listener = bind(host, port)
-    server = _Server(app, listener, grace, settings or Settings())
+    server = _Server(app, listener, settings or Settings())
     task = asyncio.create_task(server.serve())
     task.add_done_callback(lambda _: server.ready.done() or server.ready.set_result(None))
     try:
@@ -352,7 +415,7 @@ async def serving(
         if not task.done():
             yield listener.origin
     finally:
-        await server.stop()
+        await server.stop(grace)
         try:
             await task
         finally:

@@ -14,29 +14,32 @@ from headway.cli.exit_codes import report_line
 from headway.cli.log_output.unblocked_output import drain_output
 
 Step = tuple[float, Callable[[], object]]
-"""After how many seconds, and what is done then."""
+"""A step of a deadline: after how many seconds, and what is done then."""
 
 MOMENT: Final = 0.5
-"""Seconds for what was printed, where nobody reads it."""
+"""Seconds for output to be written, when nothing reads it."""
+
+_ending = threading.RLock()
+"""Held by the thread that ends the process. Reentrant: a signal handler may end it, too."""
 
 EXIT_FUNCTIONS: Final = 5.0
 """Seconds that functions get which were registered for the exit (`atexit`)."""
 
 
 class Deadline:
-    """Takes its steps, one after the other, unless the process has ended before.
+    """Takes its steps, one after the other, unless the process ends before.
 
     A thread, because the event loop may be what hangs. It can be begun in a signal handler.
     """
 
     def __init__(self, *steps: Step) -> None:
         self._steps = steps
-        self._lock = threading.RLock()  # a handler may come in between
+        self._lock = threading.RLock()  # a signal handler may run in between
         self._is_running = False
         self._is_over = threading.Event()
 
     def begin(self) -> None:
-        """The end has begun; from any thread, and as often as anybody notices."""
+        """Begin to count; from any thread, and as often as the end is noticed."""
         with self._lock:
             if not self._is_running:
                 self._is_running = True
@@ -45,7 +48,7 @@ class Deadline:
                 ).start()
 
     def cancel(self) -> None:
-        """Cancel the deadline: what it is for has ended in time."""
+        """Cancel the deadline: all has ended in time."""
         self._is_over.set()
 
     def _end_at_deadline(self) -> None:
@@ -57,36 +60,45 @@ class Deadline:
 
 
 def give_up(limit: float) -> NoReturn:
-    """Say that the orderly way took longer than `limit` seconds, and end the process."""
+    """Log that an orderly end took longer than `limit` seconds, and end the process."""
     report_line(f"something did not end within {limit:g} s; the process ends without it")
     exit_at_once(1)
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """End the process, with what was printed and with nothing else."""
+    """Write what was printed, and end the process without anything else."""
     drain_output(MOMENT)
-    os._exit(code)
+    _end_process(code)
 
 
 def leave_process(code: int) -> NoReturn:
-    """Exit with `code` here and now, with what was registered for an exit and no more.
+    """Exit with `code` here and now, after the functions that were registered for an exit.
 
-    Not waited for is a thread of a tool that hangs: all that must be kept is in the journal by
-    now. Nor does the interpreter take itself apart, object by object: that needs a quarter of a
-    second of a processor, no deadline ends it, and `__del__` of somebody's object may hang in it.
+    A thread of a tool that hangs is not waited for: all that must be kept is in the journal by now.
+    The interpreter is not finalized either: that takes a quarter of a second of a processor, no
+    deadline ends it, and a `__del__` may hang in it.
     """
     _flush_output()
-    Deadline((EXIT_FUNCTIONS, partial(os._exit, code))).begin()
+    Deadline((EXIT_FUNCTIONS, partial(_end_process, code))).begin()
     run_exit_functions = getattr(atexit, "_run_exitfuncs", None)
     if run_exit_functions is not None:
-        with suppress(BaseException):  # it has written to stderr what they raise
+        with suppress(BaseException):  # their exceptions were written to stderr
             run_exit_functions()
     _flush_output()
     exit_at_once(code)
 
 
+def _end_process(code: int) -> NoReturn:
+    """End the process in one thread only, whichever comes first.
+
+    What replaces `os._exit` to save something (coverage.py does) need not stand two threads in it.
+    """
+    with _ending:
+        os._exit(code)
+
+
 def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # Gone, or closed from the beginning.
+        # The stream is gone, or was closed from the beginning.
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

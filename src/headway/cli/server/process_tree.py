@@ -1,10 +1,10 @@
 """The processes that this one started, found and ended.
 
-They are found by who started whom, in the table of processes. A process group of our own would
-be simpler, but it would take the server out of the group of its terminal: Ctrl+C would not
-reach it any more. Where whoever started us made us the leader of a group, all of that group is
-ours too, and with it what a shell left in the background before it ended. What made itself
-independent (a daemon) is not ours to end.
+They are found by their parents, in the table of processes. A process group of our own would be
+simpler, but it would take the server out of the group of its terminal: Ctrl+C would not reach it
+any more. If we were started as the leader of a group, all of that group is ours too, and with it
+processes that a shell left in the background before it ended. A daemon, which made itself
+independent, is not ours to end.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHILD_POLL_INTERVAL = 0.02
-"""Seconds between looks at whether those that were asked to end have done so."""
+"""Seconds between looks whether processes that were asked to end have ended."""
 
 
 class Process(NamedTuple):
@@ -28,8 +28,7 @@ class Process(NamedTuple):
 
 
 def children() -> list[int]:
-    """Return the processes started by this one, by those and so on; also who shares our own
-    group."""
+    """Return all descendants of this process, and the processes of our own group."""
     me = os.getpid()
     table = _process_table()
     ours = {me}
@@ -43,7 +42,7 @@ def children() -> list[int]:
 
 
 def end_children(number: int) -> int:
-    """Send a signal to all of them and tell how many there were."""
+    """Send a signal to all of them, and return their number."""
     found = children() if os.name == "posix" else []
     for pid in found:
         with suppress(ProcessLookupError, PermissionError):
@@ -52,14 +51,14 @@ def end_children(number: int) -> int:
 
 
 def kill_children() -> None:
-    """End all of them at once; those that they start in the meantime too."""
+    """Kill all of them at once, and those that they start in the meantime."""
     for _ in range(3):
         if not end_children(signal.SIGKILL):
             return
 
 
 def end_children_within(seconds: float) -> None:
-    """Ask all of them to end, and end those that do not within some seconds."""
+    """Ask all of them to end, and kill those that do not within some seconds."""
     limit = time.monotonic() + seconds
     if end_children(signal.SIGTERM):
         while children() and time.monotonic() < limit:
@@ -77,14 +76,14 @@ def _process_row(file: Path) -> Process | None:
     try:
         # The name, in parentheses, may hold anything.
         fields = file.read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return None
     is_dead = fields[0] in "ZX"
     return None if is_dead else Process(int(file.parent.name), int(fields[1]), int(fields[2]))
 
 
 def _list_processes() -> list[Process]:
-    """Return where there is no `/proc`, as on macOS."""
+    """Return the table of processes by `ps`, where there is no `/proc`, as on macOS."""
     command = ["ps", "-A", "-o", "pid=,ppid=,pgid="]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=1, check=True)

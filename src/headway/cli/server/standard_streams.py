@@ -1,6 +1,6 @@
 """stdin and stdout, kept for the protocol alone.
 
-What is imported here is imported before the server is: no more than needed.
+It imports no more than it needs, because it is imported before the server.
 """
 
 import os
@@ -19,17 +19,17 @@ class Streams(NamedTuple):
 
 
 def take_streams() -> Streams:
-    """Take stdin and stdout away from everybody else; gives what they were.
+    """Take stdin and stdout away from all other code; return private descriptors of both.
 
     From here on fd 0 is the null device and fd 1 is stderr, for `print` and `input`, for native
-    code and for child processes: what they write cannot get between two messages, and what
-    they read is no message. The private descriptors are not inherited.
+    code and for child processes. So nothing that they write gets between two messages, and they
+    read no message. The private descriptors are not inherited.
 
     Raises:
         SetupError: stdin or stdout is closed.
     """
     for stream, name in ((sys.stdin, "stdin"), (sys.stdout, "stdout")):
-        if cast("object", stream) is None:  # closed before we began; its number may be another's
+        if cast("object", stream) is None:  # closed before we began; another file may have its fd
             raise SetupError(f"{name} is closed; --stdio speaks to the program that starts it")
     null = os.open(os.devnull, os.O_RDWR)
     try:
@@ -46,5 +46,5 @@ def take_streams() -> Streams:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if callable(reconfigure):
         with suppress(OSError):
-            reconfigure(line_buffering=True)  # and what was printed before goes to stderr, too
+            reconfigure(line_buffering=True)  # output that was printed before goes to stderr, too
     return Streams(source, sink)

@@ -1,14 +1,14 @@
-"""Serving an app over stdin and stdout: the streams, the signals, and an end that comes for sure.
+"""Serving an app over stdin and stdout: the streams, the signals, and a certain end.
 
 This module must not know MCP. The client ends the server by closing its stdin; then, or at a
-signal, everything that the server started has to be gone within 5 seconds. The orderly way is
-tried first, and a thread that depends on nobody else sees that it does not take too long.
+signal, everything that the server started has to be gone within 5 seconds. An orderly end is tried
+first, and an independent thread takes care that it does not last too long.
 """
 
-import logging
 import signal
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from headway.cli.exit_codes import report_line, root_of, start_failure
 from headway.cli.server.event_loop import LoopName, run_until_done
@@ -18,18 +18,22 @@ from headway.cli.server.process_tree import end_children, end_children_within, k
 from headway.cli.server.signals import stop_on_signals
 from headway.cli.server.standard_streams import Streams
 from headway.errors import HeadwayError
+from headway.log_lines import quiet_logger
 from headway.server import HeadwayApp, asgi
 from headway.settings import Settings
 from headway.transport.stdio.pipe import Pipe
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from headway.audit import AuditConfig
+
+logger = quiet_logger(__name__)
 
 ASK_CHILDREN = 1.5
-"""Seconds after the end began until child processes are asked to end (SIGTERM): their tools had
-time to do it. A thread that waits for a child comes back with it."""
+"""Seconds after the end began until child processes are asked to end (SIGTERM): until then their
+tools may end them. A thread that waits for a child returns when the child ends."""
 
 CHILDREN_GRACE = 0.5
-"""Seconds that children get between both when everything else has ended already."""
+"""Seconds between SIGTERM and SIGKILL for children when everything else has ended already."""
 
 KILL_CHILDREN = 2.5
 """Seconds until the children that are left are killed."""
@@ -54,19 +58,21 @@ def serve_pipe(
     streams: Streams,
     journal: str,
     settings: Settings,
+    audit: "AuditConfig | None" = None,
     loop: LoopName = "auto",
     stays: bool = False,
 ) -> None:
-    """Serve `server` to the client behind `streams` until it closes its end, or a signal comes.
+    """Serve `server` to the client at the other end of `streams` until that closes, or a signal
+    comes.
 
-    `stays`: the process may go on when this returns; otherwise it is about to end, and is ended
-    if it does not.
+    `stays`: the process may go on when this returns. Otherwise it is about to end, and is ended if
+    it does not.
 
     Raises:
         SetupError: The app could not start.
-        HeadwayError: It raised while it stopped.
+        HeadwayError: The app raised while it stopped.
     """
-    app = asgi(server, journal=journal, settings=settings)
+    app = asgi(server, journal=journal, settings=settings, audit=audit)
     sys.setswitchinterval(SWITCH_INTERVAL)
     deadline = Deadline(
         (ASK_CHILDREN, partial(end_children, signal.SIGTERM)),

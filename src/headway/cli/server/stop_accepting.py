@@ -1,9 +1,9 @@
-"""Closing a listener so that nobody is lost who has come.
+"""Closing a listener without losing connections.
 
 A connection is complete, and may carry a request, before the process has accepted it. When the
-listener closes, the system resets those that wait, and a proxy must not send their POSTs again.
-So first nobody new is let in, then everybody is taken who waits, and only then the door closes:
-who comes later finds nobody, and may go elsewhere.
+listener closes, the system resets connections that wait, and a proxy must not send their POSTs
+again. So first no new handshake is let in, then all connections that wait are accepted, and only
+then the listener closes. A client that comes later is refused, and may go to another server.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ HANDSHAKE_TIME: Final = 0.05
 """Seconds in which a handshake that has begun is over: several times what one continent needs."""
 
 MOST_LOOP_TURNS: Final = 1000
-"""Turns of the loop in which who waits is accepted; more are waiting for descriptors."""
+"""Turns of the loop in which waiting connections are accepted; the rest wait for descriptors."""
 
 _ATTACH_FILTER: Final = 26
 """SO_ATTACH_FILTER, which Python does not name."""
@@ -35,10 +35,10 @@ _DROP_CONNECTION_REQUESTS: Final = (
 
 
 async def stop_accepting(listener: socket.socket, *, is_shared: bool) -> None:
-    """Let nobody new in and take everybody who has come; `listener` may be closed behind this.
+    """Let no new connection in, and accept those that wait; `listener` may be closed after this.
 
-    The loop has to serve `listener` meanwhile. One that others share lets in for them, so what
-    arrives between this and its closing is theirs.
+    The loop has to serve `listener` meanwhile. A listener that other processes share stays open for
+    them: connections that arrive after this are theirs.
     """
     if not is_shared:
         drop_new_connections(listener)
@@ -50,11 +50,12 @@ async def stop_accepting(listener: socket.socket, *, is_shared: bool) -> None:
 
 
 def drop_new_connections(listener: socket.socket) -> None:
-    """Have no new handshake begin. Their clients knock again, after a second, at a closed door.
+    """Let no new handshake begin.
 
-    Linux only. Elsewhere who comes between the last look and the closing is lost.
+    Its client tries again after a second, when the port is closed. Linux only. Elsewhere a
+    connection is lost that comes between the last accept and the closing.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or listener.family == socket.AF_UNIX:
         return
     code = b"".join(struct.pack("HBBI", *step) for step in _DROP_CONNECTION_REQUESTS)
     buffer = ctypes.create_string_buffer(code, len(code))

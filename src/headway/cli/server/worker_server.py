@@ -1,20 +1,23 @@
 """Driving a worker: the signals, the probe for an orchestrator, and an orderly end."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
+
+from starlette.responses import Response
 
 from headway.cli.exit_codes import report_line, start_failure
 from headway.cli.server.event_loop import LoopName, run_until_done
 from headway.cli.server.garbage_collector import freeze_what_is_there
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
-from headway.cli.server.signals import stop_on_signals
+from headway.cli.server.signals import farewell_text, stop_on_signals
 from headway.errors import HeadwayError
+from headway.log_lines import quiet_logger
 from headway.worker_app import Worker
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 STOP_MARGIN = 9.0
 """Seconds that an end may take beyond `grace`, as of a server: shielded parts, the journal."""
@@ -31,13 +34,13 @@ def work_until_stopped(
     probe: int | None = None,
     loop: LoopName = "auto",
 ) -> None:
-    """Have a worker work until a signal ends it; `announce` is called when it does.
+    """Run a worker until a signal ends it; `announce` is called when it is ready.
 
     The first SIGINT, SIGTERM, SIGHUP or SIGQUIT lets runs finish, the second ends the process at
     once. On the port `probe` it answers `/healthz` and `/readyz`.
 
     Raises:
-        SetupError: It could not start.
+        SetupError: The worker could not start.
         HeadwayError: A queue cannot be served.
     """
     run_until_done(lambda: _work_in_loop(worker, grace, announce, probe), loop=loop)
@@ -46,7 +49,7 @@ def work_until_stopped(
 async def _work_in_loop(
     worker: Worker, grace: float, announce: Callable[[], object], probe: int | None
 ) -> None:
-    stopped = _stopped_by_signals(grace + STOP_MARGIN)
+    stopped = _stopped_by_signals(worker, grace)
     has_started = False
     try:
         async with _with_probe(worker, probe), worker.running():
@@ -83,13 +86,17 @@ async def _drain_worker(worker: Worker, grace: float) -> None:
         logger.warning("runs were stopped that took longer than %g s to finish", grace)
 
 
-def _stopped_by_signals(limit: float) -> asyncio.Event:
-    """Set at the first signal; the second one ends the process, and so do `limit` seconds."""
+def _stopped_by_signals(worker: Worker, grace: float) -> asyncio.Event:
+    """Return an event that the first signal sets.
+
+    The second signal ends the process, and so does the first one after its limit of time.
+    """
+    limit = grace + STOP_MARGIN
     stopped = asyncio.Event()
     deadline = Deadline((limit, partial(give_up, limit)))
 
     def begin(_number: int) -> None:
-        report_line("finishing what runs; Ctrl+C again stops at once")
+        report_line(farewell_text(worker, grace))
         stopped.set()
 
     stop_on_signals(begin, lambda number: exit_at_once(128 + number), at_once=deadline.begin)
@@ -98,7 +105,7 @@ def _stopped_by_signals(limit: float) -> asyncio.Event:
 
 @asynccontextmanager
 async def _with_probe(worker: Worker, port: int | None) -> AsyncGenerator[None]:
-    """Answers whether the worker lives (`/healthz`) and takes runs (`/readyz`)."""
+    """Answer while inside: `/healthz` (the worker lives), `/readyz` (it takes runs), `/metrics`."""
     if port is None:
         yield
         return
@@ -106,17 +113,11 @@ async def _with_probe(worker: Worker, port: int | None) -> AsyncGenerator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(5):
-                line = await reader.readline()
-                path = [*line.split(), b"", b""][1]
-                known = {b"/healthz": True, b"/readyz": worker.is_ready}.get(path)
-                status = b"404 Not Found" if known is None else b"200 OK"
-                if known is False:
-                    status = b"503 Service Unavailable"
-                head = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                writer.write(head % status)
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_probe_answer(worker, head, writer.get_extra_info("peername")))
                 await writer.drain()
-        except (OSError, ValueError, TimeoutError):
-            pass  # nobody is asking any more
+        except (OSError, ValueError, TimeoutError, EOFError, asyncio.LimitOverrunError):
+            pass  # the client has left, or sent no probe
         finally:
             writer.close()
 
@@ -126,3 +127,29 @@ async def _with_probe(worker: Worker, port: int | None) -> AsyncGenerator[None]:
         raise HeadwayError(f"port {port} for probes cannot be used: {error.strerror}") from error
     async with server:
         yield
+
+
+def _probe_answer(worker: Worker, head: bytes, client: object) -> bytes:
+    """Return the answer to a probe, as bytes of HTTP."""
+    first, *lines = head.rstrip().split(b"\r\n")
+    method, target, *_ = [*first.split(), b"", b""]
+    path = target.partition(b"?")[0]
+    response = None
+    if path == b"/metrics":
+        named = (line.partition(b":") for line in lines)
+        response = worker.answer_metrics(
+            {
+                "type": "http",
+                "method": method.decode("latin-1"),
+                "path": "/metrics",
+                "query_string": b"",
+                "headers": [(name.strip().lower(), value.strip()) for name, _, value in named],
+                "client": client,
+            }
+        )
+    known = {b"/healthz": True, b"/readyz": worker.is_ready}.get(path)
+    response = response or Response(status_code={None: 404, True: 200, False: 503}[known])
+    headers = b"".join(b"%b: %b\r\n" % pair for pair in response.raw_headers)
+    reason = HTTPStatus(response.status_code).phrase
+    status = f"HTTP/1.1 {response.status_code} {reason}\r\n".encode()
+    return status + headers + b"connection: close\r\n\r\n" + bytes(response.body)

@@ -112,6 +112,8 @@ class Admission:
         Raises:
             ProtocolError: The caller has as many calls as it may (503).
         """
+        # The number of this process comes first: it costs nothing, and refuses most of those that
+        # are too many.
         caller = self.check_caller(request)
         if caller:
             most = self._settings.max_runs_each

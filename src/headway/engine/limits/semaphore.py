@@ -1,4 +1,4 @@
-"""A semaphore that is fair: the longest waiting caller enters first, and hears its position.
+"""A fair semaphore: the caller that waits longest enters first, and each learns its position.
 
 It counts, and does not know what a run is. A run may have to pass several of them, the narrowest
 first.
@@ -47,6 +47,8 @@ class FairSemaphore:
         try:
             await turn
         except BaseException:
+            # Cancelled in the moment in which its turn came: it has entered, so the next one has to
+            # be let in.
             if turn.done() and not turn.cancelled():
                 self.leave()
             else:
@@ -58,6 +60,8 @@ class FairSemaphore:
         self.taken -= 1
         while self._waiting and self.taken < self.limit:
             turn, _ = self._waiting.popleft()
+            # A waiter that was cancelled and has not run since is still in the queue; it is passed
+            # over.
             if not turn.done():
                 self.taken += 1
                 turn.set_result(None)

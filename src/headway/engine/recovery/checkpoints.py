@@ -6,7 +6,6 @@ own because a run that emits much loses its oldest entries, and none of this may
 has grown long, all of it is written once more as one entry, so that the entries before may go.
 """
 
-import logging
 from collections.abc import Sequence
 from itertools import count
 
@@ -16,8 +15,9 @@ from headway.engine.recovery.ownership import Ownership
 from headway.engine.recovery.restart_state import RestartState
 from headway.events import Checkpointed, Event, ItemDone, RequestStored, size_of
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 CHECKPOINTS = (ItemDone, Checkpointed)
 """Events of a tool that go into the checkpoint stream, and not into the run's own."""
@@ -86,6 +86,8 @@ class Checkpoints:
         self._entries += 1
         self._bytes += size_of(event)
         if self._entries >= self._max_entries or self._bytes >= self._max_bytes:
+            # The summary repeats all that is before it, so entries up to here may be trimmed. It is
+            # one entry: a crash leaves it whole or not at all.
             self._entries = self._bytes = 0
             self._ownership.append(self.memory.as_summary())
 

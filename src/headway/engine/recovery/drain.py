@@ -8,7 +8,6 @@ from headway.engine.run.cancellation import SERVER_STOPPED
 from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.events import Event
-from headway.protocol.methods import kind_of
 
 SHIELDED_GRACE = 5.0
 """Seconds that a shielded part of a call gets beyond the time to finish."""
@@ -59,6 +58,7 @@ class Drain:
             return False
         may_ask_again = not _is_call(run)
         if not may_ask_again and self._may_release(run):
+            # Removed here: a released run writes no end, which would remove it.
             run.release()
             del self._runs[run.id]
             may_ask_again = True
@@ -72,11 +72,9 @@ class Drain:
         """Return whether another process may execute a run anew, and its client can find it."""
         request = run.request
         is_kept = self._services.journal.is_durable and run.events.recorded
-        is_mirror = request.follows is not None
-        may_restart = is_mirror or self._services.options_of(request.target).restart
-        has_original = is_mirror and not request.owns
-        return is_kept and may_restart and (has_original or is_found(run)) and not run.ended
+        has_original = request.follows is not None and not request.owns
+        return is_kept and request.may_restart and (has_original or is_found(run)) and not run.ended
 
 
 def _is_call(run: Run) -> bool:
-    return kind_of(run.request.method).is_recorded
+    return run.request.kind.is_recorded

@@ -10,7 +10,6 @@ the run, and what the owner before it appends afterwards is refused. A process w
     Forgotten       the run has its end, and nobody may own it again
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +21,11 @@ from headway.engine.recovery.retry import retry_until_available
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Event, Forgotten, InboxClosed, RequestStored, Restarted, TakenByWorker
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 from headway.run_state import RunView, parts_of, view_of
 from headway.streams import CHECKPOINT_STREAMS, checkpoint_stream, inbox_stream, run_beside
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class Ownership:
@@ -95,10 +95,14 @@ async def take_over(
         head = await journal.attach_stream(beside)
         if head.last != seq or head.ended:
             return None
+        # The claim names the entry that was read: of two processes that take the run over, the
+        # storage refuses the second.
         ownership = Ownership(journal, beside, seq)
         ownership.append(claim)
         # The run is ours: whatever the storage does now, it has to be gone through with.
         await retry_until_available(clock, ownership.wait_until_stored)
+        # The old owner may still write the run's stream until this entry is there: its next append
+        # names a number that is taken by then.
         if isinstance(claim, Restarted):
             await retry_until_available(clock, lambda: journal.append_shared(stream, restarted))
         await retry_until_available(clock, lambda: journal.attach_stream(stream))
@@ -131,6 +135,8 @@ async def end_unowned(journal: Journal, stream: str, seq: int, end: Event) -> bo
     too, so one of the two is refused.
     """
     try:
+        # The checkpoint stream decides, so it is ended first. After a crash in between the run has
+        # no owner and no end; `check_runs` of another process ends it.
         await journal.append(checkpoint_stream(stream), [Forgotten()], after=seq)
         await journal.append_shared(stream, end)
         await journal.append_shared(inbox_stream(stream), InboxClosed())

@@ -1,6 +1,5 @@
 """Recovery: executing runs in this process that another one accepted."""
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,20 +9,22 @@ from headway.engine.recovery.lease import Lease
 from headway.engine.recovery.ownership import TakenOver, take_over
 from headway.engine.recovery.restart_state import RestartState, load_restart
 from headway.engine.recovery.stored_request import request_from
-from headway.engine.remote.run_inbox import RunInboxes
-from headway.engine.request import Execute, Request
+from headway.engine.request import Execute, Request, RequestInfo
 from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.events import CancelRequested, RequestStored
+from headway.log_lines import quiet_logger
 from headway.run_state import RunView
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class RunExecutor(Protocol):
     """The part of the engine that recovery uses."""
 
-    def make_run(self, stream: str, request: Request, *, view: RunView | None = None) -> Run:
+    def make_run(
+        self, stream: str, request: Request, info: RequestInfo, *, view: RunView | None = None
+    ) -> Run:
         """Make the run of a request, which continues where `view` says that it stood."""
         ...
 
@@ -50,14 +51,12 @@ class Recovery:
         mirror: MirrorRequest,
         *,
         lease: Lease,
-        inboxes: RunInboxes,
         drain: Drain,
     ) -> None:
         self._services = services
         self._executor = executor
         self._mirror = mirror
         self._lease = lease
-        self._inboxes = inboxes
         self._drain = drain
 
     async def recover_run(self, stream: str) -> bool:
@@ -93,7 +92,7 @@ class Recovery:
         if request.owns:
             if not request.is_found:  # no client can come back for what the worker does for it
                 gone = CancelRequested("connection", "the server that answered its client is gone")
-                self._inboxes.tell_later(request.follows, gone)
+                self._services.inboxes.tell_later(request.follows, gone)
             return request.is_found
         if request.follows:
             # A mirror executes nothing, so it does nothing twice, and its process did not die of
@@ -117,10 +116,12 @@ class Recovery:
             JournalUnavailable: The journal cannot be used; nothing was started.
         """
         services, state = self._services, taken.state
-        has_inbox = await self._inboxes.is_open(taken.stream)
+        has_inbox = await self._services.inboxes.is_open(taken.stream)
         request = request_from(state.request, self._executor_for(state.request))
-        run = self._executor.make_run(taken.stream, request, view=taken.view)
-        if not state.request.queue or services.options_of(run.request.target).restart:
+        run = self._executor.make_run(
+            taken.stream, request, services.info_of(request), view=taken.view
+        )
+        if not state.request.queue or run.request.options.restart:
             run.checkpoints = Checkpoints(taken.ownership, state, taken.parts)
         if state.attempt > 1:
             text = "run %s: %s is begun anew, attempt %d"
@@ -129,10 +130,12 @@ class Recovery:
         if prepare is not None:
             prepare(run)
         self._executor.execute_accepted(run, request)
+        # `Engine.stop` has gone through its runs before this one was among them.
         if services.lifecycle.is_over:
             self._drain.stop_or_release(run)  # the process stopped while the run was taken over
+        # After the run has begun: requests in the inbox act on a run that can be stopped.
         if has_inbox:
-            self._inboxes.resume(run)
+            self._services.inboxes.resume(run)
         return run
 
     def _executor_for(self, request: RequestStored) -> Execute:

@@ -9,7 +9,6 @@ Not for ever: a loop that is held for `hold_timeout` does not come back. Nor can
 anything where native code keeps the interpreter to itself (the GIL) for as long as a lease.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from typing import Final
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Alive, Entry
 from headway.journal import BlockingWriter
+from headway.log_lines import quiet_logger
 from headway.streams import pulse_stream
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 LOOK_INTERVAL: Final = 0.1
 """Seconds between two looks at whether the loop goes on again."""

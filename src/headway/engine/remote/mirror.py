@@ -165,11 +165,13 @@ class MirrorRun:
         return self._means_the_work and (end.by == "client" or (self._owns and end.by != "server"))
 
     def _stop_other(self, by: str, reason: str | None) -> None:
-        self._run.engine.inboxes.tell_later(self._stream, CancelRequested(by, reason))
+        self._run.services.inboxes.tell_later(self._stream, CancelRequested(by, reason))
 
     async def _follow_run(self) -> dict[str, Any]:
         """Repeat all entries that follow the last repeated one, and return the result."""
         journal = self._run.journal
+        # After a first pass (`result` may follow twice, see its cancellation) it goes on after the
+        # last entry that was repeated.
         last = self._last or await self._repeat_past()
         cursor = journal.open_cursor(self._stream, after=last.seq)
         while not cursor.done:
@@ -181,7 +183,7 @@ class MirrorRun:
         return _result_of(last)
 
     async def _repeat_past(self) -> Entry:
-        """Repeat what there is already, and return the last entry."""
+        """Repeat the entries that there are already, and return the last one."""
         past = await self._run.journal.read_all_kept(self._stream)
         await self._skip_repeated(past)
         self._catch_up(past, open_questions(past, await self._read_inbox()))
@@ -189,7 +191,7 @@ class MirrorRun:
         return past[-1]
 
     async def _skip_repeated(self, past: list[Entry]) -> None:
-        """Leave out what a process that is gone has repeated already, in this stream."""
+        """Leave out events that an earlier attempt has repeated already, in this stream."""
         own = await self._run.journal.read_all_kept(self._run.stream)
         said = sum(isinstance(entry.event, _REPEATED) for entry in own)
         news = [e.seq for e in past if e.seq > self._after and isinstance(e.event, _REPEATED)]
@@ -208,6 +210,8 @@ class MirrorRun:
         after = self._after  # repeating moves it
         for entry in past:
             is_news = entry.seq > after or entry in standing or entry.event in unanswered
+            # Old questions are asked again only if they are still open; progress is repeated only
+            # once, the newest.
             if is_news and (entry.event in unanswered or type(entry.event) is not InputRequested):
                 self._repeat(entry)
         self._after = past[-1].seq

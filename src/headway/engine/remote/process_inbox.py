@@ -1,24 +1,43 @@
-"""Process inboxes: what operators ask of a process about the runs it executes.
+"""Process inboxes: requests of operators to a process, about the runs it executes.
 
 A run that was handed over has an inbox of its own. For all other runs their process has one inbox,
-whatever their number. Only operators write into it (`headway cancel`); the requests of a client go
-into a stream that only this client can name.
+whatever their number. Only operators write into it (`headway cancel`, `headway retry`). What a
+client asks goes into a stream that only this client can name.
 """
 
 import asyncio
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from time import time
 
 from headway.engine.recovery.restart_state import load_restart
 from headway.engine.recovery.retry import RETRY_DELAY
 from headway.engine.remote.run_inbox import act_on, ask_run
 from headway.engine.run.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
-from headway.events import Alive, CancelRequested, ControlMessage, Entry, ProcessLeft
+from headway.events import (
+    Alive,
+    CancelRequested,
+    ControlMessage,
+    Entry,
+    ProcessLeft,
+    RetryRequested,
+)
 from headway.journal import Journal, next_available
-from headway.streams import process_inbox_stream, process_of, run_id_of
+from headway.log_lines import quiet_logger
+from headway.streams import (
+    PROCESS_STREAMS,
+    new_call_id,
+    process_id_of,
+    process_inbox_stream,
+    process_of,
+    run_id_of,
+    sibling_run,
+)
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
+
+SILENCE = 60.0
+"""Seconds without a sign of life after which no process is asked to begin anything."""
 
 
 async def send_control(journal: Journal, stream: str, what: CancelRequested) -> None:
@@ -55,6 +74,40 @@ async def _ask_process(
         raise StreamNotFound(stream) from None
 
 
+async def send_retry(journal: Journal, stream: str) -> str | None:
+    """Ask a process to execute the request of a run once more; returns the stream of the new run.
+
+    It is the process that executed the run, where that is alive, or the one that gave the newest
+    sign of life. None where no process is alive that accepts calls. The request is durable when
+    this returns. The new run's stream is there when it has begun.
+
+    Raises:
+        JournalError: The journal cannot be used.
+    """
+    alive = await _serving_processes(journal)
+    if not alive:
+        return None
+    own = process_of(stream)
+    process = own if own in alive else max(alive, key=alive.__getitem__)
+    call = new_call_id()
+    orders = process_inbox_stream(process)
+    await journal.append_shared(orders, RetryRequested(stream, call))
+    return sibling_run(stream, process + call)
+
+
+async def _serving_processes(journal: Journal) -> dict[str, float]:
+    """Return the processes that accept calls, each with the time of its last sign of life."""
+    found = dict[str, float]()
+    for stream in await journal.streams(PROCESS_STREAMS, unfinished=True):
+        head = await journal.head(stream)
+        last = await journal.read(stream, after=head.last - 1) if head is not None else []
+        for sign in last:
+            is_serving = isinstance(sign.event, Alive) and not sign.event.is_worker
+            if is_serving and abs(time() - sign.time) < SILENCE:
+                found[process_id_of(stream)] = sign.time
+    return found
+
+
 class ProcessInbox:
     """The inbox of this process. `runs` are those that it executes, by id."""
 
@@ -63,6 +116,8 @@ class ProcessInbox:
         self._runs = runs
         self._stream = ""
         self._task: asyncio.Task[None] | None = None
+        self.take_retry: Callable[[RetryRequested], object] | None = None
+        """Begins a run that an operator wants executed once more; None: it is left to others."""
 
     async def open(self, process: str) -> None:
         """Act on the inbox from now on, as the process with this id.
@@ -110,7 +165,10 @@ class ProcessInbox:
         return True
 
     def _act_on_entry(self, entry: Entry) -> None:
+        if isinstance(entry.event, RetryRequested) and self.take_retry is not None:
+            self.take_retry(entry.event)
         if isinstance(entry.event, ControlMessage):
             run = self._runs.get(run_id_of(entry.event.stream))
+            # The stream names the owner too: the same id under another owner is not this run.
             if run is not None and run.stream == entry.event.stream:
                 act_on(run, entry.event.what)

@@ -7,7 +7,6 @@ begins with that name. The process that receives an answer looks there first. So
 question that nobody asked is refused, in every process, and each question takes one answer.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from headway.events import (
     InputRequested,
 )
 from headway.journal import Journal, next_available
+from headway.log_lines import quiet_logger
 from headway.streams import (
     QUESTION_STREAMS,
     is_of_session,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from headway.engine.recovery.lease import Lease
     from headway.engine.run.run import Run
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 ANSWERS_STOP_TIMEOUT = 5.0
 """Seconds that a stop waits until the questions of runs that have ended are closed."""
@@ -83,6 +83,8 @@ class RemoteAnswers:
         questions = questions_stream(stream, answered.key)
         if answered.key in self._answering:
             return False  # another answer is on its way
+        # Checked and added without an await between, so one process takes one answer. Answers in
+        # two processes at once are both appended; the run takes the first.
         self._answering.add(answered.key)
         try:
             if answered.key not in open_keys(await self._journal.read_all_kept(questions)):

@@ -1,11 +1,9 @@
-"""Inboxes: what others ask of a run whose request has been answered with a handle.
+"""Inboxes: requests to a run whose own request has been answered with a handle.
 
-Only the process that executes a run may write its stream. Everyone else writes a request (an
-answer, a cancellation) into the run's inbox. The inbox is a stream of its own, so a request is
+Only the process that executes a run may write its stream. Every other process writes its request
+(an answer, a cancellation) into the run's inbox. The inbox is a stream of its own, so a request is
 durable and cannot be missed. Its first entry says that the run was handed over.
 """
-
-import logging
 
 from headway.background import BackgroundTasks
 from headway.engine.recovery.ownership import end_waiting
@@ -25,9 +23,10 @@ from headway.events import (
     decode_json,
 )
 from headway.journal import Journal, next_available
+from headway.log_lines import quiet_logger
 from headway.streams import inbox_stream, is_for_workers
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 INBOXES_STOP_TIMEOUT = 5.0
 """Seconds that a stop waits until the inboxes of runs that have ended are closed."""
@@ -74,7 +73,7 @@ def _is_repeated(earlier: Event, event: Event) -> bool:
 def handed_over_event(run: Run, services: Services) -> HandedOver:
     """Return the event which says that a run has a handle, and for how long."""
     age = services.clock.now() - run.born
-    limit = services.options_of(run.request.target).timeout or services.settings.timeout
+    limit = run.request.options.timeout or services.settings.timeout
     return HandedOver(services.clock.time() - age, limit + services.journal.retention.ttl)
 
 
@@ -93,6 +92,8 @@ class RunInboxes:
             JournalError: The journal cannot be written; the run stays its request's own.
         """
         inbox = inbox_stream(run.stream)
+        # The run first: an inbox without a run would be a handle that leads nowhere if the process
+        # died in between.
         await self._journal.wait_until_stored(run.stream)
         await self._journal.append_shared(inbox, handed)
         self._start_serving(run, inbox)
@@ -124,6 +125,7 @@ class RunInboxes:
         await self.tasks.stop(INBOXES_STOP_TIMEOUT)
 
     async def _serve_inbox(self, run: Run, inbox: str) -> None:
+        # From the second entry on: the first says that the run was handed over.
         cursor = self._journal.open_cursor(inbox, after=1)
         run.on_end(cursor.nudge)
         try:
@@ -140,7 +142,7 @@ class RunInboxes:
 
 
 def act_on(run: Run, event: Event) -> None:
-    """Do what others ask of a run. A failure is logged: more requests follow in the inbox."""
+    """Act on a request to a run. A failure is logged: more requests follow in the inbox."""
     try:
         match event:
             case CancelRequested(by, reason):

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from headway.counters import Counters
 from headway.events import Cancelled, Completed, Event, Failed, Interrupted
-from headway.protocol.methods import kind_of
 
 if TYPE_CHECKING:
     from headway.engine.run.run import Run
@@ -32,8 +31,10 @@ def count_end(counters: Counters, run: "Run", event: Event, result: dict[str, An
         counters.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         counters.limit_hit("timeout")  # nothing else stops a run with a failure
-    if kind_of(run.request.method).is_counted and run.request.follows is None:
-        counters.end_call(run.request.target, outcome_of(event, result), run.clock.now() - run.born)
+    if run.request.kind.is_counted and run.request.follows is None:
+        counters.end_call(
+            run.request.target, outcome_of(event, result), run.services.clock.now() - run.born
+        )
 
 
 def outcome_of(event: Event, result: dict[str, Any] | None) -> str:

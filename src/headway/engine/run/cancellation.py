@@ -9,7 +9,6 @@
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
@@ -20,11 +19,12 @@ import anyio
 from headway.clock import Timer
 from headway.engine.failures import contain_failures
 from headway.events import Interrupted
+from headway.log_lines import quiet_logger
 
 if TYPE_CHECKING:
     from headway.engine.run.run import Run
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 CANCEL_GRACE = 1.0
 """Seconds between asking a run to stop and writing its end without waiting for it."""
@@ -51,6 +51,7 @@ class Cancellation:
 
     __slots__ = (
         "_grace_timer",
+        "_has_told",
         "_hooks",
         "_lock",
         "_loop",
@@ -65,6 +66,7 @@ class Cancellation:
         self._loop = loop
         self._lock = Lock()
         self._hooks: list[Hook] = []
+        self._has_told = False
         self._shields = 0
         self._grace_timer: Timer | None = None
         self.stop_requested = anyio.Event()
@@ -76,8 +78,9 @@ class Cancellation:
     def tell_hooks(self) -> None:
         """Call all hooks, and start the grace period unless a part is shielded."""
         self.stop_requested.set()
+        # A copy: a hook may be added or removed by another thread while these are called.
         with self._lock:
-            hooks = list(self._hooks)
+            hooks, self._has_told = list(self._hooks), True
         for hook in hooks:
             self._call_hook_soon(hook)
         self._start_grace()
@@ -98,7 +101,10 @@ class Cancellation:
         """Call `hook` when the run is asked to stop; at once if it already was."""
         with self._lock:
             self._hooks.append(hook)
-        if self._run.stop_event is not None:
+            # Not by `stop_event`, which is set a moment before the hooks are called: a hook that
+            # is added in between would be called by both.
+            is_late = self._has_told or self._run.is_released
+        if is_late:
             self._loop.call_soon_threadsafe(self._call_hook_soon, hook)
 
     def remove_hook(self, hook: Hook) -> None:
@@ -132,7 +138,7 @@ class Cancellation:
 
     def _start_grace(self) -> None:
         if not self._shields and self._grace_timer is None and not self._run.ended:
-            self._grace_timer = self._run.clock.call_later(CANCEL_GRACE, self._give_up)
+            self._grace_timer = self._run.services.clock.call_later(CANCEL_GRACE, self._give_up)
 
     def _give_up(self) -> None:
         self._grace_timer = None

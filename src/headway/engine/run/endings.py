@@ -1,6 +1,5 @@
 """The terminal event of a run: from a result, an exception, its time limit or a stop."""
 
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,11 @@ from headway.engine.run.large_results import completed_event, message_of
 from headway.engine.run.run import Run
 from headway.errors import ToolTimeout
 from headway.events import Completed, Event, Failed, Interrupted, encode_json
+from headway.log_lines import quiet_logger
 from headway.protocol.methods import TOOL_CALL
+from headway.protocol.run_uris import REFERENCE_KEY
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 REQUEST_TIMEOUT = -32001
 """JSON-RPC code of a run that hit its time limit; the number the TypeScript SDK uses."""
@@ -60,6 +61,16 @@ def _exit_scope(run: Run, scope: anyio.CancelScope, error: BaseException | None)
         return False
 
 
+def add_note(result: dict[str, Any], note: str) -> dict[str, Any]:
+    """Return the result of a call with one more text for its caller; itself where that is empty.
+
+    Structured content stays as it is: it has the tool's own schema.
+    """
+    if not note or not isinstance(result.get("content"), list):
+        return result
+    return {**result, "content": [*result["content"], {"type": "text", "text": note}]}
+
+
 def end_of_result(run: Run, result: dict[str, Any] | None, *, most: float) -> End:
     """Return the end of a run whose handler returned; `result` is None if a stop cancelled it.
 
@@ -70,7 +81,18 @@ def end_of_result(run: Run, result: dict[str, Any] | None, *, most: float) -> En
     if run.stop_event is not None and is_error:
         return run.stop_event, None
     assert result is not None
+    if is_error and run.request.method == TOOL_CALL:
+        result = _with_reference(run, result)
     return completed_event(run, result, most=most), result
+
+
+def _with_reference(run: Run, result: dict[str, Any]) -> dict[str, Any]:
+    """Return an error with the run's reference in its `_meta`: the log and the lists name it so.
+
+    The text is the author's, and stays as it is.
+    """
+    meta: dict[str, Any] = result.get("_meta") or {}
+    return {**result, "_meta": {REFERENCE_KEY: run.reference, **meta}}
 
 
 def end_of_failure(run: Run, failure: Failure, error: BaseException) -> End:

@@ -1,8 +1,18 @@
 """The one writer of a run's stream: appends its events and keeps the state that they lead to."""
 
-from headway.events import Event
+from typing import Final
+
+from msgspec import structs
+
+from headway.events import Accepted, Event, Progress, RunDescription, Started
 from headway.journal import Journal
-from headway.run_state import TRANSITIONS, RunView, State, advance
+from headway.run_state import TRANSITIONS, RunView, State, advance, describe
+
+DESCRIBED_FROM: Final = 1000
+"""Entries of a run after which its progress describes it again: most runs keep their first one."""
+
+DESCRIBED_EVERY: Final = 200
+"""Entries between two descriptions: fewer than those at the end that a list of runs reads."""
 
 
 class EventWriter:
@@ -11,7 +21,16 @@ class EventWriter:
     Every event is checked against the transition table of `headway.run_state` first.
     """
 
-    __slots__ = ("_allowed", "_journal", "_stream", "recorded", "seq", "state")
+    __slots__ = (
+        "_about",
+        "_allowed",
+        "_describes_at",
+        "_journal",
+        "_stream",
+        "recorded",
+        "seq",
+        "state",
+    )
 
     def __init__(self, journal: Journal, stream: str, *, recorded: bool) -> None:
         self._journal = journal
@@ -22,10 +41,13 @@ class EventWriter:
         """The number of the last event."""
         self.state = State.NEW
         self._allowed = TRANSITIONS[State.NEW]
+        self._about: RunDescription | None = None
+        self._describes_at = DESCRIBED_FROM
 
     def resume_from(self, view: RunView) -> None:
         """Go on after what another process has written."""
         self.seq, self.state, self._allowed = view.last, view.state, TRANSITIONS[view.state]
+        self._about = view.about
 
     @property
     def can_go_on(self) -> bool:
@@ -43,6 +65,13 @@ class EventWriter:
         if state is not self.state:
             self.state = state
             self._allowed = TRANSITIONS[state]
+            if isinstance(event, Accepted | Started):
+                self._about = describe(event, self._journal.clock.time(), self._about)
+        if self.seq >= self._describes_at and isinstance(event, Progress):
+            self._describes_at = self.seq + DESCRIBED_EVERY
+            event = structs.replace(event, about=self._about)
+        # The state is changed first. If the append is refused the stream is another process's, and
+        # this state does not matter any more.
         self.seq = self._journal.append_nowait(
             self._stream, event, after=self.seq, recorded=self.recorded
         )

@@ -56,7 +56,7 @@ def _set_aside(run: Run, result: dict[str, Any], data: Raw) -> Raw:
     run.journal.append_nowait(
         result_stream(run.stream), Completed(data), after=0, recorded=run.events.recorded
     )
-    run.engine.counters.limit_hit("max_result")
+    run.services.counters.limit_hit("max_result")
     size, uri = size_of(data), result_uri_of(run.id)
     text = (
         f"The result has {size} bytes, more than an answer may have here. Read it as the resource "

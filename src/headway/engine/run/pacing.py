@@ -41,7 +41,8 @@ UNKNOWN: Final = object()
 """Passed as the total when there was one and there is none any more."""
 
 DONE = "Done"
-"""The message at the end of a run that succeeded without having reported its total."""
+"""The message at the end of a run that succeeded without having reported its total, where its tool
+gave no message. Where it gave some, the last progress has none: a tool may speak any language."""
 
 LARGEST = 1e300
 """Larger numbers count as infinite: there must be room for a nudge."""
@@ -147,7 +148,8 @@ class Pacer:
         """Return the last progress: what is held, or the total of a run that has succeeded."""
         if success and self._total is not None and self._sent < self._total:
             if self._high < self._total:
-                self._message = DONE  # the last message was about a step on the way
+                # The tool's last message was about a step; ours is for tools that have none.
+                self._message = DONE if self._message is None else None
             return self._write_progress(self._total, now)
         return self._write_progress(self._high, now) if self.held else None
 

@@ -35,12 +35,14 @@ class Questions:
         """
         run, (key, answer) = self._run, self._open_question()
         asked = InputRequested(key, method, None if params is None else encode_json(params))
+        # First into the run's own stream, then to other processes: a question that can be answered
+        # is one that its client can read.
         run.events.append(asked)
-        run.engine.remote_answers.question_asked(run, asked)
+        run.services.remote_answers.question_asked(run, asked)
         run.hooks.on_question()
         late = MCPError(INTERNAL_ERROR, "The client did not answer in time")
         timer = (
-            run.clock.call_later(limit, partial(self.answer_question, key, None, late))
+            run.services.clock.call_later(limit, partial(self.answer_question, key, None, late))
             if limit
             else None
         )
@@ -80,9 +82,11 @@ class Questions:
         return key, answer
 
     def _close_question(self, key: str, *, given_up: bool) -> None:
+        # After the run's end `unanswered_events` has closed the question, and the stream takes
+        # nothing more.
         if self._waiting.pop(key, None) is not None and not self._run.ended:
             self._run.events.append(InputReceived(key, given_up))
-            self._run.engine.remote_answers.question_closed(self._run, key)
+            self._run.services.remote_answers.question_closed(self._run, key)
 
 
 def _is_answered(answer: "asyncio.Future[Any]") -> bool:

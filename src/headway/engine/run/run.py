@@ -5,7 +5,6 @@ tool gives out goes through `Run.output`, from any thread; all else is for the e
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from headway.engine.recovery.checkpoints import CHECKPOINTS, Checkpoints
+from headway.engine.run.accepted import accepted_event
 from headway.engine.run.cancellation import TAKEN_OVER, Cancellation
 from headway.engine.run.current import current_run
 from headway.engine.run.event_writer import EventWriter
@@ -23,15 +23,16 @@ from headway.engine.run.questions import Questions
 from headway.engine.run.run_hooks import RunHooks
 from headway.engine.run.run_output import RunOutput
 from headway.errors import JournalError
-from headway.events import Accepted, Cancelled, Event, GivenBack, Interrupted, Log, Progress
+from headway.events import Cancelled, Event, GivenBack, Interrupted, Log, Progress
+from headway.log_lines import quiet_logger
 from headway.run_state import RunView
-from headway.streams import run_id_of
+from headway.streams import reference_of, run_id_of
 
 if TYPE_CHECKING:
-    from headway.engine.engine import Engine
-    from headway.engine.request import Request
+    from headway.engine.request import Request, RequestInfo
+    from headway.engine.services import Services
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 _CANCELLATION_LOCK = threading.Lock()
 
@@ -48,14 +49,14 @@ class Run:
         "_questions",
         "born",
         "checkpoints",
-        "clock",
-        "engine",
         "events",
         "hooks",
+        "id",
         "journal",
         "output",
         "request",
         "scope",
+        "services",
         "stop_event",
         "stream",
         "task",
@@ -65,24 +66,27 @@ class Run:
         self,
         stream: str,
         request: "Request",
+        info: "RequestInfo",
         *,
-        engine: "Engine",
+        services: "Services",
         rate: float,
         heartbeat: float | None,
-        recorded: bool,
         view: RunView | None = None,
     ) -> None:
         self.stream = stream
-        self.request = request.info
-        self.engine, self.journal = engine, engine.journal
-        self.clock = clock = engine.clock
-        self.born = clock.now()
-        self.events = EventWriter(engine.journal, stream, recorded=recorded)
+        self.id = run_id_of(stream)
+        """The last part of the stream's name; unguessable, since it names the run to its client."""
+        self.request = info
+        self.services, self.journal = services, services.journal
+        self.born = services.clock.now()
+        # There are two ways into the stream: the engine's events go through `events`, and the
+        # tool's through `output`, which paces and limits them and calls `_write_output`.
+        self.events = EventWriter(services.journal, stream, recorded=info.kind.is_recorded)
         self.output = RunOutput(
             self._write_output,
-            clock=clock,
-            pacer=Pacer(rate, engine.settings.max_text),
-            limits=OutputLimits(engine.settings),
+            clock=services.clock,
+            pacer=Pacer(rate, services.settings.max_text),
+            limits=OutputLimits(services.settings),
             heartbeat=heartbeat,
         )
         self.hooks = RunHooks()
@@ -93,23 +97,17 @@ class Run:
         self._questions: Questions | None = None
         self._cancellation: Cancellation | None = None
         if view is None:
-            info = self.request
-            accepted = Accepted(info.method, info.target, request.owner, info.follows or "")
-            self.events.append(accepted)
+            stored = services.access.stored_scopes(request)
+            self.events.append(accepted_event(request, services.options.server_name, stored))
         else:
             self.events.resume_from(view)
             if view.progress is not None:
                 self.output.pacer.resume_from(view.progress)
 
     @property
-    def id(self) -> str:
-        """The last part of the stream's name; unguessable, since it names the run to its client."""
-        return run_id_of(self.stream)
-
-    @property
     def reference(self) -> str:
         """A short name for logs and error messages; it gives no access."""
-        return self.id[8:16]
+        return reference_of(self.stream)
 
     @property
     def attempt(self) -> int:
@@ -133,6 +131,8 @@ class Run:
             JournalUnavailable: The storage cannot be written now; it is tried again.
             Conflict, StreamEnded: Another process has the run, so it never will be stored.
         """
+        # What other threads gave out is in the outbox until the loop takes it; without this the
+        # wait would not cover it.
         self.output.flush_outbox()
         await self.journal.wait_until_stored(self.stream)
         if self.checkpoints is not None:
@@ -151,12 +151,16 @@ class Run:
             JournalError: The stream is another process's, or the journal is gone. The run has
                 ended here all the same.
         """
+        # Closed first: a thread that reports from now on is dropped, so nothing can come after the
+        # terminal event.
         last = self._close(success=success)
         try:
             open_questions = (
                 self._questions.unanswered_events() if self._questions is not None else ()
             )
             for each in (*last, *open_questions, event):
+                # If this process dies after the terminal event and before the checkpoints are
+                # closed, a sweep of another process closes them (`sweep_ended`).
                 self.events.append(each)
             if self.checkpoints is not None:
                 self.checkpoints.end()
@@ -172,6 +176,8 @@ class Run:
     def release(self) -> None:
         """Stop, and leave the run without an end for another process to begin anew."""
         self.output.flush_outbox()
+        # The run's own task is cancelled below: this tells it why, and `_close` keeps it from
+        # writing an end.
         self.stop_event = Interrupted("it is left to the next process")
         self.output.is_stopped = True  # for its threads
         self._close(success=None)
@@ -242,6 +248,9 @@ class Run:
 
     def cancel(self, by: str, reason: str | None = None) -> None:
         """Stop the run at the request of `by`: its client, a caller or the server."""
+        records = self.services.options.records
+        if records is not None and self.stop_event is None and not self.ended:
+            records.cancel(self, by, reason)
         self.stop(Cancelled(by, reason))
 
     def stop(self, end: Event) -> None:
@@ -252,6 +261,8 @@ class Run:
         """
         if self.stop_event is not None or self.ended:
             return
+        # From here on threads get `RunCancelled` at their next call, and async code at its await.
+        # `stop_event` is set first: both look there for the reason.
         self.stop_event = end
         self.output.is_stopped = True
         if self.scope is not None:

@@ -12,7 +12,7 @@ class RunHooks:
     """Callbacks of the engine and the transport for one run; on the event loop only."""
 
     __slots__ = (
-        "detached", "give_up", "has_handle", "on_end", "on_function_begins", "on_handed_over",
+        "answered", "give_up", "has_handle", "on_end", "on_function_begins", "on_handed_over",
         "on_question", "window",
     )  # fmt: skip
 
@@ -27,10 +27,10 @@ class RunHooks:
         """Called when the author's function begins."""
         self.on_handed_over: Callable[[], None] = _do_nothing
         """Called when the client was given a handle."""
+        self.answered: Callable[[], str] = str
+        """Returns how its request is answered, for the log: a key of `end_line.ANSWERED`, or ''."""
         self.has_handle = False
         """Whether a handle or a key names the run, so that it can go on without its session."""
-        self.detached = False
-        """Whether the run goes on when its client is gone."""
         self.window = inf
         """Seconds that its client may be kept waiting."""
 
@@ -43,6 +43,7 @@ class RunHooks:
         self.drop_offers()
         self.on_end.clear()
         self.on_handed_over = self.give_up = _do_nothing
+        self.answered = str  # it holds the answer
 
 
 def _do_nothing() -> None:

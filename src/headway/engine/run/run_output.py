@@ -174,6 +174,8 @@ class RunOutput:
         """Write what other threads have given out so far."""
         with self._lock:
             self._is_scheduled = False
+            # Written under the lock: a thread that adds to the outbox meanwhile waits, so its event
+            # cannot overtake these.
             events, self._outbox = self._outbox, []
             if not self.is_closed:
                 for event in events:
@@ -187,6 +189,8 @@ class RunOutput:
         With `success` None the run goes on in another process, so there are none. Else they are
         what is held, the full total of a run that succeeded, and how many log messages are missing.
         """
+        # Events that threads gave out so far are written. One that comes between this and
+        # `is_closed` is dropped with the outbox, as later ones are.
         self.flush_outbox()
         last: list[Event | None] = []
         with self._lock:
@@ -255,6 +259,8 @@ class RunOutput:
             if self.is_closed:
                 return False
             sampled = sample_stages(self.stages, self.pacer, now)
+            # By the outbox, although this is the loop: a thread's event that waits there came
+            # first.
             self._outbox.append(sampled or self.pacer.write_heartbeat(now))
         try:
             self.flush_outbox()

@@ -14,7 +14,6 @@ The rules:
   share that it had.
 """
 
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import RLock
@@ -24,8 +23,9 @@ from headway.engine.failures import contain_failures
 from headway.engine.run.current import current_run, is_muted
 from headway.engine.run.pacing import UNKNOWN, Pacer, as_finite
 from headway.events import Progress
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class ItemCheckpoints(Protocol):
@@ -205,7 +205,11 @@ class Items(Node):
     def own_message(self) -> str | None:
         """Return the author's message for the current item, or how many items are done."""
         if self.closed:
-            return f"{self.done} done" if self.label is not None else None
+            if self.label is None:
+                return None
+            # What was left before its end, by an error perhaps, does not read like a success.
+            of = f" of {self.size:g}" if self.size is not None and self.done < self.size else ""
+            return f"{self.done}{of} done"
         if self.label is not None:
             return describe_item(self.label, self.item)
         if self.parent is self.root:

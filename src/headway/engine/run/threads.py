@@ -7,8 +7,8 @@ the data of another, so its output is dropped, with a warning that says what to 
 """
 
 import inspect
-import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -22,8 +22,9 @@ from headway.engine.run.cancellation import is_shielded
 from headway.engine.run.current import ToolRun, current_run, is_muted
 from headway.engine.run.stages import current_node
 from headway.events import Log, encode_json
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 MOST_WARNED_LINES: Final = 1000
 """Lines of code for which a warning is remembered as given."""
@@ -147,6 +148,12 @@ def warn_unheard(what: str) -> None:
         text = f"{what} {where} is not heard: {_ADVICE}"
         run.output.emit_event(Log("warning", encode_json(text), "headway"))
         _warn_once(what, where, _ADVICE)
+
+
+def warn_unused(what: str, advice: str) -> None:
+    """Log, once for each line of code, that what a function returned was thrown away unused."""
+    if current_run.get() is not None and not is_muted.get() and not sys.is_finalizing():
+        _warn_once(what, "whose result is not used", advice)
 
 
 _ADVICE: Final = (

@@ -6,7 +6,6 @@ is sent again with its key does: what its client answers or cancels here reaches
 """
 
 import asyncio
-import logging
 from functools import partial
 
 from msgspec import structs
@@ -19,15 +18,17 @@ from headway.engine.recovery.stored_request import stored_request
 from headway.engine.remote.mirror import mirror_request
 from headway.engine.remote.run_inbox import end_waiting, handed_over_event
 from headway.engine.request import Execute, Request
+from headway.engine.run.accepted import accepted_event
 from headway.engine.run.run import Run
 from headway.engine.services import Services
-from headway.events import Accepted, Event, HandedOver, Progress
+from headway.events import Event, HandedOver, Progress
+from headway.log_lines import quiet_logger
 from headway.protocol.continue_run_tool import CONTINUE_RUN
 from headway.protocol.methods import kind_of
 from headway.queues import Queues
 from headway.streams import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 DISPATCH_STOP_TIMEOUT = 1.0
 """Seconds that a stop waits for queues. What is left over is done by a process that serves on."""
@@ -53,6 +54,10 @@ class Dispatch:
     def queues(self) -> Queues | None:
         """The queues that calls wait in, or None where there are no workers."""
         return self._queues
+
+    def is_waiting(self, stream: str) -> bool:
+        """Return whether no worker is known to have begun the run that a call here waits for."""
+        return stream in self._waiting
 
     def is_for_workers(self, request: Request) -> bool:
         """Return whether a worker is to execute this request."""
@@ -82,7 +87,7 @@ class Dispatch:
 
     def new_worker_stream(self, request: Request) -> str:
         """Return a stream for the run that a worker will execute."""
-        return run_stream(request.owner, WORKERS + new_call_id())
+        return run_stream(request.owner, WORKERS + (request.call or new_call_id()))
 
     def mirror_of(self, request: Request, stream: str) -> Request:
         """Return the request of the run that mirrors the worker's run in `stream`."""
@@ -104,7 +109,9 @@ class Dispatch:
         services = self._services
         handed = handed_over_event(mirror, services)
         first: list[Event] = [
-            Accepted(request.method, request.target, request.owner),
+            accepted_event(
+                request, services.options.server_name, services.access.stored_scopes(request)
+            ),
             Progress(0, None, WAITING_MESSAGE),
         ]
         queue = services.options_of(request.target).queue
@@ -119,9 +126,11 @@ class Dispatch:
 
     def start_call(self, mirror: Run, stream: str) -> None:
         """Count the worker's run as waiting, and put it into its queue."""
+        # Counted before it is in the queue, so that a burst cannot pass `max_queue` while the queue
+        # is written.
         self._waiting.add(stream)
         mirror.on_end(lambda: self._waiting.discard(stream))
-        self.enqueue(stream, self._services.options_of(mirror.request.target).queue)
+        self.enqueue(stream, mirror.request.options.queue)
 
     def enqueue(self, stream: str, queue: str) -> None:
         """Put a run into its queue, as soon as the queue can be written."""
@@ -138,5 +147,5 @@ class Dispatch:
         await retry_until_available(self._services.clock, end)
 
     async def stop(self) -> None:
-        """Finish what is on its way to a queue, or out of one; give up what takes longer."""
+        """Wait for runs that are being enqueued or withdrawn; give up those that take longer."""
         await self._tasks.stop(DISPATCH_STOP_TIMEOUT)

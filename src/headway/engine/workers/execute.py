@@ -4,28 +4,29 @@ A queue only says that there is something to do. Who owns a run is said in the j
 (`recovery/ownership.py`), whatever a queue delivers how often and to whom.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcp_types import INTERNAL_ERROR
 
-from headway.engine.idempotency import NEVER_EXECUTED, RunNames
+from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.recovery.lease import Lease
+from headway.engine.recovery.lost_runs import end_run
 from headway.engine.recovery.ownership import Ownership, TakenOver, end_unowned, take_over
 from headway.engine.recovery.recover import Recovery
 from headway.engine.recovery.restart_state import RestartState, load_restart
-from headway.engine.recovery.retry import retry_until_available
-from headway.engine.remote.run_inbox import RunInboxes, read_inbox
+from headway.engine.recovery.retry import RETRY_DELAY, retry_until_available
+from headway.engine.remote.run_inbox import read_inbox
 from headway.engine.request import DEFAULT_QUEUE
 from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.engine.workers.dispatch import Dispatch
 from headway.errors import HeadwayError, JournalError, JournalUnavailable
 from headway.events import Cancelled, CancelRequested, Event, Failed, Interrupted
+from headway.log_lines import quiet_logger
 from headway.streams import checkpoint_stream, handle_stream
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 NO_WORKER_CODE = -32000
 """JSON-RPC code of a call that no worker took; as that of a server that is busy."""
@@ -45,17 +46,12 @@ class QueuedWork:
         services: Services,
         recovery: Recovery,
         dispatch: Dispatch,
-        *,
         lease: Lease,
-        names: RunNames,
-        inboxes: RunInboxes,
     ) -> None:
         self._services = services
         self._recovery = recovery
         self._dispatch = dispatch
         self._lease = lease
-        self._names = names
-        self._inboxes = inboxes
         self._owners: dict[str, str] = {}
         """The owner of each run when it was last looked at."""
         self._unowned_since: dict[str, float] = {}
@@ -66,6 +62,9 @@ class QueuedWork:
         Returns False when there is nothing to do: the run has its end, or another owner.
         """
         clock = self._services.clock
+        records = self._services.options.records
+        while records is not None and records.log.is_refusing:
+            await clock.sleep(RETRY_DELAY)  # it is left to a worker whose audit log can be written
         taken = await retry_until_available(clock, partial(self._take_run, stream))
         if taken is None:
             return False
@@ -76,7 +75,9 @@ class QueuedWork:
         except Exception:  # this process owns it now, and no other one will end it
             logger.exception("%s cannot be executed", stream)
             end = Failed(INTERNAL_ERROR, "The worker cannot execute this call")
-            await retry_until_available(clock, partial(self._lease.end_run, stream, end))
+            await retry_until_available(
+                clock, partial(end_run, self._services.journal, stream, end)
+            )
             return False
         run.on_end(done)
         return True
@@ -92,8 +93,11 @@ class QueuedWork:
         if state.owner and await self._lease.is_alive(state.owner):
             return None
         end = await self._end_instead(stream, state)
+        # It is nobody's at this moment. If a worker takes it between the look and the end, one of
+        # the two is refused.
         if end is not None:
-            await end_unowned(journal, stream, seq, end)
+            if await end_unowned(journal, stream, seq, end):
+                await self._record_lost(stream, end)
             return None
         clock = self._services.clock
         return await take_over(journal, self._lease.tag, stream, state, seq, clock=clock)
@@ -112,13 +116,13 @@ class QueuedWork:
     async def _is_named(self, stream: str, key: str) -> bool:
         """Return whether a run is the one that its key names, where it has a key.
 
-        Of several that were accepted at once with one key only that one is to be executed; the
+        Only that one of several runs that were accepted at once with one key is executed. The
         process that was to withdraw another one may have died before it did.
         """
-        return not key or await self._names.is_first(key, stream)
+        return not key or await self._services.names.is_first(key, stream)
 
     def _prepare(self, taken: TakenOver, run: Run) -> None:
-        """Give a run that came out of a queue what a run of this process's own has already."""
+        """Add to a run from a queue the parts that a run of this process's own has already."""
         run.hooks.has_handle = True
         run.on_end(partial(self._handle_end, taken, run))
 
@@ -127,7 +131,7 @@ class QueuedWork:
             return
         if run.checkpoints is None:  # else the run itself ends its ownership, with them
             _end_ownership(taken.ownership)
-        self._inboxes.tasks.start(self._release_names(run, taken.state.request.key))
+        self._services.inboxes.tasks.start(self._release_names(run, taken.state.request.key))
 
     async def _release_names(self, run: Run, key: str) -> None:
         """Let the key and the handle of a run expire with it, as it has its end."""
@@ -135,7 +139,7 @@ class QueuedWork:
         for name in (key, handle_stream(run.request.principal, run.id)):
             try:
                 if name and await journal.head(name) is not None:
-                    await self._names.release_name(name)
+                    await self._services.names.release_name(name)
             except JournalError as error:
                 logger.debug("%s is not let go of: %s", name, error)
 
@@ -161,7 +165,7 @@ class QueuedWork:
     # Runs that no process owns
 
     async def check_runs(self, streams: Sequence[str]) -> None:
-        """See that each of the unfinished runs for workers has an owner, waits in a queue, or ends.
+        """Make sure that each unfinished run for workers has an owner, waits in a queue, or ends.
 
         Raises:
             JournalUnavailable: The journal cannot be read.
@@ -196,21 +200,31 @@ class QueuedWork:
         if known is None:
             # Its process died between two writes of `store_call`: nobody knows the request.
             if waited > services.settings.lease:
-                await self._lease.end_run(stream, _WORKER_GONE)
+                await self._end_lost(stream, _WORKER_GONE)
             return
         state, seq = known
         if state.is_over:
             # The process that was about to end it died before it could.
             if waited > services.settings.lease:
                 end = _WORKER_GONE if state.owner else NEVER_EXECUTED
-                await self._lease.end_run(stream, end)
+                await self._end_lost(stream, end)
         elif state.owner and not self._may_restart(state):
-            await end_unowned(services.journal, stream, seq, _WORKER_GONE)
+            if await end_unowned(services.journal, stream, seq, _WORKER_GONE):
+                await self._record_lost(stream, _WORKER_GONE)
         elif waited > services.settings.worker_wait:
             if await end_unowned(services.journal, stream, seq, self._timeout_error(state)):
                 services.counters.limit_hit("worker_wait")
         elif state.owner or waited > services.settings.lease:
             self._dispatch.enqueue(stream, state.request.queue or DEFAULT_QUEUE)
+
+    async def _end_lost(self, stream: str, end: Event) -> None:
+        if await end_run(self._services.journal, stream, end):
+            await self._record_lost(stream, end)
+
+    async def _record_lost(self, stream: str, end: Event) -> None:
+        records = self._services.options.records
+        if records is not None and end is _WORKER_GONE:
+            await records.lose(self._services.journal, stream, end)
 
     def _timeout_error(self, state: RestartState) -> Event:
         limit, queue = self._services.settings.worker_wait, state.request.queue

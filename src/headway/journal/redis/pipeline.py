@@ -6,7 +6,6 @@ does not answer, all waiting calls fail together, and not each after a time limi
 """
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,8 +17,9 @@ from headway.errors import JournalError, JournalUnavailable
 from headway.journal.redis.connections import Command, Connection
 from headway.journal.redis.refusals import PASSING_CODES, code_of, explain_error
 from headway.journal.redis.scripts import Script
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 ROUND_TRIP_TIMEOUT = 5.0
 """Seconds that a round trip may take, with all attempts: enough for Redis to restart, or for a
@@ -159,6 +159,9 @@ class Pipeline:
             if isinstance(reply, NoScriptError):
                 call.is_known = False
                 again.append(call)
+            # Calls that are sent again keep their order among themselves, but come after those of
+            # the batch that were done: writes carry the number that they follow, so the order is
+            # checked anyway.
             elif isinstance(reply, Exception) and code_of(reply) in PASSING_CODES:
                 trouble = reply
                 again.append(call)

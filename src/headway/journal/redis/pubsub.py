@@ -1,12 +1,12 @@
 """Publish/subscribe: one connection of a process, subscribed to the streams that are waited for.
 
-The idea needed to read it: **a confirmed subscription is itself a notice.** No message came for
-what was written before the subscription. So when it is confirmed, the stream's readers read once.
-Then nothing is missed: not at the beginning, nor for a new stream, nor after a lost connection.
+The idea needed to read it: **a confirmed subscription is itself a notice.** No message comes for
+entries that were written before the subscription. So when it is confirmed, the stream's readers
+read once. Then no entry is missed: not at the beginning, nor in a new stream, nor after a lost
+connection.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -17,8 +17,9 @@ from headway.clock import Clock, Timer
 from headway.journal.redis.connections import SocketConnection
 from headway.journal.redis.refusals import explain_error
 from headway.journal.store import OnChange
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 LOOK_INTERVAL = 30.0
 """Seconds after which a stream without messages is read all the same: while a Cluster is
@@ -114,6 +115,8 @@ class PubSub:
         Raises:
             RedisError, OSError, TimeoutError: It failed.
         """
+        # A new connection knows no subscription: all that is wanted is asked for again, and each
+        # confirmation makes the readers look once.
         self._changed = set(self._wanted)
         await self._update_subscriptions()
         tasks = {
@@ -140,6 +143,8 @@ class PubSub:
             await self._update_subscriptions()
 
     async def _update_subscriptions(self) -> None:
+        # Cleared before the sets are read: a stream that is added while the commands are sent sets
+        # it again.
         self._work.clear()
         changed, self._changed = self._changed, set()
         wanted = changed & self._wanted.keys()

@@ -1,6 +1,5 @@
 """Redis's refusals in the words of whoever has to act, and the check of a server at the start."""
 
-import logging
 import re
 from collections.abc import Mapping
 
@@ -12,8 +11,9 @@ from redis.exceptions import (
 )
 
 from headway.errors import JournalError, JournalUnavailable, SetupError, StreamDamaged
+from headway.log_lines import quiet_logger
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 OLDEST_SERVER = (6, 2)
 

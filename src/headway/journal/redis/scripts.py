@@ -62,10 +62,13 @@ local function forget(name)
   redis.call('DEL', bucket .. ':counted')
   redis.call('PUBLISH', bucket .. ':n:' .. name, '')
 end
-local function keep(milliseconds)
-  for _, key in ipairs({names, live, ended, sizes}) do
+local function prolong(key, milliseconds)  -- only that: another process may keep it longer
+  if redis.call('PTTL', key) < tonumber(milliseconds) then
     redis.call('PEXPIRE', key, milliseconds)
   end
+end
+local function keep(milliseconds)
+  for _, key in ipairs({names, live, ended, sizes}) do prolong(key, milliseconds) end
 end
 """
 
@@ -77,7 +80,7 @@ if not found then
   redis.pcall('SET', key, ARGV[1], 'PX', ARGV[2])  -- a full Redis is no reason to read nothing
   return ARGV[1]
 end
-redis.call('PEXPIRE', key, ARGV[2])
+prolong(key, ARGV[2])
 return found
 """)
 
@@ -135,8 +138,9 @@ if ends then
   redis.call('ZREM', live, name)
   redis.call('ZADD', ended, ARGV[5], name)
 end
-redis.call('PEXPIRE', stream, ARGV[6])
-redis.call('PEXPIRE', entries, ARGV[6])
+for _, key in ipairs({{stream, entries}}) do
+  if ends then redis.call('PEXPIRE', key, ARGV[6]) else prolong(key, ARGV[6]) end
+end
 if is_new or ends or bytes == added then keep(ARGV[7]) end
 redis.call('PUBLISH', bucket .. ':n:' .. name, '')
 return is_long and first - oldest or oldest - first
@@ -216,7 +220,7 @@ for _, name in ipairs(redis.call('ZRANDMEMBER', live, 20)) do
   if redis.call('EXISTS', bucket .. ':s:' .. name) == 0 then forget(name) end
 end
 keep(ARGV[2])
-redis.call('PEXPIRE', bucket .. ':format', ARGV[2])
+prolong(bucket .. ':format', ARGV[2])
 return #gone
 """)
 
@@ -261,12 +265,15 @@ return found
 OLDEST = _make_script(
     _OWNER
     + f"""
--- how many, and then whose -> of those that expire first: name, expires, born, bytes, in turns
-local most, due, found, from, some = tonumber(ARGV[1]), {{}}, {{}}, 0, nil
-for i = 2, #ARGV do due[ARGV[i]] = true end
-repeat
-  some = redis.call('ZRANGE', ended, from, from + most - 1)
-  for _, name in ipairs(some) do
+-- how many, that expire from when to when, and then whose -> of those that expire first: name,
+-- expires, born, bytes, in turns
+local most, due, found = tonumber(ARGV[1]), {{}}, {{}}
+for i = 4, #ARGV do due[ARGV[i]] = true end
+-- by rank: to find the one at a score's offset, Redis goes through all before it
+local from = redis.call('ZCARD', ended) - redis.call('ZCOUNT', ended, ARGV[2], '+inf')
+local upto = redis.call('ZCOUNT', ended, '-inf', ARGV[3]) - 1
+while from <= upto and #found < 4 * most do
+  for _, name in ipairs(redis.call('ZRANGE', ended, from, math.min(upto, from + most - 1))) do
     from = from + 1
     if due[owner_of(name)] and string.sub(name, 1, {len(KEY_STREAMS)}) ~= '{KEY_STREAMS}' then
       local head = redis.call('HMGET', bucket .. ':s:' .. name, 'expires', 'born')
@@ -275,11 +282,11 @@ repeat
         for _, value in ipairs({{name, head[1], head[2], size}}) do found[#found + 1] = value end
       else
         forget(name)
-        from = from - 1
+        from, upto = from - 1, upto - 1
       end
     end
   end
-until #some < most or #found >= 4 * most
+end
 return found
 """
 )

@@ -3,21 +3,20 @@
 This module must not know what an event means, only that entries have numbers and an end.
 
 The idea needed to read it: **everything is a script on one bucket** (`scripts`), called over a
-pipeline (`pipeline`). There are two pipelines, one for what writes and one for what reads. A group
-commit is one round trip, and so are all reads that began while the one before was under way.
+pipeline (`pipeline`). There are two pipelines, one for writing and one for reading. A group commit
+is one round trip, and so are all reads that began while the one before was under way.
 
 A write whose reply did not come is in doubt: Redis may have done it, or may still do it. It is sent
 again with the same id (`write_ids`), and the stream's head has the id of its last write. So a
 writer that is refused because its number is taken finds out whether it has taken the number itself,
 and how many of its entries are stored.
 
-What lasts is Redis's to decide. With `appendfsync everysec` a power cut or the death of Redis may
-take back the last second, with `always` nothing. A replica that takes over may lack what was not
-yet sent to it.
+Redis decides what lasts. With `appendfsync everysec` a power cut or the death of Redis may take
+back the last second, with `always` nothing. A replica that takes over may lack what was not yet
+sent to it.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -34,7 +33,7 @@ from headway.errors import (
     StreamEnded,
     StreamNotFound,
 )
-from headway.events import Entry
+from headway.events import Entry, is_failure
 from headway.journal.chunks import Chunking, decode_page, decode_readable
 from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.redis import scripts
@@ -46,9 +45,10 @@ from headway.journal.redis.url import RedisAddress
 from headway.journal.redis.write_ids import WriteIds
 from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
+from headway.log_lines import quiet_logger
 from headway.settings import Retention
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 LISTS_EXTRA_TTL = 86_400_000
 """Milliseconds that the lists of a bucket outlive the last stream in them. Each start and
@@ -70,12 +70,13 @@ MAX_STEPS = 20
 class _Lifetimes:
     """Milliseconds for which Redis keeps keys that are not written any more."""
 
-    __slots__ = ("bucket", "ended", "unfinished")
+    __slots__ = ("bucket", "ended", "failed", "unfinished")
 
     def __init__(self, retention: Retention) -> None:
-        self.ended = int(retention.ttl * 1000) + 1
+        self.ended = int(retention.seconds_kept(is_failure=False) * 1000) + 1
+        self.failed = int(retention.seconds_kept(is_failure=True) * 1000) + 1
         self.unfinished = int(retention.unfinished * 1000) + 1
-        self.bucket = max(self.ended, self.unfinished) + LISTS_EXTRA_TTL
+        self.bucket = max(self.failed, self.unfinished) + LISTS_EXTRA_TTL
 
 
 class RedisStore:
@@ -152,6 +153,8 @@ class RedisStore:
         async with self._tidying:
             pass  # wait for a sweep that is under way
         refused: dict[str, JournalError] = {}
+        # The ids stay until the write is known to be done. A write that raises here is sent again
+        # by the next commit under the same id, so it is not taken for another process's.
         for write in writes:
             self._write_ids.assign(write)
         pending = list(writes)
@@ -162,7 +165,7 @@ class RedisStore:
         if self._grown > self.retention.max_bytes // 16:
             self._grown = 0
             try:
-                await self._make_room(0)
+                await self._make_room(0, writes[-1].entries[-1].time)
             except JournalError as error:
                 # The entries are in: to fail now would have them written, and refused, again.
                 logger.warning("%s; it is trimmed later", error)
@@ -228,6 +231,10 @@ class RedisStore:
             await self._call_in_all_buckets(self._reads, scripts.NUMBER, kind, *_name_range(prefix))
         )
 
+    async def count_bytes(self) -> int:
+        """See `Store.count_bytes`."""
+        return sum(await self._call_in_all_buckets(self._reads, scripts.COUNT, COUNT_MAX_AGE))
+
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. After the writes already begun, before those that follow."""
         async with self._tidying:
@@ -246,7 +253,7 @@ class RedisStore:
                 self.dropped["keep.ttl"] += sum(gone)
                 if STREAMS_PER_STEP not in gone:
                     break
-            await self._make_room(COUNT_MAX_AGE)
+            await self._make_room(COUNT_MAX_AGE, now)
 
     # Opening
 
@@ -330,14 +337,19 @@ class RedisStore:
         return pending
 
     def _write_arguments(self, write: Write) -> list[Arg]:
-        expires = repr(write.entries[-1].time + self.retention.ttl) if write.ended else ""
+        expires, lifetime = "", self._lifetimes.unfinished
+        if write.ended:
+            end = write.entries[-1]
+            failed = is_failure(end.event)
+            expires = repr(end.time + self.retention.seconds_kept(is_failure=failed))
+            lifetime = self._lifetimes.failed if failed else self._lifetimes.ended
         args: list[Arg] = [
             _encode_name(write.stream),
             write.after,
             write.entries[-1].seq,
             self._write_ids.id_of(write.stream),
             expires,
-            self._lifetimes.ended if write.ended else self._lifetimes.unfinished,
+            lifetime,
             self._lifetimes.bucket,
             self.retention.stream_entries,
             self.retention.stream_bytes,
@@ -359,7 +371,7 @@ class RedisStore:
 
     # Retention
 
-    async def _make_room(self, counted: int) -> None:
+    async def _make_room(self, counted: int, now: float) -> None:
         """Drop ended streams until the rest fits: first the oldest of the owners that hold most.
 
         The count of all bytes may be `counted` seconds old.
@@ -371,11 +383,7 @@ class RedisStore:
         for _ in range(MAX_STEPS):
             if not due:
                 return
-            found = await self._call_in_all_buckets(
-                self._writes, scripts.OLDEST, STREAMS_PER_STEP, *due
-            )
-            rows = [row for bucket in found for row in _in_turns(bucket, 4)]
-            dropped = self._to_drop(rows, due)
+            dropped = self._to_drop(await self._oldest_of(due, now), due)
             if not dropped:
                 return
             await self._forget_streams(dropped)
@@ -388,11 +396,26 @@ class RedisStore:
                 held[_decode_name(owner)] += int(float(size))
         return held
 
+    async def _oldest_of(self, owners: Iterable[str], now: float) -> list[tuple[bytes, ...]]:
+        """Return the streams of these owners that ended first: name, expires, born and bytes.
+
+        What expires later than any stream that has just ended is a failed run's: those are asked
+        for by themselves, and compared without what they are kept for longer.
+        """
+        latest, extra = now + self.retention.ttl, self.retention.extra_of_failed
+        keyed: list[tuple[tuple[float, int], tuple[bytes, ...]]] = []
+        for least, greatest, shift in (("-inf", latest, 0.0), (f"({latest!r}", "+inf", extra)):
+            found = await self._call_in_all_buckets(
+                self._writes, scripts.OLDEST, STREAMS_PER_STEP, least, str(greatest), *owners
+            )
+            rows = [row for bucket in found for row in _in_turns(bucket, 4)]
+            keyed += (((float(row[1]) - shift, int(row[2])), row) for row in rows)
+        return [row for _, row in sorted(keyed)]
+
     def _to_drop(
         self, rows: list[tuple[bytes, ...]], due: dict[str, int]
     ) -> list[tuple[bytes, bytes]]:
-        """Return the streams that have to go, and subtract their bytes from `due`."""
-        rows.sort(key=lambda row: (float(row[1]), int(row[2])))
+        """Return the first streams that have to go, and subtract their bytes from `due`."""
         dropped: list[tuple[bytes, bytes]] = []
         for name, expires, _, size in rows:
             owner = owner_of(_decode_name(name))
@@ -488,6 +511,6 @@ class _BlockingWriter:
         return await self._store.write([write])
 
     def close(self) -> None:
-        if self._store is not None:
-            self._runner.run(self._store.close())
-        self._runner.close()
+        with self._runner:
+            if self._store is not None:
+                self._runner.run(self._store.close())

@@ -18,7 +18,6 @@ itself stays sound.
 import asyncio
 import contextlib
 import json
-import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -36,16 +35,17 @@ from headway.errors import (
     StreamEnded,
     StreamNotFound,
 )
-from headway.events import Entry
+from headway.events import Entry, is_failure
 from headway.journal.chunks import Chunking, decode_page, decode_readable
 from headway.journal.polling import Polling
 from headway.journal.sqlite.file import BUSY_TIMEOUT, JournalFile, transaction
-from headway.journal.sqlite.trimming import find_too_long, make_room, trim_stream
+from headway.journal.sqlite.trimming import find_too_long, held_bytes, make_room, trim_stream
 from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
+from headway.log_lines import quiet_logger
 from headway.settings import Retention
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 T = TypeVar("T")
 Row = tuple[str, int, int, float | None, bytes]
@@ -105,7 +105,7 @@ class SqliteStore:
             await writer.run(self._file.make_ready, writer.db)
             reader.db = await reader.run(self._file.connect)
             self._watcher = self._file.connect()
-            self._version = self._data_version(self._watcher)
+            self._version = _data_version(self._watcher)
         except sqlite3.Error as error:
             raise self._file.explain_error(error, opening=True) from error
         else:
@@ -145,6 +145,10 @@ class SqliteStore:
         """See `Store.count`."""
         return await self._run_in(self._reader, self._count_streams, prefix, every)
 
+    async def count_bytes(self) -> int:
+        """See `Store.count_bytes`."""
+        return await self._run_in(self._reader, held_bytes)
+
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. After the writes already begun, before those that follow."""
         await self._run_in(self._writer, self._drop_streams, streams)
@@ -167,7 +171,7 @@ class SqliteStore:
             raise self._closed_error()
         try:
             # Here and not in a thread: it looks at shared memory and takes microseconds.
-            version = self._data_version(self._watcher)
+            version = _data_version(self._watcher)
         except sqlite3.Error as error:
             raise self._file.explain_error(error) from error
         changed, self._version = version != self._version, version
@@ -197,11 +201,13 @@ class SqliteStore:
                 refused[write.stream] = JournalError(text)
         try:
             _insert_all(db, [row for some in rows.values() for row in some])
+        # One refused row takes back the whole statement. That is rare, so only then it is worked
+        # out which stream it was.
         except sqlite3.IntegrityError:
             refused |= self._write_unfenced(db, writes, rows)
         ended = {write.stream for write in writes if write.ended}
         try:
-            self._keep_within_bounds(db, rows, ended)
+            self._keep_within_bounds(db, rows, ended, writes[-1].entries[-1].time)
         except (sqlite3.Error, TypeError) as error:
             # The entries are stored. To raise now would have them written again, and refused.
             why = self._file.explain_error(error) if isinstance(error, sqlite3.Error) else error
@@ -213,6 +219,8 @@ class SqliteStore:
     ) -> dict[str, JournalError]:
         """Find out which writes the fence has stopped, and commit the others."""
         refused: dict[str, JournalError] = {}
+        # In one transaction: no other process can write between the look at the heads and the
+        # insert.
         with transaction(db):
             heads = _read_heads(db, list(rows))
             for write in writes:
@@ -229,15 +237,17 @@ class SqliteStore:
         return refused
 
     def _rows_of(self, write: Write) -> Iterator[Row]:
-        end = write.entries[-1]
+        end, expires = write.entries[-1], None
+        if write.ended:
+            kept = self.retention.seconds_kept(is_failure=is_failure(end.event))
+            expires = end.time + kept
         for first, last, data in self._chunking.split_entries(write.entries):
-            expires = end.time + self.retention.ttl if write.ended and last == end.seq else None
-            yield write.stream, first, last, expires, data
+            yield write.stream, first, last, expires if last == end.seq else None, data
 
     # Retention, in the writer's thread
 
     def _keep_within_bounds(
-        self, db: sqlite3.Connection, rows: dict[str, list[Row]], ended: set[str]
+        self, db: sqlite3.Connection, rows: dict[str, list[Row]], ended: set[str], now: float
     ) -> None:
         """Trim streams and make room as writes add up: a burst cannot wait for `expire`."""
         for stream, some in rows.items():
@@ -252,21 +262,21 @@ class SqliteStore:
                 self._grown[stream] = entries, total
         if self._grown_in_all > self.retention.max_bytes // 16:
             self._grown_in_all = 0
-            self._make_room(db)
+            self._make_room(db, now)
 
     def _drop_expired(self, db: sqlite3.Connection, now: float) -> None:
         with transaction(db):
             expired = db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
             self.dropped["keep.ttl"] += expired.rowcount
-        self._make_room(db)
+        self._make_room(db, now)
         with transaction(db):
             for stream in find_too_long(db, self.retention):
                 self._trim_stream(db, stream)
         # Streams dropped by another process would stay here for ever.
         self._grown.clear()
 
-    def _make_room(self, db: sqlite3.Connection) -> None:
-        self.held, dropped = make_room(db, self.retention.max_bytes)
+    def _make_room(self, db: sqlite3.Connection, now: float) -> None:
+        self.held, dropped = make_room(db, self.retention, now)
         if dropped:
             self.dropped["keep.max_bytes"] += dropped
 
@@ -322,9 +332,6 @@ class SqliteStore:
             f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _name_range(prefix)
         )
         return found.fetchone()[0]
-
-    def _data_version(self, db: sqlite3.Connection) -> int:
-        return db.execute("PRAGMA data_version").fetchone()[0]
 
     # Errors
 
@@ -382,6 +389,10 @@ class _DatabaseThread:
         if self.db is not None:
             await self.run(self.db.close)
         self._thread.shutdown(wait=False)
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA data_version").fetchone()[0]
 
 
 def _insert_all(db: sqlite3.Connection, rows: list[Row]) -> None:

@@ -3,8 +3,10 @@
 Everything here runs in the thread that writes.
 """
 
+import heapq
 import json
 import sqlite3
+from collections.abc import Generator
 
 from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.sqlite.file import transaction
@@ -23,8 +25,9 @@ ALL = "SELECT coalesce(sum(CAST(bytes AS INTEGER)), 0) FROM streams"
 
 HELD = f"SELECT {OWNER}, sum(CAST(bytes AS INTEGER)) FROM streams GROUP BY 1"
 
-OLDEST = """SELECT id, CAST(name AS TEXT), CAST(bytes AS INTEGER) FROM streams
-WHERE expires IS NOT NULL ORDER BY expires, id"""
+OLDEST = """SELECT expires{shift}, id, CAST(name AS TEXT), CAST(bytes AS INTEGER) FROM streams
+WHERE expires {which} :latest ORDER BY expires, id"""
+"""Ended streams by when they ended; see `_oldest_first`."""
 
 TOO_LONG = "SELECT name FROM streams WHERE last - first >= ? OR bytes > ?"
 
@@ -34,22 +37,28 @@ CUT = """SELECT last FROM (
 ) WHERE (entries > :entries OR bytes > :bytes) AND last < :newest ORDER BY last DESC LIMIT 1"""
 
 
-def make_room(db: sqlite3.Connection, most: int) -> tuple[int, int]:
-    """Drop ended streams until all streams take at most `most` bytes, as `eviction` says.
+def make_room(db: sqlite3.Connection, retention: Retention, now: float) -> tuple[int, int]:
+    """Drop ended streams until all streams take at most `max_bytes`, as `eviction` says.
 
     Returns the bytes that they take then, and how many streams were dropped.
     """
+    most = retention.max_bytes
     held = _query_number(db, ALL)
     if held <= most:
         return held, 0
     # Before the transaction: others may write while all is counted.
     due = bytes_to_free(dict(db.execute(HELD).fetchall()), most)
     with transaction(db):
-        dropped = json.dumps(_find_oldest(db, due))
+        dropped = json.dumps(_find_oldest(db, due, retention, now))
         cursor = db.execute(
             "DELETE FROM streams WHERE id IN (SELECT value FROM json_each(?))", [dropped]
         )
     return _query_number(db, ALL), cursor.rowcount
+
+
+def held_bytes(db: sqlite3.Connection) -> int:
+    """Return the bytes that all streams take."""
+    return _query_number(db, ALL)
 
 
 def find_too_long(db: sqlite3.Connection, retention: Retention) -> list[str]:
@@ -88,12 +97,32 @@ def _query_number(db: sqlite3.Connection, question: str) -> int:
     return db.execute(question).fetchone()[0]
 
 
-def _find_oldest(db: sqlite3.Connection, due: dict[str, int]) -> list[int]:
-    """Return the ids of the streams that expire first, with as many bytes as each owner has due."""
+def _oldest_first(
+    db: sqlite3.Connection, retention: Retention, now: float
+) -> Generator[tuple[float, int, str, int]]:
+    """Yield the ended streams by when they ended: that, id, name and bytes.
+
+    A stream that expires later than any that has just ended is a failed run's. Those are compared
+    without what they are kept for longer; in its last hour a failed run counts as any other.
+    """
+    values = {"latest": now + retention.ttl, "extra": retention.extra_of_failed}
+    others = db.execute(OLDEST.format(shift="", which="<="), values)
+    failed = db.execute(OLDEST.format(shift=" - :extra", which=">"), values)
+    try:
+        yield from heapq.merge(others, failed)
+    finally:
+        others.close()
+        failed.close()
+
+
+def _find_oldest(
+    db: sqlite3.Connection, due: dict[str, int], retention: Retention, now: float
+) -> list[int]:
+    """Return the ids of the streams that ended first, with as many bytes as each owner has due."""
     found: list[int] = []
     left = dict(due)
-    rows = db.execute(OLDEST)
-    for identity, name, size in rows:
+    rows = _oldest_first(db, retention, now)
+    for _, identity, name, size in rows:
         owner = owner_of(name)
         if owner in left and not name.startswith(KEY_STREAMS):
             found.append(identity)

@@ -1,4 +1,4 @@
-"""`cache`: what the other sources answered before, for a while.
+"""`cache`: answers of the other sources, kept for a while.
 
 One small SQLite file with one table, `answer`: source, query (folded), time, hits as JSON. The
 hits of a source that answers now are not given again: `search` takes cached ones only for
@@ -49,9 +49,9 @@ class Cache(Source):
         return await self.in_thread(lambda: self._search_rows(asked))
 
     async def keep(self, asked: Asked, found: Mapping[str, Sequence[Hit]]) -> None:
-        """Remember answers, by source. What goes wrong is logged, for the answers are good.
+        """Remember answers, by source. A failure is logged, since the answers are good.
 
-        Who is cancelled here stops waiting; a thread may still write them.
+        A cancel ends the waiting; a thread may still write them.
         """
         try:
             await self.in_thread(lambda: self._keep_answers(asked, found))

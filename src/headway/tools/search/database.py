@@ -1,7 +1,7 @@
 """`database`: named tables of a database that SQLAlchemy reaches, and only read.
 
 Words are found by the database's own full text where it has one (`statements`), and otherwise as
-part of the text. What goes wrong is told in words of our own: those of databases name hosts and
+part of the text. Failures are reported in words of our own: those of databases name hosts and
 users.
 """
 
@@ -20,21 +20,17 @@ from sqlalchemy.pool import NullPool
 
 from headway.tools.index import index_trouble, stop_after
 from headway.tools.redaction import Secrets
+from headway.tools.search.databank import FIELD, Databank, Table
 from headway.tools.search.sources import SNIPPET_LENGTH, Asked, Hit, Source, SourceFailed
 from headway.tools.search.statements import (
-    FIELD,
     HAS,
-    Databank,
     Dialect,
-    Table,
     full_text_postgres,
     full_text_sqlite,
     has_folded,
     like,
 )
 from headway.tools.words import folded
-
-__all__ = ["FIELD", "Databank", "Database", "Table"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ class Database(Source):
         self._engine = sa.create_engine(self._url, poolclass=NullPool, **options)
 
     async def search(self, asked: Asked) -> list[Hit]:
-        """The rows that have every word, those with one in the title first."""
+        """Return the rows that have every word, those with one in the title first."""
         if not asked.terms:
             return []
         return await self.in_thread(lambda: self._search_blocking(asked))
@@ -81,7 +77,7 @@ class Database(Source):
 
     @contextmanager
     def _read_transaction(self) -> Generator[sa.Connection]:
-        """A transaction that cannot write and, where the database helps, ends in time."""
+        """Begin a transaction that cannot write and, where the database helps, ends in time."""
         with self._engine.connect() as connection:
             match self._engine.dialect.name:
                 case "sqlite":
@@ -102,8 +98,9 @@ class Database(Source):
     def _find_rows(
         self, connection: sa.Connection, dialect: Dialect, table: Table, asked: Asked
     ) -> Sequence[Row]:
-        """Return the rows of a table: by full text, or where one of them is more than that can
-        take, as part of the text."""
+        """Return the rows of a table: by full text, or as part of the text if a row is more than
+        full text can take.
+        """
         by_parts = like(table, asked, dialect)
         match dialect.name:
             case "sqlite":
@@ -143,7 +140,7 @@ def _make_hit(table: Table, row: Row, terms: Iterable[str]) -> Hit:
 
 
 def _as_text(value: object) -> str:
-    """Return a value of a column as text, whatever a driver makes of it."""
+    """Return a value of a column as text, whatever type the driver returns."""
     if isinstance(value, bytes | bytearray):
         return value.decode(errors="replace")
     return "" if value is None else str(value)
@@ -172,8 +169,9 @@ def _full_text(connection: sa.Connection, name: str) -> str | None:
 
 
 def _mysql_limit(connection: sa.Connection, seconds: float) -> str:
-    """Return the two have grown apart: MariaDB counts seconds for every statement, MySQL
-    thousandths for SELECT."""
+    """Return the statement that limits the time: MariaDB takes seconds for every statement, MySQL
+    milliseconds for SELECT.
+    """
     if getattr(connection.dialect, "is_mariadb", False):
         return f"SET SESSION max_statement_time = {seconds:f}"
     return f"SET SESSION max_execution_time = {int(seconds * 1000):d}"
@@ -204,14 +202,14 @@ _STATES = {
     "42P01": _NO_TABLE, "42703": _NO_TABLE, "42501": _DENIED, "57014": _LATE, "55P03": _LATE,
     "53": _FULL,
 }  # fmt: skip
-"""By the beginning of what PostgreSQL says (SQLSTATE)."""
+"""Reasons by the beginning of PostgreSQL's SQLSTATE."""
 
 _NUMBERS = {
     2002: _REACH, 2003: _REACH, 2005: _REACH, 2006: _REACH, 2013: _REACH, 1045: _LOGIN,
     1698: _LOGIN, 1044: _DENIED, 1142: _DENIED, 1143: _DENIED, 1049: _NO_DATABASE,
     1146: _NO_TABLE, 1054: _NO_TABLE, 1969: _LATE, 3024: _LATE, 1205: _LATE, 1040: _FULL,
 }  # fmt: skip
-"""By the number that MySQL and MariaDB say."""
+"""Reasons by the error number of MySQL and MariaDB."""
 
 _SAID = (
     ('database "?[^ ]*"? does not exist|unknown database', _NO_DATABASE),
@@ -219,7 +217,7 @@ _SAID = (
     ("timeout|timed out", _LATE),
     ("refused|resolve|connect|server closed|unreachable|no such host", _REACH),
 )
-"""By a word in it, where a driver says neither."""
+"""Reasons by a word in the error, where a driver has neither."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The sources of `search`: their queries and their hits.
 
 A source answers with hits, best first, or raises `SourceFailed` with a sentence for the caller.
-How long it may take in all, and what becomes of it when it does not answer, is `search`'s.
+`search` decides how long it may take, and what happens when it does not answer.
 """
 
 import logging
@@ -30,7 +30,7 @@ FORGETTING = 1.0
 """Seconds that a search takes to forget files that are gone."""
 
 MAX_TERMS = 32
-"""Words and phrases of a query; what comes after them is left out."""
+"""Words and phrases of a query; the rest of it is left out."""
 
 TITLE_LENGTH = 300
 SNIPPET_LENGTH = 500
@@ -58,7 +58,7 @@ class Asked:
     """The words, and each "quoted phrase" as one term, as they were written."""
     limit: int
     sources: tuple[str, ...] = ()
-    """Everybody who is asked."""
+    """The names of all sources that are asked."""
 
 
 class Hit(NamedTuple):
@@ -69,12 +69,12 @@ class Hit(NamedTuple):
     """A URL, or the path of a file: two hits with the same link are one."""
     snippet: str = ""
     origin: str | None = None
-    """Who found it first, where that is not who gives it now."""
+    """The source that found it first, if another one returns it now."""
     age: float | None = None
     """Seconds since then."""
 
     def tidy(self) -> "Hit":
-        """Bounded, and valid Unicode on lines of its own, whatever a source made of it."""
+        """Return the hit bounded, in valid Unicode, whatever a source made of it."""
         return Hit(
             _one_line(self.title, TITLE_LENGTH),
             _CONTROLS.sub("", printable_name(self.link[: LINK_LENGTH * 2]))[:LINK_LENGTH],
@@ -85,7 +85,7 @@ class Hit(NamedTuple):
 
 
 class Source(ABC):
-    """Somewhere to search; `name` is how a client asks for it."""
+    """A source of hits; `name` is how a client asks for it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,7 +93,7 @@ class Source(ABC):
 
     @abstractmethod
     async def search(self, asked: Asked) -> list[Hit]:
-        """The hits, best first.
+        """Return the hits, best first.
 
         Raises:
             SourceFailed: There is no answer.
@@ -115,7 +115,7 @@ class Documents(Source):
         self._looked_at = 0
 
     async def search(self, asked: Asked) -> list[Hit]:
-        """The files below the roots that have the words, or where none has all, any of them."""
+        """Return the files below the roots that have all the words, or if none has, any of them."""
         return await self.in_thread(lambda: self._search_blocking(asked))
 
     def _search_blocking(self, asked: Asked) -> list[Hit]:
@@ -156,7 +156,7 @@ class Documents(Source):
                 index.TextIndex(self._file, seconds=UPDATING).close()
 
     def _forget_gone(self, gone: list[str]) -> None:
-        """Take out of the index what is not there any more; if it is busy, another time."""
+        """Remove files that are gone from the index; if it is busy, another time."""
         if gone:
             with suppress(sqlite3.Error):
                 index.forget_paths(self._file, gone, seconds=FORGETTING)

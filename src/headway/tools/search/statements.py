@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from headway.tools.index import fts_phrase
+from headway.tools.search.databank import Table
 from headway.tools.search.sources import Asked
 from headway.tools.words import folded, has_unspaced, is_word
 
@@ -41,9 +42,6 @@ NORMALIZED = 20_000
 WIDEST = 4
 """Bytes of a character."""
 
-FIELD = re.compile(r"\{([^{}]+)\}")
-"""A column in a link."""
-
 HAS = "headway_has"
 """Our own function of SQLite, whose own ones know the case of ASCII alone."""
 
@@ -54,48 +52,18 @@ _Text = sa.ColumnElement[Any]
 _Condition = sa.ColumnElement[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table to search."""
+def table_clause(table: Table) -> sa.TableClause:
+    """Return the table with its columns.
 
-    name: str
-    columns: tuple[str, ...]
-    """Those that are searched."""
-    title: str
-    link: str
-    """A text with the names of columns in braces: `https://wiki.example.com/{slug}`."""
-    snippet: str | None = None
-    schema: str | None = None
-
-    @property
-    def link_columns(self) -> list[str]:
-        """Return the columns in the link."""
-        return FIELD.findall(self.link)
-
-    @property
-    def read_columns(self) -> list[str]:
-        """Return the columns that make a hit: of the title, of the snippet, of the link."""
-        return [self.title, self.snippet or self.columns[-1], *self.link_columns]
-
-    @property
-    def clause(self) -> sa.TableClause:
-        """Return the table with its columns. They are named with it: alone, a name that is no
-        column is a text to SQLite, and would be found or shown as it stands."""
-        names = dict.fromkeys([*self.columns, *self.read_columns])
-        schema = None if self.schema is None else sa.quoted_name(self.schema, quote=True)
-        columns: list[sa.ColumnClause[Any]] = [
-            sa.column(sa.quoted_name(name, quote=True)) for name in names
-        ]
-        return sa.table(sa.quoted_name(self.name, quote=True), *columns, schema=schema)
-
-
-@dataclass(frozen=True, slots=True)
-class Databank:
-    """A database and its tables."""
-
-    url: str
-    tables: tuple[Table, ...]
-    seconds: float = 10.0
+    They are named with it: alone, a name that is no column is a text to SQLite, and would be found
+    or shown as it stands.
+    """
+    names = dict.fromkeys([*table.columns, *table.read_columns])
+    schema = None if table.schema is None else sa.quoted_name(table.schema, quote=True)
+    columns: list[sa.ColumnClause[Any]] = [
+        sa.column(sa.quoted_name(name, quote=True)) for name in names
+    ]
+    return sa.table(sa.quoted_name(table.name, quote=True), *columns, schema=schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +126,7 @@ class Dialect:
 
 def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
     """Return rows that have each term in some column, as part of the text."""
-    clause = table.clause
+    clause = table_clause(table)
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     found = [sa.or_(*(dialect.has(text, term) for text in texts)) for term in asked.terms]
     title = dialect.text(clause.c[table.title], READ_LENGTH)
@@ -173,7 +141,7 @@ def like(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
 
 def full_text_sqlite(table: Table, asked: Asked, dialect: Dialect, made: str) -> sa.Select[Any]:
     """Return rows of an FTS5 table that was `made` so, by its own rank."""
-    clause = table.clause
+    clause = table_clause(table)
     cuts_in_three = re.search(r"tokenize\s*=\s*[\"']?\s*trigram", made, re.IGNORECASE) is not None
     known = [term for term in asked.terms if _is_known(term, cuts_in_three=cuts_in_three)]
     others = [term for term in asked.terms if term not in known]
@@ -197,7 +165,7 @@ def _is_known(term: str, *, cuts_in_three: bool) -> bool:
 
 def full_text_postgres(table: Table, asked: Asked, dialect: Dialect) -> sa.Select[Any]:
     """Return rows by PostgreSQL's own rank; its reading of a phrase takes any text."""
-    clause = table.clause
+    clause = table_clause(table)
     texts = [dialect.text(clause.c[name], SEARCHED) for name in table.columns]
     together = sa.func.left(sa.func.concat_ws(" ", *texts), SEARCHED)
     read = _read_columns(table, clause, dialect)

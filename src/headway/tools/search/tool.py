@@ -1,7 +1,7 @@
 """`search`: many sources at once, each one's hits as soon as it has them.
 
-The tool reads top to bottom: who is asked, ask them all, take the answers as they come, merge
-what there is. A source that fails or hangs is reported and spoils nothing.
+The tool reads top to bottom: choose the sources, ask all of them, take the answers as they come,
+merge them. A source that fails or hangs is reported, and does not spoil the rest.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ class SearchTool:
         return [self._sources[name] for name in dict.fromkeys(names)]
 
     async def _ask_all(self, sources: list[Source], asked: Asked) -> list[Answered]:
-        """Return the answers of those who had one in time."""
+        """Return the answers that came in time."""
         report(0, len(sources), f"Asking {', '.join(asked.sources)}")
         answers: list[Answered] = []
         asking = [asyncio.create_task(self._ask(source, asked)) for source in sources]
@@ -169,7 +169,7 @@ class SearchTool:
         return Answered(source, hits, self._clock.now() - begin, reason)
 
     async def _keep_in_caches(self, asked: Asked, answers: list[Answered]) -> None:
-        """Give the caches what was found now, once everybody has been heard."""
+        """Give the caches the hits of this search, once all sources have answered."""
         found = {
             answer.source.name: answer.hits
             for answer in answers
@@ -194,7 +194,7 @@ class SearchTool:
         report(len(answers), total, said)
 
     def _say(self, name: str, said: dict[str, object]) -> None:
-        """A part; one that the server takes for too large must not end the search."""
+        """Send a part; one that is too large for the server must not end the search."""
         try:
             part(said)
         except ValueError as error:
@@ -230,7 +230,7 @@ _OPERATORS = (
     (r"(?<!\S)[a-z]{2,20}:[^\W\d][^\s/]*", "names no field; both are words"),
     (r"(?<!\S)/\S+/(?!\S)", "is no regular expression; it is a word"),
 )
-"""What means something to other search engines, and what it is here."""
+"""Operators of other search engines, and how each is treated here."""
 
 
 def operators_in(query: str) -> list[str]:
@@ -241,7 +241,7 @@ def operators_in(query: str) -> list[str]:
 
 
 def _rank_by_source(answers: list[Answered]) -> dict[str, list[Hit]]:
-    """Return the hits by source; of a cache only what those have found who give no answer now."""
+    """Return the hits by source; a cache adds only hits of sources that give no answer now."""
     present = {answer.source.name for answer in answers if answer.reason is None}
     return {
         answer.source.name: [hit for hit in answer.hits if hit.origin not in present]

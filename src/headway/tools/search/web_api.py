@@ -30,7 +30,7 @@ PLACEHOLDER = re.compile(r"\{(query|limit)\}")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, and where the hits are in the answer.
+    """The request to an endpoint, and the place of the hits in its answer.
 
     Paths are names and list positions with dots between: `data.items`, `results.0.hits`.
     """
@@ -44,7 +44,7 @@ class Endpoint:
     snippet: str | None = None
     method: Literal["GET", "POST"] = "GET"
     params: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What is added to the URL behind its `?`."""
+    """The query string of the URL."""
     body: object = None
     """JSON. A text that is nothing but `{limit}` becomes a number."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -59,7 +59,7 @@ class Endpoint:
         return host_of(httpx2.URL(PLACEHOLDER.sub("1", self.url)))
 
     def hosts(self, egress: Egress) -> Hosts:
-        """Return that host as the only one that may be asked; http may lead to https."""
+        """Return that host as the only allowed one; http may redirect to https."""
         url = httpx2.URL(PLACEHOLDER.sub("1", self.url))
         ports = (url.port,) if url.port else tuple(PORTS.values())
         return Hosts({host_of(url): Host(ports=ports, private=self.private)}, egress)
@@ -102,7 +102,7 @@ class Api(Source):
         self._resolver = resolver
 
     async def search(self, asked: Asked) -> list[Hit]:
-        """The endpoint's hits, in its order."""
+        """Return the endpoint's hits, in its order."""
         endpoint = self._endpoint
         fetcher = Fetcher(
             self._hosts,
@@ -153,7 +153,7 @@ class Api(Source):
 
 
 def filled(template: object, values: Mapping[str, str | int]) -> object:
-    """Return JSON with the values in its places."""
+    """Return JSON with the values in its placeholders."""
     if isinstance(template, str):
         alone = PLACEHOLDER.fullmatch(template)
         if alone is not None:

@@ -1,7 +1,7 @@
-"""Which addresses are everybody's, by a list of our own.
+"""Public and private addresses, by a list of our own.
 
-Python's `ipaddress` answers this too, but otherwise from version to version. The networks are those
-of IANA's special-purpose address registries (RFC 6890 and after) that are not for ordinary servers;
+Python's `ipaddress` has one too, but it differs from version to version. The networks are those of
+IANA's special-purpose address registries (RFC 6890 and after) that are not for ordinary servers;
 those that are reached from everywhere but belong to the network's own machinery are among them.
 """
 
@@ -34,7 +34,7 @@ _OTHERS_4 = tuple(map(IPv4Network, (
 )))  # fmt: skip
 
 _UNICAST_6 = IPv6Network("2000::/3")
-"""All that ordinary servers are given (RFC 4291); loopback and private ones are elsewhere."""
+"""The network of ordinary servers (RFC 4291); loopback and private addresses are outside of it."""
 
 _OTHERS_6 = tuple(map(IPv6Network, (
     "2001::/23",          # protocol assignments (RFC 2928): Teredo, ORCHID, benchmarks
@@ -48,7 +48,7 @@ _MAPPED = (
     (IPv6Network("64:ff9b::/96"), 0),     # NAT64 (RFC 6052)
     (IPv6Network("2002::/16"), 80),       # 6to4 (RFC 3056)
 )  # fmt: skip
-"""Networks whose addresses lead to one of IPv4, and how many bits come behind it."""
+"""Networks whose addresses contain one of IPv4, and how many bits come after it."""
 
 _CARRYING = (
     *_MAPPED,
@@ -60,9 +60,9 @@ _CARRYING = (
 
 
 def is_public(text: str) -> bool:
-    """Return whether an address is everybody's, also when it is one of IPv4 inside one of IPv6.
+    """Return whether an address is public, also one of IPv4 inside one of IPv6.
 
-    What is no address is not.
+    A text that is no address is not.
     """
     address = _parsed(text)
     if address is None:

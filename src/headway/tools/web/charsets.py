@@ -80,7 +80,7 @@ _NAMES = {
 
 
 def _squeeze_name(name: str) -> str:
-    """Return a name without what is between its letters and digits, which nobody writes alike."""
+    """Return the letters and digits of a name; the characters between them vary."""
     return re.sub(r"[^a-z0-9]", "", name)
 
 
@@ -106,7 +106,7 @@ class Text(NamedTuple):
 
     text: str
     problem: str | None = None
-    """What could not be read, and by what it was read instead; None: all of it was."""
+    """A note about bytes that could not be read; None when all of them could."""
 
 
 def declared(content_type: str | None) -> str | None:
@@ -131,7 +131,7 @@ def codec_of(content_type: str | None) -> str | None:
 
 
 def decode(body: bytes, content_type: str | None, *, is_whole: bool = True) -> Text:
-    """Return a body as text: by its byte order mark, else by what is declared, else as UTF-8.
+    """Return a body as text: by its byte order mark, else by the declared charset, else as UTF-8.
 
     JSON is UTF-8 where it can be read so, whatever is declared (RFC 8259, 8.1 and 11). Where it is
     not whole, a character that is cut at the end is left out.

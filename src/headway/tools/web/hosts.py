@@ -1,12 +1,12 @@
 """Where tools may connect: named hosts, and only to addresses that were looked at.
 
-A name is resolved here, every address it has is checked, and the connection is made to a
-checked address, so that a name that answers differently a moment later gains nothing. What is
-sent, and what TLS verifies, is still the name.
+A name is resolved here, all of its addresses are checked, and the connection is made to a checked
+address.
 
-Where the operator names a proxy, that one resolves names and connects, and its own rules take the
+So a name that resolves differently a moment later gains nothing. The request and TLS still use the
+name. If the operator names a proxy, that resolves names and connects, and its own rules take the
 place of these checks. The proxies of the environment (`HTTPS_PROXY` and its like) are never used:
-they are set for other programs, and would connect where nobody looked.
+they are meant for other programs, and would connect without these checks.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ class Host:
     rate: float = 50.0
     """Requests a second, at most, over all calls."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Sent with each request, such as a key that no caller should see."""
+    """Headers that are sent with each request, such as a key that no caller should see."""
     retry_unsafe: bool = False
     """Whether POST and PATCH are repeated like requests that change nothing twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """How requests leave this machine, whichever host they are for."""
+    """The way by which requests leave this machine, to whichever host."""
 
     deny: tuple[Network, ...] = ()
     """Networks that are never connected to, also where a host may be private."""
@@ -63,7 +63,7 @@ class Egress:
     """The URL of a proxy that all requests go through but those to this machine itself."""
 
     def takes(self, name: str) -> bool:
-        """Return whether the proxy connects to a host, and not we."""
+        """Return whether the proxy connects to a host, and not this process."""
         return self.proxy is not None and not is_here(name)
 
 

@@ -1,4 +1,4 @@
-"""When a host may be asked next."""
+"""The rates at which hosts may be asked."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ class HostRate:
         return not self._turn.locked() and self._next <= self._clock.now()
 
     async def pass_through(self) -> None:
-        """Wait for a turn. Who is cancelled while waiting takes none."""
+        """Wait for a turn. A request that is cancelled while it waits takes none."""
         async with self._turn:
             # A host that asks for a rest meanwhile gets it from those who wait, too.
             while (wait := self._next - self._clock.now()) > 0:
@@ -32,7 +32,7 @@ class HostRate:
             self._next = self._clock.now() + self._every
 
     def close(self, seconds: float) -> None:
-        """Let nobody pass for so long."""
+        """Let no request pass for so long."""
         self._next = max(self._next, self._clock.now() + seconds)
 
 

@@ -1,9 +1,11 @@
-"""Which form an answer has: JSON, or a stream of events (`Accept`; RFC 9110, 12.5.1).
+"""The form of an answer: JSON, or a stream of events (`Accept`; RFC 9110, 12.5.1).
 
-The specification has clients take both. Those in the field that take one get that one, and those
-that say nothing take anything: a refusal would help nobody, and each form carries the result.
+The specification wants clients to accept both. A client in the field that accepts only one gets
+that one, and a client that sends no `Accept` gets either: a refusal would help nobody, and each
+form carries the result.
 """
 
+import re
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -14,6 +16,9 @@ from headway.errors import ProtocolError
 
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
+HTML: Final = "text/html"
+
+_WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 class Form(Enum):
@@ -41,10 +46,10 @@ def response_form(headers: dict[str, str]) -> Form:
 
 
 def need_stream(headers: dict[str, str], what: str) -> None:
-    """Refuse a request whose answer can be nothing but a stream, to a client that takes none.
+    """Refuse a request that only a stream can answer, where its client does not accept one.
 
     Raises:
-        ProtocolError: 406, saying `what` is answered with one.
+        ProtocolError: 406; its text says that `what` is answered with a stream.
     """
     if not _accepted_forms(headers.get("accept", ""))[1]:
         raise _not_acceptable(f"{what} is answered with {SSE}; send Accept: {JSON}, {SSE}")
@@ -54,26 +59,46 @@ def _not_acceptable(text: str) -> ProtocolError:
     return ProtocolError(INVALID_REQUEST, text, status=406)
 
 
+def prefers_html(headers: dict[str, str]) -> bool:
+    """Return whether a client would rather have a page than anything that MCP answers with.
+
+    Browsers do. A client that takes everything alike (`*/*`) does not.
+    """
+    ranges = _parse_accept(headers.get("accept", ""))
+    html = _weight_of(HTML, ranges)
+    return html > max(_weight_of(JSON, ranges), _weight_of(SSE, ranges))
+
+
 @lru_cache(maxsize=64)
 def _accepted_forms(accept: str) -> tuple[bool, bool]:
-    """Return whether JSON and whether a stream is accepted; no header accepts both."""
-    ranges = dict(_parse_range(text) for text in accept.split(",") if text.strip())
+    """Return whether JSON is accepted, and whether a stream is; a missing header accepts both."""
+    ranges = _parse_accept(accept)
     if not ranges:
         return True, True
-    return _is_taken(JSON, ranges), _is_taken(SSE, ranges)
+    return _weight_of(JSON, ranges) > 0, _weight_of(SSE, ranges) > 0
 
 
-def _parse_range(text: str) -> tuple[str, bool]:
-    """Return a media range, and whether it is wanted at all: `q=0` says that it is not."""
+def _parse_accept(accept: str) -> dict[str, float]:
+    return dict(_parse_range(text) for text in accept.split(",") if text.strip())
+
+
+def _parse_range(text: str) -> tuple[str, float]:
+    """Return a media range and its weight: `q=0` says that it is not wanted at all."""
     media, *parameters = (part.strip().lower() for part in text.split(";"))
-    weights = [part[2:] for part in parameters if part.startswith("q=")]
-    return media, not any(weight.strip("0.") == "" for weight in weights)
+    weights = [_parse_weight(part[2:]) for part in parameters if part.startswith("q=")]
+    return media, min(weights, default=1.0)
 
 
-def _is_taken(media: str, ranges: dict[str, bool]) -> bool:
-    """Return whether a media type is accepted: the most specific range that covers it decides."""
+def _parse_weight(text: str) -> float:
+    if not text.strip("0."):
+        return 0.0
+    return float(text) if _WEIGHT.fullmatch(text) else 1.0
+
+
+def _weight_of(media: str, ranges: dict[str, float]) -> float:
+    """Return how much a media type is wanted: the most specific range that covers it decides."""
     kind = media.partition("/")[0]
     for known in (media, f"{kind}/*", "*/*"):
         if known in ranges:
             return ranges[known]
-    return False
+    return 0.0

@@ -5,8 +5,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.reply import Headers
-from headway.transport.http.sse import ResponseStream
+from headway.transport.http.json_or_sse import ResponseStream
+from headway.transport.http.reply import Headers, send_event
 from headway.transport.open_responses import OpenResponses, ReaderSlot
 
 
@@ -22,6 +22,7 @@ class Batch:
         self._send = send
         self._headers = headers
         self._members: list[tuple[str, ResponseStream, ReaderSlot]] = []
+        self._refusals: list[bytes] = []
         self._lock = asyncio.Lock()
         self._gone = asyncio.Event()
         self._started = False
@@ -42,11 +43,18 @@ class Batch:
         self._members.append((stream, answer, place))
         self._open += 1
 
+    def add_refusal(self, message: bytes) -> None:
+        """Take in a request that is refused by itself: its answer is this JSON-RPC message."""
+        self._refusals.append(message)
+        self._open += 1
+
     async def run_members(self, answers: OpenResponses) -> None:
         """Run all members to their ends, each as the one reader of its stream."""
         watcher = asyncio.create_task(self._watch_connection())
         try:
             async with asyncio.TaskGroup() as group:
+                for message in self._refusals:
+                    group.create_task(send_event(self.send_member, message))
                 for stream, answer, place in self._members:
                     group.create_task(
                         answers.run_reader(stream, answer, answer.answer_as_stream(), place)

@@ -1,8 +1,9 @@
 """Headers and checks that all answers of an app share, whatever their path.
 
-A page in a browser is told whether it may call (`transport.origins`), what says two things at once
-is refused (`protocol.headers`), and nothing that is sent back is built from what a client says of
-the address it used: neither `Host` nor `X-Forwarded-*`.
+The browser of a page learns whether the page may call (`transport/http/origins.py`), and a request
+whose headers contradict each other is refused (`protocol/header_lines.py`). No answer is built from
+the address that a client says it used: neither from `Host` nor from `X-Forwarded-*`. The page for
+browsers alone shows its reader the `Host` that he has used himself (`browser_page.py`).
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -27,7 +28,7 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
 class CommonHeaders:
-    """Stands before an app: `serve` lets a request through to it, or answers it."""
+    """The checks in front of an app: `serve` lets a request through to it, or answers it."""
 
     def __init__(self, settings: Settings, endpoint: str, refuse: Refuse) -> None:
         self._refuse = refuse
@@ -50,9 +51,10 @@ class CommonHeaders:
         return {**scope, "path": path, "raw_path": path.encode()}
 
     def is_plain(self, scope: Scope) -> bool:
-        """Return whether a request is what nearly all are: nothing is to be checked or added here.
+        """Return whether nothing has to be checked or added here, as for nearly all requests.
 
-        It is for the endpoint, no page of a browser is behind it, and it says nothing twice.
+        Such a request is for the endpoint, comes from no page in a browser, and has no header
+        twice.
         """
         path, lines = scope["path"], scope["headers"]
         if path != self._endpoint and path != scope.get("root_path", "") + self._endpoint:
@@ -63,7 +65,7 @@ class CommonHeaders:
     async def serve(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` answer, and add to its answer what the browser of a page has to know.
 
-        A preflight is answered here, and so is a request that says two things at once.
+        A preflight is answered here, and so is a request whose headers contradict each other.
         """
         headers = read_headers(scope["headers"])
         origin = headers.get("origin")

@@ -6,7 +6,6 @@ here.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from headway.engine import stopping_error
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
-from headway.log_rates import limited_logger
+from headway.log_lines import quiet_logger
 from headway.protocol.eras import ERAS, MODERN
 from headway.protocol.inbound import (
     Message,
@@ -23,8 +22,10 @@ from headway.protocol.inbound import (
     parse_body,
     read_message,
 )
-from headway.protocol.methods import kind_of
+from headway.repeated_log_lines import RefusalLog, limited_logger
 from headway.streams import SESSION_STREAMS
+from headway.transport.http.bearer_challenge import BearerChallenge
+from headway.transport.http.browser_page import BrowserPage, is_from_browser
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.era_2026 import Http2026
 from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, send_refusal
@@ -38,32 +39,40 @@ from headway.transport.http.guard import (
     check_encoding,
     read_body,
 )
+from headway.transport.http.request_rates import RequestRates
 from headway.transport.http.stateless import Stateless
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.open_responses import OpenResponses
 from headway.transport.shared_parts import Endpoint
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 class HttpTransport:
     """The MCP endpoint as an ASGI app."""
 
-    def __init__(self, endpoint: Endpoint, guard: Guard) -> None:
+    def __init__(
+        self, endpoint: Endpoint, guard: Guard, page: BrowserPage, bearer: BearerChallenge
+    ) -> None:
         engine, settings = endpoint.engine, endpoint.engine.settings
         self.responses = OpenResponses(
-            engine.journal, settings, engine.clock, engine.counters, engine.lease.is_alive
+            settings, engine.clock, engine.counters, engine.lease.is_alive
         )
         self.arrivals = UnfinishedRequests(settings.max_arriving, engine.counters)
-        self._log = limited_logger(logger)
+        self.rates = RequestRates(settings.requests_each, engine.clock)
+        self._log = limited_logger(__name__)
+        records = engine.services.options.records
+        self.refusals = RefusalLog(None if records is None else records.refuse)
         self._engine = engine
         self._settings = settings
         self._guard = guard
+        self._page = page
+        self._bearer = bearer
         self._http_2026 = Http2026(endpoint, self.responses)
         http_2025 = Stateless if settings.stateless else Http2025
         self._http_2025 = http_2025(endpoint, self.responses)
-        endpoint.sessions.on_reader = self.responses.reader_came
-        endpoint.sessions.on_reader_left = self.responses.reader_left
+        endpoint.sessions.broadcasts.on_reader = self.responses.reader_came
+        endpoint.sessions.broadcasts.on_reader_left = self.responses.reader_left
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "POST": self._handle_post,
             "GET": self._handle_get,
@@ -82,6 +91,10 @@ class HttpTransport:
         exchange = Exchange(scope, receive, send_tracked)
         try:
             self._guard.check(exchange.headers)
+            if not exchange.owner and is_from_browser(exchange.method, exchange.headers):
+                await self._page.send(scope, exchange.headers, send_tracked)
+                return
+            self.rates.check_rate(exchange)
             handler = self._methods.get(exchange.method)
             if handler is None:
                 raise NotAllowed("POST, GET and DELETE are served here", "POST, GET, DELETE")
@@ -92,8 +105,8 @@ class HttpTransport:
             self._log.warning("a request was refused: %s", error)
             await self.refuse(send, journal_away())
         except asyncio.CancelledError:
-            # Whoever serves the app stops, and this took longer than a stop may.
-            if has_begun or not self._engine.lifecycle.is_over:
+            # The server of the app stops, and this took longer than a stop may.
+            if has_begun or not self._engine.services.lifecycle.is_over:
                 raise
             await self.refuse(send, stopping_error())
         except ClientGone:
@@ -102,13 +115,14 @@ class HttpTransport:
     async def refuse(self, send: Send, error: ProtocolError) -> None:
         """Answer with a refusal, and count it."""
         self._engine.counters.count_refusal(error.status, error.limit)
-        await send_refusal(send, error)
+        self.refusals.tell(error.status, error.limit, error.message)
+        await send_refusal(send, error, self._bearer)
 
     def end_idle_streams(self) -> None:
         """End the streams that wait for news and not for a result: GET and `listen`."""
         self.responses.close_streams(SESSION_STREAMS)
         for run in list(self._engine.runs.values()):
-            if kind_of(run.request.method).is_endless:
+            if run.request.kind.is_endless:
                 run.cancel("server", "the server is stopping")
 
     async def _handle_post(self, exchange: Exchange) -> None:
@@ -144,7 +158,8 @@ def _message_of(value: object) -> Message:
     """Return the message that a body is.
 
     Raises:
-        Refusal: It is none; with the id of the request that it may have been meant as.
+        Refusal: The body is no message; the refusal has the id of the request that was meant, where
+            it can be told.
     """
     try:
         return read_message(value)
@@ -156,5 +171,5 @@ def _is_modern(version: str | None, value: object) -> bool:
     """Return whether a POST belongs to 2026-07-28: by its header, or by its envelope."""
     if version in ERAS:
         return version not in HANDSHAKE_PROTOCOL_VERSIONS
-    # An unknown version: who wrote it decides in which era's words it is refused.
+    # An unknown version is refused in the words of the era whose way of naming it was used.
     return has_envelope(value)

@@ -1,6 +1,5 @@
 """The 2025 revisions over HTTP: sessions, resumable streams, GET, DELETE and batches."""
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -14,8 +13,8 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from headway.engine import Run, RunContext, stopping_error
 from headway.errors import ProtocolError
 from headway.events import encode_json
-from headway.journal import Head, Journal
-from headway.log_rates import limited_logger
+from headway.journal import Head
+from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.eras import Era
 from headway.protocol.event_ids import (
@@ -34,12 +33,13 @@ from headway.protocol.inbound import (
     Message,
     check_version,
 )
+from headway.repeated_log_lines import limited_logger
 from headway.streams import run_stream
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import Headers, send_empty, send_result
-from headway.transport.http.sse import SseRendering
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
@@ -47,28 +47,25 @@ from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
 from headway.transport.stream_reader import End, StreamSource
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 CATCH_UP_TIMEOUT = 2.0
-"""Seconds in which what a client was shown by one process has to be stored for the others."""
+"""Seconds in which an entry that one process has sent to a client must be stored for the others."""
 
 LOOK_INTERVAL = 0.05
-"""Seconds between looks for that."""
+"""Seconds between two looks whether the entry is stored."""
 
 
 class Http2025:
     """Answers the requests of 2025 clients."""
 
     def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
-        self._log = limited_logger(logger)
+        self._log = limited_logger(__name__)
         self._messages = Messages2025(endpoint, is_read=answers.is_read)
         self._engine = endpoint.engine
+        self._journal = endpoint.engine.journal
         self._sessions = endpoint.sessions
         self._responses = answers
-
-    @property
-    def _journal(self) -> Journal:
-        return self._engine.journal
 
     # POST
 
@@ -115,10 +112,13 @@ class Http2025:
     async def _answer_request(
         self, exchange: Exchange, session: Session, message: Message, place: ReaderSlot, form: Form
     ) -> None:
-        # Who takes JSON alone cannot be asked, and cannot come back to a stream that it had not.
+        # A client that accepts only JSON cannot be asked anything, and has no stream to come back
+        # to.
         streams = form is not Form.JSON
         context = self._make_context(exchange, message, session, can_ask=streams)
-        run = await self._messages.run_request(session, message, context, exchange.key)
+        run = await self._messages.run_request(
+            session, message, context, exchange.key, scopes=exchange.scopes
+        )
         task = await self._messages.make_task(session, run, message)
         if task is not None:
             await send_result(exchange.send, form, task, _session_header(session))
@@ -126,11 +126,12 @@ class Http2025:
         task = tasks_2025.awaited_task(message.method, message.params)
         rendering = self._make_rendering(session, message.id, message.token, run.id, 0, task)
         answer = self._responses.open(
-            self._responses.cursor(run.stream),
+            self._journal.open_cursor(run.stream),
             rendering,
             exchange.receive,
             exchange.send,
             _session_header(session),
+            until=exchange.until,
         )
         can_reconnect = session.facts.era.primes and streams
         self._messages.offer_hand_over(
@@ -187,10 +188,19 @@ class Http2025:
         batch = Batch(exchange.receive, exchange.send, _session_header(session))
         runs = await self._runs_of(exchange, session, requests)
         for message, run, place in zip(requests, runs, places, strict=True):
+            if isinstance(run, ProtocolError):
+                self._engine.counters.count_refusal(run.status, run.limit)
+                said = render.error_bytes(message.id, run.code, run.message, run.data)
+                batch.add_refusal(said)
+                continue
             rendering = self._make_rendering(session, message.id, message.token, run.id, 0)
-            cursor = self._responses.cursor(run.stream)
+            cursor = self._journal.open_cursor(run.stream)
             answer = self._responses.open(
-                cursor, rendering, batch.receive_disconnect, batch.send_member
+                cursor,
+                rendering,
+                batch.receive_disconnect,
+                batch.send_member,
+                until=exchange.until,
             )
             batch.add_member(run.stream, answer, place)
         await batch.run_members(self._responses)
@@ -217,21 +227,37 @@ class Http2025:
 
     async def _runs_of(
         self, exchange: Exchange, session: Session, requests: list[Message]
-    ) -> list[Run]:
-        """Return the runs of all requests of a batch; when one is refused, none of them begins."""
-        runs: list[Run] = []
+    ) -> list[Run | ProtocolError]:
+        """Return the runs of all requests of a batch; when one is refused, none of them begins.
+
+        Where a token lacks the scope of a tool, that is the answer to this one request.
+        """
+        runs: list[Run | ProtocolError] = []
         new: list[Run] = []
         try:
             for message in requests:
                 is_new = find_running(session, message) is None
                 context = self._make_context(exchange, message, session, can_ask=True)
-                runs.append(await self._messages.run_request(session, message, context))
-                new += runs[-1:] if is_new else []
+                run = await self._run_of_member(exchange, session, message, context)
+                runs.append(run)
+                new += [run] if is_new and isinstance(run, Run) else []
         except ProtocolError:
             for run in new:
                 run.cancel("server", "its batch was refused")
             raise
         return runs
+
+    async def _run_of_member(
+        self, exchange: Exchange, session: Session, message: Message, context: RunContext
+    ) -> Run | ProtocolError:
+        try:
+            return await self._messages.run_request(
+                session, message, context, scopes=exchange.scopes
+            )
+        except ProtocolError as error:
+            if error.challenge is None:
+                raise
+            return error
 
     async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:
         context = self._make_context(exchange, message, session, can_ask=False)
@@ -262,13 +288,15 @@ class Http2025:
     async def _stream_session(
         self, exchange: Exchange, session: Session, place: SessionCursor | None
     ) -> None:
-        if self._engine.lifecycle.is_draining:
+        if self._engine.services.lifecycle.is_draining:
             raise stopping_error()
+        # Without an event id the GET goes on where the last one ended: entries that no stream has
+        # carried are not lost between two GETs.
         if place is None:
             begin = session.deliveries.position
         elif place.tag == session.name and place.seq <= session.facts.seq:
             begin = OutboxPosition(
-                place.seq, await session.sessions.changes.clamp_position(place.changes)
+                place.seq, await session.sessions.broadcasts.changes.clamp_position(place.changes)
             )
         else:
             raise unknown_event()
@@ -302,7 +330,8 @@ class Http2025:
         stream = run_stream(session.tag, place.run)
         after = place.seq
         head = await self._wait_until_stored(stream, after)
-        if head is None:
+        access = self._engine.services.access
+        if head is None or not await access.may_see(stream, exchange.scopes):
             raise unknown_event()
         if self._journal.is_durable:
             # A crash loses what was not stored yet, and the numbers of lost entries are given
@@ -314,14 +343,15 @@ class Http2025:
         rendering = self._make_rendering(session, place.id, place.token, place.run, after)
         limit = self._messages.reconnect_after(session, place.token)
         self._engine.counters.resumed += 1
-        cursor = self._responses.cursor(stream, after)
+        cursor = self._journal.open_cursor(stream, after=after)
         await self._stream_response(exchange, session, stream, cursor, rendering, limit)
 
     async def _wait_until_stored(self, stream: str, seq: int) -> Head | None:
         """Return the head of a stream when `seq` is in it, or when `seq` seems to be lost.
 
-        A reader of the process that writes is told before the storage is. One that comes here a
-        moment later would hear the same again, or not find the stream at all.
+        A reader in the process that writes gets an entry before the storage has it. If that reader
+        came here a moment later without this wait, it would get the entry again, or not find the
+        stream at all.
         """
         clock, head = self._engine.clock, await self._journal.head(stream)
         limit = clock.now() + CATCH_UP_TIMEOUT
@@ -335,7 +365,7 @@ class Http2025:
         if not self._journal.is_durable:
             return False
         if head is None:
-            return await self._engine.is_of_another(stream)
+            return await self._engine.lease.is_of_another(stream)
         return not head.ended and head.last < seq
 
     async def _stream_response(
@@ -352,10 +382,17 @@ class Http2025:
     ) -> None:
         place = self._responses.reserve_slot(session.tag, stream)
         answer = self._responses.open(
-            cursor, rendering, exchange.receive, exchange.send, _session_header(session)
+            cursor,
+            rendering,
+            exchange.receive,
+            exchange.send,
+            _session_header(session),
+            until=exchange.until,
         )
-        answer.since = await self._sessions.announce_reader(stream, listener)
-        answer.yielded = told
+        # Announced before it reads, so that readers of other processes end, or wait, as early as
+        # possible.
+        answer.since = await self._sessions.broadcasts.announce_reader(stream, listener)
+        answer.turn.on_yielded = told
         stop = partial(answer.stop, End.CLOSED)
         timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
         try:
@@ -369,7 +406,9 @@ class Http2025:
             if told is not None:
                 told()
             if listener is not None and session.facts.is_open:
-                self._sessions.spawn_task(self._sessions.announce_reader_left(stream, answer.since))
+                self._sessions.spawn_task(
+                    self._sessions.broadcasts.announce_reader_left(stream, answer.since)
+                )
 
     async def handle_delete(self, exchange: Exchange) -> None:
         """Close the session, as its client asks.
@@ -397,7 +436,8 @@ class Http2025:
             message.body,
         )
         if session.facts.era.primes:
-            # SEP-1699: only who got a priming event can come back to a stream closed early.
+            # SEP-1699: only a client that got a priming event can come back to a stream closed
+            # early.
             metadata.close_sse_stream = partial(self._close_request_stream, context)
             metadata.close_standalone_sse_stream = partial(self._close_own_stream, session)
         return context
@@ -435,7 +475,7 @@ class Http2025:
         return b"id: %b%b\nretry: %d\ndata: \n\n" % (prefix, mark, retry)
 
     def _closing_frame(self, era: Era) -> bytes:
-        """Return the frame that ends a stream whose client is to ask for it again soon."""
+        """Return the frame that ends a stream early, for a client that resumes it soon."""
         retry = int(self._responses.settings.retry_closed * 1000)
         return b"retry: %d\n\n" % retry if era.primes else b""
 

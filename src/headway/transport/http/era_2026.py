@@ -12,8 +12,8 @@ from headway.protocol.methods import LISTEN
 from headway.streams import principal_tag
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import send_empty
-from headway.transport.http.sse import SseRendering
 from headway.transport.messages_2026 import Messages2026, reader_of
 from headway.transport.open_responses import OpenResponses
 from headway.transport.shared_parts import Endpoint
@@ -44,7 +44,7 @@ class Http2026:
             await send_empty(exchange.send, 202)
             return
         try:
-            message = self._messages.bound_message(message)  # all else of it is let go of here
+            message = self._messages.bound_message(message)  # drops the rest of the message
             await self._answer_request(exchange, message)
         except ProtocolError as error:
             raise Refusal(error, message.id) from None
@@ -61,11 +61,15 @@ class Http2026:
         caller = principal_tag(exchange.owner)
         await self._sdk.param_headers.check(route, message, headers, caller, context)
         run = await self._messages.run_request(
-            message, route, context, exchange.owner, exchange.key
+            message, route, context, exchange.owner, exchange.key, scopes=exchange.scopes
         )
         rendering = SseRendering(reader_of(message, run), status=_status_of)
         answer = self._responses.open(
-            self._responses.cursor(run.stream), rendering, exchange.receive, exchange.send
+            run.journal.open_cursor(run.stream),
+            rendering,
+            exchange.receive,
+            exchange.send,
+            until=exchange.until,
         )
         self._messages.offer_hand_over(run, answer, message, is_told=form is not Form.JSON)
         await self._responses.answer_request(run, answer, MODERN, form=form)

@@ -3,12 +3,13 @@
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.requests import Request
 
-from headway.auth import principal_of
+from headway.auth import expiry_of, principal_of, scopes_of
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.header_lines import read_headers
 from headway.protocol.idempotency_key import HEADER as KEY_HEADER
 from headway.protocol.inbound import VERSION_HEADER
+from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.guard import Receive, Scope, Send
 from headway.transport.http.reply import send_json
 
@@ -16,7 +17,9 @@ from headway.transport.http.reply import send_json
 class Exchange:
     """One HTTP request: its headers, its caller, and how to answer."""
 
-    __slots__ = ("headers", "method", "owner", "receive", "request", "scope", "send")
+    __slots__ = (
+        "headers", "method", "owner", "receive", "request", "scope", "scopes", "send", "until",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -25,6 +28,10 @@ class Exchange:
         self.method: str = scope["method"]
         self.headers = read_headers(scope["headers"])
         self.owner = principal_of(scope)
+        self.scopes = scopes_of(scope)
+        """The scopes of its token; none without one."""
+        self.until = expiry_of(scope)
+        """When its token expires, in seconds since 1970; None: never."""
         self.request = Request(scope)
         """The request as Starlette's object, which handlers may look at."""
 
@@ -50,6 +57,7 @@ class Refusal(ProtocolError):
             data=error.data,
             retry_after=error.retry_after,
             limit=error.limit,
+            challenge=error.challenge,
         )
         self.identity = identity
 
@@ -62,13 +70,17 @@ class NotAllowed(ProtocolError):
         self.allow = allow
 
 
-async def send_refusal(send: Send, error: ProtocolError) -> None:
+async def send_refusal(send: Send, error: ProtocolError, bearer: BearerChallenge) -> None:
     """Answer with a refusal: its status, and a JSON-RPC error that says what to do."""
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, NotAllowed):
         headers.append((b"allow", error.allow.encode()))
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
+    if error.challenge is not None:
+        error_name, more = error.challenge
+        value = bearer.header_value(error_name, error.message, more)
+        headers.append((b"www-authenticate", value))
     identity = error.identity if isinstance(error, Refusal) else None
     body = render.error_bytes(identity, error.code, error.message, error.data)
     await send_json(send, error.status, body, headers)

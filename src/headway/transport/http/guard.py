@@ -25,7 +25,7 @@ WILDCARD: Final = ("0.0.0.0", "::", "")
 
 
 class Advice(NamedTuple):
-    """How an operator admits what was refused, in the words of the way in which it is served."""
+    """The sentences that tell an operator how to admit what was refused, for one way of serving."""
 
     host: str
     origin: str
@@ -61,7 +61,9 @@ class Guard:
 
     `bound` is the address the server listens on. Bound to all addresses and without
     `allowed_hosts` any Host passes (the server cannot know its public names), and an Origin
-    must then be loopback, allowed, or the request's own host.
+    must then be loopback or allowed. Elsewhere it may also be the request's own host: one that
+    somebody has named. A name that anybody may choose vouches for nobody: a page whose own name
+    is made to lead here sends it as both (DNS rebinding).
     """
 
     def __init__(self, settings: Settings, bound: str, advice: Advice = IN_AN_APP) -> None:
@@ -69,6 +71,9 @@ class Guard:
         is_wildcard = bound in WILDCARD
         self._is_on = settings.check_host
         self._any_host = is_wildcard and not settings.allowed_hosts
+        self._is_host_named = not self._any_host and all(
+            pattern.strip("*?.") for pattern in settings.allowed_hosts
+        )
         self._hosts = (*LOOPBACK, *settings.allowed_hosts, *(() if is_wildcard else (bound,)))
         self._origins = Origins(settings.allowed_origins)
         self._passed: set[tuple[str | None, str | None]] = set()
@@ -96,7 +101,7 @@ class Guard:
                 f"{self._advice.host}",
                 status=421,
             )
-        if origin and not self._origins.admit(origin, host):
+        if origin and not self._origins.admit(origin, host if self._is_host_named else ""):
             raise ProtocolError(
                 INVALID_REQUEST,
                 f"Origin {origin[:100]!r} may not call this server; if it should, "
@@ -105,6 +110,14 @@ class Guard:
             )
         if len(self._passed) < 100:
             self._passed.add(seen)
+
+    def admits(self, headers: dict[str, str]) -> bool:
+        """Return whether `check` would let a request in."""
+        try:
+            self.check(headers)
+        except ProtocolError:
+            return False
+        return True
 
 
 def _no_host(host: str | None) -> str:
@@ -135,7 +148,7 @@ def check_content_type(headers: dict[str, str]) -> None:
 
 
 def check_encoding(headers: dict[str, str]) -> None:
-    """Refuse a body that is compressed: it would be read as it came.
+    """Refuse a compressed body, because nothing here unpacks it.
 
     Raises:
         ProtocolError: 415 (RFC 9110, 15.5.16).

@@ -1,7 +1,7 @@
-"""Pages in browsers: which may call this server, and what their browsers have to be told of it.
+"""Pages in browsers: which may call this server, and the headers that let their browsers agree.
 
-One rule decides both. A page whose `Origin` passes is let in, and its browser is told so (CORS,
-https://fetch.spec.whatwg.org/#http-cors-protocol); any other page is refused and told nothing.
+One rule decides both. A page whose `Origin` passes is let in, and its browser gets the headers of
+CORS (https://fetch.spec.whatwg.org/#http-cors-protocol); any other page is refused and gets none.
 """
 
 import re
@@ -17,7 +17,7 @@ _ORIGIN: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>[^/?#@\\
 _WEB: Final = ("http", "https")
 
 EXPOSED: Final = b"Mcp-Session-Id, WWW-Authenticate, Retry-After"
-"""Headers of an answer that a page may read besides the few that all may be read of."""
+"""Headers of an answer that a page may read, besides the few that it may always read."""
 
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -25,24 +25,27 @@ _REQUEST_HEADERS: Final = (
     "Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Mcp-Method",
     "Mcp-Name", "MCP-Protocol-Version", "Mcp-Session-Id",
 )  # fmt: skip
-"""What clients of MCP send; a page that is let in may send others as well, `Mcp-Param-*` among
-them, for which there is no sign in CORS that stands for all."""
+"""Headers that clients of MCP send. A page that is let in may send others as well, `Mcp-Param-*`
+among them: CORS has no wildcard for a prefix."""
 
 _MAX_AGE: Final = b"600"
-"""Seconds for which a browser need not ask again; what is allowed changes with a restart only."""
+"""Seconds for which a browser need not ask again: the rules change only with a restart."""
 
 _MOST_NAMED: Final = 100
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Origins:
-    """Which pages may call: those on loopback, on the request's own host, and those allowed."""
+    """Which pages may call: those on loopback, on the server's own host, and those allowed."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed = tuple(pattern.lower() for pattern in allowed)
 
     def admit(self, origin: str, host: str) -> bool:
-        """Return whether a page of this origin may call what it knows as `host`."""
+        """Return whether a page of this origin may call the server that it knows as `host`.
+
+        With an empty `host` the page's own name counts for nothing.
+        """
         origin = origin.lower()
         match = _ORIGIN.fullmatch(origin)
         name = name_of_host(match["host"]) if match else None
@@ -61,7 +64,7 @@ def is_preflight(method: str, headers: dict[str, str]) -> bool:
 
 
 def answer_headers(origin: bytes) -> Lines:
-    """Return what each answer to a page of this origin, which was let in, has besides."""
+    """Return the headers to add to each answer to a page of this origin, which was let in."""
     return (
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", EXPOSED),
@@ -88,10 +91,10 @@ def preflight_headers(origin: bytes, asked: dict[str, str]) -> Lines:
 
 
 def with_answer_headers(lines: Iterable[tuple[bytes, bytes]], origin: bytes | None) -> Lines:
-    """Return the headers of an answer, and what a browser has to know of it.
+    """Return the headers of an answer, with those that a browser needs.
 
-    With None for the origin, only that the answer may differ by it. A route that speaks CORS
-    itself says what it says.
+    With None for the origin only `Vary` is added: the answer may differ by origin. A route that
+    sends headers of CORS itself keeps its own.
     """
     lines = list(lines)
     names = {name.lower() for name, _ in lines}

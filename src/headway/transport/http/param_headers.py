@@ -1,9 +1,10 @@
-"""`Mcp-Param-*` headers (SEP-2243), held against the arguments that a tool's schema mirrors there.
+"""`Mcp-Param-*` headers (SEP-2243), checked against the arguments that a tool's schema mirrors
+there.
 
-A call must not cost its author more than the call: his middleware counts, logs and limits what
-clients ask, and a list may come from another server. So the schema is taken from the server's own
-look-up, from a list that a client was given, or, once for each caller, from a list that no
-middleware sees. A schema may be old: no call is refused for one that was not listed just now.
+Checking a call must not look like further calls to the author: his middleware counts, logs and
+limits requests, and a list of tools may come from another server. So the schema is taken from the
+server's own look-up, from a list that a client was sent, or, once for each caller, from a list that
+no middleware sees. A schema may be old, so no call is refused by one that was not listed just now.
 """
 
 import logging
@@ -20,10 +21,11 @@ from mcp.shared.inbound import (
 from starlette.datastructures import Headers
 
 from headway.engine import RunContext, contain_failures
+from headway.log_lines import quiet_logger
 from headway.protocol.inbound import Message, refusal_of
 from headway.protocol.methods import TOOL_CALL
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 Schema = Mapping[str, Any]
 Lookup = Callable[[str], Schema | None]
@@ -33,7 +35,7 @@ Listing = Callable[[InboundModernRoute, RunContext], Awaitable[list[Any]]]
 _PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
 
 SCHEMAS_KEPT: Final = 10_000
-"""Tools, of all callers together, whose schemas are remembered."""
+"""Number of tools whose schemas are remembered, those of all callers together."""
 
 
 class _Call(NamedTuple):
@@ -55,19 +57,19 @@ class _Call(NamedTuple):
 class ParamHeaders:
     """Checks the headers of the calls of one server.
 
-    `lookup` returns the server's own look-up of a tool's schema, None where it has none; `listing`
-    lists its tools where they may be asked for, None where they may not.
+    `lookup` returns the schema of a tool; it is None for a server without a look-up. `listing`
+    returns the tools of the server; it is None where they may not be listed.
     """
 
     def __init__(self, lookup: Callable[[], Lookup | None], listing: Listing | None) -> None:
         self._lookup = lookup
         self._listing = listing
-        self._known: dict[tuple[str, str], Schema | None] = {}  # None: it mirrors nothing
+        self._known: dict[tuple[str, str], Schema | None] = {}  # None: the tool mirrors nothing
         self._judged: dict[int, tuple[Schema, bool]] = {}
         self._has_complained = False
 
     def learn_schemas(self, caller: str, tools: object) -> None:
-        """Remember what a caller was given as its list of tools, or as a page of it."""
+        """Remember the schemas in a list of tools that a caller was sent, or in a page of it."""
         for tool in cast("list[object]", tools) if isinstance(tools, list) else ():
             match tool:
                 case {"name": str(name), "inputSchema": dict()}:
@@ -84,9 +86,10 @@ class ParamHeaders:
         caller: str,
         context: RunContext,
     ) -> None:
-        """Hold the headers of a call against its arguments.
+        """Check the headers of a call against its arguments.
 
-        A server whose tools cannot be listed is no reason to refuse a call: nothing is checked.
+        Where the tools of a server cannot be listed nothing is checked: that is no reason to refuse
+        a call.
 
         Raises:
             ProtocolError: One of them disagrees with the body.

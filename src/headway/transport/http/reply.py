@@ -62,7 +62,7 @@ class HttpReply:
 
 
 class PingTimer:
-    """Says when a stream was silent for so long that a ping is due."""
+    """Notices when a stream was silent for so long that a ping is due."""
 
     __slots__ = ("_clock", "_every", "_on_due", "_timer", "_written", "is_due")
 
@@ -95,6 +95,34 @@ class PingTimer:
             self._on_due()
             silent = 0.0
         self._timer = self._clock.call_later(self._every - silent, self._check_silence)
+
+
+class ExpiryTimer:
+    """Notices when the token of a reader expires."""
+
+    __slots__ = ("_clock", "_on_expiry", "_timer", "_until", "at_expiry", "can_resume")
+
+    def __init__(self, clock: Clock, until: float | None, on_expiry: Callable[[], object]) -> None:
+        """`until` is in seconds since 1970; None: it never expires."""
+        self._clock = clock
+        self._until = until
+        self._on_expiry = on_expiry
+        self._timer: Timer | None = None
+        self.can_resume = False
+        """Whether the reader has an event id, with which it can come back."""
+        self.at_expiry: Callable[[], object] | None = None
+        """Called in place of the end of the answer, where that was asked for."""
+
+    def start(self) -> None:
+        """Wait for the moment from now on."""
+        if self._until is not None:
+            left = max(self._until - self._clock.time(), 0.0)
+            self._timer = self._clock.call_later(left, self._on_expiry)
+
+    def stop(self) -> None:
+        """Wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:

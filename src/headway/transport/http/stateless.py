@@ -1,8 +1,8 @@
 """The 2025 revisions without sessions (`--stateless`): each POST stands for itself.
 
-Progress and logs are on its own stream; nothing has an id to come back with, nothing is asked of
-the client, and nothing is told outside of its requests. Any process can answer any request,
-whether it shares a journal with the others or not.
+Progress and logs are on its own stream. Events have no ids to resume with, the client is asked
+nothing, and nothing is sent outside of its requests. Any process can answer any request, whether it
+shares a journal with the others or not.
 """
 
 import secrets
@@ -21,7 +21,7 @@ from headway.transport.open_responses import ReaderSlot
 from headway.transport.sessions.session import Session
 
 _NEEDS_SESSION: Final = ("resources/subscribe", "resources/unsubscribe")
-"""What means nothing where nobody can be told anything later, unless the author knows better."""
+"""Methods that mean nothing where nothing can be sent later, unless the author handles them."""
 
 
 class Stateless(Http2025):
@@ -61,7 +61,7 @@ class Stateless(Http2025):
         return session
 
     def _reserve_slot(self, session: Session, message: Message) -> ReaderSlot:
-        # Nobody can tell whose the POSTs are; they have other limits in common.
+        # POSTs of one client cannot be told from those of others, so other limits bound them.
         return self._responses.reserve_slot(session.id)
 
     async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:

@@ -1,8 +1,9 @@
 """A bound for the bytes of all requests that are still arriving, on all connections.
 
-Each of them is bounded by itself, and ten thousand connections are a lot of such bounds. When all
-together hold more than they may, the one that has been arriving longest gives way: a request of an
-honest client is there within moments, and who sends slowly on purpose pushes out himself.
+Each request has its own bound, and ten thousand connections are many such bounds. When all requests
+together hold more than they may, the one that has been arriving longest gives way. A request of an
+honest client is complete within moments, so a client that sends slowly on purpose only pushes out
+itself.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class UnfinishedRequests:
             oldest.give_way()
 
     def refusal_error(self) -> ProtocolError:
-        """Return what a request is told that had to give way."""
+        """Return the refusal of a request that had to give way."""
         return ProtocolError(_BUSY, self.reason, status=503, retry_after=RETRY_AFTER, limit=LIMIT)
 
     @property
@@ -79,7 +80,7 @@ class UnfinishedRequest:
         self.size = 0
 
     def grow(self, more: int) -> None:
-        """Count `more` bytes; somebody may have to give way, this request among them."""
+        """Count `more` bytes; a request may have to give way for them, this one too."""
         if self.has_given_way:
             return
         self.size += more
@@ -87,5 +88,5 @@ class UnfinishedRequest:
         self._all.make_room()
 
     def end(self) -> None:
-        """Nothing is held any more."""
+        """Hold nothing any more."""
         self._all.end(self)

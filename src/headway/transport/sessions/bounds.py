@@ -1,10 +1,10 @@
-"""Room for sessions: which of them make room for others, and how much all of them hold.
+"""Bounds of sessions: which of them make room for others, and how much all of them hold.
 
 The idea needed to read it: **what was opened and not used goes first.** To open a session costs its
-client one small request and the server a place and some memory for half an hour. So an anonymous
-session that has neither a run nor a stream gives its place to whoever comes: first those that were
-never used, the oldest of them; then those that were used longest ago. Authenticated callers have
-numbers of their own and lose no session that they used.
+client one small request, and the server some memory for half an hour. So an anonymous session that
+has neither a run nor an open stream makes room for a new one: first the oldest of those that were
+never used, then those that were used longest ago. Authenticated callers have limits of their own,
+and lose no session that they used.
 """
 
 from collections import Counter, OrderedDict
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from headway.transport.sessions.session import Session
 
 READY_WITHIN = 60.0
-"""Seconds that a session may take to be used, or at least to be told that its client is ready."""
+"""Seconds until a new session must be used, or its client must have said that it is ready."""
 
 TRIES = 100
-"""Sessions that are looked at for one that may go: those that have a run are passed over."""
+"""Sessions that are looked at to find one that may go: those with a run are passed over."""
 
 PRINCIPAL_SHARE = 4
-"""One authenticated caller may hold this part of what all sessions may."""
+"""One authenticated caller may hold one part in so many of the bytes that all sessions may."""
 
 OVERHEAD = 128
 """Bytes that a fact of a session is charged besides its texts."""
@@ -74,7 +74,7 @@ class SessionBounds:
     # Who makes room
 
     def is_full(self, owner: str, size: int) -> bool:
-        """Return whether a caller may not hold so many bytes more, whoever made room for it."""
+        """Return whether a caller may not hold so many bytes more, even if others made room."""
         if not owner:  # many clients, and those that are idle make room for the others
             return size > self.most_bytes
         return self._of_owners[owner] + size > self.most_bytes // PRINCIPAL_SHARE

@@ -1,6 +1,5 @@
-"""How sessions end that nobody uses, and what is told of those that there cannot be."""
+"""The end of sessions that nobody uses, and the refusals of sessions that there cannot be."""
 
-import logging
 from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,12 +16,13 @@ from headway.errors import (
 )
 from headway.events import SessionClosed
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 from headway.streams import SESSION_STREAMS
 
 if TYPE_CHECKING:
     from headway.transport.sessions.session import Session
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 
 async def close_if_unused(
@@ -31,9 +31,9 @@ async def close_if_unused(
     read_on: Callable[["Session"], Awaitable[None]],
     known: Container[str],
 ) -> None:
-    """Close a session that this process knows no more, unless another one has it.
+    """Close a session that this process has forgotten, unless another process has it.
 
-    Nor where its client has come back meanwhile: then its id is `known` again.
+    It is not closed either when its client has come back meanwhile: its id is `known` again then.
     """
     with suppress(JournalError):  # then it is closed when it is found abandoned
         await read_on(session)
@@ -42,11 +42,11 @@ async def close_if_unused(
 
 
 async def close_abandoned(journal: Journal, limit: float, known: Container[str]) -> None:
-    """End the sessions without an entry since `limit`, in seconds since 1970, that nobody knows."""
+    """End the unknown sessions without an entry since `limit`, in seconds since 1970."""
     try:
         for stream in await journal.streams(SESSION_STREAMS, unfinished=True):
             if stream not in known:
-                # What cannot be read of one is no reason to look at no other.
+                # A session that cannot be read is no reason to stop looking at the others.
                 with suppress(StreamDamaged, EntriesTrimmed):
                     await _close_if_abandoned(journal, stream, limit)
     except JournalError as error:

@@ -1,4 +1,4 @@
-"""A session's own stream as its client hears it: what was said in it, and the changes.
+"""A session's own stream as its client reads it: the entries of the session, and the changes.
 
 A change of the server is one entry on a broadcast stream, whatever the number of sessions; here
 that stream and the session's own are read as one. An outbox has the methods of a cursor
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from headway.transport.sessions.session import Session
 
 SPANS: Final = 64
-"""Of what several streams of a session were sent so much is remembered: who comes back later than
-that may hear a message again."""
+"""Number of spans that are remembered of what each GET stream of a session was sent. A client that
+comes back later than that may get a message again."""
 
 
 class OutboxPosition(NamedTuple):
-    """How far a client has heard: its session's own stream, and the changes."""
+    """How far a client has read: in its session's own stream, and in the changes."""
 
     seq: int
     changes: int
@@ -41,7 +41,7 @@ class Span(NamedTuple):
 
 
 class SentSpans:
-    """Which of a session's streams was sent what, where it has several: the newest `SPANS`."""
+    """The spans that each GET stream of a session was sent; the newest `SPANS` are kept."""
 
     def __init__(self) -> None:
         self._spans: list[Span] = []
@@ -74,7 +74,7 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.position = OutboxPosition(0, 0)
-        """Up to where all was sent: a GET without an event id goes on from there."""
+        """The position up to which all was sent: a GET without an event id goes on from there."""
         self.spans = SentSpans()
         self.outboxes: set[SessionOutbox] = set()
 
@@ -95,7 +95,7 @@ class SessionOutbox:
     """
 
     def __init__(self, session: "Session", reach: OutboxPosition, listener: str = "") -> None:
-        """`listener` is the stream's name: what another one was sent is left out."""
+        """`listener` is the GET stream's name: entries that another one was sent are left out."""
         self.begin = reach
         self.listener = listener
         self._sent = self._recorded = Span(listener, reach, reach)
@@ -104,7 +104,7 @@ class SessionOutbox:
         """The session is over and everything was handed out."""
         self._session = session
         self._journal = session.sessions.journal
-        self._changes_stream = session.sessions.changes
+        self._changes_stream = session.sessions.broadcasts.changes
         self._has_news = True  # in the session's own stream
         self._nudged = False
         self._of_changes = False  # what was handed out last
@@ -151,7 +151,7 @@ class SessionOutbox:
             JournalUnavailable: The storage cannot be read, or the journal was closed.
         """
         while not self.done:
-            # What another stream was sent leaves nothing of a page, and there may be more.
+            # Another stream may have been sent a whole page, and there may be more after it.
             while self._has_news and not self.done:
                 if entries := await self._read_session():
                     return entries
@@ -177,6 +177,7 @@ class SessionOutbox:
     async def _read_session(self) -> list[Entry]:
         if not self._has_news:
             return []
+        # Cleared before the read: news that come during it set the flag again.
         self._has_news = False
         try:
             entries = await self._journal.read(self._session.stream, after=self.after)
@@ -184,14 +185,14 @@ class SessionOutbox:
             self._has_news = True
             raise
         if entries:
-            self._has_news = True  # perhaps it was not all
+            self._has_news = True  # there may be more
             self._session.fold_entries(entries)
             self._of_changes = False
             entries = self._skip_sent(entries)
         return entries
 
     def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
-        """Continue after what another stream was sent, or else stop where that begins."""
+        """Return the entries before the next span of another stream, which is skipped."""
         told = self._session.deliveries.spans
         others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
         if others[0]:
@@ -201,7 +202,7 @@ class SessionOutbox:
         self.after = entries[count - 1].seq
         self.done = type(entries[count - 1].event) in TERMINAL
         if others[0]:
-            self.begin = self.position  # what is sent from here on is another span
+            self.begin = self.position  # a new span begins here
             return []
         return entries[:count]
 

@@ -5,7 +5,6 @@ than a copy: a request begins by taking up what the stream says since.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -35,6 +34,7 @@ from headway.events import (
     decode_json,
     encode_json,
 )
+from headway.log_lines import quiet_logger
 from headway.streams import session_name, session_stream, session_tag
 from headway.transport.sessions.outbox import Deliveries, OutboxPosition, Span
 from headway.transport.sessions.session_parts import SessionFacts, SessionUsage
@@ -42,13 +42,13 @@ from headway.transport.sessions.session_parts import SessionFacts, SessionUsage
 if TYPE_CHECKING:
     from headway.transport.sessions.registry import Sessions
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 ANSWER_WITHIN: Final = 300.0
 """Seconds a question outside of any request waits for its answer."""
 
 RESTATE_EVERY: Final = 1000
-"""Entries of a session's stream after which it is said again what the session is: the oldest
+"""Entries of a session's stream after which a summary of the session is written anew: the oldest
 entries of a long stream are dropped."""
 
 _NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
@@ -118,8 +118,10 @@ class Session:
     async def store_event(self, event: Event) -> bool:
         """Add an event to the session's stream; every process knows it when this returns.
 
-        Where the journal cannot be written only this one does, and False is returned.
+        If the journal cannot be written only this process knows it, and False is returned.
         """
+        # Applied at once, although it is not stored yet: this process must act on what its client
+        # has just said. It is applied again when its entry is read, which leads to the same state.
         self._apply_event(event)
         if self.is_single:
             return True
@@ -131,9 +133,12 @@ class Session:
         except JournalError as error:
             logger.warning("session %s…: a fact was not stored: %s", self.name[:6], error)
             return False
+        # After it is stored: an outbox reads the journal, and would find nothing before.
         self.deliveries.wake_outboxes()
         if _is_news(event):
-            await self.sessions.announce_news(self, in_order=isinstance(event, _BEFORE_CHANGES))
+            await self.sessions.broadcasts.announce_news(
+                self, in_order=isinstance(event, _BEFORE_CHANGES)
+            )
         return True
 
     def fold_entries(self, entries: Iterable[Entry]) -> None:
@@ -172,7 +177,7 @@ class Session:
     def _apply_event(self, event: Event) -> None:
         if isinstance(event, SessionOpened) and self.facts.is_known:
             return  # a summary of what is known
-        self.facts.apply_event(event, self.sessions.process)
+        self.facts.apply_event(event, self.sessions.broadcasts.process)
         match event:
             case SessionOpened():
                 self._apply_opened(event)
@@ -195,7 +200,7 @@ class Session:
         if opened.is_ready:
             self.connection.initialized.set()
 
-    # What its client hears outside of requests
+    # Messages to its client outside of requests
 
     async def ask_client(self, method: str, params: object, limit: float | None) -> dict[str, Any]:
         """Put a question to the client on the session's own stream and wait for the answer."""
@@ -217,9 +222,9 @@ class Session:
             self.record_event(InputReceived(key, given_up))
 
     async def accept_answer(self, key: str, result: Raw, *, is_error: bool) -> bool:
-        """Hand a client's answer to whoever waits for it here; False when nobody does.
+        """Hand a client's answer to the call that waits for it here; False when none does.
 
-        One to a question outside of any request goes to the process that asked it.
+        An answer to a question outside of any request goes to the process that asked it.
         """
         value = decode_json(result)
         for context in list(self.requests.values()):
@@ -253,9 +258,9 @@ class Session:
         return True
 
     def cancel_all(self) -> None:
-        """Stop what this process handles of it, because it is over.
+        """Stop the requests that this process handles, because the session is over.
 
-        Not what its client can come back to without it: by a key, or as a task.
+        A run that its client can come back to without the session, by a key or as a task, goes on.
         """
         for context in list(self.requests.values()):
             if context.run is not None and not context.run.hooks.has_handle:
@@ -264,7 +269,7 @@ class Session:
     def close_connection(self) -> None:
         """Close what the server opened for the client, when this process is done with the session.
 
-        Not before the last of its requests has ended, which may use it.
+        It is closed when the last of its requests has ended, since that may use it.
         """
         if self._has_left:
             return
@@ -280,9 +285,9 @@ class Session:
 class _SessionChannel:
     """The outbound channel of a session, outside of a request (`mcp.shared.dispatcher.Outbound`).
 
-    Said while a request is being handled it belongs to that request, whether the author
-    passed its id or not: questions and progress go on the request's own stream, where the
-    client listens, not on a GET stream that may not be open.
+    A message that is sent while a request is being handled belongs to that request, whether the
+    author passed its id or not. Questions and progress go to the request's own stream, which the
+    client reads, and not to a GET stream that may not be open.
     """
 
     def __init__(self, session: Session) -> None:
@@ -322,19 +327,19 @@ class _SessionChannel:
 
 
 def _is_news(event: Event) -> bool:
-    """Return whether other processes are to hear of an event at once."""
+    """Return whether other processes have to read an event at once."""
     if isinstance(event, InputReceived):
-        return event.given_up  # a client that reads elsewhere is told
+        return event.given_up  # a client that reads in another process has to get it
     return not isinstance(event, _NO_NEWS)
 
 
 @lru_cache(maxsize=256)
 def _client_params(params: bytes) -> InitializeRequestParams:
-    """Clients of one kind shake hands alike: they share one parsed copy."""
+    """Return parsed `initialize` params; clients that send the same bytes share one copy."""
     return InitializeRequestParams.model_validate(decode_json(params), by_name=False)
 
 
 @lru_cache(maxsize=256)
 def shared_params(params: bytes) -> Raw:
-    """The `initialize` params of clients of one kind, once for all of them."""
+    """Return `initialize` params; clients that send the same bytes share one copy."""
     return Raw(params)

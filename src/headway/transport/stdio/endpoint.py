@@ -9,7 +9,6 @@ of this pipe otherwise. Request ids are the client's and mean the same in both.
 """
 
 import asyncio
-import logging
 from contextlib import suppress
 from functools import partial
 from typing import Final, cast
@@ -23,6 +22,7 @@ from headway.background import BackgroundTasks
 from headway.engine import BUSY_CODE, Run, RunContext
 from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
+from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.inbound import (
     Message,
@@ -33,7 +33,7 @@ from headway.protocol.inbound import (
     parse_body,
     read_message,
 )
-from headway.protocol.methods import kind_of
+from headway.repeated_log_lines import RefusalLog
 from headway.transport.messages_2025 import Messages2025, read_batch
 from headway.transport.messages_2026 import Messages2026, reader_of
 from headway.transport.sessions.outbox import SessionOutbox
@@ -43,13 +43,13 @@ from headway.transport.stdio.pipe import Pipe
 from headway.transport.stdio.response import PipeResponse
 from headway.transport.stream_reader import End
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 KIND: Final = "stdio"
 
 FAREWELL_TIMEOUT: Final = 0.25
-"""Seconds that what was just asked may still take when the client closes its end:
-`printf '…' | headway run server.py --stdio` is a fair way to ask something."""
+"""Seconds that open requests may still take when the client closes its end: `printf '…' | headway
+run server.py --stdio` is a fair way to ask something."""
 
 READ_PATIENCE: Final = 1.25
 """Seconds until every run has its end; a run that does not come back is given one in less."""
@@ -66,6 +66,8 @@ class StdioTransport:
         self._sessions = endpoint.sessions
         self._settings = endpoint.engine.settings
         self._pipe = pipe
+        records = endpoint.engine.services.options.records
+        self._refusals = RefusalLog(None if records is None else records.refuse)
         self._messages_2025 = Messages2025(endpoint, is_read=self._is_read)
         self._messages_2026 = Messages2026(endpoint)
         self._session: Session | None = None
@@ -87,14 +89,14 @@ class StdioTransport:
         finally:
             self._tasks.cancel()
             self._own_tasks.cancel()
-            self._pipe.close()
+            self._pipe.writer.close()
 
     # Reading
 
     async def _read_lines(self) -> None:
         async for line in self._pipe.lines():
-            # Whoever does not read what was asked for is not read any further.
-            await self._pipe.wait_for_room()
+            # While a client does not read its answers, no further request of it is read.
+            await self._pipe.writer.wait_for_room()
             value: object = None
             try:
                 if line is None:
@@ -135,7 +137,7 @@ class StdioTransport:
         elif self._session is not None:
             await self._run_2025(message, self._session)
         elif message.method == "ping":
-            self._pipe.put(render.response_bytes(message.id, Raw(b"{}")))
+            self._pipe.writer.put(render.response_bytes(message.id, Raw(b"{}")))
         else:
             raise ProtocolError(
                 INVALID_REQUEST,
@@ -184,7 +186,7 @@ class StdioTransport:
         if message.method is None:
             try:
                 await self._messages_2025.handle_message(self._session, message, context)
-            except ProtocolError as error:  # nothing answers an answer
+            except ProtocolError as error:  # there is no reply to an answer
                 logger.info("a message was ignored: %s", error)
             return
         # Not awaited: a handler may ask the client something, and the answer comes this way.
@@ -214,10 +216,12 @@ class StdioTransport:
             await self._sessions.close_session(self._session, "the client sent initialize again")
         self._session = session
         session.usage.holders += 1  # for as long as there is the pipe
-        self._pipe.put(render.escape_lines(render.response_bytes(message.id, encode_json(result))))
+        self._pipe.writer.put(
+            render.escape_lines(render.response_bytes(message.id, encode_json(result)))
+        )
         reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
         response = PipeResponse(
-            self._pipe, SessionOutbox(session, session.deliveries.position), reader
+            self._pipe.writer, SessionOutbox(session, session.deliveries.position), reader
         )
         self._own_tasks.start(response.write_all())
 
@@ -227,7 +231,7 @@ class StdioTransport:
         )
         task = await self._messages_2025.make_task(session, run, message)
         if task is not None:
-            self._pipe.put(task)
+            self._pipe.writer.put(task)
             return
         identity = cast("str | int", message.id)
         reader = render.Reader(
@@ -252,9 +256,10 @@ class StdioTransport:
     def _write_response(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
         """Start to write what the run says, to its end."""
         cursor = self._engine.journal.open_cursor(run.stream)
-        response = PipeResponse(self._pipe, cursor, reader)
+        response = PipeResponse(self._pipe.writer, cursor, reader)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, response)
+        run.hooks.answered = lambda: "pipe"
         task = self._tasks.start(response.write_all())
         task.add_done_callback(partial(self._on_response_end, identity, response))
         return response
@@ -281,13 +286,14 @@ class StdioTransport:
 
     def _write_refusal(self, identity: str | int | None, error: ProtocolError) -> None:
         self._engine.counters.count_refusal(error.status, error.limit)
-        self._pipe.put(render.error_bytes(identity, error.code, error.message, error.data))
+        self._refusals.tell(error.status, error.limit, error.message)
+        self._pipe.writer.put(render.error_bytes(identity, error.code, error.message, error.data))
 
     # The end
 
     async def _end_runs(self, reading: asyncio.Task[None]) -> None:
         for run in list(self._engine.runs.values()):
-            if kind_of(run.request.method).is_endless:
+            if run.request.kind.is_endless:
                 run.cancel("server", "the server is stopping")
         if self._pipe.client_left:
             await self._wait_for_tasks(FAREWELL_TIMEOUT)
@@ -301,7 +307,7 @@ class StdioTransport:
         await self._wait_for_tasks(FLUSH_TIMEOUT)
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                await self._pipe.flush()
+                await self._pipe.writer.flush()
 
     def _end_of(self, run: Run, *, is_open: bool) -> Event:
         if self._pipe.client_left and is_open:

@@ -1,11 +1,12 @@
 """One stream written to a pipe: a cursor, a reader, and the writer that all of them share."""
 
+from collections.abc import Callable
 from typing import Final
 
 from mcp_types.jsonrpc import INTERNAL_ERROR
 
 from headway.protocol import render
-from headway.transport.stdio.pipe import Pipe
+from headway.transport.stdio.pipe_writer import PipeWriter
 from headway.transport.stream_reader import End, StreamSource, read_next_page
 
 CHUNK: Final = 65536
@@ -15,13 +16,13 @@ _LOST: Final = "The journal cannot be read at the moment; send the request again
 
 
 class PipeResponse:
-    """Writes what a stream says to one client. `stop` and `conclude` end it early.
+    """Writes a stream to one client. `stop` and `conclude_with` end it early.
 
     A reader without a method reads the session's own stream, which answers nothing.
     """
 
-    def __init__(self, pipe: Pipe, cursor: StreamSource, reader: render.Reader) -> None:
-        self._pipe = pipe
+    def __init__(self, writer: PipeWriter, cursor: StreamSource, reader: render.Reader) -> None:
+        self._writer = writer
         self._cursor = cursor
         self._reader = reader
         self._lines: list[bytes] = []
@@ -41,6 +42,12 @@ class PipeResponse:
             self._handle = message
             self.end = End.HANDED_OVER
             self._cursor.nudge()
+
+    def act_at_expiry(self, act: Callable[[], object]) -> None:
+        """Do nothing: there are no tokens here."""
+
+    def expire(self) -> None:
+        """Do nothing: there are no tokens here."""
 
     async def write_all(self) -> None:
         """Write the stream to its end; the next entries are read when the last have room."""
@@ -73,8 +80,8 @@ class PipeResponse:
     async def _flush_lines(self) -> None:
         if not self._lines:
             return
-        await self._pipe.wait_for_room()
+        await self._writer.wait_for_room()
         if self.end is not End.CLOSED:
-            self._pipe.put(b"\n".join(self._lines))
+            self._writer.put(b"\n".join(self._lines))
         self._lines.clear()
         self._size = 0

@@ -1,27 +1,27 @@
 """Notifications for clients that subscribed to a run as a resource: there is more of it."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from headway.clock import Clock
 from headway.errors import EntriesTrimmed, JournalError
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 from headway.protocol.run_uris import run_of
 from headway.streams import run_stream
 
-logger = logging.getLogger(__name__)
+logger = quiet_logger(__name__)
 
 UPDATE_INTERVAL = 0.5
 """Seconds between two notices of one run: each makes its readers read."""
 
 
 class RunSubscriptions:
-    """Cursors on runs that somebody subscribed to: one notification for news, and one at the end.
+    """Cursors on runs that clients subscribed to: one notification for news, and one at the end.
 
-    A run has one watcher, however many ask. It ends with the run, not with the subscription:
-    whoever delivers the notices knows who still wants them.
+    A run has one watcher, however many clients subscribed. The watcher ends with the run and not
+    with the subscription: the delivery of a notification knows the clients that still want it.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RunSubscriptions:
         self._watching: dict[str, asyncio.Task[None]] = {}
 
     async def watch_runs(self, tag: str, uris: Iterable[object]) -> None:
-        """Watch the runs that these URIs name, of those of the owner with this tag.
+        """Watch the runs that these URIs name, as far as they belong to the owner with this tag.
 
         Subscribers are notified of what comes after this call. The runs are looked up in one step.
         """

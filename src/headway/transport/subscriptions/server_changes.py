@@ -1,4 +1,4 @@
-"""Changes that a server publishes, brought to everybody who wants to hear of them.
+"""Changes that a server publishes, brought to all clients that subscribed to them.
 
 The SDK's bus reaches the listeners of this process (`subscriptions/listen`). What is published on
 it here goes to 2025 sessions, and to the buses of all other processes on the same journal.
@@ -31,11 +31,11 @@ _METHODS: dict[type, str] = {
 _KINDS: dict[str, type] = {method: kind for kind, method in _METHODS.items()}
 
 _is_told: ContextVar[bool] = ContextVar("headway_is_told", default=False)
-"""Whether what is being published is told to the others already, or is not for them."""
+"""Whether the change that is being published came from another process, or is for this one only."""
 
 
 class ServerChanges:
-    """Between the bus of a server, where it has one, and the processes that serve it."""
+    """Passes changes between the bus of a server, if any, and the processes that serve it."""
 
     def __init__(self, bus: SubscriptionBus | None, sessions: Sessions) -> None:
         self._bus = bus
@@ -47,7 +47,7 @@ class ServerChanges:
         """Pass on from now on."""
         if self._bus is not None:
             self._loop = asyncio.get_running_loop()
-            self._sessions.on_change = self._on_remote_change
+            self._sessions.broadcasts.on_change = self._on_remote_change
             self._unsubscribe = self._bus.subscribe(self._on_published)
 
     def close(self) -> None:
@@ -56,9 +56,11 @@ class ServerChanges:
             self._unsubscribe()
 
     async def notify_of_run(self, uri: str) -> None:
-        """Tell who watches a run here; who watches it in another process is told there."""
+        """Notify the clients here that watch a run; each process notifies its own."""
         notice = Notified(UPDATED, encode_json({"uri": uri}))
-        self._sessions.notify_subscribers(uri, lambda session: session.record_event(notice))
+        self._sessions.broadcasts.notify_subscribers(
+            uri, lambda session: session.record_event(notice)
+        )
         await self._publish_here(ResourceUpdated(uri))
 
     def _on_published(self, event: ServerEvent) -> None:
@@ -73,12 +75,12 @@ class ServerChanges:
                 loop.call_soon_threadsafe(self._on_published, event)
             return
         if isinstance(event, ResourceUpdated):
-            self._sessions.publish_change(UPDATED, event.uri)
+            self._sessions.broadcasts.publish_change(UPDATED, event.uri)
         else:
-            self._sessions.publish_change(_METHODS[type(event)])
+            self._sessions.broadcasts.publish_change(_METHODS[type(event)])
 
     async def _on_remote_change(self, change: Changed) -> None:
-        """Another process has published a change."""
+        """Publish a change of another process on the bus of this one."""
         if change.method == UPDATED:
             await self._publish_here(ResourceUpdated(change.uri))
         elif change.method in _KINDS:

@@ -1,7 +1,8 @@
-"""`subscriptions/listen` with `taskIds`: a listener is told of its tasks on its own stream.
+"""`subscriptions/listen` with `taskIds`: a listener gets the changes of its tasks on its own
+stream.
 
-The SDK's handler acknowledges and delivers what the protocol itself knows. Tasks are an extension:
-what belongs to them is added here, on the way out.
+The SDK's handler acknowledges and delivers what the protocol itself has. Tasks are an extension, so
+their part is added here, on the way out.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ def subscribed_tasks(message: Message) -> list[str]:
 
 
 class ListenContext(RunContext):
-    """The context of a listener who wants to hear of tasks."""
+    """The context of a listener that subscribed to tasks."""
 
     __slots__ = ("_identity", "_tasks", "_wanted")
 
@@ -64,7 +65,12 @@ class ListenContext(RunContext):
         journal = self.run.journal
         streams = {name: sibling_run(self.run.stream, name) for name in self._wanted}
         inboxes = await journal.head_of_each([inbox_stream(stream) for stream in streams.values()])
-        honored = [name for name in self._wanted if inbox_stream(streams[name]) in inboxes]
+        known = {
+            name: streams[name] for name in self._wanted if inbox_stream(streams[name]) in inboxes
+        }
+        access, held = self.run.services.access, self.run.request.scopes
+        seen = await access.visible_of(known.values(), held)
+        honored = [name for name, stream in known.items() if stream in seen]
         said = dict(params or {})
         said["notifications"] = {**said.get("notifications", {}), "taskIds": honored}
         await super().notify(method, said, opts)
@@ -77,7 +83,7 @@ class ListenContext(RunContext):
             task.cancel()
 
     async def _watch_task(self, listener: Run, name: str, stream: str) -> None:
-        journal, clock = listener.journal, listener.clock
+        journal, clock = listener.journal, listener.services.clock
 
         async def send_task() -> None:
             """Send the task as `tasks/get` would answer at this moment."""
