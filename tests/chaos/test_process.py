@@ -1,13 +1,12 @@
 """The process harness of the test kit starts, ends and starts again, and leaves nothing behind."""
 
 import asyncio
-import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
-from tests.kit.waits import PATIENCE
+from tests.kit.waits import PATIENCE, is_alive
 
 from headway.testing import NotReady, ServerProcess
 
@@ -20,14 +19,6 @@ def stubborn(mode: str, **options: object) -> ServerProcess:
     return ServerProcess([sys.executable, STUBBORN, "{port}", mode], **options)  # type: ignore[arg-type]
 
 
-def lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 async def test_a_server_is_ready_when_it_says_so_and_gone_after_the_context() -> None:
     async with stubborn("plain") as server:
         assert server.is_running
@@ -37,7 +28,7 @@ async def test_a_server_is_ready_when_it_says_so_and_gone_after_the_context() ->
         writer.write(b"GET /else HTTP/1.0\r\n\r\n")
         assert b"404" in await reader.readline()
         writer.close()
-    assert not lives(pid)
+    assert not is_alive(pid)
 
 
 async def test_a_port_that_takes_connections_can_be_enough() -> None:
@@ -50,7 +41,7 @@ async def test_a_server_that_is_killed_and_started_again_has_the_same_address() 
         first, origin = server.pid, server.origin
         await server.kill()
         assert not server.is_running
-        assert not lives(first)
+        assert not is_alive(first)
         await server.start()
         assert (server.origin, server.starts) == (origin, 2)
         assert server.pid != first
@@ -69,7 +60,7 @@ async def test_a_server_that_does_not_stop_is_named_and_killed() -> None:
         pid = server.pid
         with pytest.raises(NotReady, match="did not end within 1 s: process"):
             await server.terminate()
-    assert not lives(pid)
+    assert not is_alive(pid)
 
 
 async def test_a_server_that_does_not_come_up_says_why() -> None:
@@ -88,11 +79,11 @@ async def test_children_of_a_server_end_with_it_and_its_resources_are_counted() 
         assert held.memory > 1_000_000
         child = int(server.stderr.split("child ")[1].split()[0])
         await server.kill()
-        assert lives(child)
+        assert is_alive(child)
         await server.start()
     # Killed with its group; whoever adopted it reaps it when it likes.
     async with asyncio.timeout(PATIENCE):
-        while lives(child):  # noqa: ASYNC110 - nothing tells of somebody else's child
+        while is_alive(child):  # noqa: ASYNC110 - nothing tells of somebody else's child
             await asyncio.sleep(0.01)
 
 

@@ -4,14 +4,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mcp import Client
 from tests.kit.program import Program, Programs
-from tests.kit.waits import wait_until
+from tests.kit.waits import is_alive, wait_until
 
 from headway.client_config import INSPECTOR
 
@@ -66,14 +65,6 @@ def url_of(program: Program) -> str:
     return program.wait_for("serving reports").split(" at ")[1].split(",")[0]
 
 
-def is_gone(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat")
-        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
-
-
 def pid_in(place: Path) -> int:
     return int((place / "pid").read_text())
 
@@ -96,7 +87,7 @@ def test_the_inspector_is_started_and_connected(
     program.interrupt()
     ended = program.finish()
     assert ended.code == 0
-    assert is_gone(pid_in(tmp_path))
+    assert not is_alive(pid_in(tmp_path))
     assert "the Inspector has ended" not in ended.err
 
 
@@ -114,9 +105,9 @@ def test_the_inspector_ends_with_the_server(
     program = start(npx)
     program.wait_for("the Inspector, connected")
     pid = pid_in(tmp_path)
-    assert not is_gone(pid)
+    assert is_alive(pid)
     program.interrupt(number)
-    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_an_inspector_that_fails_says_why_and_the_server_goes_on(

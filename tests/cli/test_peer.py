@@ -1,14 +1,20 @@
 """What is said when the other end is no MCP server, or not for us."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+import anyio
+import httpx2
 import pytest
 from tests.cli.conftest import Command
 
+from headway.api import Headway
 from headway.cli.client import peer
+from headway.cli.client.browser_login import BrowserLogin
+from headway.cli.client.http_client import route_to
 from headway.cli.server.http_server import serving
 from headway.cli.server.listener import listening
+from headway.server import asgi
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +100,44 @@ async def test_a_malformed_url_is_said_to_be_one(command: Command, url: str):
     assert finished.code in (2, 4)
     assert finished.err.startswith("headway: ")
     assert finished.err.count("\n") == 1
+
+
+class CancelledAtTheAnswer(httpx2.AsyncBaseTransport):
+    """Cancels what a client is used for whenever an answer is about to reach it."""
+
+    def __init__(self, number: int) -> None:
+        self.work: asyncio.Task[None] | None = None
+        self._left = number
+
+    def over(self, carrier: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+        self._carrier = carrier
+        return self
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        answer = await self._carrier.handle_async_request(request)
+        self._left -= 1
+        if self._left == 0 and self.work is not None:
+            self.work.cancel()
+        return answer
+
+    async def aclose(self) -> None:
+        await self._carrier.aclose()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("era", ["2025", "2026", None])
+async def test_a_cancel_at_the_moment_of_an_answer_is_a_cancel(
+    era: peer.Era | None, number: int
+) -> None:
+    async def connect() -> None:
+        async with peer.Peer(way, options).connect() as connection:
+            await peer.list_tools(connection.client)
+            await anyio.sleep_forever()
+
+    login = CancelledAtTheAnswer(number)
+    options = peer.ConnectOptions(era=era, login=cast("BrowserLogin", login))
+    async with serving(asgi(Headway("any"), journal="memory:")) as origin:
+        way = route_to(f"{origin}/mcp")
+        login.work = asyncio.ensure_future(connect())
+        with pytest.raises(asyncio.CancelledError):
+            await login.work

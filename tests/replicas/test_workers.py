@@ -15,7 +15,7 @@ from tests.cli.conftest import EXAMPLE
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, text_of
 from tests.kit.program import Programs, programs_in
-from tests.kit.waits import PATIENCE
+from tests.kit.waits import PATIENCE, gone
 
 from headway.clock import Clock
 from headway.events import Progress
@@ -156,17 +156,8 @@ async def test_workers_end_when_their_parent_was_killed(tmp_path: Path) -> None:
     async with crew(tmp_path) as (server, wire):
         pids = await both(Modern(wire))
         await server.kill()
-        async with asyncio.timeout(PATIENCE):
-            while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
-                await asyncio.sleep(0)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+        for pid in pids:
+            await gone(pid)
 
 
 async def test_the_official_client_is_served_without_sessions(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ class Peer:
         lasting = RetryTransport(sent_by, str(self._way), retries, was_heard=self._was_heard)
         if login is not None:
             login.on_wait = lambda seconds: lasting.on_wait(seconds)
-        is_over, left_by = False, None
+        is_over, left_by, cancels = False, None, _count_cancels()
         try:
             async with AsyncExitStack() as stack:
                 client = self._client(await stack.enter_async_context(self._wire(lasting, answers)))
@@ -218,6 +218,10 @@ class Peer:
             # Of what goes wrong while a connection is closed nobody waits for the answer any more.
             if is_over and isinstance(error, Exception):
                 return
+            # The SDK's transport may fail while it is cancelled: an answer came that nobody takes.
+            was_cancelled = left_by is None and _count_cancels() > cancels
+            if was_cancelled and isinstance(error, Exception):
+                raise asyncio.CancelledError from error
             cause = error if left_by is None or _is_of_scope(left_by) else left_by
             if isinstance(cause, Exception) and (known := carrier.refusal or lasting.trouble):
                 raise _with_way(known, cause) from error
@@ -247,6 +251,12 @@ class Peer:
             client_info=mcp_types.Implementation(name="headway", version=version("headway")),
             extensions=self._options.extensions,
         )
+
+
+def _count_cancels() -> int:
+    """Return how often the current task has been asked to end, and not been told otherwise."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _is_of_scope(error: BaseException) -> bool:
