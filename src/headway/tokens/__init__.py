@@ -7,11 +7,13 @@ from headway.tokens.auth_section import (
     AuthConfig,
     FileToken,
     Introspection,
+    ProxyHeaders,
     check_scope,
     parse_auth,
     read_auth,
 )
 from headway.tokens.issuer_keys import IssuerKeys, KeysUnavailable
+from headway.tokens.proxy_caller import ProxyCallers
 from headway.tokens.token_check import TokenCheck
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "Introspection",
     "IssuerKeys",
     "KeysUnavailable",
+    "ProxyCallers",
+    "ProxyHeaders",
     "TokenCheck",
     "check_scope",
     "parse_auth",

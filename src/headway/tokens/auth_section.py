@@ -8,12 +8,17 @@
     [auth.tools]
     process_batch = ["net"]
 
+    [auth.proxy]
+    user_header = "X-Forwarded-User"
+    secret = "${PROXY_SECRET}"
+
     [auth.tokens.ci]
     sha256 = "9f86d0…"
     expires = 2027-01-01
 
 Tokens of an issuer are JWTs (RFC 9068), checked with its public keys. Those of the file are random
-texts, of which the file has the hash alone; `headway token` makes both.
+texts, of which the file has the hash alone; `headway token` makes both. A reverse proxy that has
+logged people in needs none: it names the caller in a header, and proves with a secret that it does.
 """
 
 import re
@@ -79,6 +84,17 @@ def check_scope(text: str) -> str:
     if not is_scope(text):
         raise ValueError(f"{text!r} is no scope: it has blanks, quotes or other characters")
     return text
+
+
+def _check_header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+        raise ValueError(f"{text!r} is no name of a header")
+    if text.lower() in _TAKEN_HEADERS:
+        raise ValueError(f"{text} has a meaning of its own")
+    return text
+
+
+_TAKEN_HEADERS: Final = ("authorization", "cookie", "host", "origin", "content-type", "accept")
 
 
 def _check_sha256(text: str) -> str:
@@ -150,6 +166,25 @@ class Introspection(_Table):
     """Seconds for which an answer is kept: a token that was revoked is good for so long."""
 
 
+class ProxyHeaders(_Table):
+    """The headers by which a reverse proxy says who calls, and the secret that proves it."""
+
+    user_header: Annotated[Text, AfterValidator(_check_header)]
+    """The header with the caller's name, once in each request."""
+    secret: Annotated[Text, Field(min_length=16)]
+    """The secret that the proxy sends with each request."""
+    secret_header: Annotated[Text, AfterValidator(_check_header)] = "X-Proxy-Secret"
+    scope_header: Annotated[Text, AfterValidator(_check_header)] | None = None
+    """The header with the caller's scopes; None: they have none."""
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> Self:
+        names = [self.user_header, self.secret_header, self.scope_header or ""]
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("user_header, secret_header and scope_header must be different")
+        return self
+
+
 class AuthConfig(_Table):
     """The section: which tokens are good at this server."""
 
@@ -172,6 +207,8 @@ class AuthConfig(_Table):
     """Scopes that a broader one stands for, by its name."""
     introspection: Introspection | None = None
     """Where tokens of the issuer are asked about: all, or with `jwks` those that are no JWTs."""
+    proxy: ProxyHeaders | None = None
+    """The headers of a reverse proxy that has logged the caller in; None: none is believed."""
     tokens: dict[str, FileToken] = Field(default_factory=dict[str, FileToken])
     """The tokens of the file, by the names of their callers."""
     tools: dict[str, Annotated[_Needed, Field(strict=False)]] = Field(
@@ -230,9 +267,10 @@ class AuthConfig(_Table):
             raise ValueError("issuer is needed with introspection: where its tokens come from")
         if self.jwks and not self.issuer:
             raise ValueError("issuer is needed with jwks: what the tokens have as iss")
-        if not self.issuer and not self.tokens:
+        if not self.issuer and not self.tokens and not self.proxy:
             raise ValueError(
-                "lets nobody in; name an issuer, or write [auth.tokens.NAME] (headway token NAME)"
+                "lets nobody in; name an issuer, or write [auth.tokens.NAME] (headway token NAME) "
+                "or [auth.proxy]"
             )
         return self
 
@@ -273,6 +311,7 @@ def _guess(name: str, known: Collection[str]) -> str:
 
 
 def _keys_at(place: tuple[Key, ...]) -> Iterable[str]:
-    if place[:1] == ("introspection",):
-        return Introspection.model_fields
+    for name, table in (("introspection", Introspection), ("proxy", ProxyHeaders)):
+        if place[:1] == (name,):
+            return table.model_fields
     return FileToken.model_fields if place else AuthConfig.model_fields

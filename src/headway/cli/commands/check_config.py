@@ -81,6 +81,7 @@ def _describe_auth(auth: "AuthConfig") -> list[str]:
     names = ", ".join(auth.tokens)
     with_scopes = f" with {' '.join(auth.scopes)}" if auth.scopes else ""
     rows = [f"tokens of {auth.issuer} for {auth.resource}{with_scopes}"] if auth.issuer else []
+    rows += [f"callers that a proxy names in {auth.proxy.user_header}"] if auth.proxy else []
     rows += [f"tokens of this file{with_scopes}: {names}"] if names else []
     return rows + [
         f"{tool} needs {' '.join(scopes) or 'no further scope'}"

@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from pydantic import AnyHttpUrl
+from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
-from headway.tokens import AuthConfig, KeysUnavailable, TokenCheck
+from headway.tokens import AuthConfig, KeysUnavailable, ProxyCallers, TokenCheck
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.guard import Receive, Scope, Send
 from headway.transport.http.reply import send_json
@@ -33,26 +34,33 @@ class TokenEndpoint:
     def __init__(self, endpoint: Endpoint, auth: AuthConfig, check: TokenCheck) -> None:
         self._endpoint = AuthContextMiddleware(endpoint)
         self._backend = BearerAuthBackend(check)
+        self._proxy = None if auth.proxy is None else ProxyCallers(auth.proxy, auth)
+        has_tokens = bool(auth.issuer or auth.tokens)
+        self._wanted = "A valid bearer token is needed" if has_tokens else "Come through the proxy"
         # Without an issuer there is nobody from whom a client could get a token.
         described = AnyHttpUrl(auth.resource) if auth.issuer and auth.resource else None
         metadata = "" if described is None else str(build_resource_metadata_url(described))
         self.challenge = BearerChallenge(auth.scopes, metadata)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request whose token is good; refuse all others."""
+        """Serve a request whose caller is known to be who it says; refuse all others."""
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) > 1:
             await self._refuse(send, 400, "invalid_request", "Authorization is there twice")
             return
         try:
-            found = await self._backend.authenticate(HTTPConnection(scope))
+            proxied = self._find_proxied(scope)
+        except ValueError as error:
+            await self._refuse(send, 401, "", f"{error}")
+            return
+        try:
+            found = proxied or await self._backend.authenticate(HTTPConnection(scope))
         except KeysUnavailable as error:
             body = _body("temporarily_unavailable", f"{error}; try again")
             await send_json(send, 503, body, [(b"retry-after", b"%d" % RETRY_AFTER)])
             return
         if found is None:
-            error = "invalid_token" if given else ""
-            await self._refuse(send, 401, error, "A valid bearer token is needed")
+            await self._refuse(send, 401, "invalid_token" if given else "", self._wanted)
             return
         credentials, user = found
         missing = [each for each in self.challenge.scopes if each not in credentials.scopes]
@@ -62,6 +70,22 @@ class TokenEndpoint:
             return
         scope["auth"], scope["user"] = credentials, user
         await self._endpoint(scope, receive, send)
+
+    def _find_proxied(self, scope: Scope) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        """Return who the proxy says sends a request; None where that has not come through one.
+
+        The request has no header between the proxy and this server after it.
+
+        Raises:
+            ValueError: It says that it came through the proxy, and proves it not.
+        """
+        if self._proxy is None:
+            return None
+        caller = self._proxy.find_caller(scope["headers"])
+        scope["headers"] = self._proxy.without_own(scope["headers"])
+        if caller is None:
+            return None
+        return AuthCredentials(caller.scopes), AuthenticatedUser(caller)
 
     async def _refuse(self, send: Send, status: int, error: str, text: str) -> None:
         """Answer with a challenge; without a token it names no error (RFC 6750, 3.1)."""
