@@ -29,6 +29,7 @@ from headway.engine import (
     retry_run,
     variables_set_since,
 )
+from headway.errors import SetupError
 from headway.events import RequestStored
 from headway.features import install
 from headway.journal import Journal
@@ -36,6 +37,7 @@ from headway.log_lines import quiet_logger
 from headway.queues import Queues, may_have_queues, open_queues
 from headway.served import Served
 from headway.settings import Settings
+from headway.toml_file import guess_name
 from headway.transport.hand_over import HandOver
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserPage
@@ -152,7 +154,7 @@ class Life:
             # The life serves only when all of this is done.
             await self.engine.start(queues)
             self.engine.counters.register_tools(await self._served.tool_names())
-            await self._check_scopes()
+            await self._check_tool_names()
             await self.sessions.start()
             self._bridge.open()
             self.lifecycle.move_to(Phase.SERVING)
@@ -166,14 +168,14 @@ class Life:
                 watchdog.stop()
                 await self._stop_all()
 
-    async def _check_scopes(self) -> None:
-        """Check that there are the tools that the operator has written scopes for.
+    async def _check_tool_names(self) -> None:
+        """Check that there are the tools that the operator has written scopes or rates for.
 
         Raises:
             SetupError: There is one that does not exist.
         """
-        served = self._served
-        if served.check_scopes is None or not served.scopes:
+        served, rated = self._served, dict(self.engine.settings.calls_of_tools)
+        if not served.scopes and not rated:
             return
         known: set[str] | None = None
         with contain_failures("the list of tools"), suppress(Exception):  # its author's own code
@@ -182,9 +184,15 @@ class Life:
             else:
                 known = {str(tool.get("name")) for tool in await self._sdk.list_for_start()}
         if known is None:
-            logger.warning("the tools cannot be listed, so [auth.tools] is not checked")
-        else:
+            logger.warning(
+                "the tools cannot be listed, so [auth.tools] and [limits.tools] are not checked"
+            )
+            return
+        if served.check_scopes is not None:
             served.check_scopes(served.name, known)
+        for name in sorted({*rated} - known):
+            guess = guess_name(name, sorted(known))
+            raise SetupError(f"limits.tools.{name}: {served.name} has no such tool{guess}")
 
     async def _stop_all(self) -> None:
         self.lifecycle.move_to(Phase.OVER)

@@ -11,10 +11,11 @@ from typing import Final, Literal
 
 from headway.client_profiles import Profile
 from headway.errors import SetupError
+from headway.rate_limits import SECONDS_IN, parse_rate
 
 logger = logging.getLogger(__name__)
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ms": 0.001, **SECONDS_IN}
 
 
 def parse_duration(text: str | float) -> float:
@@ -74,8 +75,8 @@ _COUNTS = (
 )  # fmt: skip
 
 BOUNDS: Final = (
-    *_COUNTS, "max_queue", "requests_each", "log_rate", "timeout", "session_ttl", "head_timeout",
-    "body_timeout", "keep_alive", "worker_wait", "keep.ttl", "keep.max_bytes",
+    *_COUNTS, "max_queue", "requests_each", "calls_each", "log_rate", "timeout", "session_ttl",
+    "head_timeout", "body_timeout", "keep_alive", "worker_wait", "keep.ttl", "keep.max_bytes",
     "keep.stream_entries", "keep.stream_bytes",
 )  # fmt: skip
 """The settings that bound something. How often each was reached is counted under its name."""
@@ -210,6 +211,15 @@ class Settings:
     """HTTP requests a second of one authenticated caller, or of one address that nobody is known
     by, in one process; five seconds' worth may come at once. 0: any number. It is for those who
     serve strangers: what is right depends on the tools."""
+
+    calls_each: str = ""
+    """Tool calls of one authenticated caller, or of one address that nobody is known by, in all
+    processes that share a journal: `5/s`, `60/m`, `100/10m`. All of them may come at once, and then
+    one each time that its share has passed. Empty: any number."""
+
+    calls_of_tools: tuple[tuple[str, str], ...] = ()
+    """The same of single tools, by their names, besides; it replaces what the author says
+    (`calls_each`). In the file `[limits.tools]`, with `--set` `tools.NAME=10/m`."""
 
     threads: int = 64
     """Sync tools executing at once: each holds a thread."""
@@ -357,6 +367,10 @@ class Settings:
                 raise SetupError(f"{name} must be at least 1")
         if self.log_rate < 0:
             raise SetupError("log_rate cannot be negative")
+        of_tools = ((f"{_OF_TOOLS}{tool}", rate) for tool, rate in self.calls_of_tools)
+        for name, rate in (("calls_each", self.calls_each), *of_tools):
+            if rate:
+                _check_rate(name, rate)
         if self.metrics not in METRICS:
             raise SetupError(f"metrics is one of {', '.join(METRICS)}")
         if self.where not in ("here", "worker"):
@@ -367,6 +381,13 @@ class Settings:
         for name in (*times, "max_queue", "requests_each"):
             if getattr(self, name) < 0:
                 raise SetupError(f"{name} cannot be negative")
+
+
+def _check_rate(name: str, rate: str) -> None:
+    try:
+        parse_rate(rate)
+    except SetupError as error:
+        raise SetupError(f"{name}: {error}") from None
 
 
 _RENAMED: Final = {"notice": "shutdown_delay"}
@@ -395,6 +416,10 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
         if equals and name in _RENAMED:
             logger.warning("%s", _renamed_text(name))
             name = _RENAMED[name]
+        if equals and is_tool_limit(name):
+            rates = {**dict(settings.calls_of_tools), name.removeprefix(_OF_TOOLS): value}
+            settings = replace(settings, calls_of_tools=tuple(rates.items()))
+            continue
         target, field = settings, name
         if name.startswith("keep."):
             target, field = kept, name.removeprefix("keep.")
@@ -412,6 +437,14 @@ def with_values(settings: Settings, given: Iterable[str]) -> Settings:
         else:
             settings = changed
     return replace(settings, retention=kept)
+
+
+_OF_TOOLS: Final = "tools."
+
+
+def is_tool_limit(name: str) -> bool:
+    """Return whether a name that `with_values` takes is the rate of a single tool."""
+    return name.startswith(_OF_TOOLS) and name != _OF_TOOLS
 
 
 def _parse_value(name: str, text: str, like: object) -> object:

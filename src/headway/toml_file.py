@@ -71,13 +71,16 @@ def read_toml(file: Path) -> TomlFile:
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return what to say of a key that does not exist, where `known` are those that do."""
+    return f"there is no such key{guess_name(key, known, 'there are')}"
+
+
+def guess_name(name: str, known: Iterable[str], others: str = "it has") -> str:
+    """Return the end of a sentence about a name that nobody has: the one that is meant, or all."""
     names = list(known)
-    close = get_close_matches(key, names, n=1)
+    close = get_close_matches(name, names, n=1)
     if close:
-        return f"there is no such key; did you mean {close[0]!r}?"
-    return (
-        f"there is no such key; there are {', '.join(names)}" if names else "there is no such key"
-    )
+        return f"; did you mean {close[0]!r}?"
+    return f"; {others} {', '.join(names)}" if names else ""
 
 
 def expand_variables(text: str) -> str:

@@ -13,6 +13,8 @@ from tests.auth.issuer import Issuer, issuing
 from tests.kit.peers import each_era, served, text_of
 from tests.kit.tools import Gate
 
+from headway import Settings
+
 pytestmark = pytest.mark.anyio
 
 
@@ -85,7 +87,7 @@ async def test_what_fetches_a_result_of_such_a_tool_is_as_guarded_as_the_result(
 
 
 @each_era
-async def test_the_second_name_of_a_fastmcp_tool_is_no_way_around_its_scope(
+async def test_the_second_name_of_a_fastmcp_tool_is_no_way_around_its_scope_or_rate(
     era: str, issuer: Issuer
 ) -> None:
     """Apps call tools by a name that is made of a hash, which everybody can compute."""
@@ -106,3 +108,8 @@ async def test_the_second_name_of_a_fastmcp_tool_is_no_way_around_its_scope(
         assert (await client.call(alias)).status == 403
         better = client.with_token(rich(issuer))
         assert text_of(await (await better.call(alias)).outcome()) == "secret"
+    # Nor around a rate: such a name may be that of each tool, so it counts for each.
+    rates = Settings(calls_of_tools=(("guarded", "1/d"),))
+    async with served(mcp, settings=rates, auth=policy(issuer)) as wire:
+        client = await connect(wire, era, poor(issuer))
+        assert [(await client.call(name)).status for name in ("guarded", alias)] == [200, 429]

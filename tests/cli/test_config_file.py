@@ -220,3 +220,47 @@ def test_a_function_that_makes_a_server_is_called(command: Command, tmp_path: Pa
     (tmp_path / "factory.py").write_text(FACTORY)
     done = command("call", f"{tmp_path / 'factory.py'}:create", "one")
     assert (done.code, done.out) == (0, "1\n")
+
+
+RATED = """\
+[limits]
+calls_each = "2/h"
+
+[limits.tools]
+count = "1/h"
+"""
+
+
+def test_rates_are_in_the_file_and_on_the_command_line(programs: Programs, tmp_path: Path) -> None:
+    file = tmp_path / "headway.toml"
+    file.write_text(RATED)
+    given = ("--set", "tools.fail=1/h", "--config", str(file), "--journal", "memory:")
+    _, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", *given)
+    assert programs.run("call", url, "count").code == 0
+    refused = programs.run("call", url, "count", "--retry-for", "1s")
+    assert refused.code == 4
+    assert "More than 1/h calls of count come from you (calls_each)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            'calls_each = "often"',
+            "toml:2: limits.calls_each: calls_each: 'often' is no rate",
+        ),
+        (
+            'tools.count = "often"',
+            "toml:2: limits.tools.count: tools.count: 'often' is no rate",
+        ),
+        ("tools.count = {}", ""),
+    ],
+)
+def test_what_is_no_rate_is_named_with_its_line(
+    command: Command, tmp_path: Path, line: str, says: str
+) -> None:
+    file = tmp_path / "headway.toml"
+    file.write_text(f"[limits]\n{line}\n")
+    checked = command("check", "--config", str(file))
+    assert (checked.code == 0) == (not says)
+    assert says in checked.err

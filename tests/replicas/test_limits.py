@@ -13,6 +13,7 @@ from tests.kit.waits import PATIENCE, until
 from tests.replicas.tools import replica_tools
 
 from headway import Settings
+from headway.errors import JournalUnavailable
 from headway.events import Accepted, Alive
 from headway.journal import global_count
 from headway.streams import new_call_id, process_stream
@@ -222,3 +223,39 @@ async def test_an_id_of_somebody_elses_session_is_unknown_to_every_replica(journ
             assert await refused[0].body() == await refused[1].body()
         session.wire = fleet[1]
         assert (await session.request("ping")).status == 200
+
+
+@each_era
+async def test_a_callers_calls_are_counted_wherever_they_come(journal: str, era: str) -> None:
+    settings = Settings(calls_each="3/h", calls_of_tools=(("whoami", "2/h"),))
+    async with fleet_of([guarded_tools().mcp for _ in range(2)], journal, settings) as fleet:
+
+        async def status(replica: int, who: str, tool: str = "whoami") -> int:
+            answer = await call(fleet[replica], era, who, tool)
+            if answer.status == 429:
+                assert (await answer.json())["error"]["data"] == {"limit": "calls_each"}
+                assert 0 < int(answer.headers["retry-after"]) <= 3600
+            return answer.status
+
+        assert [await status(replica, "alice") for replica in (0, 1, 0, 1)] == [200, 200, 429, 429]
+        assert [await status(replica, "mallory") for replica in (1, 0, 1)] == [200, 200, 429]
+        (waiting,) = await going_on(fleet[1], era, "alice")
+        assert await status(0, "alice", "wait") == 429
+        del waiting
+
+
+async def test_rates_hold_for_each_process_where_the_journal_does_not_answer(
+    journal: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(calls_each="2/h")
+    async with fleet_of([guarded_tools().mcp for _ in range(2)], journal, settings) as fleet:
+
+        async def never(*_: object) -> float:
+            raise JournalUnavailable("it is away")
+
+        for wire in fleet.replicas:
+            monkeypatch.setattr(wire.app.journal.rates, "_take_one", never)
+        for wire in fleet.replicas:
+            found = [(await call(wire, "2026", "alice", "whoami")).status for _ in range(3)]
+            assert found == [200, 200, 429]
+    assert "what other processes let in is not counted: it is away" in caplog.text

@@ -9,10 +9,9 @@ from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, each_era, served
 from tests.kit.tools import GatedTools
 
-from headway import Settings
+from headway import Settings, rate_limits
 from headway.errors import ProtocolError, SetupError
 from headway.testing import FakeClock
-from headway.transport.http import request_rates
 from headway.transport.http.exchange import Exchange
 from headway.transport.http.request_rates import RequestRates
 
@@ -111,12 +110,12 @@ def test_a_subscriber_is_one_caller(one: str | None, other: str | None, is_same:
 async def test_very_many_callers_take_no_more_room_than_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(request_rates, "MOST_CALLERS", 10)
+    monkeypatch.setattr(rate_limits, "MOST_KEPT", 10)
     clock = FakeClock()
     rates = RequestRates(0.1, clock)
     for number in range(100):
         assert not is_refused(rates, f"192.0.2.{number}")
-        assert len(vars(rates)["_buckets"]) <= 10
+        assert len(vars(vars(rates)["_callers"])["_whole_at"]) <= 10
     assert is_refused(rates, "192.0.2.99")
     await clock.advance(1000)
     assert not is_refused(rates, "192.0.2.99")

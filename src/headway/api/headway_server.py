@@ -27,6 +27,7 @@ from headway.api.sdk_ways_in import ServesItself
 from headway.api.tool_results import ToolMetadata, prepare_function
 from headway.engine import DEFAULT_QUEUE, ToolOptions, current_run
 from headway.errors import SetupError
+from headway.rate_limits import parse_rate
 from headway.settings import is_name, is_scope, parse_duration, parse_window
 
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
@@ -138,6 +139,8 @@ class Headway(ServesItself):
         *,
         timeout: str | float | None = None,
         concurrency: int | None = None,
+        concurrency_each: int | None = None,
+        calls_each: str = "",
         rate: float | None = None,
         hand_over: str | float | None = None,
         detached: bool = False,
@@ -154,6 +157,8 @@ class Headway(ServesItself):
             name or fn.__name__,
             timeout=timeout,
             concurrency=concurrency,
+            concurrency_each=concurrency_each,
+            calls_each=calls_each,
             rate=rate,
             hand_over=hand_over,
             detached=detached,
@@ -208,6 +213,10 @@ class Headway(ServesItself):
             structured_output: Whether results are structured; by the return type when left out.
             timeout: How long a run may take: seconds, or `500ms`, `45s`, `30m`, `2h`.
             concurrency: How many runs at once; more wait in order and report their place.
+            concurrency_each: How many of these for one authenticated caller; more wait likewise.
+            calls_each: How many calls one caller may make of it, in all processes that share a
+                journal: `5/s`, `60/m`, `100/10m`. More are refused with 429. `[limits.tools]` of
+                the operator has the last word.
             rate: Progress messages a second, at most; 0: every report. The server's when left out.
             hand_over: After how long a call is answered with a handle while it goes on: a task
                 where the client knows tasks, else a `run_id` for the tool `continue_run`. A
@@ -273,6 +282,8 @@ def _tool_options(
     *,
     timeout: str | float | None,
     concurrency: int | None,
+    concurrency_each: int | None,
+    calls_each: str,
     rate: float | None,
     hand_over: str | float | None,
     detached: bool,
@@ -292,6 +303,8 @@ def _tool_options(
         options = ToolOptions(
             timeout=None if timeout is None else _read_option("timeout", parse_duration, timeout),
             concurrency=concurrency,
+            concurrency_each=concurrency_each,
+            calls_each=calls_each,
             threaded=threaded,
             rate=rate,
             hand_over=None
@@ -330,8 +343,17 @@ def _read_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 def _find_faults(options: ToolOptions) -> Iterator[str]:
     """Yield the faults of options that are each of the right kind."""
     window, limit = options.hand_over, options.timeout
-    if options.concurrency is not None and not _is_count(options.concurrency):
-        yield f"concurrency must be a whole number of at least 1, not {options.concurrency!r}"
+    counts = {
+        "concurrency": options.concurrency, "concurrency_each": options.concurrency_each
+    }  # fmt: skip
+    for name, number in counts.items():
+        if number is not None and not _is_count(number):
+            yield f"{name} must be a whole number of at least 1, not {number!r}"
+    if options.calls_each:
+        try:
+            parse_rate(str(options.calls_each))
+        except SetupError as error:
+            yield f"calls_each {error}"
     if options.rate is not None and not _is_rate(options.rate):
         yield f"rate must be messages a second, or 0 for all of them, not {options.rate!r}"
     if options.where not in (None, "here", "worker"):

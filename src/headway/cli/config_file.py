@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origi
 from headway.cli.clients_file import read_profile
 from headway.client_profiles import Profile
 from headway.errors import SetupError
-from headway.settings import Settings, setting_names, with_values
+from headway.settings import Settings, is_tool_limit, setting_names, with_values
 from headway.toml_file import (
     ConfigError,
     Mistake,
@@ -240,7 +240,7 @@ def _limit_text(name: str, value: object) -> str:
         ValueError: There is no such setting.
         SetupError: That is no value for it.
     """
-    if name not in (*setting_names(), *OPTIONS_OF_LIMITS):
+    if name not in (*setting_names(), *OPTIONS_OF_LIMITS) and not is_tool_limit(name):
         raise ValueError(unknown_key(name, setting_names()))
     if not isinstance(value, bool | int | float | str):
         raise ValueError(f"must be a number, a duration or a text, not {value!r}")

@@ -58,10 +58,11 @@ def _type_schema(kind: object) -> dict[str, Any]:
 
 
 def _limits_schema() -> dict[str, Any]:
-    """Return the schema of `[limits]`; `keep.ttl` is a table `keep` in it."""
+    """Return the schema of `[limits]`; `keep.ttl` is a table `keep` in it, rates of tools too."""
     value: dict[str, Any] = {"type": ["string", "number", "boolean"]}
     names = [*setting_names(), *OPTIONS_OF_LIMITS]
     own = {name: value for name in names if "." not in name}
     kept = {name.removeprefix("keep."): value for name in names if name.startswith("keep.")}
     own["keep"] = {"type": "object", "properties": kept, "additionalProperties": False}
+    own["tools"] = {"type": "object", "additionalProperties": {"type": "string"}}
     return {"type": "object", "properties": own, "additionalProperties": False}

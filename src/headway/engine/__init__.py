@@ -20,7 +20,7 @@ from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run, executing_run
 from headway.engine.run.threads import warn_unheard, warn_unused
 from headway.engine.services import EngineOptions
-from headway.engine.submit import check_caller_limit, retry_run, submit
+from headway.engine.submit import check_caller_limit, check_rates, retry_run, submit
 from headway.engine.tool_access import ScopePolicy
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "as_exception",
     "ask_run",
     "check_caller_limit",
+    "check_rates",
     "client_error",
     "contain_failures",
     "current_run",

@@ -318,7 +318,7 @@ class Engine:
         """Return the semaphores that a request has to pass, the narrowest first; or none."""
         if not info.is_limited:
             return ()
-        return self.admission.semaphores_of(info.target or "", info.options)
+        return self.admission.semaphores_of(info.target or "", info.options, info.principal)
 
     # Executing
 

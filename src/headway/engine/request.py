@@ -25,6 +25,10 @@ class ToolOptions:
     """Seconds a run of it may take; None: the server's limit."""
     concurrency: int | None = None
     """Runs of it at once; None: as many as the server allows."""
+    concurrency_each: int | None = None
+    """Runs of it at once, of one authenticated caller; None: as many as the server allows."""
+    calls_each: str = ""
+    """Calls of it of one caller, as `Settings.calls_each`; empty: any number."""
     rate: float | None = None
     """Progress messages a second of a run of it; None: the server's."""
     threaded: bool = False

@@ -44,6 +44,29 @@ async def check_caller_limit(engine: Engine, request: Request, key: CallKey | No
         await engine.admission.check_everywhere(request, engine.services.journal)
 
 
+async def check_rates(engine: Engine, request: Request, key: CallKey | None, caller: str) -> None:
+    """Count a call for `caller`, unless it repeats one that was counted. Call it before the others.
+
+    Raises:
+        ProtocolError: The caller makes calls too often (429), or its token lacks a scope of the
+            tool (403).
+    """
+    services, admission = engine.services, engine.admission
+    rates = admission.rates_of(request, services.options_of(request.target).calls_each,
+                               services.access.is_alias)  # fmt: skip
+    if rates:
+        services.access.check_call(request.method, request.target, request.scopes)
+    if rates and not (key and await _is_known(engine, key_stream(request.principal, key.name))):
+        await admission.check_rates(rates, caller, services.journal)
+
+
+async def _is_known(engine: Engine, name: str) -> bool:
+    try:
+        return await engine.services.names.find_run(name) is not None
+    except JournalError:  # `submit` will say so
+        return True
+
+
 async def submit(engine: Engine, request: Request, key: CallKey | None = None) -> Run:
     """Start the run of a request, here or in a worker, and return the run.
 

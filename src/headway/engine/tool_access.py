@@ -73,6 +73,10 @@ class ToolAccess:
         """Return whether a caller with these scopes may call a tool."""
         return held is None or held.issuperset(self._policy.needed_for(tool) or ())
 
+    def is_alias(self, tool: str) -> bool:
+        """Return whether a name may be another name of any tool."""
+        return self._policy.is_alias(tool)
+
     def check_call(self, method: str | None, tool: str | None, held: Scopes | None) -> None:
         """Check that a caller with these scopes may send a request.
 

@@ -21,7 +21,7 @@ from headway.journal.cursor import Cursor, next_available
 from headway.journal.journal import Journal
 from headway.journal.memory import memory_journal
 from headway.journal.redis.url import parse_redis_url, without_secrets
-from headway.journal.store import BlockingWriter, Head, Store, Usage, Write
+from headway.journal.store import BlockingWriter, Head, RateStore, Store, Usage, Write
 from headway.settings import Retention
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Cursor",
     "Head",
     "Journal",
+    "RateStore",
     "Store",
     "Usage",
     "Write",

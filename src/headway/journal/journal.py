@@ -55,6 +55,7 @@ from headway.journal.group_commit import GroupCommit
 from headway.journal.polling import poll_always
 from headway.journal.quiet_errors import log_journal_errors
 from headway.journal.shared_append import SharedAppend
+from headway.journal.shared_rates import SharedRates
 from headway.journal.store import BlockingWriter, Head, Store, Usage
 from headway.journal.stream_buffer import StreamBuffer, merge_heads
 from headway.journal.wakeups import Wakeups
@@ -95,6 +96,7 @@ class Journal:
             )
             self._shared_append = SharedAppend(store, self.clock)
         self.global_count = GlobalCount(store)
+        self.rates = SharedRates(store, self.clock)
         self._expiring: asyncio.Task[None] | None = None
         self.closed = False
         self.url = ""

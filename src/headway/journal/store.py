@@ -10,6 +10,7 @@ from typing import Protocol
 from headway.clock import Clock
 from headway.errors import JournalError
 from headway.events import Entry
+from headway.rate_limits import Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,22 @@ class BlockingWriter(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class RateStore(Protocol):
+    """A storage that keeps rates, for all processes that use it. Not every storage does."""
+
+    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+        """Count one of `name` and return 0; or return the seconds until it may come.
+
+        Of two processes that ask in the same moment for the last one, one gets it. What is kept of
+        a name is forgotten when its rate is whole again. `now` is in seconds since 1970; a storage
+        with a clock of its own goes by that.
+
+        Raises:
+            JournalUnavailable: It cannot be counted now.
+        """
         ...
 
 

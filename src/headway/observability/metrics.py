@@ -38,6 +38,7 @@ from headway.observability.snapshots import (
     listed,
     take_largest,
 )
+from headway.rate_limits import parse_rate
 from headway.run_state import State
 from headway.settings import BOUNDS
 from headway.streams import SESSION_STREAMS
@@ -215,10 +216,17 @@ def _read_limits(metrics: Metrics) -> Values:
     engine, limits = metrics.engine, dict[str, float]()
     for name in BOUNDS:
         where = engine.journal.retention if name.startswith("keep.") else engine.settings
-        limits[name] = getattr(where, name.removeprefix("keep."))
+        limits[name] = _number_of(getattr(where, name.removeprefix("keep.")))
     if engine.counters.most_connections:
         limits["max_connections"] = engine.counters.most_connections
     return _by_name(limits)
+
+
+def _number_of(limit: float | str) -> float:
+    """Return a limit as a number; of a rate how many may come at once."""
+    if isinstance(limit, str):
+        return parse_rate(limit).most if limit else 0
+    return limit
 
 
 def _count_runs(metrics: Metrics) -> Values:
@@ -353,7 +361,8 @@ GAUGES: Final = (
 def _count_limits_reached(metrics: Metrics) -> Values:
     """Return how often each limit was reached, also by runs that go on."""
     engine = metrics.engine
-    times = Counter[str](dict.fromkeys((*BOUNDS, "concurrency"), 0))
+    of_tools = ("concurrency", "concurrency_each")
+    times = Counter[str](dict.fromkeys((*BOUNDS, *of_tools), 0))
     times.update(engine.counters.reached)
     times.update(engine.journal.usage.dropped)
     times["session_ttl"] += metrics.sessions.sweep.expired

@@ -24,6 +24,7 @@ from headway.events import (
 )
 from headway.journal import Cursor, Journal
 from headway.journal.journal import SWEEP_INTERVAL
+from headway.rate_limits import Rate
 from headway.testing.fake_clock import FakeClock, run_loop_turns
 
 CLAUSE_TIMEOUT = 10.0
@@ -311,6 +312,16 @@ async def what_goes_on_is_counted_by_prefix_whoever_began_it(journal: Journal) -
     _expect_raises(await count(1) == 2, "what has ended is counted")
 
 
+async def a_rate_lets_in_all_at_once_and_no_more(journal: Journal) -> None:
+    rate, other = Rate(3, 3 * 3600.0), Rate(1, 3600.0)
+    name = _new_stream()
+    waits = await asyncio.gather(*(journal.rates.take(name, rate) for _ in range(4)))
+    _expect_raises(sorted(waits)[:3] == [0, 0, 0], f"not all are let in: {waits}")
+    _expect_raises(0 < max(waits) <= 3600, f"who is one too many waits {max(waits):g} s")
+    _expect_raises(await journal.rates.take(name, rate) > 0, "who was refused is let in")
+    _expect_raises(await journal.rates.take(_new_stream(), other) == 0, "others are refused")
+
+
 async def many_streams_are_asked_for_at_once(journal: Journal) -> None:
     going_on, ended = await _filled_stream(journal, 3), await _filled_stream(journal, 4, end=True)
     unknown = [_new_stream() for _ in range(1000)]
@@ -464,6 +475,7 @@ CLAUSES: tuple[Clause, ...] = (
     an_unrecorded_stream_is_read_like_any_other,
     streams_are_listed_by_prefix_with_the_oldest_first,
     what_goes_on_is_counted_by_prefix_whoever_began_it,
+    a_rate_lets_in_all_at_once_and_no_more,
     many_streams_are_asked_for_at_once,
     all_that_begin_alike_are_counted_ended_or_not,
     a_read_below_the_oldest_entry_kept_tells_what_is_left,

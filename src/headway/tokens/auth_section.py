@@ -24,7 +24,6 @@ logged people in needs none: it names the caller in a header, and proves with a 
 import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -48,6 +47,7 @@ from headway.toml_file import (
     ConfigError,
     Mistake,
     TomlFile,
+    guess_name,
     read_toml,
     unknown_key,
 )
@@ -247,7 +247,7 @@ class AuthConfig(_Table):
             SetupError: It does not have all of them; each is named, with its line in the file.
         """
         wrong = [
-            (name, f"{server} has no such tool{_guess(name, known)}")
+            (name, f"{server} has no such tool{guess_name(name, sorted(known))}")
             for name in self.tools
             if name not in known
         ]
@@ -301,13 +301,6 @@ def parse_auth(toml: TomlFile) -> tuple[AuthConfig | None, list[Mistake]]:
     except ValidationError as error:
         wrong = [mistake_of(each, _keys_at) for each in error.errors()]
         return None, [((SECTION, *place), what) for place, what in wrong]
-
-
-def _guess(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; it has {', '.join(sorted(known))}" if known else ""
 
 
 def _keys_at(place: tuple[Key, ...]) -> Iterable[str]:

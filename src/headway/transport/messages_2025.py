@@ -22,6 +22,7 @@ from headway.engine import (
     RunContext,
     as_exception,
     check_caller_limit,
+    check_rates,
     message_of,
     submit,
 )
@@ -123,15 +124,18 @@ class Messages2025:
         key: str | None = None,
         *,
         scopes: frozenset[str] | None = None,
+        rated_as: str = "",
     ) -> Run:
         """Return the run of a request: a new one, or that of the request it repeats.
 
         `key` is the idempotency key that the transport found, if any. `scopes` are those of the
-        caller's token; None: callers are not checked.
+        caller's token; None: callers are not checked. `rated_as` is who its rates are counted for;
+        empty: nobody.
 
         Raises:
             ProtocolError: Its tool needs more scopes (403), its id is in use for another request,
-                its key was used for another call, or the server is busy (503).
+                its key was used for another call, the server is busy (503), or calls come too
+                often (429).
         """
         known = self._find_joined(session, message, scopes)
         if known is not None:
@@ -140,6 +144,8 @@ class Messages2025:
         self._check_room(session, message)
         call_key = key_of(message, key)
         request = self._make_request(session, message, context, scopes, call_key)
+        if rated_as:
+            await check_rates(self._engine, request, call_key, rated_as)
         await check_caller_limit(self._engine, request, call_key)
         # The check above may have waited for the storage, so the look-up is repeated: a client that
         # sends a request twice gets one run.

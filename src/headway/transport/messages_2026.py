@@ -13,7 +13,7 @@ from mcp_types import CLIENT_INFO_META_KEY, LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
 from headway.auth import name_of_caller, source_to_keep
-from headway.engine import Request, Run, RunContext, check_caller_limit, submit
+from headway.engine import Request, Run, RunContext, check_caller_limit, check_rates, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope, name_of_client
@@ -84,14 +84,16 @@ class Messages2026:
         key: str | None = None,
         *,
         scopes: frozenset[str] | None = None,
+        rated_as: str = "",
     ) -> Run:
         """Start the run of a request of the principal `owner`, or one that follows its key's run.
 
-        `scopes` are those of its token; None: callers are not checked.
+        `scopes` are those of its token; None: callers are not checked. `rated_as` is who its rates
+        are counted for; empty: nobody.
 
         Raises:
             ProtocolError: Its tool needs more scopes (403), the server has as much to do as it may
-                (503), or the idempotency key was used for another call.
+                (503), calls come too often (429), or the idempotency key was used for another call.
         """
         tag = principal_tag(owner)
         execute = self._sdk.serve_2026(route, message)
@@ -111,6 +113,8 @@ class Messages2026:
             source=source_to_keep(message.meta, "" if call_key is None else call_key.name),
             scopes=scopes,
         )
+        if rated_as:
+            await check_rates(self._engine, request, call_key, rated_as)
         await check_caller_limit(self._engine, request, call_key)
         run = await submit(self._engine, request, call_key)
         await self._subscriptions.watch_runs(tag, subscribed_resources(message))

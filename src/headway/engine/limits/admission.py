@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from math import ceil
 
 from headway.clock import Clock
 from headway.engine.limits.semaphore import FairSemaphore
@@ -11,7 +13,9 @@ from headway.engine.request import Request, ToolOptions
 from headway.engine.run.run import Run
 from headway.errors import ProtocolError
 from headway.journal import Journal
-from headway.protocol.methods import kind_of
+from headway.protocol.continue_run_tool import CONTINUE_RUN
+from headway.protocol.methods import TOOL_CALL, kind_of
+from headway.rate_limits import parse_rate
 from headway.settings import Settings
 from headway.streams import ANONYMOUS, call_of, runs_prefix
 
@@ -31,12 +35,16 @@ class Admission:
         self.of_tools: dict[str, FairSemaphore] = {}
         self.of_callers = defaultdict[str, set[str]](set)
         """Running and waiting calls that this process answers, by principal."""
+        self._of_callers_tools = defaultdict[str, dict[str, FairSemaphore]](dict)
+        """The places of each caller in a tool, while it has calls."""
         self.stuck = Counter[str]()
         """Calls that were ended but whose code goes on, by tool; each still takes its room."""
         self.open_of = Counter[str]()
         """Open requests of every kind, of each caller that can be told from others."""
         self.entering = 0
         """Runs that are accepted, but have not come to a semaphore yet."""
+        self._calls_of_tools = dict(settings.calls_of_tools)
+        self._calls_each = settings.calls_each
         self._settings = settings
         self._clock = clock
         self._telling = False
@@ -47,11 +55,17 @@ class Admission:
         return sum(gate.queued for gate in self._all_gates()) + self.entering
 
     def _all_gates(self) -> Sequence[FairSemaphore]:
-        return (self.all, self.threads, *self.of_tools.values())
+        own = chain.from_iterable(gates.values() for gates in self._of_callers_tools.values())
+        return (self.all, self.threads, *self.of_tools.values(), *own)
 
-    def semaphores_of(self, tool: str, options: ToolOptions) -> Sequence[FairSemaphore]:
+    def semaphores_of(
+        self, tool: str, options: ToolOptions, caller: str
+    ) -> Sequence[FairSemaphore]:
         """Return the semaphores that a call of a tool has to pass, the narrowest first."""
         gates = list[FairSemaphore]()
+        if options.concurrency_each is not None and caller not in ("", ANONYMOUS):
+            made = FairSemaphore(options.concurrency_each, "concurrency_each")
+            gates.append(self._of_callers_tools[caller].setdefault(tool, made))
         if options.concurrency is not None:
             gate = self.of_tools.setdefault(tool, FairSemaphore(options.concurrency, "concurrency"))
             gates.append(gate)
@@ -122,6 +136,39 @@ class Admission:
             )
             self._check_number(many or 0)
 
+    def rates_of(
+        self, request: Request, author: str, is_alias: Callable[[str], bool]
+    ) -> dict[str, str]:
+        """Return the rates that a request counts for, by what is counted; none but for calls.
+
+        `author` is the rate that the tool's author has set. A name that `is_alias` says may be
+        that of any tool counts for all that the operator has named.
+        """
+        tool, named = request.target or "", self._calls_of_tools
+        if request.method != TOOL_CALL or tool == CONTINUE_RUN:
+            return {}
+        of_tools = named if named and is_alias(tool) else {tool: named.get(tool, author)}
+        rates = {f"calls of {name}": rate for name, rate in of_tools.items()}
+        return {what: rate for what, rate in (rates | {"calls": self._calls_each}).items() if rate}
+
+    async def check_rates(self, rates: Mapping[str, str], caller: str, journal: Journal) -> None:
+        """Count one for each of these rates of a caller, in all processes that share a journal.
+
+        Raises:
+            ProtocolError: That is more often than it may (429); `retry_after` says when to go on.
+        """
+        for what, rate in rates.items():
+            wait = await journal.rates.take(f"{what} by {caller}", parse_rate(rate))
+            if wait:
+                seconds = ceil(wait)
+                raise ProtocolError(
+                    BUSY_CODE,
+                    f"More than {rate} {what} come from you (calls_each); try again in {seconds} s",
+                    status=429,
+                    retry_after=seconds,
+                    limit="calls_each",
+                )
+
     def _check_number(self, many: int) -> None:
         if many >= self._settings.max_runs_each:
             raise busy_error(f"{many} of your calls are running or waiting", "max_runs_each")
@@ -144,6 +191,7 @@ class Admission:
         self.of_callers[caller].discard(call)
         if not self.of_callers[caller]:
             del self.of_callers[caller]
+            self._of_callers_tools.pop(caller, None)
 
     def count_stuck(self, tool: str, task: asyncio.Task[None]) -> None:
         """Count a call that was stopped and answered but whose code goes on, until that ends."""

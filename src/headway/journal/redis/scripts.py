@@ -14,6 +14,7 @@ given the bucket's name as its only key and makes the other keys from it:
 | `{n}:ended` | sorted set of the others, by when they expire |
 | `{n}:sizes` | hash: the bytes that each stream takes |
 | `{n}:counted` | the sum of these, while the count is new |
+| `{n}:r:<name>` | when a rate is whole again, in seconds since 1970 |
 | `{n}:format` | in the first bucket: what these keys mean, and how many buckets there are |
 
 Every change of a stream is published to the channel `{n}:n:<stream>`. A script that adds to memory
@@ -197,6 +198,21 @@ for _, name in ipairs(some) do
   end
 end
 return found
+""")
+
+TAKE = _make_script("""
+-- name, seconds of one, seconds of all -> seconds until one more may come, as a text; as
+-- `headway.rate_limits.Rate`
+local key, interval, seconds = bucket .. ':r:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local whole = math.max(tonumber(redis.call('GET', key)) or 0, now)
+local wait = whole - now - (seconds - interval)
+if wait > 0.000001 then return string.format('%.6f', wait) end
+whole = whole + interval
+local left = string.format('%d', math.max(1, math.ceil((whole - now) * 1000)))
+redis.call('SET', key, string.format('%.6f', whole), 'PX', left)
+return '0'
 """)
 
 NUMBER = _make_script("""

@@ -46,6 +46,7 @@ from headway.journal.redis.write_ids import WriteIds
 from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.log_lines import quiet_logger
+from headway.rate_limits import Rate
 from headway.settings import Retention
 
 logger = quiet_logger(__name__)
@@ -230,6 +231,11 @@ class RedisStore:
         return sum(
             await self._call_in_all_buckets(self._reads, scripts.NUMBER, kind, *_name_range(prefix))
         )
+
+    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+        """See `RateStore.take_one`. By the clock of Redis."""
+        pace = (repr(rate.interval), repr(rate.seconds))
+        return float(await self._call_script(self._writes, scripts.TAKE, name, *pace))
 
     async def count_bytes(self) -> int:
         """See `Store.count_bytes`."""

@@ -39,10 +39,12 @@ from headway.events import Entry, is_failure
 from headway.journal.chunks import Chunking, decode_page, decode_readable
 from headway.journal.polling import Polling
 from headway.journal.sqlite.file import BUSY_TIMEOUT, JournalFile, transaction
+from headway.journal.sqlite.kept_rates import forget_whole, take_one
 from headway.journal.sqlite.trimming import find_too_long, held_bytes, make_room, trim_stream
 from headway.journal.store import Head, OnChange, Watch, Write
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.log_lines import quiet_logger
+from headway.rate_limits import Rate
 from headway.settings import Retention
 
 logger = quiet_logger(__name__)
@@ -143,11 +145,15 @@ class SqliteStore:
 
     async def count(self, prefix: str, *, every: bool = False) -> int:
         """See `Store.count`."""
-        return await self._run_in(self._reader, self._count_streams, prefix, every)
+        return await self._run_in(self._reader, _count_streams, prefix, every)
 
     async def count_bytes(self) -> int:
         """See `Store.count_bytes`."""
         return await self._run_in(self._reader, held_bytes)
+
+    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+        """See `RateStore.take_one`."""
+        return await self._run_in(self._writer, take_one, name, rate, now)
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. After the writes already begun, before those that follow."""
@@ -268,6 +274,7 @@ class SqliteStore:
         with transaction(db):
             expired = db.execute("DELETE FROM streams WHERE expires <= ?", (now,))
             self.dropped["keep.ttl"] += expired.rowcount
+        forget_whole(db, now)
         self._make_room(db, now)
         with transaction(db):
             for stream in find_too_long(db, self.retention):
@@ -326,15 +333,6 @@ class SqliteStore:
         ).fetchone()[0]
         return json.loads(names)
 
-    def _count_streams(self, db: sqlite3.Connection, prefix: str, every: bool) -> int:
-        which = "" if every else "AND expires IS NULL"
-        found = db.execute(
-            f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _name_range(prefix)
-        )
-        return found.fetchone()[0]
-
-    # Errors
-
     async def _run_in(
         self, worker: "_DatabaseThread | None", work: Callable[..., T], *args: object
     ) -> T:
@@ -350,6 +348,17 @@ class SqliteStore:
 
     def _closed_error(self) -> JournalUnavailable:
         return JournalUnavailable(f"journal {self._file.path} is closed")
+
+
+def _count_streams(db: sqlite3.Connection, prefix: str, every: bool) -> int:
+    which = "" if every else "AND expires IS NULL"
+    found = db.execute(
+        f"SELECT count(*) FROM streams WHERE {SELECT_BELOW} {which}", _name_range(prefix)
+    )
+    return found.fetchone()[0]
+
+
+# Errors
 
 
 class _BlockingWriter:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from typing import cast
 
@@ -117,7 +118,12 @@ class Http2025:
         streams = form is not Form.JSON
         context = self._make_context(exchange, message, session, can_ask=streams)
         run = await self._messages.run_request(
-            session, message, context, exchange.key, scopes=exchange.scopes
+            session,
+            message,
+            context,
+            exchange.key,
+            scopes=exchange.scopes,
+            rated_as=exchange.rated_as,
         )
         task = await self._messages.make_task(session, run, message)
         if task is not None:
@@ -230,7 +236,9 @@ class Http2025:
     ) -> list[Run | ProtocolError]:
         """Return the runs of all requests of a batch; when one is refused, none of them begins.
 
-        Where a token lacks the scope of a tool, that is the answer to this one request.
+        Where a token lacks the scope of a tool, or the tool is called too often, that is the answer
+        to this one request: the others may be done, and a batch that is too large for a rate would
+        never be.
         """
         runs: list[Run | ProtocolError] = []
         new: list[Run] = []
@@ -252,10 +260,10 @@ class Http2025:
     ) -> Run | ProtocolError:
         try:
             return await self._messages.run_request(
-                session, message, context, scopes=exchange.scopes
+                session, message, context, scopes=exchange.scopes, rated_as=exchange.rated_as
             )
         except ProtocolError as error:
-            if error.challenge is None:
+            if error.challenge is None and error.status != HTTPStatus.TOO_MANY_REQUESTS:
                 raise
             return error
 

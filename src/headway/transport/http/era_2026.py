@@ -61,7 +61,13 @@ class Http2026:
         caller = principal_tag(exchange.owner)
         await self._sdk.param_headers.check(route, message, headers, caller, context)
         run = await self._messages.run_request(
-            message, route, context, exchange.owner, exchange.key, scopes=exchange.scopes
+            message,
+            route,
+            context,
+            exchange.owner,
+            exchange.key,
+            scopes=exchange.scopes,
+            rated_as=exchange.rated_as,
         )
         rendering = SseRendering(reader_of(message, run), status=_status_of)
         answer = self._responses.open(

@@ -1,5 +1,9 @@
 """One HTTP request and the way back: what both eras' handlers hold."""
 
+from contextlib import suppress
+from ipaddress import ip_network
+from typing import Final
+
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.requests import Request
 
@@ -41,9 +45,29 @@ class Exchange:
         return self.headers.get(KEY_HEADER)
 
     @property
+    def rated_as(self) -> str:
+        """The caller that rates are counted for: its principal, or else its address."""
+        return _rated_as(self.owner, self.scope)
+
+    @property
     def version(self) -> str | None:
         """The protocol version in the request's header, or None."""
         return self.headers.get(VERSION_HEADER)
+
+
+IPV6_PREFIX: Final = 64
+"""Bits of an IPv6 address that tell subscribers apart: one of them has all addresses below."""
+
+
+def _rated_as(owner: str, scope: Scope) -> str:
+    if owner:
+        return f"principal {owner}"
+    client = scope.get("client")
+    address = str(client[0]) if client else ""
+    if ":" in address:
+        with suppress(ValueError):  # a server may name clients otherwise
+            address = str(ip_network((address.partition("%")[0], IPV6_PREFIX), strict=False))
+    return f"address {address}"
 
 
 class Refusal(ProtocolError):
