@@ -461,10 +461,10 @@ def size_of(event: Event) -> int:
     total = 64
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        if isinstance(value, Raw):
-            total += len(cast("bytes", value))
-        elif isinstance(value, str):
-            total += len(value)
+        if not value:  # most fields are empty
+            continue
+        if isinstance(value, str | Raw):
+            total += len(cast("str | bytes", value))
         elif isinstance(value, list | dict | Struct):
             total += _size_within(cast("object", value))
     return total

@@ -12,10 +12,9 @@ from typing import Any, Final, cast
 import msgspec
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
-from msgspec import structs
 
 from headway.errors import ProtocolError
-from headway.protocol.inbound import Message
+from headway.protocol.inbound import Message, make_message
 from headway.protocol.methods import LISTEN
 
 LONGEST_TEXT: Final = 1024
@@ -171,7 +170,7 @@ def _with_params(message: Message, params: dict[str, Any]) -> Message:
     body: dict[str, Any] = {"jsonrpc": "2.0", "method": message.method, "params": params}
     if message.id is not None:
         body["id"] = message.id
-    return structs.replace(message, params=params, body=body)
+    return make_message(body, message.method or "", message.id, params)
 
 
 def _cut_texts(value: object) -> object:

@@ -56,28 +56,17 @@ class Message(Struct, frozen=True):
     method: str | None
     id: str | int | None
     params: dict[str, Any] | None
+    target: str | None = None
+    """The object of the method: a tool's or prompt's name, a resource's URI."""
+    meta: dict[str, Any] = {}
+    """The `_meta` of the message, empty where there is none."""
+    token: str | int | None = None
+    """The progress token, when the client gave one."""
 
     @property
     def is_request(self) -> bool:
         """True when the message wants an answer."""
         return self.method is not None and self.id is not None
-
-    @property
-    def target(self) -> str | None:
-        """The object of the method: a tool's or prompt's name, a resource's URI."""
-        value = (self.params or {}).get(TARGETS.get(self.method or "", ""))
-        return value if isinstance(value, str) else None
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """The `_meta` of the message, empty where there is none."""
-        meta = (self.params or {}).get("_meta")
-        return cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
-
-    @property
-    def token(self) -> str | int | None:
-        """The progress token, when the client gave one."""
-        return as_id(self.meta.get("progressToken"))
 
 
 def is_id(value: object) -> TypeGuard[str | int]:
@@ -165,8 +154,8 @@ def read_message(value: object) -> Message:
         raise _no_message("The message's method must be a string")
     if params is not None and not isinstance(params, dict):
         raise _no_message("The message's params must be an object")
-    message = Message(body, method, identity, cast("dict[str, Any] | None", params))
-    if identity is not None and params and "_meta" in params and _has_wrong_token(message):
+    message = make_message(body, method, identity, cast("dict[str, Any]", params or {}))
+    if identity is not None and message.token is None and "progressToken" in message.meta:
         raise ProtocolError(
             INVALID_PARAMS,
             "params._meta.progressToken must be an integer or a string of at most "
@@ -175,8 +164,22 @@ def read_message(value: object) -> Message:
     return message
 
 
-def _has_wrong_token(message: Message) -> bool:
-    return "progressToken" in message.meta and message.token is None
+def make_message(
+    body: dict[str, Any], method: str, identity: str | int | None, params: dict[str, Any]
+) -> Message:
+    """Return a message that has a method, with what is asked of its params again and again."""
+    target = params.get(TARGETS[method]) if method in TARGETS else None
+    found = params.get("_meta")
+    meta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return Message(
+        body,
+        method,
+        identity,
+        body.get("params"),
+        target if isinstance(target, str) else None,
+        meta,
+        as_id(meta.get("progressToken")),
+    )
 
 
 def _no_message(text: str) -> ProtocolError:
