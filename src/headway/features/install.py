@@ -13,6 +13,7 @@ from headway.engine import Engine
 from headway.features import (
     capabilities,
     continue_run,
+    idle_tracing,
     log_levels,
     prompt_errors,
     run_resources,
@@ -28,6 +29,7 @@ def install_features(low: Server[Any], *, publishes: bool, may_list: bool, is_ba
     handlers can list without its middleware. `is_bare`: the errors of its prompts are worded by the
     SDK.
     """
+    idle_tracing.install_idle_tracing(low)
     log_levels.install_log_levels(low, publishes=publishes)
     run_resources.install_run_resources(low)
     task_methods.install_task_methods(low)
