@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -23,8 +24,8 @@ _FOREIGN_USER: Final = (
     "find the others' runs by their keys; give asgi(…, principal=…)"
 )
 _NO_SUBJECT: Final = (
-    "the server's token verifier names no subject: all users of one client are one caller, and see "
-    "each other's tasks and runs; have it set AccessToken.subject"
+    "the server's token verifier names no subject: each token is a caller of its own, and who "
+    "comes with a fresh one finds none of its tasks and runs; have it set AccessToken.subject"
 )
 
 _warned: Final = set[str]()
@@ -40,7 +41,8 @@ def principal_of(scope: Mapping[str, Any]) -> str:
     """Return the caller of an ASGI request as a stable text; empty for an anonymous one.
 
     Client, issuer and subject together: a fresh token of the same caller is the same
-    principal, so work may outlive the token that started it.
+    principal, so work may outlive the token that started it. A token that says nothing of whose it
+    is stands for itself: a client may have many users, and none of them is to see another's.
     """
     user = scope.get("user")
     if not isinstance(user, AuthenticatedUser):
@@ -48,9 +50,11 @@ def principal_of(scope: Mapping[str, Any]) -> str:
             _warn_once(_FOREIGN_USER)
         return ""
     who = authorization_context(user)
+    known = [who["client_id"], who["issuer"], who["subject"]]
     if who["subject"] is None and who["issuer"] is None:
         _warn_once(_NO_SUBJECT)
-    return msgspec.json.encode([who["client_id"], who["issuer"], who["subject"]]).decode()
+        known.append(sha256(user.access_token.token.encode("utf-8", "surrogatepass")).hexdigest())
+    return msgspec.json.encode(known).decode()
 
 
 def scopes_of(scope: Mapping[str, Any]) -> frozenset[str]:

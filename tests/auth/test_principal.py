@@ -110,19 +110,37 @@ def test_users_of_an_app_around_it_that_nobody_names_are_told_of_once(
     assert caplog.text.count("one anonymous caller here") == 1
 
 
-async def test_tokens_that_name_no_subject_are_told_of_once(
-    warned: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def counted(wire: Wire, era: str, extra: dict[str, str]) -> Answer:
+    if era == "2026":
+        client = Modern(wire)
+        return await client.post(client.call_message("count"), extra)
+    session = await Session.open(wire, extra=extra)
+    return await session.post(session.call_message("count"))
+
+
+@each_era
+async def test_tokens_that_name_no_subject_are_each_a_caller_and_told_of_once(
+    era: str, warned: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def verify(_self: Verifier, token: str) -> AccessToken:
         return AccessToken(token=token, client_id="app", scopes=["use"])
 
+    runs: list[str] = []
+
     monkeypatch.setattr(Verifier, "verify_token", verify)
     server = guarded_tools().mcp
     assert isinstance(server, MCPServer)
+
+    @server.tool()
+    async def count() -> str:
+        runs.append("run")
+        return f"run {len(runs)}"
+
+    assert count
     with caplog.at_level(logging.WARNING, "headway"):
         async with served(server) as wire:
-            for token in ("one", "two"):
-                client = Modern(wire)
-                answer = await client.post(client.call_message("whoami"), bearer(token))
-                assert answer.status == 200
+            for token, said in (("one", "run 1"), ("two", "run 2"), ("one", "run 1")):
+                extra = {**bearer(token), "Idempotency-Key": "same"}
+                answer = await counted(wire, era, extra)
+                assert text_of(await answer.outcome()) == said
     assert caplog.text.count("names no subject") == 1

@@ -506,7 +506,7 @@ async def test_tools_that_cannot_be_listed_stop_no_server(caplog: pytest.LogCapt
     server = Server("shy", on_list_tools=list_tools)
     auth = AuthConfig(tokens={"ci": FileToken(sha256="0" * 64)}, tools={"any": ("net",)})
     async with served(server, auth=auth):
-        assert "[auth.tools] is not checked" in caplog.text
+        assert "[auth.tools] and [limits.tools] are not checked" in caplog.text
 
 
 @pytest.mark.parametrize("scopes", ["net", ["a b"], [1], ["é"]])
