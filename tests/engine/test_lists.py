@@ -91,13 +91,13 @@ async def test_a_run_that_is_left_in_order_is_found_at_once(tmp_path: Path):
     """The process that left it has its end, as one that died does not."""
     clock, path = FakeClock(), tmp_path / "j.db"
     async with process(path, clock) as one, process(path, clock) as two:
-        await clock.advance(30, step=1)
+        await _advance(clock, [one, two], 30)
         lists = list[Engine]()
         _count_lists(one, partial(lists.append, one))
         _count_lists(two, partial(lists.append, two))
         async with process(path, clock):
-            await clock.advance(4, step=1)
+            await _advance(clock, [one, two], 4)
             del lists[:]
-        await clock.advance(4, step=1)
+        await _advance(clock, [one, two], 4)
         # No time passes any more: what looks now was due within these seconds.
         await until(lambda: {one, two} <= set(lists))

