@@ -34,7 +34,7 @@ from headway.protocol.inbound import (
     Message,
     check_version,
 )
-from headway.repeated_log_lines import limited_logger
+from headway.repeated_log_lines import RefusalLog, limited_logger
 from headway.streams import run_stream
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
@@ -60,13 +60,14 @@ LOOK_INTERVAL = 0.05
 class Http2025:
     """Answers the requests of 2025 clients."""
 
-    def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
+    def __init__(self, endpoint: Endpoint, answers: OpenResponses, refusals: RefusalLog) -> None:
         self._log = limited_logger(__name__)
         self._messages = Messages2025(endpoint, is_read=answers.is_read)
         self._engine = endpoint.engine
         self._journal = endpoint.engine.journal
         self._sessions = endpoint.sessions
         self._responses = answers
+        self._refusals = refusals
 
     # POST
 
@@ -196,6 +197,7 @@ class Http2025:
         for message, run, place in zip(requests, runs, places, strict=True):
             if isinstance(run, ProtocolError):
                 self._engine.counters.count_refusal(run.status, run.limit)
+                self._refusals.tell(run.status, run.limit, run.message)
                 said = render.error_bytes(message.id, run.code, run.message, run.data)
                 batch.add_refusal(said)
                 continue
