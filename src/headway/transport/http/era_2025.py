@@ -271,7 +271,7 @@ class Http2025:
 
     async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:
         context = self._make_context(exchange, message, session, can_ask=False)
-        await self._messages.handle_message(session, message, context)
+        await self._messages.handle_message(session, message, context, scopes=exchange.scopes)
 
     # GET and DELETE
 
@@ -315,7 +315,8 @@ class Http2025:
         reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
         mark = b"%d-%d-%b" % (*begin, listener.encode())
         opening = self._opening_frame(session.facts.era, prefix, mark)
-        with closing(SessionOutbox(session, begin, listener)) as outbox:
+        may_see = partial(self._engine.services.access.may_see, held=exchange.scopes)
+        with closing(SessionOutbox(session, begin, listener, may_see)) as outbox:
             rendering = SseRendering(
                 reader,
                 prefix=prefix,
