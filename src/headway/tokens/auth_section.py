@@ -121,9 +121,10 @@ def _parse_moment(value: object) -> object:
 
 
 def _parse_seconds(value: object) -> object:
-    is_time = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value  # refused for its type
     try:
-        return parse_duration_or_zero(value) if is_time else value
+        return parse_duration_or_zero(value)
     except SetupError as error:
         raise ValueError(str(error)) from None
 
