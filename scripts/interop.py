@@ -1,4 +1,4 @@
-"""Real clients, unmodified, against `tests/clients/server.py`.
+"""Real clients, unmodified, against `tests/clients/server.py` and `login_server.py`.
 
     make interop
     make interop ARGS="--only sdk"
@@ -9,13 +9,14 @@ compressed: a client that gives up after a second stands for one that does after
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,21 @@ def progressed(outcome: Any, total: int = 10) -> bool:
 
 
 # The cases
+
+
+@dataclass(frozen=True)
+class LoginCase:
+    """Steps for a client that has to log in, after those of connecting."""
+
+    name: str
+    server: str
+    """How long tokens are good, and whether something renews them; see `login_server.py`."""
+    steps: list[Step]
+    check: Check
+    clients: Sequence[str] = ("sdk", "client-2025", "client-2026")
+
+
+WITH_LESS, WITH_MORE = "alice with mcp", "alice with mcp more"
 
 
 def call(tool: str, /, **options: Any) -> Step:
@@ -174,6 +190,84 @@ def typescript(name: str, url: str, node: Path) -> Iterator[tuple[str, bool, str
             yield case.name, *verdict(case.check, came, name)
 
 
+LOGIN_CASES: Final[Sequence[LoginCase]] = [
+    LoginCase(
+        "logs in, registered by itself and with PKCE, and steps up for a tool",
+        "600 refresh",
+        [call("who"), call("pay"), call("who"), call("seen")],
+        lambda came: (
+            [one["logins"] for one in came] == [1, 0, 1, 0, 0]
+            and [text(one) for one in came[1:4]] == [WITH_LESS, WITH_MORE, WITH_MORE]
+            and seen(came) == {"clients": 1, "logins": [["mcp"], ["mcp", "more"]], "renewals": 0}
+        ),
+        clients=("client-2025", "client-2026"),
+    ),
+    LoginCase(
+        "logs in, and renews its token instead of stepping up: the call is refused",
+        "600 refresh",
+        [call("who"), call("pay"), call("who"), call("seen")],
+        lambda came: (
+            "403 after trying upscoping" in came[2]["error"]
+            and text(came[3]) == WITH_LESS
+            and seen(came) == {"clients": 1, "logins": [["mcp"]], "renewals": 1}
+        ),
+        clients=("sdk",),
+    ),
+    LoginCase(
+        "steps up where nothing renews its token",
+        "600 none",
+        [call("who"), call("pay"), call("seen")],
+        lambda came: (
+            [text(one) for one in came[1:3]] == [WITH_LESS, WITH_MORE]
+            and seen(came) == {"clients": 1, "logins": [["mcp"], ["mcp", "more"]], "renewals": 0}
+        ),
+    ),
+    LoginCase(
+        "comes back after its token is over, twice, and nobody is asked",
+        "3 refresh",
+        [{"do": "renewed", "count": 2}, call("who"), call("seen")],
+        lambda came: (
+            [one["logins"] for one in came] == [1, 0, 0, 0]
+            and text(came[2]) == WITH_LESS
+            and (seen(came)["logins"], seen(came)["renewals"] >= 2) == ([["mcp"]], True)
+        ),
+    ),
+]
+
+
+def seen(came: list[Any]) -> dict[str, Any]:
+    """What the authorization server had seen at the end."""
+    return came[-1]["result"]["structuredContent"]
+
+
+def login(node: Path) -> Iterator[tuple[str, bool, str]]:
+    """The TypeScript clients at a server whose tokens an authorization server gives out."""
+    for case in LOGIN_CASES:
+        for name in case.clients:
+            package, mode = PACKAGES[name]
+            steps = [{"do": "connect"}, *case.steps]
+            with login_server(case.server) as url:
+                orders = {"package": package, "mode": mode, "url": url, "steps": steps}
+                came = said([node, node.parent.parent.parent / "login.mjs", json.dumps(orders)])
+            yield f"{name} {case.name}", *verdict(case.check, came, "")
+
+
+@contextlib.contextmanager
+def login_server(options: str) -> Generator[str]:
+    """`tests/clients/login_server.py` with these options; its URL."""
+    command = [sys.executable, "-m", "tests.clients.login_server", *options.split()]
+    with (OUT / "login.log").open("a") as log:
+        process = subprocess.Popen(
+            command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                yield process.stdout.readline().strip()
+            finally:
+                process.terminate()
+
+
 def reconnecting(node: Path) -> Iterator[tuple[str, bool, str]]:
     """Clients whose streams are closed early, and who come back to them (SEP-1699)."""
     known = OUT / "clients.toml"
@@ -204,7 +298,7 @@ def named(steps: list[Step], name: str) -> list[Step]:
 def verdict(check: Check, came: str, name: str) -> tuple[bool, str]:
     """Whether the check holds for what a client printed; and that, where it does not."""
     try:
-        holds = check(json.loads(came.replace(f"{name}-", "")))
+        holds = check(json.loads(came.replace(f"{name}-", "") if name else came))
     except (ValueError, LookupError, TypeError):
         holds = False
     return holds, "" if holds else came[-2000:]
@@ -273,13 +367,14 @@ def said(command: list[Any]) -> str:
 def main() -> int:
     """All clients, or those named."""
     parser = argparse.ArgumentParser(description="Real clients against a Headway server.")
-    names = [*PACKAGES, "reconnecting", "fastmcp-tasks", "inspector", "curl"]
+    names = [*PACKAGES, "reconnecting", "login", "fastmcp-tasks", "inspector", "curl"]
     parser.add_argument("--only", choices=names, action="append", default=[])
     only = parser.parse_args().only or names
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     modules = node_packages.install(CLIENTS)
-    shutil.copy(CLIENTS / "client.mjs", modules.parent)
+    for program in ("client.mjs", "login.mjs"):
+        shutil.copy(CLIENTS / program, modules.parent)
     node = modules / ".bin" / "node"
     counts = {True: 0, False: 0}
     # Half of the impatient clients' deadline.
@@ -288,6 +383,7 @@ def main() -> int:
         clients: dict[str, Callable[[], Iterator[tuple[str, bool, str]]]] = {
             **{name: lambda name=name: typescript(name, url, node) for name in PACKAGES},
             "reconnecting": lambda: reconnecting(node),
+            "login": lambda: login(node),
             "fastmcp-tasks": lambda: fastmcp_tasks(url),
             "inspector": lambda: inspector(url, node),
             "curl": curl,

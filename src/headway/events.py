@@ -66,8 +66,7 @@ class Restarted(Struct, frozen=True, tag="restarted", omit_defaults=True, gc=Fal
 
     process: str
     """The tag of the one that does."""
-    attempt: int
-    """2 for the first restart."""
+    attempt: int  # 2 for the first restart
     at: int = 0
     """The run's entry at the last checkpoint: what came after it is done again."""
 
@@ -98,6 +97,7 @@ class Log(Struct, frozen=True, tag="log", omit_defaults=True, gc=False):
     level: str
     data: Raw
     logger: str | None = None
+    run: str = ""  # on a session's stream: that of the run which says it, if one does
 
 
 class Part(Struct, frozen=True, tag="part", gc=False):
@@ -111,6 +111,7 @@ class Notified(Struct, frozen=True, tag="notified", omit_defaults=True, gc=False
 
     method: str
     params: MaybeRaw = None
+    run: str = ""  # on a session's stream: that of the run which says it, if one does
 
 
 class InputRequested(Struct, frozen=True, tag="input_requested", omit_defaults=True, gc=False):
@@ -247,8 +248,7 @@ class InputAnswered(Struct, frozen=True, tag="input_answered", omit_defaults=Tru
 
     key: str
     result: Raw
-    is_error: bool = False
-    """It is a JSON-RPC error object instead."""
+    is_error: bool = False  # it is a JSON-RPC error object instead
 
 
 class ControlMessage(Struct, frozen=True, tag="ordered", gc=False):

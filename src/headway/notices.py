@@ -29,6 +29,8 @@ class RequestCancelled(Struct, frozen=True, tag="request_cancelled", omit_defaul
     request: Raw
     """The JSON-RPC id: the only name that its client has for it."""
     reason: str | None = None
+    scopes: list[str] | None = None
+    """The scopes of the client's token; None where they do not count."""
 
 
 class ReaderCame(Struct, frozen=True, tag="reader_came", omit_defaults=True, gc=False):

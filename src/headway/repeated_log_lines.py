@@ -137,9 +137,9 @@ _TOLD_STATUSES: Final = (401, 403, 421, 429, 503)
 class RefusalLog:
     """Tells of refused requests at `info`, one line a second for each status and limit.
 
-    What is wrong with a request is told to its client alone; here is what the operator decides on:
-    who may call, from where, and how much. `record`, where there is an audit log, is called with
-    each of them.
+    The log has what the operator decides on: who may call, from where, and how much. What is wrong
+    with the form of a request is told to its client. `record`, where there is an audit log, is
+    called with each of all.
     """
 
     def __init__(self, record: "RecordRefusal | None" = None) -> None:
@@ -151,9 +151,9 @@ class RefusalLog:
 
         `address` is the client's, where the request itself was not read.
         """
+        self.record(status, limit, why, address)
         if limit is None and status not in _TOLD_STATUSES:
             return
-        self.record(status, limit, why, address)
         # The text without its blanks is what makes a kind, so it names both.
         kind = f"a request was refused with {status}" + (f" ({limit})" if limit else "")
         self._logger.info(f"{kind}: %s", why)  # noqa: G004

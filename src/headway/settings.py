@@ -24,11 +24,22 @@ def parse_duration(text: str | float) -> float:
     Raises:
         SetupError: It is none of these, or not above zero.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", str(text))
-    seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
-    if seconds <= 0:
+    seconds = parse_duration_or_zero(text)
+    if seconds == 0:
         raise SetupError(f"{text!r} is not a duration; write 500ms, 45s, 30m or 2h")
     return seconds
+
+
+def parse_duration_or_zero(text: str | float) -> float:
+    """Return seconds as `parse_duration` does, where none are as good: `0`, `0s`.
+
+    Raises:
+        SetupError: It is no duration.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", str(text))
+    if match is None:
+        raise SetupError(f"{text!r} is not a duration; write 500ms, 45s, 30m or 2h")
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def duration_text(seconds: float) -> str:
@@ -40,7 +51,7 @@ def duration_text(seconds: float) -> str:
 
 
 def parse_window(text: str | float) -> float:
-    """Return the seconds until a hand-over: a duration, `at once` (0) or `never` (inf).
+    """Return the seconds until a hand-over: a duration, `at once` or none (0), or `never` (inf).
 
     Raises:
         SetupError: It is none of these.
@@ -48,10 +59,10 @@ def parse_window(text: str | float) -> float:
     words = {"never": inf, "at once": 0.0}
     if isinstance(text, str) and text.strip() in words:
         return words[text.strip()]
-    if text in (0, inf):
-        return float(text)
+    if text == inf:
+        return inf
     try:
-        return parse_duration(text)
+        return parse_duration_or_zero(text)
     except SetupError:
         raise SetupError(f"{text!r} is no window; write 45s, 30m, 'at once' or 'never'") from None
 
@@ -462,7 +473,7 @@ def _parse_value(name: str, text: str, like: object) -> object:
         return int(text)
     elif isinstance(like, float):
         with suppress(SetupError):
-            return 0.0 if text in ("0", "0.0") else parse_duration(text)
+            return parse_duration_or_zero(text)
     is_time = isinstance(like, float)
     usual = duration_text(like) if isinstance(like, float) else repr(like)
     also = "; write a duration: 500ms, 45s, 30m, 2h" if is_time else ""

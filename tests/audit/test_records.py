@@ -225,6 +225,7 @@ async def test_what_tokens_keep_out_is_recorded_once(log: Path) -> None:
         await (await wire.ask("GET", {})).body()
     refusals = records_in(log, "refusal")
     assert [each["status"] for each in refusals] == [401, 401, 403, 401]
+    assert [each.get("caller") for each in refusals] == [None, None, "narrow", None]
     assert {each["address"] for each in refusals} == {"127.0.0.1"}
     assert refusals[0]["trace"] == TRACE
     assert records_in(log, "call") == []
@@ -263,7 +264,9 @@ async def test_what_a_servers_own_auth_keeps_out_is_recorded(log: Path) -> None:
         assert narrow.status == 403
         good = await client.post(client.call_message("whoami"), bearer("alice:1"))
         await good.outcome()
-    assert [each["status"] for each in records_in(log, "refusal")] == [401, 403]
+    refusals = records_in(log, "refusal")
+    assert [each["status"] for each in refusals] == [401, 403]
+    assert [each.get("caller") for each in refusals] == [None, "narrow"]
     assert [each["caller"] for each in records_in(log, "call")] == ["alice"]
 
 

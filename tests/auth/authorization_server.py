@@ -45,7 +45,11 @@ class AuthorizationServer(Provider):
         """The scopes that were asked for, each time somebody logged in."""
         self.renewals = 0
         self.lifetime = 600
-        """Seconds for which its tokens are good."""
+        """Seconds for which its tokens are good, as clients are told."""
+        self.margin = 60
+        """Seconds for which they are good besides, so that no client has to be quick."""
+        self.has_refresh = True
+        """Whether clients get what renews a token."""
         self.is_denied = False
         self._codes: dict[str, AuthorizationCode] = {}
         self._renewals: dict[str, RefreshToken] = {}
@@ -122,11 +126,12 @@ class AuthorizationServer(Provider):
         said = " ".join(scopes)
         token = self.issuer.token(
             aud=resource, client_id=client.client_id, scope=said,
-            exp=int(time.time()) + self.lifetime + 60,  # longer than its clients are told
+            exp=int(time.time()) + self.lifetime + self.margin,
         )  # fmt: skip
         return OAuthToken(
-            access_token=token, expires_in=self.lifetime, scope=said, refresh_token=renewal.token
-        )
+            access_token=token, expires_in=self.lifetime, scope=said,
+            refresh_token=renewal.token if self.has_refresh else None,
+        )  # fmt: skip
 
     def app(self) -> Starlette:
         """The server, for clients that register themselves."""

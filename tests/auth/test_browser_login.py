@@ -47,7 +47,7 @@ resource = "{url}"
 issuer = "{issuer}"
 jwks = "{issuer}keys"
 scopes = ["mcp"]
-leeway = "1ms"
+leeway = "0s"
 """
 
 

@@ -68,8 +68,10 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     server.close()
 
 
-def auth_of(endpoint: Endpoint, **more: Any) -> AuthConfig:
-    asked = Introspection(url=endpoint.url, client="head way", secret=SECRET, cache=30.0)
+def auth_of(endpoint: Endpoint, cache: str | float = 30.0, **more: Any) -> AuthConfig:
+    asked = Introspection.model_validate(
+        {"url": endpoint.url, "client": "head way", "secret": SECRET, "cache": cache}
+    )
     said: dict[str, Any] = {"issuer": "https://idp.example.com/", **more}
     return AuthConfig(resource=RESOURCE, introspection=asked, scopes=("mcp",), **said)
 
@@ -91,6 +93,13 @@ async def serving(auth: AuthConfig) -> AsyncGenerator[Wire]:
 async def call(wire: Wire, token: str) -> Answer:
     client = Modern(wire)
     return await client.post(client.call_message("who"), bearer(token))
+
+
+async def test_without_a_cache_a_token_is_asked_about_each_time(endpoint: Endpoint) -> None:
+    async with serving(auth_of(endpoint, cache="0s")) as wire:
+        assert text_of(await (await call(wire, "good")).outcome()) == "alice of app"
+        endpoint.known.clear()
+        assert (await call(wire, "good")).status == 401
 
 
 async def test_a_token_is_asked_about_once_in_a_while(endpoint: Endpoint) -> None:

@@ -54,6 +54,22 @@ def of(issuer: Issuer, **more: Any) -> AuthConfig:
     return AuthConfig(resource=RESOURCE, issuer=issuer.url, scopes=("mcp",), **more)
 
 
+@pytest.mark.parametrize("leeway", ["0s", "0", 0, 0.0])
+async def test_a_clock_that_never_differs_needs_no_leeway(issuer: Issuer, leeway: object) -> None:
+    values = {"resource": RESOURCE, "issuer": issuer.url, "scopes": ["mcp"], "leeway": leeway}
+    async with served(whose(), auth=AuthConfig.model_validate(values)) as wire:
+        assert (await call(wire, issuer.token())).status == 200
+        assert (await call(wire, issuer.token(exp=int(time.time()) - 1))).status == 401
+
+
+@pytest.mark.parametrize("leeway", ["-1s", -1, float("nan"), float("inf"), True, "soon"])
+def test_a_leeway_that_is_no_duration_is_refused(leeway: object) -> None:
+    with pytest.raises(ValueError, match="leeway"):
+        AuthConfig.model_validate(
+            {"resource": RESOURCE, "issuer": "https://idp.example.com/", "leeway": leeway}
+        )
+
+
 def text64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 

@@ -169,7 +169,7 @@ async def test_a_busy_server_is_tried_again_until_it_has_room(
         first = programs.start("call", url, "forgotten")
         await asyncio.to_thread(first.wait_for, "Waiting for the end")
         refused = programs.start(
-            "call", url, "steps", "number=1", f"marks={marks}", "--retry-for", "1ms"
+            "call", url, "steps", "number=1", f"marks={marks}", "--retry-for", "0"
         )
         ended = await finished(refused)
         assert ended.code == 4

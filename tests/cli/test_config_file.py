@@ -163,7 +163,7 @@ def test_the_documented_file_has_no_mistake(
 ):
     page = Path(__file__).parents[2] / "docs" / "configuration.md"
     (example,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    monkeypatch.setenv("REDIS_PASSWORD", "x")
+    monkeypatch.setenv("HEADWAY_REDIS_PASSWORD", "x")
     file = write(tmp_path, example)
     assert command("check", "--config", str(file)).code == 0
 

@@ -1,6 +1,7 @@
 """No program that a tool starts inherits Headway's secrets, and no token stands in `ps`."""
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,29 @@ def test_a_tools_children_have_no_secret_of_ours(tmp_path: Path, workers: list[s
     assert called.code == 0, called.err
     assert "HEADWAY_LOG_LEVEL" in called.out
     assert not any(name in called.out for name in SECRETS)
+
+
+def test_a_secret_that_the_file_names_is_not_inherited_where_it_has_our_prefix(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s.py").write_text(CHILD)
+    (tmp_path / "work.py").write_text("import os\ndef names(): return list(os.environ)\n")
+    (tmp_path / "headway.toml").write_text(
+        f'[server]\njournal = "sqlite:///{tmp_path}/${{HEADWAY_DB_PASSWORD}}.db"\n'
+        '[auth]\nresource = "https://s.example/mcp"\nissuer = "https://idp.example/"\n'
+        '[auth.introspection]\nurl = "https://idp.example/ask"\nclient = "s"\n'
+        'secret = "${HEADWAY_IDP_SECRET}"\n'
+        f'[auth.tokens.ci]\nsha256 = "{sha256(b"of ci").hexdigest()}"\n'
+    )
+    env = {"HEADWAY_DB_PASSWORD": "hunter2", "HEADWAY_IDP_SECRET": "hunter2"}
+    with programs_in(tmp_path) as programs:
+        options = ("--port", "0", "--workers", "2", "--config", str(tmp_path / "headway.toml"))
+        _, url = programs.serve("run", "s.py:mcp", *options, env=env)
+        token = {"HEADWAY_TOKEN": "of ci"}
+        called = programs.run("call", url, "inherited", "--output", "json", env=token)
+    assert (tmp_path / "hunter2.db").exists()
+    assert called.code == 0, called.err
+    assert not any(name in called.out for name in env)
 
 
 def test_headers_may_come_from_a_file_and_the_token_from_the_environment(

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import SetupError
-from headway.settings import Settings, parse_duration, with_values
+from headway.settings import (
+    Settings,
+    parse_duration,
+    parse_duration_or_zero,
+    parse_window,
+    with_values,
+)
 
 
 def with_value(name: str, value: float) -> Settings:
@@ -40,6 +46,22 @@ def test_a_duration_is_a_number_and_a_unit(text: str | float, seconds: float) ->
 def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(SetupError, match="is not a duration; write 500ms, 45s, 30m or 2h"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0ms", "0.0", 0, 0.0])
+def test_no_time_at_all_is_a_duration_where_that_is_a_choice(text: str | float) -> None:
+    assert parse_duration_or_zero(text) == 0
+    assert parse_window(text) == 0
+    assert with_values(Settings(), [f"grace={text}"]).grace == 0
+    with pytest.raises(SetupError, match="heartbeat must be above zero"):
+        with_values(Settings(), [f"heartbeat={text}"])
+
+
+@pytest.mark.parametrize("text", ["", "-0.1", "-5s", "soon", "nan"])
+def test_less_than_no_time_is_no_duration(text: str) -> None:
+    for parse in (parse_duration_or_zero, parse_window):
+        with pytest.raises(SetupError, match=f"^'{text}' is no"):
+            parse(text)
 
 
 @given(st.text(max_size=10))

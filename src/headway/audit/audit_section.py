@@ -5,6 +5,7 @@ to = "/var/log/headway/audit.jsonl"   # or "stderr", "syslog:"
 arguments = "names"                   # or "hashes", "values"
 redact = ["iban", "*_pin"]
 required = true
+refusal_rate = 1
 """
 
 from collections.abc import Iterable
@@ -50,6 +51,9 @@ class AuditConfig(BaseModel):
     always among them (`headway.audit.told_arguments.ALWAYS_REDACTED`)."""
     required: bool = False
     """Refuse calls while the log cannot be written."""
+    refusal_rate: Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)] = 1.0
+    """Refusals a second of a kind that are recorded, beyond a hundred at once; the others
+    are counted. Anybody can cause refusals, and they are not to fill the disk."""
 
 
 def parse_audit(toml: TomlFile) -> tuple[AuditConfig | None, list[Mistake]]:

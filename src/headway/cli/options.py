@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from headway.errors import SetupError
-from headway.settings import parse_duration, parse_window
+from headway.settings import parse_duration, parse_duration_or_zero, parse_window
 
 DURATION = "DURATION"
 
@@ -20,6 +20,14 @@ def duration(text: str | float) -> float:
     """Return a duration as `parse_duration` does, with its refusal as a usage error."""
     try:
         return parse_duration(text)
+    except SetupError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def duration_or_zero(text: str | float) -> float:
+    """Return a duration as `parse_duration_or_zero` does, with its refusal as a usage error."""
+    try:
+        return parse_duration_or_zero(text)
     except SetupError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -196,7 +204,7 @@ Grace = Annotated[
     float,
     typer.Option(
         envvar="HEADWAY_GRACE",
-        parser=duration,
+        parser=duration_or_zero,
         metavar=DURATION,
         help="How long calls may go on after the first SIGTERM or Ctrl+C: 10s, 5m.",
     ),

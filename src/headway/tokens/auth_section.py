@@ -42,7 +42,7 @@ from pydantic import (
 
 from headway.client_config import LOOPBACK
 from headway.errors import SetupError
-from headway.settings import is_scope, parse_duration
+from headway.settings import is_scope, parse_duration_or_zero
 from headway.toml_file import (
     ConfigError,
     Mistake,
@@ -121,8 +121,10 @@ def _parse_moment(value: object) -> object:
 
 
 def _parse_seconds(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value  # refused for its type
     try:
-        return parse_duration(value) if isinstance(value, str) else value
+        return parse_duration_or_zero(value)
     except SetupError as error:
         raise ValueError(str(error)) from None
 

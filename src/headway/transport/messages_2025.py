@@ -315,27 +315,40 @@ class Messages2025:
         """Return whether the server's author handles a method himself."""
         return has_own(self._sdk.server, method)
 
-    async def handle_message(self, session: Session, message: Message, context: RunContext) -> None:
+    async def handle_message(
+        self,
+        session: Session,
+        message: Message,
+        context: RunContext,
+        *,
+        scopes: frozenset[str] | None = None,
+    ) -> None:
         """Act on a notification or an answer of the client.
 
+        `scopes` are those of the caller's token; None: callers are not checked.
+
         Raises:
-            ProtocolError: It is an answer to a question that no run asked.
+            ProtocolError: It is an answer to a question that no run asked, or stops a call of a
+                tool that needs more scopes (403).
         """
         if message.method is None:
-            await self._handle_answer(session, message)
+            await self._handle_answer(session, message, scopes)
             return
         if message.method == "notifications/cancelled":
-            await _handle_cancel(session, message)
+            await _handle_cancel(session, message, scopes)
         await self.notify_client(session, message, context)
 
-    async def _handle_answer(self, session: Session, message: Message) -> None:
+    async def _handle_answer(
+        self, session: Session, message: Message, scopes: frozenset[str] | None
+    ) -> None:
         """Hand an answer to the run that asked, in whichever process."""
         is_error, key = "error" in message.body, str(message.id)
         said = encode_json(message.body["error"] if is_error else message.body.get("result"))
-        if await session.accept_answer(key, said, is_error=is_error):
-            return
         try:
-            if await self._send_to_owner(session, InputAnswered(key, said, is_error)):
+            may_answer = await self._may_answer(session, key, scopes)
+            if may_answer and await session.accept_answer(key, said, is_error=is_error):
+                return
+            if await self._send_to_owner(session, InputAnswered(key, said, is_error), scopes):
                 return
         except JournalError as error:
             logger.warning("an answer was not handed on: %s", error)
@@ -344,7 +357,21 @@ class Messages2025:
             INVALID_REQUEST, f"No question {key[:64]!r} waits for an answer in this session"
         )
 
-    async def _send_to_owner(self, session: Session, answered: InputAnswered) -> bool:
+    async def _may_answer(self, session: Session, key: str, scopes: frozenset[str] | None) -> bool:
+        """Return whether a caller may answer a question, which is named after its run.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        run_id = run_of_question(key)
+        if not is_run_id(run_id):  # asked outside of any call
+            return True
+        stream = run_stream(session.tag, run_id)
+        return await self._engine.services.access.may_see(stream, scopes)
+
+    async def _send_to_owner(
+        self, session: Session, answered: InputAnswered, scopes: frozenset[str] | None
+    ) -> bool:
         """Give an answer to the process that executes the run; False: that question is not open.
 
         A question of this moment may not be stored yet, so it is looked for more than once.
@@ -357,8 +384,10 @@ class Messages2025:
         # A question of this process's own run is stored already, or is closed.
         own = process_of(run_id) == self._engine.lease.tag
         limit = clock.now() + (0 if own else CATCH_UP_TIMEOUT)
-        while not await self._engine.services.remote_answers.accept_answer(
-            run_stream(session.tag, run_id), answered
+        stream, answers = run_stream(session.tag, run_id), self._engine.services.remote_answers
+        while not (
+            await self._may_answer(session, answered.key, scopes)
+            and await answers.accept_answer(stream, answered)
         ):
             if clock.now() >= limit:
                 return False
@@ -438,12 +467,12 @@ def read_batch(values: list[object], era: Era, most: int) -> list[Message]:
     return messages
 
 
-async def _handle_cancel(session: Session, message: Message) -> None:
+async def _handle_cancel(session: Session, message: Message, scopes: frozenset[str] | None) -> None:
     identity = as_id((message.params or {}).get("requestId"))
     reason = (message.params or {}).get("reason")
     # A value that can be no request's id is not passed on.
-    if is_id(identity) and not session.cancel_request(identity, reason):
-        await session.sessions.broadcasts.cancel_elsewhere(session, identity, reason)
+    if is_id(identity) and not session.cancel_request(identity, reason, scopes):
+        await session.sessions.broadcasts.cancel_elsewhere(session, identity, reason, scopes)
 
 
 async def _record_request(session: Session, message: Message) -> None:
@@ -482,16 +511,16 @@ async def _stream_task_progress(session: Session, run: Run, token: str | int) ->
                     now >= due or progress.progress == progress.total
                 ):
                     due = now + TASK_PROGRESS_INTERVAL
-                    session.record_event(_progress_notification(progress, token, meta))
+                    session.record_event(_progress_notification(progress, token, meta, stream))
 
 
 def _progress_notification(
-    progress: Progress, token: str | int, meta: Mapping[str, Any]
+    progress: Progress, token: str | int, meta: Mapping[str, Any], stream: str
 ) -> Notified:
     said = msgspec.structs.asdict(progress)
     params = {name: value for name, value in said.items() if value is not None}
     params |= {"progressToken": token, "_meta": meta}
-    return Notified("notifications/progress", encode_json(params))
+    return Notified("notifications/progress", encode_json(params), stream)
 
 
 def _free_request_id(session: Session, identity: str | int, run: Run) -> None:

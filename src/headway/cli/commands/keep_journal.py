@@ -18,7 +18,7 @@ from headway.cli.journal_access.user_journals import (
     opened_journal,
     shown_journal,
 )
-from headway.cli.options import DURATION, duration
+from headway.cli.options import DURATION, duration_or_zero
 from headway.errors import HeadwayError
 from headway.streams import (
     KEY_STREAMS,
@@ -77,7 +77,7 @@ def prune(
     older_than: Annotated[
         float | None,
         typer.Option(
-            parser=duration,
+            parser=duration_or_zero,
             metavar=DURATION,
             help="Also drop runs that ended longer ago than this: 1h, 24h. Default: what has "
             "expired.",

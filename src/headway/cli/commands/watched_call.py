@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from headway.cli.exit_codes import Cancelled, Refused, ToolFailed, Unreachable
-from headway.cli.options import DURATION, duration
+from headway.cli.options import DURATION, duration, duration_or_zero
 from headway.errors import HeadwayError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Timeout = Annotated[
 RetryFor = Annotated[
     float,
     typer.Option(
-        parser=duration,
+        parser=duration_or_zero,
         metavar=DURATION,
         help="Try again for so long when the server is busy or away. Default: 5m.",
         show_default=False,

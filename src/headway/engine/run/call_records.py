@@ -9,9 +9,11 @@ process that ends it.
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from headway.audit.audit_log import AuditLog
+from headway.audit.refusal_rate import RefusalRate
 from headway.audit.told_arguments import ToldArguments, tell_arguments, without_tokens
 from headway.auth import RequestSource, request_source
 from headway.engine.run.end_line import facts_of, printable
@@ -54,6 +56,8 @@ class CallRecords:
         self.log = log
         self._server = server
         self._calls: dict[str, _Call] = {}
+        put_refusal = partial(self._put, "refusal", is_refusal=True)
+        self._refusals = RefusalRate(log.config.refusal_rate, put_refusal)
 
     def check_writable(self) -> None:
         """Check that a call may begin.
@@ -123,9 +127,13 @@ class CallRecords:
         self._put("cancel", {**_who(run, call.source), "by": by, "reason": why})
 
     def refuse(self, status: int, limit: str | None, why: str, address: str | None = None) -> None:
-        """Record a refused request; `address` where the request itself was not read."""
+        """Record a refused request, or count it where there are many of its kind.
+
+        `address` is the client's, where the request itself was not read.
+        """
         source = request_source()
         record: _Record = {
+            "time": _now(),
             "caller": printable(cut_name(source.caller)) or None,
             "issuer": printable(source.issuer) or None,
             "address": address or source.address or None,
@@ -134,7 +142,7 @@ class CallRecords:
             "reason": _line(why),
             "trace": printable(source.trace) or None,
         }
-        self._put("refusal", record, is_refusal=True)
+        self._refusals.take((status, limit, bool(source.caller)), record)
 
     async def lose(self, journal: Journal, stream: str, end: Event) -> None:
         """Record the end of a run whose process went away, as far as the journal tells of it."""
@@ -170,7 +178,8 @@ class CallRecords:
         self.log.open({"time": _now(), "event": "start", "server": self._server})
 
     def end_log(self) -> None:
-        """Record the stop: the last record."""
+        """Record the stop: the last record, after what was left out of refusals."""
+        self._refusals.tell_all()
         self._put("stop", {})
 
 

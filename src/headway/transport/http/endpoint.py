@@ -70,7 +70,7 @@ class HttpTransport:
         self._bearer = bearer
         self._http_2026 = Http2026(endpoint, self.responses)
         http_2025 = Stateless if settings.stateless else Http2025
-        self._http_2025 = http_2025(endpoint, self.responses)
+        self._http_2025 = http_2025(endpoint, self.responses, self.refusals)
         endpoint.sessions.broadcasts.on_reader = self.responses.reader_came
         endpoint.sessions.broadcasts.on_reader_left = self.responses.reader_left
         self._methods: dict[str, Callable[[Exchange], Awaitable[None]]] = {

@@ -34,7 +34,7 @@ from headway.protocol.inbound import (
     Message,
     check_version,
 )
-from headway.repeated_log_lines import limited_logger
+from headway.repeated_log_lines import RefusalLog, limited_logger
 from headway.streams import run_stream
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
@@ -60,13 +60,14 @@ LOOK_INTERVAL = 0.05
 class Http2025:
     """Answers the requests of 2025 clients."""
 
-    def __init__(self, endpoint: Endpoint, answers: OpenResponses) -> None:
+    def __init__(self, endpoint: Endpoint, answers: OpenResponses, refusals: RefusalLog) -> None:
         self._log = limited_logger(__name__)
         self._messages = Messages2025(endpoint, is_read=answers.is_read)
         self._engine = endpoint.engine
         self._journal = endpoint.engine.journal
         self._sessions = endpoint.sessions
         self._responses = answers
+        self._refusals = refusals
 
     # POST
 
@@ -196,6 +197,7 @@ class Http2025:
         for message, run, place in zip(requests, runs, places, strict=True):
             if isinstance(run, ProtocolError):
                 self._engine.counters.count_refusal(run.status, run.limit)
+                self._refusals.tell(run.status, run.limit, run.message)
                 said = render.error_bytes(message.id, run.code, run.message, run.data)
                 batch.add_refusal(said)
                 continue
@@ -269,7 +271,7 @@ class Http2025:
 
     async def _handle_message(self, exchange: Exchange, session: Session, message: Message) -> None:
         context = self._make_context(exchange, message, session, can_ask=False)
-        await self._messages.handle_message(session, message, context)
+        await self._messages.handle_message(session, message, context, scopes=exchange.scopes)
 
     # GET and DELETE
 
@@ -313,7 +315,8 @@ class Http2025:
         reader = render.Reader("", None, session.facts.era, lambda: session.facts.level_rank)
         mark = b"%d-%d-%b" % (*begin, listener.encode())
         opening = self._opening_frame(session.facts.era, prefix, mark)
-        with closing(SessionOutbox(session, begin, listener)) as outbox:
+        may_see = partial(self._engine.services.access.may_see, held=exchange.scopes)
+        with closing(SessionOutbox(session, begin, listener, may_see)) as outbox:
             rendering = SseRendering(
                 reader,
                 prefix=prefix,

@@ -6,10 +6,11 @@ a client asks its user once.
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
-from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware, auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from pydantic import AnyHttpUrl
@@ -66,7 +67,8 @@ class TokenEndpoint:
         missing = [each for each in self.challenge.scopes if each not in credentials.scopes]
         if missing:
             text = f"The token does not have the scope {' '.join(missing)}"
-            await self._refuse(send, 403, "insufficient_scope", text)
+            with _known_as(user):
+                await self._refuse(send, 403, "insufficient_scope", text)
             return
         scope["auth"], scope["user"] = credentials, user
         await self._endpoint(scope, receive, send)
@@ -91,6 +93,16 @@ class TokenEndpoint:
         """Answer with a challenge; without a token it names no error (RFC 6750, 3.1)."""
         headers = [(b"www-authenticate", self.challenge.header_value(error, text))]
         await send_json(send, status, _body(error or "invalid_token", text), headers)
+
+
+@contextmanager
+def _known_as(user: AuthenticatedUser) -> Generator[None]:
+    """Have the audit log know whose token is refused."""
+    reset = auth_context_var.set(user)
+    try:
+        yield
+    finally:
+        auth_context_var.reset(reset)
 
 
 def _body(error: str, text: str) -> bytes:

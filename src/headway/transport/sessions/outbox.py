@@ -7,10 +7,11 @@ so that thousands of outboxes without news ask the journal nothing.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headway.errors import EntriesTrimmed, JournalUnavailable
-from headway.events import TERMINAL, Entry, Notified, StreamPositionSent, encode_json
+from headway.events import TERMINAL, Entry, Log, Notified, StreamPositionSent, encode_json
 from headway.notices import Changed
 
 if TYPE_CHECKING:
@@ -94,14 +95,24 @@ class SessionOutbox:
     Woken by its session from its making until `close`.
     """
 
-    def __init__(self, session: "Session", reach: OutboxPosition, listener: str = "") -> None:
-        """`listener` is the GET stream's name: entries that another one was sent are left out."""
+    def __init__(
+        self,
+        session: "Session",
+        reach: OutboxPosition,
+        listener: str = "",
+        may_see: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`listener` is the GET stream's name: entries that another one was sent are left out.
+
+        So are those of runs for whose stream `may_see` returns False: another one may be sent them.
+        """
         self.begin = reach
         self.listener = listener
         self._sent = self._recorded = Span(listener, reach, reach)
         self.after, self._changes = reach
         self.done = False
         """The session is over and everything was handed out."""
+        self._may_see = may_see
         self._session = session
         self._journal = session.sessions.journal
         self._changes_stream = session.sessions.broadcasts.changes
@@ -187,14 +198,30 @@ class SessionOutbox:
         if entries:
             self._has_news = True  # there may be more
             self._session.fold_entries(entries)
+            hidden = await self._hidden_among(entries)
             self._of_changes = False
-            entries = self._skip_sent(entries)
+            entries = self._skip_others(entries, hidden)
         return entries
 
-    def _skip_sent(self, entries: list[Entry]) -> list[Entry]:
-        """Return the entries before the next span of another stream, which is skipped."""
+    async def _hidden_among(self, entries: list[Entry]) -> set[int]:
+        """Return the numbers of the entries that this reader may not have."""
+        if self._may_see is None:
+            return set()
+        said_by = {
+            entry.seq: entry.event.run
+            for entry in entries
+            if isinstance(entry.event, Log | Notified) and entry.event.run
+        }
+        seen = {run: await self._may_see(run) for run in set(said_by.values())}
+        return {seq for seq, run in said_by.items() if not seen[run]}
+
+    def _skip_others(self, entries: list[Entry], hidden: set[int]) -> list[Entry]:
+        """Return the entries before the next ones that are another stream's, which are skipped."""
         told = self._session.deliveries.spans
-        others = [told.is_sent_elsewhere(self.listener, seq=entry.seq) for entry in entries]
+        others = [
+            entry.seq in hidden or told.is_sent_elsewhere(self.listener, seq=entry.seq)
+            for entry in entries
+        ]
         if others[0]:
             count = others.index(False) if False in others else len(others)
         else:

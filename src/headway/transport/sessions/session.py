@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.dispatcher import CallOptions
@@ -53,6 +54,14 @@ entries of a long stream are dropped."""
 
 _NO_NEWS: Final = (Alive, StreamPositionSent, SessionOpened, SessionReady)
 """Events that other processes need not read at once: the next request does."""
+
+_FOR_EVERY_TOKEN: Final = (
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/resources/updated",
+    "notifications/tools/list_changed",
+)
+"""Notifications of changes: they say nothing of the run that causes them."""
 
 _BEFORE_CHANGES: Final = (Subscribed, Unsubscribed)
 """Events that other processes must read before the changes that follow them."""
@@ -249,12 +258,22 @@ class Session:
 
     # Its requests
 
-    def cancel_request(self, identity: object, reason: object) -> bool:
-        """Stop a request that this process handles; False where it handles none of that id."""
+    def cancel_request(
+        self, identity: object, reason: object, scopes: frozenset[str] | None = None
+    ) -> bool:
+        """Stop a request that this process handles; False where it handles none of that id.
+
+        `scopes` are those of the token that asks for it; None: they do not count.
+
+        Raises:
+            ProtocolError: The request was sent with a token that may do more (403).
+        """
         context = self.requests.get(identity) if isinstance(identity, str | int) else None
         if context is None or context.run is None:
             return False
-        context.run.cancel("client", reason[:200] if isinstance(reason, str) else None)
+        run = context.run
+        run.services.access.check_joined(run.request, scopes)
+        run.cancel("client", reason[:200] if isinstance(reason, str) else None)
         return True
 
     def cancel_all(self) -> None:
@@ -310,7 +329,10 @@ class _SessionChannel:
             if context is not None and context.run is not None:
                 notify_run(context.run, context.token, method, params)
             return
-        self._session.record_event(as_event(method, params))
+        event, run = as_event(method, params), executing_run()
+        if run is not None and method not in _FOR_EVERY_TOKEN:
+            event = msgspec.structs.replace(event, run=run.stream)
+        self._session.record_event(event)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

@@ -7,9 +7,11 @@ has a newer reader.
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from headway.clock import Clock
+from headway.errors import ProtocolError
 from headway.events import Entry, decode_json, encode_json
 from headway.journal import Journal
 from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
@@ -79,11 +81,22 @@ class SessionBroadcasts:
             stream = self.changes if in_order else self.notices
             await stream.publish(SessionTold(session.tag))
 
-    async def cancel_elsewhere(self, session: Session, identity: object, reason: object) -> None:
-        """Stop a request of a session that this process does not handle."""
+    async def cancel_elsewhere(
+        self,
+        session: Session,
+        identity: object,
+        reason: object,
+        scopes: frozenset[str] | None = None,
+    ) -> None:
+        """Stop a request of a session that this process does not handle.
+
+        `scopes` are those of the token that asks for it; None: they do not count.
+        """
         if self._journal.is_durable:
             why = reason[:200] if isinstance(reason, str) else None
-            await self.notices.publish(RequestCancelled(session.tag, encode_json(identity), why))
+            held = None if scopes is None else sorted(scopes)
+            notice = RequestCancelled(session.tag, encode_json(identity), why, held)
+            await self.notices.publish(notice)
 
     async def announce_reader(self, stream: str, listener: str | None = None) -> int:
         """Announce that a client reads a stream here now; what another process sends of it ends.
@@ -129,10 +142,12 @@ class SessionBroadcasts:
         match entry.event:
             case SessionTold(tag):
                 self._on_news(tag)
-            case RequestCancelled(tag, request, reason):
+            case RequestCancelled(tag, request, reason, scopes):
                 session = self._known.with_tag(tag)
+                held = None if scopes is None else frozenset(scopes)
                 if session is not None:
-                    session.cancel_request(decode_json(request), reason)
+                    with suppress(ProtocolError):  # it may not, and nobody is there to be told
+                        session.cancel_request(decode_json(request), reason, held)
             case ReaderCame(stream, by, left=came) if came and by != self.process:
                 self._spawn(self._reader_left(stream, came))
             case ReaderCame(stream, by, listener, process) if by != self.process:
