@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from uuid import uuid4
 
 from headway.errors import Conflict, EntriesTrimmed, JournalError, StreamEnded, StreamNotFound
@@ -27,7 +28,7 @@ from headway.journal.journal import SWEEP_INTERVAL
 from headway.rate_limits import Rate
 from headway.testing.fake_clock import FakeClock, run_loop_turns
 
-CLAUSE_TIMEOUT = 10.0
+CLAUSE_TIMEOUT = 60.0
 """Real seconds until a clause that waits counts as broken."""
 
 Clause = Callable[[Journal], Awaitable[None]]
@@ -381,7 +382,7 @@ async def an_ended_stream_is_kept_for_its_time_and_no_longer(journal: Journal) -
     if journal.retention.ttl > 5 * SWEEP_INTERVAL:
         _expect_numbers(await _read_all(journal, stream), 1, 2)
     await journal.clock.advance(journal.retention.ttl / 2)
-    await _wait_for_sweep(journal)
+    await _sweep_until(journal, partial(_is_gone, journal, stream))
     await _expect_refused(StreamNotFound, journal.read(stream))
     _expect_numbers(await journal.read(alive), 1, 2)
     await journal.append(alive, [_END], after=2)
@@ -395,7 +396,7 @@ async def over_its_size_a_journal_drops_what_ended_first(journal: Journal) -> No
     ended = [_new_stream() for _ in range(80)]
     for stream in ended:
         await journal.append(stream, [piece, _END], after=0)
-    await _wait_for_sweep(journal)
+    await _sweep_until(journal, partial(_is_gone, journal, ended[30]))
     known = await journal.streams()
     kept = [stream for stream in ended if stream in known]
     _expect_raises(kept == ended[-len(kept) :], "an older stream was kept and a newer one dropped")
@@ -418,9 +419,10 @@ async def over_its_size_it_drops_what_the_owner_has_that_holds_most(journal: Jou
     ]
     for stream in kept:
         await journal.append(stream, [small, _END], after=0)
-    for _ in range(80):
-        await journal.append(_new_stream(f"check/{many}/"), [piece, _END], after=0)
-    await _wait_for_sweep(journal)
+    large = [_new_stream(f"check/{many}/") for _ in range(80)]
+    for stream in large:
+        await journal.append(stream, [piece, _END], after=0)
+    await _sweep_until(journal, partial(_is_gone, journal, large[30]))
     known = await journal.streams()
     _expect_raises(
         all(stream in known for stream in kept), "what ended first was dropped, whoever's"
@@ -446,9 +448,23 @@ async def a_key_is_kept_for_its_time_whatever_has_to_go(journal: Journal) -> Non
     if isinstance(journal.clock, FakeClock):
         await journal.clock.advance(journal.retention.ttl)
         await _wait_for_sweep(journal)
-        # Where the buckets of a journal are on several nodes, each tidies up by itself.
-        while await journal.count_streams(f"key/{owner}/"):
-            await _wait_for_sweep(journal)
+        for stream in keys:
+            await _sweep_until(journal, partial(_is_gone, journal, stream))
+        _expect_raises(not await journal.count_streams(f"key/{owner}/"), "keys are counted on")
+
+
+async def _sweep_until(journal: Journal, is_tidy: Callable[[], Awaitable[bool]]) -> None:
+    """Let the journal tidy up until `is_tidy`: a storage that is busy may begin late.
+
+    Where its buckets are on several nodes, each tidies up by itself.
+    """
+    await _wait_for_sweep(journal)
+    while isinstance(journal.clock, FakeClock) and not await is_tidy():
+        await _wait_for_sweep(journal)
+
+
+async def _is_gone(journal: Journal, stream: str) -> bool:
+    return stream not in await journal.streams(stream)
 
 
 async def _wait_for_sweep(journal: Journal) -> None:
