@@ -146,10 +146,9 @@ class RedisStore:
 
     def blocking_writer(self) -> "_BlockingWriter":
         """Return a writer for one thread; see `BlockingWriter`."""
+        address, retention, encryption = self._address, self.retention, self._chunking.encryption
         return _BlockingWriter(
-            lambda: RedisStore(
-                self._address, retention=self.retention, encryption=self._chunking.encryption
-            )
+            lambda: RedisStore(address, retention=retention, encryption=encryption)
         )
 
     def watch(self, notice: OnChange, clock: Clock) -> Watch:
