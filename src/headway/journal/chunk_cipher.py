@@ -96,18 +96,23 @@ class ChunkCipher:
     def decrypt_joined(self, stream: str, joined: Sequence[bytes]) -> bytes | None:
         """Return chunks joined by commas, of which some may be joined already.
 
-        None where one of them was changed, or is of another place.
+        None where one of them was changed, or is of another place, or one is missing.
 
         Raises:
             StreamLocked: One of them cannot be read with the keys that are here.
         """
         found: list[bytes] = []
+        newest = 0
         for data in joined:
             for chunk in _split_joined(data):
                 plain = self.decrypt(stream, chunk)
                 if plain is None:
                     return None
                 found.append(plain)
+                first, last = _numbers_of(chunk)
+                if first and newest and first != newest + 1:
+                    return None
+                newest = last
         return b",".join(found)
 
     def check_samples(self, samples: Sequence[bytes], journal: str) -> None:
@@ -164,6 +169,14 @@ def _invalid_tag() -> type[Exception]:
     from cryptography.exceptions import InvalidTag
 
     return InvalidTag
+
+
+def _numbers_of(chunk: bytes) -> tuple[int, int]:
+    """Return the first and the last number in an encrypted chunk; of a plain one (0, 0)."""
+    if chunk[:1] != b"\xff":
+        return 0, 0
+    _, _, _, first, last, _ = _HEADER.unpack_from(chunk)
+    return first, last
 
 
 def _split_joined(data: bytes) -> Iterator[bytes]:
