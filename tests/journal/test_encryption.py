@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 from tests.kit.fleet import journal as journal
-from tests.kit.peers import served
+from tests.kit.keys import keyed_call
+from tests.kit.peers import connect, served
 from tests.kit.poison import FUTURE, GARBAGE, poison
 from tests.kit.tools import GatedTools
 
@@ -321,3 +322,23 @@ async def test_runs_of_a_process_whose_key_is_missing_are_left_as_they_are(
         head = await reader.head(run)
         assert head is not None
         assert head.ended
+
+
+async def test_a_call_whose_key_cannot_be_read_is_refused_and_not_executed_twice(
+    journal: str,
+) -> None:
+    tools = GatedTools("wait")
+    old, new = (Settings(encryption=Encryption(keys)) for keys in ((OLD,), (NEW,)))
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal, settings=old) as wire:
+        client = await connect(wire, "2026")
+        await (await keyed_call(client, "wait", "once")).outcome()
+    await write_many(journal, NEW, OLD)
+    tools = GatedTools("wait")
+    tools.gate.open()
+    async with served(tools.mcp, journal=journal, settings=new) as wire:
+        answer = await keyed_call(await connect(wire, "2026"), "wait", "once")
+        assert answer.status == 503
+        assert "The journal cannot be used" in (await answer.json())["error"]["message"]
+        await (await keyed_call(await connect(wire, "2026"), "wait", "another")).outcome()
+    assert tools.runs == 1  # the one with another key
