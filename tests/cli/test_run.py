@@ -197,4 +197,5 @@ def test_what_run_loads_has_neither_client_commands_nor_tools():
     loaded = _imported("import headway.cli.app, headway.cli.server.start, headway.cli.target")
     assert not loaded & {"rich", "jsonschema", "headway.cli.client.peer", "headway.cli.display.bar"}
     assert "jwt" not in loaded  # only where there is [auth]
+    assert "cryptography" not in loaded  # only there, or where a journal is encrypted
     assert not any(name.startswith("headway.tools") for name in loaded)
