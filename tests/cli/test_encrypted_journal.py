@@ -1,9 +1,11 @@
 """`headway run`, and the commands that look into journals, where the journal is encrypted."""
 
 import json
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.cli.conftest import EXAMPLE
@@ -13,6 +15,8 @@ from tests.kit.program import Programs
 from headway.encryption import shown_id
 
 pytestmark = pytest.mark.anyio
+
+LASTING = Path(__file__).with_name("lasting.py")
 
 VARIABLE = "HEADWAY_ENCRYPTION_KEYS"
 
@@ -109,3 +113,23 @@ def test_a_mistake_in_the_section_is_named_with_its_line(
     told = programs.run("check", "--config", str(config))
     assert "headway.toml:3: encryption.plain: 'refuse', 'read' or 'write'" in told.err
     assert "headway.toml:4: encryption.plane: there is no such key; did you mean" in told.err
+
+
+def test_a_call_goes_on_in_the_next_process_under_a_new_key(
+    programs: Programs, journal: str, keys: Path
+) -> None:
+    """The first one is killed, and the call is begun anew from what it has encrypted."""
+    options = ("--journal", journal, "--encryption-keys", str(keys), "--set", "lease=1")
+    server, url = programs.serve("run", f"{LASTING}:mcp", "--port", "0", *options)
+    port = str(urlsplit(url).port)
+    client = programs.start("call", url, "begun_anew")
+    client.wait_for("Waiting for the end")
+    server.interrupt(signal.SIGKILL)
+    server.finish()
+    programs.run("journal", "key", "--into", str(keys))
+    keys.write_text("".join(reversed(keys.read_text().splitlines(keepends=True))))
+    programs.serve("run", f"{LASTING}:mcp", "--port", port, *options)
+    ended = client.finish()
+    assert (ended.code, ended.out) == (0, "whole\n"), ended.err
+    parts = [line for line in ended.err.splitlines() if line.startswith("+")]
+    assert parts == ["+ first half", "+ second half"]
