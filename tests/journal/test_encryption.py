@@ -18,6 +18,8 @@ from tests.kit.tools import GatedTools
 
 from headway import Encryption, Settings
 from headway.encryption import new_key, shown_id
+from headway.engine.recovery.ownership import take_over
+from headway.engine.recovery.restart_state import load_restart
 from headway.errors import EntriesUnreadable, SetupError, StreamLocked
 from headway.events import (
     Accepted,
@@ -28,13 +30,21 @@ from headway.events import (
     Log,
     Part,
     Progress,
+    RequestStored,
     Started,
+    TakenByWorker,
     encode_json,
 )
 from headway.journal import Head, Journal, open_journal
 from headway.journal.chunk_cipher import ChunkCipher
 from headway.settings import Retention
-from headway.streams import new_call_id, new_process_id, process_stream, run_stream
+from headway.streams import (
+    checkpoint_stream,
+    new_call_id,
+    new_process_id,
+    process_stream,
+    run_stream,
+)
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -342,3 +352,20 @@ async def test_a_call_whose_key_cannot_be_read_is_refused_and_not_executed_twice
         assert "The journal cannot be used" in (await answer.json())["error"]["message"]
         await (await keyed_call(await connect(wire, "2026"), "wait", "another")).outcome()
     assert tools.runs == 1  # the one with another key
+
+
+async def test_a_run_that_cannot_be_read_is_not_taken_from_those_who_can(journal: str) -> None:
+    run = run_stream("somebody", new_process_id() + new_call_id())
+    beside = checkpoint_stream(run)
+    async with opened(journal, OLD) as writer:
+        await writer.append(run, [Accepted("check"), Started()], after=0)
+    await write_many(journal, NEW, OLD)
+    async with opened(journal, NEW, OLD) as writer:
+        stored = RequestStored("tools/call", "tell", "somebody", "2025-11-25", encode_json({}))
+        await writer.append(beside, [stored, TakenByWorker("gone")], after=0)
+    for keys, is_taken in (((NEW,), False), ((NEW, OLD), True)):
+        async with opened(journal, *keys) as taker:
+            known = await load_restart(taker, run)
+            assert known is not None
+            taken = await take_over(taker, "me", run, *known, clock=taker.clock)
+            assert (taken is not None) is is_taken
