@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from headway.encryption import Encryption
 from headway.events import Completed, Progress, encode_json
 from headway.journal import Journal, open_journal
 from headway.settings import Retention
@@ -34,11 +35,12 @@ RUNS = 200
 SETTLED = 400
 KEPT = Retention(stream_entries=10 * EVENTS)
 
-Work = Callable[[str], Coroutine[Any, Any, float]]
+Work = Callable[..., Coroutine[Any, Any, float]]
+"""Does one kind of work on the journal at a URL, with the keys that encrypt it, if any."""
 
 
-async def _busy(url: str) -> float:
-    async with open_journal(url, retention=KEPT) as journal:
+async def _busy(url: str, keys: Encryption | None = None) -> float:
+    async with open_journal(url, retention=KEPT, encryption=keys) as journal:
         begin = time.perf_counter()
         await _write(journal, "run", EVENTS)
         return EVENTS / (time.perf_counter() - begin)
@@ -53,24 +55,27 @@ async def _write(journal: Journal, stream: str, count: int, *, pause: int = 100)
     await journal.wait_until_stored(stream)
 
 
-async def _many(url: str) -> float:
-    async with open_journal(url, retention=KEPT) as journal:
+async def _many(url: str, keys: Encryption | None = None) -> float:
+    async with open_journal(url, retention=KEPT, encryption=keys) as journal:
         begin = time.perf_counter()
         each = EVENTS // RUNS
         await asyncio.gather(*(_write(journal, f"run/{n}", each, pause=10) for n in range(RUNS)))
         return EVENTS / (time.perf_counter() - begin)
 
 
-async def _settled(url: str) -> float:
-    async with open_journal(url, retention=KEPT) as journal:
+async def _settled(url: str, keys: Encryption | None = None) -> float:
+    async with open_journal(url, retention=KEPT, encryption=keys) as journal:
         begin = time.perf_counter()
         for after in range(SETTLED):
             await journal.append("run", [Progress(after)], after=after)
         return SETTLED / (time.perf_counter() - begin)
 
 
-async def _followed(url: str) -> float:
-    async with open_journal(url, retention=KEPT) as writer, open_journal(url) as reader:
+async def _followed(url: str, keys: Encryption | None = None) -> float:
+    async with (
+        open_journal(url, retention=KEPT, encryption=keys) as writer,
+        open_journal(url, encryption=keys) as reader,
+    ):
         await writer.append("run", [Progress(0)], after=0)
         begin = time.perf_counter()
         following = asyncio.create_task(_count(reader))

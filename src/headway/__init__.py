@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from headway.app import HeadwayApp, well_known
     from headway.audit import AuditConfig
     from headway.cli.run_from_python import run, run_http, run_stdio
+    from headway.encryption import Encryption
     from headway.errors import HeadwayError, RunCancelled, SetupError
     from headway.server import asgi
     from headway.settings import Settings
@@ -50,6 +51,7 @@ __all__ = [
     "AuditConfig",
     "CommandFailed",
     "CommandOutput",
+    "Encryption",
     "Headway",
     "HeadwayApp",
     "HeadwayError",
@@ -83,6 +85,7 @@ __all__ = [
 
 _MODULES = {
     "AuditConfig": "audit",
+    "Encryption": "encryption",
     "HeadwayApp": "app",
     "HeadwayError": "errors",
     "RunCancelled": "errors",

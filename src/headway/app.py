@@ -25,7 +25,7 @@ from headway.observability.probes import Probes
 from headway.protocol.methods import kind_of
 from headway.repeated_log_lines import CLIENT_DRIVEN_LOGGERS, RefusalLog, limit_lines
 from headway.served import Served
-from headway.settings import Retention, Settings
+from headway.settings import Settings
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserRedirect
 from headway.transport.http.common_headers import CommonHeaders
@@ -86,7 +86,7 @@ class HeadwayApp(Starlette):
         self._clock = clock
         self._guard = Guard(settings, host, advice)
         self._challenge = find_challenge(self, path)
-        self._journal_of_life = _journal_opener(journal, clock, settings.retention)
+        self._journal_of_life = _journal_opener(journal, clock, settings)
         self._lives = Lives(partial(self._new_life, audit), self._run_life)
         self.metrics = Metrics(lambda: self.life)
         """Its metrics, for another registry of `prometheus_client`; see `/metrics`."""
@@ -448,16 +448,18 @@ def _with_closing(send: Send) -> Send:
 
 
 def _journal_opener(
-    journal: str | Journal, clock: Clock, retention: Retention
+    journal: str | Journal, clock: Clock, settings: Settings
 ) -> Callable[[], Journal]:
     """Return a function that makes the journal of each life; a given journal is the first one's.
 
     The function raises `SetupError` where nothing says how another one is made.
     """
     given: list[Journal] = []
+    retention, encryption = settings.retention, settings.encryption
     if isinstance(journal, Journal):
         given.append(journal)
         clock, retention, url = journal.clock, journal.retention, journal.url
+        encryption = journal.encryption
     else:
         url = journal
 
@@ -465,7 +467,7 @@ def _journal_opener(
         if given:
             return given.pop()
         if url:
-            return open_journal(url, clock=clock, retention=retention)
+            return open_journal(url, clock=clock, retention=retention, encryption=encryption)
         raise SetupError(
             "this app was started before, and the journal that it was given is closed; "
             "give headway.asgi the journal's URL, or make a new app"

@@ -13,6 +13,7 @@ HeadwayError
     ├── EntriesTrimmed    a read below the oldest entry kept; carries its `seq`
     │   └── EntriesUnreadable  what is there is no entry of this version's; go on behind it
     ├── StreamDamaged     what is stored of one stream is not Headway's; all others can be used
+    │   └── StreamLocked    it is encrypted with a key that this process does not have
     └── JournalUnavailable  the storage cannot be reached or written; safe to try again
 CodeEnded                 the server's author: code of a start or a hook ended with `sys.exit`
 RunCancelled              not an error: raised inside a tool whose run was cancelled
@@ -131,6 +132,14 @@ class EntriesUnreadable(EntriesTrimmed):
 
 class StreamDamaged(JournalError):
     """The stored entries of one stream are not Headway's; all other streams can be used."""
+
+
+class StreamLocked(StreamDamaged):
+    """Entries of one stream are encrypted with a key that this process does not have.
+
+    Or they are not encrypted and have to be. They may be right: whoever cannot read them leaves
+    them as they are.
+    """
 
 
 class JournalUnavailable(JournalError):

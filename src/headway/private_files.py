@@ -44,9 +44,9 @@ def find_exposures(path: Path) -> list[str]:
     with contextlib.suppress(OSError):
         status = path.stat()
         mode = stat.S_IMODE(status.st_mode)
-        if status.st_uid != os.geteuid():
+        if status.st_uid not in (os.geteuid(), 0):  # root reads whatever it likes
             found.append(f"{path} belongs to another user (uid {status.st_uid}), who can read it")
-        elif mode & OTHERS:
+        elif mode & _bits_of_others(status):
             found.append(
                 f"{path} is open to other users of this machine (mode {mode:04o}); "
                 f"close it with: chmod 600 {path}*"
@@ -58,6 +58,15 @@ def find_exposures(path: Path) -> list[str]:
                 "choose a directory that only this user may write"
             )
     return found
+
+
+def _bits_of_others(status: os.stat_result) -> int:
+    """Return the bits of a mode that let other users in.
+
+    Root gives a file to a process by the process's group: so do the volumes of Kubernetes.
+    """
+    is_given = status.st_uid != os.geteuid() and status.st_gid in (os.getegid(), *os.getgroups())
+    return OTHERS & ~stat.S_IRGRP if is_given else OTHERS
 
 
 def _is_shared(directory: os.stat_result) -> bool:

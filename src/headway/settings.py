@@ -10,6 +10,7 @@ from math import inf
 from typing import Final, Literal
 
 from headway.client_profiles import Profile
+from headway.encryption import Encryption
 from headway.errors import SetupError
 from headway.rate_limits import SECONDS_IN, parse_rate
 
@@ -358,6 +359,10 @@ class Settings:
 
     retention: Retention = Retention()
     """The bounds of a journal that is opened for this server."""
+
+    encryption: Encryption | None = None
+    """The keys that a journal which is opened for this server is encrypted with: all processes that
+    share it need them. None: it is stored as plain JSON."""
 
     notice: InitVar[float | None] = None
     """The old name of `shutdown_delay`. It may be given until the next release, and not be read."""

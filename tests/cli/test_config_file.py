@@ -164,6 +164,7 @@ def test_the_documented_file_has_no_mistake(
     page = Path(__file__).parents[2] / "docs" / "configuration.md"
     (example,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     monkeypatch.setenv("HEADWAY_REDIS_PASSWORD", "x")
+    command("journal", "key", "--into", str(tmp_path / "journal.keys"))
     file = write(tmp_path, example)
     assert command("check", "--config", str(file)).code == 0
 
@@ -175,6 +176,7 @@ def test_init_begins_a_file_that_check_accepts_and_keeps_one_that_is_there(
     file = tmp_path / "headway.toml"
     assert command("check", "--config", str(file)).out == f"{file} has no mistakes\n"
     # What it has as comments is right as well.
+    command("journal", "key", "--into", str(tmp_path / "journal.keys"))
     bare = "\n".join(line.removeprefix("# ") for line in file.read_text().splitlines()[3:])
     file.write_text(bare)
     assert command("check", "--config", str(file)).code == 0
@@ -192,6 +194,7 @@ def test_the_schema_takes_what_is_right_and_refuses_what_is_not(command: Command
         "worker": {"concurrency": 2},
         "limits": {"timeout": "1h", "max_runs": 5, "keep": {"ttl": 7}},
         "client": [{"name": "x"}],
+        "encryption": {"keys": "journal.keys", "plain": "read"},
     }
     jsonschema.validate(good, schema)
     for wrong in ({"sevrer": {}}, {"server": {"port": "a"}}, {"limits": {"max_rums": 1}}):

@@ -192,6 +192,12 @@ def test_the_commands_themselves_load_nothing_heavy():
     assert not any(name.startswith("headway.tools") for name in loaded)
 
 
+def test_a_journal_that_is_not_encrypted_loads_no_cryptography():
+    loaded = _imported("import headway.journal.sqlite.store, headway.encryption, headway.settings")
+    assert "headway.journal.chunk_cipher" in loaded
+    assert "cryptography" not in loaded
+
+
 def test_what_run_loads_has_neither_client_commands_nor_tools():
     # `mcp` itself imports its client, and its HTTP library with it.
     loaded = _imported("import headway.cli.app, headway.cli.server.start, headway.cli.target")

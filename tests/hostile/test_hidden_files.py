@@ -181,10 +181,11 @@ def test_serve_closes_its_own_journal_and_configuration(tmp_path: Path) -> None:
     (root / "clients.toml").write_text("")
     options = (
         "--config", "headway.toml", "--clients", "clients.toml", "--auth", "auth.toml",
-        "--audit", "audit.jsonl",
+        "--audit", "audit.jsonl", "--encryption-keys", "secret-words",
     )  # fmt: skip
     with programs_in(tmp_path) as programs:
         token = programs.run("token", "me", "--into", "auth.toml", cwd=root).out.strip()
+        programs.run("journal", "key", "--into", "secret-words", cwd=root)
         journal = ("--journal", "sqlite:///journal.db")
         _, url = programs.serve("serve", *options, *journal, "--port", "0", cwd=root)
         env = {"HEADWAY_TOKEN": token}
@@ -195,6 +196,7 @@ def test_serve_closes_its_own_journal_and_configuration(tmp_path: Path) -> None:
     assert "journal" not in done.out + done.err
     assert "auth.toml" not in done.out + done.err
     assert "audit" not in done.out + done.err
+    assert "secret-words" not in done.out + done.err
     assert "headway.toml" not in done.out + done.err
 
 

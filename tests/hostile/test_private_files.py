@@ -12,7 +12,7 @@ import pytest
 
 from headway.events import Started
 from headway.journal import open_journal
-from headway.private_files import create_private
+from headway.private_files import create_private, find_exposures
 from headway.testing import FakeClock
 from headway.tools.index import Document, TextIndex
 from headway.tools.search.cache import Cache
@@ -122,6 +122,21 @@ async def test_a_journal_of_somebody_else_is_told(
     with caplog.at_level(logging.WARNING):
         await journal_at(path)
     assert any("belongs to another user (uid 12345)" in message for message in caplog.messages)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_root_gives_to_a_group_of_this_process_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the volume of a secret in Kubernetes, with `fsGroup`."""
+    path = tmp_path / "journal.keys"
+    path.touch()
+    os.chown(path, 0, 12345)
+    monkeypatch.setattr("os.geteuid", lambda: 10001)
+    monkeypatch.setattr("os.getgroups", lambda: [12345])
+    for mode, count in ((0o440, 0), (0o640, 0), (0o660, 1), (0o444, 1)):
+        path.chmod(mode)
+        assert len(find_exposures(path)) == count, oct(mode)
 
 
 def test_a_file_that_is_open_keeps_its_locks(tmp_path: Path) -> None:

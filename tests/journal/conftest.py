@@ -8,10 +8,13 @@ import pytest
 from tests.kit.fixtures import own
 
 from headway.clock import Clock
+from headway.encryption import Encryption, new_key
 from headway.journal import Journal, open_journal
 from headway.settings import Retention
 
-BACKENDS = ["memory", "sqlite", "redis", "valkey"]
+BACKENDS = ["memory", "sqlite", "redis", "valkey", "encrypted sqlite", "encrypted redis"]
+
+ENCRYPTION = Encryption((new_key(), new_key()))
 
 Make = Callable[..., Journal]
 """Makes a journal that is not yet open, each time with a storage of its own."""
@@ -20,8 +23,10 @@ Make = Callable[..., Journal]
 @pytest.fixture(params=BACKENDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     numbers = itertools.count()
-    if request.param in ("redis", "valkey"):
-        request.getfixturevalue(f"{request.param}_url")  # or skip
+    kind = request.param.removeprefix("encrypted ")
+    encryption = ENCRYPTION if kind != request.param else None
+    if kind in ("redis", "valkey"):
+        request.getfixturevalue(f"{kind}_url")  # or skip
     urls: dict[str, Callable[[], str]] = {
         "memory": lambda: "memory:",
         "sqlite": lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db",
@@ -30,7 +35,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     }
 
     def make(retention: Retention | None = None, clock: Clock | None = None) -> Journal:
-        return open_journal(urls[request.param](), retention=retention, clock=clock)
+        url = urls[kind]()
+        return open_journal(url, retention=retention, clock=clock, encryption=encryption)
 
     return make
 

@@ -15,8 +15,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.journal.conftest import ENCRYPTION
 from tests.kit.waits import PATIENCE
 
+from headway.encryption import Encryption
 from headway.errors import Conflict, StreamEnded, StreamNotFound
 from headway.events import Completed, Event, Log, Part, Progress, encode_json
 from headway.journal import Head, Journal, open_journal
@@ -39,6 +41,7 @@ class Machine(RuleBasedStateMachine):
 
     reopens = False
     url = "memory:"
+    encryption: Encryption | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class Machine(RuleBasedStateMachine):
         self.journal = self.open()
 
     def open(self) -> Journal:
-        journal = open_journal(self.url.format(self.directory))
+        journal = open_journal(self.url.format(self.directory), encryption=self.encryption)
         self.runner.run(journal.open())
         return journal
 
@@ -147,7 +150,7 @@ class Machine(RuleBasedStateMachine):
 FEW = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)
 
 
-@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "encrypted sqlite"])
 def test_any_sequence_of_calls_leaves_a_journal_as_its_model(
     backend: str, request: pytest.FixtureRequest
 ) -> None:
@@ -155,11 +158,13 @@ def test_any_sequence_of_calls_leaves_a_journal_as_its_model(
     new_url: Callable[[], str] = {
         "memory": lambda: "memory:",
         "sqlite": lambda: "sqlite:///{}/journal.db",
+        "encrypted sqlite": lambda: "sqlite:///{}/journal.db",
         "redis": lambda: request.getfixturevalue("new_redis_url")(),
     }[backend]
 
     class BackendMachine(Machine):
         reopens = backend != "memory"
+        encryption = ENCRYPTION if backend.startswith("encrypted") else None
 
         def __init__(self) -> None:
             self.url = new_url()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.journal.conftest import ENCRYPTION
 from tests.journal.writes import SMALL, write
 from tests.kit.fixtures import own
 
@@ -34,12 +35,15 @@ NewStore = Callable[[Retention], Store]
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["sqlite", "redis", "valkey"])
+@pytest.fixture(params=["sqlite", "redis", "valkey", "encrypted sqlite", "encrypted redis"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
-    if request.param == "sqlite":
-        return lambda retention: SqliteStore(tmp_path / "journal.db", retention=retention)
-    url = parse_redis_url(own(request.getfixturevalue(f"{request.param}_url")))
-    return lambda retention: RedisStore(url, retention=retention)
+    kind = request.param.removeprefix("encrypted ")
+    encryption = ENCRYPTION if kind != request.param else None
+    if kind == "sqlite":
+        path = tmp_path / "journal.db"
+        return lambda retention: SqliteStore(path, retention=retention, encryption=encryption)
+    url = parse_redis_url(own(request.getfixturevalue(f"{kind}_url")))
+    return lambda retention: RedisStore(url, retention=retention, encryption=encryption)
 
 
 @contextlib.asynccontextmanager

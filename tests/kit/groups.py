@@ -48,6 +48,7 @@ FIXTURES = {
     "certificates": "redis",
     "cluster_url": "redis",
     "redis": "redis",
+    "encrypted redis": "redis",
     "redis_program": "redis",
     "redis_url": "redis",
     "valkey": "redis",

@@ -41,6 +41,7 @@ NO_BOUNDS: Final = {
     "calls_of_tools": "the same of single tools, counted as calls_each",
     "where": "a choice",
     "stateless": "a choice",
+    "encryption": "the keys of the journal",
     "retention": "its own settings are below `keep.`",
     "keep.failed": "what is over it is counted as over keep.ttl",
     "keep.unfinished": "Redis forgets such streams by itself and tells nobody",

@@ -7,6 +7,7 @@
 | `[limits]` | every setting of `--set`: `max_runs = 50`, `keep.ttl = "2h"` |
 | `[auth]` | whose tokens let a request in (`headway.tokens`) |
 | `[audit]` | where a line goes for each call, and what is in it (`headway.audit`) |
+| `[encryption]` | the keys that the journal is encrypted with (`headway.encryption`) |
 | `[[client]]` | what the operator knows of clients, as in the file of `--clients` |
 
 Everything else is about the tools of `serve` (`headway.tools.sections`). An option on the command
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origi
 
 from headway.cli.clients_file import read_profile
 from headway.client_profiles import Profile
+from headway.encryption import Encryption
 from headway.errors import SetupError
 from headway.settings import Settings, is_tool_limit, setting_names, with_values
 from headway.toml_file import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 AUTH_SECTION: Final = "auth"
 AUDIT_SECTION: Final = "audit"
+ENCRYPTION_SECTION: Final = "encryption"
 
 USUAL_FILE: Final = Path("headway.toml")
 """The file that is read where none is named, if it is there."""
@@ -45,7 +48,9 @@ USUAL_FILE: Final = Path("headway.toml")
 OPTIONS_OF_LIMITS: Final = ("progress_rate", "timeout", "hand_over")
 """Options that are settings too: the file has them among `[limits]`."""
 
-NOT_IN_FILE: Final = ("stdio", "config", "auth", "audit", "clients", "set_", *OPTIONS_OF_LIMITS)
+NOT_IN_FILE: Final = (
+    "stdio", "config", "auth", "audit", "encryption_keys", "clients", "set_", *OPTIONS_OF_LIMITS,
+)  # fmt: skip
 """Options that `[server]` does not have."""
 
 
@@ -64,6 +69,8 @@ class ConfigFile:
     """The tokens that let a request in; None where the file has no `[auth]`."""
     audit: "AuditConfig | None" = None
     """The audit log; None where the file has no `[audit]`."""
+    encryption: Encryption | None = None
+    """The keys of the journal; None where the file has no `[encryption]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,14 @@ def parse_server_sections(toml: TomlFile, types: OptionTypes) -> tuple[ConfigFil
         else:
             limits.append(f"{name}={text}")
     profiles = _read_profiles(toml, mistakes)
+    auth, audit, encryption = _parse_own_sections(toml, mistakes)
+    return ConfigFile(toml, options, tuple(limits), profiles, auth, audit, encryption), mistakes
+
+
+def _parse_own_sections(
+    toml: TomlFile, mistakes: list[Mistake]
+) -> "tuple[AuthConfig | None, AuditConfig | None, Encryption | None]":
+    """Return what the sections say that others than the command line read too."""
     auth = None
     if AUTH_SECTION in toml.values:  # it needs the SDK, which takes a second to import
         from headway.tokens import parse_auth
@@ -137,7 +152,13 @@ def parse_server_sections(toml: TomlFile, types: OptionTypes) -> tuple[ConfigFil
 
         audit, wrong = parse_audit(toml)
         mistakes += wrong
-    return ConfigFile(toml, options, tuple(limits), profiles, auth, audit), mistakes
+    encryption = None
+    if ENCRYPTION_SECTION in toml.values:
+        from headway.cli.encryption_section import parse_encryption
+
+        encryption, wrong = parse_encryption(toml)
+        mistakes += wrong
+    return auth, audit, encryption
 
 
 def _table(toml: TomlFile, name: str, mistakes: list[Mistake]) -> dict[str, Any]:

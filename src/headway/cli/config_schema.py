@@ -22,6 +22,7 @@ _TYPES: Final[dict[object, dict[str, Any]]] = {
 def config_schema(types: OptionTypes) -> dict[str, Any]:
     """Return the schema of the whole file: the server's sections and those of the tools."""
     from headway.audit import AuditConfig
+    from headway.cli.encryption_section import EncryptionSection
     from headway.client_profiles import Profile
     from headway.tokens import AuthConfig
     from headway.tools.sections import FileSection
@@ -35,6 +36,7 @@ def config_schema(types: OptionTypes) -> dict[str, Any]:
     schema["properties"] |= {
         "auth": auth,
         "audit": AuditConfig.model_json_schema(),
+        "encryption": EncryptionSection.model_json_schema(),
         "server": _table_schema(types.server),
         "worker": _table_schema(types.worker),
         "limits": _limits_schema(),

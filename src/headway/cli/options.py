@@ -289,6 +289,16 @@ Audit = Annotated[
         "[audit] in the configuration says more.",
     ),
 ]
+EncryptionKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--encryption-keys",
+        envvar="HEADWAY_ENCRYPTION_KEYS",
+        metavar="FILE",
+        help="Encrypt the journal with the first key of this file, and decrypt with each of them, "
+        "instead of those of [encryption] in the configuration; see headway journal key.",
+    ),
+]
 LocalToken = Annotated[
     bool,
     typer.Option(

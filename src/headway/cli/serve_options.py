@@ -15,12 +15,12 @@ from headway.cli import options
 from headway.cli.audit_option import audit_config
 from headway.cli.clients_file import read_profiles
 from headway.cli.config_option import ConfigOption, config_of
+from headway.cli.encryption_option import chosen_encryption
 from headway.cli.exit_codes import Refused
 from headway.settings import Settings, with_values
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig
-    from headway.cli.config_file import ConfigFile
     from headway.cli.log_output.setup import LogOptions
     from headway.cli.server.known_callers import KnownCallers
     from headway.cli.server.standard_streams import Streams
@@ -79,6 +79,7 @@ class ServeOptions:
     local_token: options.LocalToken = False
     anonymous: options.Anonymous = False
     audit: options.Audit = None
+    encryption_keys: options.EncryptionKeys = None
     clients: options.Clients = None
     workers: options.Workers = 1
     stateless: options.Stateless = False
@@ -115,12 +116,13 @@ class ServeOptions:
 
         return take_streams()
 
-    def make_settings(self, config: "ConfigFile") -> Settings:
+    def make_settings(self, context: typer.Context) -> Settings:
         """Return the settings that the options and the configuration describe.
 
         Raises:
-            SetupError: The file with clients is missing or wrong, or a value of `--set` is.
+            SetupError: The file with clients or keys is missing or wrong, or a value of `--set` is.
         """
+        config = config_of(context)
         chosen = Settings(
             profiles=(*read_profiles(self.clients), *config.profiles)
             if self.clients is not None
@@ -131,6 +133,7 @@ class ServeOptions:
             stateless=self.stateless,
             allowed_hosts=tuple(self.allow_host or ()),
             allowed_origins=tuple(self.allow_origin or ()),
+            encryption=chosen_encryption(context, self.encryption_keys),
         )
         return with_values(chosen, (*config.limits, *(self.set_ or ())))
 

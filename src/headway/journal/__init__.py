@@ -16,6 +16,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from headway.clock import Clock
+from headway.encryption import Encryption
 from headway.errors import SetupError
 from headway.journal.cursor import Cursor, next_available
 from headway.journal.journal import Journal
@@ -38,7 +39,9 @@ __all__ = [
 ]
 
 
-def _sqlite_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _sqlite_journal(
+    url: str, retention: Retention | None, clock: Clock | None, encryption: Encryption | None
+) -> Journal:
     from headway.journal.sqlite.store import SqliteStore
 
     head, _, path = url.partition(":///")
@@ -48,17 +51,21 @@ def _sqlite_journal(url: str, retention: Retention | None, clock: Clock | None) 
             "sqlite:////absolute/path.db"
         )
     retention = retention or Retention()
-    store = SqliteStore(unquote(path), retention=retention)
+    store = SqliteStore(unquote(path), retention=retention, encryption=encryption)
     return Journal(store, retention=retention, clock=clock)
 
 
-def _memory_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _memory_journal(
+    url: str, retention: Retention | None, clock: Clock | None, _encryption: Encryption | None
+) -> Journal:
     if url not in ("memory:", "memory://"):
         raise SetupError(f"journal URL {url!r}: a memory journal takes no path; write memory:")
     return memory_journal(retention=retention, clock=clock)
 
 
-def _redis_journal(url: str, retention: Retention | None, clock: Clock | None) -> Journal:
+def _redis_journal(
+    url: str, retention: Retention | None, clock: Clock | None, encryption: Encryption | None
+) -> Journal:
     address = parse_redis_url(url)
     try:
         from headway.journal.redis.store import RedisStore
@@ -69,11 +76,13 @@ def _redis_journal(url: str, retention: Retention | None, clock: Clock | None) -
             f"journal {address.shown} needs redis-py; install it with: pip install 'headway[redis]'"
         ) from error
     retention = retention or Retention()
-    store = RedisStore(address, retention=retention)
+    store = RedisStore(address, retention=retention, encryption=encryption)
     return Journal(store, retention=retention, clock=clock)
 
 
-_BACKENDS: dict[str, Callable[[str, Retention | None, Clock | None], Journal]] = {
+_OpenBackend = Callable[[str, Retention | None, Clock | None, Encryption | None], Journal]
+
+_BACKENDS: dict[str, _OpenBackend] = {
     "memory": _memory_journal,
     "sqlite": _sqlite_journal,
     "redis": _redis_journal,
@@ -87,9 +96,15 @@ _BACKENDS: dict[str, Callable[[str, Retention | None, Clock | None], Journal]] =
 
 
 def open_journal(
-    url: str, *, retention: Retention | None = None, clock: Clock | None = None
+    url: str,
+    *,
+    retention: Retention | None = None,
+    clock: Clock | None = None,
+    encryption: Encryption | None = None,
 ) -> Journal:
     """Return the journal that `url` names, not yet open (see `Journal.open`).
+
+    With `encryption` all entries are stored encrypted. In a `memory:` journal none is stored.
 
     Raises:
         SetupError: There is no such backend, or the URL is malformed.
@@ -100,6 +115,6 @@ def open_journal(
         known = ", ".join(f"{name}:" for name in _BACKENDS)
         shown = without_secrets(url)
         raise SetupError(f"journal URL {shown!r}: no backend {scheme!r}; there is {known}")
-    journal = backend(url, retention, clock)
-    journal.url = url
+    journal = backend(url, retention, clock, encryption)
+    journal.url, journal.encryption = url, encryption
     return journal

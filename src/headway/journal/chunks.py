@@ -1,6 +1,7 @@
 """Chunks: the entries that a commit brings for one stream, as a storage keeps them.
 
-A storage reads and trims whole chunks. So a chunk is kept small against a stream's limits.
+A storage reads and trims whole chunks. So a chunk is kept small against a stream's limits. Where
+the journal is encrypted, whole chunks are (`chunk_cipher`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +9,10 @@ from functools import lru_cache
 
 import msgspec
 
-from headway.errors import EntriesUnreadable
+from headway.encryption import Encryption
+from headway.errors import EntriesUnreadable, StreamLocked
 from headway.events import Entry, decode_entries, encode_entries
+from headway.journal.chunk_cipher import ChunkCipher
 from headway.journal.cursor import PAGE_ENTRIES
 from headway.log_lines import quiet_logger
 from headway.settings import Retention
@@ -17,25 +20,101 @@ from headway.settings import Retention
 logger = quiet_logger(__name__)
 
 Chunk = tuple[int, int, bytes]
-"""The first `seq`, the last, and the entries: a JSON array without its brackets."""
+"""The first `seq`, the last, and the entries as they are stored."""
 
 
 class Chunking:
-    """How large a chunk may be: a quarter of what a stream may have, in entries and in bytes."""
+    """Makes chunks of entries and entries of chunks.
 
-    def __init__(self, retention: Retention) -> None:
+    A chunk has a quarter of what a stream may have, in entries and in bytes. It is a JSON array
+    without its brackets, encrypted where there are keys.
+    """
+
+    def __init__(self, retention: Retention, encryption: Encryption | None = None) -> None:
         # Four make a limit exact enough.
         self.entries = min(PAGE_ENTRIES, max(1, retention.stream_entries // 4))
         self.bytes = max(1, retention.stream_bytes // 4)
+        self.encryption = encryption
+        self._cipher = ChunkCipher(encryption)
 
-    def split_entries(self, entries: list[Entry]) -> Iterator[Chunk]:
-        """Yield the chunks that hold the entries, in order.
+    def split_entries(self, stream: str, entries: list[Entry]) -> Iterator[Chunk]:
+        """Yield the chunks that hold entries of a stream, in order.
 
         Raises:
             TypeError, ValueError, OverflowError: One of the entries cannot be stored.
         """
         for start in range(0, len(entries), self.entries):
-            yield from self._split_to_size(entries[start : start + self.entries])
+            for first, last, data in self._split_to_size(entries[start : start + self.entries]):
+                yield first, last, self._cipher.encrypt(stream, first, last, data)
+
+    def decode_page(
+        self, stream: str, chunks: Sequence[bytes], after: int, limit: int
+    ) -> list[Entry] | None:
+        """Return up to `limit` entries above `after`, from the chunks that hold them.
+
+        Chunks may be joined by commas. None where not all entries are readable, or one is missing:
+        see `decode_readable`.
+        """
+        joined = b",".join(chunks) if self.encryption is None else self._decrypt(stream, chunks)
+        entries = None if joined is None else _decode_whole(joined)
+        if not entries or entries[0].seq > after + 1:
+            return None
+        skip = after + 1 - entries[0].seq
+        return entries[skip : skip + limit]
+
+    def decode_readable(
+        self,
+        stream: str,
+        chunks: Iterable[tuple[int, bytes]],
+        after: int,
+        limit: int,
+        *,
+        newest: int,
+    ) -> list[Entry]:
+        """Return the entries above `after` up to the first that cannot be read.
+
+        Args:
+            stream: The stream's name.
+            chunks: Each with the `seq` of its last entry; not all of them can be read.
+            after: The `seq` of the last entry that the reader has.
+            limit: How many entries to return, at most.
+            newest: The `seq` of the stream's last entry.
+
+        Raises:
+            EntriesUnreadable: The very first ones cannot be read; its `first` is the next that may
+                be.
+            StreamLocked: The very first ones cannot be read with the keys that are here.
+        """
+        found: list[Entry] = []
+        first = newest + 1
+        for last, data in sorted(chunks):
+            reached = found[-1].seq if found else after
+            try:
+                plain = self._cipher.decrypt(stream, data)
+            except StreamLocked:
+                if not found:
+                    raise
+                break
+            entries = [] if plain is None else _decode_whole(plain) or []
+            is_whole = entries and entries[-1].seq == last
+            if not is_whole or entries[0].seq > reached + 1:
+                first = min(entries[0].seq if is_whole else last + 1, newest + 1)
+                break
+            found += entries[reached + 1 - entries[0].seq :]
+        if not found:
+            _log_once(stream, after + 1, first - 1)
+            raise EntriesUnreadable(stream, first=first)
+        return found[:limit]
+
+    def check_samples(self, samples: Sequence[bytes], journal: str) -> None:
+        """Check that what is in a journal can be read; see `ChunkCipher.check_samples`."""
+        self._cipher.check_samples(samples, journal)
+
+    def _decrypt(self, stream: str, chunks: Sequence[bytes]) -> bytes | None:
+        try:
+            return self._cipher.decrypt_joined(stream, chunks)
+        except StreamLocked:
+            return None  # some may be readable
 
     def _split_to_size(self, entries: list[Entry]) -> Iterator[Chunk]:
         data = encode_entries(entries)[1:-1]
@@ -45,49 +124,6 @@ class Chunking:
         middle = len(entries) // 2
         yield from self._split_to_size(entries[:middle])
         yield from self._split_to_size(entries[middle:])
-
-
-def decode_page(chunks: Sequence[bytes], after: int, limit: int) -> list[Entry] | None:
-    """Return up to `limit` entries above `after`, from the chunks that hold them.
-
-    None where not all of them are readable, or one is missing: see `decode_readable`.
-    """
-    entries = _decode_whole(b",".join(chunks))
-    if not entries or entries[0].seq > after + 1:
-        return None
-    skip = after + 1 - entries[0].seq
-    return entries[skip : skip + limit]
-
-
-def decode_readable(
-    stream: str, chunks: Iterable[tuple[int, bytes]], after: int, limit: int, *, newest: int
-) -> list[Entry]:
-    """Return the entries above `after` up to the first that cannot be read.
-
-    Args:
-        stream: The stream's name, for the log.
-        chunks: Each with the `seq` of its last entry; not all of them can be read.
-        after: The `seq` of the last entry that the reader has.
-        limit: How many entries to return, at most.
-        newest: The `seq` of the stream's last entry.
-
-    Raises:
-        EntriesUnreadable: The very first ones cannot be read; its `first` is the next that may be.
-    """
-    found: list[Entry] = []
-    first = newest + 1
-    for last, data in sorted(chunks):
-        reached = found[-1].seq if found else after
-        entries = _decode_whole(data) or []
-        is_whole = entries and entries[-1].seq == last
-        if not is_whole or entries[0].seq > reached + 1:
-            first = min(entries[0].seq if is_whole else last + 1, newest + 1)
-            break
-        found += entries[reached + 1 - entries[0].seq :]
-    if not found:
-        _log_once(stream, after + 1, first - 1)
-        raise EntriesUnreadable(stream, first=first)
-    return found[:limit]
 
 
 @lru_cache(maxsize=1000)

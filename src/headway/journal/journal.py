@@ -39,6 +39,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 from headway.clock import Clock
+from headway.encryption import Encryption
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -101,6 +102,8 @@ class Journal:
         self.closed = False
         self.url = ""
         """The URL that it was opened by, or '' where there was none."""
+        self.encryption: Encryption | None = None
+        """The keys that its storage encrypts with, for one more that is opened by the same URL."""
         self.blocking_writer: Callable[[], BlockingWriter] | None = getattr(
             store, "blocking_writer", None
         )

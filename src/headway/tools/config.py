@@ -46,7 +46,7 @@ from headway.tools.web.hosts import Egress, Host, Hosts, name_of
 NAMES = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 RESERVED = {"documents", "cache"}
 
-SERVER_SECTIONS = ("server", "worker", "limits", "client", "auth", "audit")
+SERVER_SECTIONS = ("server", "worker", "limits", "client", "auth", "audit", "encryption")
 """The sections that are not about the tools: the command line reads them."""
 
 

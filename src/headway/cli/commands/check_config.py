@@ -14,6 +14,7 @@ from headway.cli.display.printable import one_line
 from headway.cli.exit_codes import Refused, report_line
 from headway.cli.journal_access.user_journals import shown_journal
 from headway.cli.options import OptionalTarget
+from headway.encryption import secrets_of
 from headway.errors import SetupError
 from headway.settings import Retention, Settings, with_values
 
@@ -73,6 +74,9 @@ def _describe_settings(config: "ConfigFile") -> list[tuple[str, str]]:
     if config.audit is not None:
         required = ", required" if config.audit.required else ""
         rows.append(("audit", f"{config.audit.to}, {config.audit.arguments}{required}"))
+    if config.encryption is not None:
+        ids = ", ".join(each.hex() for each in secrets_of(config.encryption))
+        rows.append(("encryption", f"keys {ids}; plain entries: {config.encryption.plain}"))
     return rows
 
 
@@ -132,6 +136,9 @@ TEMPLATE = """\
 
 # [audit]                           # a line for each call: who, what, how it ended
 # to = "audit.jsonl"                # or "stderr", "syslog:"
+
+# [encryption]                      # of the journal; headway journal key --into journal.keys
+# keys = "journal.keys"
 
 [limits]
 # timeout = "24h"                   # of a call whose tool says nothing

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import typer
 
+from headway.cli.commands import journal_key
 from headway.cli.commands.list_tools import Output
 from headway.cli.exit_codes import Refused, report_line
 from headway.cli.journal_access.user_journals import (
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 DROPPED_AT_ONCE = 200
 """Runs that are dropped with one question."""
 
-app = typer.Typer(help="Look after journals: what is in them, a copy, room.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look after journals: what is in them, a copy, room, keys.", no_args_is_help=True
+)
+app.command("key")(journal_key.key)
 
 
 @app.command()

@@ -95,7 +95,7 @@ def _serve_target(
     from headway.cli.server.reload import note_for_worker, noting_failure
 
     streams = shared.take_streams(context)
-    settings = shared.make_settings(config_of(context))
+    settings = shared.make_settings(context)
     unblocked_output.make_output_unblocked()
     setup.configure_logging(shared.log_level, shared.log_options())
     take_secrets()

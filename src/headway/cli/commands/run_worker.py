@@ -7,6 +7,7 @@ import typer
 from headway.cli import options
 from headway.cli.audit_option import audit_config
 from headway.cli.config_option import ConfigOption, config_of
+from headway.cli.encryption_option import chosen_encryption
 from headway.cli.environment import take_secrets
 from headway.cli.exit_codes import Refused, report_line
 from headway.errors import SetupError
@@ -57,6 +58,7 @@ def worker(
         ),
     ] = None,
     audit: options.Audit = None,
+    encryption_keys: options.EncryptionKeys = None,
     loop: options.Loop = "auto",
     set_: options.Values = None,
     log_level: options.LogLevel = "info",
@@ -73,7 +75,9 @@ def worker(
         if not is_name(name):
             raise Refused(f"{name!r} is no queue; a name has letters, digits, - and _")
     limits = (*config_of(context).limits, *(set_ or ()))
-    settings = with_values(Settings(progress_rate=progress_rate, timeout=timeout), limits)
+    encryption = chosen_encryption(context, encryption_keys)
+    chosen = Settings(progress_rate=progress_rate, timeout=timeout, encryption=encryption)
+    settings = with_values(chosen, limits)
     unblocked_output.make_output_unblocked()
     setup.configure_logging(log_level, setup.LogOptions(log_format, config=log_config))
     take_secrets()

@@ -15,6 +15,7 @@ from headway.cli.journal_access.server_journal import own_directory, own_journal
 from headway.cli.serve_options import ServeOptions, with_serve_options
 from headway.errors import SetupError
 from headway.log_lines import every_handler
+from headway.settings import Settings
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig
@@ -62,7 +63,7 @@ def serve(
     from headway.tools.config import Config, load
 
     streams = shared.take_streams(context)
-    settings = shared.make_settings(config_of(context))
+    settings = shared.make_settings(context)
     unblocked_output.make_output_unblocked()
     setup.configure_logging(shared.log_level, shared.log_options())
     take_secrets()
@@ -79,7 +80,7 @@ def serve(
         roots,
         own if data is None else data.expanduser(),
         config=chosen,
-        own=[*files_of(url), *_own_files(shared, audit)],
+        own=[*files_of(url), *_own_files(shared, audit, settings)],
     )
     if chosen.journal is not None:
         logger.warning(
@@ -101,11 +102,13 @@ def serve(
     )
 
 
-def _own_files(shared: ServeOptions, audit: "AuditConfig | None") -> list[Path]:
+def _own_files(shared: ServeOptions, audit: "AuditConfig | None", settings: Settings) -> list[Path]:
     """Return the files of this server besides its configuration and journal: no tool reads them."""
     named = [shared.clients, shared.auth, shared.ssl_keyfile]
     if audit is not None:
         named.append(Path(audit.to))
+    if settings.encryption is not None:
+        named.append(settings.encryption.file)
     return [file.absolute() for file in named if file is not None]
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 import typer
 
+from headway.cli.encryption_option import readers_encryption
 from headway.cli.exit_codes import report_line
 from headway.cli.journal_access.server_journal import own_directory
 from headway.errors import HeadwayError, SetupError
@@ -151,9 +152,10 @@ async def opened_journal(url: str) -> "AsyncGenerator[Journal]":
     """Open the journal at `url` for reading, and for asking something of its runs.
 
     Raises:
-        SetupError, JournalUnavailable: It cannot be opened.
+        SetupError, JournalUnavailable: It cannot be opened, or its keys are not to be found.
     """
     from headway.journal import open_journal
 
-    async with open_journal(url, retention=READERS_RETENTION) as journal:
+    encryption = readers_encryption()
+    async with open_journal(url, retention=READERS_RETENTION, encryption=encryption) as journal:
         yield journal

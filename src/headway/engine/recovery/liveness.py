@@ -5,11 +5,16 @@ set since. So it is believed only when this process starts, and has nothing bett
 counts as dead when this one has also seen no new sign for half a lease, by its monotonic clock.
 """
 
+from functools import lru_cache
+
 from headway.clock import Clock
-from headway.errors import EntriesTrimmed
+from headway.errors import EntriesTrimmed, StreamLocked
 from headway.events import Alive, Entry
 from headway.journal import Journal
+from headway.log_lines import quiet_logger
 from headway.streams import process_stream, pulse_stream
+
+logger = quiet_logger(__name__)
 
 
 class Liveness:
@@ -37,9 +42,19 @@ class Liveness:
     async def is_alive(self, tag: str) -> bool:
         """Return whether the process with this id may still write its runs.
 
+        A process whose signs are encrypted with a key that is not here counts as alive: its runs
+        are left to whoever has the key.
+
         Raises:
             JournalError: The journal cannot be read.
         """
+        try:
+            return await self._has_signs(tag)
+        except StreamLocked as error:
+            _warn_once(str(error))
+            return True
+
+    async def _has_signs(self, tag: str) -> bool:
         sign = await self._last_sign(process_stream(tag))
         if sign is None:
             for stream in (process_stream(tag), pulse_stream(tag)):
@@ -75,3 +90,9 @@ class Liveness:
         if self.is_starting and age >= 0:
             return is_fresh
         return self._clock.now() - since < (self._seconds if is_fresh else self._seconds / 2)
+
+
+@lru_cache(maxsize=100)
+def _warn_once(why: str) -> None:
+    """Log once of each process that its runs are left as they are."""
+    logger.warning("runs of another process are left as they are: %s", why)

@@ -18,7 +18,7 @@ from msgspec import Raw
 from headway.clock import Clock
 from headway.engine.recovery.restart_state import RestartState, load_restart
 from headway.engine.recovery.retry import retry_until_available
-from headway.errors import JournalError, JournalUnavailable
+from headway.errors import JournalError, JournalUnavailable, StreamLocked
 from headway.events import Event, Forgotten, InboxClosed, RequestStored, Restarted, TakenByWorker
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
@@ -95,6 +95,8 @@ async def take_over(
         head = await journal.attach_stream(beside)
         if head.last != seq or head.ended:
             return None
+        if not is_first and not await _is_readable(journal, stream):
+            return None
         # The claim names the entry that was read: of two processes that take the run over, the
         # storage refuses the second.
         ownership = Ownership(journal, beside, seq)
@@ -114,6 +116,22 @@ async def take_over(
         return None
     state.apply_entry(claim)
     return TakenOver(stream, ownership, state, parts_of(entries), view_of(entries))
+
+
+async def _is_readable(journal: Journal, stream: str) -> bool:
+    """Return whether a run's own stream can be read, before anybody claims the run.
+
+    Where the journal is encrypted, another process may have the key that is missing here. A claim
+    would keep the run from it.
+    """
+    if journal.encryption is None:
+        return True
+    try:
+        await journal.read_all_kept(stream)
+    except StreamLocked as error:
+        logger.warning("a run is left to a process that has its key: %s", error)
+        return False
+    return True
 
 
 async def end_waiting(journal: Journal, stream: str, end: Event) -> bool:

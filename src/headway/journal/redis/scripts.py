@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from zlib import crc32
 
+from headway.journal.chunk_cipher import SAMPLE_BYTES
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.streams import KEY_STREAMS
 
@@ -180,6 +181,13 @@ for _, chunk in ipairs(redis.call('XRANGE', bucket .. ':e:' .. name, from, upto,
   found[#found + 1] = #chunk[2] == 2 and chunk[2][1] == 'd' and chunk[2][2] or ''
 end
 return found
+""")
+
+SAMPLE = _make_script(f"""
+-- -> the beginning of the newest chunk of any stream; '' where there is none
+local name = redis.call('ZRANDMEMBER', names)
+local chunk = name and redis.call('XREVRANGE', bucket .. ':e:' .. name, '+', '-', 'COUNT', 1)[1]
+return chunk and string.sub(chunk[2][2], 1, {SAMPLE_BYTES}) or ''
 """)
 
 LIST = _make_script("""

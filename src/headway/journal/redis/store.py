@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from headway.clock import Clock
+from headway.encryption import Encryption
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -34,7 +35,7 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import Entry, is_failure
-from headway.journal.chunks import Chunking, decode_page, decode_readable
+from headway.journal.chunks import Chunking
 from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.redis import scripts
 from headway.journal.redis.connections import ConnectionFactory
@@ -88,6 +89,7 @@ class RedisStore:
         address: RedisAddress,
         *,
         retention: Retention,
+        encryption: Encryption | None = None,
         round_trip_timeout: float = ROUND_TRIP_TIMEOUT,
     ) -> None:
         self.retention = retention
@@ -101,7 +103,7 @@ class RedisStore:
             self._connections.new_connection(), address.shown, round_trip_timeout=round_trip_timeout
         )
         self._pubsub: PubSub | None = None
-        self._chunking = Chunking(retention)
+        self._chunking = Chunking(retention, encryption)
         self._lifetimes = _Lifetimes(retention)
         self._buckets = [f"{address.prefix}{{{number}}}" for number in range(address.buckets)]
         self._tidying = asyncio.Lock()
@@ -116,12 +118,16 @@ class RedisStore:
         """Connect, and check that this Redis can keep a journal.
 
         Raises:
-            SetupError: It cannot, as it is set up; the text says what to change.
+            SetupError: It cannot, as it is set up, or this process does not have the keys of the
+                journal; the text says what to change.
             JournalUnavailable: It does not answer, or is not ready.
         """
         try:
             await self._check_server()
             await self._check_format()
+            samples = await self._call_in_all_buckets(self._reads, scripts.SAMPLE)
+            found = [data for data in samples if data]
+            self._chunking.check_samples(found, self._address.shown)
         except JournalUnavailable as error:
             await self.close()
             if isinstance(error.__cause__, Exception):
@@ -140,7 +146,10 @@ class RedisStore:
 
     def blocking_writer(self) -> "_BlockingWriter":
         """Return a writer for one thread; see `BlockingWriter`."""
-        return _BlockingWriter(lambda: RedisStore(self._address, retention=self.retention))
+        address, retention, encryption = self._address, self.retention, self._chunking.encryption
+        return _BlockingWriter(
+            lambda: RedisStore(address, retention=retention, encryption=encryption)
+        )
 
     def watch(self, notice: OnChange, clock: Clock) -> Watch:
         """See `Store.watch`. Each stream has a channel of its own."""
@@ -182,14 +191,14 @@ class RedisStore:
             raise EntriesTrimmed(stream, first=first)
         if after >= last or limit < 1:
             return []
-        page = decode_page(chunks, after, limit) if chunks else None
+        page = self._chunking.decode_page(stream, chunks, after, limit) if chunks else None
         if page is None:
             found = await self._call_script(self._reads, scripts.CHUNKS, stream, after, last)
             parts = [(int(seq), data) for seq, data in _in_turns(found, 2)]
             if not parts:
                 text = "journal %s has lost entries of %s; see its maxmemory-policy"
                 logger.error(text, self._address.shown, stream)
-            page = decode_readable(stream, parts, after, limit, newest=last)
+            page = self._chunking.decode_readable(stream, parts, after, limit, newest=last)
         return page
 
     async def head(self, stream: str) -> Head | None:
@@ -360,7 +369,7 @@ class RedisStore:
             self.retention.stream_entries,
             self.retention.stream_bytes,
         ]
-        for _, last, data in self._chunking.split_entries(write.entries):
+        for _, last, data in self._chunking.split_entries(write.stream, write.entries):
             args += [last, data]
             self._grown += len(data)
         self._grown += STREAM_OVERHEAD

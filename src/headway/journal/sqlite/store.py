@@ -3,11 +3,11 @@
 This module must not know what an event means, only that entries have numbers and an end.
 
 The idea needed to read it: **one commit is one SQL statement, one row is a chunk.** All that a
-commit brings for a stream is one row (a JSON array without its brackets), so the cost per event
-falls as the rate grows. The statement inserts into the view `appends`, whose trigger checks the
-fence and keeps the stream's numbers: every statement hands over the interpreter lock, and under
-a busy event loop each time may take `sys.getswitchinterval()` to get it back. Reads return one
-row for the same reason.
+commit brings for a stream is one row (a JSON array without its brackets, encrypted where there are
+keys), so the cost per event falls as the rate grows. The statement inserts into the view `appends`,
+whose trigger checks the fence and keeps the stream's numbers: every statement hands over the
+interpreter lock, and under a busy event loop each time may take `sys.getswitchinterval()` to get it
+back. Reads return one row for the same reason.
 
 What lasts: with `synchronous=NORMAL` a commit survives the death of every process (kill -9, out
 of memory), because the operating system has it. A power cut or a kernel crash may take back the
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from headway.clock import Clock
+from headway.encryption import Encryption
 from headway.errors import (
     Conflict,
     EntriesTrimmed,
@@ -36,7 +37,8 @@ from headway.errors import (
     StreamNotFound,
 )
 from headway.events import Entry, is_failure
-from headway.journal.chunks import Chunking, decode_page, decode_readable
+from headway.journal.chunk_cipher import SAMPLE_BYTES
+from headway.journal.chunks import Chunking
 from headway.journal.polling import Polling
 from headway.journal.sqlite.file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.journal.sqlite.kept_rates import forget_whole, take_one
@@ -67,6 +69,10 @@ READ = """SELECT first, last, (
 CHUNKS = """SELECT last, CAST(data AS BLOB) FROM chunks
 WHERE stream = (SELECT id FROM streams WHERE name = :name) AND last > :after AND first <= :upto"""
 
+SAMPLES = f"""SELECT CAST(substr(data, 1, {SAMPLE_BYTES}) AS BLOB) FROM chunks
+ORDER BY rowid DESC LIMIT 16"""
+"""The beginnings of the newest chunks: by them a process sees whether it has the keys."""
+
 SELECT_BELOW = "name >= :prefix AND name < :end"
 
 
@@ -74,11 +80,16 @@ class SqliteStore:
     """A `Store` in one SQLite file, written by one thread and read by another."""
 
     def __init__(
-        self, path: str | Path, *, retention: Retention, busy_timeout: float = BUSY_TIMEOUT
+        self,
+        path: str | Path,
+        *,
+        retention: Retention,
+        encryption: Encryption | None = None,
+        busy_timeout: float = BUSY_TIMEOUT,
     ) -> None:
         self._file = JournalFile(Path(path), busy_timeout=busy_timeout)
         self.retention = retention
-        self._chunking = Chunking(retention)
+        self._chunking = Chunking(retention, encryption)
         self._writer: _DatabaseThread | None = None
         self._reader: _DatabaseThread | None = None
         self._watcher: sqlite3.Connection | None = None
@@ -95,7 +106,8 @@ class SqliteStore:
         """Open or create the file.
 
         Raises:
-            SetupError: This file cannot be a journal; the text says what to do.
+            SetupError: This file cannot be a journal, or this process does not have its keys; the
+                text says what to do.
             JournalUnavailable: It is locked, or the disk is full or failing.
         """
         writer, reader = (
@@ -108,6 +120,8 @@ class SqliteStore:
             reader.db = await reader.run(self._file.connect)
             self._watcher = self._file.connect()
             self._version = _data_version(self._watcher)
+            samples = await reader.run(_read_samples, reader.db)
+            self._chunking.check_samples(samples, str(self._file.path))
         except sqlite3.Error as error:
             raise self._file.explain_error(error, opening=True) from error
         else:
@@ -247,7 +261,7 @@ class SqliteStore:
         if write.ended:
             kept = self.retention.seconds_kept(is_failure=is_failure(end.event))
             expires = end.time + kept
-        for first, last, data in self._chunking.split_entries(write.entries):
+        for first, last, data in self._chunking.split_entries(write.stream, write.entries):
             yield write.stream, first, last, expires if last == end.seq else None, data
 
     # Retention, in the writer's thread
@@ -312,10 +326,10 @@ class SqliteStore:
             raise EntriesTrimmed(stream, first=first)
         if after >= newest or limit < 1:
             return []
-        page = None if data is None else decode_page([data], after, limit)
+        page = None if data is None else self._chunking.decode_page(stream, [data], after, limit)
         if page is None:
             chunks = db.execute(CHUNKS, span).fetchall()
-            page = decode_readable(stream, chunks, after, limit, newest=newest)
+            page = self._chunking.decode_readable(stream, chunks, after, limit, newest=newest)
         return page
 
     def _read_head(self, db: sqlite3.Connection, stream: str) -> Head | None:
@@ -402,6 +416,10 @@ class _DatabaseThread:
 
 def _data_version(db: sqlite3.Connection) -> int:
     return db.execute("PRAGMA data_version").fetchone()[0]
+
+
+def _read_samples(db: sqlite3.Connection) -> list[bytes]:
+    return [data for (data,) in db.execute(SAMPLES)]
 
 
 def _insert_all(db: sqlite3.Connection, rows: list[Row]) -> None:
