@@ -30,6 +30,7 @@ BEGIN: Final = "<!-- made by scripts/reference_pages.py: {} -->"
 END: Final = "<!-- end of what is made -->"
 
 OPTIONS_OF: Final = {
+    "encryption": "encryption_keys",
     "allowed_hosts": "allow_host",
     "allowed_origins": "allow_origin",
     "profiles": "clients",
@@ -81,13 +82,13 @@ def _other_way(name: str, said: str) -> str:
     if name in options:
         option = f"`--{options[name].replace('_', '-')}`"
         return "" if option in said else f" Option: {option}."
-    return "" if name in setting_names() else " In code only."
+    return "" if name in (*setting_names(), "calls_of_tools") else " In code only."
 
 
 def written(name: str, default: object) -> str:
     """Return a default as `--set` takes it, and as people say it where that is something else."""
     assert default is not MISSING
-    if default is None or default == ():
+    if default in (None, (), ""):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
