@@ -14,6 +14,8 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Final
 
+from headway.rate_limits import Rate
+
 BURST: Final = 100
 """Refusals of a kind that are recorded at once, however low the rate."""
 
@@ -24,13 +26,12 @@ Record = dict[str, object]
 
 
 class _Kind:
-    """The refusals of one kind: how many may be recorded, and the last one that was not."""
+    """The refusals of one kind: when as many as at first may be recorded, and the last left out."""
 
-    __slots__ = ("at", "is_due", "last", "left_out", "room")
+    __slots__ = ("is_due", "last", "left_out", "whole_at")
 
-    def __init__(self, now: float) -> None:
-        self.room: float = BURST
-        self.at = now
+    def __init__(self) -> None:
+        self.whole_at = 0.0
         self.left_out = 0
         self.last: Record | None = None
         self.is_due = False
@@ -46,26 +47,25 @@ class RefusalRate:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`rate` is how many a second of a kind go on beyond `BURST`; `put` takes each of them."""
-        self._rate = rate
+        self._rate = Rate(BURST, BURST / rate)
         self._put = put
         self._now = now
         self._kinds: dict[Hashable, _Kind] = {}
 
     def take(self, kind: Hashable, record: Record) -> None:
         """Pass a record on, or count it."""
-        now = self._now()
-        known = self._kinds.setdefault(kind, _Kind(now))
-        self._refill(known, now)
-        if known.room >= 1:
-            known.room -= 1
+        known, now = self._kinds.setdefault(kind, _Kind()), self._now()
+        wait = self._rate.wait_of(known.whole_at, now)
+        if not wait:
+            known.whole_at = self._rate.after_one(known.whole_at, now)
             self._put_counted(known, record)
             return
         known.left_out += 1
         known.last = record
         if not known.is_due:
-            wait = max(COUNT_INTERVAL, (1 - known.room) / self._rate)
+            delay = max(COUNT_INTERVAL, wait)
             with suppress(RuntimeError):  # without a loop the next one, or the stop, has the count
-                asyncio.get_running_loop().call_later(wait, self._tell_left_out, known)
+                asyncio.get_running_loop().call_later(delay, self._tell_left_out, known)
                 known.is_due = True
 
     def tell_all(self) -> None:
@@ -76,13 +76,8 @@ class RefusalRate:
     def _tell_left_out(self, known: _Kind) -> None:
         known.is_due = False
         if known.last is not None:
-            self._refill(known, self._now())
-            known.room -= 1  # it counts as any other
+            known.whole_at = self._rate.after_one(known.whole_at, self._now())
             self._put_last(known)
-
-    def _refill(self, known: _Kind, now: float) -> None:
-        known.room = min(BURST, known.room + (now - known.at) * self._rate)
-        known.at = now
 
     def _put_last(self, known: _Kind) -> None:
         if known.last is not None:
