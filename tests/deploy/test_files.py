@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def test_the_compose_file_follows_the_specification() -> None:
 
 
 def composed() -> str:
-    """The compose file as JSON, each variable with its default."""
+    """The compose file as JSON, each variable with its default, or else its name."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DEPLOY / "compose.yaml").read_text())
+    text = re.sub(r"\$\{(\w+):\?[^}]*\}", r"\1", text)
     return json.dumps(yaml.safe_load(text))
 
 
@@ -77,6 +79,46 @@ def test_the_manifests_follow_the_schemas_of_kubernetes() -> None:
     needs((BINARIES / "kubernetes-validate").exists(), "kubernetes-validate")
     said = run(BINARIES / "kubernetes-validate", "--strict", *KUBERNETES)
     assert said.count(" passed ") == len(manifests())
+
+
+def test_redis_asks_for_a_password_that_headway_has() -> None:
+    services = json.loads(composed())["services"]
+    command = services["redis"]["command"]
+    assert command[command.index("--requirepass") + 1] == "REDIS_PASSWORD"
+    assert services["redis"]["environment"]["REDISCLI_AUTH"] == "REDIS_PASSWORD"
+    for name in ("headway-1", "headway-2", "worker-1", "worker-2"):
+        journal = services[name]["environment"]["HEADWAY_JOURNAL"]
+        assert journal == "redis://:REDIS_PASSWORD@redis:6379/0"
+
+    found = {(one["kind"], one["metadata"]["name"]): one for one in manifests()}
+    (redis,) = found["StatefulSet", "redis"]["spec"]["template"]["spec"]["containers"]
+    (password,) = redis["env"]
+    args = redis["args"]
+    assert args[args.index("--requirepass") + 1] == f"$({password['name']})"
+    for name in ("headway", "headway-worker"):
+        (pod,) = found["Deployment", name]["spec"]["template"]["spec"]["containers"]
+        known = {each["name"]: each for each in pod["env"]}
+        # Kubernetes replaces a variable in another one that comes after it.
+        assert [*known][:2] == ["HEADWAY_REDIS_PASSWORD", "HEADWAY_JOURNAL"]
+        assert known["HEADWAY_REDIS_PASSWORD"]["valueFrom"] == password["valueFrom"]
+        journal = known["HEADWAY_JOURNAL"]["value"]
+        assert journal == "redis://:$(HEADWAY_REDIS_PASSWORD)@redis:6379/0"
+
+
+def test_pods_ask_redis_names_and_the_internet_and_nobody_else() -> None:
+    found = {(one["kind"], one["metadata"]["name"]): one for one in manifests()}
+    assert found["NetworkPolicy", "redis"]["spec"]["egress"] == []
+    policy = found["NetworkPolicy", "headway"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    closed = [
+        ip_network(text)
+        for rule in policy["egress"]
+        for peer in rule["to"]
+        if "ipBlock" in peer
+        for text in peer["ipBlock"]["except"]
+    ]
+    for address in ("10.1.2.3", "169.254.169.254", "192.168.0.1", "fd00:ec2::254", "fe80::1"):
+        assert any(ip_address(address) in network for network in closed), address
 
 
 def manifests() -> list[dict[str, Any]]:
