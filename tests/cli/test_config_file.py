@@ -238,6 +238,9 @@ def test_rates_are_in_the_file_and_on_the_command_line(programs: Programs, tmp_p
     file = tmp_path / "headway.toml"
     file.write_text(RATED)
     given = ("--set", "tools.fail=1/h", "--config", str(file), "--journal", "memory:")
+    checked = programs.run("check", "--config", str(file)).out
+    assert "calls_each = 2/h instead of none\n" in checked
+    assert "tools.count = 1/h\n" in checked
     _, url = programs.serve("run", f"{EXAMPLE}:mcp", "--port", "0", *given)
     assert programs.run("call", url, "count").code == 0
     refused = programs.run("call", url, "count", "--retry-for", "1s")

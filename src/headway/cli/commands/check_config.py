@@ -94,11 +94,17 @@ def _describe_auth(auth: "AuthConfig") -> list[str]:
 
 
 def _changed(settings: Settings | Retention, usual: Settings | Retention) -> list[str]:
+    of_tools = settings.calls_of_tools if isinstance(settings, Settings) else ()
     return [
-        f"{name} = {getattr(settings, name)} instead of {getattr(usual, name)}"
+        f"{name} = {getattr(settings, name)} instead of {_shown(getattr(usual, name))}"
         for name in (each.name for each in fields(settings))
-        if name != "retention" and getattr(settings, name) != getattr(usual, name)
-    ]
+        if name not in ("retention", "calls_of_tools")
+        and getattr(settings, name) != getattr(usual, name)
+    ] + [f"tools.{tool} = {_shown(rate)}" for tool, rate in of_tools]
+
+
+def _shown(value: object) -> object:
+    return "none" if value == "" else value
 
 
 async def _describe_target(target: str, auth: "AuthConfig | None") -> list[tuple[str, str]]:
