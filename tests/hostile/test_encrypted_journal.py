@@ -156,6 +156,8 @@ async def everything_said(
     client = await connect(wire, era)
     telling = await called(client, "tell", word)
     await telling.message()  # it waits for a worker, or has reported
+    for run in list(wire.app.engine.runs.values()):
+        await wire.app.journal.wait_until_stored(run.stream)
     waiting = words_in(await bytes_of(site.url), word)
     await site.work(encryption)
     assert text_of((await telling.rest())[-1]) == f"result-{word}"
