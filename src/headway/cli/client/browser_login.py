@@ -47,7 +47,7 @@ class BrowserLogin:
         self._page: asyncio.Server | None = None
         self._returned: asyncio.Future[dict[str, str]] | None = None
         self._state: str | None = None
-        """What the answer has to repeat: anybody on this machine can ask for the page."""
+        """The text that the answer has to repeat: anybody on this machine can ask for the page."""
         self._provider: OAuthClientProvider | None = None
         self.on_wait: Callable[[float], None] = lambda _: None
         """Called with the seconds that a person gets."""
