@@ -145,6 +145,8 @@ class Admission:
         that of any tool counts for all that the operator has named.
         """
         tool, named = request.target or "", self._calls_of_tools
+        if not (named or author or self._calls_each):
+            return {}  # as for most calls
         if request.method != TOOL_CALL or tool == CONTINUE_RUN:
             return {}
         of_tools = named if named and is_alias(tool) else {tool: named.get(tool, author)}
