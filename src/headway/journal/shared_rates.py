@@ -51,7 +51,8 @@ class SharedRates:
             except (JournalError, TimeoutError) as error:
                 why = error if isinstance(error, JournalError) else "no answer in time"
                 logger.warning("what other processes let in is not counted: %s", why)
-                return self._local.take(name, rate, now)  # others came here meanwhile
+                # Others came here meanwhile.
+                return self._local.take(name, rate, self._clock.time())
         if not wait:
             self._local.add(name, rate, now)
         return wait
