@@ -19,7 +19,7 @@ logger = quiet_logger(__name__)
 ANSWER_TIMEOUT: Final = 1.0
 """Seconds that the storage may take. The caller has a client that waits, and can do without it."""
 
-TakeOne = Callable[[str, Rate, float], Awaitable[float]]
+TakeOne = Callable[[str, Rate, Callable[[], float]], Awaitable[float]]
 """`Store.take_one`, of a storage that has it."""
 
 
@@ -47,7 +47,7 @@ class SharedRates:
             digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    wait = await self._take_one(digest, rate, now)
+                    wait = await self._take_one(digest, rate, self._clock.time)
             except (JournalError, TimeoutError) as error:
                 why = error if isinstance(error, JournalError) else "no answer in time"
                 logger.warning("what other processes let in is not counted: %s", why)

@@ -100,12 +100,12 @@ class BlockingWriter(Protocol):
 class RateStore(Protocol):
     """A storage that keeps rates, for all processes that use it. Not every storage does."""
 
-    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+    async def take_one(self, name: str, rate: Rate, time: Callable[[], float]) -> float:
         """Count one of `name` and return 0; or return the seconds until it may come.
 
         Of two processes that ask in the same moment for the last one, one gets it. What is kept of
-        a name is forgotten when its rate is whole again. `now` is in seconds since 1970; a storage
-        with a clock of its own goes by that.
+        a name is forgotten when its rate is whole again. `time` returns seconds since 1970, from
+        any thread; a storage with a clock of its own goes by that.
 
         Raises:
             JournalUnavailable: It cannot be counted now.

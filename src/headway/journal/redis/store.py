@@ -241,7 +241,7 @@ class RedisStore:
             await self._call_in_all_buckets(self._reads, scripts.NUMBER, kind, *_name_range(prefix))
         )
 
-    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+    async def take_one(self, name: str, rate: Rate, time: Callable[[], float]) -> float:
         """See `RateStore.take_one`. By the clock of Redis."""
         pace = (repr(rate.interval), repr(rate.seconds))
         return float(await self._call_script(self._writes, scripts.TAKE, name, *pace))

@@ -4,6 +4,7 @@ Everything here runs in the thread that writes.
 """
 
 import sqlite3
+from collections.abc import Callable
 
 from headway.journal.sqlite.file import transaction
 from headway.rate_limits import Rate
@@ -12,9 +13,10 @@ from headway.rate_limits import Rate
 TABLE = "CREATE TABLE IF NOT EXISTS rates (name TEXT PRIMARY KEY, whole_at REAL) WITHOUT ROWID"
 
 
-def take_one(db: sqlite3.Connection, name: str, rate: Rate, now: float) -> float:
+def take_one(db: sqlite3.Connection, name: str, rate: Rate, time: Callable[[], float]) -> float:
     """Count one of `name` and return 0; or return the seconds until it may come."""
     with transaction(db):
+        now = time()  # not earlier: who waited for the file longer would seem to come before others
         db.execute(TABLE)
         row = db.execute("SELECT whole_at FROM rates WHERE name = ?", (name,)).fetchone()
         whole_at = 0.0 if row is None else float(row[0])

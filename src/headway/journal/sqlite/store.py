@@ -165,9 +165,9 @@ class SqliteStore:
         """See `Store.count_bytes`."""
         return await self._run_in(self._reader, held_bytes)
 
-    async def take_one(self, name: str, rate: Rate, now: float) -> float:
+    async def take_one(self, name: str, rate: Rate, time: Callable[[], float]) -> float:
         """See `RateStore.take_one`."""
-        return await self._run_in(self._writer, take_one, name, rate, now)
+        return await self._run_in(self._writer, take_one, name, rate, time)
 
     async def drop(self, streams: Sequence[str]) -> None:
         """See `Store.drop`. After the writes already begun, before those that follow."""
