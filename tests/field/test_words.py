@@ -80,6 +80,21 @@ async def test_a_word_of_an_indexed_file_is_found(
     assert await found(indexed, query) == ([] if row is None else [row])
 
 
+async def test_a_file_is_found_by_the_names_below_its_root_and_not_by_those_above(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "accounts"
+    (home / "root" / "letters").mkdir(parents=True)
+    (home / "root" / "letters" / "one.md").write_text("an apple\n")
+    (home / "root" / "two.md").write_text("a pear\n")
+    server = build([home / "root"], home / "data")
+    await run_tool(server, "process_files", {"directory": "letters", "operation": "index"})
+    await run_tool(server, "process_files", {"directory": ".", "operation": "index"})
+    assert await found(server, "letters") == ["letters/one"]
+    assert await found(server, "accounts") == []
+    assert await found(server, "accounts pear") == ["two"]
+
+
 @each_era
 async def test_over_the_wire_such_a_word_is_found_with_the_text_around_it(
     indexed: Headway, era: str

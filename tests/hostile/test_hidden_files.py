@@ -126,7 +126,7 @@ async def test_what_an_older_index_has_of_them_is_not_found_and_forgotten(root: 
         status = (root / name).stat()
         path = str(root / name)
         index.add_document(
-            Document(path, status.st_size, status.st_mtime_ns, f"hunter2 in {name}\n")
+            Document(path, status.st_size, status.st_mtime_ns, f"hunter2 in {name}\n", name)
         )
     index.close()
     server = build([root], data)

@@ -59,7 +59,7 @@ async def test_a_link_to_nothing_makes_a_journal_that_is_its_owners_alone(tmp_pa
 def test_a_search_index_is_its_owners_alone(tmp_path: Path) -> None:
     index = TextIndex(tmp_path / "data" / "index.sqlite")
     try:
-        index.add_document(Document("/a", 1, 1, "secret"))
+        index.add_document(Document("/a", 1, 1, "secret", "a"))
         index.flush()
         assert set(modes(tmp_path / "data").values()) == {"600"}
     finally:

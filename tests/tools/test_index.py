@@ -138,7 +138,7 @@ def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
     old.executescript("CREATE TABLE file (other); PRAGMA user_version = 99;")
     old.close()
     made = TextIndex(tmp_path / "index.sqlite")
-    made.add_document(Document("/a", 1, 1, "word"))
+    made.add_document(Document("/a", 1, 1, "word", "a"))
     made.close()
     assert search(tmp_path, "word") == ["a"]
 
@@ -148,9 +148,9 @@ def test_full_batches_are_written_on_the_way(
 ) -> None:
     monkeypatch.setattr(index, "BATCH_BYTES", 10)
     filling = TextIndex(tmp_path / "index.sqlite")
-    filling.add_document(Document("/a", 1, 1, "word"))
+    filling.add_document(Document("/a", 1, 1, "word", "a"))
     assert search(tmp_path, "word") == []
-    filling.add_document(Document("/b", 1, 1, "another word"))
+    filling.add_document(Document("/b", 1, 1, "another word", "b"))
     assert sorted(search(tmp_path, "word")) == ["a", "b"]
     filling.remove_path("/a")
     filling.close()
@@ -164,7 +164,7 @@ def test_several_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         filling = TextIndex(tmp_path / "index.sqlite")
         together.wait(PATIENCE)
         for number in range(20):
-            filling.add_document(Document(f"/{writer}-{number}", 1, 1, "word"))
+            filling.add_document(Document(f"/{writer}-{number}", 1, 1, "word", ""))
             filling.flush()
         filling.close()
 
@@ -185,7 +185,7 @@ def test_an_index_that_is_being_made_by_another_process_is_waited_for(tmp_path: 
     unlocking = threading.Timer(0.3, other.rollback)
     unlocking.start()
     filling = TextIndex(tmp_path / "index.sqlite")
-    filling.add_document(Document("/a", 1, 1, "word"))
+    filling.add_document(Document("/a", 1, 1, "word", "a"))
     filling.close()
     unlocking.join()
     other.close()

@@ -7,8 +7,9 @@ Two tables, joined by `rowid`:
 | `file` | `id`, `path` (unique), `size`, `mtime_ns`      | finding a file's row, seeing changes |
 | `text` | `path`, `title`, `body`, `other`; FTS5, `rowid` = `id` | `MATCH`, `snippet()`, `bm25()` |
 
-`path` is absolute with every link resolved, so a file has one row however it was reached; in `text`
-it is there to be found. `title` is the first line that says something. The tokenizer folds case and
+`path` in `file` is absolute with every link resolved, so a file has one row however it was reached.
+In `text` it is there to be found, and so without the directories above the root, whose names would
+find every file. `title` is the first line that says something. The tokenizer folds case and
 accents; texts of scripts without spaces are split for it (`words`), and `other` has once more,
 folded by us, what it would not fold.
 
@@ -82,6 +83,8 @@ class Document(NamedTuple):
     size: int
     mtime_ns: int
     body: str
+    name: str
+    """The path below its root, by whose words the file is found."""
 
     @property
     def title(self) -> str:
@@ -227,11 +230,11 @@ class TextIndex:
             self._db.execute("DELETE FROM text WHERE rowid = ?", row)
 
     def _insert_row(self, document: Document) -> None:
-        path, size, mtime_ns, body = document
+        path, size, mtime_ns, body, name = document
         row = self._db.execute(
             "INSERT INTO file (path, size, mtime_ns) VALUES (?, ?, ?)", (path, size, mtime_ns)
         )
-        self._db.execute(_INSERT, (row.lastrowid, *_text_row(path, document.title, body)))
+        self._db.execute(_INSERT, (row.lastrowid, *_text_row(name, document.title, body)))
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

@@ -168,7 +168,8 @@ class Index(Operation):
                     f"the index has all of its {self._total:,} bytes; the operator may give it "
                     "more, with bytes in [index]"
                 )
-        document = Document(path, file.size, file.mtime_ns, _decode_text(file.content()))
+        text = _decode_text(file.content())
+        document = Document(path, file.size, file.mtime_ns, text, file.place.path)
         with _index_errors():
             self._index.add_document(document)
         return {"bytes": file.size}
