@@ -254,6 +254,7 @@ async def test_eight_blocked_threads_block_nobody_and_the_ninth_hears_its_place(
         await client.shake_hands()
         for number in range(8):
             await client.start("block", id=f"b{number}")
+        await until(lambda: tools.runs == 8)
         await client.start("block", id="ninth", token="ninth")
         place = await client.method("notifications/progress")
         assert "0 ahead" in place["params"]["message"]
