@@ -7,8 +7,10 @@ tasks, logs their exceptions, and stops them.
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from contextvars import Context
 from typing import Any
 
+from headway.first_step import start_at_once
 from headway.log_lines import quiet_logger
 
 logger = quiet_logger(__name__)
@@ -37,6 +39,21 @@ class BackgroundTasks:
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start `work` on the running loop, and return its task, which may be cancelled."""
         task: asyncio.Task[Any] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_task)
+        return task
+
+    def start_at_once(
+        self, work: Coroutine[Any, Any, None], context: Context
+    ) -> asyncio.Task[None] | None:
+        """Take the first step of `work` in this moment, in a task with this context.
+
+        Returns None where that was all of it.
+        """
+        task = start_at_once(work, context)
+        if task.done():
+            self._end_task(task)
+            return None
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
         return task

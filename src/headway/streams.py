@@ -25,10 +25,11 @@ have the same CALL, and the worker's has `_worker_` in place of the process.
 The names are on disk. A journal outlives releases, so none of them may change.
 """
 
-import base64
 import hashlib
+import os
 import re
-import secrets
+from binascii import b2a_base64
+from functools import lru_cache
 from typing import Final
 
 RUN_STREAMS: Final = "run/"
@@ -52,15 +53,23 @@ WORKERS: Final = "_worker_"
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{40}")
 
 
+def _as_text(data: bytes) -> str:
+    """Return bytes, a multiple of three, as letters, digits, - and _ (RFC 4648, 5)."""
+    return b2a_base64(data, newline=False).translate(_URL_SAFE).decode()
+
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
 # Owners
 
 
 def tag_of(secret: str) -> str:
     """Return a name for a session or principal that does not reveal its secret."""
-    digest = hashlib.blake2b(secret.encode(), digest_size=12).digest()
-    return base64.urlsafe_b64encode(digest).decode()
+    return _as_text(hashlib.blake2b(secret.encode(), digest_size=12).digest())
 
 
+@lru_cache(maxsize=1000)
 def principal_tag(principal: str) -> str:
     """Return the owner for the streams of a principal; all anonymous callers share one."""
     return tag_of(f"principal {principal}")
@@ -103,9 +112,29 @@ def _new_token(size: int) -> str:
 
     The first is no -: it would be an option to a shell's command, as in `headway cancel RUN`.
     """
-    while (token := secrets.token_urlsafe(size)).startswith("-"):
+    while (token := _as_text(_random_bytes(size))).startswith("-"):
         pass
     return token
+
+
+_POOL_SIZE: Final = 4096
+"""Random bytes that are got in one go: each time the system is asked costs as much as all else."""
+
+_pool = bytearray()
+
+
+def _random_bytes(size: int) -> bytes:
+    """Return bytes of the system's random source, none of them twice."""
+    if len(_pool) < size:
+        _pool[:] = os.urandom(_POOL_SIZE)
+    taken = bytes(_pool[-size:])
+    del _pool[-size:]
+    return taken
+
+
+# A process that is forked must not give the same ids as its parent.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.clear)
 
 
 def is_run_id(text: str) -> bool:

@@ -309,3 +309,66 @@ async def test_a_hook_that_a_thread_adds_in_the_moment_of_the_stop_is_called_onc
         run.cancellation.tell_hooks()  # its last line
         await until(lambda: calls and not _hook_tasks)
     assert calls == ["called"]
+
+
+async def test_a_call_that_was_accepted_in_the_moment_of_a_drain_is_finished():
+    async def execute(context):
+        await asyncio.sleep(0)
+        return {"content": []}
+
+    async with engine() as made:
+        run = made.start_run(request(execute))
+        async with asyncio.timeout(PATIENCE):
+            await made.drain.finish_calls()
+        assert isinstance((await entries(made, run))[-1].event, Completed)
+        assert made.runs == {}
+
+
+async def test_a_call_that_was_accepted_in_the_moment_of_a_lost_lease_never_executes():
+    executed = []
+
+    async def execute(context):
+        executed.append(1)
+        return {}
+
+    async with engine() as made:
+        run = made.start_run(request(execute))
+        made.lose_lease()
+        await turns()
+        assert isinstance((await entries(made, run))[-1].event, Interrupted)
+        assert executed == []
+
+
+async def test_a_run_begun_by_its_reader_begins_once():
+    executed = []
+
+    async def execute(context):
+        executed.append(1)
+        await asyncio.sleep(0)
+        return {}
+
+    async with engine() as made:
+        run = made.start_run(request(execute))
+        run.begin_now()
+        assert executed == [1]
+        run.begin_now()
+        await entries(made, run)
+        await turns()
+        assert executed == [1]
+
+
+async def test_the_time_of_a_run_counts_from_its_first_step():
+    async def execute(context):
+        clock._now += 3  # its first step takes three seconds
+        await anyio.sleep_forever()
+
+    clock = FakeClock()
+    async with engine(clock=clock, timeout=5) as made:
+        run = made.start_run(request(execute))
+        run.begin_now()
+        await clock.advance(1.9)
+        assert not run.ended
+        await clock.advance(0.2)
+        end = (await entries(made, run))[-1].event
+        assert isinstance(end, Failed)
+        assert "5" in end.message

@@ -155,7 +155,7 @@ async def test_a_stop_that_was_asked_for_is_told_as_such_whatever_the_tool_makes
             client = Modern(wire)
             message = client.call_message("stubborn", {"trouble": trouble})
             call = asyncio.create_task(client.post(message))
-            await until(lambda: any(run.scope for run in wire.app.engine.runs.values()))
+            await until(lambda: any(run.execution.scope for run in wire.app.engine.runs.values()))
             await wire.clock.advance(5)
             outcome = await (await call).outcome()
             assert "did not finish within its limit" in outcome["error"]["message"]

@@ -102,6 +102,6 @@ async def test_a_listener_that_leaves_leaves_nothing_running(house: House, peer:
         async with official(client).client.listen(resource_subscriptions=[NOTE]):
             # The listener of an earlier test may still be on its way out.
             *_, listening = [run for run in engine.runs.values() if "listen" in run.request.method]
-        assert listening.task is not None
-        await listening.task
+        assert listening.execution.task is not None
+        await listening.execution.task
         assert listening.id not in engine.runs

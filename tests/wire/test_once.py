@@ -1,6 +1,7 @@
 """Idempotency keys: a call that is sent again is not executed again."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from tests.kit.waits import until, within
 
 from headway import Settings
 from headway.engine import Engine, Request, RunContext, submit
+from headway.events import Entry
 from headway.journal import open_journal
 from headway.protocol.idempotency_key import CallKey
 from headway.settings import Retention
@@ -341,6 +343,10 @@ async def test_a_key_holds_across_a_restart(era: str, tmp_path: Path) -> None:
     assert tools.runs == 1
 
 
+async def whole(entries: AsyncIterator[Entry]) -> list[Entry]:
+    return [entry async for entry in entries]
+
+
 async def test_a_key_is_its_principals_own() -> None:
     ran: list[str] = []
 
@@ -357,6 +363,6 @@ async def test_a_key_is_its_principals_own() -> None:
         await engine.start()
         for principal in ("alice", "bob", "alice"):
             run = await submit(engine, asked(principal), CallKey("k", "f"))
-            await within(cast("asyncio.Task[None]", run.task))
+            await within(whole(journal.follow(run.stream)))
         await engine.stop()
     assert len(ran) == 2

@@ -7,6 +7,7 @@ the run's stream; when the caller goes away the run does not.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -37,12 +38,12 @@ from headway.engine.run.cancellation import SERVER_STOPPED, TAKEN_OVER
 from headway.engine.run.current import current_run
 from headway.engine.run.end_line import log_end
 from headway.engine.run.endings import (
+    RunScope,
     add_note,
     end_in_queue,
     end_of_failure,
     end_of_result,
     end_of_time,
-    run_stoppable,
 )
 from headway.engine.run.large_results import is_success
 from headway.engine.run.run import Run
@@ -166,8 +167,9 @@ class Engine:
         for run in list(self.runs.values()):
             # A thread finds out when it calls Headway next: a cancelled task would wait for it.
             run.stop(SERVER_STOPPED)
-            if run.task is not None and run.cancellation.unshielded.is_set():
-                run.task.cancel()
+            task = run.execution.task
+            if task is not None and run.cancellation.unshielded.is_set():
+                task.cancel()
         limit = time.monotonic() + RUNS_STOP_TIMEOUT
         while self.runs and self._tasks and time.monotonic() < limit:
             await self._tasks.wait_for_one(0.1)
@@ -267,7 +269,10 @@ class Engine:
             run.checkpoints = Checkpoints.begin(self.journal, run.stream, stored)
 
     def execute_accepted(self, run: Run, request: Request) -> None:
-        """Execute an accepted run, in a task of its own."""
+        """Execute an accepted run, in a task of its own, from the loop's next turn on.
+
+        It begins earlier where somebody who is about to read it calls `begin_now`.
+        """
         # Not earlier: a run that was only accepted may be discarded, and must not be restarted.
         self.store_request(run, request)
         gates = self._gates_of(run.request)
@@ -277,7 +282,9 @@ class Engine:
         self.admission.entering += bool(gates)
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (run.request.options.timeout or self.settings.timeout) if gates else None
-        run.task = self._tasks.start(self._execute_run(run, request, gates, limit))
+        work = partial(self._execute_run, run, request, gates, limit)
+        context = copy_context()
+        run.execution.begin_soon(lambda: self._tasks.start_at_once(work(), context))
 
     def take_retries(self, begin: Callable[[RetryRequested], Coroutine[Any, Any, None]]) -> None:
         """Call `begin` in a task for each run that an operator wants executed once more."""
@@ -291,7 +298,7 @@ class Engine:
 
     def lose_lease(self) -> None:
         """Stop all runs: another process found this one dead, and they are its by now."""
-        for run in [run for run in self.runs.values() if run.task is not None]:
+        for run in [run for run in self.runs.values() if run.execution.goes_on]:
             self.drain.stop_or_release(run, TAKEN_OVER)
 
     async def recover_run(self, stream: str) -> bool:
@@ -348,29 +355,29 @@ class Engine:
             await gate.enter(_announce_nothing)
             return
         self.counters.limit_hit(gate.setting)
-        run.output.heartbeat.start()
+        run.start_heartbeat()
         self.admission.announce_positions_regularly()
-        with anyio.CancelScope() as run.scope:
+        with anyio.CancelScope() as scope:
+            run.execution.scope = scope
             if run.stop_event is not None:
-                run.scope.cancel()
+                scope.cancel()
             await gate.enter(lambda ahead: run.output.announce_message(f"Queued, {ahead} ahead"))
-        if run.scope.cancelled_caught:
+        if scope.cancelled_caught:
             raise asyncio.CancelledError
 
     async def _call_handler(self, run: Run, request: Request, limit: float | None) -> None:
         """Call the handler and write how it ended. Whatever happens, an end is written."""
-        # The end is prepared before anything can fail: the `finally` below writes an end whatever
-        # happens, also when the loop itself is cancelled.
+        # The `finally` below writes an end also when the loop itself is cancelled.
         token = current_run.set(run)
         working_runs.add(run)
-        end, result = end_in_queue(run), None
-        timer = None
+        end: Event | None = None
+        result: dict[str, Any] | None = None
         if limit is not None:
-            timer = self.clock.call_later(limit, partial(run.stop, end_of_time(run, limit)))
+            run.execution.limit_time(limit, lambda: run.stop(end_of_time(run, limit)))
         try:
             run.events.append(Started())
-            run.output.heartbeat.start()
-            with run_stoppable(run):
+            run.start_heartbeat()
+            with RunScope(run):
                 result = await request.execute(request.context)
                 if run.request.kind.is_limited:
                     result = add_note(result, self.services.options.caller_note())
@@ -385,9 +392,8 @@ class Engine:
         finally:
             current_run.reset(token)
             working_runs.discard(run)
-            if timer is not None:
-                timer.cancel()
-            self._end_run(run, end, result)
+            run.execution.stop_timer()
+            self._end_run(run, end or end_in_queue(run), result)
 
     def _give_up(self, run: Run) -> None:
         """End a stopped run whose code does not return: its readers need not wait for it."""
@@ -397,8 +403,8 @@ class Engine:
                 run.reference,
                 run.request.name,
             )
-            if run.task is not None:
-                self.admission.count_stuck(run.request.name, run.task)
+            if run.execution.task is not None:
+                self.admission.count_stuck(run.request.name, run.execution.task)
             self._end_run(run, end_in_queue(run))
 
     def _end_run(self, run: Run, event: Event, result: dict[str, Any] | None = None) -> None:

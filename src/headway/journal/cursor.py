@@ -122,6 +122,17 @@ class Cursor:
                 await self._wait_for_change(buffer, seen)
         return []
 
+    def peek_ended(self, limit: int) -> list[Entry]:
+        """Return what follows, if that is here, to its end, and at most `limit` entries; else none.
+
+        The cursor does not move.
+        """
+        buffer = self._buffer
+        if buffer is None or not buffer.ended or buffer.visible != buffer.last:
+            return []
+        is_all = buffer.base <= self.after and buffer.last - self.after <= limit
+        return buffer.page(self.after, limit) if is_all else []
+
     def nudge(self) -> None:
         """Make the current or the following wait of `next` return an empty list."""
         self._nudged = True

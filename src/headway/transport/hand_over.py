@@ -297,6 +297,12 @@ class HandOver:
         return tasks_2025.created_task(run_id, entries, handed, now)
 
 
+def may_begin_early(run: Run, context: RunContext) -> bool:
+    """Return whether a run may begin before its answer is open: its first step needs none of it."""
+    is_plain = type(context) is RunContext  # no task, whose function may begin with a hand-over
+    return is_plain and not run.request.kind.is_endless and run.request.target != CONTINUE_RUN
+
+
 class TaskContext(RunContext):
     """The context of a request that may become a task: its client can be asked, in `tasks/get`."""
 

@@ -20,13 +20,15 @@ from headway.clock import Clock, Timer
 from headway.counters import Counters
 from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
+from headway.events import Event
 from headway.protocol.eras import Era
+from headway.protocol.render import Reader, render_event
 from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
-from headway.transport.http.reply import Headers
+from headway.transport.http.reply import Headers, send_json
 from headway.transport.stream_reader import End, StreamSource
 
 
@@ -250,6 +252,22 @@ class OpenResponses:
         for reading in readers:
             is_newest = reading is readers[-1] and reading.answer.since > elsewhere
             reading.answer.wait_for_turn(is_waiting=not is_newest and bool(readers))
+
+    async def answer_with_end(
+        self,
+        run: Run,
+        end: Event,
+        reader: Reader,
+        send: Send,
+        headers: Headers = (),
+        *,
+        status: int = 200,
+    ) -> None:
+        """Answer a request with the end of its run, which is all there is to say."""
+        body = render_event(end, reader)
+        assert body is not None  # the end of a run is for whoever asked
+        self._heard(self._clock.now() - run.execution.born)
+        await send_json(send, status, body, headers)
 
     async def answer_request(
         self,

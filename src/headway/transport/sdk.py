@@ -4,7 +4,7 @@ The only module that drives `mcp.server.runner`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, cast
 
 from mcp.server.connection import Connection
@@ -211,12 +211,18 @@ class Sdk:
         finally:
             # A cached bound method: a cycle for each call, if it stayed.
             vars(runner).pop("on_request", None)
-            await aclose_shielded(connection)
+            if _has_callbacks(connection.exit_stack):
+                await aclose_shielded(connection)
 
     def _with_addition(self, method: str, version: str, result: dict[str, Any]) -> dict[str, Any]:
         """Return the server's result, with what Headway adds to it."""
         add = self._additions.get(method)
         return result if add is None else add(version, result)
+
+
+def _has_callbacks(stack: AsyncExitStack) -> bool:
+    """Return whether something is to be called when the stack is closed; mostly nothing is."""
+    return bool(getattr(stack, "_exit_callbacks", True))
 
 
 class _WithoutMiddleware:

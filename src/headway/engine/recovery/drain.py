@@ -26,8 +26,12 @@ class Drain:
         Cancellation: the calls go on.
         """
         self._services.lifecycle.move_to(Phase.DRAINING)
-        while tasks := [run.task for run in self._runs.values() if run.task and _is_call(run)]:
-            await asyncio.wait(tasks)
+        while calls := [run for run in self._executing() if _is_call(run)]:
+            for run in calls:
+                run.begin_now()
+            tasks = [task for run in calls if (task := run.execution.task) is not None]
+            if tasks:
+                await asyncio.wait(tasks)
 
     async def wait_for_shields(self) -> None:
         """Return when no call is in a part that its author shielded, or after `SHIELDED_GRACE`."""
@@ -44,8 +48,10 @@ class Drain:
         From now on nothing is started, not even what is being accepted.
         """
         self._services.lifecycle.move_to(Phase.OVER)
-        started = [run for run in self._runs.values() if run.task is not None]
-        return [run for run in started if self.stop_or_release(run)]
+        return [run for run in self._executing() if self.stop_or_release(run)]
+
+    def _executing(self) -> list[Run]:
+        return [run for run in self._runs.values() if run.execution.goes_on]
 
     def stop_or_release(self, run: Run, end: Event = SERVER_STOPPED) -> bool:
         """Stop a run, and return whether its client may ask for it again in another process.

@@ -72,7 +72,7 @@ def _is_repeated(earlier: Event, event: Event) -> bool:
 
 def handed_over_event(run: Run, services: Services) -> HandedOver:
     """Return the event which says that a run has a handle, and for how long."""
-    age = services.clock.now() - run.born
+    age = services.clock.now() - run.execution.born
     limit = run.request.options.timeout or services.settings.timeout
     return HandedOver(services.clock.time() - age, limit + services.journal.retention.ttl)
 

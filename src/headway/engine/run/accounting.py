@@ -20,20 +20,28 @@ ENDS = ("completed", "tool_error", "input_required", *_ENDS.values())
 
 def lost_outputs(run: "Run") -> dict[str, int]:
     """Return how many outputs were cut, dropped or refused, by the setting that limits them."""
-    limits, pacer = run.output.limits, run.output.pacer
-    return {"log_rate": limits.left_out, "max_part": limits.too_large, "max_text": pacer.cut}
+    said = run.said
+    if said is None:
+        return {}
+    return {
+        "log_rate": said.limits.left_out,
+        "max_part": said.limits.too_large,
+        "max_text": said.pacer.cut,
+    }
 
 
 def count_end(counters: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
     """Count a run that ends with `event`; `result` is what its handler returned, if it did."""
-    counters.merged += run.output.pacer.merged
+    counters.merged += 0 if run.said is None else run.said.pacer.merged
     for setting, times in lost_outputs(run).items():
         counters.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         counters.limit_hit("timeout")  # nothing else stops a run with a failure
     if run.request.kind.is_counted and run.request.follows is None:
         counters.end_call(
-            run.request.target, outcome_of(event, result), run.services.clock.now() - run.born
+            run.request.target,
+            outcome_of(event, result),
+            run.services.clock.now() - run.execution.born,
         )
 
 

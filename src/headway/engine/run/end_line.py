@@ -103,7 +103,7 @@ def facts_of(run: "Run", event: Event, result: dict[str, Any] | None) -> dict[st
         "caller": printable(cut_name(request.caller)),
         "client": printable(cut_name(request.client_name)),
         "end": end,
-        "seconds": round(run.services.clock.now() - run.born, 3),
+        "seconds": round(run.services.clock.now() - run.execution.born, 3),
         "answered": answered,
         "error": None if error is None else printable(error),
     }

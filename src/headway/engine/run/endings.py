@@ -1,7 +1,6 @@
 """The terminal event of a run: from a result, an exception, its time limit or a stop."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import anyio
@@ -27,38 +26,40 @@ End = tuple[Event, dict[str, Any] | None]
 """The terminal event, and the result that is in it, if there is one."""
 
 
-@contextmanager
-def run_stoppable(run: Run) -> Generator[None]:
-    """Cancel what is awaited inside when the run is stopped; `run.scope` is the cancel scope.
+class RunScope:
+    """Cancels what is awaited inside when the run is stopped, as the scope of its execution.
 
     An author's code may enter scopes of anyio and leave them open: an `AsyncExitStack` that keeps
     a connection for the next call, a generator that is not closed. That is logged and is no
     failure of this run: its result is kept.
     """
-    scope = run.scope = anyio.CancelScope()
-    scope.__enter__()
-    try:
-        if run.stop_event is not None:
-            scope.cancel()
-        yield
-    except BaseException as error:
-        if not _exit_scope(run, scope, error):
-            raise
-    else:
-        _exit_scope(run, scope, None)
-    finally:
-        run.scope = None
 
+    __slots__ = ("_run", "_scope")
 
-def _exit_scope(run: Run, scope: anyio.CancelScope, error: BaseException | None) -> bool:
-    """Exit the scope; return True if the exception was the cancel of this scope."""
-    try:
-        kind = None if error is None else type(error)
-        return bool(scope.__exit__(kind, error, None if error is None else error.__traceback__))
-    except RuntimeError as trouble:
-        text = "run %s: %s left a cancel scope open that it had entered (%s)"
-        logger.warning(text, run.reference, run.request.name, trouble)
-        return False
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> None:
+        self._run.execution.scope = self._scope
+        self._scope.__enter__()
+        if self._run.stop_event is not None:
+            self._scope.cancel()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        run = self._run
+        run.execution.scope = None
+        try:
+            return bool(self._scope.__exit__(kind, error, trace))
+        except RuntimeError as trouble:
+            text = "run %s: %s left a cancel scope open that it had entered (%s)"
+            logger.warning(text, run.reference, run.request.name, trouble)
+            return False
 
 
 def add_note(result: dict[str, Any], note: str) -> dict[str, Any]:

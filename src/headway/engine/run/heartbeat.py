@@ -15,13 +15,18 @@ class Heartbeat:
     __slots__ = ("_born", "_clock", "_interval", "_pacer", "_timer", "_write")
 
     def __init__(
-        self, clock: Clock, interval: float | None, pacer: Pacer, write: Callable[[float], bool]
+        self,
+        clock: Clock,
+        interval: float | None,
+        pacer: Pacer,
+        write: Callable[[float], bool],
+        born: float,
     ) -> None:
         self._clock = clock
         self._interval = interval
         self._pacer = pacer
         self._write: Callable[[float], bool] | None = write
-        self._born = clock.now()
+        self._born = born
         self._timer: Timer | None = None
 
     def start(self) -> None:

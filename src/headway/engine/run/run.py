@@ -4,19 +4,17 @@ Only the process that executes a run has a `Run`; everybody else reads the run's
 tool gives out goes through `Run.output`, from any thread; all else is for the event loop.
 """
 
-import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-import anyio
 
 from headway.engine.recovery.checkpoints import CHECKPOINTS, Checkpoints
 from headway.engine.run.accepted import accepted_event
 from headway.engine.run.cancellation import TAKEN_OVER, Cancellation
 from headway.engine.run.current import current_run
 from headway.engine.run.event_writer import EventWriter
+from headway.engine.run.execution import Execution
 from headway.engine.run.output_limits import OutputLimits
 from headway.engine.run.pacing import Pacer
 from headway.engine.run.questions import Questions
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = quiet_logger(__name__)
 
-_CANCELLATION_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 
 
 class Run:
@@ -46,20 +44,20 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_cancellation",
+        "_is_over",
+        "_output",
+        "_pace",
         "_questions",
-        "born",
         "checkpoints",
         "events",
+        "execution",
         "hooks",
         "id",
         "journal",
-        "output",
         "request",
-        "scope",
         "services",
         "stop_event",
         "stream",
-        "task",
     )
 
     def __init__(
@@ -78,21 +76,15 @@ class Run:
         """The last part of the stream's name; unguessable, since it names the run to its client."""
         self.request = info
         self.services, self.journal = services, services.journal
-        self.born = services.clock.now()
+        self.execution = Execution(services.clock)
         # There are two ways into the stream: the engine's events go through `events`, and the
         # tool's through `output`, which paces and limits them and calls `_write_output`.
         self.events = EventWriter(services.journal, stream, recorded=info.kind.is_recorded)
-        self.output = RunOutput(
-            self._write_output,
-            clock=services.clock,
-            pacer=Pacer(rate, services.settings.max_text),
-            limits=OutputLimits(services.settings),
-            heartbeat=heartbeat,
-        )
+        self._output: RunOutput | None = None
+        self._pace = (rate, heartbeat)
+        self._is_over = False
         self.hooks = RunHooks()
         self.checkpoints: Checkpoints | None = None
-        self.scope: anyio.CancelScope | None = None
-        self.task: asyncio.Task[None] | None = None
         self.stop_event: Event | None = None
         self._questions: Questions | None = None
         self._cancellation: Cancellation | None = None
@@ -103,6 +95,37 @@ class Run:
             self.events.resume_from(view)
             if view.progress is not None:
                 self.output.pacer.resume_from(view.progress)
+
+    @property
+    def output(self) -> RunOutput:
+        """The output of its tool, for any thread; made when first asked for: most have none."""
+        if self._output is None:
+            with _LOCK:  # or two threads have one each
+                self._output = self._output or self._make_output()
+        return self._output
+
+    def _make_output(self) -> RunOutput:
+        settings, (rate, heartbeat) = self.services.settings, self._pace
+        output = RunOutput(
+            self._write_output,
+            clock=self.services.clock,
+            pacer=Pacer(rate, settings.max_text),
+            limits=OutputLimits(settings),
+            heartbeat=heartbeat,
+            execution=self.execution,
+        )
+        output.is_closed = self._is_over
+        return output
+
+    @property
+    def said(self) -> RunOutput | None:
+        """The output of its tool; None where it has given out nothing."""
+        return self._output
+
+    def start_heartbeat(self) -> None:
+        """Begin to give signs of life, where the run is to give any."""
+        if self._pace[1] is not None:
+            self.output.heartbeat.start()
 
     @property
     def reference(self) -> str:
@@ -117,7 +140,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """True when the run has its end, or when another process goes on with it."""
-        return self.output.is_closed
+        return self._is_over if self._output is None else self._output.is_closed
 
     @property
     def is_released(self) -> bool:
@@ -133,10 +156,20 @@ class Run:
         """
         # What other threads gave out is in the outbox until the loop takes it; without this the
         # wait would not cover it.
-        self.output.flush_outbox()
+        if self._output is not None:
+            self._output.flush_outbox()
         await self.journal.wait_until_stored(self.stream)
         if self.checkpoints is not None:
             await self.checkpoints.wait_until_stored()
+
+    # Its execution
+
+    def begin_now(self) -> None:
+        """Begin to execute at once, if it is about to: what ends without waiting has its end then.
+
+        For whoever reads the run next, when all is ready for its events.
+        """
+        self.execution.begin_now()
 
     # Its end
 
@@ -171,7 +204,7 @@ class Run:
                 callback()
             # Break the cycles: what ended is to be freed now, not when the collector finds it.
             self.hooks.clear()
-            self.task = None
+            self.execution.task = None
 
     def release(self) -> None:
         """Stop, and leave the run without an end for another process to begin anew."""
@@ -185,13 +218,13 @@ class Run:
             self.events.append(GivenBack())
             if self.checkpoints is not None:
                 self.checkpoints.write(GivenBack())
-        if self.scope is not None:
-            self.scope.cancel()
+        self.execution.cancel()
         for callback in self.hooks.on_end:
             callback()
 
     def _close(self, *, success: bool | None) -> list[Event]:
-        last = self.output.close(success=success)
+        self._is_over = True
+        last = [] if self._output is None else self._output.close(success=success)
         if self._cancellation is not None:
             self._cancellation.cancel_timer()
         return last
@@ -230,11 +263,11 @@ class Run:
 
     def mark_function_begun(self) -> None:
         """Note that the author's function begins, with complete arguments; from any thread."""
-        if threading.get_ident() == self.output.thread:
+        if threading.get_ident() == self.execution.thread:
             self.hooks.on_function_begins()
         else:
             # Looked up there: the hook may be another one by then.
-            self.output.loop.call_soon_threadsafe(lambda: self.hooks.on_function_begins())
+            self.execution.loop.call_soon_threadsafe(lambda: self.hooks.on_function_begins())
 
     # Its stop
 
@@ -242,8 +275,8 @@ class Run:
     def cancellation(self) -> Cancellation:
         """The hooks and shields that a stop has to respect; made when first asked for."""
         if self._cancellation is None:
-            with _CANCELLATION_LOCK:  # or two threads have one each
-                self._cancellation = self._cancellation or Cancellation(self, self.output.loop)
+            with _LOCK:  # or two threads have one each
+                self._cancellation = self._cancellation or Cancellation(self, self.execution.loop)
         return self._cancellation
 
     def cancel(self, by: str, reason: str | None = None) -> None:
@@ -265,8 +298,7 @@ class Run:
         # `stop_event` is set first: both look there for the reason.
         self.stop_event = end
         self.output.is_stopped = True
-        if self.scope is not None:
-            self.scope.cancel()
+        self.execution.cancel()
         self.cancellation.tell_hooks()
 
 

@@ -12,8 +12,8 @@ class RunHooks:
     """Callbacks of the engine and the transport for one run; on the event loop only."""
 
     __slots__ = (
-        "answered", "give_up", "has_handle", "on_end", "on_function_begins", "on_handed_over",
-        "on_question", "window",
+        "answered", "closes_stream", "give_up", "has_handle", "on_end", "on_function_begins",
+        "on_handed_over", "on_question", "window",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +31,8 @@ class RunHooks:
         """Returns how its request is answered, for the log: a key of `end_line.ANSWERED`, or ''."""
         self.has_handle = False
         """Whether a handle or a key names the run, so that it can go on without its session."""
+        self.closes_stream = False
+        """Whether the handler has asked for an end of its request's stream, which goes on."""
         self.window = inf
         """Seconds that its client may be kept waiting."""
 

@@ -13,7 +13,6 @@ Threads only touch the outbox; everything is written on the event loop. An event
 the short way, unless something from a thread waits in the outbox: the order is kept.
 """
 
-import asyncio
 import threading
 from collections.abc import Callable
 from threading import get_ident
@@ -21,6 +20,7 @@ from threading import get_ident
 from headway.clock import Clock, Timer
 from headway.engine.run.cancellation import is_shielded
 from headway.engine.run.cooperative import CooperativeYield
+from headway.engine.run.execution import Execution
 from headway.engine.run.heartbeat import Heartbeat
 from headway.engine.run.output_limits import OutputLimits
 from headway.engine.run.pacing import Pacer
@@ -61,18 +61,19 @@ class RunOutput:
         pacer: Pacer,
         limits: OutputLimits,
         heartbeat: float | None,
+        execution: Execution,
     ) -> None:
         self._write = write
         self._clock = clock
         self.pacer = pacer
         self.limits = limits
         self.stages: Root | None = None
-        self.heartbeat = Heartbeat(clock, heartbeat, pacer, self._write_heartbeat)
+        self.heartbeat = Heartbeat(clock, heartbeat, pacer, self._write_heartbeat, execution.born)
         self.is_closed = False
         self.is_stopped = False
         """Whether threads that call this are to be stopped by an exception."""
-        self.loop = asyncio.get_running_loop()
-        self.thread = get_ident()
+        self.loop = execution.loop
+        self.thread = execution.thread
         self._lock = threading.Lock()
         self._outbox: list[Event] = []
         self._is_scheduled = False

@@ -36,9 +36,11 @@ from headway.protocol.inbound import (
 )
 from headway.repeated_log_lines import RefusalLog, limited_logger
 from headway.streams import run_stream
+from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.first_step_answer import begin_run
 from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import Headers, send_empty, send_result
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
@@ -130,24 +132,31 @@ class Http2025:
         if task is not None:
             await send_result(exchange.send, form, task, _session_header(session))
             return
-        task = tasks_2025.awaited_task(message.method, message.params)
-        rendering = self._make_rendering(session, message.id, message.token, run.id, 0, task)
+        can_reconnect = session.facts.era.primes and streams
+        if can_reconnect and message.token is not None:
+            # A call that asks for progress will stream, and a stream that opens at once can be
+            # resumed even when it is cut before the tool says anything.
+            form = Form.STREAM
+        cursor, reader = self._journal.open_cursor(run.stream), _reader_of(session, message, run)
+        if may_begin_early(run, context) and not self._responses.is_read(run.stream):
+            end = begin_run(run, cursor, reader, form)
+            if end is not None:
+                headers = _session_header(session)
+                await self._responses.answer_with_end(run, end, reader, exchange.send, headers)
+                return
         answer = self._responses.open(
-            self._journal.open_cursor(run.stream),
-            rendering,
+            cursor,
+            self._make_rendering(session, reader, 0),
             exchange.receive,
             exchange.send,
             _session_header(session),
             until=exchange.until,
         )
-        can_reconnect = session.facts.era.primes and streams
+        if run.hooks.closes_stream:
+            answer.stop(End.CLOSED)
         self._messages.offer_hand_over(
             session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
         )
-        if can_reconnect and message.token is not None:
-            # A call that asks for progress will stream, and a stream that opens at once can be
-            # resumed even when it is cut before the tool says anything.
-            form = Form.STREAM
         await self._responses.answer_request(run, answer, session.facts.era, place, form=form)
 
     async def handle_batch(self, exchange: Exchange, values: list[object]) -> None:
@@ -201,7 +210,7 @@ class Http2025:
                 said = render.error_bytes(message.id, run.code, run.message, run.data)
                 batch.add_refusal(said)
                 continue
-            rendering = self._make_rendering(session, message.id, message.token, run.id, 0)
+            rendering = self._make_rendering(session, _reader_of(session, message, run), 0)
             cursor = self._journal.open_cursor(run.stream)
             answer = self._responses.open(
                 cursor,
@@ -351,7 +360,8 @@ class Http2025:
             after = min(after, head.last - head.ended)
         elif after > head.last + 1:
             raise unknown_event()
-        rendering = self._make_rendering(session, place.id, place.token, place.run, after)
+        reader = _make_reader(session, place.id, place.token, place.run)
+        rendering = self._make_rendering(session, reader, after)
         limit = self._messages.reconnect_after(session, place.token)
         self._engine.counters.resumed += 1
         cursor = self._journal.open_cursor(stream, after=after)
@@ -455,27 +465,17 @@ class Http2025:
 
     async def _close_request_stream(self, context: RunContext) -> None:
         if context.run is not None:
+            context.run.hooks.closes_stream = True  # it may not be open yet
             self._responses.close_stream(context.run.stream)
 
     async def _close_own_stream(self, session: Session) -> None:
         self._responses.close_stream(session.stream)
 
-    def _make_rendering(
-        self,
-        session: Session,
-        identity: str | int | None,
-        token: str | int | None,
-        run_id: str,
-        seq: int,
-        task: str = "",
-    ) -> SseRendering:
-        identity = cast("str | int", identity)
-        prefix = run_prefix(run_id, identity, token) if session.facts.era.has_event_ids else None
-        reader = render.Reader(
-            identity, token, session.facts.era, lambda: session.facts.level_rank, run_id, task=task
-        )
-        opening = self._opening_frame(session.facts.era, prefix, b"%d" % seq)
-        closing = self._closing_frame(session.facts.era)
+    def _make_rendering(self, session: Session, reader: render.Reader, seq: int) -> SseRendering:
+        era = session.facts.era
+        prefix = run_prefix(reader.run, reader.id, reader.token) if era.has_event_ids else None
+        opening = self._opening_frame(era, prefix, b"%d" % seq)
+        closing = self._closing_frame(era)
         return SseRendering(reader, prefix=prefix, opening=opening, closing=closing)
 
     def _opening_frame(self, era: Era, prefix: bytes | None, mark: bytes) -> bytes:
@@ -489,6 +489,19 @@ class Http2025:
         """Return the frame that ends a stream early, for a client that resumes it soon."""
         retry = int(self._responses.settings.retry_closed * 1000)
         return b"retry: %d\n\n" % retry if era.primes else b""
+
+
+def _reader_of(session: Session, message: Message, run: Run) -> render.Reader:
+    """Return the reader that stands for the client of a request."""
+    task = tasks_2025.awaited_task(message.method, message.params)
+    return _make_reader(session, cast("str | int", message.id), message.token, run.id, task)
+
+
+def _make_reader(
+    session: Session, identity: str | int, token: str | int | None, run: str, task: str = ""
+) -> render.Reader:
+    facts = session.facts
+    return render.Reader(identity, token, facts.era, lambda: facts.level_rank, run, task=task)
 
 
 def _session_header(session: Session) -> Headers:

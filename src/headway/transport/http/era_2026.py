@@ -10,8 +10,10 @@ from headway.protocol.eras import MODERN
 from headway.protocol.inbound import Message, check_version, classify_modern
 from headway.protocol.methods import LISTEN
 from headway.streams import principal_tag
+from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
+from headway.transport.http.first_step_answer import begin_run
 from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import send_empty
 from headway.transport.messages_2026 import Messages2026, reader_of
@@ -70,8 +72,16 @@ class Http2026:
             rated_as=exchange.rated_as,
         )
         rendering = SseRendering(reader_of(message, run), status=_status_of)
+        cursor = run.journal.open_cursor(run.stream)
+        if may_begin_early(run, context):
+            end = begin_run(run, cursor, rendering.reader, form)
+            if end is not None:
+                await self._responses.answer_with_end(
+                    run, end, rendering.reader, exchange.send, status=_status_of(end)
+                )
+                return
         answer = self._responses.open(
-            run.journal.open_cursor(run.stream),
+            cursor,
             rendering,
             exchange.receive,
             exchange.send,

@@ -31,11 +31,14 @@ class Exchange:
         self.send = send
         self.method: str = scope["method"]
         self.headers = read_headers(scope["headers"])
-        self.owner = principal_of(scope)
-        self.scopes = scopes_of(scope)
+        self.owner = ""
+        self.scopes = frozenset[str]()
         """The scopes of its token; none without one."""
-        self.until = expiry_of(scope)
+        self.until: float | None = None
         """When its token expires, in seconds since 1970; None: never."""
+        if "user" in scope:
+            self.owner, self.scopes = principal_of(scope), scopes_of(scope)
+            self.until = expiry_of(scope)
         self.request = Request(scope)
         """The request as Starlette's object, which handlers may look at."""
 

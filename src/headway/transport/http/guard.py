@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from mcp_types.jsonrpc import INVALID_REQUEST
 
 from headway.errors import ProtocolError
+from headway.first_step import FirstStep
 from headway.protocol.header_lines import name_of_host
 from headway.settings import Settings
 from headway.transport.http.origins import LOOPBACK, Origins
@@ -20,6 +21,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Scope = MutableMapping[str, Any]
+
+_Chunk = tuple[bytes, bool]
+"""A piece of a body, and whether there are more."""
 
 WILDCARD: Final = ("0.0.0.0", "::", "")
 
@@ -175,25 +179,31 @@ async def read_body(
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared[:19]) > settings.max_body:
         raise _too_large(settings.max_body)
-    if not arrivals.is_timed_elsewhere:
-        return await _read_in_time(b"", receive, settings, arrivals)
-    chunk, is_more = await _next_chunk(receive)
+    # Most bodies are there when they are asked for, and then no time has to be limited.
+    step = FirstStep(_next_chunk(receive))
+    if not step.is_over and not arrivals.is_timed_elsewhere:
+        return await _read_in_time(b"", step, receive, settings, arrivals)
+    chunk, is_more = step.result if step.is_over else await step
     if is_more:
-        return await _read_in_time(chunk, receive, settings, arrivals)
+        return await _read_in_time(chunk, None, receive, settings, arrivals)
     if len(chunk) > settings.max_body:
         raise _too_large(settings.max_body)
-    return chunk  # as most are
+    return chunk
 
 
 async def _read_in_time(
-    begun: bytes, receive: Receive, settings: Settings, arrivals: UnfinishedRequests
+    begun: bytes,
+    following: Awaitable[_Chunk] | None,
+    receive: Receive,
+    settings: Settings,
+    arrivals: UnfinishedRequests,
 ) -> bytes:
     loop = asyncio.get_running_loop()
     limit = asyncio.timeout(settings.body_timeout)
     arrival = arrivals.begin(lambda: limit.reschedule(loop.time()))
     try:
         async with limit:
-            return await _read_chunks(begun, receive, arrival, settings.max_body)
+            return await _read_chunks(begun, following, receive, arrival, settings.max_body)
     except TimeoutError:
         if arrival.has_given_way:
             raise arrivals.refusal_error() from None
@@ -203,14 +213,19 @@ async def _read_in_time(
 
 
 async def _read_chunks(
-    begun: bytes, receive: Receive, arrival: UnfinishedRequest, most: int
+    begun: bytes,
+    following: Awaitable[_Chunk] | None,
+    receive: Receive,
+    arrival: UnfinishedRequest,
+    most: int,
 ) -> bytes:
     chunks, size, is_more = [begun], len(begun), True
     arrival.grow(size)
     while is_more:
         if size > most:
             raise _too_large(most)
-        chunk, is_more = await _next_chunk(receive)
+        chunk, is_more = await (_next_chunk(receive) if following is None else following)
+        following = None
         chunks.append(chunk)
         size += len(chunk)
         arrival.grow(len(chunk))
@@ -219,7 +234,7 @@ async def _read_chunks(
     return b"".join(chunks)
 
 
-async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
+async def _next_chunk(receive: Receive) -> _Chunk:
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGone

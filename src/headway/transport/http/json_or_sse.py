@@ -46,7 +46,7 @@ WATCH_AFTER: Final = 0.02
 _RESUMED_LATER: Final = (End.CLOSED, End.EXPIRED)
 """The ends after which the client may come back to the stream at once."""
 
-_AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
+AS_JSON: Final = tuple(kind for kind in TERMINAL if kind is not Cancelled)
 """The ends of a run that may be a plain JSON answer. The end of a cancelled call is not among them:
 its client is often about to leave, and the official client survives a late event of a stream, but
 not a late JSON body."""
@@ -291,7 +291,7 @@ class ResponseStream:
             last = entries[-1]
             for entry in entries:
                 self._add_frame(entry)
-            if type(last.event) in _AS_JSON and len(self._frames) == 1 and not self._body_size:
+            if type(last.event) in AS_JSON and len(self._frames) == 1 and not self._body_size:
                 return last.event
             if self._frames:
                 return None

@@ -100,6 +100,8 @@ class ParamHeaders:
             return
         if not arguments and not any(name.startswith(_PREFIX) for name in headers):
             return
+        if self._mirrors_nothing(tool):
+            return
         # Not a dict: two headers of one name must stay two.
         trimmed = Headers(raw=[(name, value.strip()) for name, value in headers.raw])
         call = _Call(tool, cast("dict[str, Any]", arguments), trimmed)
@@ -132,6 +134,15 @@ class ParamHeaders:
         self._keep_schema(caller, call.tool, None)
         self.learn_schemas(caller, await self._listing(route, context))
         return call.find_mismatch(self._known.get((caller, call.tool)))
+
+    def _mirrors_nothing(self, tool: str) -> bool:
+        """Return whether the look-up says that no argument of a tool is in a header, as of most."""
+        lookup = self._lookup()
+        try:
+            schema = None if lookup is None else lookup(tool)
+        except BaseException:  # noqa: BLE001 - where it is asked again, its failures are contained
+            return False
+        return lookup is not None and (schema is None or not self._is_mirroring(schema))
 
     def _keep_schema(self, caller: str, tool: str, schema: Schema | None) -> None:
         if len(self._known) >= SCHEMAS_KEPT:

@@ -189,7 +189,8 @@ class Sessions:
             ProtocolError: The journal cannot be read, and nothing is known of the session (503).
         """
         try:
-            await self._read_on(session)
+            if not self._is_current(session):
+                await self._read_on(session)
         except JournalError as error:
             if not is_known:
                 raise journal_away() from None
@@ -197,6 +198,11 @@ class Sessions:
             logger.warning("session %s… was not looked at: %s", session.name[:6], error)
         if is_known and not session.facts.is_open:
             self._end_here(session)
+
+    def _is_current(self, session: Session) -> bool:
+        """Return whether its stream is in memory, and has nothing that was not read."""
+        buffer, seq = self.journal.buffer_of(session.stream), session.facts.seq
+        return buffer is not None and buffer.base <= seq and buffer.visible <= seq
 
     async def _read_on(self, session: Session) -> None:
         page: list[Entry] | None = None
