@@ -12,7 +12,7 @@ IN_TEST := not (processes or redis or faults or docs or clients) or smoke
 # Else every program that a test starts compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit sbom help install demo test test-all test-redis test-clients test-faults test-docs test-loaded test-pythons test-oldest coverage coverage-rest test-map check docs conformance interop requirements format bench scale chaos churn fleet deploy-test fuzz clean
+.PHONY: audit sbom help install demo test test-all test-redis test-clients test-faults test-docs test-loaded test-pythons test-oldest coverage coverage-rest test-map check docs conformance interop requirements format bench bench-gate scale chaos churn fleet deploy-test fuzz clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -104,9 +104,12 @@ format: $(STAMP) ## bring the code into form
 	$(RUN)ruff format
 	$(RUN)ruff check --fix
 
-bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK=1: a minute)
-	$(RUN)python -m bench $(if $(QUICK),--quick) $(ARGS)
+bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK=1: a minute; PEERS=ts: TypeScript too)
+	$(RUN)python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 	$(RUN)python -m bench.track
+
+bench-gate: $(STAMP) ## fail if a call costs a third more, as a multiple of the floor, than it did
+	$(RUN)python -m bench.gate
 
 scale: $(STAMP) ## measure 1, 2 and 3 replicas on one Redis, and the journals against each other (QUICK=1: a minute)
 	$(RUN)python -m bench.scale $(if $(QUICK),--quick) $(ARGS)

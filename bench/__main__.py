@@ -7,17 +7,21 @@ import sys
 import time
 from pathlib import Path
 
-from bench.contenders import CONTENDERS, Contender
+from bench.contenders import CONTENDERS, PEERS, Contender
 from bench.measure import MEASURES, QUICK, Bench, Measure, Plan
+from bench.peers import typescript
 from bench.processes import LOAD_CORE, PINNED, pin
 from bench.report import as_json, company, conditions, generator, table, targets
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    names = [contender.name for contender in CONTENDERS]
+    names = [*(contender.name for contender in CONTENDERS), *PEERS]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small, for CI: under a minute")
+    parser.add_argument(
+        "--peers", choices=("ts",), help="ts: the TypeScript servers too, installed from npm"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument(
@@ -46,7 +50,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def available(options: argparse.Namespace) -> tuple[dict[Contender, float], list[str]]:
     """The servers to measure, with the time their import took; and why others are skipped."""
-    wanted = [one for one in CONTENDERS if one.name in options.only] or list(CONTENDERS)
+    known = [*CONTENDERS, *(typescript() if options.peers == "ts" else ())]
+    wanted = [one for one in known if one.name in options.only] or known
     tries = [(one, *one.try_import()) for one in wanted]
     skipped = [f"{one.name}: skipped, {why}" for one, _, why in tries if why is not None]
     return {one: seconds for one, seconds, why in tries if why is None}, skipped

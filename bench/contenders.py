@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.processes import ROOT
+from bench.wire import ERAS, Era
+
+PEERS = ("typescript-1", "typescript-2")
+"""The servers in other languages that may be compared (`peers`)."""
 
 _HEADWAY = str(Path(sys.executable).with_name("headway"))
 
@@ -18,12 +22,16 @@ class Contender:
     about: str
     command: tuple[str, ...]
     imports: str
-    """The statement whose time is reported as its import."""
+    """The statement whose time is reported as its import; empty where it is no Python."""
     measures: tuple[str, ...] = ("startup", "calls", "events", "paced", "memory")
     """What of it is measured."""
+    eras: tuple[Era, ...] = ERAS
+    """The eras that it knows."""
 
     def try_import(self) -> tuple[float, str | None]:
         """How long its import takes in a fresh interpreter, and why it fails if it does."""
+        if not self.imports:
+            return 0, None
         code = f"import time; t = time.perf_counter(); {self.imports}; "
         code += "print(time.perf_counter() - t)"
         probe = subprocess.run(
@@ -56,6 +64,13 @@ CONTENDERS = (
         "Headway serving the SDK's own MCPServer",
         _script("product", "memory:", "fixture"),
         "import headway.server",
+    ),
+    Contender(
+        "fastmcp-object",
+        "Headway serving a FastMCP object",
+        _script("product", "memory:", "fast"),
+        "import headway.server, fastmcp",
+        measures=("calls", "events"),
     ),
     Contender(
         "headway-sqlite",

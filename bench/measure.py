@@ -19,6 +19,14 @@ CONCURRENCIES = (1, 32)
 STREAMS = (1, 16)
 
 
+def _first_request(contender: Contender, port: int) -> bytes:
+    """The first request that a server can answer: a call, or the handshake where it needs one."""
+    wire = Wire(port, contender.eras[-1])
+    needs_session = wire.era == "2025"
+    request = wire.initialize() if needs_session else wire.call("echo", {"text": "first"})
+    return request.fill(FIRST_ID)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much of everything."""
@@ -128,7 +136,8 @@ class Bench:
                 for figure, make in self._rate_jobs(number):
                     self._say(f"round {number + 1} of {self._plan.rounds}: {figure}")
                     for contender, server in servers:
-                        if figure.partition(".")[0] in contender.measures:
+                        measure, era, *_ = figure.split(".")
+                        if measure in contender.measures and era in contender.eras:
                             self._sample(contender, figure, make(port=server.port, pid=server.pid))
             with suppress(OSError):  # one of ours may have died; that is told elsewhere
                 self.samples.others = neighbours.share()
@@ -173,8 +182,7 @@ class Bench:
         server = ServerProcess(contender.command)
         try:
             try:
-                request = Wire(server.port, "2026").call("echo", {"text": "first"}).fill(FIRST_ID)
-                first = server.first_answer(request)
+                first = server.first_answer(_first_request(contender, server.port))
             except NotServing as problem:
                 self._fail(contender, purpose, str(problem))
                 yield None
