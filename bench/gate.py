@@ -56,7 +56,8 @@ def main() -> int:
     load = LoadProcess()
     try:
         with serving(command_of("floor")) as floor, serving(command_of("unchanged")) as ours:
-            return int(not all([is_within(load, (floor, ours), era) for era in ERAS]))
+            within = [is_within(load, (floor, ours), era) for era in ERAS]
+            return int(not all(within))
     finally:
         load.stop()
 
