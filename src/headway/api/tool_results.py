@@ -153,7 +153,9 @@ class _Returned:
     def _blocks_of(self, value: Any) -> Iterator[ContentBlock]:
         if value is None:
             return
-        if isinstance(value, ContentBlock):
+        if type(value) is str and value.isascii():  # as most results are
+            yield TextContent(type="text", text=value)
+        elif isinstance(value, ContentBlock):
             yield value
         elif _maker_of(value) is not None:
             yield from self._blocks_of(_maker_of(value)(value))
