@@ -332,6 +332,30 @@ async def test_a_stream_closed_behind_its_first_words_has_them_and_an_id_to_come
         assert text_of(said[-1]) == "later"
 
 
+async def test_a_request_that_is_sent_again_after_its_stream_was_closed_has_its_answer() -> None:
+    mcp = MCPServer("s")
+    go = asyncio.Event()
+
+    @mcp.tool()
+    async def poll(ctx: Context[Any, Any], waits: bool) -> str:
+        if waits:
+            await asyncio.sleep(0)
+        await ctx.close_sse_stream()
+        await go.wait()
+        return "later"
+
+    async with served(mcp) as wire:
+        session = await Session.open(wire)
+        for number, waits in enumerate((True, False), start=1):
+            go.clear()
+            options = {"id": number, "token": number}
+            closed = await session.call("poll", {"waits": waits}, **options)
+            assert await closed.rest() == []
+            again = await session.call("poll", {"waits": waits}, **options)
+            go.set()
+            assert text_of(await again.outcome()) == "later"
+
+
 @pytest.mark.requirement("http.session.gone", era="2025")
 async def test_a_session_is_forgotten_when_it_was_idle_too_long_and_not_before() -> None:
     tools = GatedTools("step")

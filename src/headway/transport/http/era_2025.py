@@ -153,6 +153,7 @@ class Http2025:
             until=exchange.until,
         )
         if run.hooks.closes_stream:
+            run.hooks.closes_stream = False  # a request that is sent again has its own stream
             answer.stop(End.CLOSED)
         self._messages.offer_hand_over(
             session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
@@ -464,9 +465,11 @@ class Http2025:
         return context
 
     async def _close_request_stream(self, context: RunContext) -> None:
-        if context.run is not None:
-            context.run.hooks.closes_stream = True  # it may not be open yet
-            self._responses.close_stream(context.run.stream)
+        run = context.run
+        if run is not None and run.execution.task is None:
+            run.hooks.closes_stream = True  # its first step: the stream is not open yet
+        elif run is not None:
+            self._responses.close_stream(run.stream)
 
     async def _close_own_stream(self, session: Session) -> None:
         self._responses.close_stream(session.stream)
