@@ -39,10 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it starts."""
+    """Mark each test with what it starts, and have those first that start something: they wait."""
     for item in items:
         for group in groups_of(item):
             item.add_marker(group)
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 
 def pytest_collection_finish() -> None:

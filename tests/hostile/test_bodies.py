@@ -129,8 +129,8 @@ from headway import Headway
 mcp = Headway("counting")
 
 @mcp.tool()
-async def kept() -> int:
-    return gc.get_freeze_count()
+async def kept() -> list[int]:
+    return [gc.get_freeze_count(), *gc.get_threshold()]
 """
 
 
@@ -141,7 +141,9 @@ async def test_what_a_server_began_with_is_not_looked_through_for_every_large_bo
     async with program("run", "counting.py", "--stdio", cwd=tmp_path) as client:
         await client.shake_hands()
         answer = await client.call("kept")
-        assert int(answer["result"]["content"][0]["text"]) > 10_000
+        frozen, *thresholds = answer["result"]["structuredContent"]["result"]
+        assert frozen > 10_000
+        assert thresholds == [5000, 20, 100]  # all that goes on is looked through as seldom
 
 
 async def test_a_batch_of_too_many_messages_is_refused_and_none_is_executed() -> None:

@@ -92,7 +92,7 @@ async def test_a_refused_stream_does_not_hold_up_the_others(store: Store) -> Non
 async def test_a_commit_takes_any_number_of_streams(store: Store, streams: int) -> None:
     names = [f"run:{number}" for number in range(streams)]
     assert await store.write([write(name, 0, 2) for name in names]) == {}
-    assert await store.streams("run:") == names
+    assert sorted(await store.streams("run:")) == sorted(names)
     refused = await store.write([write(name, 2 - (name == names[-1]), 1) for name in names])
     assert list(refused) == [names[-1]]
     assert await store.head(names[0]) == Head(1, 3 if streams > 1 else 2, ended=False)

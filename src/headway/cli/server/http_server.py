@@ -21,7 +21,7 @@ from headway.cli.exit_codes import report_line, root_of, start_failure
 from headway.cli.log_output.record_facts import ACCESS_LOGGER
 from headway.cli.server.client_connection import Connection, ConnectionLimiter, protocol
 from headway.cli.server.event_loop import LoopName, run_until_done
-from headway.cli.server.garbage_collector import freeze_what_is_there
+from headway.cli.server.garbage_collector import tune_collector
 from headway.cli.server.listener import Listener, bind
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
 from headway.cli.server.reload import RETIRE
@@ -339,7 +339,7 @@ async def _serve_until_stopped(
     server = _Server(app, listener, settings, is_shared=not is_alone, connection=connection)
 
     def ready(_: object) -> None:
-        freeze_what_is_there()
+        tune_collector()
         announce(listener.origin)
 
     server.ready.add_done_callback(ready)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from headway.cli.exit_codes import report_line, root_of, start_failure
 from headway.cli.server.event_loop import LoopName, run_until_done
-from headway.cli.server.garbage_collector import freeze_what_is_there
+from headway.cli.server.garbage_collector import tune_collector
 from headway.cli.server.process_end import Deadline, exit_at_once
 from headway.cli.server.process_tree import end_children, end_children_within, kill_children
 from headway.cli.server.signals import stop_on_signals
@@ -96,7 +96,7 @@ async def _serve_streams(app: HeadwayApp, streams: Streams, deadline: Deadline) 
     def ready() -> None:
         nonlocal is_ready
         is_ready = True
-        freeze_what_is_there()
+        tune_collector()
         report_line(f"serving {app.name} on stdin and stdout (the end of stdin stops it)")
 
     stop_on_signals(

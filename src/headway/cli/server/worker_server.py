@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headway.cli.exit_codes import report_line, start_failure
 from headway.cli.server.event_loop import LoopName, run_until_done
-from headway.cli.server.garbage_collector import freeze_what_is_there
+from headway.cli.server.garbage_collector import tune_collector
 from headway.cli.server.process_end import Deadline, exit_at_once, give_up
 from headway.cli.server.signals import farewell_text, stop_on_signals
 from headway.errors import HeadwayError
@@ -54,7 +54,7 @@ async def _work_in_loop(
     try:
         async with _with_probe(worker, probe), worker.running():
             has_started = True
-            freeze_what_is_there()
+            tune_collector()
             announce()
             await _wait_until(stopped, worker)
             await _drain_worker(worker, grace)
