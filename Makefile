@@ -6,7 +6,7 @@ UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 # COUNTED=1 counts what the tests reach; `make coverage-rest` goes on from there.
-PYTEST := $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
+PYTEST = $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
 IN_TEST := not (processes or redis or faults or docs or clients) or smoke
 
 # Else every program that a test starts compiles all that it imports.
@@ -34,6 +34,7 @@ install: $(STAMP) ## make the environment in .venv, with everything
 demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
+test: JOBS ?= 4
 test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute
 	$(PYTEST) -m "$(IN_TEST)" $(ARGS)
 

@@ -107,23 +107,29 @@ def groups_of(item: pytest.Item) -> set[str]:
 @cache
 def is_starting(function: Any) -> bool:
     """Whether the code of a test starts a program; asked once for all its parameters."""
-    return not STARTERS.isdisjoint(names_reached(function))
-
-
-def names_reached(function: Any) -> Iterator[str]:
-    """Yield the names that a function's code uses, and those of the test code that it calls."""
-    seen: set[int] = set()
+    seen: set[Any] = set()
     waiting = [function]
     while waiting:
         each = waiting.pop()
-        code = getattr(each, "__code__", None)
-        if id(each) in seen or code is None:
+        if each in seen or getattr(each, "__code__", None) is None:
             continue
-        seen.add(id(each))
-        for name in _names_of(code):
-            value = each.__globals__.get(name)
-            yield from (name, *_bases_of(value))
-            waiting += _test_code(value)
+        seen.add(each)
+        names, called = _reached_from(each)
+        if not STARTERS.isdisjoint(names):
+            return True
+        waiting += called
+    return False
+
+
+@cache
+def _reached_from(function: Any) -> tuple[frozenset[str], list[Any]]:
+    """The names that a function's own code uses, and the test code that it calls."""
+    names, called = set[str](), list[Any]()
+    for name in _names_of(function.__code__):
+        value = function.__globals__.get(name)
+        names.update((name, *_bases_of(value)))
+        called += _test_code(value)
+    return frozenset(names), called
 
 
 def _names_of(code: CodeType) -> Iterator[str]:
