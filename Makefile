@@ -109,7 +109,7 @@ bench: $(STAMP) ## measure Headway against the floor, the SDK and FastMCP (QUICK
 	$(RUN)python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 	$(RUN)python -m bench.track
 
-bench-gate: $(STAMP) ## fail if a call costs a third more, as a multiple of the floor, than it did
+bench-gate: $(STAMP) ## fail if a call calls a tenth more functions than it did, or takes half more of the floor's time
 	$(RUN)python -m bench.gate
 
 scale: $(STAMP) ## measure 1, 2 and 3 replicas on one Redis, and the journals against each other (QUICK=1: a minute)
