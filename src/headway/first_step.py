@@ -25,15 +25,7 @@ def start_at_once(work: _Steps, context: Context) -> Task[None]:
     Raises:
         BaseException: `KeyboardInterrupt` or `SystemExit` of `work`, as from the loop itself.
     """
-    loop = asyncio.get_running_loop()
-    caller = asyncio.current_task(loop)
-    if caller is not None:
-        asyncio.tasks._leave_task(loop, caller)
-    try:
-        return _begin(loop, work, context)
-    finally:
-        if caller is not None:
-            asyncio.tasks._enter_task(loop, caller)
+    return _begin(asyncio.get_running_loop(), work, context)
 
 
 _TAKEN: Final = object()
@@ -113,5 +105,12 @@ if sys.version_info < (3, 12):
     def _begin(loop: AbstractEventLoop, work: _Steps, context: Context) -> Task[None]:
         task = _PyTask(work, loop=_NO_LOOP, context=context)
         task._loop = loop
-        context.run(task._Task__step)
+        caller = asyncio.current_task(loop)
+        if caller is not None:
+            asyncio.tasks._leave_task(loop, caller)
+        try:
+            context.run(task._Task__step)
+        finally:
+            if caller is not None:
+                asyncio.tasks._enter_task(loop, caller)
         return task

@@ -99,37 +99,39 @@ def is_of_session(stream: str) -> bool:
 
 def new_process_id() -> str:
     """Return an id for a process that no other one has."""
-    return _new_token(6)
+    return _as_token(os.urandom(6))
 
 
 def new_call_id() -> str:
     """Return the part of a run's id that nobody can guess."""
-    return _new_token(24)
+    return _as_token(_random_bytes())
 
 
-def _new_token(size: int) -> str:
+def _as_token(data: bytes) -> str:
     """Return random bytes as letters, digits, - and _.
 
     The first is no -: it would be an option to a shell's command, as in `headway cancel RUN`.
     """
-    while (token := _as_text(_random_bytes(size))).startswith("-"):
-        pass
+    while (token := _as_text(data)).startswith("-"):
+        data = os.urandom(len(data))
     return token
 
 
-_POOL_SIZE: Final = 4096
-"""Random bytes that are got in one go: each time the system is asked costs as much as all else."""
+_CALL_BYTES: Final = 24
+_PIECES: Final = 128
+"""Pieces of random bytes that are got in one go: asking the system costs as much as all else."""
 
-_pool = bytearray()
+_pool: list[bytes] = []
 
 
-def _random_bytes(size: int) -> bytes:
-    """Return bytes of the system's random source, none of them twice."""
-    if len(_pool) < size:
-        _pool[:] = os.urandom(_POOL_SIZE)
-    taken = bytes(_pool[-size:])
-    del _pool[-size:]
-    return taken
+def _random_bytes() -> bytes:
+    """Return bytes of the system's random source, none of them twice, in whatever thread."""
+    while True:
+        try:
+            return _pool.pop()  # one step of the interpreter, so no other thread has the same
+        except IndexError:
+            data = os.urandom(_CALL_BYTES * _PIECES)
+            _pool.extend(data[at : at + _CALL_BYTES] for at in range(0, len(data), _CALL_BYTES))
 
 
 # A process that is forked must not give the same ids as its parent.

@@ -349,9 +349,9 @@ async def test_a_run_begun_by_its_reader_begins_once():
 
     async with engine() as made:
         run = made.start_run(request(execute))
-        run.begin_now()
+        run.execution.begin_now()
         assert executed == [1]
-        run.begin_now()
+        run.execution.begin_now()
         await entries(made, run)
         await turns()
         assert executed == [1]
@@ -365,10 +365,24 @@ async def test_the_time_of_a_run_counts_from_its_first_step():
     clock = FakeClock()
     async with engine(clock=clock, timeout=5) as made:
         run = made.start_run(request(execute))
-        run.begin_now()
+        run.execution.begin_now()
         await clock.advance(1.9)
         assert not run.ended
         await clock.advance(0.2)
         end = (await entries(made, run))[-1].event
         assert isinstance(end, Failed)
         assert "5" in end.message
+
+
+async def test_a_thread_that_reports_first_after_the_end_is_dropped():
+    async def execute(context):
+        return {"content": []}
+
+    async with engine() as made:
+        run = made.start_run(request(execute, token=None))
+        run.execution.begin_now()
+        assert run.ended
+        await asyncio.to_thread(run.output.report, 1, 2, "late")
+        await turns()
+        assert run.ended
+        assert isinstance((await entries(made, run))[-1].event, Completed)

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import anyio.lowlevel
@@ -144,6 +145,16 @@ async def test_the_first_step_raises_what_it_raises() -> None:
 
     with pytest.raises(ValueError, match="no"):
         FirstStep(fail())
+
+
+def test_threads_have_no_id_in_common() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = [each for ids in pool.map(lambda _: make_ids(), range(8)) for each in ids]
+    assert len(found) == len(set(found)) == 8 * 4000
+
+
+def make_ids() -> list[str]:
+    return [new_call_id() for _ in range(4000)]
 
 
 def test_a_forked_process_gives_ids_of_its_own() -> None:

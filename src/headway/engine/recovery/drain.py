@@ -28,7 +28,7 @@ class Drain:
         self._services.lifecycle.move_to(Phase.DRAINING)
         while calls := [run for run in self._executing() if _is_call(run)]:
             for run in calls:
-                run.begin_now()
+                run.execution.begin_now()
             tasks = [task for run in calls if (task := run.execution.task) is not None]
             if tasks:
                 await asyncio.wait(tasks)

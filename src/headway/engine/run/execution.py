@@ -50,7 +50,10 @@ class Execution:
         self._turn = self.loop.call_soon(self.begin_now)
 
     def begin_now(self) -> None:
-        """Begin at once, if it is about to: what ends without waiting has its end then."""
+        """Begin at once, if it is about to: what ends without waiting has its end then.
+
+        For whoever reads the run next, when all is ready for its events.
+        """
         begin, self._begin = self._begin, None
         if begin is not None and self._turn is not None:
             self._turn.cancel()

@@ -162,15 +162,6 @@ class Run:
         if self.checkpoints is not None:
             await self.checkpoints.wait_until_stored()
 
-    # Its execution
-
-    def begin_now(self) -> None:
-        """Begin to execute at once, if it is about to: what ends without waiting has its end then.
-
-        For whoever reads the run next, when all is ready for its events.
-        """
-        self.execution.begin_now()
-
     # Its end
 
     def on_end(self, callback: Callable[[], None]) -> None:
@@ -223,7 +214,8 @@ class Run:
             callback()
 
     def _close(self, *, success: bool | None) -> list[Event]:
-        self._is_over = True
+        with _LOCK:  # or a thread that makes the output now does not know that it is closed
+            self._is_over = True
         last = [] if self._output is None else self._output.close(success=success)
         if self._cancellation is not None:
             self._cancellation.cancel_timer()

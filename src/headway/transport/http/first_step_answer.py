@@ -26,7 +26,7 @@ def begin_run(run: Run, cursor: Cursor, reader: Reader, form: Form) -> Event | N
     is to be a stream.
     """
     run.hooks.answered = _AS_STREAM if form is Form.STREAM else _AS_JSON
-    run.begin_now()
+    run.execution.begin_now()
     entries = cursor.peek_ended(MOST_ENTRIES)
     if form is Form.STREAM or not entries or type(entries[-1].event) not in AS_JSON:
         return None
