@@ -3,6 +3,8 @@
 Nothing happens where coverage.py does not measure. `scripts/test_map.py` reads the outcome.
 """
 
+import importlib
+import inspect
 import os
 import sys
 from typing import Any
@@ -27,6 +29,20 @@ def count_for(file: str) -> None:
     current.set_option(CONTEXT, file)  # of processes that this one forks
     if CONFIG in os.environ:
         os.environ[CONFIG] = current.config.serialize()
+
+
+def prepare_to_count() -> None:
+    """Do once what `begin_to_count` would do in every process: look at all modules."""
+    importlib.import_module("coverage")
+    inspect.stack()
+
+
+def begin_to_count(config: str) -> None:
+    """Count this process from now on, which was forked from one that is not counted."""
+    from coverage import process_startup
+
+    os.environ[CONFIG] = config
+    process_startup(force=True)
 
 
 def _current() -> Any:

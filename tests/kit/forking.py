@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.kit.contexts import counted_for
+from tests.kit.contexts import CONFIG
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ class Zygote:
                 "cwd": cwd or os.getcwd(),  # noqa: PTH109
                 "env": dict(os.environ if env is None else env),
                 "session": session,
-                "counted_for": counted_for(),
+                "counted": os.environ.get(CONFIG),
             }
         ).encode()
         with self._lock:
@@ -104,8 +104,11 @@ class Zygote:
             ours.setsockopt(socket.SOL_SOCKET, size, 2**20)
         with theirs:
             command = [sys.executable, "-m", "tests.kit.zygote", str(theirs.fileno())]
+            command += ["counted"] if CONFIG in os.environ else []
+            # Programs are counted from where they begin, and the zygote never: counting is dear.
+            env = {name: value for name, value in self._env.items() if name != CONFIG}
             self._process = _started(
-                command, cwd=ROOT, env=self._env, pass_fds=[theirs.fileno()], start_new_session=True
+                command, cwd=ROOT, env=env, pass_fds=[theirs.fileno()], start_new_session=True
             )
         self._socket = ours
         return ours

@@ -1,10 +1,10 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
-`python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A request is a
-JSON object (`argv`, `safe`, `cwd`, `env`, `session`, `counted_for`) with the three standard
-descriptors; the answer is the id of the new process. The zygote forks twice, so that the program
-becomes a child of whoever asked (a subreaper) and not of the zygote. The program ends as any does:
-with its own `atexit` handlers, and with its own exit code.
+`python -m tests.kit.zygote FD [counted]` reads requests from a socket that `forking` holds. A
+request is a JSON object (`argv`, `safe`, `cwd`, `env`, `session`, `counted`) with the three
+standard descriptors; the answer is the id of the new process. The zygote forks twice, so that the
+program becomes a child of whoever asked (a subreaper) and not of the zygote. The program ends as
+any does: with its own `atexit` handlers, and with its own exit code.
 """
 
 import gc
@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.kit.contexts import count_for
+from tests.kit.contexts import begin_to_count, prepare_to_count
 
 IMPORTED = (
     "fastmcp", "headway", "headway.cli.app", "headway.cli.exit_codes", "headway.cli.client.peer",
@@ -46,7 +46,8 @@ class Job:
         """Whether nothing is imported from the place of the program (`-P`)."""
         self.env: dict[str, str] = request["env"]
         self.has_session: bool = request["session"]
-        self.counted_for: str | None = request["counted_for"]
+        self.counted: str | None = request["counted"]
+        """How coverage.py is to count it, if so."""
         self.descriptors = descriptors
 
     def become(self, base: list[str]) -> None:
@@ -66,8 +67,8 @@ class Job:
         sys.path[:] = [*first, *filter(None, added.split(os.pathsep)), *base]
         importlib.invalidate_caches()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self.counted_for is not None:
-            count_for(self.counted_for)
+        if self.counted is not None:
+            begin_to_count(self.counted)
 
     def run(self) -> None:
         """Run the program's code, as `__main__`."""
@@ -105,8 +106,6 @@ def import_everything() -> None:
     for name in IMPORTED:
         with suppress(ImportError):  # what is not there is not missed here, but by the program
             importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
 
 
 def serve(asked: socket.socket) -> Job:
@@ -133,6 +132,10 @@ def main() -> None:
     asked = socket.socket(fileno=int(sys.argv[1]))
     base = _without_own(sys.path)
     import_everything()
+    if sys.argv[2:] == ["counted"]:
+        prepare_to_count()
+    gc.collect()
+    gc.freeze()
     job = serve(asked)
     job.become(base)
     job.run()
