@@ -3,10 +3,11 @@
 Nothing happens where coverage.py does not measure. `scripts/test_map.py` reads the outcome.
 """
 
-import importlib
 import inspect
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CONTEXT = "run:context"
@@ -31,10 +32,24 @@ def count_for(file: str) -> None:
         os.environ[CONFIG] = current.config.serialize()
 
 
-def prepare_to_count() -> None:
-    """Do once what `begin_to_count` would do in every process: look at all modules."""
-    importlib.import_module("coverage")
-    inspect.stack()
+@contextmanager
+def counted_alone(config: str) -> Iterator[None]:
+    """Count what this process does while this is open, and nothing of what it forks later.
+
+    What `begin_to_count` would do in each of those is done once: looking at all modules.
+    """
+    from coverage import Coverage
+
+    counting = Coverage(config_file=f":data:{config}")
+    counting.set_option("run:patch", [])
+    counting.set_option("run:sigterm", False)
+    counting.start()
+    try:
+        yield
+    finally:
+        counting.stop()
+        counting.save()
+        inspect.stack()
 
 
 def begin_to_count(config: str) -> None:

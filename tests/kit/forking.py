@@ -104,8 +104,8 @@ class Zygote:
             ours.setsockopt(socket.SOL_SOCKET, size, 2**20)
         with theirs:
             command = [sys.executable, "-m", "tests.kit.zygote", str(theirs.fileno())]
-            command += ["counted"] if CONFIG in os.environ else []
-            # Programs are counted from where they begin, and the zygote never: counting is dear.
+            # Programs are counted from where they begin: counting before and between them is dear.
+            command += [os.environ[CONFIG]] if CONFIG in os.environ else []
             env = {name: value for name, value in self._env.items() if name != CONFIG}
             self._process = _started(
                 command, cwd=ROOT, env=env, pass_fds=[theirs.fileno()], start_new_session=True

@@ -1,6 +1,6 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
-`python -m tests.kit.zygote FD [counted]` reads requests from a socket that `forking` holds. A
+`python -m tests.kit.zygote FD [HOW]` reads requests from a socket that `forking` holds. A
 request is a JSON object (`argv`, `safe`, `cwd`, `env`, `session`, `counted`) with the three
 standard descriptors; the answer is the id of the new process. The zygote forks twice, so that the
 program becomes a child of whoever asked (a subreaper) and not of the zygote. The program ends as
@@ -17,11 +17,11 @@ import signal
 import socket
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.kit.contexts import begin_to_count, prepare_to_count
+from tests.kit.contexts import begin_to_count, counted_alone
 
 IMPORTED = (
     "fastmcp", "headway", "headway.cli.app", "headway.cli.exit_codes", "headway.cli.client.peer",
@@ -131,9 +131,8 @@ def main() -> None:
     """Serve, and be what is asked for."""
     asked = socket.socket(fileno=int(sys.argv[1]))
     base = _without_own(sys.path)
-    import_everything()
-    if sys.argv[2:] == ["counted"]:
-        prepare_to_count()
+    with counted_alone(sys.argv[2]) if sys.argv[2:] else nullcontext():
+        import_everything()
     gc.collect()
     gc.freeze()
     job = serve(asked)
