@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 from tests.kit.program import Finished, Programs, programs_in
 
 from headway.cli import exit_codes
@@ -23,9 +24,18 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
         yield programs
 
 
+@pytest.fixture(scope="session")
+def whole_command() -> Callable[..., int | None]:
+    """All commands, read out of their functions once."""
+    return typer.main.get_command(app)
+
+
 @pytest.fixture
 def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole_command: Callable[..., int | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Command]:
     """Runs a command in this process, in a directory of its own: for what needs no signals."""
     monkeypatch.chdir(tmp_path)
@@ -37,7 +47,7 @@ def command(
 
     def run(*arguments: str) -> Finished:
         code = exit_codes.run_command(
-            lambda: app(list(arguments), prog_name="headway", standalone_mode=False)
+            lambda: whole_command(list(arguments), prog_name="headway", standalone_mode=False)
         )
         shown = capsys.readouterr()
         return Finished(code, shown.out, shown.err)
