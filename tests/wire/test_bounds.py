@@ -25,8 +25,8 @@ pytestmark = [
 class Shouting:
     """A tool that says far more than a connection takes."""
 
-    REPORTS = 200_000
-    LOGS = 30_000
+    REPORTS = 40_000
+    LOGS = 12_000
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
@@ -35,7 +35,7 @@ class Shouting:
         self.mcp.add_tool(self.whisper, name="whisper")
 
     async def shout(self, ctx: Context[Any, Any]) -> str:
-        text = "x" * 500
+        text = "x" * 2500
         for step in range(1, self.REPORTS + 1):
             await ctx.report_progress(step, self.REPORTS, text)
         for _ in range(self.LOGS):
