@@ -70,33 +70,32 @@ def is_clean(shown: object) -> bool:
     return not any(piece in plain for piece in [*pieces, *encoded, TOKEN.encode().hex()])
 
 
-async def ask(web: RawServer, **request: Any) -> Any:
+async def ask(web: RawServer, *items: str, **request: Any) -> Any:
     hosts = {"api.test": allowed(web.port, headers={"Authorization": KEY, "Accept": "text/plain"})}
     return await batch(
-        hosts, ["a", "b"], {"url": f"http://api.test:{web.port}/{{item}}", **request}
+        hosts, list(items or "ab"), {"url": f"http://api.test:{web.port}/{{item}}", **request}
     )
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("secret", [KEY, TOKEN], ids=["value", "token"])
-@pytest.mark.parametrize("shape", ["text", "json", "name", "long"])
 async def test_no_part_has_the_key_in_it_however_it_is_written(
-    start: Start, form: str, secret: str, shape: str
+    start: Start, form: str, secret: str
 ) -> None:
     written = FORMS[form](secret)
-    body = {
+    bodies = {
         "text": f"you sent: {written}; bye",
         "json": json.dumps({"headers": [{"authorization": written}], "n": 1}),
         "name": json.dumps({written: 1}),
         "long": "x" * 1970 + written + "y" * 5000,
-    }[shape]
-    web = await start(lambda _: reply(body=body.encode()))
-    outcome = await ask(web)
-    assert outcome.result["ok"] == 2
-    shown = [outcome.parts, outcome.result, outcome.logs, outcome.progress]
-    assert is_clean(shown), outcome.parts[0]["body"]
-    assert "***" in json.dumps(shown)
-    assert web.header("authorization") == [KEY, KEY], "it is sent all the same"
+    }
+    web = await start(lambda path: reply(body=bodies[path.lstrip("/")].encode()))
+    outcome = await ask(web, *bodies)
+    assert outcome.result["ok"] == len(bodies)
+    assert is_clean([outcome.parts, outcome.result, outcome.logs, outcome.progress])
+    for part in outcome.parts:
+        assert "***" in json.dumps(part), part
+    assert web.header("authorization") == [KEY] * len(bodies), "it is sent all the same"
 
 
 async def test_errors_have_no_key_in_them(start: Start) -> None:
