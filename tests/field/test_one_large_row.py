@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,23 @@ pytestmark = pytest.mark.anyio
 
 SMALL = {"slug": "small", "title": "small", "body": "the needle"}
 
-MANY_WORDS = " ".join(f"{number:x}{number * 7919 % 99991:05x}word" for number in range(120_000))
 
-LARGE = {
-    "many words": MANY_WORDS,
-    "hyphens": "-".join(f"w{number:x}" for number in range(200_000)),
-    "addresses": " ".join(f"http://h{n:x}.test/p{n * 31:x}" for n in range(60_000)),
-    "one word": "x" * 3_000_000,
-    "wide": " ".join(chr(0x20000 + number % 40_000) * 3 for number in range(120_000)),
-    "accents": "e\u0301\u0323" * 150_000,
-    "marks": "\u05b0\u0591" * 100_000,
-}
+@cache
+def many_words() -> str:
+    return " ".join(f"{number:x}{number * 7919 % 99991:05x}word" for number in range(120_000))
+
+
+@cache
+def each_large() -> dict[str, str]:
+    return {
+        "many words": many_words(),
+        "hyphens": "-".join(f"w{number:x}" for number in range(200_000)),
+        "addresses": " ".join(f"http://h{n:x}.test/p{n * 31:x}" for n in range(60_000)),
+        "one word": "x" * 3_000_000,
+        "wide": " ".join(chr(0x20000 + number % 40_000) * 3 for number in range(120_000)),
+        "accents": "e\u0301\u0323" * 150_000,
+        "marks": "\u05b0\u0591" * 100_000,
+    }
 
 
 @pytest.fixture
@@ -59,14 +66,15 @@ def table(url: str, name: str) -> Database:
 @pytest.mark.parametrize("kind", ["PostgreSQL", "MariaDB"])
 async def test_the_other_rows_are_found_and_the_large_one_by_its_beginning(kind: str) -> None:
     rows = [
-        {"slug": name, "title": name, "body": f"beginning {text}"} for name, text in LARGE.items()
+        {"slug": name, "title": name, "body": f"beginning {text}"}
+        for name, text in each_large().items()
     ]
     with table_of(kind, [SMALL, *rows]) as (url, name):
         result = await search(table(url, name))
         assert result["complete"], result["sources"]
         assert [hit["link"] for hit in result["hits"]] == ["small"]
         result = await search(table(url, name), query="beginning")
-        assert {hit["link"] for hit in result["hits"]} == set(LARGE)
+        assert {hit["link"] for hit in result["hits"]} == set(each_large())
         assert all(len(hit["snippet"]) <= 500 for hit in result["hits"])
 
 
@@ -75,7 +83,7 @@ async def test_what_full_text_cannot_take_at_all_is_looked_for_as_part_of_the_te
 ) -> None:
     """As where a dictionary of the database makes many words of each."""
     monkeypatch.setattr("headway.tools.search.statements.SEARCHED", 10_000_000)
-    rows = [{"slug": "large", "title": "large", "body": MANY_WORDS}]
+    rows = [{"slug": "large", "title": "large", "body": many_words()}]
     with table_of("PostgreSQL", [SMALL, *rows]) as (url, name):
         result = await search(table(url, name))
     assert result["complete"], result["sources"]
@@ -92,7 +100,8 @@ async def test_a_row_of_sqlite_that_is_no_text_hides_no_other(tmp_path: Path, ft
         bad = "CAST(X'ff6e6565646c6520ff' AS TEXT)"
         wiki.execute(f"INSERT INTO page VALUES ({bad}, 'bad', 'needle ' || {bad})")
         wiki.execute("INSERT INTO page VALUES (X'00ff', 'blob', 'needle')")
-        wiki.execute("INSERT INTO page VALUES ('large', 'large', ?)", ("needle " + MANY_WORDS * 3,))
+        large = "needle " + many_words() * 3
+        wiki.execute("INSERT INTO page VALUES ('large', 'large', ?)", (large,))
         wiki.commit()
     result = await search(table(f"sqlite:///{file}", "page"))
     assert result["complete"], result["sources"]
