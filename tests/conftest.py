@@ -1,9 +1,11 @@
 """What all tests have: one kind of event loop, programs that are forked, and groups."""
 
 import gc
+import os
 import signal
 from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 
 import pytest
 from tests.kit.contexts import count_for
@@ -27,9 +29,17 @@ def heed_signals() -> None:
             signal.signal(number, usual)
 
 
+def trust_nobody() -> None:
+    """Have clients read no bundle of authorities, here and in all that is started: who speaks TLS
+    in a test names its own, and a bundle takes as long as the rest of many a test."""
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)  # in which there is none
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the groups, and fork what the tests start from now on."""
     heed_signals()
+    trust_nobody()
     name_makers()
     for group, meaning in GROUPS.items():
         config.addinivalue_line("markers", f"{group}: {meaning}")

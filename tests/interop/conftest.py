@@ -1,6 +1,6 @@
 """Four kinds of served objects, four ways to be their client."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -16,15 +16,6 @@ def anyio_backend() -> str:
     Starting and stopping uvicorn costs 0.2 s of waiting, a cell of the matrix 0.02.
     """
     return "asyncio"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Clients trust nobody: nothing here is TLS, and reading a bundle takes half of a cell."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("SSL_CERT_FILE", raising=False)
-        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("authorities")))
-        yield
 
 
 @pytest.fixture(scope="module")
