@@ -48,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(forked.close)
 
 
+def pytest_collection() -> None:
+    """Nothing that is imported or collected goes away again: do not look for what did."""
+    gc.disable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with what it starts, and have those first that start something: they wait."""
     for item in items:
@@ -60,6 +65,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays: a collection of garbage need not go through it each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
