@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
         yield programs
 
 
-@pytest.fixture(scope="session")
+@cache
 def whole_command() -> Callable[..., int | None]:
     """All commands, read out of their functions once."""
     return typer.main.get_command(app)
@@ -32,10 +33,7 @@ def whole_command() -> Callable[..., int | None]:
 
 @pytest.fixture
 def command(
-    whole_command: Callable[..., int | None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
     """Runs a command in this process, in a directory of its own: for what needs no signals."""
     monkeypatch.chdir(tmp_path)
@@ -47,7 +45,7 @@ def command(
 
     def run(*arguments: str) -> Finished:
         code = exit_codes.run_command(
-            lambda: whole_command(list(arguments), prog_name="headway", standalone_mode=False)
+            lambda: whole_command()(list(arguments), prog_name="headway", standalone_mode=False)
         )
         shown = capsys.readouterr()
         return Finished(code, shown.out, shown.err)
