@@ -14,6 +14,8 @@ CONTEXT = "run:context"
 CONFIG = "COVERAGE_PROCESS_CONFIG"
 """In which coverage.py hands its configuration to the programs that are started."""
 
+COUNTS_PROGRAMS = CONFIG in os.environ
+
 
 def counted_for() -> str | None:
     """Return the test file that is counted for at the moment."""
@@ -21,15 +23,18 @@ def counted_for() -> str | None:
     return None if current is None else current.get_option(CONTEXT)
 
 
-def count_for(file: str) -> None:
+def count_for(file: str, *, programs: bool = True) -> None:
     """Count for a test file what this process, and those that it starts, execute from now on."""
     current = _current()
-    if current is None or counted_for() == file:
+    if current is None:
         return
-    current.switch_context(file)
-    current.set_option(CONTEXT, file)  # of processes that this one forks
-    if CONFIG in os.environ:
+    if counted_for() != file:
+        current.switch_context(file)
+        current.set_option(CONTEXT, file)  # of processes that this one forks
+    if programs and COUNTS_PROGRAMS:
         os.environ[CONFIG] = current.config.serialize()
+    else:
+        os.environ.pop(CONFIG, None)
 
 
 @contextmanager

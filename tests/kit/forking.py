@@ -105,7 +105,7 @@ class Zygote:
         with theirs:
             command = [sys.executable, "-m", "tests.kit.zygote", str(theirs.fileno())]
             # Programs are counted from where they begin: counting before and between them is dear.
-            command += [os.environ[CONFIG]] if CONFIG in os.environ else []
+            command += [self._env[CONFIG]] if CONFIG in self._env else []
             env = {name: value for name, value in self._env.items() if name != CONFIG}
             self._process = _started(
                 command, cwd=ROOT, env=env, pass_fds=[theirs.fileno()], start_new_session=True

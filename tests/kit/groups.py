@@ -21,6 +21,7 @@ GROUPS = {
     "docs": "runs what the documentation shows",
     "real_start": "starts commands as a shell does, not by forking",
     "smoke": "starts something, and is part of `make test` all the same",
+    "again": "starts much, which reaches nothing of `src` that other tests do not reach",
 }
 
 STARTING = ("processes", "redis", "faults", "docs")
@@ -85,6 +86,31 @@ REAL_STARTS = (
 )
 """What keeps the forked programs honest: the same commands, started for real."""
 
+AGAIN = (
+    "tests/chaos/test_s",
+    "tests/cli/test_metrics_of_workers",
+    "tests/cli/test_run.py",
+    "tests/docs",
+    "tests/examples",
+    "tests/field/test_names_of_files",
+    "tests/field/test_what_a_caller_sees",
+    "tests/hostile/test_encrypted_journal",
+    "tests/interop/test_matrix",
+    "tests/interop/test_resume",
+    "tests/interop/test_same_answers",
+    "tests/journal/test_redis_fleet",
+    "tests/journal/test_redis_tls",
+    "tests/replicas/test_workers",
+    "tests/requirements",
+    "tests/stdio/test_command_line",
+    "tests/stdio/test_under_fire",
+    "tests/tools/test_config",
+    "tests/wire/test_hostile_readers",
+    "tests/workers/test_kinds",
+)
+"""Half of the time of all programs, and a hundred of 50,000 steps from line to line: their programs
+are counted by `make coverage`, and not by CI. A file may be taken out at any time."""
+
 
 def groups_of(item: pytest.Item) -> set[str]:
     """Return the groups of a test."""
@@ -99,6 +125,8 @@ def groups_of(item: pytest.Item) -> set[str]:
         found.add("processes")
     if path.startswith(SMOKE):
         found.add("smoke")
+    if path.startswith(AGAIN):
+        found.add("again")
     if path.startswith(REAL_STARTS):
         found.add("real_start")
     return found
