@@ -1,10 +1,11 @@
 """Python programs without the second that their imports take: forked, where that shows nothing.
 
 `fork_programs` replaces `subprocess.Popen`, on which asyncio's processes and everybody else's are
-built too. A program that is `python -m module …` or `python file.py …` is then forked from a
-process that has imported everything (`zygote`); all else is started as ever. What differs: modules
-are imported already, hashes have one seed, and memory is shared with the zygote. Tests in whose
-matter that is are marked `real_start`. Only on Linux, which lets a process adopt orphans.
+built too. A program that is `python -m module …`, `python file.py …` or `python -P -c code` is then
+forked from a process that has imported everything (`zygote`); all else is started as ever. What
+differs: modules are imported already, hashes have one seed, and memory is shared with the zygote.
+Tests in whose matter that is are marked `real_start`. Only on Linux, which lets a process adopt
+orphans.
 """
 
 import ctypes
@@ -31,7 +32,6 @@ SAME = {
     "LC_CTYPE",
     "LD_PRELOAD",
     "PYTHONHASHSEED",
-    "PYTHONIOENCODING",
     "PYTHONUTF8",
     "PYTHONWARNINGS",
     "TZ",
@@ -61,8 +61,14 @@ class Zygote:
             or command[0] != sys.executable
         ):
             return False
-        program = list(command[2:] if command[1] == "-P" else command[1:])
-        if not (program[:1] == ["-m"] or str(program[:1]).endswith(".py']")):
+        is_safe = command[1] == "-P"
+        program = list(command[2:] if is_safe else command[1:])
+        # Code with `-P` is what `in_process` starts; other code is about what it imports itself.
+        if not (
+            program[:1] == ["-m"]
+            or str(program[:1]).endswith(".py']")
+            or (is_safe and program[:1] == ["-c"])
+        ):
             return False
         wanted = os.environ if env is None else env
         return _read_at_start(wanted) == _read_at_start(self._env)

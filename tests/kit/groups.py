@@ -79,10 +79,19 @@ SMOKE = (
 
 REAL_STARTS = (
     *SMOKE,
+    "tests/adapters/test_process.py::test_a_function_runs_in_another_process",
+    "tests/adapters/test_process.py::test_no_process_outlives_its_parent",
     "tests/cli/test_run.py",
     "tests/docs",
     "tests/examples",
-    "tests/stdio/test_command_line.py",
+    "tests/field/test_names_of_files.py::test_files_beside_it",
+    "tests/field/test_what_a_caller_sees.py::test_a_result_is_printed_whatever_the_encoding_of_stdout[ascii]",
+    "tests/stdio/test_command_line.py::test_a_closed_standard_stream",
+    "tests/stdio/test_command_line.py::test_nothing_is_left_in_the_home",
+    "tests/stdio/test_command_line.py::test_the_end_of_stdin",
+    "tests/stdio/test_command_line.py::test_what_cannot_start_says_why",
+    "tests/stdio/test_command_line.py::test_what_needs_http_is_refused_in_a_sentence[--host",
+    "tests/stdio/test_command_line.py::test_without_stderr",
 )
 """What keeps the forked programs honest: the same commands, started for real."""
 

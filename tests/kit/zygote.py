@@ -19,6 +19,7 @@ import sys
 import warnings
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests.kit.contexts import begin_to_count, counted_alone
@@ -54,11 +55,11 @@ class Job:
         """Be that program up to the point where its own code begins."""
         if self.has_session:
             os.setsid()
+        os.environ.clear()
+        os.environ.update(self.env)
         _take(self.descriptors)
         if self.cwd is not None:
             os.chdir(self.cwd)
-        os.environ.clear()
-        os.environ.update(self.env)
         sys.orig_argv = [sys.executable, *self.argv]
         is_module = self.argv[0] == "-m"
         own = Path.cwd() if is_module else Path(self.argv[0]).absolute().parent
@@ -76,6 +77,10 @@ class Job:
         if self.argv[0] == "-m":
             sys.argv = self.argv[1:]
             runpy.run_module(self.argv[1], run_name="__main__", alter_sys=True)
+        elif self.argv[0] == "-c":
+            sys.argv = ["-c", *self.argv[2:]]
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(self.argv[1], "<string>", "exec"), vars(main))
         else:
             sys.argv = list(self.argv)
             runpy.run_path(self.argv[0], run_name="__main__")
@@ -95,7 +100,10 @@ def _take(descriptors: list[int]) -> None:
 
 def _text(descriptor: int, mode: str, errors: str | None = None) -> io.TextIOWrapper:
     buffered = descriptor == 1 and not os.isatty(1)
-    stream = open(descriptor, mode, errors=errors, closefd=False)  # noqa: SIM115
+    encoding, _, how = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    stream = open(  # noqa: SIM115
+        descriptor, mode, encoding=encoding or None, errors=errors or how or None, closefd=False
+    )
     assert isinstance(stream, io.TextIOWrapper)
     stream.reconfigure(line_buffering=not buffered)
     return stream
