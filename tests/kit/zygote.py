@@ -25,12 +25,18 @@ from typing import Any
 from tests.kit.contexts import begin_to_count, counted_alone
 
 IMPORTED = (
-    "fastmcp", "headway", "headway.cli.app", "headway.cli.exit_codes", "headway.cli.client.peer",
-    "headway.cli.server.start", "headway.cli.server.http_server",
-    "headway.cli.server.worker_server", "headway.cli.display.bar", "headway.journal.redis.store",
-    "headway.journal.sqlite.store", "headway.queues.docket", "headway.testing",
-    "headway.tools", "headway.worker_app", "mcp.client.client", "mcp.server.mcpserver",
-    "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop",
+    "anyio._backends._asyncio", "encodings.idna", "fastmcp", "headway", "headway.cli.app",
+    "headway.cli.client.arguments", "headway.cli.client.browser_login", "headway.cli.client.peer",
+    "headway.cli.client.tool_call", "headway.cli.config_file", "headway.cli.display.bar",
+    "headway.cli.display.interrupt_handler", "headway.cli.display.terminal_questions",
+    "headway.cli.exit_codes",
+    "headway.cli.journal_access.whole_run", "headway.cli.server.http_server",
+    "headway.cli.server.prefork", "headway.cli.server.start", "headway.cli.server.stdio_server",
+    "headway.cli.server.worker_server", "headway.cli.target", "headway.journal.redis.store",
+    "headway.journal.sqlite.store", "headway.queues.docket", "headway.testing", "headway.tokens",
+    "headway.tools", "headway.worker_app", "httpcore2", "jsonschema", "mcp.client.client",
+    "mcp.server.mcpserver", "truststore", "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
 
 LONGEST = 2**20
