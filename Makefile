@@ -34,7 +34,7 @@ install: $(STAMP) ## make the environment in .venv, with everything
 demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
-test: JOBS ?= 4
+test test-all: JOBS ?= 4
 test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute
 	$(PYTEST) -m "$(IN_TEST)" $(ARGS)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 AT_LEAST = 95.0
 OUT = Path("out/coverage")
-JOBS = os.environ.get("JOBS", "3")
+JOBS = os.environ.get("JOBS", "4")
 
 
 def run(*command: str) -> int:

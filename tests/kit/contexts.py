@@ -14,6 +14,9 @@ CONTEXT = "run:context"
 CONFIG = "COVERAGE_PROCESS_CONFIG"
 """In which coverage.py hands its configuration to the programs that are started."""
 
+COUNTED_ALONE = "COUNTED_ALONE"
+"""The same for the process that others are forked from."""
+
 COUNTS_PROGRAMS = CONFIG in os.environ
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.kit.contexts import CONFIG
+from tests.kit.contexts import CONFIG, COUNTED_ALONE
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,8 +111,8 @@ class Zygote:
         with theirs:
             command = [sys.executable, "-m", "tests.kit.zygote", str(theirs.fileno())]
             # Programs are counted from where they begin: counting before and between them is dear.
-            command += [self._env[CONFIG]] if CONFIG in self._env else []
-            env = {name: value for name, value in self._env.items() if name != CONFIG}
+            renamed = {CONFIG: COUNTED_ALONE}
+            env = {renamed.get(name, name): value for name, value in self._env.items()}
             self._process = _started(
                 command, cwd=ROOT, env=env, pass_fds=[theirs.fileno()], start_new_session=True
             )

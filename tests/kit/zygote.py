@@ -1,6 +1,6 @@
 """A process that has imported everything, and becomes any Python program that it is asked for.
 
-`python -m tests.kit.zygote FD [HOW]` reads requests from a socket that `forking` holds. A
+`python -m tests.kit.zygote FD` reads requests from a socket that `forking` holds. A
 request is a JSON object (`argv`, `safe`, `cwd`, `env`, `session`, `counted`) with the three
 standard descriptors; the answer is the id of the new process. The zygote forks twice, so that the
 program becomes a child of whoever asked (a subreaper) and not of the zygote. The program ends as
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.kit.contexts import begin_to_count, counted_alone
+from tests.kit.contexts import COUNTED_ALONE, begin_to_count, counted_alone
 
 IMPORTED = (
     "anyio._backends._asyncio", "encodings.idna", "fastmcp", "headway", "headway.cli.app",
@@ -145,7 +145,8 @@ def main() -> None:
     """Serve, and be what is asked for."""
     asked = socket.socket(fileno=int(sys.argv[1]))
     base = _without_own(sys.path)
-    with counted_alone(sys.argv[2]) if sys.argv[2:] else nullcontext():
+    how = os.environ.get(COUNTED_ALONE)
+    with nullcontext() if how is None else counted_alone(how):
         import_everything()
     gc.collect()
     gc.freeze()
