@@ -32,8 +32,9 @@ def heed_signals() -> None:
 def trust_nobody() -> None:
     """Have clients read no bundle of authorities, here and in all that is started: who speaks TLS
     in a test names its own, and a bundle takes as long as the rest of many a test."""
-    os.environ.pop("SSL_CERT_FILE", None)
-    os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)  # in which there is none
+    kit = Path(__file__).with_name("kit")
+    os.environ["SSL_CERT_FILE"] = str(kit / "nobody.pem")  # of whose key there is no copy
+    os.environ["SSL_CERT_DIR"] = str(kit)  # in which there is no other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
