@@ -184,12 +184,12 @@ async def test_a_client_whose_port_is_taken_is_registered_anew(site: Site) -> No
     assert len(site.issuer.clients) == 2
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"url": 1}', '{"url": "http://other/mcp"}'])
-async def test_a_damaged_login_is_as_none(site: Site, damage: str) -> None:
+async def test_a_damaged_login_is_as_none(site: Site) -> None:
     await site.call("--auth", "oauth")
-    site.login.write_text(damage)
-    assert (await site.call()).code == 4
-    assert (await site.call("--auth", "oauth")).out == "alice with mcp\n"
+    for damage in ("", "{", "[]", '{"url": 1}', '{"url": "http://other/mcp"}'):
+        site.login.write_text(damage)
+        assert (await site.call()).code == 4, damage
+        assert (await site.call("--auth", "oauth")).out == "alice with mcp\n", damage
 
 
 async def test_a_token_of_ones_own_wins(site: Site) -> None:
