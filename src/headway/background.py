@@ -6,7 +6,7 @@ tasks, logs their exceptions, and stops them.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any
 
@@ -44,13 +44,13 @@ class BackgroundTasks:
         return task
 
     def start_at_once(
-        self, work: Coroutine[Any, Any, None], context: Context
+        self, work: Callable[[], Coroutine[Any, Any, None]], context: Context
     ) -> asyncio.Task[None] | None:
         """Take the first step of `work` in this moment, in a task with this context.
 
         Returns None where that was all of it.
         """
-        task = start_at_once(work, context)
+        task = start_at_once(work(), context)
         if task.done():
             self._end_task(task)
             return None

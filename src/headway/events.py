@@ -424,7 +424,8 @@ def encode_entries(entries: list[Entry]) -> bytes:
     try:
         return _encoder.encode(entries)
     except UnicodeEncodeError:
-        return _encoder.encode([_clean_entry(entry) for entry in entries])
+        replace = msgspec.structs.replace
+        return _encoder.encode([replace(each, event=as_encodable(each.event)) for each in entries])
 
 
 def decode_entries(data: bytes) -> list[Entry]:
@@ -456,11 +457,12 @@ def is_failure(event: Event) -> bool:
 
 def size_of(event: Event) -> int:
     """Return about how many bytes the event takes, for limits; exact where it matters."""
+    if type(event) is Completed:
+        return 64 + len(cast("bytes", event.result))
     if type(event) is Progress and event.about is None:
         return 96 if event.message is None else 96 + len(event.message)
     total = 64
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
+    for value in msgspec.structs.astuple(event):
         if not value:  # most fields are empty
             continue
         if isinstance(value, str | Raw):
@@ -494,7 +496,3 @@ def _as_encodable(value: object) -> object:
     if isinstance(value, list):
         return [_as_encodable(each) for each in cast("list[object]", value)]
     return as_encodable(cast("Event", value)) if isinstance(value, Struct) else value
-
-
-def _clean_entry(entry: Entry) -> Entry:
-    return msgspec.structs.replace(entry, event=as_encodable(entry.event))

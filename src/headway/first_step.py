@@ -16,18 +16,6 @@ T = TypeVar("T")
 _Steps = Coroutine[Any, Any, None]
 
 
-def start_at_once(work: _Steps, context: Context) -> Task[None]:
-    """Begin `work` in a task of its own, and return it when `work` ends or waits first.
-
-    `context` is the task's own, and may not be entered. The code that calls this may run in a task
-    or in a callback of the loop.
-
-    Raises:
-        BaseException: `KeyboardInterrupt` or `SystemExit` of `work`, as from the loop itself.
-    """
-    return _begin(asyncio.get_running_loop(), work, context)
-
-
 _TAKEN: Final = object()
 
 
@@ -92,9 +80,17 @@ class _NoLoop:
 _NO_LOOP: Final = cast("AbstractEventLoop", _NoLoop())
 
 
-def _begin(loop: AbstractEventLoop, work: _Steps, context: Context) -> Task[None]:
+def start_at_once(work: _Steps, context: Context) -> Task[None]:
+    """Begin `work` in a task of its own, and return it when `work` ends or waits first.
+
+    `context` is the task's own, and may not be entered. The code that calls this may run in a task
+    or in a callback of the loop.
+
+    Raises:
+        BaseException: `KeyboardInterrupt` or `SystemExit` of `work`, as from the loop itself.
+    """
     make: Any = Task
-    return make(work, loop=loop, context=context, eager_start=True)
+    return make(work, loop=asyncio.get_running_loop(), context=context, eager_start=True)
 
 
 if sys.version_info < (3, 12):
@@ -102,7 +98,9 @@ if sys.version_info < (3, 12):
     # other does, can be stepped: 3.11 gets no more changes but for its security.
     _PyTask: Final[Any] = vars(asyncio.tasks)["_PyTask"]
 
-    def _begin(loop: AbstractEventLoop, work: _Steps, context: Context) -> Task[None]:
+    def start_at_once(work: _Steps, context: Context) -> Task[None]:
+        """As above."""
+        loop = asyncio.get_running_loop()
         task = _PyTask(work, loop=_NO_LOOP, context=context)
         task._loop = loop
         caller = asyncio.current_task(loop)

@@ -85,7 +85,7 @@ class Life:
         has_resources = served.low.get_request_handler("resources/read") is not None
         self._records = None if audit is None else _records_of(audit, served.name, counters)
         options = EngineOptions(
-            tool_options=served.options_of,
+            tool_options=served.tools.get,
             has_windows=served.has_windows,
             max_result=settings.max_result if has_resources else inf,
             executor_for=self._executor_for,
@@ -94,7 +94,7 @@ class Life:
             records=self._records,
             is_worker=is_worker,
             caller_note=caller_note,
-            policy=ScopePolicy(served.scopes, served.tools, served.own_check, served.is_alias),
+            policy=ScopePolicy(served.scopes, served.tools, served.own_check, served.alias_check),
         )
         self.engine = Engine(journal, settings, clock=clock, options=options, counters=counters)
         self.lifecycle = self.engine.services.lifecycle

@@ -15,10 +15,6 @@ from starlette.types import ASGIApp
 from headway.engine import ToolOptions, contain_failures
 
 
-def _has_no_aliases(_name: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Served:
     """All that Headway needs of a server object, whatever its kind."""
@@ -47,8 +43,8 @@ class Served:
     """Lists its tools for the server itself, also those that not every caller may see."""
     own_check: Callable[[str], Awaitable[bool]] | None = None
     """Returns whether its own rules give the current caller a tool; None: it has none."""
-    is_alias: Callable[[str], bool] = _has_no_aliases
-    """Returns whether a name may be another name of any of its tools."""
+    alias_check: Callable[[str], bool] | None = None
+    """Returns whether a name may be another name of any of its tools; None: they have one name."""
 
     async def tool_names(self) -> list[str]:
         """Return the names of its tools, as far as they are known before a client asks."""

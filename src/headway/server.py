@@ -255,7 +255,7 @@ def _fastmcp_server(server: Any) -> Served:
         may_list=False,
         every_tool=list_every,
         own_check=is_for_caller,
-        is_alias=is_alias,
+        alias_check=is_alias,
     )
 
 

@@ -51,7 +51,7 @@ async def test_a_cancelled_waiter_leaves_the_queue_and_takes_no_place():
         await patient
     gate.leave()
     assert gate.taken == 0
-    assert gate.is_open
+    assert gate.enter_at_once()
 
 
 async def test_a_place_given_to_a_run_cancelled_meanwhile_goes_to_the_next():

@@ -8,8 +8,7 @@ from headway.engine.lifecycle import TRANSITIONS, Lifecycle, Phase
 @pytest.mark.parametrize("start", Phase)
 @pytest.mark.parametrize("to", Phase)
 def test_a_phase_is_entered_only_where_the_table_leads_to_it(start: Phase, to: Phase) -> None:
-    lifecycle = Lifecycle()
-    lifecycle.phase = start
+    lifecycle = Lifecycle(start)
     lifecycle.move_to(to)
     assert lifecycle.phase is (to if to in TRANSITIONS[start] else start)
 
@@ -31,7 +30,6 @@ def test_no_transition_goes_back() -> None:
 def test_each_phase_has_its_answers(
     phase: Phase, is_serving: bool, is_draining: bool, is_over: bool
 ) -> None:
-    lifecycle = Lifecycle()
-    lifecycle.phase = phase
+    lifecycle = Lifecycle(phase)
     answers = (lifecycle.is_serving, lifecycle.is_draining, lifecycle.is_over)
     assert answers == (is_serving, is_draining, is_over)

@@ -1,8 +1,9 @@
 """A call that ends without waiting: it is answered in the turn of the loop in which it was read."""
 
 import json
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.kit.peers import connect, each_era, progress_of, served, text_of
 from tests.kit.waits import within
 
 from headway import Headway, Settings, asgi, log
+from headway.clock import Clock
 from headway.first_step import FirstStep
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +76,20 @@ async def test_a_result_is_stored_before_it_is_sent(era: Era, tmp_path: Path) ->
         assert not step.is_over, "the answer did not wait for the storage"
         _, body = await within(step)
         assert text_of(json.loads(body["body"])) == "hello"
+
+
+@each_era
+async def test_a_storage_that_takes_its_time_makes_a_stream_of_it(era: str, tmp_path: Path) -> None:
+    path, settings = tmp_path / "journal.db", Settings(commit_after=0.05)
+    journal = f"sqlite:///{path}"
+    async with served(quick_server(), journal=journal, settings=settings, clock=Clock()) as wire:
+        client = await connect(wire, era)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody else can write now
+            answer = await within(client.call("echo", {"text": "hello"}))
+            assert answer.is_stream, "its client was left without a sign of life"
+            other.execute("ROLLBACK")
+        assert text_of(await within(answer.outcome())) == "hello"
 
 
 @each_era

@@ -87,16 +87,21 @@ class Engine:
         options: EngineOptions | None = None,
         counters: Counters | None = None,
     ) -> None:
+        options = options or EngineOptions()
+        self.journal = journal
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.counters = counters or Counters()
         self.services = services = Services(
             journal,
             settings,
-            clock or Clock(),
-            options or EngineOptions(),
-            counters or Counters(),
+            self.clock,
+            options,
+            self.counters,
             RunNames(journal, settings),
             RunInboxes(journal),
             RemoteAnswers(journal),
-            ToolAccess(journal, (options or EngineOptions()).policy),
+            ToolAccess(journal, options.policy),
         )
         self.runs: dict[str, Run] = {}
         """The runs that are accepted and have no end yet, by id."""
@@ -118,26 +123,6 @@ class Engine:
         self.queued_work = QueuedWork(services, self._recovery, self.dispatch, lease)
         self._tasks = BackgroundTasks("runs")
         self._loop_life: asyncio.Task[None] | None = None
-
-    @property
-    def journal(self) -> Journal:
-        """The journal that the runs are written to."""
-        return self.services.journal
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the server."""
-        return self.services.settings
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of the server."""
-        return self.services.clock
-
-    @property
-    def counters(self) -> Counters:
-        """The counters of the process."""
-        return self.services.counters
 
     async def start(self, queues: Queues | None = None) -> None:
         """Make ready on the running loop; returns when dead processes' runs have been recovered.
@@ -283,8 +268,7 @@ class Engine:
         # `subscriptions/listen` and the like last as long as their reader.
         limit = (run.request.options.timeout or self.settings.timeout) if gates else None
         work = partial(self._execute_run, run, request, gates, limit)
-        context = copy_context()
-        run.execution.begin_soon(lambda: self._tasks.start_at_once(work(), context))
+        run.execution.begin_soon(partial(self._tasks.start_at_once, work, copy_context()))
 
     def take_retries(self, begin: Callable[[RetryRequested], Coroutine[Any, Any, None]]) -> None:
         """Call `begin` in a task for each run that an operator wants executed once more."""
@@ -336,7 +320,8 @@ class Engine:
         self.admission.entering -= bool(gates)
         try:
             for gate in gates:
-                await self._pass_gate(gate, run)
+                if not gate.enter_at_once():
+                    await self._wait_at_gate(gate, run)
                 passed.append(gate)
             if run.stop_event is None:
                 await self._call_handler(run, request, limit)
@@ -350,10 +335,7 @@ class Engine:
             for gate in passed:
                 gate.leave()
 
-    async def _pass_gate(self, gate: FairSemaphore, run: Run) -> None:
-        if gate.is_open:
-            await gate.enter(_announce_nothing)
-            return
+    async def _wait_at_gate(self, gate: FairSemaphore, run: Run) -> None:
         self.counters.limit_hit(gate.setting)
         run.start_heartbeat()
         self.admission.announce_positions_regularly()
@@ -379,8 +361,8 @@ class Engine:
             run.start_heartbeat()
             with RunScope(run):
                 result = await request.execute(request.context)
-                if run.request.kind.is_limited:
-                    result = add_note(result, self.services.options.caller_note())
+                if run.request.kind.is_limited and (note := self.services.options.caller_note()):
+                    result = add_note(result, note)
             end, result = end_of_result(run, result, most=self.services.options.max_result)
         except BaseException as error:
             failure = judge_failure(
@@ -443,10 +425,6 @@ class Engine:
         if gates and self.journal.is_behind:
             raise busy_error("its journal cannot be written", "keep.max_bytes")
         self.admission.check_room(gates)
-
-
-def _announce_nothing(_ahead: int) -> None:
-    pass
 
 
 async def _last_as_long_as_the_loop() -> None:

@@ -38,27 +38,21 @@ TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
 class Lifecycle:
     """The life cycle of one app, from its start to the stop that follows."""
 
-    __slots__ = ("phase",)
+    __slots__ = ("is_draining", "is_over", "is_serving", "phase")
 
-    def __init__(self) -> None:
-        self.phase = Phase.NEW
+    def __init__(self, phase: Phase = Phase.NEW) -> None:
+        self._enter(phase)
 
     def move_to(self, phase: Phase) -> None:
         """Enter a phase; nothing happens where `TRANSITIONS` does not lead there."""
         if phase in TRANSITIONS[self.phase]:
-            self.phase = phase
+            self._enter(phase)
 
-    @property
-    def is_serving(self) -> bool:
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.is_serving = phase is Phase.SERVING
         """True when the start is complete and nobody has said that the end is near."""
-        return self.phase is Phase.SERVING
-
-    @property
-    def is_draining(self) -> bool:
+        self.is_draining = phase in (Phase.DRAINING, Phase.OVER)
         """True when no more tool calls are accepted; also when all is over."""
-        return self.phase is Phase.DRAINING or self.phase is Phase.OVER
-
-    @property
-    def is_over(self) -> bool:
+        self.is_over = phase is Phase.OVER
         """True when nothing is started any more."""
-        return self.phase is Phase.OVER

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 NO_OPTIONS = ToolOptions()
 
 
-def _no_tool_options(_tool: str) -> ToolOptions:
-    return NO_OPTIONS
+def _no_tool_options(_tool: str) -> None:
+    return None
 
 
 def _ignore_release(_stream: str) -> None:
@@ -35,8 +35,8 @@ def _ignore_release(_stream: str) -> None:
 class EngineOptions:
     """The facts that an engine needs about the server whose requests it executes."""
 
-    tool_options: Callable[[str], ToolOptions] = _no_tool_options
-    """Returns what the author set for a tool, by its name."""
+    tool_options: Callable[[str], ToolOptions | None] = _no_tool_options
+    """Returns what the author set for a tool, by its name; None: nothing."""
     has_windows: Callable[[], bool] = bool
     """Returns whether the author set a hand-over window for a tool."""
     max_result: float = inf
@@ -82,7 +82,7 @@ class Services:
 
     def options_of(self, tool: str | None) -> ToolOptions:
         """Return what the author set for a tool."""
-        return self.options.tool_options(tool or "")
+        return self.options.tool_options(tool or "") or NO_OPTIONS
 
     @property
     def offers_handles(self) -> bool:

@@ -10,6 +10,7 @@ A call that is for a worker is two runs (`workers/dispatch.py`). Everything that
 either started or discarded, whatever fails in between.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -44,8 +45,12 @@ async def check_caller_limit(engine: Engine, request: Request, key: CallKey | No
         await engine.admission.check_everywhere(request, engine.services.journal)
 
 
-async def check_rates(engine: Engine, request: Request, key: CallKey | None, caller: str) -> None:
-    """Count a call for `caller`, unless it repeats one that was counted. Call it before the others.
+async def check_rates(
+    engine: Engine, request: Request, key: CallKey | None, caller: Callable[[], str]
+) -> None:
+    """Count a call for its caller, unless it repeats one that was counted. Call it before others.
+
+    `caller` returns the name that its rates are counted for, and is called where there are any.
 
     Raises:
         ProtocolError: The caller makes calls too often (429), or its token lacks a scope of the
@@ -57,7 +62,7 @@ async def check_rates(engine: Engine, request: Request, key: CallKey | None, cal
     if rates:
         services.access.check_call(request.method, request.target, request.scopes)
     if rates and not (key and await _is_known(engine, key_stream(request.principal, key.name))):
-        await admission.check_rates(rates, caller, services.journal)
+        await admission.check_rates(rates, caller(), services.journal)
 
 
 async def _is_known(engine: Engine, name: str) -> bool:

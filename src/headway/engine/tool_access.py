@@ -31,10 +31,6 @@ REFUSED_CODE = -32600
 """JSON-RPC code of a refusal for a missing scope, as of any request that is not to be sent."""
 
 
-def _is_never(_name: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class ScopePolicy:
     """The scopes that each tool needs. What the operator says of a tool, says all of it."""
@@ -44,14 +40,14 @@ class ScopePolicy:
     authors: Mapping[str, ToolOptions] = field(default_factory=dict[str, ToolOptions])
     own_check: Callable[[str], Awaitable[bool]] | None = None
     """Returns whether the served object's own rules give the current caller a tool."""
-    is_alias: Callable[[str], bool] = _is_never
-    """Returns whether a name may be another name of any tool."""
+    alias_check: Callable[[str], bool] | None = None
+    """Returns whether a name may be another name of any tool; None: tools have one name."""
 
     def needed_for(self, tool: str) -> tuple[str, ...] | None:
         """Return the scopes that a tool needs; None where nobody says anything of it."""
         if tool in self.operators:
             return self.operators[tool]
-        if self.is_alias(tool):
+        if self.alias_check is not None and self.alias_check(tool):
             return tuple(sorted(self.all_scopes()))  # nobody can tell of which one
         options = self.authors.get(tool)
         return None if options is None else options.scopes
@@ -75,7 +71,8 @@ class ToolAccess:
 
     def is_alias(self, tool: str) -> bool:
         """Return whether a name may be another name of any tool."""
-        return self._policy.is_alias(tool)
+        check = self._policy.alias_check
+        return check is not None and check(tool)
 
     def check_call(self, method: str | None, tool: str | None, held: Scopes | None) -> None:
         """Check that a caller with these scopes may send a request.
@@ -83,7 +80,9 @@ class ToolAccess:
         Raises:
             ProtocolError: It is a call of a tool that needs more (403).
         """
-        if method == TOOL_CALL and tool is not None and not self.may_call(tool, held):
+        if held is None or method != TOOL_CALL or tool is None:
+            return
+        if not self.may_call(tool, held):
             raise self._refusal(tool, self._policy.needed_for(tool) or (), held)
 
     def check_joined(self, running: RequestInfo, held: Scopes | None) -> None:

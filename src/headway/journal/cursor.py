@@ -21,6 +21,7 @@ another one (right):
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -122,16 +123,28 @@ class Cursor:
                 await self._wait_for_change(buffer, seen)
         return []
 
-    def peek_ended(self, limit: int) -> list[Entry]:
-        """Return what follows, if that is here, to its end, and at most `limit` entries; else none.
+    def skip_entries(self, is_unwanted: Callable[[Entry], bool]) -> Entry | None:
+        """Move past the entries that are here and unwanted; return the last one of the stream.
 
-        The cursor does not move.
+        The last one is never passed. It is returned where the stream has ended and nothing before
+        it is wanted; else None.
         """
         buffer = self._buffer
-        if buffer is None or not buffer.ended or buffer.visible != buffer.last:
-            return []
-        is_all = buffer.base <= self.after and buffer.last - self.after <= limit
-        return buffer.page(self.after, limit) if is_all else []
+        if buffer is None or self.after < buffer.base:
+            return None
+        for entry in buffer.page(self.after, PAGE_ENTRIES):
+            if entry.seq == buffer.last and buffer.ended:
+                return entry
+            if not is_unwanted(entry):
+                break
+            self.after = entry.seq
+        return None
+
+    @property
+    def is_before_end(self) -> bool:
+        """True when nothing follows but the last entry, which this process may not show yet."""
+        buffer = self._buffer
+        return buffer is not None and buffer.ended and self.after == buffer.last - 1
 
     def nudge(self) -> None:
         """Make the current or the following wait of `next` return an empty list."""

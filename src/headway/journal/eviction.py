@@ -16,7 +16,6 @@ Two kinds of stream are never dropped for room:
   a bound of its own (`max_keys`).
 """
 
-import re
 from collections import deque
 from collections.abc import Mapping
 
@@ -26,8 +25,6 @@ from headway.streams import KEY_STREAMS
 UNPACKED_STREAMS = 64
 """Ended streams that are kept unpacked: the newest, whose readers are about to read the end."""
 
-_OWNER = re.compile(r"[^/]*/([^/.]*)")
-
 
 def owner_of(stream: str) -> str:
     """Return the owner of a stream: `alice` for `run/alice.session/1` and `key/alice/2`.
@@ -35,8 +32,7 @@ def owner_of(stream: str) -> str:
     The owner stands between the first slash of the name and the next slash or dot. Streams without
     a slash have no owner; they share the name ''.
     """
-    found = _OWNER.match(stream)
-    return found[1] if found else ""
+    return stream.partition("/")[2].partition("/")[0].partition(".")[0]
 
 
 def bytes_to_free(held: Mapping[str, int], most: int) -> dict[str, int]:
@@ -63,7 +59,7 @@ class KeptStreams:
         self._extra_of_failed = extra_of_failed
         self._alive: set[StreamBuffer] = set()
         self._ended: dict[str, _EndedOfOwner] = {}
-        self._fresh: dict[StreamBuffer, None] = {}  # in the order in which they ended
+        self._fresh: dict[StreamBuffer, _EndedOfOwner] = {}  # in the order in which they ended
 
     def add_unfinished(self, buffer: StreamBuffer) -> None:
         """Add a stream that has not ended."""
@@ -83,15 +79,14 @@ class KeptStreams:
         is_lasting = buffer.stream.startswith(KEY_STREAMS)
         kind = share.failed if is_failure else share.lasting if is_lasting else share.streams
         kind.append((expires, buffer))
-        self._fresh[buffer] = None
-        return (
-            self._pack_buffer(next(iter(self._fresh))) if len(self._fresh) > UNPACKED_STREAMS else 0
-        )
+        self._fresh[buffer] = share
+        return self._pack_oldest() if len(self._fresh) > UNPACKED_STREAMS else 0
 
-    def _pack_buffer(self, buffer: StreamBuffer) -> int:
-        del self._fresh[buffer]
+    def _pack_oldest(self) -> int:
+        buffer = next(iter(self._fresh))
+        share = self._fresh.pop(buffer)
         shrunk = buffer.pack()
-        self._ended[owner_of(buffer.stream)].bytes -= shrunk
+        share.bytes -= shrunk
         return shrunk
 
     def discard(self, buffer: StreamBuffer) -> None:

@@ -65,6 +65,10 @@ def introduction_of_envelope(message: Message, most_bytes: int, most_names: int)
         ProtocolError: Its capabilities have more than `most_bytes` bytes, or it subscribes to more
             than `most_names` names.
     """
+    if message.method != LISTEN and len(msgspec.json.encode(message.meta)) <= min(
+        LONGEST_TEXT, most_bytes
+    ):
+        return message  # no text in it is long, as in nearly all
     meta = dict(message.meta)
     if CLIENT_CAPABILITIES_META_KEY in meta:
         check_capabilities(meta[CLIENT_CAPABILITIES_META_KEY], most_bytes)

@@ -55,9 +55,9 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
     Raises:
         ProtocolError: The key is no text of 1 to 255 characters, or header and body disagree.
     """
-    if not kind_of(message.method).is_recorded:
-        return None
     said: object = message.meta.get(META_KEY)
+    if (header is None and said is None) or not kind_of(message.method).is_recorded:
+        return None
     if header is not None:
         header = _without_quotes(header)
         if said is not None and said != header:
@@ -66,8 +66,6 @@ def key_of(message: Message, header: str | None = None) -> CallKey | None:
                 f"The Idempotency-Key header and {META_KEY!r} in _meta name two keys; send one",
             )
         said = header
-    if said is None:
-        return None
     if not isinstance(said, str) or not is_key(said):
         raise ProtocolError(INVALID_PARAMS, WRONG_KEY)
     params = message.params or {}

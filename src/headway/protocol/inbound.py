@@ -81,6 +81,8 @@ def as_id(value: object) -> str | int | None:
 
     Where a language has one type for all numbers, 3 is sent as `3.0`: that is 3.
     """
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if is_id(value) else None

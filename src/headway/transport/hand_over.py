@@ -40,7 +40,7 @@ from headway.protocol.handover_policy import (
     Windows,
     form_for,
 )
-from headway.protocol.inbound import Message, as_id, has_envelope
+from headway.protocol.inbound import Message, has_envelope
 from headway.protocol.methods import kind_of
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
 from headway.streams import handle_stream, run_id_of
@@ -109,8 +109,11 @@ class HandOver:
             )
         return is_call and knows_tasks and self._windows_of(options).effective != inf
 
-    def traits_of_request(self, message: Message) -> ClientTraits:
-        """Return what a request of 2026-07-28 shows of its client."""
+    def traits_of_request(self, message: Message, *, is_told: bool) -> ClientTraits:
+        """Return what a request of 2026-07-28 shows of its client.
+
+        `is_told`: progress and logs are part of the answer.
+        """
         meta = message.meta
         knows_tasks = declares_tasks(meta.get(CLIENT_CAPABILITIES_META_KEY))
         match meta.get(CLIENT_INFO_META_KEY):
@@ -118,13 +121,13 @@ class HandOver:
                 profile = self._find_profile(name, version)
             case _:
                 profile = self._find_profile("", "")
-        return ClientTraits(profile, knows_tasks, as_id(meta.get("progressToken")) is not None)
+        return ClientTraits(profile, knows_tasks, is_told and message.token is not None)
 
     def traits_in_session(
-        self, session: Session, message: Message, *, can_reconnect: bool = False
+        self, session: Session, message: Message, *, is_told: bool, can_reconnect: bool = False
     ) -> ClientTraits:
-        """Return what a request of a session shows of its client."""
-        has_token = message.token is not None
+        """Return what a request of a session shows of its client, as `traits_of_request`."""
+        has_token = is_told and message.token is not None
         return ClientTraits(self.profile_of_session(session), False, has_token, can_reconnect)
 
     def profile_of_session(self, session: Session) -> Profile:

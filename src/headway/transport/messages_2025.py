@@ -124,13 +124,13 @@ class Messages2025:
         key: str | None = None,
         *,
         scopes: frozenset[str] | None = None,
-        rated_as: str = "",
+        rated_as: Callable[[], str] | None = None,
     ) -> Run:
         """Return the run of a request: a new one, or that of the request it repeats.
 
         `key` is the idempotency key that the transport found, if any. `scopes` are those of the
-        caller's token; None: callers are not checked. `rated_as` is who its rates are counted for;
-        empty: nobody.
+        caller's token; None: callers are not checked. `rated_as` returns whom its rates are counted
+        for; None: they are not counted.
 
         Raises:
             ProtocolError: Its tool needs more scopes (403), its id is in use for another request,
@@ -141,10 +141,11 @@ class Messages2025:
         if known is not None:
             return known
         self._check_task(session, message)
-        self._check_room(session, message)
+        if message.method in _KEPT:
+            self._check_room(session, message)
         call_key = key_of(message, key)
         request = self._make_request(session, message, context, scopes, call_key)
-        if rated_as:
+        if rated_as is not None:
             await check_rates(self._engine, request, call_key, rated_as)
         await check_caller_limit(self._engine, request, call_key)
         # The check above may have waited for the storage, so the look-up is repeated: a client that
@@ -152,7 +153,7 @@ class Messages2025:
         known = self._find_joined(session, message, scopes)
         if known is not None:  # it was sent again meanwhile
             return known
-        if call_key is None:
+        if call_key is None and message.token is not None:
             self._check_token(session, message.token)
         run = await submit(self._engine, request, call_key)
         identity = cast("str | int", message.id)
@@ -169,6 +170,8 @@ class Messages2025:
             ProtocolError: The id is in use for another request, or the first one came with a token
                 that may see more (403).
         """
+        if message.id not in session.requests:
+            return None
         known = find_running(session, message)
         if known is not None:
             self._engine.services.access.check_joined(known.request, scopes)
@@ -186,11 +189,8 @@ class Messages2025:
 
         async def execute(context: RunContext) -> dict[str, Any]:
             result = await call(context)
-            await _record_request(session, message)
-            if message.method == "resources/subscribe":
-                await self._subscriptions.watch_runs(
-                    session.tag, [(message.params or {}).get("uri")]
-                )
+            if message.method in _KEPT:
+                await self._record_request(session, message)
             return result
 
         return Request(
@@ -207,6 +207,21 @@ class Messages2025:
             source=source_to_keep(message.meta, "" if key is None else key.name),
             scopes=scopes,
         )
+
+    async def _record_request(self, session: Session, message: Message) -> None:
+        """Store what a successful request changes in its session, for all processes."""
+        params = message.params or {}
+        match message.method:
+            case "logging/setLevel":
+                await session.store_event(LevelSet(str(params.get("level"))))
+            case "resources/subscribe":
+                known = session.sessions.broadcasts.changes.last
+                await session.store_event(Subscribed(str(params.get("uri")), known))
+                await self._subscriptions.watch_runs(session.tag, [params.get("uri")])
+            case "resources/unsubscribe":
+                await session.store_event(Unsubscribed(str(params.get("uri"))))
+            case _:
+                pass
 
     async def make_task(self, session: Session, run: Run, message: Message) -> bytes | None:
         """Return the response to a call that asks for a task of 2025-11-25; None for all others.
@@ -239,8 +254,9 @@ class Messages2025:
         """
         request_id = cast("str | int", message.id)
         run.hooks.on_handed_over = partial(_free_request_id, session, request_id, run)
-        shown = self._hand_over.traits_in_session(session, message, can_reconnect=can_reconnect)
-        shown = shown._replace(has_token=shown.has_token and is_told)
+        shown = self._hand_over.traits_in_session(
+            session, message, is_told=is_told, can_reconnect=can_reconnect
+        )
         self._hand_over.offer_hand_over(run, answer, message, shown)
 
     def reconnect_after(self, session: Session, token: object) -> float:
@@ -254,7 +270,7 @@ class Messages2025:
             ProtocolError: It has as many subscriptions as it may, the URI is too long (400), or
                 there is no room for more (503).
         """
-        if message.method not in _KEPT or session.is_single:
+        if session.is_single:
             return
         uri = (message.params or {}).get("uri")
         if not isinstance(uri, str):
@@ -272,14 +288,12 @@ class Messages2025:
                 )
         session.sessions.check_bytes(session, len(uri))
 
-    def _check_token(self, session: Session, token: str | int | None) -> None:
+    def _check_token(self, session: Session, token: str | int) -> None:
         """Refuse a token whose progress the client could not tell apart (progress, 2025-11-25).
 
         Raises:
             ProtocolError: A request whose answer is being read has the same one.
         """
-        if token is None:
-            return
         for context in session.requests.values():
             run = context.run
             if context.token == token and run is not None and self._is_read(run.stream):
@@ -295,10 +309,7 @@ class Messages2025:
         Raises:
             ProtocolError: -32601, as the chapter on tasks of 2025-11-25 wants.
         """
-        if (
-            not kind_of(message.method).can_hand_over
-            or session.facts.era.version != tasks_2025.VERSION
-        ):
+        if not _may_ask_for_task(session, message):
             return
         support = self._engine.services.options_of(message.target).task_support
         wants = _asks_for_task(session, message)
@@ -413,10 +424,13 @@ _KEPT: Final = ("resources/subscribe", "resources/unsubscribe", "logging/setLeve
 
 def _asks_for_task(session: Session, message: Message) -> bool:
     """Return whether a call of 2025-11-25 asks to be a task."""
-    is_call = (
-        kind_of(message.method).can_hand_over and session.facts.era.version == tasks_2025.VERSION
-    )
-    return is_call and isinstance((message.params or {}).get("task"), dict)
+    asked = message.params is not None and isinstance(message.params.get("task"), dict)
+    return asked and _may_ask_for_task(session, message)
+
+
+def _may_ask_for_task(session: Session, message: Message) -> bool:
+    is_known = session.facts.era.version == tasks_2025.VERSION
+    return is_known and kind_of(message.method).can_hand_over
 
 
 def find_running(session: Session, message: Message) -> Run | None:
@@ -473,21 +487,6 @@ async def _handle_cancel(session: Session, message: Message, scopes: frozenset[s
     # A value that can be no request's id is not passed on.
     if is_id(identity) and not session.cancel_request(identity, reason, scopes):
         await session.sessions.broadcasts.cancel_elsewhere(session, identity, reason, scopes)
-
-
-async def _record_request(session: Session, message: Message) -> None:
-    """Store what a successful request changes in its session, for all processes."""
-    params = message.params or {}
-    match message.method:
-        case "logging/setLevel":
-            await session.store_event(LevelSet(str(params.get("level"))))
-        case "resources/subscribe":
-            known = session.sessions.broadcasts.changes.last
-            await session.store_event(Subscribed(str(params.get("uri")), known))
-        case "resources/unsubscribe":
-            await session.store_event(Unsubscribed(str(params.get("uri"))))
-        case _:
-            pass
 
 
 TASK_PROGRESS_INTERVAL: Final = 5.0

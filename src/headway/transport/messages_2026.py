@@ -3,7 +3,7 @@
 This module must not know HTTP or pipes. How a run's stream is read is the transport's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from mcp.shared.inbound import InboundModernRoute
@@ -84,12 +84,12 @@ class Messages2026:
         key: str | None = None,
         *,
         scopes: frozenset[str] | None = None,
-        rated_as: str = "",
+        rated_as: Callable[[], str] | None = None,
     ) -> Run:
         """Start the run of a request of the principal `owner`, or one that follows its key's run.
 
-        `scopes` are those of its token; None: callers are not checked. `rated_as` is who its rates
-        are counted for; empty: nobody.
+        `scopes` are those of its token; None: callers are not checked. `rated_as` returns whom its
+        rates are counted for; None: they are not counted.
 
         Raises:
             ProtocolError: Its tool needs more scopes (403), the server has as much to do as it may
@@ -113,7 +113,7 @@ class Messages2026:
             source=source_to_keep(message.meta, "" if call_key is None else call_key.name),
             scopes=scopes,
         )
-        if rated_as:
+        if rated_as is not None:
             await check_rates(self._engine, request, call_key, rated_as)
         await check_caller_limit(self._engine, request, call_key)
         run = await submit(self._engine, request, call_key)
@@ -128,8 +128,7 @@ class Messages2026:
         `is_told`: progress and logs are part of the answer.
         """
         if kind_of(message.method).can_hand_over:
-            shown = self._hand_over.traits_of_request(message)
-            shown = shown._replace(has_token=shown.has_token and is_told)
+            shown = self._hand_over.traits_of_request(message, is_told=is_told)
             self._hand_over.offer_hand_over(run, answer, message, shown)
 
 

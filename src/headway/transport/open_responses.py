@@ -11,6 +11,7 @@ Each entry of a stream is sent to one reader only. There are two cases with more
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
 from typing import Final, NamedTuple, Self
 
@@ -20,14 +21,15 @@ from headway.clock import Clock, Timer
 from headway.counters import Counters
 from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
-from headway.events import Event
+from headway.events import Entry, Event
+from headway.journal import Cursor
 from headway.protocol.eras import Era
 from headway.protocol.render import Reader, render_event
 from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.json_or_sse import ResponseStream, SseRendering
+from headway.transport.http.json_or_sse import AS_JSON, ResponseStream, SseRendering, always_ok
 from headway.transport.http.reply import Headers, send_json
 from headway.transport.stream_reader import End, StreamSource
 
@@ -48,6 +50,9 @@ def _closed_error() -> ProtocolError:
 
 
 _ANSWERED: Final = (End.DONE, End.HANDED_OVER)
+
+_AS_JSON: Final = partial(str, "json")
+_AS_STREAM: Final = partial(str, "stream")
 
 _REFUSALS: Final = {
     End.REPLACED: _replaced_error,
@@ -79,7 +84,7 @@ class ReaderSlot:
             self._is_kept = False
             self._taken[self._whose] -= 1
             if not self._taken[self._whose]:
-                del self._taken[self._whose]
+                self._taken.pop(self._whose)
 
     def __enter__(self) -> Self:
         return self
@@ -178,10 +183,12 @@ class OpenResponses:
         headers: Headers = (),
         *,
         until: float | None = None,
+        is_get: bool = False,
     ) -> ResponseStream:
         """Return an answer that reads on from `place`; it does nothing until run.
 
-        It ends when its reader's token does, `until` in seconds since 1970.
+        It ends when its reader's token does, `until` in seconds since 1970. `is_get`: the request
+        is a GET, which can be sent again.
         """
         return ResponseStream(
             place,
@@ -193,6 +200,7 @@ class OpenResponses:
             heard=self._heard,
             headers=headers,
             until=until,
+            is_get=is_get,
         )
 
     async def run_reader(
@@ -222,8 +230,9 @@ class OpenResponses:
             self._end_reader(readers, readers[0])
         if self._is_over and _may_come_back(stream, answer):
             answer.stop(End.LEAVING)
-        # The others begin to wait before this one reads, or two of them would send the same entry.
-        self._give_turn(stream)
+        if len(readers) > 1 or stream in self._elsewhere:
+            # The others begin to wait before this one reads, or two of them send the same entry.
+            self._give_turn(stream)
         try:
             end = await work
             if end in _ANSWERED:
@@ -237,7 +246,8 @@ class OpenResponses:
             if self._open.get(stream) is readers and not readers:
                 del self._open[stream]
                 self._elsewhere.pop(stream, None)
-            self._give_turn(stream)
+            if stream in self._open:
+                self._give_turn(stream)
 
     def _end_reader(self, readers: list[_Reader], reading: _Reader) -> None:
         readers.remove(reading)
@@ -253,21 +263,53 @@ class OpenResponses:
             is_newest = reading is readers[-1] and reading.answer.since > elsewhere
             reading.answer.wait_for_turn(is_waiting=not is_newest and bool(readers))
 
-    async def answer_with_end(
+    async def answer_at_once(
         self,
         run: Run,
-        end: Event,
+        cursor: Cursor,
         reader: Reader,
         send: Send,
         headers: Headers = (),
         *,
-        status: int = 200,
-    ) -> None:
-        """Answer a request with the end of its run, which is all there is to say."""
-        body = render_event(end, reader)
+        form: Form = Form.ANY,
+        status: Callable[[Event], int] = always_ok,
+    ) -> bool:
+        """Begin a run, and answer with its end if it has come to it; return whether it has.
+
+        That is a run which ends without waiting and says nothing before that its reader is to have.
+        No stream is opened for its answer; only a storage that is to have its end first is waited
+        for. Returns False, with the cursor before the first entry that may have to be sent, where
+        the answer has to be read with it: the run goes on, the storage takes its time, or the
+        answer is to be a stream.
+
+        The cursor, before the run's first entry, is opened by the caller: a full journal may drop
+        what has ended.
+        """
+        run.hooks.answered = _AS_STREAM if form is Form.STREAM else _AS_JSON
+        run.execution.begin_now()
+        last = cursor.skip_entries(lambda entry: render_event(entry.event, reader) is None)
+        if form is Form.STREAM:
+            return False
+        if last is None and cursor.is_before_end:
+            last = await self._read_stored_end(cursor)
+        if last is None or type(last.event) not in AS_JSON:
+            return False
+        body = render_event(last.event, reader)
         assert body is not None  # the end of a run is for whoever asked
         self._heard(self._clock.now() - run.execution.born)
-        await send_json(send, status, body, headers)
+        await send_json(send, status(last.event), body, headers)
+        return True
+
+    async def _read_stored_end(self, cursor: Cursor) -> Entry | None:
+        """Return the last entry of a stream when it is stored; None where that takes long."""
+        timer = self._clock.call_later(self.settings.commit_after, cursor.nudge)
+        try:
+            entries = await cursor.next()
+        except JournalError:
+            return None  # whoever reads on finds out
+        finally:
+            timer.cancel()
+        return entries[0] if entries else None
 
     async def answer_request(
         self,

@@ -31,6 +31,8 @@ class Admission:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.all = FairSemaphore(settings.max_runs, "max_runs")
+        self._plain = (self.all,)
+        """The semaphores of a call of a tool without options."""
         self.threads = FairSemaphore(settings.threads, "threads")
         self.of_tools: dict[str, FairSemaphore] = {}
         self.of_callers = defaultdict[str, set[str]](set)
@@ -62,6 +64,8 @@ class Admission:
         self, tool: str, options: ToolOptions, caller: str
     ) -> Sequence[FairSemaphore]:
         """Return the semaphores that a call of a tool has to pass, the narrowest first."""
+        if options.concurrency is options.concurrency_each is None and not options.threaded:
+            return self._plain
         gates = list[FairSemaphore]()
         if options.concurrency_each is not None and caller not in ("", ANONYMOUS):
             made = FairSemaphore(options.concurrency_each, "concurrency_each")
@@ -80,7 +84,10 @@ class Admission:
         Raises:
             ProtocolError: Too many calls wait already (503).
         """
-        if all(gate.is_open and gate.taken + self.entering < gate.limit for gate in gates):
+        for gate in gates:
+            if not gate.has_room_behind(self.entering):
+                break
+        else:
             return
         waiting = self.waiting
         if waiting >= self._settings.max_queue:
@@ -95,7 +102,7 @@ class Admission:
             ProtocolError: The caller has as many calls as it may, in this process alone (503).
         """
         caller = request.principal
-        if not kind_of(request.method).is_limited or caller == ANONYMOUS:
+        if caller == ANONYMOUS or not kind_of(request.method).is_limited:
             return ""
         self._check_number(len(self.of_callers.get(caller, ())))
         return caller
@@ -187,7 +194,7 @@ class Admission:
     def _end_request(self, opener: str) -> None:
         self.open_of[opener] -= 1
         if not self.open_of[opener]:
-            del self.open_of[opener]
+            self.open_of.pop(opener)
 
     def _end_call(self, caller: str, call: str) -> None:
         self.of_callers[caller].discard(call)

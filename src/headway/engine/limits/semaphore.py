@@ -25,10 +25,16 @@ class FairSemaphore:
         """Number of callers that wait."""
         return len(self._waiting)
 
-    @property
-    def is_open(self) -> bool:
-        """True when `enter` would return at once."""
-        return self.taken < self.limit and not self._waiting
+    def has_room_behind(self, others: int) -> bool:
+        """Return whether `enter` would return at once when so many others had entered before."""
+        return self.taken + others < self.limit and not self._waiting
+
+    def enter_at_once(self) -> bool:
+        """Enter where nobody has to wait; return whether that was so."""
+        if self.taken >= self.limit or self._waiting:
+            return False
+        self.taken += 1
+        return True
 
     async def enter(self, announce: Callable[[int], None]) -> None:
         """Enter, after all that came earlier.
@@ -38,8 +44,7 @@ class FairSemaphore:
 
         Cancellation: leaves the queue, or what was entered.
         """
-        if self.is_open:
-            self.taken += 1
+        if self.enter_at_once():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, announce))

@@ -5,7 +5,7 @@ longer than a person reads: a client may call a tool by any name. Of a name that
 says anything, so the scopes that its tool needed are stored besides (`engine/tool_access.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
@@ -37,16 +37,16 @@ def accepted_event(request: "Request", server: str, scopes: Sequence[str] = ()) 
         cut_name(request.caller),
         cut_name(request.client_name),
         server,
-        list(_argument_names(request)) if request.method == TOOL_CALL else [],
+        _argument_names(request) if request.method == TOOL_CALL else [],
         list(scopes),
     )
 
 
-def _argument_names(request: "Request") -> Iterator[str]:
-    params: object = request.context.body.get("params")
-    if not isinstance(params, Mapping):
-        return
-    arguments = cast("Mapping[str, object]", params).get("arguments")
-    if isinstance(arguments, Mapping):
-        for name in islice(cast("Mapping[str, object]", arguments), MOST_ARGUMENTS):
-            yield str(without_surrogates(name[:LONGEST_ARGUMENT]))
+def _argument_names(request: "Request") -> list[str]:
+    match request.context.body.get("params"):
+        case {"arguments": dict()} as params:
+            arguments = cast("dict[str, dict[str, object]]", params)["arguments"]
+        case _:
+            return []
+    names = islice(arguments, MOST_ARGUMENTS)
+    return [str(without_surrogates(name[:LONGEST_ARGUMENT])) for name in names]

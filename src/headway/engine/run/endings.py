@@ -63,11 +63,11 @@ class RunScope:
 
 
 def add_note(result: dict[str, Any], note: str) -> dict[str, Any]:
-    """Return the result of a call with one more text for its caller; itself where that is empty.
+    """Return the result of a call with one more text for its caller.
 
     Structured content stays as it is: it has the tool's own schema.
     """
-    if not note or not isinstance(result.get("content"), list):
+    if not isinstance(result.get("content"), list):
         return result
     return {**result, "content": [*result["content"], {"type": "text", "text": note}]}
 

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from headway.events import Accepted, Event, Progress, RunDescription, Started
 from headway.journal import Journal
-from headway.run_state import TRANSITIONS, RunView, State, advance, describe
+from headway.run_state import TRANSITIONS, RunView, State, advance
 
 DESCRIBED_FROM: Final = 1000
 """Entries of a run after which its progress describes it again: most runs keep their first one."""
@@ -26,6 +26,7 @@ class EventWriter:
         "_allowed",
         "_describes_at",
         "_journal",
+        "_started",
         "_stream",
         "recorded",
         "seq",
@@ -42,6 +43,7 @@ class EventWriter:
         self.state = State.NEW
         self._allowed = TRANSITIONS[State.NEW]
         self._about: RunDescription | None = None
+        self._started: float | None = None
         self._describes_at = DESCRIBED_FROM
 
     def resume_from(self, view: RunView) -> None:
@@ -65,13 +67,20 @@ class EventWriter:
         if state is not self.state:
             self.state = state
             self._allowed = TRANSITIONS[state]
-            if isinstance(event, Accepted | Started):
-                self._about = describe(event, self._journal.clock.time(), self._about)
+            if type(event) is Accepted:
+                self._about = RunDescription(event, self._journal.clock.time())
+            elif type(event) is Started:
+                self._started = self._started or self._journal.clock.time()
         if self.seq >= self._describes_at and isinstance(event, Progress):
             self._describes_at = self.seq + DESCRIBED_EVERY
-            event = structs.replace(event, about=self._about)
+            event = structs.replace(event, about=self._describe_run())
         # The state is changed first. If the append is refused the stream is another process's, and
         # this state does not matter any more.
         self.seq = self._journal.append_nowait(
             self._stream, event, after=self.seq, recorded=self.recorded
         )
+
+    def _describe_run(self) -> RunDescription | None:
+        if self._about is not None and self._about.started is None:
+            self._about = structs.replace(self._about, started=self._started)
+        return self._about

@@ -61,8 +61,9 @@ class Dispatch:
 
     def is_for_workers(self, request: Request) -> bool:
         """Return whether a worker is to execute this request."""
-        is_restartable = kind_of(request.method).is_restartable
-        if self._queues is None or not is_restartable or request.follows is not None:
+        if self._queues is None or request.follows is not None:
+            return False
+        if not kind_of(request.method).is_restartable:
             return False
         if request.target == CONTINUE_RUN and self._services.offers_handles:
             return False

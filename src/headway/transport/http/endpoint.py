@@ -91,7 +91,7 @@ class HttpTransport:
         exchange = Exchange(scope, receive, send_tracked)
         try:
             self._guard.check(exchange.headers)
-            if not exchange.owner and is_from_browser(exchange.method, exchange.headers):
+            if exchange.method != "POST" and _is_for_page(exchange):
                 await self._page.send(scope, exchange.headers, send_tracked)
                 return
             self.rates.check_rate(exchange)
@@ -152,6 +152,10 @@ class HttpTransport:
         if exchange.version == MODERN.version:
             raise NotAllowed("At 2026-07-28 there are no sessions to delete", "POST")
         await self._http_2025.handle_delete(exchange)
+
+
+def _is_for_page(exchange: Exchange) -> bool:
+    return not exchange.owner and is_from_browser(exchange.method, exchange.headers)
 
 
 def _message_of(value: object) -> Message:

@@ -40,7 +40,6 @@ from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.first_step_answer import begin_run
 from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import Headers, send_empty, send_result
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
@@ -110,7 +109,7 @@ class Http2025:
                 await self._answer_request(exchange, session, message, place, form)
 
     def _reserve_slot(self, session: Session, message: Message) -> ReaderSlot:
-        known = find_running(session, message)
+        known = None if message.id not in session.requests else find_running(session, message)
         return self._responses.reserve_slot(session.tag, None if known is None else known.stream)
 
     async def _answer_request(
@@ -126,7 +125,7 @@ class Http2025:
             context,
             exchange.key,
             scopes=exchange.scopes,
-            rated_as=exchange.rated_as,
+            rated_as=exchange.rate_name,
         )
         task = await self._messages.make_task(session, run, message)
         if task is not None:
@@ -138,18 +137,18 @@ class Http2025:
             # resumed even when it is cut before the tool says anything.
             form = Form.STREAM
         cursor, reader = self._journal.open_cursor(run.stream), _reader_of(session, message, run)
-        if may_begin_early(run, context) and not self._responses.is_read(run.stream):
-            end = begin_run(run, cursor, reader, form)
-            if end is not None:
-                headers = _session_header(session)
-                await self._responses.answer_with_end(run, end, reader, exchange.send, headers)
-                return
+        headers = _session_header(session)
+        may_begin = may_begin_early(run, context) and not self._responses.is_read(run.stream)
+        if may_begin and await self._responses.answer_at_once(
+            run, cursor, reader, exchange.send, headers, form=form
+        ):
+            return
         answer = self._responses.open(
             cursor,
             self._make_rendering(session, reader, 0),
             exchange.receive,
             exchange.send,
-            _session_header(session),
+            headers,
             until=exchange.until,
         )
         if run.hooks.closes_stream:
@@ -272,7 +271,7 @@ class Http2025:
     ) -> Run | ProtocolError:
         try:
             return await self._messages.run_request(
-                session, message, context, scopes=exchange.scopes, rated_as=exchange.rated_as
+                session, message, context, scopes=exchange.scopes, rated_as=exchange.rate_name
             )
         except ProtocolError as error:
             if error.challenge is None and error.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -410,6 +409,7 @@ class Http2025:
             exchange.send,
             _session_header(session),
             until=exchange.until,
+            is_get=True,
         )
         # Announced before it reads, so that readers of other processes end, or wait, as early as
         # possible.

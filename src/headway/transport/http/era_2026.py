@@ -13,7 +13,6 @@ from headway.streams import principal_tag
 from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.first_step_answer import begin_run
 from headway.transport.http.json_or_sse import SseRendering
 from headway.transport.http.reply import send_empty
 from headway.transport.messages_2026 import Messages2026, reader_of
@@ -69,20 +68,16 @@ class Http2026:
             exchange.owner,
             exchange.key,
             scopes=exchange.scopes,
-            rated_as=exchange.rated_as,
+            rated_as=exchange.rate_name,
         )
-        rendering = SseRendering(reader_of(message, run), status=_status_of)
-        cursor = run.journal.open_cursor(run.stream)
-        if may_begin_early(run, context):
-            end = begin_run(run, cursor, rendering.reader, form)
-            if end is not None:
-                await self._responses.answer_with_end(
-                    run, end, rendering.reader, exchange.send, status=_status_of(end)
-                )
-                return
+        cursor, reader = run.journal.open_cursor(run.stream), reader_of(message, run)
+        if may_begin_early(run, context) and await self._responses.answer_at_once(
+            run, cursor, reader, exchange.send, form=form, status=_status_of
+        ):
+            return
         answer = self._responses.open(
             cursor,
-            rendering,
+            SseRendering(reader, status=_status_of),
             exchange.receive,
             exchange.send,
             until=exchange.until,

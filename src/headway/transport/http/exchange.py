@@ -47,10 +47,9 @@ class Exchange:
         """The idempotency key in the request's header, or None."""
         return self.headers.get(KEY_HEADER)
 
-    @property
-    def rated_as(self) -> str:
-        """The caller that rates are counted for: its principal, or else its address."""
-        return _rated_as(self.owner, self.scope)
+    def rate_name(self) -> str:
+        """Return the caller that rates are counted for: its principal, or else its address."""
+        return _rate_name(self.owner, self.scope)
 
     @property
     def version(self) -> str | None:
@@ -62,7 +61,7 @@ IPV6_PREFIX: Final = 64
 """Bits of an IPv6 address that tell subscribers apart: one of them has all addresses below."""
 
 
-def _rated_as(owner: str, scope: Scope) -> str:
+def _rate_name(owner: str, scope: Scope) -> str:
     if owner:
         return f"principal {owner}"
     client = scope.get("client")

@@ -52,7 +52,8 @@ its client is often about to leave, and the official client survives a late even
 not a late JSON body."""
 
 
-def _always_ok(_event: Event) -> int:
+def always_ok(_event: Event) -> int:
+    """Return 200: the HTTP status of an answer whose error is in its message."""
     return 200
 
 
@@ -70,7 +71,7 @@ class SseRendering(Struct, frozen=True):
     """The first frame of a stream."""
     closing: bytes = b""
     """The last frame of a stream that a running server closes early."""
-    status: Callable[[Event], int] = _always_ok
+    status: Callable[[Event], int] = always_ok
     """The HTTP status of an answer that is only its terminal event."""
     seen: Callable[[], None] | None = None
     """Called when what was read so far was handed to the connection."""
@@ -131,6 +132,7 @@ class ResponseStream:
         heard: Callable[[float], object],
         headers: Headers = (),
         until: float | None = None,
+        is_get: bool = False,
     ) -> None:
         """Answer a reader whose token is good `until` then, in seconds since 1970; None: for ever.
 
@@ -149,8 +151,9 @@ class ResponseStream:
         self._timers: list[Timer] = []
         self._is_commit_due = False
         self._expiry = ExpiryTimer(clock, until, self._token_expires)
-        # A session's own stream goes on where the last one ended, also without an event id.
-        has_id = rendering.opening != b"" or cursor.after > 0 or not rendering.reader.run
+        # A client that came with an event id can come again, and a session's own stream goes on
+        # where the last one ended, also without an id.
+        has_id = rendering.opening != b"" or is_get
         self._expiry.can_resume = rendering.prefix is not None and has_id
         self.since = 0
         """The number of the notice that announced its reader; 0 for the request's own answer."""

@@ -43,7 +43,7 @@ class RequestRates:
         """
         if self._rate is None:
             return
-        wait = self._callers.take(exchange.rated_as, self._rate, self._clock.now())
+        wait = self._callers.take(exchange.rate_name(), self._rate, self._clock.now())
         if wait:
             raise ProtocolError(
                 BUSY_CODE,
