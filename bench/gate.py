@@ -11,7 +11,7 @@ import signal
 import sys
 
 from bench.contenders import CONTENDERS
-from bench.counting import calls_of_one
+from bench.counting import Tool, calls_of_one
 from bench.jobs import Calls
 from bench.processes import LOAD_CORE, LoadProcess, ServerProcess, pin
 from bench.profile import cost_of, serving
@@ -24,7 +24,9 @@ SECONDS = 0.5
 MULTIPLES: dict[Era, float] = {"2025": 12.3, "2026": 14.5}
 """The multiples of the floor's processor time that are not to be exceeded."""
 
-CALLS: dict[Era, float] = {"2025": 800, "2026": 900}
+CALLS: dict[tuple[Era, Tool], float] = {
+    ("2025", "echo"): 810, ("2026", "echo"): 905, ("2025", "pause"): 1010, ("2026", "pause"): 1105,
+}  # fmt: skip
 """The calls of functions that are not to be exceeded: a tenth more than there are."""
 
 
@@ -54,10 +56,10 @@ def is_within(load: LoadProcess, servers: tuple[ServerProcess, ...], era: Era) -
     return False
 
 
-def calls_few(era: Era) -> bool:
+def calls_few(era: Era, tool: Tool) -> bool:
     """Count the functions that a call calls, and tell whether they are few enough."""
-    calls, most = calls_of_one(era), CALLS[era]
-    print(f"{era}: a call calls {calls:.0f} functions; {most:.0f} are too many")
+    calls, most = calls_of_one(era, tool), CALLS[era, tool]
+    print(f"{era}: a call of {tool} calls {calls:.0f} functions; {most:.0f} are too many")
     return calls < most
 
 
@@ -69,7 +71,7 @@ def main() -> int:
     try:
         with serving(command_of("floor")) as floor, serving(command_of("unchanged")) as ours:
             within = [is_within(load, (floor, ours), era) for era in ERAS]
-        few = [calls_few(era) for era in ERAS]
+        few = [calls_few(era, tool) for era, tool in CALLS]
         return int(not all(within + few))
     finally:
         load.stop()

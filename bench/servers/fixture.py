@@ -1,4 +1,4 @@
-"""The three tools that every server offers, on the official SDK's `MCPServer`."""
+"""The tools that every server offers, on the SDK's `MCPServer`; `pause` is only counted."""
 
 import asyncio
 
@@ -10,6 +10,13 @@ mcp = MCPServer("bench", version="1")
 @mcp.tool()
 async def echo(text: str) -> str:
     """Return the text."""
+    return text
+
+
+@mcp.tool()
+async def pause(text: str) -> str:
+    """Return the text after a turn of the event loop."""
+    await asyncio.sleep(0)
     return text
 
 

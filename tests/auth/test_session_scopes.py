@@ -142,6 +142,9 @@ async def test_a_sessions_stream_has_nothing_of_calls_that_its_token_may_not_mak
     async with callers(issuer, tmp_path, elsewhere=elsewhere) as alice:
         better = await alice.rich.get()
         own = await alice.poor.get()  # the newer one is sent what there is, and the other one waits
+        if elsewhere:
+            answers = alice.rich.wire.app.transport.responses
+            await until(lambda: answers._elsewhere, "the other process has not heard of it")
         call = {"name": "wait", "arguments": {}, "task": {"ttl": 60_000}}
         await (await alice.rich.request("tools/call", call, token="t")).outcome()
         await until(lambda: alice.tools.runs == 1)

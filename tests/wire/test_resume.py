@@ -287,8 +287,9 @@ async def test_a_get_stream_without_an_id_gets_what_nobody_was_sent() -> None:
 
 @pytest.mark.requirement("http.post.retry", era="2025")
 @pytest.mark.parametrize("token", ["t", None], ids=["streaming", "not streaming yet"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after a moment"])
 async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest(
-    token: str | None,
+    token: str | None, waits: bool
 ) -> None:
     """SEP-1699: the SDK's own call for it, `ctx.close_sse_stream()`."""
     mcp = MCPServer("s")
@@ -296,6 +297,8 @@ async def test_closing_a_stream_early_has_the_client_come_back_for_the_rest(
 
     @mcp.tool()
     async def poll(ctx: Context[Any, Any]) -> str:
+        if waits:
+            await asyncio.sleep(0)
         await ctx.close_sse_stream()
         await go.wait()
         return "later"

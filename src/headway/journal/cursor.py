@@ -141,10 +141,27 @@ class Cursor:
         return None
 
     @property
-    def is_before_end(self) -> bool:
-        """True when nothing follows but the last entry, which this process may not show yet."""
+    def is_at_head(self) -> bool:
+        """True when this process writes the stream, and all that it shows was handed out."""
         buffer = self._buffer
-        return buffer is not None and buffer.ended and self.after == buffer.last - 1
+        return buffer is not None and self.after >= max(buffer.visible, buffer.base)
+
+    async def wait_for_more(self) -> bool:
+        """Wait at the head of a stream that this process writes; the cursor does not move.
+
+        Returns whether there is more; False when nothing more can come, or when it was nudged.
+
+        Raises:
+            JournalUnavailable: The journal was closed.
+        """
+        buffer = self._buffer
+        while buffer is not None and self.is_at_head:
+            is_over = buffer.ended and buffer.visible == buffer.last
+            if is_over or buffer.failure is not None or self._nudged:
+                self._nudged = False
+                return False
+            await self._wait_for_change(buffer, 0)
+        return True
 
     def nudge(self) -> None:
         """Make the current or the following wait of `next` return an empty list."""

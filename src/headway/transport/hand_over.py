@@ -43,6 +43,7 @@ from headway.protocol.handover_policy import (
 from headway.protocol.inbound import Message, has_envelope
 from headway.protocol.methods import kind_of
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
+from headway.run_state import State
 from headway.streams import handle_stream, run_id_of
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
@@ -63,6 +64,11 @@ class EarlyResponse(Protocol):
     """An answer that can end before the run does."""
 
     end: End | None
+
+    @property
+    def opened(self) -> float:
+        """The moment in which its request came, as the server's clock has it."""
+        ...
 
     def conclude_with(self, message: bytes) -> None:
         """End with this JSON-RPC message, unless it has ended."""
@@ -177,7 +183,11 @@ class HandOver:
                 # server puts before that are part of the answer to this request.
                 run.hooks.on_function_begins = hand_over
                 return
-        timer = self._engine.clock.call_later(window, hand_over)
+            if run.events.state is State.INPUT_REQUIRED:
+                hand_over()  # it asked before it was offered
+                return
+        clock = self._engine.clock
+        timer = clock.call_later(max(answer.opened + window - clock.now(), 0.0), hand_over)
         run.on_end(timer.cancel)
 
     async def make_task(self, run: Run, message: Message) -> bytes:
@@ -301,9 +311,13 @@ class HandOver:
 
 
 def may_begin_early(run: Run, context: RunContext) -> bool:
-    """Return whether a run may begin before its answer is open: its first step needs none of it."""
-    is_plain = type(context) is RunContext  # no task, whose function may begin with a hand-over
-    return is_plain and not run.request.kind.is_endless and run.request.target != CONTINUE_RUN
+    """Return whether a run may begin before its answer is open: that one is not to end first."""
+    request = run.request
+    if request.kind.is_endless or request.target == CONTINUE_RUN:
+        return False
+    windows = Windows(request.options.hand_over, run.services.settings.hand_over)
+    is_task_at_once = type(context) is TaskContext and windows.effective == 0
+    return type(context) in (RunContext, TaskContext) and not is_task_at_once
 
 
 class TaskContext(RunContext):

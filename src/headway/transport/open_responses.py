@@ -10,7 +10,8 @@ Each entry of a stream is sent to one reader only. There are two cases with more
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Final, NamedTuple, Self
@@ -21,16 +22,14 @@ from headway.clock import Clock, Timer
 from headway.counters import Counters
 from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
-from headway.events import Entry, Event
-from headway.journal import Cursor
 from headway.protocol.eras import Era
-from headway.protocol.render import Reader, render_event
 from headway.settings import Settings
 from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
-from headway.transport.http.json_or_sse import AS_JSON, ResponseStream, SseRendering, always_ok
-from headway.transport.http.reply import Headers, send_json
+from headway.transport.http.json_or_sse import ResponseStream, SseRendering
+from headway.transport.http.quick_answer import QuickAnswer
+from headway.transport.http.reply import Headers
 from headway.transport.stream_reader import End, StreamSource
 
 
@@ -134,11 +133,13 @@ class OpenResponses:
         self._elsewhere: dict[str, dict[int, str]] = {}
         """For each stream that is read here: the readers in other processes that came later, as the
         number of their notice and the tag of their process."""
+        self._quick: dict[str, QuickAnswer] = {}
+        """The requests whose runs may end soon, by stream: they are no readers yet."""
         self._taken = Counter[str]()  # places of each session
         self._is_over = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._open.values()))
+        return sum(map(len, self._open.values())) + len(self._quick)
 
     def count_readers(self, prefix: str) -> int:
         """Return how many answers read streams whose names start with `prefix`."""
@@ -172,7 +173,7 @@ class OpenResponses:
 
     def is_read(self, stream: str) -> bool:
         """Return whether a client is reading the stream at the moment."""
-        return stream in self._open
+        return stream in self._open or stream in self._quick
 
     def open(
         self,
@@ -184,11 +185,12 @@ class OpenResponses:
         *,
         until: float | None = None,
         is_get: bool = False,
+        opened: float | None = None,
     ) -> ResponseStream:
         """Return an answer that reads on from `place`; it does nothing until run.
 
         It ends when its reader's token does, `until` in seconds since 1970. `is_get`: the request
-        is a GET, which can be sent again.
+        is a GET, which can be sent again. `opened` is when it came, if that was earlier.
         """
         return ResponseStream(
             place,
@@ -201,6 +203,7 @@ class OpenResponses:
             headers=headers,
             until=until,
             is_get=is_get,
+            opened=opened,
         )
 
     async def run_reader(
@@ -217,6 +220,8 @@ class OpenResponses:
         Without a `listener` it is the only one, and earlier readers of the stream end. With one,
         only an earlier answer of the same name ends, and the others wait until this one is over.
         """
+        if stream in self._quick:
+            await self._turn_into_reader(stream)
         reading = _Reader(answer, place, listener)
         readers = self._open.setdefault(stream, [])
         for known in list(readers):
@@ -260,61 +265,14 @@ class OpenResponses:
         readers = self._open.get(stream, [])
         elsewhere = max(self._elsewhere.get(stream, ()), default=-1)
         for reading in readers:
-            is_newest = reading is readers[-1] and reading.answer.since > elsewhere
+            is_newest = reading is readers[-1] and reading.answer.turn.since > elsewhere
             reading.answer.wait_for_turn(is_waiting=not is_newest and bool(readers))
-
-    async def answer_at_once(
-        self,
-        run: Run,
-        cursor: Cursor,
-        reader: Reader,
-        send: Send,
-        headers: Headers = (),
-        *,
-        form: Form = Form.ANY,
-        status: Callable[[Event], int] = always_ok,
-    ) -> bool:
-        """Begin a run, and answer with its end if it has come to it; return whether it has.
-
-        That is a run which ends without waiting and says nothing before that its reader is to have.
-        No stream is opened for its answer; only a storage that is to have its end first is waited
-        for. Returns False, with the cursor before the first entry that may have to be sent, where
-        the answer has to be read with it: the run goes on, the storage takes its time, or the
-        answer is to be a stream.
-
-        The cursor, before the run's first entry, is opened by the caller: a full journal may drop
-        what has ended.
-        """
-        run.hooks.answered = _AS_STREAM if form is Form.STREAM else _AS_JSON
-        run.execution.begin_now()
-        last = cursor.skip_entries(lambda entry: render_event(entry.event, reader) is None)
-        if form is Form.STREAM:
-            return False
-        if last is None and cursor.is_before_end:
-            last = await self._read_stored_end(cursor)
-        if last is None or type(last.event) not in AS_JSON:
-            return False
-        body = render_event(last.event, reader)
-        assert body is not None  # the end of a run is for whoever asked
-        self._heard(self._clock.now() - run.execution.born)
-        await send_json(send, status(last.event), body, headers)
-        return True
-
-    async def _read_stored_end(self, cursor: Cursor) -> Entry | None:
-        """Return the last entry of a stream when it is stored; None where that takes long."""
-        timer = self._clock.call_later(self.settings.commit_after, cursor.nudge)
-        try:
-            entries = await cursor.next()
-        except JournalError:
-            return None  # whoever reads on finds out
-        finally:
-            timer.cancel()
-        return entries[0] if entries else None
 
     async def answer_request(
         self,
         run: Run,
-        answer: ResponseStream,
+        quick: QuickAnswer | None,
+        open_answer: Callable[[], ResponseStream],
         era: Era,
         place: ReaderSlot | None = None,
         *,
@@ -322,10 +280,23 @@ class OpenResponses:
     ) -> None:
         """Answer a request with its run, and do what the era wants when the reader is lost.
 
+        With `quick` the run may begin now, and that is the answer if it comes to its end soon and
+        says nothing else. Else it is the one that `open_answer` opens.
+
         Raises:
             ProtocolError: Nothing was sent, and nothing will be: another reader took over (409), or
                 the journal cannot be read (503).
         """
+        stopped = None
+        if quick is not None:
+            run.hooks.answered = _AS_STREAM if form is Form.STREAM else _AS_JSON
+            run.execution.begin_now()
+            if form is not Form.STREAM and await self._answer_quickly(run, quick, era):
+                return
+            stopped = quick.end
+        answer = open_answer()
+        if stopped is not None:
+            answer.stop(stopped)
         if run.is_released or (self._is_over and not run.request.kind.is_recorded):
             answer.stop(End.LEAVING)  # it was accepted as the process came to its end
         match form:
@@ -338,25 +309,44 @@ class OpenResponses:
         if run.request.kind.is_endless:
             answer.act_at_expiry(lambda: run.cancel("server", "its access token has expired"))
         run.hooks.answered = lambda: "stream" if answer.committed else "json"
-        cut_cancels = era.cut_cancels and not run.request.options.detached
-        try:
-            listener = f"post {next(self._posts)}"  # a request may be sent twice
+        listener = f"post {next(self._posts)}"  # a request may be sent twice
+        with _cancelled_when_cut(run, era):
             end = await self.run_reader(run.stream, answer, work, place, listener=listener)
-        except asyncio.CancelledError:
-            if cut_cancels:
-                run.cancel("connection", "the connection was lost")
-            raise
-        if end is End.GONE and cut_cancels:
+        if end is End.GONE and _is_cancelled_by_cut(run, era):
             run.cancel("connection", "the client closed the stream")
         if not answer.committed and end in _REFUSALS:
             raise _REFUSALS[end]()
+
+    async def _answer_quickly(self, run: Run, quick: QuickAnswer, era: Era) -> bool:
+        end = quick.find_end()
+        if end is None and quick.may_come_soon:
+            self._quick[run.stream] = quick
+            try:
+                with _cancelled_when_cut(run, era):
+                    end = await quick.wait_for_end()
+            finally:
+                del self._quick[run.stream]
+        if end is None or quick.end is not None:
+            return False
+        self._heard(self._clock.now() - run.execution.born)
+        await quick.send_end(end)
+        return True
+
+    async def _turn_into_reader(self, stream: str) -> None:
+        """Have the request that waits for a quick end of a stream become a reader, before others.
+
+        It does so in the step in which it leaves `_quick`.
+        """
+        while (quick := self._quick.get(stream)) is not None:
+            quick.give_way()
+            await asyncio.sleep(0)
 
     def reader_came(self, stream: str, notice: int, listener: str | None, process: str) -> None:
         """Let a newer reader in another process take over; `notice` announced it."""
         readers = self._open.get(stream, [])
         for reading in list(readers):
             is_same = listener is None or reading.listener in (None, listener)
-            if is_same and reading.answer.since < notice:
+            if is_same and reading.answer.turn.since < notice:
                 self._end_reader(readers, reading)
         if listener is not None and readers:
             self._elsewhere.setdefault(stream, {})[notice] = process
@@ -398,10 +388,14 @@ class OpenResponses:
             for notice in [notice for notice, tag in readers.items() if tag == process]:
                 self.reader_left(stream, notice)
 
-    def close_stream(self, stream: str, end: End = End.CLOSED) -> None:
-        """End a stream's answers; their clients may come back."""
-        for reading in list(self._open.get(stream, ())):
+    def close_stream(self, stream: str, end: End = End.CLOSED) -> bool:
+        """End a stream's answers; their clients may come back. Return whether there are any."""
+        readers = list(self._open.get(stream, ()))
+        for reading in readers:
             reading.answer.stop(end)
+        if stream in self._quick:
+            self._quick[stream].stop(end)
+        return bool(readers) or stream in self._quick
 
     def end_resumable(self) -> None:
         """End the answers whose clients can come back to them, now and from now on."""
@@ -418,6 +412,21 @@ class OpenResponses:
                 self.close_stream(stream, End.LEAVING)
 
 
+def _is_cancelled_by_cut(run: Run, era: Era) -> bool:
+    return era.cut_cancels and not run.request.options.detached
+
+
+@contextmanager
+def _cancelled_when_cut(run: Run, era: Era) -> Generator[None]:
+    """Cancel a run, where its era wants that, if the task that answers its request is cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if _is_cancelled_by_cut(run, era):
+            run.cancel("connection", "the connection was lost")
+        raise
+
+
 def _may_come_back(stream: str, answer: ResponseStream) -> bool:
     """Return whether the client has resumed the stream once, or waits for nothing but news."""
-    return answer.since > 0 or is_session_stream(stream)
+    return answer.turn.since > 0 or is_session_stream(stream)

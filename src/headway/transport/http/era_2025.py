@@ -40,7 +40,8 @@ from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.json_or_sse import SseRendering
+from headway.transport.http.json_or_sse import ResponseStream, SseRendering
+from headway.transport.http.quick_answer import QuickAnswer
 from headway.transport.http.reply import Headers, send_empty, send_result
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
@@ -137,27 +138,31 @@ class Http2025:
             # resumed even when it is cut before the tool says anything.
             form = Form.STREAM
         cursor, reader = self._journal.open_cursor(run.stream), _reader_of(session, message, run)
-        headers = _session_header(session)
-        may_begin = may_begin_early(run, context) and not self._responses.is_read(run.stream)
-        if may_begin and await self._responses.answer_at_once(
-            run, cursor, reader, exchange.send, headers, form=form
-        ):
-            return
-        answer = self._responses.open(
-            cursor,
-            self._make_rendering(session, reader, 0),
-            exchange.receive,
-            exchange.send,
-            headers,
-            until=exchange.until,
-        )
-        if run.hooks.closes_stream:
-            run.hooks.closes_stream = False  # a request that is sent again has its own stream
-            answer.stop(End.CLOSED)
-        self._messages.offer_hand_over(
-            session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
-        )
-        await self._responses.answer_request(run, answer, session.facts.era, place, form=form)
+        headers, came = _session_header(session), self._engine.clock.now()
+
+        def open_answer() -> ResponseStream:
+            answer = self._responses.open(
+                cursor,
+                self._make_rendering(session, reader, 0),
+                exchange.receive,
+                exchange.send,
+                headers,
+                until=exchange.until,
+                opened=came,
+            )
+            if run.hooks.closes_stream:
+                run.hooks.closes_stream = False  # a request that is sent again has its own stream
+                answer.stop(End.CLOSED)
+            self._messages.offer_hand_over(
+                session, run, answer, message, can_reconnect=can_reconnect, is_told=streams
+            )
+            return answer
+
+        quick = None
+        if may_begin_early(run, context) and not self._responses.is_read(run.stream):
+            quick = QuickAnswer(cursor, reader, exchange.send, headers)
+        era = session.facts.era
+        await self._responses.answer_request(run, quick, open_answer, era, place, form=form)
 
     async def handle_batch(self, exchange: Exchange, values: list[object]) -> None:
         """Answer an array of messages, as 2025-03-26 allows it.
@@ -413,7 +418,7 @@ class Http2025:
         )
         # Announced before it reads, so that readers of other processes end, or wait, as early as
         # possible.
-        answer.since = await self._sessions.broadcasts.announce_reader(stream, listener)
+        answer.turn.since = await self._sessions.broadcasts.announce_reader(stream, listener)
         answer.turn.on_yielded = told
         stop = partial(answer.stop, End.CLOSED)
         timer = None if limit == inf else self._engine.clock.call_later(limit, stop)
@@ -429,7 +434,7 @@ class Http2025:
                 told()
             if listener is not None and session.facts.is_open:
                 self._sessions.spawn_task(
-                    self._sessions.broadcasts.announce_reader_left(stream, answer.since)
+                    self._sessions.broadcasts.announce_reader_left(stream, answer.turn.since)
                 )
 
     async def handle_delete(self, exchange: Exchange) -> None:
@@ -466,10 +471,8 @@ class Http2025:
 
     async def _close_request_stream(self, context: RunContext) -> None:
         run = context.run
-        if run is not None and run.execution.task is None:
-            run.hooks.closes_stream = True  # its first step: the stream is not open yet
-        elif run is not None:
-            self._responses.close_stream(run.stream)
+        if run is not None and not self._responses.close_stream(run.stream):
+            run.hooks.closes_stream = True  # it is not open yet
 
     async def _close_own_stream(self, session: Session) -> None:
         self._responses.close_stream(session.stream)

@@ -13,7 +13,8 @@ from headway.streams import principal_tag
 from headway.transport.hand_over import may_begin_early
 from headway.transport.http.accept import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
-from headway.transport.http.json_or_sse import SseRendering
+from headway.transport.http.json_or_sse import ResponseStream, SseRendering
+from headway.transport.http.quick_answer import QuickAnswer
 from headway.transport.http.reply import send_empty
 from headway.transport.messages_2026 import Messages2026, reader_of
 from headway.transport.open_responses import OpenResponses
@@ -71,19 +72,23 @@ class Http2026:
             rated_as=exchange.rate_name,
         )
         cursor, reader = run.journal.open_cursor(run.stream), reader_of(message, run)
-        if may_begin_early(run, context) and await self._responses.answer_at_once(
-            run, cursor, reader, exchange.send, form=form, status=_status_of
-        ):
-            return
-        answer = self._responses.open(
-            cursor,
-            SseRendering(reader, status=_status_of),
-            exchange.receive,
-            exchange.send,
-            until=exchange.until,
-        )
-        self._messages.offer_hand_over(run, answer, message, is_told=form is not Form.JSON)
-        await self._responses.answer_request(run, answer, MODERN, form=form)
+
+        def open_answer() -> ResponseStream:
+            answer = self._responses.open(
+                cursor,
+                SseRendering(reader, status=_status_of),
+                exchange.receive,
+                exchange.send,
+                until=exchange.until,
+                opened=run.execution.born,
+            )
+            self._messages.offer_hand_over(run, answer, message, is_told=form is not Form.JSON)
+            return answer
+
+        quick = None
+        if may_begin_early(run, context):
+            quick = QuickAnswer(cursor, reader, exchange.send, status=_status_of)
+        await self._responses.answer_request(run, quick, open_answer, MODERN, form=form)
 
 
 def _status_of(event: Event) -> int:

@@ -92,9 +92,11 @@ class SseRendering(Struct, frozen=True):
 class ReadingTurn:
     """The turn of one of several answers on a stream: only one of them reads, and the rest wait."""
 
-    __slots__ = ("_woken", "is_waiting", "on_yielded")
+    __slots__ = ("_woken", "is_waiting", "on_yielded", "since")
 
     def __init__(self) -> None:
+        self.since = 0
+        """The number of the notice that announced its reader; 0 for the request's own answer."""
         self.is_waiting = False
         """Whether another answer sends what the stream says."""
         self.on_yielded: Callable[[], object] | None = None
@@ -116,8 +118,8 @@ class ResponseStream:
     """One open HTTP answer: one of the `answer_…` methods runs it, `stop` ends it early."""
 
     __slots__ = (
-        "_body_size", "_clock", "_cursor", "_expiry", "_frames", "_handle", "_is_commit_due",
-        "_on_first_byte", "_pings", "_rendering", "_reply", "_timers", "end", "since", "turn",
+        "_body_size", "_clock", "_cursor", "_expiry", "_frames", "_handle", "_heard",
+        "_is_commit_due", "_pings", "_rendering", "_reply", "_timers", "end", "opened", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -133,18 +135,20 @@ class ResponseStream:
         headers: Headers = (),
         until: float | None = None,
         is_get: bool = False,
+        opened: float | None = None,
     ) -> None:
         """Answer a reader whose token is good `until` then, in seconds since 1970; None: for ever.
 
-        `heard` is called with the seconds until the first byte of the answer.
+        `heard` is called with the seconds from `opened`, when its request came, until the first
+        byte of the answer.
         """
-        opened = clock.now()
+        self.opened = clock.now() if opened is None else opened
         self._cursor = cursor
         self._rendering = rendering
         self._clock = clock
         self._reply = HttpReply(receive, send, headers)
         self._pings = PingTimer(clock, ping, self._wake)
-        self._on_first_byte = lambda: heard(clock.now() - opened)
+        self._heard = heard
         self._frames: list[bytes] = []
         self._body_size = 0
         self._handle: bytes | None = None
@@ -155,8 +159,6 @@ class ResponseStream:
         # where the last one ended, also without an id.
         has_id = rendering.opening != b"" or is_get
         self._expiry.can_resume = rendering.prefix is not None and has_id
-        self.since = 0
-        """The number of the notice that announced its reader; 0 for the request's own answer."""
         self.turn = ReadingTurn()
         """Whether this answer sends what the stream says, or another one does."""
         self.end: End | None = None
@@ -223,13 +225,15 @@ class ResponseStream:
         """Answer to the end, with JSON or as a stream, and return how it ended.
 
         The answer is plain JSON when the run ends before anything else is to be sent. It becomes a
-        stream with the first message, and at the latest `commit_after` seconds from now.
+        stream with the first message, and at the latest `commit_after` seconds after its request
+        came.
 
         Cancellation: the answer is cut; the run is not touched.
         """
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(WATCH_AFTER, self._start_watcher))
-        commit = self._clock.call_later(commit_after, self._commit_is_due)
+        left = max(self.opened + commit_after - self._clock.now(), 0.0)
+        commit = self._clock.call_later(left, self._commit_is_due)
         self._timers.append(commit)
         self._expiry.start()
         try:
@@ -311,6 +315,9 @@ class ResponseStream:
         """Return whether it was closed early for a client that comes back with an event id."""
         is_closed = self._is_closed() or self.end is End.EXPIRED
         return is_closed and self._rendering.opening != b""
+
+    def _on_first_byte(self) -> None:
+        self._heard(self._clock.now() - self.opened)
 
     async def _send_json(self, status: int, body: bytes) -> None:
         self._on_first_byte()

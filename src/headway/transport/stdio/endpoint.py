@@ -256,7 +256,8 @@ class StdioTransport:
     def _write_response(self, message: Message, run: Run, reader: render.Reader) -> PipeResponse:
         """Start to write what the run says, to its end."""
         cursor = self._engine.journal.open_cursor(run.stream)
-        response = PipeResponse(self._pipe.writer, cursor, reader)
+        opened = self._engine.clock.now()
+        response = PipeResponse(self._pipe.writer, cursor, reader, opened=opened)
         identity = cast("str | int", message.id)
         self._open[identity] = (message, run, response)
         run.hooks.answered = lambda: "pipe"

@@ -21,7 +21,14 @@ class PipeResponse:
     A reader without a method reads the session's own stream, which answers nothing.
     """
 
-    def __init__(self, writer: PipeWriter, cursor: StreamSource, reader: render.Reader) -> None:
+    def __init__(
+        self,
+        writer: PipeWriter,
+        cursor: StreamSource,
+        reader: render.Reader,
+        *,
+        opened: float = 0.0,
+    ) -> None:
         self._writer = writer
         self._cursor = cursor
         self._reader = reader
@@ -29,6 +36,8 @@ class PipeResponse:
         self._size = 0
         self._handle: bytes | None = None
         self.end: End | None = None
+        self.opened = opened
+        """The moment in which its request came, as the server's clock has it."""
 
     def stop(self, end: End) -> None:
         """Write nothing from now on."""
