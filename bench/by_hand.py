@@ -32,15 +32,16 @@ class ByHand:
             self._session = dict(start["headers"])[b"mcp-session-id"].decode()
             await self._post({"method": "notifications/initialized"})
 
-    async def call(self, tool: str, arguments: dict[str, Any]) -> Sent:
-        """The answer to a call."""
-        params: dict[str, Any] = {"name": tool, "arguments": arguments}
+    async def call(self, tool: str, arguments: dict[str, Any], *, token: str | None = None) -> Sent:
+        """The answer to a call; with a token it asks for progress."""
+        meta: dict[str, Any] = {} if token is None else {"progressToken": token}
         if self._era == "2026":
-            params["_meta"] = {
+            meta |= {
                 f"{_META}protocolVersion": VERSIONS["2026"],
                 f"{_META}clientInfo": _CLIENT,
                 f"{_META}clientCapabilities": {},
             }
+        params = {"name": tool, "arguments": arguments, **({"_meta": meta} if meta else {})}
         return await self._post({"id": 1, "method": "tools/call", "params": params}, tool)
 
     async def _post(self, message: dict[str, Any], name: str = "") -> Sent:

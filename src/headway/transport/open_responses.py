@@ -28,7 +28,7 @@ from headway.streams import is_session_stream
 from headway.transport.http.accept import Form
 from headway.transport.http.guard import Receive, Send
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
-from headway.transport.http.quick_answer import QuickAnswer
+from headway.transport.http.quick_answer import SOON, QuickAnswer
 from headway.transport.http.reply import Headers
 from headway.transport.stream_reader import End, StreamSource
 
@@ -323,7 +323,7 @@ class OpenResponses:
             self._quick[run.stream] = quick
             try:
                 with _cancelled_when_cut(run, era):
-                    end = await quick.wait_for_end()
+                    end = await quick.wait_for_end(min(SOON, self.settings.commit_after))
             finally:
                 del self._quick[run.stream]
         if end is None or quick.end is not None:

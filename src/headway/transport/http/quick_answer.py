@@ -70,12 +70,12 @@ class QuickAnswer:
         """True when there was nothing yet that its reader is to have."""
         return self._cursor.is_at_head
 
-    async def wait_for_end(self) -> Event | None:
-        """Return the end of the run, as `find_end`; None when it does not come in `SOON` seconds.
+    async def wait_for_end(self, seconds: float) -> Event | None:
+        """Return the end of the run, as `find_end`; None when it does not come in that time.
 
         Cancellation: loses nothing.
         """
-        timer = asyncio.get_running_loop().call_later(SOON, self._cursor.nudge)
+        timer = asyncio.get_running_loop().call_later(seconds, self._cursor.nudge)
         try:
             while await self._cursor.wait_for_more():
                 end = self.find_end()
