@@ -10,27 +10,28 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Message, Receive, Scope, Send
 
-from headway.asgi_host import Host, find_host
+from headway.app_life import Life, Lives
+from headway.asgi_server import Host, find_host
 from headway.auth import note_pipe, noting_peer
 from headway.clock import Clock
 from headway.counters import Counters
 from headway.engine import DEFAULT_QUEUE, Engine
 from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
-from headway.life import Life, Lives
 from headway.log_lines import quiet_logger
 from headway.observability.metrics import Metrics
 from headway.observability.probes import Probes
 from headway.protocol.methods import kind_of
 from headway.repeated_log_lines import CLIENT_DRIVEN_LOGGERS, RefusalLog, limit_lines
-from headway.served import Served
+from headway.served_object import Served
 from headway.settings import Settings
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserRedirect
 from headway.transport.http.common_headers import CommonHeaders
 from headway.transport.http.endpoint import HttpTransport
-from headway.transport.http.guard import Advice, Guard, Message, Receive, Scope, Send
+from headway.transport.http.host_check import Advice, Guard
 from headway.transport.http.unfinished_requests import UnfinishedRequests
 from headway.transport.stdio.pipe import Pipe
 

@@ -6,8 +6,9 @@ Rules of this file:
 - JSON that only passes through (`data`, `value`, `result`) is kept as the bytes of the wire.
 - No event can be part of a cycle, so the garbage collector need not look at them (`gc=False`).
 
-Several kinds of stream share these types (`streams.py`): a run's (`Accepted` to one of `TERMINAL`),
-what it is begun anew with (`RequestStored` to `Forgotten`), a process's (`Alive` to `ProcessLeft`).
+Several kinds of stream share these types (`stream_names.py`): a run's (`Accepted` to one of
+`TERMINAL`), what it is begun anew with (`RequestStored` to `Forgotten`), a process's (`Alive` to
+`ProcessLeft`).
 """
 
 import re
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, cast, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from headway.broadcast_events import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.jsonable import as_base_type, without_surrogates
 from headway.jsonable import decode_json as decode_json
 from headway.jsonable import encode_json as encode_json
-from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 
 if TYPE_CHECKING:
     MaybeRaw = Raw | None

@@ -23,10 +23,10 @@ from headway.errors import SetupError
 from headway.features import install
 from headway.journal import Journal
 from headway.protocol.methods import LISTEN
-from headway.served import Served
+from headway.served_object import Served
 from headway.settings import Settings
 from headway.transport.http.bearer_challenge import BearerChallenge
-from headway.transport.http.guard import IN_AN_APP, Advice
+from headway.transport.http.host_check import IN_AN_APP, Advice
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
+from starlette.types import Scope
 
 from headway.engine import Phase
 from headway.log_lines import quiet_logger
 from headway.queues import Queues
 from headway.server import worker_app
 from headway.settings import Settings
-from headway.transport.http.guard import Scope
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig

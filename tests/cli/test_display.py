@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from headway.cli.display.bar import Bar
 from headway.cli.display.call_display import Lines, log_line, plain
+from headway.cli.display.progress_bar import Bar
 from headway.cli.display.quantities import count
 
 

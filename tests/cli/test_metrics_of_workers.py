@@ -13,7 +13,7 @@ from tests.cli.nap import call_tool
 from tests.kit.program import Program, Programs
 from tests.kit.waits import PATIENCE, wait_until
 
-from headway.observability.snapshots import Ended, Snapshot, Snapshots, add_snapshots
+from headway.observability.metrics_of_processes import Ended, Snapshot, Snapshots, add_snapshots
 
 CALLS = 12
 

@@ -12,8 +12,8 @@ from tests.kit.screen import Screen
 from tests.kit.terminal import Terminal
 
 from headway.cli.display import quantities
-from headway.cli.display.bar import Bar
 from headway.cli.display.part_lines import KEPT, SHOWN_AT_ONCE, PartLines, cut_line, fold_lines
+from headway.cli.display.progress_bar import Bar
 from headway.cli.display.progress_line import ASCII, UNICODE, CallProgress, Ending, ProgressLine
 from headway.cli.exit_codes import Cancelled, ToolFailed
 
@@ -219,7 +219,7 @@ async def test_a_picture_that_is_drawn_beside_a_print_is_taken_away(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Rich draws in a thread of its own: one drawing in the middle of a print stayed there."""
-    monkeypatch.setattr("headway.cli.display.bar.REDRAWS", 2000)
+    monkeypatch.setattr("headway.cli.display.progress_bar.REDRAWS", 2000)
     for _ in range(100):
         clock, screen = Clock(), list[str]()
         with bar(60, clock, screen) as shown:

@@ -29,7 +29,7 @@ from headway.journal import Journal, open_journal
 from headway.protocol.run_summary import RunSummary, RunTimes
 from headway.run_state import State
 from headway.settings import Retention, Settings
-from headway.streams import run_id_of
+from headway.stream_names import run_id_of
 
 pytestmark = pytest.mark.anyio
 

@@ -201,6 +201,11 @@ def test_a_journal_that_is_not_encrypted_loads_no_cryptography():
 def test_what_run_loads_has_neither_client_commands_nor_tools():
     # `mcp` itself imports its client, and its HTTP library with it.
     loaded = _imported("import headway.cli.app, headway.cli.server.start, headway.cli.target")
-    assert not loaded & {"rich", "jsonschema", "headway.cli.client.peer", "headway.cli.display.bar"}
+    assert not loaded & {
+        "rich",
+        "jsonschema",
+        "headway.cli.client.peer",
+        "headway.cli.display.progress_bar",
+    }
     assert "jwt" not in loaded  # only where there is [auth]
     assert not any(name.startswith("headway.tools") for name in loaded)

@@ -114,7 +114,7 @@ def test_a_null_handler_and_one_that_only_listens_are_nobodys_place(
 def test_our_own_loggers_go_on_whatever_is_switched_off(tmp_path: Path):
     file = tmp_path / "app.log"
     setup.configure_logging("info")
-    ours = logging.getLogger("headway.engine.failures")
+    ours = logging.getLogger("headway.engine.tool_failures")
     theirs = logging.getLogger("mcp.server.mcpserver.server")
     root = {"level": "INFO", "handlers": ["file"]}
     handlers = {"file": {"class": "logging.FileHandler", "filename": str(file)}}

@@ -22,7 +22,7 @@ from headway.engine.author_frames import line_of
 from headway.events import Alive, Completed, Interrupted, ProcessLeft
 from headway.journal import open_journal
 from headway.server import HeadwayApp, asgi
-from headway.streams import process_stream, pulse_stream
+from headway.stream_names import process_stream, pulse_stream
 from headway.testing import FakeClock, record
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from tests.kit.peers import Session, Wire, served
 from tests.kit.waits import until
 
 from headway import Settings
-from headway.notices import ReaderCame
+from headway.broadcast_events import ReaderCame
 from headway.transport.open_responses import MOST_READERS
 
 __all__ = ["journal"]

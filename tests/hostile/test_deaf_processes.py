@@ -27,7 +27,7 @@ from headway.events import (
 )
 from headway.journal import open_journal
 from headway.settings import Retention
-from headway.streams import inbox_stream
+from headway.stream_names import inbox_stream
 from headway.testing import FakeClock
 from headway.transport import messages_2025
 

@@ -30,7 +30,7 @@ from headway.events import (
     encode_json,
 )
 from headway.journal import Journal, next_available, open_journal
-from headway.streams import key_stream, principal_tag, tag_of
+from headway.stream_names import key_stream, principal_tag, tag_of
 
 pytestmark = pytest.mark.anyio
 

@@ -38,7 +38,7 @@ from headway.events import (
 from headway.journal import Head, Journal, open_journal
 from headway.journal.chunk_cipher import ChunkCipher
 from headway.settings import Retention
-from headway.streams import (
+from headway.stream_names import (
     checkpoint_stream,
     new_call_id,
     new_process_id,

@@ -16,7 +16,7 @@ from headway import Settings
 from headway.errors import JournalUnavailable
 from headway.events import Accepted, Alive
 from headway.journal import global_count
-from headway.streams import new_call_id, process_stream
+from headway.stream_names import new_call_id, process_stream
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from headway.first_step import FirstStep, start_at_once
-from headway.streams import new_call_id
+from headway.stream_names import new_call_id
 
 pytestmark = pytest.mark.anyio
 

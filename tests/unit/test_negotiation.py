@@ -3,7 +3,7 @@
 import pytest
 
 from headway.errors import ProtocolError
-from headway.transport.http.accept import Form, need_stream, response_form
+from headway.transport.http.accept_header import Form, need_stream, response_form
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.engine.run.pacing import NUDGE, Pacer, as_finite, smallest_increase
+from headway.engine.run.progress_pacing import NUDGE, Pacer, as_finite, smallest_increase
 from headway.events import Progress
 
 numbers = st.one_of(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headway.streams import (
+from headway.stream_names import (
     PROCESS_ID_LENGTH,
     call_of,
     is_run_id,

@@ -33,9 +33,9 @@ from headway.protocol.event_ids import (
     session_prefix,
 )
 from headway.protocol.header_lines import read_headers
-from headway.protocol.inbound import is_id, parse_body, read_message
 from headway.protocol.json_text import measure_json
-from headway.streams import tag_of
+from headway.protocol.jsonrpc_message import is_id, parse_body, read_message
+from headway.stream_names import tag_of
 from headway.transport.http.json_or_sse import SseRendering
 
 OLD = ERAS["2025-06-18"]

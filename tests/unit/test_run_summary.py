@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headway.engine.run.pacing import smallest_increase
+from headway.engine.run.progress_pacing import smallest_increase
 from headway.events import (
     Accepted,
     Cancelled,

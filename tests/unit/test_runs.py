@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headway.broadcast_events import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.events import (
     TERMINAL,
     Accepted,
@@ -52,7 +53,6 @@ from headway.events import (
     encode_entries,
     encode_json,
 )
-from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.run_state import TRANSITIONS, IllegalTransition, RunView, State, advance, fold
 
 NULL = encode_json(None)

@@ -6,7 +6,7 @@ import pytest
 
 from headway.client_profiles import PROFILES, UNKNOWN, Profile, profile_of, version_numbers
 from headway.protocol.continue_run_tool import with_handle_schema
-from headway.protocol.handover_policy import ClientTraits, HandOverForm, Windows, form_for
+from headway.protocol.hand_over_policy import ClientTraits, HandOverForm, Windows, form_for
 
 NOBODY = Windows(None, None)
 OPERATOR = Windows(None, 30.0)

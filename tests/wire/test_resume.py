@@ -20,7 +20,7 @@ from headway import Settings, log
 from headway.clock import Clock
 from headway.journal import open_journal
 from headway.settings import Retention
-from headway.streams import session_tag
+from headway.stream_names import session_tag
 from headway.testing import FakeClock
 
 pytestmark = pytest.mark.anyio

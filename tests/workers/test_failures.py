@@ -20,7 +20,7 @@ from headway import Settings
 from headway.clock import Clock
 from headway.events import Interrupted
 from headway.journal import open_journal
-from headway.streams import is_for_workers
+from headway.stream_names import is_for_workers
 
 pytestmark = pytest.mark.anyio
 

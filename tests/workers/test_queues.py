@@ -23,7 +23,7 @@ from headway.errors import SetupError
 from headway.events import Completed, Forgotten, decode_json
 from headway.journal import open_journal
 from headway.queues import no_pickle, open_queues
-from headway.streams import checkpoint_stream, is_for_workers
+from headway.stream_names import checkpoint_stream, is_for_workers
 
 pytestmark = pytest.mark.anyio
 

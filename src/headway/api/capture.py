@@ -17,7 +17,7 @@ from typing import Any
 
 from headway.api.output import log
 from headway.engine import ToolRun, current_run
-from headway.engine.run.pacing import as_finite
+from headway.engine.run.progress_pacing import as_finite
 from headway.engine.run.stages import Items, Node, current_node, innermost_node
 from headway.errors import RunCancelled
 from headway.log_lines import every_handler

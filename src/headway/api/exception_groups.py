@@ -14,7 +14,7 @@ from mcp.server.mcpserver.exceptions import (
 )
 from mcp.shared.exceptions import MCPError
 
-from headway.engine.failures import leaf_errors
+from headway.engine.tool_failures import leaf_errors
 
 _CRASHES = (UnexpectedToolError, UnexpectedResourceError)
 

@@ -6,7 +6,7 @@ from typing import Generic, Self, TypeVar, cast
 
 from headway.api.checkpointing import Name, TrackCheckpoints, item_checkpoints_for
 from headway.engine import ToolRun, current_run, warn_unheard, warn_unused
-from headway.engine.run.pacing import LARGEST
+from headway.engine.run.progress_pacing import LARGEST
 from headway.engine.run.stages import Items, Label, Node, current_node, innermost_node
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from headway.cli.server.standard_streams import take_streams
 from headway.cli.server.stdio_server import serve_pipe
 from headway.server import asgi
 from headway.settings import Settings
-from headway.transport.http.guard import BY_ITS_RUN
+from headway.transport.http.host_check import BY_ITS_RUN
 from headway.transport.stdio.pipe import Pipe
 
 if TYPE_CHECKING:

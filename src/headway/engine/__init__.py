@@ -1,7 +1,6 @@
 """The engine: executes runs and writes them to the journal."""
 
 from headway.engine.engine import Engine
-from headway.engine.failures import as_exception, contain_failures, lifespan_of
 from headway.engine.lifecycle import Lifecycle, Phase
 from headway.engine.lifespan_context import SetVariable, inherit_variables, variables_set_since
 from headway.engine.limits.admission import BUSY_CODE, stopping_error
@@ -11,9 +10,9 @@ from headway.engine.remote.mirror import MirrorRun, result_gone_error
 from headway.engine.remote.process_inbox import send_control, send_retry
 from headway.engine.remote.run_inbox import ask_run, handed_over_event, read_inbox
 from headway.engine.request import DEFAULT_QUEUE, Execute, Request, ToolOptions
-from headway.engine.run.accounting import lost_outputs
 from headway.engine.run.context import RunContext, as_event, notify_run
-from headway.engine.run.current import ToolRun, current_run
+from headway.engine.run.current_run import ToolRun, current_run
+from headway.engine.run.end_counts import lost_outputs
 from headway.engine.run.end_line import log_calls
 from headway.engine.run.large_results import message_of
 from headway.engine.run.questions import client_error
@@ -22,6 +21,7 @@ from headway.engine.run.threads import warn_unheard, warn_unused
 from headway.engine.services import EngineOptions
 from headway.engine.submit import check_caller_limit, check_rates, retry_run, submit
 from headway.engine.tool_access import ScopePolicy
+from headway.engine.tool_failures import as_exception, contain_failures, lifespan_of
 
 __all__ = [
     "BUSY_CODE",

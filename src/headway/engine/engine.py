@@ -18,7 +18,6 @@ from msgspec import structs
 from headway.background import BackgroundTasks
 from headway.clock import Clock
 from headway.counters import Counters
-from headway.engine.failures import Kind, judge_failure
 from headway.engine.idempotency import NEVER_EXECUTED, RunNames
 from headway.engine.lifecycle import Phase
 from headway.engine.limits.admission import Admission, busy_error, stopping_error
@@ -27,17 +26,16 @@ from headway.engine.recovery.checkpoints import Checkpoints
 from headway.engine.recovery.drain import Drain
 from headway.engine.recovery.lease import Lease
 from headway.engine.recovery.ownership import sweep_ended
-from headway.engine.recovery.recover import Recovery
+from headway.engine.recovery.restart_run import Recovery
 from headway.engine.recovery.stored_request import is_found, stored_request
 from headway.engine.remote.process_inbox import ProcessInbox
 from headway.engine.remote.remote_answers import RemoteAnswers
 from headway.engine.remote.run_inbox import RunInboxes
 from headway.engine.request import Request, RequestInfo
-from headway.engine.run.accounting import count_end
 from headway.engine.run.cancellation import SERVER_STOPPED, TAKEN_OVER
-from headway.engine.run.current import current_run
-from headway.engine.run.end_line import log_end
-from headway.engine.run.endings import (
+from headway.engine.run.current_run import current_run
+from headway.engine.run.end_counts import count_end
+from headway.engine.run.end_events import (
     RunScope,
     add_note,
     end_in_queue,
@@ -45,11 +43,13 @@ from headway.engine.run.endings import (
     end_of_result,
     end_of_time,
 )
+from headway.engine.run.end_line import log_end
 from headway.engine.run.large_results import is_success
 from headway.engine.run.run import Run
 from headway.engine.run.threads import carry_runs, working_runs
 from headway.engine.services import EngineOptions, Services
 from headway.engine.tool_access import ToolAccess
+from headway.engine.tool_failures import Kind, judge_failure
 from headway.engine.workers.dispatch import Dispatch
 from headway.engine.workers.execute import QueuedWork
 from headway.errors import JournalError
@@ -59,7 +59,7 @@ from headway.log_lines import quiet_logger
 from headway.queues import Queues
 from headway.run_state import RunView
 from headway.settings import Settings
-from headway.streams import call_of, new_call_id, run_stream
+from headway.stream_names import call_of, new_call_id, run_stream
 
 logger = quiet_logger(__name__)
 

@@ -28,7 +28,7 @@ from headway.events import Cancelled, Claimed, Entry, Event, Released
 from headway.journal import Head, Journal
 from headway.log_lines import quiet_logger
 from headway.settings import Settings
-from headway.streams import (
+from headway.stream_names import (
     ANONYMOUS,
     KEY_STREAMS,
     handle_stream,

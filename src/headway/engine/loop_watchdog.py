@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
-from headway.engine.run.current import ToolRun, current_run
+from headway.engine.run.current_run import ToolRun, current_run
 from headway.engine.run.run import Run
 from headway.log_lines import quiet_logger
 from headway.protocol.methods import TOOL_CALL

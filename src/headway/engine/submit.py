@@ -27,7 +27,7 @@ from headway.errors import JournalError, ProtocolError, journal_away
 from headway.events import Claimed, RetryRequested
 from headway.log_lines import quiet_logger
 from headway.protocol.idempotency_key import CallKey, other_call, result_gone
-from headway.streams import key_stream, reference_of
+from headway.stream_names import key_stream, reference_of
 
 logger = quiet_logger(__name__)
 

@@ -19,9 +19,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from headway.engine import Engine
 from headway.features.task_methods import has_own_tasks
-from headway.handlers import has_own
 from headway.protocol.idempotency_key import DURABLE, LONGEST_SILENCE, META_KEY
 from headway.protocol.tasks import EXTENSION
+from headway.wrapped_handlers import has_own
 
 _KINDS: Final = ("tools", "prompts", "resources")
 """The kinds of things that a server can list."""

@@ -18,7 +18,6 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from headway.engine import Engine, MirrorRun, Run, ask_run, executing_run
 from headway.errors import JournalError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, Interrupted
-from headway.handlers import Handler, wrap_handler
 from headway.protocol import tasks_2025
 from headway.protocol.continue_run_tool import (
     CONTINUE_RUN,
@@ -30,7 +29,8 @@ from headway.protocol.continue_run_tool import (
 )
 from headway.protocol.idempotency_key import GONE
 from headway.protocol.methods import TOOL_CALL
-from headway.streams import run_id_of
+from headway.stream_names import run_id_of
+from headway.wrapped_handlers import Handler, wrap_handler
 
 
 def install_continue_run(low: Server[Any]) -> None:

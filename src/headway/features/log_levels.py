@@ -12,8 +12,8 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from headway.handlers import add_handler
 from headway.protocol.methods import TOOL_CALL
+from headway.wrapped_handlers import add_handler
 
 _SPEAKING: Final = (TOOL_CALL, "prompts/get", "resources/read", "completion/complete")
 """The methods in which an author's code runs, which may log."""

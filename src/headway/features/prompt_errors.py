@@ -11,8 +11,8 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, ListPromptsResult, PaginatedRequestParams, Prompt
 
-from headway.handlers import Handler, wrap_handler
 from headway.protocol.eras import ERAS, MODERN
+from headway.wrapped_handlers import Handler, wrap_handler
 
 _PAGES: Final = 100
 

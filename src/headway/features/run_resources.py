@@ -21,7 +21,6 @@ from msgspec import Raw, Struct
 from headway.engine import executing_run
 from headway.errors import ResultDropped, StreamNotFound
 from headway.events import Completed, Entry
-from headway.handlers import Handler, wrap_handler
 from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.methods import LISTEN
@@ -29,7 +28,8 @@ from headway.protocol.run_summary import summarize_run
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.protocol.tasks import iso_time
 from headway.run_state import parts_of
-from headway.streams import result_stream
+from headway.stream_names import result_stream
+from headway.wrapped_handlers import Handler, wrap_handler
 
 PARTS_BYTES = 1024 * 1024
 """Bytes of the parts that are shown; the newest parts are."""

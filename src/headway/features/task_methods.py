@@ -20,12 +20,12 @@ from pydantic import Field, ValidationError
 from headway.engine import MirrorRun, Run, ask_run, executing_run, read_inbox, result_gone_error
 from headway.errors import HeadwayError, ResultDropped, StreamNotFound
 from headway.events import CancelRequested, Entry, InputAnswered, encode_json
-from headway.handlers import add_handler, has_own
 from headway.journal import Journal
 from headway.protocol import tasks_2025
 from headway.protocol.methods import TOOL_CALL
 from headway.protocol.tasks import EXTENSION, open_questions, task_of
-from headway.streams import ANONYMOUS, run_id_of
+from headway.stream_names import ANONYMOUS, run_id_of
+from headway.wrapped_handlers import add_handler, has_own
 
 Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from headway.journal.stream_buffer import StreamBuffer
-from headway.streams import KEY_STREAMS
+from headway.stream_names import KEY_STREAMS
 
 UNPACKED_STREAMS = 64
 """Ended streams that are kept unpacked: the newest, whose readers are about to read the end."""

@@ -7,12 +7,13 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Scope
 
 from headway.errors import ProtocolError
 from headway.observability.metrics import Metrics
 from headway.protocol.header_lines import read_headers
 from headway.settings import Settings
-from headway.transport.http.guard import Advice, Guard, Scope
+from headway.transport.http.host_check import Advice, Guard
 
 Probe = Callable[[Request, bool], Response]
 

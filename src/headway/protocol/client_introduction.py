@@ -14,7 +14,7 @@ from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
 
 from headway.errors import ProtocolError
-from headway.protocol.inbound import Message, make_message
+from headway.protocol.jsonrpc_message import Message, make_message
 from headway.protocol.methods import LISTEN
 
 LONGEST_TEXT: Final = 1024

@@ -19,7 +19,7 @@ import msgspec
 from mcp_types.jsonrpc import INVALID_REQUEST
 
 from headway.errors import ProtocolError
-from headway.protocol.inbound import is_id
+from headway.protocol.jsonrpc_message import is_id
 
 LONGEST_EVENT_ID = 10_000
 """Characters of an event id that is looked at. The longest one made here has about 8,300: id

@@ -12,9 +12,9 @@ from mcp_types.jsonrpc import INVALID_PARAMS
 from msgspec import Struct
 
 from headway.errors import ProtocolError
-from headway.protocol.inbound import Message
+from headway.protocol.jsonrpc_message import Message
 from headway.protocol.methods import kind_of
-from headway.streams import tag_of
+from headway.stream_names import tag_of
 
 HEADER: Final = "idempotency-key"
 META_KEY: Final = "headway/idempotency-key"

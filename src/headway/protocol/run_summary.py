@@ -2,7 +2,7 @@
 
 Two things are told otherwise than on the wire. A tool's own error is a result in MCP, so the run
 completed; to a person the call *failed*. And progress of which only the nudges are left
-(`engine/run/pacing.py`) has not moved.
+(`engine/run/progress_pacing.py`) has not moved.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from headway.events import (
     Restarted,
 )
 from headway.run_state import RunView, State, fold, view_of
-from headway.streams import reference_of, run_id_of
+from headway.stream_names import reference_of, run_id_of
 
 LONGEST_ERROR: Final = 500
 """Characters of an error's first line."""

@@ -1,7 +1,7 @@
 """Hand-over: answering a request early while its run goes on.
 
 A call that ends inside its window is answered as if this module did not exist. For one that does
-not, the table in `protocol/handover_policy.py` says which form its answer has. From then on the
+not, the table in `protocol/hand_over_policy.py` says which form its answer has. From then on the
 client reads the run from the journal, with the handle that it got:
 
     request ──▶ run ──▶ the window is over ──▶ handle or task in the answer
@@ -33,21 +33,21 @@ from headway.events import Claimed, Entry, HandedOver, encode_json
 from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.continue_run_tool import CONTINUE_RUN, handle_result
-from headway.protocol.handover_policy import (
+from headway.protocol.hand_over_policy import (
     DEFAULT_WINDOW,
     ClientTraits,
     HandOverForm,
     Windows,
     form_for,
 )
-from headway.protocol.inbound import Message, has_envelope
+from headway.protocol.jsonrpc_message import Message, has_envelope
 from headway.protocol.methods import kind_of
 from headway.protocol.tasks import EXTENSION, declares_tasks, handed_over_in, task_handle
 from headway.run_state import State
-from headway.streams import handle_stream, run_id_of
+from headway.stream_names import handle_stream, run_id_of
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.session import Session
-from headway.transport.stream_reader import End
+from headway.transport.stream_pages import End
 from headway.transport.subscriptions.task_updates import subscribed_tasks
 
 logger = quiet_logger(__name__)

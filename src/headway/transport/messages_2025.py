@@ -37,7 +37,6 @@ from headway.events import (
     Unsubscribed,
     encode_json,
 )
-from headway.handlers import has_own
 from headway.journal import next_available
 from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
@@ -48,9 +47,9 @@ from headway.protocol.client_introduction import (
 )
 from headway.protocol.eras import Era, without_promises
 from headway.protocol.idempotency_key import CallKey, key_of
-from headway.protocol.inbound import Message, as_id, is_id, read_message
+from headway.protocol.jsonrpc_message import Message, as_id, is_id, read_message
 from headway.protocol.methods import kind_of
-from headway.streams import (
+from headway.stream_names import (
     is_run_id,
     principal_tag,
     process_of,
@@ -61,6 +60,7 @@ from headway.streams import (
 from headway.transport.hand_over import EarlyResponse
 from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
+from headway.wrapped_handlers import has_own
 
 logger = quiet_logger(__name__)
 

@@ -19,9 +19,9 @@ from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope, name_of_client
 from headway.protocol.eras import LOG_LEVELS, MODERN, NO_LOGS, rank_of
 from headway.protocol.idempotency_key import key_of
-from headway.protocol.inbound import Message, subscribed_resources
+from headway.protocol.jsonrpc_message import Message, subscribed_resources
 from headway.protocol.methods import kind_of
-from headway.streams import principal_tag
+from headway.stream_names import principal_tag
 from headway.transport.hand_over import EarlyResponse, TaskContext
 from headway.transport.shared_parts import Endpoint
 from headway.transport.subscriptions.task_updates import ListenContext, subscribed_tasks

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Final, NamedTuple, Self
 
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
+from starlette.types import Receive, Send
 
 from headway.clock import Clock, Timer
 from headway.counters import Counters
@@ -24,13 +25,12 @@ from headway.engine import BUSY_CODE, Run
 from headway.errors import JournalError, ProtocolError, journal_away
 from headway.protocol.eras import Era
 from headway.settings import Settings
-from headway.streams import is_session_stream
-from headway.transport.http.accept import Form
-from headway.transport.http.guard import Receive, Send
+from headway.stream_names import is_session_stream
+from headway.transport.http.accept_header import Form
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
 from headway.transport.http.quick_answer import SOON, QuickAnswer
 from headway.transport.http.reply import Headers
-from headway.transport.stream_reader import End, StreamSource
+from headway.transport.stream_pages import End, StreamSource
 
 
 def _replaced_error() -> ProtocolError:

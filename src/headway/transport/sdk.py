@@ -29,7 +29,7 @@ from headway.auth import acting_for
 from headway.engine import Execute, RunContext, SetVariable, contain_failures, inherit_variables
 from headway.events import RequestStored, decode_json
 from headway.protocol.eras import MODERN
-from headway.protocol.inbound import Message
+from headway.protocol.jsonrpc_message import Message
 from headway.protocol.wrong_params import MANY, first_items, wrong_params
 from headway.transport.http.param_headers import ParamHeaders
 

@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, NoReturn
 import msgspec
 
 from headway.api.pool.module_files import use_module_files
-from headway.engine.failures import describe_error
 from headway.engine.run.recorder import RecordedOutput, Recorder
+from headway.engine.tool_failures import describe_error
 from headway.events import Event, as_encodable
 from headway.jsonable import as_base_type
 

@@ -21,7 +21,7 @@ from headway.cli.journal_access.user_journals import (
 )
 from headway.cli.options import DURATION, duration_or_zero
 from headway.errors import HeadwayError
-from headway.streams import (
+from headway.stream_names import (
     KEY_STREAMS,
     RUN_STREAMS,
     SESSION_STREAMS,

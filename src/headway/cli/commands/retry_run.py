@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headway.cli.exit_codes import Refused, Unreachable
 from headway.cli.journal_access.find_run import RunId, find_run
 from headway.cli.journal_access.user_journals import JournalUrl, opened_journal
-from headway.streams import reference_of
+from headway.stream_names import reference_of
 
 if TYPE_CHECKING:
     from headway.journal import Journal

@@ -39,7 +39,7 @@ from headway.cli.journal_access.whole_run import WholeRun, read_whole_run
 from headway.engine import send_control
 from headway.errors import HeadwayError
 from headway.events import CancelRequested
-from headway.streams import RUN_STREAMS, run_id_of
+from headway.stream_names import RUN_STREAMS, run_id_of
 
 if TYPE_CHECKING:
     from headway.journal import Journal

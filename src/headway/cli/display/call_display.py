@@ -205,6 +205,6 @@ def display(
         return Silence()
     if is_shared or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return Lines(sys.stderr)
-    from headway.cli.display.bar import Bar
+    from headway.cli.display.progress_bar import Bar
 
     return Bar(title, shows_all=shows_all)

@@ -9,7 +9,7 @@ from headway.cli.exit_codes import Refused, report_line
 from headway.cli.journal_access.read_runs import read_summary
 from headway.cli.journal_access.user_journals import journal_urls, opened_journal
 from headway.errors import HeadwayError
-from headway.streams import RUN_STREAMS, call_of, is_for_workers, reference_of, run_id_of
+from headway.stream_names import RUN_STREAMS, call_of, is_for_workers, reference_of, run_id_of
 
 if TYPE_CHECKING:
     from headway.journal import Journal

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from headway.cli.exit_codes import report_line
 from headway.errors import EntriesTrimmed, HeadwayError, JournalUnavailable, StreamNotFound
 from headway.run_state import State
-from headway.streams import RUN_STREAMS, is_for_workers
+from headway.stream_names import RUN_STREAMS, is_for_workers
 
 if TYPE_CHECKING:
     from headway.events import Entry

@@ -73,7 +73,7 @@ async def read_result(journal: "Journal", stream: str, end: "Event") -> dict[str
     """Return the result of a run that ends with `end`, also where that has only a link to it."""
     from headway.errors import StreamNotFound
     from headway.events import Completed, decode_json
-    from headway.streams import result_stream
+    from headway.stream_names import result_stream
 
     if not isinstance(end, Completed):
         return None

@@ -6,7 +6,7 @@ from headway.counters import Counters
 from headway.log_lines import quiet_logger
 from headway.repeated_log_lines import RecordRefusal, RefusalLog, limited_logger
 from headway.settings import Settings
-from headway.transport.http.origins import Origins, answer_headers
+from headway.transport.http.origin_check import Origins, answer_headers
 from headway.transport.http.unfinished_requests import RETRY_AFTER, UnfinishedRequests
 
 logger = quiet_logger(__name__)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from headway.cli.server.process_end import Deadline, exit_at_once
 from headway.engine import executing_run
-from headway.engine.failures import describe_error
+from headway.engine.tool_failures import describe_error
 from headway.errors import SetupError
 from headway.log_lines import quiet_logger
 

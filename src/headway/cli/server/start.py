@@ -14,10 +14,10 @@ from headway.cli.exit_codes import report_line
 from headway.cli.server.known_callers import NOBODY_SAID, KnownCallers, check_callers
 from headway.cli.server.service_manager import tell_ready
 from headway.errors import SetupError
-from headway.observability.snapshots import DIRECTORY, Snapshots
+from headway.observability.metrics_of_processes import DIRECTORY, Snapshots
 from headway.server import HeadwayApp, asgi, has_own_auth, inspect_server
 from headway.settings import Settings
-from headway.transport.http.guard import ON_COMMAND_LINE, Advice
+from headway.transport.http.host_check import ON_COMMAND_LINE, Advice
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig

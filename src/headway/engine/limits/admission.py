@@ -17,7 +17,7 @@ from headway.protocol.continue_run_tool import CONTINUE_RUN
 from headway.protocol.methods import TOOL_CALL, kind_of
 from headway.rate_limits import parse_rate
 from headway.settings import Settings
-from headway.streams import ANONYMOUS, call_of, runs_prefix
+from headway.stream_names import ANONYMOUS, call_of, runs_prefix
 
 BUSY_CODE = -32000
 """JSON-RPC code of a request refused for a limit."""

@@ -2,8 +2,8 @@
 
 A process writes signs of life into a stream of its own. The ids of its runs begin with its id, so
 any process that finds an unfinished run can look whether the run's process is alive
-(`liveness.py`), and recover or end the run if it is not (`lost_runs.py`). The journal's fence does
-the rest: a process that was only paused finds that its runs were taken, and cannot write them.
+(`dead_processes.py`), and recover or end the run if it is not (`lost_runs.py`). The journal's fence
+does the rest: a process that was only paused finds that its runs were taken, and cannot write them.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from contextlib import suppress
 from typing import Protocol
 
 from headway.clock import Clock, Timer
-from headway.engine.recovery.liveness import Liveness
+from headway.engine.recovery.dead_processes import Liveness
+from headway.engine.recovery.held_loop_signs import LifeSigns
 from headway.engine.recovery.lost_runs import LostRuns, RunRecovery, append_last
-from headway.engine.recovery.signs_of_life import LifeSigns
 from headway.errors import JournalError
 from headway.events import Alive, ProcessLeft
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
-from headway.streams import new_process_id, process_of, process_stream, pulse_stream
+from headway.stream_names import new_process_id, process_of, process_stream, pulse_stream
 
 logger = quiet_logger(__name__)
 

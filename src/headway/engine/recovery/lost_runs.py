@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.clock import Clock
-from headway.engine.recovery.liveness import Liveness
+from headway.engine.recovery.dead_processes import Liveness
 from headway.errors import JournalError, JournalUnavailable
 from headway.events import Event, Forgotten, InboxClosed, Interrupted, ProcessLeft
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
-from headway.streams import (
+from headway.stream_names import (
     PROCESS_STREAMS,
     RUN_STREAMS,
     WORKERS,

@@ -17,13 +17,13 @@ from msgspec import Raw
 
 from headway.clock import Clock
 from headway.engine.recovery.restart_state import RestartState, load_restart
-from headway.engine.recovery.retry import retry_until_available
+from headway.engine.recovery.retry_storage import retry_until_available
 from headway.errors import JournalError, JournalUnavailable, StreamLocked
 from headway.events import Event, Forgotten, InboxClosed, RequestStored, Restarted, TakenByWorker
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
 from headway.run_state import RunView, parts_of, view_of
-from headway.streams import CHECKPOINT_STREAMS, checkpoint_stream, inbox_stream, run_beside
+from headway.stream_names import CHECKPOINT_STREAMS, checkpoint_stream, inbox_stream, run_beside
 
 logger = quiet_logger(__name__)
 

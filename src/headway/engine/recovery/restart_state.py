@@ -19,7 +19,7 @@ from headway.events import (
     TakenByWorker,
 )
 from headway.journal import Journal
-from headway.streams import checkpoint_stream
+from headway.stream_names import checkpoint_stream
 
 
 @dataclass(slots=True)

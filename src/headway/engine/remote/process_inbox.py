@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from time import time
 
 from headway.engine.recovery.restart_state import load_restart
-from headway.engine.recovery.retry import RETRY_DELAY
+from headway.engine.recovery.retry_storage import RETRY_DELAY
 from headway.engine.remote.run_inbox import act_on, ask_run
 from headway.engine.run.run import Run
 from headway.errors import JournalError, StreamEnded, StreamNotFound
@@ -24,7 +24,7 @@ from headway.events import (
 )
 from headway.journal import Journal, next_available
 from headway.log_lines import quiet_logger
-from headway.streams import (
+from headway.stream_names import (
     PROCESS_STREAMS,
     new_call_id,
     process_id_of,

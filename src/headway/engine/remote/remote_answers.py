@@ -24,7 +24,7 @@ from headway.events import (
 )
 from headway.journal import Journal, next_available
 from headway.log_lines import quiet_logger
-from headway.streams import (
+from headway.stream_names import (
     QUESTION_STREAMS,
     is_of_session,
     process_of,

@@ -24,7 +24,7 @@ from headway.events import (
 )
 from headway.journal import Journal, next_available
 from headway.log_lines import quiet_logger
-from headway.streams import inbox_stream, is_for_workers
+from headway.stream_names import inbox_stream, is_for_workers
 
 logger = quiet_logger(__name__)
 

@@ -23,7 +23,7 @@ from headway.journal import Journal
 from headway.log_lines import report_lost_line
 from headway.protocol.methods import kind_of
 from headway.protocol.run_summary import cut_name, error_of
-from headway.streams import reference_of
+from headway.stream_names import reference_of
 
 if TYPE_CHECKING:
     from headway.engine.request import Request

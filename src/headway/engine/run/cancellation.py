@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from headway.clock import Timer
-from headway.engine.failures import contain_failures
+from headway.engine.tool_failures import contain_failures
 from headway.events import Interrupted
 from headway.log_lines import quiet_logger
 

@@ -15,12 +15,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from headway.engine.run.accounting import outcome_of
+from headway.engine.run.end_counts import outcome_of
 from headway.events import Completed, Event
 from headway.log_lines import quiet_logger, report_lost_line
 from headway.protocol.methods import kind_of
 from headway.protocol.run_summary import cut_name, error_in_result, error_of, who_text
-from headway.streams import reference_of
+from headway.stream_names import reference_of
 
 if TYPE_CHECKING:
     from headway.engine.run.run import Run

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from headway.clock import Clock, Timer
-from headway.engine.run.pacing import Pacer
+from headway.engine.run.progress_pacing import Pacer
 
 
 class Heartbeat:

@@ -14,7 +14,7 @@ from headway.engine.run.run import Run
 from headway.events import Completed, encode_json
 from headway.protocol.methods import TOOL_CALL
 from headway.protocol.run_uris import result_uri_of
-from headway.streams import result_stream
+from headway.stream_names import result_stream
 
 
 def completed_event(run: Run, result: dict[str, Any], *, most: float) -> Completed:

@@ -12,8 +12,8 @@ from threading import RLock
 from typing import Self
 
 from headway.engine.recovery.checkpoints import CHECKPOINTS
-from headway.engine.run.current import ToolOutput, current_run
-from headway.engine.run.pacing import Pacer
+from headway.engine.run.current_run import ToolOutput, current_run
+from headway.engine.run.progress_pacing import Pacer
 from headway.engine.run.stages import Root, current_node, innermost_node, sample_stages
 from headway.engine.run.threads import carry_runs, working_runs
 from headway.events import Event, Progress

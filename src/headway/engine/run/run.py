@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from headway.engine.recovery.checkpoints import CHECKPOINTS, Checkpoints
-from headway.engine.run.accepted import accepted_event
+from headway.engine.run.accepted_event import accepted_event
 from headway.engine.run.cancellation import TAKEN_OVER, Cancellation
-from headway.engine.run.current import current_run
+from headway.engine.run.current_run import current_run
 from headway.engine.run.event_writer import EventWriter
 from headway.engine.run.execution import Execution
 from headway.engine.run.output_limits import OutputLimits
-from headway.engine.run.pacing import Pacer
+from headway.engine.run.progress_pacing import Pacer
 from headway.engine.run.questions import Questions
 from headway.engine.run.run_hooks import RunHooks
 from headway.engine.run.run_output import RunOutput
@@ -24,7 +24,7 @@ from headway.errors import JournalError
 from headway.events import Cancelled, Event, GivenBack, Interrupted, Log, Progress
 from headway.log_lines import quiet_logger
 from headway.run_state import RunView
-from headway.streams import reference_of, run_id_of
+from headway.stream_names import reference_of, run_id_of
 
 if TYPE_CHECKING:
     from headway.engine.request import Request, RequestInfo

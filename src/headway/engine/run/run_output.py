@@ -23,7 +23,7 @@ from headway.engine.run.cooperative import CooperativeYield
 from headway.engine.run.execution import Execution
 from headway.engine.run.heartbeat import Heartbeat
 from headway.engine.run.output_limits import OutputLimits
-from headway.engine.run.pacing import Pacer
+from headway.engine.run.progress_pacing import Pacer
 from headway.engine.run.stages import Root, has_news, innermost_node, sample_stages
 from headway.errors import JournalError, RunCancelled
 from headway.events import Event, Progress

@@ -19,9 +19,9 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, Protocol
 
-from headway.engine.failures import contain_failures
-from headway.engine.run.current import current_run, is_muted
-from headway.engine.run.pacing import UNKNOWN, Pacer, as_finite
+from headway.engine.run.current_run import current_run, is_muted
+from headway.engine.run.progress_pacing import UNKNOWN, Pacer, as_finite
+from headway.engine.tool_failures import contain_failures
 from headway.events import Progress
 from headway.log_lines import quiet_logger
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from headway.engine.author_frames import frames_from, is_headways, line_of
 from headway.engine.run.cancellation import is_shielded
-from headway.engine.run.current import ToolRun, current_run, is_muted
+from headway.engine.run.current_run import ToolRun, current_run, is_muted
 from headway.engine.run.stages import current_node
 from headway.events import Log, encode_json
 from headway.log_lines import quiet_logger

@@ -13,12 +13,12 @@ from msgspec import structs
 from headway.background import BackgroundTasks
 from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.limits.admission import busy_error, stopping_error
-from headway.engine.recovery.retry import retry_until_available
+from headway.engine.recovery.retry_storage import retry_until_available
 from headway.engine.recovery.stored_request import stored_request
 from headway.engine.remote.mirror import mirror_request
 from headway.engine.remote.run_inbox import end_waiting, handed_over_event
 from headway.engine.request import Execute, Request
-from headway.engine.run.accepted import accepted_event
+from headway.engine.run.accepted_event import accepted_event
 from headway.engine.run.run import Run
 from headway.engine.services import Services
 from headway.events import Event, HandedOver, Progress
@@ -26,7 +26,7 @@ from headway.log_lines import quiet_logger
 from headway.protocol.continue_run_tool import CONTINUE_RUN
 from headway.protocol.methods import kind_of
 from headway.queues import Queues
-from headway.streams import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
+from headway.stream_names import WORKERS, checkpoint_stream, inbox_stream, new_call_id, run_stream
 
 logger = quiet_logger(__name__)
 

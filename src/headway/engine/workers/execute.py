@@ -13,9 +13,9 @@ from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.recovery.lease import Lease
 from headway.engine.recovery.lost_runs import end_run
 from headway.engine.recovery.ownership import Ownership, TakenOver, end_unowned, take_over
-from headway.engine.recovery.recover import Recovery
+from headway.engine.recovery.restart_run import Recovery
 from headway.engine.recovery.restart_state import RestartState, load_restart
-from headway.engine.recovery.retry import RETRY_DELAY, retry_until_available
+from headway.engine.recovery.retry_storage import RETRY_DELAY, retry_until_available
 from headway.engine.remote.run_inbox import read_inbox
 from headway.engine.request import DEFAULT_QUEUE
 from headway.engine.run.run import Run
@@ -24,7 +24,7 @@ from headway.engine.workers.dispatch import Dispatch
 from headway.errors import HeadwayError, JournalError, JournalUnavailable
 from headway.events import Cancelled, CancelRequested, Event, Failed, Interrupted
 from headway.log_lines import quiet_logger
-from headway.streams import checkpoint_stream, handle_stream
+from headway.stream_names import checkpoint_stream, handle_stream
 
 logger = quiet_logger(__name__)
 

@@ -27,7 +27,7 @@ from zlib import crc32
 
 from headway.journal.chunk_cipher import SAMPLE_BYTES
 from headway.journal.stream_buffer import STREAM_OVERHEAD
-from headway.streams import KEY_STREAMS
+from headway.stream_names import KEY_STREAMS
 
 FORMAT = 1
 """The version of the keys' contents; a change of them adds one."""

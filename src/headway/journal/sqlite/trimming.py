@@ -12,7 +12,7 @@ from headway.journal.eviction import bytes_to_free, owner_of
 from headway.journal.sqlite.file import transaction
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
-from headway.streams import KEY_STREAMS
+from headway.stream_names import KEY_STREAMS
 
 AFTER_SLASH = "substr(name, instr(name, '/') + 1)"
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from headway.transport.http.guard import Receive, Send
+from starlette.types import Receive, Send
+
 from headway.transport.http.json_or_sse import ResponseStream
 from headway.transport.http.reply import Headers, send_event
 from headway.transport.open_responses import OpenResponses, ReaderSlot

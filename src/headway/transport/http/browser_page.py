@@ -13,10 +13,12 @@ from contextlib import suppress
 from html import escape
 from typing import Final
 
+from starlette.types import Receive, Scope, Send
+
 from headway.client_config import CLIENTS, usable_name
 from headway.protocol.header_lines import name_of_host, read_headers
-from headway.transport.http.accept import prefers_html
-from headway.transport.http.guard import Guard, Receive, Scope, Send
+from headway.transport.http.accept_header import prefers_html
+from headway.transport.http.host_check import Guard
 
 TOOLS_TIMEOUT: Final = 2.0
 """Seconds that the server's own code gets to list its tools for the page."""

@@ -10,8 +10,7 @@ from typing import Final
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-
-from headway.transport.http.guard import Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 APP: Final = "headway:app"
 """The issuer of callers that an outer app names: no authorization server can have this name."""

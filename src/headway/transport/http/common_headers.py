@@ -1,8 +1,8 @@
 """Headers and checks that all answers of an app share, whatever their path.
 
-The browser of a page learns whether the page may call (`transport/http/origins.py`), and a request
-whose headers contradict each other is refused (`protocol/header_lines.py`). No answer is built from
-the address that a client says it used: neither from `Host` nor from `X-Forwarded-*`. The page for
+The browser of a page learns whether the page may call (`origin_check.py`), and a request whose
+headers contradict each other is refused (`protocol/header_lines.py`). No answer is built from the
+address that a client says it used: neither from `Host` nor from `X-Forwarded-*`. The page for
 browsers alone shows its reader the `Host` that he has used himself (`browser_page.py`).
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from starlette.types import Receive, Scope, Send
+
 from headway.errors import ProtocolError
 from headway.protocol.header_lines import Lines, check_lines, read_headers
 from headway.settings import Settings
-from headway.transport.http.guard import Receive, Scope, Send
-from headway.transport.http.origins import (
+from headway.transport.http.origin_check import (
     Origins,
     is_preflight,
     preflight_headers,

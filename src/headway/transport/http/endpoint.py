@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.types import Receive, Scope, Send
 
 from headway.engine import stopping_error
 from headway.errors import JournalUnavailable, ProtocolError, journal_away
 from headway.log_lines import quiet_logger
 from headway.protocol.eras import ERAS, MODERN
-from headway.protocol.inbound import (
+from headway.protocol.jsonrpc_message import (
     Message,
     has_envelope,
     identity_of,
@@ -23,18 +24,15 @@ from headway.protocol.inbound import (
     read_message,
 )
 from headway.repeated_log_lines import RefusalLog, limited_logger
-from headway.streams import SESSION_STREAMS
+from headway.stream_names import SESSION_STREAMS
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserPage, is_from_browser
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.era_2026 import Http2026
 from headway.transport.http.exchange import Exchange, NotAllowed, Refusal, send_refusal
-from headway.transport.http.guard import (
+from headway.transport.http.host_check import Guard
+from headway.transport.http.request_body import (
     ClientGone,
-    Guard,
-    Receive,
-    Scope,
-    Send,
     check_content_type,
     check_encoding,
     read_body,

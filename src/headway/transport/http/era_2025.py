@@ -28,16 +28,16 @@ from headway.protocol.event_ids import (
     unknown_event,
 )
 from headway.protocol.idempotency_key import META_KEY
-from headway.protocol.inbound import (
+from headway.protocol.jsonrpc_message import (
     LAST_EVENT_HEADER,
     SESSION_HEADER,
     Message,
     check_version,
 )
 from headway.repeated_log_lines import RefusalLog, limited_logger
-from headway.streams import run_stream
+from headway.stream_names import run_stream
 from headway.transport.hand_over import may_begin_early
-from headway.transport.http.accept import Form, need_stream, response_form
+from headway.transport.http.accept_header import Form, need_stream, response_form
 from headway.transport.http.batches import Batch
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
@@ -48,7 +48,7 @@ from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSl
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
 from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
-from headway.transport.stream_reader import End, StreamSource
+from headway.transport.stream_pages import End, StreamSource
 
 logger = quiet_logger(__name__)
 

@@ -7,11 +7,11 @@ from headway.errors import ProtocolError
 from headway.events import Event
 from headway.protocol import render
 from headway.protocol.eras import MODERN
-from headway.protocol.inbound import Message, check_version, classify_modern
+from headway.protocol.jsonrpc_message import Message, check_version, classify_modern
 from headway.protocol.methods import LISTEN
-from headway.streams import principal_tag
+from headway.stream_names import principal_tag
 from headway.transport.hand_over import may_begin_early
-from headway.transport.http.accept import Form, need_stream, response_form
+from headway.transport.http.accept_header import Form, need_stream, response_form
 from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
 from headway.transport.http.quick_answer import QuickAnswer

@@ -6,15 +6,15 @@ from typing import Final
 
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from headway.auth import expiry_of, principal_of, scopes_of
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.header_lines import read_headers
 from headway.protocol.idempotency_key import HEADER as KEY_HEADER
-from headway.protocol.inbound import VERSION_HEADER
+from headway.protocol.jsonrpc_message import VERSION_HEADER
 from headway.transport.http.bearer_challenge import BearerChallenge
-from headway.transport.http.guard import Receive, Scope, Send
 from headway.transport.http.reply import send_json
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
+from starlette.types import Receive, Send
 
 from headway.clock import Clock, Timer
 from headway.events import TERMINAL, Cancelled, Entry, Event
@@ -32,9 +33,8 @@ from headway.protocol.render import (
     render_expired,
     result_gone,
 )
-from headway.transport.http.guard import Receive, Send
 from headway.transport.http.reply import ExpiryTimer, Headers, HttpReply, PingTimer
-from headway.transport.stream_reader import End, StreamSource, read_next_page
+from headway.transport.stream_pages import End, StreamSource, read_next_page
 
 PING_INTERVAL: Final = b": ping\n\n"
 CHUNK: Final = 65536

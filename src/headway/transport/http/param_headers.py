@@ -22,7 +22,7 @@ from starlette.datastructures import Headers
 
 from headway.engine import RunContext, contain_failures
 from headway.log_lines import quiet_logger
-from headway.protocol.inbound import Message, refusal_of
+from headway.protocol.jsonrpc_message import Message, refusal_of
 from headway.protocol.methods import TOOL_CALL
 
 logger = quiet_logger(__name__)

@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from starlette.types import Send
+
 from headway.errors import JournalError
 from headway.events import Entry, Event
 from headway.journal import Cursor
 from headway.protocol.render import Reader, render_event
-from headway.transport.http.guard import Send
 from headway.transport.http.json_or_sse import AS_JSON, always_ok
 from headway.transport.http.reply import Headers, send_json
-from headway.transport.stream_reader import End
+from headway.transport.stream_pages import End
 
 SOON: Final = 0.02
 """Seconds until the answer to a request becomes one that lasts: most are sent before."""

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from starlette.types import Receive, Send
+
 from headway.clock import Clock, Timer
-from headway.transport.http.accept import Form
-from headway.transport.http.guard import Receive, Send
+from headway.transport.http.accept_header import Form
 
 Headers = Sequence[tuple[bytes, bytes]]
 

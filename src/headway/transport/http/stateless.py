@@ -13,8 +13,8 @@ from mcp_types.jsonrpc import METHOD_NOT_FOUND
 from headway.engine import RunContext
 from headway.errors import ProtocolError
 from headway.protocol.eras import DEFAULT_VERSION, ERAS, without_sessions
-from headway.protocol.inbound import Message, check_version
-from headway.streams import principal_tag
+from headway.protocol.jsonrpc_message import Message, check_version
+from headway.stream_names import principal_tag
 from headway.transport.http.era_2025 import Http2025
 from headway.transport.http.exchange import Exchange, NotAllowed
 from headway.transport.open_responses import ReaderSlot

@@ -17,10 +17,10 @@ from pydantic import AnyHttpUrl
 from starlette.authentication import AuthCredentials
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from headway.tokens import AuthConfig, KeysUnavailable, ProxyCallers, TokenCheck
 from headway.transport.http.bearer_challenge import BearerChallenge
-from headway.transport.http.guard import Receive, Scope, Send
 from headway.transport.http.reply import send_json
 
 RETRY_AFTER: Final = 10

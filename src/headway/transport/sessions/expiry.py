@@ -17,7 +17,7 @@ from headway.errors import (
 from headway.events import SessionClosed
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
-from headway.streams import SESSION_STREAMS
+from headway.stream_names import SESSION_STREAMS
 
 if TYPE_CHECKING:
     from headway.transport.sessions.session import Session

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from headway.broadcast_events import Changed
 from headway.errors import EntriesTrimmed, JournalUnavailable
 from headway.events import TERMINAL, Entry, Log, Notified, StreamPositionSent, encode_json
-from headway.notices import Changed
 
 if TYPE_CHECKING:
     from headway.transport.sessions.session import Session

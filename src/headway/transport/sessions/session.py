@@ -36,7 +36,7 @@ from headway.events import (
     encode_json,
 )
 from headway.log_lines import quiet_logger
-from headway.streams import session_name, session_stream, session_tag
+from headway.stream_names import session_name, session_stream, session_tag
 from headway.transport.sessions.outbox import Deliveries, OutboxPosition, Span
 from headway.transport.sessions.session_parts import SessionFacts, SessionUsage
 

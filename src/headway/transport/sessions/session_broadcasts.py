@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from headway.broadcast_events import Changed, ReaderCame, RequestCancelled, SessionTold
 from headway.clock import Clock
 from headway.errors import ProtocolError
 from headway.events import Entry, decode_json, encode_json
 from headway.journal import Journal
-from headway.notices import Changed, ReaderCame, RequestCancelled, SessionTold
-from headway.streams import CHANGES, NOTICES, session_tag_of
+from headway.stream_names import CHANGES, NOTICES, session_tag_of
 from headway.transport.sessions.broadcast_stream import BroadcastStream
-from headway.transport.sessions.known_sessions import KnownSessions
 from headway.transport.sessions.session import Session
+from headway.transport.sessions.session_index import KnownSessions
 
 CHANGES_HELD = 256
 """The newest changes that are held in memory, for streams that are open."""

@@ -24,7 +24,7 @@ from headway.errors import ProtocolError
 from headway.events import Cancelled, Event, Interrupted, encode_json
 from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
-from headway.protocol.inbound import (
+from headway.protocol.jsonrpc_message import (
     Message,
     as_id,
     classify_enveloped,
@@ -41,7 +41,7 @@ from headway.transport.sessions.session import Session
 from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stdio.response import PipeResponse
-from headway.transport.stream_reader import End
+from headway.transport.stream_pages import End
 
 logger = quiet_logger(__name__)
 

@@ -7,7 +7,7 @@ from mcp_types.jsonrpc import INTERNAL_ERROR
 
 from headway.protocol import render
 from headway.transport.stdio.pipe_writer import PipeWriter
-from headway.transport.stream_reader import End, StreamSource, read_next_page
+from headway.transport.stream_pages import End, StreamSource, read_next_page
 
 CHUNK: Final = 65536
 """Bytes rendered before they are handed to the writer: what one reader holds in memory."""

@@ -9,7 +9,7 @@ from headway.errors import EntriesTrimmed, JournalError
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
 from headway.protocol.run_uris import run_of
-from headway.streams import run_stream
+from headway.stream_names import run_stream
 
 logger = quiet_logger(__name__)
 

@@ -17,8 +17,8 @@ from mcp.shared.subscriptions import (
     ToolsListChanged,
 )
 
+from headway.broadcast_events import Changed
 from headway.events import Notified, encode_json
-from headway.notices import Changed
 from headway.transport.sessions.registry import Sessions
 
 UPDATED = "notifications/resources/updated"

@@ -18,10 +18,10 @@ from headway.engine import Run, RunContext
 from headway.engine.remote.run_inbox import read_inbox
 from headway.errors import StreamNotFound
 from headway.events import Notified, encode_json
-from headway.protocol.inbound import Message
+from headway.protocol.jsonrpc_message import Message
 from headway.protocol.methods import LISTEN
 from headway.protocol.tasks import task_of
-from headway.streams import inbox_stream, sibling_run
+from headway.stream_names import inbox_stream, sibling_run
 from headway.transport.subscriptions.run_updates import report_news
 
 _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"

@@ -4,7 +4,8 @@ import pytest
 
 from headway.errors import ProtocolError
 from headway.settings import Settings
-from headway.transport.http.guard import Guard, check_content_type
+from headway.transport.http.host_check import Guard
+from headway.transport.http.request_body import check_content_type
 
 
 def status(guard: Guard, **headers: str) -> int:

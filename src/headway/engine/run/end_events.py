@@ -7,10 +7,10 @@ import anyio
 from mcp_types import INTERNAL_ERROR
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from headway.engine.failures import Failure, Kind, log_failure
 from headway.engine.remote.mirror import MirroredFailed
 from headway.engine.run.large_results import completed_event, message_of
 from headway.engine.run.run import Run
+from headway.engine.tool_failures import Failure, Kind, log_failure
 from headway.errors import ToolTimeout
 from headway.events import Completed, Event, Failed, Interrupted, encode_json
 from headway.log_lines import quiet_logger

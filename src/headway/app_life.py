@@ -35,20 +35,20 @@ from headway.features import install
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
 from headway.queues import Queues, may_have_queues, open_queues
-from headway.served import Served
+from headway.served_object import Served
 from headway.settings import Settings
 from headway.toml_file import guess_name
 from headway.transport.hand_over import HandOver
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserPage
 from headway.transport.http.endpoint import HttpTransport
-from headway.transport.http.guard import Guard
+from headway.transport.http.host_check import Guard
 from headway.transport.sdk import Sdk
 from headway.transport.sessions.registry import Sessions
 from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.endpoint import StdioTransport
 from headway.transport.stdio.pipe import Pipe
-from headway.transport.stream_reader import End
+from headway.transport.stream_pages import End
 from headway.transport.subscriptions.run_updates import RunSubscriptions
 from headway.transport.subscriptions.server_changes import ServerChanges
 

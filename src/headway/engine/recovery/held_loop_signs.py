@@ -19,7 +19,7 @@ from headway.errors import JournalError, JournalUnavailable
 from headway.events import Alive, Entry
 from headway.journal import BlockingWriter
 from headway.log_lines import quiet_logger
-from headway.streams import pulse_stream
+from headway.stream_names import pulse_stream
 
 logger = quiet_logger(__name__)
 

@@ -12,7 +12,7 @@ from headway.errors import EntriesTrimmed, StreamLocked
 from headway.events import Alive, Entry
 from headway.journal import Journal
 from headway.log_lines import quiet_logger
-from headway.streams import process_stream, pulse_stream
+from headway.stream_names import process_stream, pulse_stream
 
 logger = quiet_logger(__name__)
 
