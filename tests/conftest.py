@@ -40,7 +40,9 @@ def trust_nobody() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what CI says, which has no time to count everything."""
     parser.addoption(
-        "--count-less", action="store_true", help="count no program that a test of `again` starts"
+        "--count-less",
+        action="store_true",
+        help="count no program that a test of `adds_nothing` starts",
     )
 
 
@@ -79,7 +81,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Hold the groups against what the tests do, and count their coverage for their file."""
-    less = item.config.getoption("count_less") and item.get_closest_marker("again")
+    less = item.config.getoption("count_less") and item.get_closest_marker("adds_nothing")
     count_for(item.nodeid.partition("::")[0], programs=not less)
     zygote = item.config.stash[_ZYGOTE]
     may = any(item.get_closest_marker(group) for group in STARTING)

@@ -43,3 +43,23 @@ async def test_a_pipeline_whose_task_was_cancelled_can_be_closed():
     await within(pipeline.close())
     with pytest.raises(JournalUnavailable):
         await within(call)
+
+
+class CancelledForNothing:
+    """A connection of a library that takes the cancel at the end of a limit for an error."""
+
+    async def execute(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("the connection was closed") from None
+        return []
+
+    async def reset(self) -> None:
+        pass
+
+
+async def test_a_limit_holds_whatever_a_library_makes_of_the_cancel_at_its_end():
+    pipeline = Pipeline(cast("Any", CancelledForNothing()), "redis://x", round_trip_timeout=0.05)
+    with pytest.raises(JournalUnavailable):
+        await within(pipeline.submit(READ, "0", "a", 0, 1))

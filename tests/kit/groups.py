@@ -21,7 +21,7 @@ GROUPS = {
     "docs": "runs what the documentation shows",
     "real_start": "starts commands as a shell does, not by forking",
     "smoke": "starts something, and is part of `make test` all the same",
-    "again": "starts much, which reaches nothing of `src` that other tests do not reach",
+    "adds_nothing": "starts much, which reaches nothing of `src` that other tests do not reach",
 }
 
 STARTING = ("processes", "redis", "faults", "docs")
@@ -95,7 +95,7 @@ REAL_STARTS = (
 )
 """What keeps the forked programs honest: the same commands, started for real."""
 
-AGAIN = (
+ADDS_NOTHING = (
     "tests/chaos/test_s",
     "tests/cli/test_metrics_of_workers",
     "tests/cli/test_run.py",
@@ -134,8 +134,8 @@ def groups_of(item: pytest.Item) -> set[str]:
         found.add("processes")
     if path.startswith(SMOKE):
         found.add("smoke")
-    if path.startswith(AGAIN):
-        found.add("again")
+    if path.startswith(ADDS_NOTHING):
+        found.add("adds_nothing")
     if path.startswith(REAL_STARTS):
         found.add("real_start")
     return found

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +14,14 @@ from tests.kit.http import Answer
 from tests.kit.peers import Modern, Session, Wire, served, text_of
 from tests.kit.program import Program, Programs, programs_in
 from tests.kit.redis_servers import Server
-from tests.kit.waits import PATIENCE, until
+from tests.kit.waits import PATIENCE, until, until_told
 from tests.workers.target import mcp
 
 from headway import Settings
 from headway.clock import Clock
 from headway.events import Interrupted
 from headway.journal import open_journal
-from headway.stream_names import is_for_workers
+from headway.stream_names import is_for_workers, process_of, process_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +152,8 @@ async def test_a_replica_that_was_only_paused_lets_go_of_its_calls_and_stops_non
         await answer.frame()
     paused.interrupt(signal.SIGSTOP)
     await until(lambda: other.app.engine.runs)  # it has taken the call over
+    (taken,) = other.app.engine.runs.values()
+    await until_told(partial(_has_no_lease, other, process_of(taken.stream)))
     paused.interrupt(signal.SIGCONT)
     await asyncio.to_thread(paused.wait_for, "found gone by another one")
     assert [message for message in await answer.rest() if "id" in message] == []
@@ -159,6 +162,11 @@ async def test_a_replica_that_was_only_paused_lets_go_of_its_calls_and_stops_non
     last = (await (await session.get(answer.ids[-1])).rest())[-1]
     assert (last["id"], last["result"]["structuredContent"]["attempt"]) == ("i", 1)
     assert (tmp_path / "attempts").read_text() == "x"
+
+
+async def _has_no_lease(wire: Wire, process: str) -> bool:
+    head = await wire.app.engine.journal.head(process_stream(process))
+    return head is None or head.ended
 
 
 async def test_a_2026_call_whose_replica_is_killed_is_stopped(fleet: Fleet, tmp_path: Path) -> None:

@@ -193,8 +193,9 @@ async def retry_within(
     trouble: Exception | None = None
     pause = RETRY_PAUSES[0]
     try:
-        async with asyncio.timeout(limit):
-            while True:
+        async with asyncio.timeout(limit) as bound:
+            # Looked at, too: a library that is cancelled in the wrong moment may call it an error.
+            while not bound.expired():
                 try:
                     trouble = await attempt()
                 except (RedisError, OSError) as error:
@@ -206,6 +207,7 @@ async def retry_within(
                     raise explain_error(shown, trouble, opening=opening) from trouble
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, RETRY_PAUSES[1])
+            raise TimeoutError
     except TimeoutError:
         await connection.reset()
         if trouble is not None:
