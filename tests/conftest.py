@@ -1,17 +1,16 @@
 """What all tests have: one kind of event loop, programs that are forked, and groups."""
 
 import gc
-import os
 import signal
 from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
-from pathlib import Path
 
 import pytest
 from tests.kit.contexts import count_for
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
 from tests.kit.loops import name_makers
+from tests.kit.trust import trust_nobody
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -27,14 +26,6 @@ def heed_signals() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
-
-
-def trust_nobody() -> None:
-    """Have clients read no bundle of authorities, here and in all that is started: who speaks TLS
-    in a test names its own, and a bundle takes as long as the rest of many a test."""
-    kit = Path(__file__).with_name("kit")
-    os.environ["SSL_CERT_FILE"] = str(kit / "nobody.pem")  # of whose key there is no copy
-    os.environ["SSL_CERT_DIR"] = str(kit)  # in which there is no other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,6 +11,7 @@ from tests.deploy.proxies import SHIPPED, program, proxy, replica
 from tests.deploy.tools import needs
 from tests.deploy.witness import Witness, witness
 from tests.kit.peers import Wire
+from tests.kit.trust import trust_as_usual
 
 from headway.testing.server_process import ServerProcess
 
@@ -33,6 +34,12 @@ class Deployment:
     def replica_of(self, pid: int) -> ServerProcess:
         """The replica that is a process."""
         return next(one for one in self.replicas if one.pid == pid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registry() -> None:
+    """Let what is installed come from a package registry."""
+    trust_as_usual()
 
 
 @pytest.fixture(scope="session")
