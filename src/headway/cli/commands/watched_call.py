@@ -94,6 +94,28 @@ class View:
         return self.asks_login or is_kept
 
 
+CANCEL_AGAIN = 10.0
+"""Seconds until a call that was cancelled and goes on is cancelled once more."""
+
+
+@asynccontextmanager
+async def ending_with(work: "asyncio.Task[Any]") -> AsyncGenerator[None]:
+    """Cancel `work` when what is inside is cancelled, and return when it has ended.
+
+    As often as it takes: a library that is cancelled in the wrong moment, as where its connection
+    breaks, takes it for something else, and the call would be waited for without end.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        while not work.done():
+            work.cancel()
+            await asyncio.wait([work], timeout=CANCEL_AGAIN)
+        if not work.cancelled():
+            work.exception()  # it is of no use any more
+        raise
+
+
 def run_watching(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main` to its end and return its result; Ctrl+C that nobody takes cancels it.
 
@@ -176,8 +198,9 @@ class WatchedCall:
         work = asyncio.ensure_future(self._call.result())
         try:
             with self._person.watching(work, self._call, lambda: self._way_back):
-                async with limit:
-                    result = await work
+                async with limit, ending_with(work):
+                    await asyncio.wait([work])
+                result = work.result()
             if result.is_error:
                 from headway.cli.display.progress_line import Ending
 
