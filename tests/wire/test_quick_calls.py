@@ -1,5 +1,6 @@
 """A call that ends without waiting: it is answered in the turn of the loop in which it was read."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncGenerator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.by_hand import ByHand
+from bench.by_hand import ByHand, Sent
 from bench.wire import Era
 from mcp.server.mcpserver import Context, MCPServer
 from tests.kit.peers import connect, each_era, progress_of, served, text_of
@@ -42,8 +43,10 @@ def quick_server() -> MCPServer[Any]:
 
 
 @asynccontextmanager
-async def by_hand(era: Era, journal: str = "memory:") -> AsyncGenerator[ByHand]:
-    app = asgi(quick_server(), journal=journal)
+async def by_hand(
+    era: Era, journal: str = "memory:", server: object = None
+) -> AsyncGenerator[ByHand]:
+    app = asgi(server or quick_server(), journal=journal)
     async with app.lifespan():
         client = ByHand(app, era)
         await client.shake_hands()
@@ -90,6 +93,43 @@ async def test_a_storage_that_takes_its_time_makes_a_stream_of_it(era: str, tmp_
             assert answer.is_stream, "its client was left without a sign of life"
             other.execute("ROLLBACK")
         assert text_of(await within(answer.outcome())) == "hello"
+
+
+async def test_a_request_sent_again_in_the_moment_of_its_end_is_answered_once() -> None:
+    mcp, go = MCPServer("waiting"), asyncio.Event()
+    begun = asyncio.Event()
+
+    @mcp.tool()
+    async def wait() -> str:
+        begun.set()
+        await go.wait()
+        return "done"
+
+    async with by_hand("2025", server=mcp) as client:
+        first = asyncio.create_task(client.call("wait", {}))
+        await within(begun.wait())
+        go.set()
+        second = FirstStep(client.call("wait", {}))  # before the tool goes on
+
+        async def rest_of_second() -> Sent:
+            return await second
+
+        answers = await within(asyncio.gather(first, rest_of_second()))
+        assert sorted(start["status"] for start, *_ in answers) == [200, 409]
+
+
+@each_era
+async def test_what_comes_at_once_is_no_handle_whatever_the_window(era: str) -> None:
+    mcp = Headway("handing")
+
+    @mcp.tool(hand_over="at once")
+    async def pause() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async with served(mcp) as wire:
+        client = await connect(wire, era)
+        assert text_of(await (await client.call("pause", {})).outcome()) == "done"
 
 
 @each_era

@@ -64,8 +64,6 @@ _ROWS: Final[tuple[tuple[HandOverForm, Callable[[ClientTraits], bool]], ...]] = 
 
 def form_for(shown: ClientTraits, windows: Windows) -> tuple[HandOverForm, float]:
     """Return the form that a call gets, and after how many seconds: 0 at once, inf never."""
-    if windows.effective is None and not (shown.knows_tasks or shown.can_reconnect):
-        return HandOverForm.STAY, inf  # by the rows below: as for most calls
     window = DEFAULT_WINDOW if windows.effective is None else windows.effective
     way = next(way for way, fits in _ROWS if fits(shown))
     # A plain handle must be asked for: an existing server must not grow a tool by surprise.

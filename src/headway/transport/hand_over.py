@@ -315,9 +315,10 @@ def may_begin_early(run: Run, context: RunContext) -> bool:
     request = run.request
     if request.kind.is_endless or request.target == CONTINUE_RUN:
         return False
-    windows = Windows(request.options.hand_over, run.services.settings.hand_over)
-    is_task_at_once = type(context) is TaskContext and windows.effective == 0
-    return type(context) in (RunContext, TaskContext) and not is_task_at_once
+    if type(context) is TaskContext:
+        windows = Windows(request.options.hand_over, run.services.settings.hand_over)
+        return windows.effective != 0
+    return type(context) is RunContext
 
 
 class TaskContext(RunContext):

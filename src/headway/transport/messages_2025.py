@@ -170,8 +170,6 @@ class Messages2025:
             ProtocolError: The id is in use for another request, or the first one came with a token
                 that may see more (403).
         """
-        if message.id not in session.requests:
-            return None
         known = find_running(session, message)
         if known is not None:
             self._engine.services.access.check_joined(known.request, scopes)

@@ -326,8 +326,10 @@ class OpenResponses:
                     end = await quick.wait_for_end(min(SOON, self.settings.commit_after))
             finally:
                 del self._quick[run.stream]
-        if end is None or quick.is_given_up:
+        if end is None or quick.end is not None:
             return False
+        if quick.is_overtaken:
+            raise _replaced_error()  # the newer reader is about to send it, once
         self._heard(self._clock.now() - run.execution.born)
         await quick.send_end(end)
         return True
@@ -338,7 +340,7 @@ class OpenResponses:
         It does so in the step in which it leaves `_quick`.
         """
         while (quick := self._quick.get(stream)) is not None:
-            quick.give_up()
+            quick.give_way()
             await asyncio.sleep(0)
 
     def reader_came(self, stream: str, notice: int, listener: str | None, process: str) -> None:

@@ -110,7 +110,7 @@ class Http2025:
                 await self._answer_request(exchange, session, message, place, form)
 
     def _reserve_slot(self, session: Session, message: Message) -> ReaderSlot:
-        known = None if message.id not in session.requests else find_running(session, message)
+        known = find_running(session, message)
         return self._responses.reserve_slot(session.tag, None if known is None else known.stream)
 
     async def _answer_request(

@@ -26,7 +26,7 @@ SOON: Final = 0.02
 class QuickAnswer:
     """Looks for the end of one run, and sends it."""
 
-    __slots__ = ("_cursor", "_headers", "_reader", "_send", "_status", "end", "is_given_up")
+    __slots__ = ("_cursor", "_headers", "_reader", "_send", "_status", "end", "is_overtaken")
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class QuickAnswer:
         self._status = status
         self.end: End | None = None
         """Why the answer that follows is to end at once, if it is to."""
-        self.is_given_up = False
-        """Whether the end is to be read by another answer, although it may be there."""
+        self.is_overtaken = False
+        """Whether the stream has a newer reader, which is sent what comes."""
 
     def stop(self, end: End) -> None:
         """Look no more; the answer that follows is to end with this."""
         self.end = self.end or end
-        self.give_up()
+        self._cursor.nudge()
 
-    def give_up(self) -> None:
-        """Look no more: an answer that lasts reads on, as where the stream has another reader."""
-        self.is_given_up = True
+    def give_way(self) -> None:
+        """Look no more: the stream has a newer reader."""
+        self.is_overtaken = True
         self._cursor.nudge()
 
     def find_end(self) -> Event | None:
