@@ -99,7 +99,7 @@ CANCEL_AGAIN = 10.0
 
 
 @asynccontextmanager
-async def ending_with(work: "asyncio.Task[Any]") -> AsyncGenerator[None]:
+async def _ending_with(work: "asyncio.Task[Any]") -> AsyncGenerator[None]:
     """Cancel `work` when what is inside is cancelled, and return when it has ended.
 
     As often as it takes: a library that is cancelled in the wrong moment, as where its connection
@@ -198,7 +198,7 @@ class WatchedCall:
         work = asyncio.ensure_future(self._call.result())
         try:
             with self._person.watching(work, self._call, lambda: self._way_back):
-                async with limit, ending_with(work):
+                async with limit, _ending_with(work):
                     await asyncio.wait([work])
                 result = work.result()
             if result.is_error:
