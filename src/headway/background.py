@@ -52,7 +52,7 @@ class BackgroundTasks:
         """
         task = start_at_once(work(), context)
         if task.done():
-            self._end_task(task)
+            self._log_error(task)
             return None
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
@@ -79,5 +79,8 @@ class BackgroundTasks:
 
     def _end_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._log_error(task)
+
+    def _log_error(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of %s failed", self._name, exc_info=error)

@@ -12,7 +12,7 @@ Several kinds of stream share these types (`stream_names.py`): a run's (`Accepte
 """
 
 import re
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -446,7 +446,7 @@ def is_failure(event: Event) -> bool:
     """Return whether a terminal event says that a run failed: a tool's own error included."""
     if type(event) is not Completed:
         return type(event) in (Failed, Interrupted)
-    data = cast("bytes", event.result)
+    data: Any = event.result  # bytes
     # Most results say that they are none, and some are large. A text in one may say it as well.
     if _SAYS_ERROR.search(data) is None:
         return False
@@ -463,11 +463,12 @@ def size_of(event: Event) -> int:
     if type(event) is Progress and event.about is None:
         return 96 if event.message is None else 96 + len(event.message)
     total = 64
-    for value in msgspec.structs.astuple(event):
+    fields: tuple[Any, ...] = () if type(event) is Started else msgspec.structs.astuple(event)
+    for value in fields:
         if not value:  # most fields are empty
             continue
         if isinstance(value, str | Raw):
-            total += len(cast("str | bytes", value))
+            total += len(value)
         elif isinstance(value, list | dict | Struct):
             total += _size_within(cast("object", value))
     return total

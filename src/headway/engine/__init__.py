@@ -19,7 +19,7 @@ from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run, executing_run
 from headway.engine.run.threads import warn_unheard, warn_unused
 from headway.engine.services import EngineOptions
-from headway.engine.submit import check_caller_limit, check_rates, retry_run, submit
+from headway.engine.submit import check_limits, retry_run, submit
 from headway.engine.tool_access import ScopePolicy
 from headway.engine.tool_failures import as_exception, contain_failures, lifespan_of
 
@@ -44,8 +44,7 @@ __all__ = [
     "as_event",
     "as_exception",
     "ask_run",
-    "check_caller_limit",
-    "check_rates",
+    "check_limits",
     "client_error",
     "contain_failures",
     "current_run",

@@ -32,37 +32,30 @@ from headway.stream_names import key_stream, reference_of
 logger = quiet_logger(__name__)
 
 
-async def check_caller_limit(engine: Engine, request: Request, key: CallKey | None) -> None:
-    """Check that the caller of a request may have one more run, counted over all processes.
-
-    Call it before `submit`, and await nothing in between: another request may be accepted then. A
-    request with a key is checked by `submit` itself, after the key was looked up.
-
-    Raises:
-        ProtocolError: The caller has as many as it may (503).
-    """
-    if key is None:
-        await engine.admission.check_everywhere(request, engine.services.journal)
-
-
-async def check_rates(
-    engine: Engine, request: Request, key: CallKey | None, caller: Callable[[], str]
+async def check_limits(
+    engine: Engine, request: Request, key: CallKey | None, rated_as: Callable[[], str] | None
 ) -> None:
-    """Count a call for its caller, unless it repeats one that was counted. Call it before others.
+    """Check that the caller of a request may have one more run now, counted over all processes.
 
-    `caller` returns the name that its rates are counted for, and is called where there are any.
+    `rated_as` returns the name that its rates are counted for; None: they are not counted. A call
+    that repeats one with its key is not counted again, and `submit` looks at the number of its
+    caller's calls after the key. Call this before `submit`, and await nothing in between: another
+    request may be accepted then.
 
     Raises:
-        ProtocolError: The caller makes calls too often (429), or its token lacks a scope of the
-            tool (403).
+        ProtocolError: The caller has as many as it may (503), makes calls too often (429), or its
+            token lacks a scope of the tool (403).
     """
     services, admission = engine.services, engine.admission
-    rates = admission.rates_of(request, services.options_of(request.target).calls_each,
-                               services.access.is_alias)  # fmt: skip
-    if rates:
-        services.access.check_call(request.method, request.target, request.scopes)
-    if rates and not (key and await _is_known(engine, key_stream(request.principal, key.name))):
-        await admission.check_rates(rates, caller(), services.journal)
+    if rated_as is not None:
+        author = services.options_of(request.target).calls_each
+        rates = admission.rates_of(request, author, services.access.is_alias)
+        if rates:
+            services.access.check_call(request.method, request.target, request.scopes)
+            if key is None or not await _is_known(engine, key_stream(request.principal, key.name)):
+                await admission.check_rates(rates, rated_as(), services.journal)
+    if key is None and admission.check_caller(request):
+        await admission.check_everywhere(request, services.journal)
 
 
 async def _is_known(engine: Engine, name: str) -> bool:

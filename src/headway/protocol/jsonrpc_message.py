@@ -83,6 +83,8 @@ def as_id(value: object) -> str | int | None:
     """
     if value is None:
         return None
+    if type(value) is int and -(2**63) < value < 2**63:  # as most are
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if is_id(value) else None
@@ -156,7 +158,7 @@ def read_message(value: object) -> Message:
         raise _no_message("The message's method must be a string")
     if params is not None and not isinstance(params, dict):
         raise _no_message("The message's params must be an object")
-    message = make_message(body, method, identity, cast("dict[str, Any]", params or {}))
+    message = make_message(body, method, identity, body.get("params") or {})
     if identity is not None and message.token is None and "progressToken" in message.meta:
         raise ProtocolError(
             INVALID_PARAMS,
@@ -171,8 +173,7 @@ def make_message(
 ) -> Message:
     """Return a message that has a method, with what is asked of its params again and again."""
     target = params.get(TARGETS[method]) if method in TARGETS else None
-    found = params.get("_meta")
-    meta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    meta: dict[str, Any] = params["_meta"] if isinstance(params.get("_meta"), dict) else {}
     return Message(
         body,
         method,

@@ -21,8 +21,7 @@ from headway.engine import (
     Run,
     RunContext,
     as_exception,
-    check_caller_limit,
-    check_rates,
+    check_limits,
     message_of,
     submit,
 )
@@ -137,26 +136,24 @@ class Messages2025:
                 its key was used for another call, the server is busy (503), or calls come too
                 often (429).
         """
-        known = self._find_joined(session, message, scopes)
-        if known is not None:
+        identity: Any = message.id
+        is_in_use = identity in session.requests
+        if is_in_use and (known := self._find_joined(session, message, scopes)) is not None:
             return known
         self._check_task(session, message)
         if message.method in _KEPT:
             self._check_room(session, message)
         call_key = key_of(message, key)
         request = self._make_request(session, message, context, scopes, call_key)
-        if rated_as is not None:
-            await check_rates(self._engine, request, call_key, rated_as)
-        await check_caller_limit(self._engine, request, call_key)
+        await check_limits(self._engine, request, call_key, rated_as)
         # The check above may have waited for the storage, so the look-up is repeated: a client that
         # sends a request twice gets one run.
-        known = self._find_joined(session, message, scopes)
-        if known is not None:  # it was sent again meanwhile
+        is_in_use = identity in session.requests
+        if is_in_use and (known := self._find_joined(session, message, scopes)) is not None:
             return known
         if call_key is None and message.token is not None:
             self._check_token(session, message.token)
         run = await submit(self._engine, request, call_key)
-        identity = cast("str | int", message.id)
         session.requests[identity] = context
         run.on_end(partial(_forget_request, session, identity, context))
         return run
@@ -437,7 +434,8 @@ def find_running(session: Session, message: Message) -> Run | None:
     Raises:
         ProtocolError: The id is in use for another request.
     """
-    context = session.requests.get(cast("str | int", message.id))
+    identity: Any = message.id
+    context = session.requests.get(identity)
     if context is None or context.run is None or context.run.ended:
         return None
     if context.body != message.body:

@@ -13,7 +13,7 @@ from mcp_types import CLIENT_INFO_META_KEY, LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
 from headway.auth import name_of_caller, source_to_keep
-from headway.engine import Request, Run, RunContext, check_caller_limit, check_rates, submit
+from headway.engine import Request, Run, RunContext, check_limits, submit
 from headway.errors import ProtocolError
 from headway.protocol import render
 from headway.protocol.client_introduction import introduction_of_envelope, name_of_client
@@ -113,9 +113,7 @@ class Messages2026:
             source=source_to_keep(message.meta, "" if call_key is None else call_key.name),
             scopes=scopes,
         )
-        if rated_as is not None:
-            await check_rates(self._engine, request, call_key, rated_as)
-        await check_caller_limit(self._engine, request, call_key)
+        await check_limits(self._engine, request, call_key, rated_as)
         run = await submit(self._engine, request, call_key)
         await self._subscriptions.watch_runs(tag, subscribed_resources(message))
         return run

@@ -9,7 +9,6 @@ Each entry of a stream is sent to one reader only. There are two cases with more
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -66,11 +65,11 @@ class ReaderSlot:
 
     __slots__ = ("_is_kept", "_taken", "_whose")
 
-    def __init__(self, taken: Counter[str], whose: str) -> None:
+    def __init__(self, taken: dict[str, int], whose: str) -> None:
         self._taken = taken
         self._whose = whose
         self._is_kept = True
-        taken[whose] += 1
+        taken[whose] = taken.get(whose, 0) + 1
 
     @property
     def taken_by_session(self) -> int:
@@ -81,9 +80,11 @@ class ReaderSlot:
         """Give it back; once is enough."""
         if self._is_kept:
             self._is_kept = False
-            self._taken[self._whose] -= 1
-            if not self._taken[self._whose]:
-                self._taken.pop(self._whose)
+            left = self._taken[self._whose] - 1
+            if left:
+                self._taken[self._whose] = left
+            else:
+                del self._taken[self._whose]
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +136,7 @@ class OpenResponses:
         number of their notice and the tag of their process."""
         self._quick: dict[str, QuickAnswer] = {}
         """The requests whose runs may end soon, by stream: they are no readers yet."""
-        self._taken = Counter[str]()  # places of each session
+        self._taken: dict[str, int] = {}  # places of each session
         self._is_over = False
 
     def __len__(self) -> int:
@@ -159,7 +160,7 @@ class OpenResponses:
         Raises:
             ProtocolError: The session has as many as it may (503); its open answers go on.
         """
-        taken = self._taken[session]
+        taken = self._taken.get(session, 0)
         if taken >= self.settings.max_session_streams and stream not in self._open:
             raise ProtocolError(
                 BUSY_CODE,

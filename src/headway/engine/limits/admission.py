@@ -41,7 +41,7 @@ class Admission:
         """The places of each caller in a tool, while it has calls."""
         self.stuck = Counter[str]()
         """Calls that were ended but whose code goes on, by tool; each still takes its room."""
-        self.open_of = Counter[str]()
+        self.open_of: dict[str, int] = {}
         """Open requests of every kind, of each caller that can be told from others."""
         self.entering = 0
         """Runs that are accepted, but have not come to a semaphore yet."""
@@ -119,8 +119,9 @@ class Admission:
         caller = request.owner if anonymous else request.principal
         if caller in ("", ANONYMOUS):
             return ""
-        if self.open_of[caller] >= self._settings.max_open_each:
-            raise busy_error(f"{self.open_of[caller]} of your requests are open", "max_open_each")
+        is_open = self.open_of.get(caller, 0)
+        if is_open >= self._settings.max_open_each:
+            raise busy_error(f"{is_open} of your requests are open", "max_open_each")
         return caller
 
     async def check_everywhere(self, request: Request, journal: Journal) -> None:
@@ -185,16 +186,18 @@ class Admission:
     def count_run(self, caller: str, opener: str, run: Run) -> None:
         """Count a run until its end: as a call of `caller`, and as an open request of `opener`."""
         if opener:
-            self.open_of[opener] += 1
+            self.open_of[opener] = self.open_of.get(opener, 0) + 1
             run.on_end(partial(self._end_request, opener))
         if caller:
             self.of_callers[caller].add(call_of(run.stream))
             run.on_end(partial(self._end_call, caller, call_of(run.stream)))
 
     def _end_request(self, opener: str) -> None:
-        self.open_of[opener] -= 1
-        if not self.open_of[opener]:
-            self.open_of.pop(opener)
+        is_open = self.open_of[opener] - 1
+        if is_open:
+            self.open_of[opener] = is_open
+        else:
+            del self.open_of[opener]
 
     def _end_call(self, caller: str, call: str) -> None:
         self.of_callers[caller].discard(call)

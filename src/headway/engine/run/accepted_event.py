@@ -5,9 +5,9 @@ longer than a person reads: a client may call a tool by any name. Of a name that
 says anything, so the scopes that its tool needed are stored besides (`engine/tool_access.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from headway.events import Accepted
 from headway.jsonable import without_surrogates
@@ -43,10 +43,12 @@ def accepted_event(request: "Request", server: str, scopes: Sequence[str] = ()) 
 
 
 def _argument_names(request: "Request") -> list[str]:
-    match request.context.body.get("params"):
-        case {"arguments": dict()} as params:
-            arguments = cast("dict[str, dict[str, object]]", params)["arguments"]
-        case _:
-            return []
-    names = islice(arguments, MOST_ARGUMENTS)
-    return [str(without_surrogates(name[:LONGEST_ARGUMENT])) for name in names]
+    body: Mapping[str, Any] = request.context.body
+    if not isinstance(body.get("params"), dict):
+        return []
+    params: Mapping[str, Any] = body["params"]
+    if not isinstance(params.get("arguments"), dict):
+        return []
+    arguments: Mapping[str, Any] = params["arguments"]
+    names = [name[:LONGEST_ARGUMENT] for name in islice(arguments, MOST_ARGUMENTS)]
+    return [name if name.isascii() else str(without_surrogates(name)) for name in names]

@@ -1,7 +1,8 @@
 """The terminal event of a run: from a result, an exception, its time limit or a stop."""
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from mcp_types import INTERNAL_ERROR
@@ -26,6 +27,21 @@ End = tuple[Event, dict[str, Any] | None]
 """The terminal event, and the result that is in it, if there is one."""
 
 
+class _Scopes:
+    """Makes scopes of the loop's own class: anyio looks for it each time, which costs as much."""
+
+    def __init__(self) -> None:
+        self.make: Callable[[], anyio.CancelScope] = self._make_first
+
+    def _make_first(self) -> anyio.CancelScope:
+        scope = anyio.CancelScope()
+        self.make = type(scope)
+        return scope
+
+
+_scopes: Final = _Scopes()
+
+
 class RunScope:
     """Cancels what is awaited inside when the run is stopped, as the scope of its execution.
 
@@ -38,7 +54,7 @@ class RunScope:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._scope = anyio.CancelScope()
+        self._scope = _scopes.make()
 
     def __enter__(self) -> None:
         self._run.execution.scope = self._scope

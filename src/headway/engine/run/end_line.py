@@ -54,9 +54,9 @@ def log_calls() -> None:
 
 
 def _is_wanted() -> bool:
-    if not logger.isEnabledFor(logging.INFO):
-        return False
     own = logger.logger
+    if not own.isEnabledFor(logging.INFO):
+        return False
     named = own if own.level or own.parent is None else own.parent
     return _is_asked_for or (bool(named.level) and not isinstance(named, logging.RootLogger))
 

@@ -22,7 +22,8 @@ class Exchange:
     """One HTTP request: its headers, its caller, and how to answer."""
 
     __slots__ = (
-        "headers", "method", "owner", "receive", "request", "scope", "scopes", "send", "until",
+        "headers", "key", "method", "owner", "receive", "request", "scope", "scopes", "send",
+        "until", "version",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +31,11 @@ class Exchange:
         self.receive = receive
         self.send = send
         self.method: str = scope["method"]
-        self.headers = read_headers(scope["headers"])
+        self.headers = headers = read_headers(scope["headers"])
+        self.version = headers.get(VERSION_HEADER)
+        """The protocol version in the request's header, or None."""
+        self.key = headers.get(KEY_HEADER)
+        """The idempotency key in the request's header, or None."""
         self.owner = ""
         self.scopes = frozenset[str]()
         """The scopes of its token; none without one."""
@@ -42,19 +47,9 @@ class Exchange:
         self.request = Request(scope)
         """The request as Starlette's object, which handlers may look at."""
 
-    @property
-    def key(self) -> str | None:
-        """The idempotency key in the request's header, or None."""
-        return self.headers.get(KEY_HEADER)
-
     def rate_name(self) -> str:
         """Return the caller that rates are counted for: its principal, or else its address."""
         return _rate_name(self.owner, self.scope)
-
-    @property
-    def version(self) -> str | None:
-        """The protocol version in the request's header, or None."""
-        return self.headers.get(VERSION_HEADER)
 
 
 IPV6_PREFIX: Final = 64

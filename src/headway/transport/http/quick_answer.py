@@ -12,7 +12,7 @@ from typing import Final
 from starlette.types import Send
 
 from headway.errors import JournalError
-from headway.events import Entry, Event
+from headway.events import Accepted, Entry, Event, Started
 from headway.journal import Cursor
 from headway.protocol.render import Reader, render_event
 from headway.transport.http.json_or_sse import AS_JSON, always_ok
@@ -21,6 +21,9 @@ from headway.transport.stream_pages import End
 
 SOON: Final = 0.02
 """Seconds until the answer to a request becomes one that lasts: most are sent before."""
+
+_SILENT: Final = (Accepted, Started)
+"""The events of nearly all runs that no client is told."""
 
 
 class QuickAnswer:
@@ -98,4 +101,7 @@ class QuickAnswer:
         await send_json(self._send, self._status(end), body, self._headers)
 
     def _is_unwanted(self, entry: Entry) -> bool:
-        return render_event(entry.event, self._reader) is None
+        kind = type(entry.event)
+        return (
+            kind is Accepted or kind is Started or render_event(entry.event, self._reader) is None
+        )

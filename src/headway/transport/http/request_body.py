@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.types import Receive
@@ -15,6 +16,9 @@ _Chunk = tuple[bytes, bool]
 """A piece of a body, and whether there are more."""
 
 
+_JSON: Final = "application/json"
+
+
 class ClientGone(Exception):
     """The client closed the connection before its request was read."""
 
@@ -25,8 +29,8 @@ def check_content_type(headers: dict[str, str]) -> None:
     Raises:
         ProtocolError: 415.
     """
-    media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
+    given = headers.get("content-type", "")
+    if given != _JSON and given.partition(";")[0].strip().lower() != _JSON:
         raise ProtocolError(
             INVALID_REQUEST, "Send the message as Content-Type: application/json", status=415
         )
@@ -38,8 +42,8 @@ def check_encoding(headers: dict[str, str]) -> None:
     Raises:
         ProtocolError: 415 (RFC 9110, 15.5.16).
     """
-    coding = headers.get("content-encoding", "").strip().lower()
-    if coding not in ("", "identity"):
+    coding = headers.get("content-encoding")
+    if coding and coding.lower() != "identity":
         raise ProtocolError(
             INVALID_REQUEST,
             f"Content-Encoding {coding[:100]!r} is not taken here; send the body as it is",
