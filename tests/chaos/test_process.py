@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.kit.waits import PATIENCE, is_alive
+from tests.kit.waits import PATIENCE, is_alive, until
 
 from headway.testing import NotReady, ServerProcess
 
@@ -45,7 +45,8 @@ async def test_a_server_that_is_killed_and_started_again_has_the_same_address() 
         await server.start()
         assert (server.origin, server.starts) == (origin, 2)
         assert server.pid != first
-        assert re.findall(r"process (\d+)", server.stderr) == [str(first), str(server.pid)]
+        both = [str(first), str(server.pid)]
+        await until(lambda: re.findall(r"process (\d+)", server.stderr) == both)
 
 
 async def test_a_server_that_is_told_to_stop_has_an_exit_code() -> None:
@@ -77,6 +78,7 @@ async def test_children_of_a_server_end_with_it_and_its_resources_are_counted() 
         assert held.threads >= 1
         assert held.descriptors >= 4
         assert held.memory > 1_000_000
+        await until(lambda: re.search(r"child \d+\n", server.stderr))
         child = int(server.stderr.split("child ")[1].split()[0])
         await server.kill()
         assert is_alive(child)

@@ -65,8 +65,9 @@ def free_port() -> int:
     trying to reach it.
     """
     with suppress(OSError, ValueError):
-        highest = int(_EPHEMERAL.read_text().split()[0])
-        for port in random.sample(range(_LOWEST_PORT, highest), min(100, highest - _LOWEST_PORT)):
+        ports = range(_LOWEST_PORT, int(_EPHEMERAL.read_text().split()[0]))
+        # Not as seeded by a test runner: tests side by side would all be given the same one.
+        for port in random.SystemRandom().sample(ports, min(100, len(ports))):
             if _is_free(port):
                 return port
     with socket.socket() as probe:
