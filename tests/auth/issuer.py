@@ -3,14 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from tests.kit.waits import PATIENCE
+
+from headway.tokens import bounded_fetch, introspection, issuer_keys
 
 RESOURCE = "https://mcp.example.com/mcp"
 
@@ -103,6 +107,15 @@ def _http(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
+@contextmanager
+def waited_for() -> Generator[None]:
+    """Authorization servers have as long to answer as a busy machine may need."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (bounded_fetch, introspection, issuer_keys):
+            patched.setattr(module, "FETCH_TIMEOUT", PATIENCE)
+        yield
+
+
 @asynccontextmanager
 async def issuing() -> AsyncGenerator[Issuer]:
     """An issuer that listens."""
@@ -110,4 +123,5 @@ async def issuing() -> AsyncGenerator[Issuer]:
     server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
     issuer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield issuer
+        with waited_for():
+            yield issuer

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from mcp.server.auth.middleware.auth_context import get_access_token
-from tests.auth.issuer import RESOURCE, issuing
+from tests.auth.issuer import RESOURCE, issuing, waited_for
 from tests.kit.auth import bearer
 from tests.kit.http import Answer
 from tests.kit.peers import Modern, Wire, served, text_of
@@ -63,7 +63,8 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     endpoint.speaks.set()
     server = await asyncio.start_server(endpoint.serve, "127.0.0.1", 0)
     endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/introspect"
-    yield endpoint
+    with waited_for():
+        yield endpoint
     endpoint.speaks.set()
     server.close()
 
