@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, nullcontext
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.kit.contexts import count_for
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
@@ -41,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the groups, and fork what the tests start from now on."""
     heed_signals()
     trust_nobody()
+    # How long an example takes says how busy the machine is.
+    settings.register_profile(
+        "headway", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("headway")
     name_makers()
     for group, meaning in GROUPS.items():
         config.addinivalue_line("markers", f"{group}: {meaning}")

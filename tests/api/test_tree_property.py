@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kit.waits import PATIENCE
 
@@ -109,7 +109,7 @@ async def work_async(plan: Plan) -> None:
                 raise Broken
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(plans, min_size=1, max_size=4), st.sampled_from([0.0, 4.0]))
 def test_progress_strictly_grows_and_ends_at_the_total(trees: list[Plan], rate: float) -> None:
     mcp = Headway("s")

@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         assert self.runner.run(self.journal.head_of_each([*heads, "none", *heads])) == heads
 
 
-FEW = settings(max_examples=20, stateful_step_count=20, deadline=None, database=None)
+FEW = settings(max_examples=20, stateful_step_count=20, database=None)
 
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "encrypted sqlite"])

@@ -72,7 +72,7 @@ def _events(kind: type) -> st.SearchStrategy[Any]:
 EVENTS = st.one_of([_events(kind) for kind in get_args(Event)])
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(st.lists(st.builds(Entry, st.integers(1, 2**53), FINITE, EVENTS), max_size=4))
 def test_entries_come_back_as_they_were(entries: list[Entry]) -> None:
     again = decode_entries(encode_entries(entries))
@@ -80,7 +80,7 @@ def test_entries_come_back_as_they_were(entries: list[Entry]) -> None:
     assert [type(entry.event) for entry in again] == [type(entry.event) for entry in entries]
 
 
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=50, database=None)
 @given(JSON)
 def test_json_comes_back_as_it_was(value: object) -> None:
     assert decode_json(encode_json(value)) == value

@@ -157,14 +157,14 @@ def test_a_run_waits_until_its_last_question_is_answered() -> None:
     assert fold(entries([*once, InputReceived("b")])).state is State.WORKING
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(lives(), st.integers(0, 12))
 def test_folding_in_two_pieces_is_folding_at_once(life: list[Event], cut: int) -> None:
     whole = entries(life)
     assert fold(whole[cut:], fold(whole[:cut])) == fold(whole)
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(lives(), st.integers(0, 12))
 def test_the_fold_of_a_prefix_is_never_further_than_the_whole(life: list[Event], cut: int) -> None:
     part, whole = fold(entries(life)[:cut]), fold(entries(life))
