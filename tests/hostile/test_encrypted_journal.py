@@ -10,6 +10,7 @@ import pytest
 import redis.asyncio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from tests.kit.fixtures import StartRedis, own
 from tests.kit.floor import Floor, floor
 from tests.kit.keys import keyed_request
 from tests.kit.peers import Client, Modern, Session, Wire, connect, each_era, text_of
@@ -97,8 +98,8 @@ class Site:
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Site]:
     url = f"sqlite:///{tmp_path / 'journal.db'}"
     if request.param == "redis":
-        new_redis_url: Callable[[], str] = request.getfixturevalue("new_redis_url")
-        url = new_redis_url()
+        start_redis: StartRedis = request.getfixturevalue("start_redis")
+        url = own((await asyncio.to_thread(start_redis)).url)  # all that it holds is looked at
     async with floor(url) as made:
         yield Site(made, "worker" if request.param == "redis" else "here")
 
