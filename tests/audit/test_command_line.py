@@ -113,6 +113,7 @@ def test_a_call_that_another_process_goes_on_with_is_recorded_there_with_its_sou
 ):
     log = tmp_path / "audit.jsonl"
     options = ("--journal", "sqlite:///j.db", "--audit", "audit.jsonl")
+    options += ("--set", "lease=1s", "--set", "retry=100ms")
     program, url = programs.serve("run", str(LASTING), "--port", "0", *options)
     call = programs.start("call", url, "begun_anew", "--key", "mine")
     call.wait_for("Waiting for the end")

@@ -119,7 +119,8 @@ def test_a_call_goes_on_in_the_next_process_under_a_new_key(
     programs: Programs, journal: str, keys: Path
 ) -> None:
     """The first one is killed, and the call is begun anew from what it has encrypted."""
-    options = ("--journal", journal, "--encryption-keys", str(keys), "--set", "lease=1")
+    options = ("--journal", journal, "--encryption-keys", str(keys))
+    options += ("--set", "lease=1", "--set", "retry=100ms")
     server, url = programs.serve("run", f"{LASTING}:mcp", "--port", "0", *options)
     port = str(urlsplit(url).port)
     client = programs.start("call", url, "begun_anew")

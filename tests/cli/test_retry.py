@@ -27,10 +27,10 @@ class Site:
         self.programs = programs
         self.journal = ("--journal", f"sqlite:///{directory / 'j.db'}")
         self.place = str(directory / "shop")
-        self.server, self.url = self.serve()
+        self.server, self.url = self.serve("--grace", "1s")
 
-    def serve(self) -> tuple[Any, str]:
-        return self.programs.serve("run", TARGET, "--port", "0", *self.journal)
+    def serve(self, *options: str) -> tuple[Any, str]:
+        return self.programs.serve("run", TARGET, "--port", "0", *self.journal, *options)
 
     def newest(self, tool: str) -> dict[str, Any]:
         listed = self.programs.run(
