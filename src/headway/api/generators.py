@@ -26,7 +26,7 @@ import anyio.to_thread
 
 from headway.api.checkpointing import earlier_parts, has_skipped
 from headway.api.output import part
-from headway.api.tool_results import collect_values, is_lazy
+from headway.api.tool_results import SETTLED, collect_values, is_lazy
 from headway.engine import current_run
 
 MOST_LAYERS: Final = 10
@@ -131,6 +131,8 @@ def _tool_of(fn: Callable[..., Any], outcome: Outcome) -> Callable[..., Any]:
 async def _settle_value(value: Any, outcome: Outcome) -> Any:
     """Return the final value: await and iterate what comes, as often as that is possible."""
     for _ in range(MOST_LAYERS):
+        if type(value) in SETTLED:
+            break
         if inspect.isawaitable(value):
             value = await value
         elif isinstance(value, AsyncIterator):

@@ -33,6 +33,9 @@ SHOWN = 3
 LONGEST = 300
 """Characters for one of them."""
 
+SETTLED = frozenset({str, int, float, bool, type(None), dict, list, tuple, bytes})
+"""Types of most values that tools return: nothing is to be awaited or iterated for them."""
+
 _CONTENT = ("to_image_content", "to_audio_content")
 
 
@@ -46,7 +49,7 @@ class ToolMetadata(FuncMetadata):
     parameters: dict[str, Any]
     """The tool's input schema."""
     ignores_unknown: bool = False
-    _fit: tuple[dict[str, Any] | None, SchemaFit] | None = PrivateAttr(default=None)
+    _form: "_Form | None" = PrivateAttr(default=None)
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """As in the SDK; names that the tool does not have are refused.
@@ -54,10 +57,10 @@ class ToolMetadata(FuncMetadata):
         Raises:
             ValidationError: The arguments do not fit.
         """
+        parsed = self.pre_parse_json(arguments_to_validate)
         if not self.ignores_unknown:
-            parsed = self.pre_parse_json(arguments_to_validate)
             check_names(parsed, self.parameters, self.arg_model.__name__)
-        return super().validate_arguments(arguments_to_validate)
+        return self.arg_model.model_validate(parsed).model_dump_one_level()
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
         """Return the result for the value that the tool returned.
@@ -78,10 +81,9 @@ class ToolMetadata(FuncMetadata):
         content = list(returned.content_blocks())
         if self.output_model is None or self.output_schema is None:
             return CallToolResult(content=content)
-        structured = returned.structured_value(
-            self._output_adapter(self.output_model), wrap=self.wrap_output
-        )
-        self._check_structured(structured)
+        form = self._current_form()
+        structured = returned.structured_value(form.adapter, wrap=self.wrap_output)
+        form.check_value(structured)
         return CallToolResult(content=content, structured_content=structured)
 
     def _check_own_result(self, result: CallToolResult) -> CallToolResult:
@@ -92,14 +94,33 @@ class ToolMetadata(FuncMetadata):
         if result.meta is not None:
             changes["meta"] = decode_json(_Returned(result.meta).data)
         if self.output_schema is not None and not result.is_error:
-            self._check_structured(changes.get("structured_content"))
+            self._current_form().check_value(changes.get("structured_content"))
         return result.model_copy(update=changes) if changes else result
 
-    def _check_structured(self, structured: object) -> None:
-        # An author may give a tool another schema at any time.
-        if self._fit is None or self._fit[0] is not self.output_schema:
-            self._fit = self.output_schema, SchemaFit(self.output_schema or {})
-        found = self._fit[1].find_mistakes(structured)
+    def _current_form(self) -> "_Form":
+        form, model, schema = self._form, self.output_model, self.output_schema
+        # An author may give a tool another model or schema at any time.
+        if form is None or form.model is not model or form.schema is not schema:
+            adapter = self._output_adapter(object if model is None else model)
+            self._form = form = _Form(model, schema, adapter, SchemaFit(schema or {}))
+        return form
+
+
+class _Form(NamedTuple):
+    """The form of a tool's structured results."""
+
+    model: Any
+    schema: dict[str, Any] | None
+    adapter: TypeAdapter[Any]
+    fit: SchemaFit
+
+    def check_value(self, structured: object) -> None:
+        """Check that a value is what the tool has published.
+
+        Raises:
+            _Unfit: It is not.
+        """
+        found = self.fit.find_mistakes(structured)
         if found:
             raise _Unfit.from_mistakes(found)
 
@@ -239,6 +260,8 @@ def _describe_mistake(mistake: Mistake) -> str:
 
 def is_lazy(value: object) -> bool:
     """Return whether a value is an iterator, whose work is still to be done; files are not."""
+    if type(value) in SETTLED:
+        return False
     return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 

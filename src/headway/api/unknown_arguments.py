@@ -39,6 +39,8 @@ def check_names(arguments: Mapping[str, Any], schema: Schema, title: str) -> Non
     Raises:
         ValidationError: They have others; the text names them, and the known ones.
     """
+    if _are_plain(arguments, schema):
+        return
     found = list(_find_unknown(arguments, schema, schema, ()))[:SHOWN]
     if found:
         details = [
@@ -46,6 +48,16 @@ def check_names(arguments: Mapping[str, Any], schema: Schema, title: str) -> Non
             for each in found
         ]
         raise ValidationError.from_exception_data(title, details)
+
+
+def _are_plain(arguments: Mapping[str, Any], schema: Schema) -> bool:
+    """Return whether all names are the tool's and no value has names, as in most calls."""
+    if not isinstance(schema.get("properties"), dict):
+        return False
+    names: Mapping[str, Any] = schema["properties"]
+    if not arguments.keys() <= names.keys():
+        return False
+    return not any(isinstance(value, dict | list) for value in arguments.values())
 
 
 def _refusal_error(unknown: Unknown) -> PydanticCustomError:
