@@ -57,3 +57,19 @@ async def test_steps_let_sockets_and_threads_take_part() -> None:
             await clock.advance(1, step=0.5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_time_passes_however_little_is_asked_for():
+    """Less than the clock can tell apart, as what is left of a time may be."""
+    clock = FakeClock()
+    seen: list[float] = []
+
+    def look_again() -> None:
+        seen.append(clock.now())
+        if len(seen) < 3:
+            clock.call_later(1e-20, look_again)
+
+    clock.call_later(17, look_again)
+    await clock.advance(18)
+    assert seen == sorted(set(seen))
+    assert len(seen) == 3

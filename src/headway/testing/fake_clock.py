@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 
 from headway.clock import Clock, Timer
@@ -49,7 +50,10 @@ class FakeClock(Clock):
         if delay <= 0:
             return asyncio.get_running_loop().call_soon(callback)
         timer = _FakeTimer(callback)
-        heapq.heappush(self._timers, (self._now + delay, next(self._order), timer))
+        # Time moves on however short the delay is: who asks for what is left of a time asks again
+        # where that is less than the clock can tell apart.
+        due = max(self._now + delay, math.nextafter(self._now, math.inf))
+        heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
 
     async def advance(self, seconds: float, *, step: float | None = None) -> None:
