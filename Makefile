@@ -6,7 +6,7 @@ UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
 # COUNTED=1 counts what the tests reach; `make coverage-rest` goes on from there.
-PYTEST = $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --ignore=tests/deploy
+PYTEST = $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --dist worksteal --ignore=tests/deploy
 IN_TEST := not (processes or redis or faults or docs or clients) or smoke
 
 # Else every program that a test starts compiles all that it imports.

@@ -34,7 +34,7 @@ def main() -> int:
     if chosen is None:
         shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True, exist_ok=True)
-    tests = ["--ignore=tests/deploy", "-m", chosen or ""]
+    tests = ["--dist", "worksteal", "--ignore=tests/deploy", "-m", chosen or ""]
     if chosen is not None:
         tests.append("--count-less")
     passed = run("coverage", "run", "-m", "pytest", "-q", "-n", JOBS, *tests)

@@ -13,6 +13,8 @@ from tests.kit.groups import GROUPS, STARTING, groups_of
 from tests.kit.loops import name_makers
 from tests.kit.trust import trust_nobody
 
+LONGEST_FIRST = ("docs", "faults", "processes")
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 _ZYGOTE = pytest.StashKey[Zygote]()
@@ -61,11 +63,15 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it starts, and have those first that start something: they wait."""
+    """Mark each test with what it starts, and have those first that start something: they wait.
+
+    The first of all are the longest, so that none of them is begun last. One process of pytest has
+    all of these at first; the others come for theirs when they have done what only computes.
+    """
     for item in items:
         for group in groups_of(item):
             item.add_marker(group)
-    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+    items.sort(key=lambda item: [item.get_closest_marker(group) is None for group in LONGEST_FIRST])
 
 
 def pytest_collection_finish() -> None:

@@ -168,7 +168,7 @@ def watched(
     start: Callable[..., Server], directory: Path, password: str = ""
 ) -> tuple[Server, str]:
     """A primary with a replica and a Sentinel that has seen both, and a URL that asks it."""
-    primary, replica = start(), start()
+    primary, replica = start("--repl-diskless-sync-delay", "0"), start()
     replica.say("REPLICAOF", "127.0.0.1", str(primary.port))
     replica.until(lambda: b"master_link_status:up" in replica.say("INFO", "replication"))
     file = directory / "sentinel.conf"
