@@ -5,8 +5,8 @@ PYTHON ?= python3
 UV := .tools/.venv/bin/uv
 RUN := .venv/bin/
 STAMP := .venv/.installed
-# COUNTED=1 counts what the tests reach; `make coverage-rest` goes on from there.
-PYTEST = $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --dist worksteal --ignore=tests/deploy
+# COUNTED=1 counts what the tests reach, as CI does; `make coverage-rest` goes on from there.
+PYTEST = $(RUN)$(if $(COUNTED),coverage run -m )pytest -q -n $(or $(JOBS),3) --dist worksteal --ignore=tests/deploy $(if $(COUNTED),--count-less)
 IN_TEST := not (processes or redis or faults or docs or clients) or smoke
 
 # Else every program that a test starts compiles all that it imports.

@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.kit.contexts import count_for
+from tests.kit.contexts import count_for, count_nothing
 from tests.kit.forking import Zygote, fork_programs, start_programs
 from tests.kit.groups import GROUPS, STARTING, groups_of
 from tests.kit.loops import name_makers
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--count-less",
         action="store_true",
-        help="count no program that a test of `adds_nothing` starts",
+        help="count nothing of the tests of `adds_nothing`",
     )
 
 
@@ -88,8 +88,10 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Hold the groups against what the tests do, and count their coverage for their file."""
-    less = item.config.getoption("count_less") and item.get_closest_marker("adds_nothing")
-    count_for(item.nodeid.partition("::")[0], programs=not less)
+    if item.config.getoption("count_less") and item.get_closest_marker("adds_nothing"):
+        count_nothing()
+    else:
+        count_for(item.nodeid.partition("::")[0])
     zygote = item.config.stash[_ZYGOTE]
     may = any(item.get_closest_marker(group) for group in STARTING)
     zygote.refusal = "" if may else f"{item.nodeid} starts a program and is in no group that does"

@@ -26,18 +26,38 @@ def counted_for() -> str | None:
     return None if current is None else current.get_option(CONTEXT)
 
 
-def count_for(file: str, *, programs: bool = True) -> None:
+_paused: list[Any] = []
+"""What counts in this process, while it does not."""
+
+
+def count_for(file: str) -> None:
     """Count for a test file what this process, and those that it starts, execute from now on."""
+    if _paused:
+        _go_on(_paused.pop())
     current = _current()
-    if current is None:
+    if current is None or counted_for() == file:
         return
-    if counted_for() != file:
-        current.switch_context(file)
-        current.set_option(CONTEXT, file)  # of processes that this one forks
-    if programs and COUNTS_PROGRAMS:
+    current.switch_context(file)
+    current.set_option(CONTEXT, file)  # of processes that this one forks
+    if COUNTS_PROGRAMS:
         os.environ[CONFIG] = current.config.serialize()
-    else:
-        os.environ.pop(CONFIG, None)
+
+
+def count_nothing() -> None:
+    """Count neither this process nor those that it starts, until `count_for`."""
+    current = _current()
+    if current is not None:
+        current.stop()
+        current.set_option(CONTEXT, None)
+        _paused.append(current)
+    os.environ.pop(CONFIG, None)
+
+
+def _go_on(stopped: Any) -> None:
+    """Start what was stopped: its own `start` would patch `os` and the signals once more."""
+    stopped._collector.start()
+    stopped._started = True
+    stopped._instances.append(stopped)
 
 
 @contextmanager
