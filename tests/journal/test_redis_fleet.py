@@ -57,7 +57,7 @@ async def test_a_journal_goes_on_where_the_sentinels_say(
         cursor = reader.open_cursor("run", after=1)
         waiting = asyncio.create_task(cursor.next())
         # What was not sent to the replica yet would be lost with the primary.
-        assert b":1" in await asyncio.to_thread(primary.say, "WAIT", "1", "10000")
+        await asyncio.to_thread(primary.wait_for_replica)
         await asyncio.to_thread(primary.kill)
         await _appended(writer, "run", 1)
         assert [entry.seq for entry in await waiting] == [2]

@@ -78,6 +78,7 @@ class Server:
         self._options = options
         self._first = [] if config is None else [str(config), "--sentinel"]
         self._process: subprocess.Popen[bytes] | None = None
+        self.when_killed: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -117,6 +118,19 @@ class Server:
             link.sendall((" ".join(words) + "\r\n").encode())
             return link.recv(65536)
 
+    def wait_for_replica(self) -> None:
+        """Return when a replica has all that was written so far.
+
+        `WAIT` is about what its own connection has written, and a new replica is sent nothing
+        before it has said, once a second, how far it is.
+        """
+        with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT) as link:
+            link.sendall(b"SET replicated 1\r\nWAIT 1 0\r\n")
+            said = b""
+            while said.count(b"\r\n") < 2:
+                said += link.recv(100)
+        assert said == b"+OK\r\n:1\r\n", said
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -127,6 +141,8 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+            with contextlib.suppress(OSError):  # who is told may be gone as well
+                self.when_killed()
 
 
 @contextlib.contextmanager
@@ -171,14 +187,20 @@ def watched(
     primary, replica = start("--repl-diskless-sync-delay", "0"), start()
     replica.say("REPLICAOF", "127.0.0.1", str(primary.port))
     replica.until(lambda: b"master_link_status:up" in replica.say("INFO", "replication"))
+    primary.wait_for_replica()
     file = directory / "sentinel.conf"
     file.write_text(
         f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-        "sentinel down-after-milliseconds main 300\n"
+        "sentinel down-after-milliseconds main 60000\n"
         "sentinel failover-timeout main 3000\n"
     )
     sentinel = start(config=file)
     sentinel.until(lambda: b"slaves=1" in sentinel.say("INFO", "sentinel"))
+    # A busy machine is silent for a while: a primary is gone when it was killed.
+    login = f"AUTH default {password}\r\n" if password else ""
+    primary.when_killed = lambda: sentinel.say(
+        f"{login}SENTINEL SET main down-after-milliseconds 300"
+    )
     if password:
         sentinel.say("ACL", "SETUSER", "default", "resetpass", f">{password}")
     # The first of them is not there.

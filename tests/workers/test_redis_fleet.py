@@ -126,7 +126,7 @@ async def test_a_run_goes_on_through_a_failover(start_redis: StartRedis, tmp_pat
         answer = await session.call("items", {"place": str(tmp_path)}, id="i", token="t")
         await until((tmp_path / "stuck").exists)
         # What was not sent to the replica yet would be lost with the primary.
-        assert b":1" in await asyncio.to_thread(primary.say, "WAIT", "1", "10000")
+        await asyncio.to_thread(primary.wait_for_replica)
         await asyncio.to_thread(primary.kill)
         (tmp_path / "go").touch()
         result = (await answer.rest())[-1]["result"]["structuredContent"]
