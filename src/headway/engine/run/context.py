@@ -69,8 +69,9 @@ class RunContext:
         run = self._run
         if run is None:
             return
-        run.output.report(progress, total, message)
-        await run.output.yield_if_due()
+        output = run.output
+        output.report(progress, total, message)
+        await output.yield_if_due()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None

@@ -32,10 +32,11 @@ def lost_outputs(run: "Run") -> dict[str, int]:
 
 def count_end(counters: Counters, run: "Run", event: Event, result: dict[str, Any] | None) -> None:
     """Count a run that ends with `event`; `result` is what its handler returned, if it did."""
-    if run.said is not None:
-        counters.merged += run.said.pacer.merged
+    if (said := run.said) is not None:
+        counters.merged += said.pacer.merged
         for setting, times in lost_outputs(run).items():
-            counters.limit_hit(setting, times)
+            if times:
+                counters.limit_hit(setting, times)
     if type(event) is Failed and event is run.stop_event:
         counters.limit_hit("timeout")  # nothing else stops a run with a failure
     if run.request.kind.is_counted and run.request.follows is None:
