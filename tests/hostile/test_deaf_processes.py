@@ -12,7 +12,7 @@ from tests.kit.fleet import journal as journal
 from tests.kit.known import KnownModern, known_server
 from tests.kit.peers import Session, served, text_of
 from tests.kit.tools import GatedTools
-from tests.kit.waits import until, until_told
+from tests.kit.waits import until, until_seen, until_told
 
 from headway import Headway, Settings
 from headway.engine import send_control
@@ -163,7 +163,8 @@ async def test_an_answer_that_nobody_waits_for_is_stored_nowhere(
         answer, question = await asked(session, method)
         stranger = await Session.open(fleet[1], capabilities=ELICITS)
         tag, other = fleet[0].app.engine.lease.tag, "deadbeef"
-        before = await stored(fleet)
+        # It is told before it is stored.
+        before = await until_seen(lambda: stored(fleet), lambda seen: "questions/" in str(seen))
         large = {"action": "accept", "content": {"name": "x" * 1_000_000}}
         session.wire = fleet[1]
         with monkeypatch.context() as soon:
