@@ -365,6 +365,21 @@ async def test_a_wait_for_a_task_is_not_told_of_an_end_at_the_end_of_the_grace(
         assert ([m for m in await ended.rest() if "id" in m], len(ended.ids)) == ([], 1)
 
 
+async def test_a_server_that_leaves_its_tasks_to_the_next_one_does_not_wait_for_their_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = "headway.transport.sessions.registry.SESSIONS_STOP_TIMEOUT"
+    monkeypatch.setattr(limit, 10 * PATIENCE)
+    tools = GatedTools(wait={"restart": True})
+    params = {"name": "wait", "arguments": {}, "task": {}, "_meta": {"progressToken": "t"}}
+    async with asyncio.timeout(PATIENCE):
+        async with served(tools.mcp, journal=f"sqlite:///{tmp_path / 'j.db'}") as wire:
+            session = await Session.open(wire)
+            created = await (await session.request("tools/call", params)).outcome()
+            assert created["result"]["task"]["status"] == "working"
+            await no_more_grace(await draining(wire))
+
+
 def telling(*said: str) -> Headway:
     """A tool that says this and waits; one that is asked again says no more of it."""
     mcp = Headway("telling")

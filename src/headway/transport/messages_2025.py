@@ -496,8 +496,9 @@ async def _stream_task_progress(session: Session, run: Run, token: str | int) ->
     meta = tasks_2025.related_meta(run_id_of(stream))
     due = 0.0
     cursor = run.journal.open_cursor(stream)
+    run.on_end(cursor.nudge)  # it may be left to the next process, and then its stream goes on
     with suppress(JournalError):
-        while not cursor.done:
+        while not (cursor.done or run.is_released):
             for entry in await next_available(run.journal, cursor):
                 progress, now = entry.event, run.services.clock.now()
                 if not session.facts.is_open:
