@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from headway.app_life import Life, Lives
 from headway.asgi_server import Host, find_host
 from headway.auth import note_pipe, noting_peer
 from headway.clock import Clock
@@ -22,11 +21,12 @@ from headway.errors import ProtocolError, SetupError
 from headway.journal import Journal, open_journal
 from headway.log_lines import quiet_logger
 from headway.observability.metrics import Metrics
-from headway.observability.probes import Probes
+from headway.observability.probe_and_metrics_endpoints import Probes
 from headway.protocol.methods import kind_of
 from headway.repeated_log_lines import CLIENT_DRIVEN_LOGGERS, RefusalLog, limit_lines
 from headway.served_object import Served
 from headway.settings import Settings
+from headway.start_and_stop import Life, Lives
 from headway.transport.http.bearer_challenge import BearerChallenge
 from headway.transport.http.browser_page import BrowserRedirect
 from headway.transport.http.common_headers import CommonHeaders

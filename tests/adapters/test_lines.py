@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.api.subprocesses.lines import LONGEST_LINE, Kind, Lines
+from headway.api.subprocesses.output_lines import LONGEST_LINE, Kind, Lines
 
 
 def cut(*pieces: bytes, encoding: str = "utf-8") -> list[tuple[Kind, str]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.api.subprocesses.scan import Found, Parts, find_progress, scan_fraction
+from headway.api.subprocesses.progress_in_lines import Found, Parts, find_progress, scan_fraction
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from headway.cli.journal_access.server_journal import own_directory
 from headway.cli.journal_access.user_journals import OpenJournals, opened_journal
 from headway.events import Accepted, Completed, Entry, Event, Progress, Started, encode_json
 from headway.journal import Journal, open_journal
-from headway.protocol.run_summary import RunSummary, RunTimes
+from headway.protocol.run_for_people import RunSummary, RunTimes
 from headway.run_state import State
 from headway.settings import Retention, Settings
 from headway.stream_names import run_id_of

@@ -34,9 +34,9 @@ from tests.kit.waits import PATIENCE, until, within
 from headway.cli.client import http_client, peer
 from headway.cli.client.http_client import ProxyRoute
 from headway.cli.client.retry_transport import RetryPolicy, RetryTransport
-from headway.cli.display import interrupt_handler, terminal_questions
+from headway.cli.display import ctrl_c_question, terminal_questions
 from headway.cli.display.call_display import Silence
-from headway.cli.display.interrupt_handler import InterruptHandler
+from headway.cli.display.ctrl_c_question import InterruptHandler
 from headway.cli.exit_codes import Cancelled
 
 pytestmark = pytest.mark.anyio
@@ -283,7 +283,7 @@ async def test_a_tool_asks_nothing_of_who_is_asked_whether_to_leave(
 
     for stream in (sys.stdin, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(interrupt_handler, "read_line", read_answer)
+    monkeypatch.setattr(ctrl_c_question, "read_line", read_answer)
     monkeypatch.setattr(terminal_questions, "_ask_person", ask_person)
     terminal, screen = asyncio.Lock(), Silence()
     person = InterruptHandler(screen, terminal)

@@ -9,7 +9,7 @@ from tests.kit.waits import within
 from headway.cli.commands import watched_call
 from headway.cli.commands.watched_call import View, WatchedCall
 from headway.cli.display.call_display import Silence
-from headway.cli.display.interrupt_handler import InterruptHandler
+from headway.cli.display.ctrl_c_question import InterruptHandler
 from headway.cli.exit_codes import ToolFailed
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from headway.engine.recovery.checkpoints import (
     SUMMARY_SHARE,
     Checkpoints,
 )
-from headway.engine.recovery.ownership import sweep_ended, take_over
 from headway.engine.recovery.restart_state import fold_restart, item_place, load_restart
+from headway.engine.recovery.take_over import sweep_ended, take_over
 from headway.errors import Conflict
 from headway.events import (
     Accepted,

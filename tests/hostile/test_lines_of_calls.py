@@ -12,7 +12,7 @@ from tests.kit.waits import until, within
 from headway import Headway
 from headway.cli.journal_access.read_runs import RunFilter, newest_runs
 from headway.cli.journal_access.user_journals import opened_journal
-from headway.protocol.run_summary import LONGEST_NAME
+from headway.protocol.run_for_people import LONGEST_NAME
 from headway.run_state import State
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from headway.cli.display.printable import json_text, one_line, plain
 from headway.cli.exit_codes import report_line
 from headway.cli.journal_access.run_table import ListedRun, table_lines
 from headway.cli.log_output.line_format import LineFormatter
-from headway.protocol.run_summary import RunSummary, RunTimes
+from headway.protocol.run_for_people import RunSummary, RunTimes
 from headway.run_state import State
 
 EVIL = (

@@ -18,8 +18,8 @@ from tests.kit.tools import GatedTools
 
 from headway import Encryption, Settings
 from headway.encryption import new_key, shown_id
-from headway.engine.recovery.ownership import take_over
 from headway.engine.recovery.restart_state import load_restart
+from headway.engine.recovery.take_over import take_over
 from headway.errors import EntriesUnreadable, SetupError, StreamLocked
 from headway.events import (
     Accepted,

@@ -28,7 +28,7 @@ IMPORTED = (
     "anyio._backends._asyncio", "encodings.idna", "fastmcp", "headway", "headway.cli.app",
     "headway.cli.client.arguments", "headway.cli.client.browser_login", "headway.cli.client.peer",
     "headway.cli.client.tool_call", "headway.cli.config_file", "headway.cli.display.progress_bar",
-    "headway.cli.display.interrupt_handler", "headway.cli.display.terminal_questions",
+    "headway.cli.display.ctrl_c_question", "headway.cli.display.terminal_questions",
     "headway.cli.exit_codes",
     "headway.cli.journal_access.whole_run", "headway.cli.server.http_server",
     "headway.cli.server.prefork", "headway.cli.server.start", "headway.cli.server.stdio_server",

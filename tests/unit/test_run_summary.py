@@ -22,7 +22,7 @@ from headway.events import (
     decode_entries,
     encode_json,
 )
-from headway.protocol.run_summary import (
+from headway.protocol.run_for_people import (
     LONGEST_ERROR,
     RunSummary,
     first_line,

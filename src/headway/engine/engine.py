@@ -23,11 +23,11 @@ from headway.engine.lifecycle import Phase
 from headway.engine.limits.admission import Admission, busy_error, stopping_error
 from headway.engine.limits.semaphore import FairSemaphore
 from headway.engine.recovery.checkpoints import Checkpoints
-from headway.engine.recovery.drain import Drain
 from headway.engine.recovery.lease import Lease
-from headway.engine.recovery.ownership import sweep_ended
-from headway.engine.recovery.restart_run import Recovery
+from headway.engine.recovery.restart_or_end import Recovery
+from headway.engine.recovery.runs_at_stop import RunsAtStop
 from headway.engine.recovery.stored_request import is_found, stored_request
+from headway.engine.recovery.take_over import sweep_ended
 from headway.engine.remote.process_inbox import ProcessInbox
 from headway.engine.remote.remote_answers import RemoteAnswers
 from headway.engine.remote.run_inbox import RunInboxes
@@ -51,7 +51,7 @@ from headway.engine.services import EngineOptions, Services
 from headway.engine.tool_access import ToolAccess
 from headway.engine.tool_failures import Kind, judge_failure
 from headway.engine.workers.dispatch import Dispatch
-from headway.engine.workers.execute import QueuedWork
+from headway.engine.workers.queued_runs import QueuedWork
 from headway.errors import JournalError
 from headway.events import Event, RetryRequested, Started
 from headway.journal import Journal
@@ -115,7 +115,7 @@ class Engine:
             hold_timeout=settings.hold_timeout,
             recovers=not services.options.is_worker,
         )
-        self.drain = drain = Drain(services, self.runs)
+        self.drain = drain = RunsAtStop(services, self.runs)
         self.dispatch = Dispatch(services)
         self._recovery = Recovery(
             services, self, self.dispatch.mirror_again, lease=lease, drain=drain

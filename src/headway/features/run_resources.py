@@ -24,7 +24,7 @@ from headway.events import Completed, Entry
 from headway.journal import Journal
 from headway.protocol.idempotency_key import GONE, GONE_DATA
 from headway.protocol.methods import LISTEN
-from headway.protocol.run_summary import summarize_run
+from headway.protocol.run_for_people import summarize_run
 from headway.protocol.run_uris import TEMPLATE, run_of, run_whose_result, uri_of
 from headway.protocol.tasks import iso_time
 from headway.run_state import parts_of

@@ -23,7 +23,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from headway.app_life import Life
 from headway.counters import Histogram
 from headway.engine import Engine, FairSemaphore, lost_outputs
 from headway.observability.metrics_of_processes import (
@@ -41,6 +40,7 @@ from headway.observability.metrics_of_processes import (
 from headway.rate_limits import parse_rate
 from headway.run_state import State
 from headway.settings import BOUNDS
+from headway.start_and_stop import Life
 from headway.stream_names import SESSION_STREAMS
 from headway.transport.http.request_rates import RequestRates
 from headway.transport.http.unfinished_requests import UnfinishedRequests

@@ -24,7 +24,7 @@ from anyio.lowlevel import RunVar
 from mcp.server.mcpserver.exceptions import ToolError
 
 from headway.api.output import log, part
-from headway.api.pool import child
+from headway.api.pool import child_main
 from headway.api.pool.module_files import module_files
 from headway.api.progress import report
 from headway.errors import HeadwayError
@@ -50,7 +50,7 @@ BUFFER = 256 * 1024
 
 MAIN = (
     "import sys; sys.argv[:] = ['headway-worker']; path = {path!r}; "
-    "sys.path += path; from headway.api.pool.child import serve_calls; "
+    "sys.path += path; from headway.api.pool.child_main import serve_calls; "
     "sys.path[:] = path; serve_calls()"
 )
 """Headway and the standard library are imported first, from where Python itself has them: a file
@@ -105,13 +105,13 @@ async def in_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
 
 
 def _unpack_outcome(kind: bytes, data: bytes, name: str) -> Any:
-    if kind == child.FAILED:
+    if kind == child_main.FAILED:
         raise ProcessFailed(f"{name} {data.decode()}")
     try:
         value = pickle.loads(data)
     except Exception as error:
         raise ProcessFailed(f"what {name} gave back cannot be read: {error}") from error
-    if kind == child.RAISED:
+    if kind == child_main.RAISED:
         raise value
     return value
 
@@ -292,17 +292,17 @@ class _Process:
 
     def send_message(self, message: bytes) -> None:
         """Send the process a message."""
-        self._calls.writelines((child.SIZE.pack(len(message)), message))
+        self._calls.writelines((child_main.SIZE.pack(len(message)), message))
 
     async def _exchange_frames(self, call: bytes) -> tuple[bytes, bool, bytes]:
         self.send_message(call)
         await self._calls.drain()
         count = 0
         while True:
-            header = await self._frames.readexactly(child.HEADER.size)
-            kind, again, size = child.HEADER.unpack(header)
+            header = await self._frames.readexactly(child_main.HEADER.size)
+            kind, again, size = child_main.HEADER.unpack(header)
             data = await self._frames.readexactly(size)
-            if kind != child.SAID:
+            if kind != child_main.SAID:
                 return kind, again, data
             _hand_on(_DECODER.decode(data))
             count += 1

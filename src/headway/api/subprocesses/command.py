@@ -17,9 +17,16 @@ from typing import IO
 import anyio
 from mcp.server.mcpserver.exceptions import ToolError
 
-from headway.api.subprocesses.lines import ERR, OUT, LineFollower, Lines, Sink, without_escapes
-from headway.api.subprocesses.scan import Scan
-from headway.api.subprocesses.terminal import (
+from headway.api.subprocesses.output_lines import (
+    ERR,
+    OUT,
+    LineFollower,
+    Lines,
+    Sink,
+    without_escapes,
+)
+from headway.api.subprocesses.progress_in_lines import Scan
+from headway.api.subprocesses.pseudo_terminal import (
     NoTerminal,
     Terminal,
     chunks_of_terminal,

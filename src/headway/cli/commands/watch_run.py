@@ -92,7 +92,7 @@ async def _watch_run(url: str | None, wanted: str) -> None:
 def _show_entry(screen: "Display", entry: "Entry") -> None:
     from headway.cli.display.call_display import PART, log_line
     from headway.events import Log, Part, Progress, decode_json
-    from headway.protocol.run_summary import without_nudges
+    from headway.protocol.run_for_people import without_nudges
 
     match entry.event:
         case Progress(progress, total, message):

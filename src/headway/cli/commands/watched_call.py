@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from headway.cli.client.tool_call import CallRequest, ToolCall
     from headway.cli.display.call_display import Display
-    from headway.cli.display.interrupt_handler import InterruptHandler
+    from headway.cli.display.ctrl_c_question import InterruptHandler
     from headway.cli.display.line_file import CallFiles
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ async def opened_call(
     from headway.cli.client.retry_transport import RetryPolicy
     from headway.cli.client.tool_call import ToolCall
     from headway.cli.display.call_display import CallObserver, display
-    from headway.cli.display.interrupt_handler import InterruptHandler
+    from headway.cli.display.ctrl_c_question import InterruptHandler
     from headway.cli.display.terminal_questions import Questions
 
     parts, trace = view.files

@@ -16,7 +16,7 @@ from headway.stream_names import RUN_STREAMS, is_for_workers
 if TYPE_CHECKING:
     from headway.events import Entry
     from headway.journal import Journal
-    from headway.protocol.run_summary import RunSummary
+    from headway.protocol.run_for_people import RunSummary
 
 READ_AT_ONCE = 64
 """Runs that are asked for together."""
@@ -209,7 +209,7 @@ async def read_summary(journal: "Journal", stream: str) -> "RunSummary":
         StreamNotFound: There is no such run.
         JournalError: It cannot be read.
     """
-    from headway.protocol.run_summary import summarize_run
+    from headway.protocol.run_for_people import summarize_run
 
     head = await _first_entries(journal, stream)
     known = await journal.head(stream) if len(head) >= TAIL_ENTRIES else None

@@ -13,7 +13,7 @@ from headway.cli.display.quantities import time_taken
 from headway.cli.journal_access.user_journals import shown_journal
 
 if TYPE_CHECKING:
-    from headway.protocol.run_summary import RunSummary
+    from headway.protocol.run_for_people import RunSummary
 
 HEADER = ("RUN", "STARTED", "TOOK", "STATE", "TOOL", "WHO", "PROGRESS/ERROR")
 SERVER_COLUMN = 5
@@ -76,7 +76,7 @@ def server_of(listed: ListedRun) -> str:
 
 def who_of(run: "RunSummary") -> str:
     """Return who called a run, for people."""
-    from headway.protocol.run_summary import who_text
+    from headway.protocol.run_for_people import who_text
 
     return who_text(run.caller, run.client)
 

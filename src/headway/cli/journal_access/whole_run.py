@@ -9,7 +9,7 @@ from headway.cli.exit_codes import ToolFailed
 if TYPE_CHECKING:
     from headway.events import Entry, Event
     from headway.journal import Journal
-    from headway.protocol.run_summary import RunSummary
+    from headway.protocol.run_for_people import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ async def read_whole_run(journal: "Journal", stream: str) -> WholeRun:
         JournalError: It cannot be read.
     """
     from headway.events import Log, decode_json
-    from headway.protocol.run_summary import summarize_run
+    from headway.protocol.run_for_people import summarize_run
     from headway.run_state import parts_of
 
     entries = await journal.read_all_kept(stream)

@@ -11,8 +11,8 @@ from itertools import count
 
 from msgspec import Raw, structs
 
-from headway.engine.recovery.ownership import Ownership
 from headway.engine.recovery.restart_state import RestartState
+from headway.engine.recovery.take_over import Ownership
 from headway.events import Checkpointed, Event, ItemDone, RequestStored, size_of
 from headway.journal import Journal
 from headway.log_lines import quiet_logger

@@ -6,7 +6,7 @@ durable and cannot be missed. Its first entry says that the run was handed over.
 """
 
 from headway.background import BackgroundTasks
-from headway.engine.recovery.ownership import end_waiting
+from headway.engine.recovery.take_over import end_waiting
 from headway.engine.run.cancellation import TAKEN_OVER
 from headway.engine.run.questions import client_error
 from headway.engine.run.run import Run

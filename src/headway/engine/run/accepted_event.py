@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headway.events import Accepted
 from headway.jsonable import without_surrogates
 from headway.protocol.methods import TOOL_CALL
-from headway.protocol.run_summary import cut_name
+from headway.protocol.run_for_people import cut_name
 
 if TYPE_CHECKING:
     from headway.engine.request import Request

@@ -22,7 +22,7 @@ from headway.events import Accepted, Event
 from headway.journal import Journal
 from headway.log_lines import report_lost_line
 from headway.protocol.methods import kind_of
-from headway.protocol.run_summary import cut_name, error_of
+from headway.protocol.run_for_people import cut_name, error_of
 from headway.stream_names import reference_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from headway.engine.run.end_counts import outcome_of
 from headway.events import Completed, Event
 from headway.log_lines import quiet_logger, report_lost_line
 from headway.protocol.methods import kind_of
-from headway.protocol.run_summary import cut_name, error_in_result, error_of, who_text
+from headway.protocol.run_for_people import cut_name, error_in_result, error_of, who_text
 from headway.stream_names import reference_of
 
 if TYPE_CHECKING:

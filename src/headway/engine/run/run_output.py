@@ -19,10 +19,10 @@ from threading import get_ident
 
 from headway.clock import Clock, Timer
 from headway.engine.run.cancellation import is_shielded
-from headway.engine.run.cooperative import CooperativeYield
+from headway.engine.run.cooperative_yield import CooperativeYield
 from headway.engine.run.execution import Execution
-from headway.engine.run.heartbeat import Heartbeat
 from headway.engine.run.output_limits import OutputLimits
+from headway.engine.run.progress_heartbeat import Heartbeat
 from headway.engine.run.progress_pacing import Pacer
 from headway.engine.run.stages import Root, has_news, innermost_node, sample_stages
 from headway.errors import JournalError, RunCancelled

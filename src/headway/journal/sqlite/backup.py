@@ -11,7 +11,7 @@ from tempfile import mkstemp
 from typing import Final
 
 from headway.errors import JournalError, SetupError
-from headway.journal.sqlite.file import APPLICATION_ID, BUSY_TIMEOUT, JournalFile
+from headway.journal.sqlite.journal_file import APPLICATION_ID, BUSY_TIMEOUT, JournalFile
 
 SHRINK_TIMEOUT: Final = BUSY_TIMEOUT
 """Seconds that others are waited for before a file is left as large as it is."""

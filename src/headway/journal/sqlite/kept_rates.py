@@ -6,7 +6,7 @@ Everything here runs in the thread that writes.
 import sqlite3
 from collections.abc import Callable
 
-from headway.journal.sqlite.file import transaction
+from headway.journal.sqlite.journal_file import transaction
 from headway.rate_limits import Rate
 
 # Not in the schema: files of earlier releases have no such table, and most never need it.

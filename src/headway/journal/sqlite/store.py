@@ -40,7 +40,7 @@ from headway.events import Entry, is_failure
 from headway.journal.chunk_cipher import SAMPLE_BYTES
 from headway.journal.chunks import Chunking
 from headway.journal.polling import Polling
-from headway.journal.sqlite.file import BUSY_TIMEOUT, JournalFile, transaction
+from headway.journal.sqlite.journal_file import BUSY_TIMEOUT, JournalFile, transaction
 from headway.journal.sqlite.kept_rates import forget_whole, take_one
 from headway.journal.sqlite.trimming import find_too_long, held_bytes, make_room, trim_stream
 from headway.journal.store import Head, OnChange, Watch, Write

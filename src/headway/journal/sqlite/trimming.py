@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Generator
 
 from headway.journal.eviction import bytes_to_free, owner_of
-from headway.journal.sqlite.file import transaction
+from headway.journal.sqlite.journal_file import transaction
 from headway.journal.stream_buffer import STREAM_OVERHEAD
 from headway.settings import Retention
 from headway.stream_names import KEY_STREAMS

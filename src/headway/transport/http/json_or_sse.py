@@ -33,10 +33,10 @@ from headway.protocol.render import (
     render_expired,
     result_gone,
 )
-from headway.transport.http.reply import ExpiryTimer, Headers, HttpReply, PingTimer
+from headway.transport.http.keep_alive import PING, PingTimer
+from headway.transport.http.reply import ExpiryTimer, Headers, HttpReply
 from headway.transport.stream_pages import End, StreamSource, read_next_page
 
-PING_INTERVAL: Final = b": ping\n\n"
 CHUNK: Final = 65536
 """Bytes of frames handed to the server at once."""
 
@@ -331,7 +331,7 @@ class ResponseStream:
         self._pings.start()
         # Some proxies hold the headers back until the first byte of the body.
         if self._rendering.opening or not self._frames:
-            self._frames.insert(0, self._rendering.opening or PING_INTERVAL)
+            self._frames.insert(0, self._rendering.opening or PING)
         while True:
             over = self._cursor.done or self.end is not None
             if self._handle is not None and not self._cursor.done:
@@ -352,7 +352,7 @@ class ResponseStream:
         if self._pings.is_due:
             self._pings.is_due = False
             if not self._frames:
-                self._frames.append(PING_INTERVAL)
+                self._frames.append(PING)
 
     async def _next_entries(self) -> list[Entry]:
         if self.end is not None:

@@ -33,10 +33,10 @@ from headway.journal.cursor import PAGE_ENTRIES
 from headway.log_lines import quiet_logger
 from headway.settings import Settings
 from headway.stream_names import principal_tag, session_stream
-from headway.transport.sessions.bounds import OVERHEAD, SessionBounds
 from headway.transport.sessions.expiry import close_if_unused, no_session, too_many
 from headway.transport.sessions.session import Session, shared_params
 from headway.transport.sessions.session_broadcasts import SessionBroadcasts
+from headway.transport.sessions.session_eviction import OVERHEAD, SessionBounds
 from headway.transport.sessions.session_index import KnownSessions
 from headway.transport.sessions.session_sweep import SessionSweep
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from headway.clock import Timer
 from headway.events import Alive
-from headway.transport.sessions.bounds import READY_WITHIN
 from headway.transport.sessions.expiry import close_abandoned
+from headway.transport.sessions.session_eviction import READY_WITHIN
 
 if TYPE_CHECKING:
     from headway.transport.sessions.registry import Sessions

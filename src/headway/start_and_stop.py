@@ -49,8 +49,8 @@ from headway.transport.shared_parts import Endpoint
 from headway.transport.stdio.endpoint import StdioTransport
 from headway.transport.stdio.pipe import Pipe
 from headway.transport.stream_pages import End
+from headway.transport.subscriptions.list_changed import ServerChanges
 from headway.transport.subscriptions.run_updates import RunSubscriptions
-from headway.transport.subscriptions.server_changes import ServerChanges
 
 if TYPE_CHECKING:
     from headway.audit import AuditConfig

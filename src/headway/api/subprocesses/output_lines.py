@@ -14,7 +14,7 @@ from typing import Literal
 
 from headway.api.output import log, part
 from headway.api.progress import report
-from headway.api.subprocesses.scan import Found, Parts, Scan, find_progress
+from headway.api.subprocesses.progress_in_lines import Found, Parts, Scan, find_progress
 
 Sink = Literal["log", "part"] | None
 

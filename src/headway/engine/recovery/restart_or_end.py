@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from headway.engine.recovery.checkpoints import Checkpoints
-from headway.engine.recovery.drain import Drain
 from headway.engine.recovery.lease import Lease
-from headway.engine.recovery.ownership import TakenOver, take_over
 from headway.engine.recovery.restart_state import RestartState, load_restart
+from headway.engine.recovery.runs_at_stop import RunsAtStop
 from headway.engine.recovery.stored_request import request_from
+from headway.engine.recovery.take_over import TakenOver, take_over
 from headway.engine.request import Execute, Request, RequestInfo
 from headway.engine.run.run import Run
 from headway.engine.services import Services
@@ -51,7 +51,7 @@ class Recovery:
         mirror: MirrorRequest,
         *,
         lease: Lease,
-        drain: Drain,
+        drain: RunsAtStop,
     ) -> None:
         self._services = services
         self._executor = executor

@@ -13,7 +13,7 @@ SHIELDED_GRACE = 5.0
 """Seconds that a shielded part of a call gets beyond the time to finish."""
 
 
-class Drain:
+class RunsAtStop:
     """Stops the runs of one process. `runs` are those that it executes, by id."""
 
     def __init__(self, services: Services, runs: dict[str, Run]) -> None:

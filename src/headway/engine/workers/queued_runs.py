@@ -1,7 +1,7 @@
 """Runs for workers: taking them out of a queue, and what becomes of them when their worker is gone.
 
 A queue only says that there is something to do. Who owns a run is said in the journal
-(`recovery/ownership.py`), whatever a queue delivers how often and to whom.
+(`recovery/take_over.py`), whatever a queue delivers how often and to whom.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ from mcp_types import INTERNAL_ERROR
 from headway.engine.idempotency import NEVER_EXECUTED
 from headway.engine.recovery.lease import Lease
 from headway.engine.recovery.lost_runs import end_run
-from headway.engine.recovery.ownership import Ownership, TakenOver, end_unowned, take_over
-from headway.engine.recovery.restart_run import Recovery
+from headway.engine.recovery.restart_or_end import Recovery
 from headway.engine.recovery.restart_state import RestartState, load_restart
 from headway.engine.recovery.retry_storage import RETRY_DELAY, retry_until_available
+from headway.engine.recovery.take_over import Ownership, TakenOver, end_unowned, take_over
 from headway.engine.remote.run_inbox import read_inbox
 from headway.engine.request import DEFAULT_QUEUE
 from headway.engine.run.run import Run
