@@ -14,7 +14,6 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from headway.engine import Run, RunContext, stopping_error
 from headway.errors import ProtocolError
 from headway.events import encode_json
-from headway.journal import Head
 from headway.log_lines import quiet_logger
 from headway.protocol import render, tasks_2025
 from headway.protocol.eras import Era
@@ -43,6 +42,7 @@ from headway.transport.http.exchange import Exchange, Refusal
 from headway.transport.http.json_or_sse import ResponseStream, SseRendering
 from headway.transport.http.quick_answer import QuickAnswer
 from headway.transport.http.reply import Headers, send_empty, send_result
+from headway.transport.http.resume_catch_up import wait_until_stored
 from headway.transport.messages_2025 import Messages2025, find_running, read_batch
 from headway.transport.open_responses import COMES_BACK, OpenResponses, ReaderSlot
 from headway.transport.sessions.outbox import OutboxPosition, SessionOutbox
@@ -51,12 +51,6 @@ from headway.transport.shared_parts import Endpoint
 from headway.transport.stream_pages import End, StreamSource
 
 logger = quiet_logger(__name__)
-
-CATCH_UP_TIMEOUT = 2.0
-"""Seconds in which an entry that one process has sent to a client must be stored for the others."""
-
-LOOK_INTERVAL = 0.05
-"""Seconds between two looks whether the entry is stored."""
 
 
 class Http2025:
@@ -354,7 +348,7 @@ class Http2025:
         # The name holds this session's tag: a run of another session is not found.
         stream = run_stream(session.tag, place.run)
         after = place.seq
-        head = await self._wait_until_stored(stream, after)
+        head = await wait_until_stored(self._engine, stream, after)
         access = self._engine.services.access
         if head is None or not await access.may_see(stream, exchange.scopes):
             raise unknown_event()
@@ -371,28 +365,6 @@ class Http2025:
         self._engine.counters.resumed += 1
         cursor = self._journal.open_cursor(stream, after=after)
         await self._stream_response(exchange, session, stream, cursor, rendering, limit)
-
-    async def _wait_until_stored(self, stream: str, seq: int) -> Head | None:
-        """Return the head of a stream when `seq` is in it, or when `seq` seems to be lost.
-
-        A reader in the process that writes gets an entry before the storage has it. If that reader
-        came here a moment later without this wait, it would get the entry again, or not find the
-        stream at all.
-        """
-        clock, head = self._engine.clock, await self._journal.head(stream)
-        limit = clock.now() + CATCH_UP_TIMEOUT
-        while await self._is_behind(stream, head, seq) and clock.now() < limit:
-            await clock.sleep(LOOK_INTERVAL)
-            head = await self._journal.head(stream)
-        return head
-
-    async def _is_behind(self, stream: str, head: Head | None, seq: int) -> bool:
-        """Return whether another process may be about to store what its reader has seen."""
-        if not self._journal.is_durable:
-            return False
-        if head is None:
-            return await self._engine.lease.is_of_another(stream)
-        return not head.ended and head.last < seq
 
     async def _stream_response(
         self,
