@@ -35,7 +35,7 @@ demo: $(STAMP) ## hash, index and search this checkout through a real server
 	@$(RUN)python scripts/demo.py
 
 test test-all: JOBS ?= 4
-test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute
+test: $(STAMP) ## run the tests that start nothing, and one of each kind of process: a minute and a half
 	$(PYTEST) -m "$(IN_TEST)" $(ARGS)
 
 test-all: $(STAMP) ## run all tests (but those of deploy-test)
