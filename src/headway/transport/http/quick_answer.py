@@ -101,7 +101,5 @@ class QuickAnswer:
         await send_json(self._send, self._status(end), body, self._headers)
 
     def _is_unwanted(self, entry: Entry) -> bool:
-        kind = type(entry.event)
-        return (
-            kind is Accepted or kind is Started or render_event(entry.event, self._reader) is None
-        )
+        is_silent = type(entry.event) in _SILENT
+        return is_silent or render_event(entry.event, self._reader) is None
