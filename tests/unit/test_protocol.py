@@ -118,6 +118,14 @@ def test_header_values_lose_the_blanks_around_them():
     assert read_headers([(b"Mcp-Name", b"  echo \t")]) == {"mcp-name": "echo"}
 
 
+def test_headers_stay_apart_whatever_a_server_lets_through() -> None:
+    """A parser refuses a line end in a value; another server's may not."""
+    lines = [(b"a", b"1\nb\n2"), (b"b", b"3"), (b"A", b"4")]
+    assert read_headers(lines) == {"a": "1\nb\n2, 4", "b": "3"}
+    assert read_headers([(b"a", b"1\n2")]) == {"a": "1\n2"}
+    assert read_headers([]) == {}
+
+
 @pytest.mark.parametrize("bad", [None, True, 1.5, [], {}, "x" * 513, 2**63])
 def test_what_cannot_be_an_id_is_none(bad):
     assert not is_id(bad)
