@@ -1,8 +1,8 @@
 """The terminal event of a run: from a result, an exception, its time limit or a stop."""
 
-from collections.abc import Callable
+from functools import cache
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from mcp_types import INTERNAL_ERROR
@@ -27,19 +27,10 @@ End = tuple[Event, dict[str, Any] | None]
 """The terminal event, and the result that is in it, if there is one."""
 
 
-class _Scopes:
-    """Makes scopes of the loop's own class: anyio looks for it each time, which costs as much."""
-
-    def __init__(self) -> None:
-        self.make: Callable[[], anyio.CancelScope] = self._make_first
-
-    def _make_first(self) -> anyio.CancelScope:
-        scope = anyio.CancelScope()
-        self.make = type(scope)
-        return scope
-
-
-_scopes: Final = _Scopes()
+@cache
+def _scope_class() -> type[anyio.CancelScope]:
+    """Return the loop's own class of scopes: anyio looks for it each time, which costs as much."""
+    return type(anyio.CancelScope())
 
 
 class RunScope:
@@ -54,7 +45,7 @@ class RunScope:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._scope = _scopes.make()
+        self._scope = _scope_class()()
 
     def __enter__(self) -> None:
         self._run.execution.scope = self._scope
